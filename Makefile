@@ -1,0 +1,53 @@
+# Everything that one does with a checkout. `make` alone lists it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench race lock clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: .venv/run ## Serve on http://127.0.0.1:8000, with an embedded PostgreSQL unless DATABASE_URL is set
+	@exec $(BIN)/python -m service serve
+
+test: .venv/dev ## Run every test
+	$(BIN)/python -m pytest $(TESTS)
+
+check: .venv/dev ## Check style, types and migrations, and that the lock files fit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/squawk --config .squawk.toml sql/migrations/*.sql
+
+bench: .venv/dev ## Measure requests per second, against one-by-one, pgbench and the bare HTTP server
+	$(BIN)/python -m tests.bench $(ARGS)
+
+race: .venv/dev ## Race fifty clients at one slot, in this design and in four that oversell
+	$(BIN)/python -m tests.concurrency.race
+
+lock: ## Renew the lock files (needs uv)
+	uv pip compile $(LOCK_OPTIONS) --extra embedded -o requirements.txt pyproject.toml
+	uv pip compile $(LOCK_OPTIONS) --extra embedded --extra dev -o requirements-dev.txt pyproject.toml
+
+LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url
+
+clean: ## Remove the environment and caches; keeps the data in .data
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis dist *.egg-info
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Holdfast needs Python 3.11 or later; choose one: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv .venv
+
+# Everything comes from the lock files, hashes checked. `make run` needs the first of them only.
+.venv/run: requirements.txt | .venv/bin/python
+	$(PIP_INSTALL) --require-hashes -r requirements.txt
+	@touch $@
+
+.venv/dev: requirements-dev.txt pyproject.toml | .venv/bin/python
+	$(PIP_INSTALL) --require-hashes -r requirements-dev.txt
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@ .venv/run
