@@ -1,0 +1,30 @@
+-- Of the wishes that are still open, those that can be decided together: of each attempt the first, and of
+-- the windows that overlap without being equal the one that came first. Wishes for equal windows go
+-- together. What is left waits for the next round and sees the claims of this one.
+--
+-- There is always at least one: among the firsts of their attempts, the window that came first waits for
+-- nobody. So the loop over the rounds ends.
+CREATE OR REPLACE FUNCTION booking.next_round(p_open booking.wish[])
+RETURNS booking.wish[]
+LANGUAGE plpgsql IMMUTABLE
+AS $$
+BEGIN
+  IF cardinality(p_open) = 1 THEN
+    RETURN p_open;
+  END IF;
+  RETURN (
+    WITH front AS MATERIALIZED (
+      SELECT wish, (wish).position, (wish).service_id, (wish).occupied,
+             min((wish).position) OVER (PARTITION BY (wish).service_id, (wish).occupied) AS window_position
+      FROM (SELECT DISTINCT ON (attempt) wish FROM unnest(p_open) AS wish ORDER BY attempt, position) AS first_of_attempt
+    )
+    SELECT array_agg(wish ORDER BY position)
+    FROM front
+    WHERE NOT EXISTS (
+      SELECT FROM front AS earlier
+      WHERE earlier.service_id = front.service_id
+        AND earlier.window_position < front.window_position
+        AND earlier.occupied && front.occupied)
+  );
+END
+$$;
