@@ -1,0 +1,202 @@
+"""The connections of one process to PostgreSQL, and which of its errors mean what."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import stamina
+import structlog
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+from service.database.files import named_queries
+from service.errors import DatabaseDown, Overloaded
+
+# How long things may take, in seconds, each less than the one that waits for it.
+LOCK_SECONDS = 2
+STATEMENT_SECONDS = 5
+CONNECT_SECONDS = 5
+TRANSACTION_SECONDS = 10
+REQUEST_SECONDS = 10.0
+
+ATTEMPTS = 5
+FIRST_PAUSE_SECONDS = 0.1
+
+# Callers that wait for a connection. Each look-up takes about a millisecond: whoever came later would wait too long.
+MAX_WAITING = 1000
+
+# How long the server's clock is taken to be as far from ours as it was when last measured.
+_CLOCK_VALID_SECONDS = 10.0
+
+# serialization failure, deadlock, lock_timeout, cancelled or statement_timeout, and the verbs' own "the
+# deadline has passed": nothing was written, and the next attempt may well succeed.
+_PASSING = frozenset({"40001", "40P01", "55P03", "57014", "HF001"})
+
+log = structlog.get_logger(__name__)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a failed call wrote nothing and is worth another attempt."""
+    return isinstance(error, psycopg.Error) and error.sqlstate in _PASSING
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether a call failed because somebody else kept a lock for too long."""
+    return isinstance(error, psycopg.Error) and error.sqlstate in ("55P03", "57014", "HF001")
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether the connection broke. If a call was under way, its outcome is not known.
+
+    An error that the server sent belongs to a statement and has an SQLSTATE; those of class 57P end the
+    connection, and what libpq itself finds wrong has none.
+    """
+    if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+
+
+class Database:
+    """A pool of connections, and the statements of sql/queries.sql by their names."""
+
+    def __init__(self, url: str, *, connections: int, statement_seconds: float = STATEMENT_SECONDS) -> None:
+        self._statement_seconds = statement_seconds
+        self._queries = named_queries()
+        self._server_ahead = timedelta(0)
+        self._clock_measured_at = -math.inf
+        self._check: asyncio.Task[None] | None = None
+        self._pool = AsyncConnectionPool(
+            url,
+            open=False,
+            min_size=connections,
+            max_size=connections,
+            timeout=CONNECT_SECONDS,
+            max_waiting=MAX_WAITING,
+            # Then it waits until a connection is asked for again, instead of ever longer.
+            reconnect_timeout=CONNECT_SECONDS,
+            configure=self._configure,
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": CONNECT_SECONDS,
+                # Find out about a server that vanished without a word, in seconds rather than in hours.
+                "tcp_user_timeout": STATEMENT_SECONDS * 1000,
+                "keepalives_idle": STATEMENT_SECONDS,
+            },
+        )
+
+    async def open(self) -> None:
+        """Starts to connect. Returns at once: a database that is not there yet is found when it is."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._pool.close(timeout=TRANSACTION_SECONDS)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        """A connection in autocommit mode. Raises `DatabaseDown` if none can be had in time: nothing was sent then."""
+        try:
+            async with self._pool.connection() as connection:
+                await self._measure_clock(connection)
+                yield connection
+        except TooManyRequests as error:
+            raise Overloaded from error
+        except PoolTimeout as error:
+            raise DatabaseDown from error
+        except psycopg.Error as error:
+            if is_connection_lost(error):
+                self._check_idle_connections()
+            raise
+
+    async def rows(self, connection: psycopg.AsyncConnection, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Runs the named statement on a connection of the caller's, once."""
+        try:
+            cursor = await connection.execute(self._queries[name], parameters)
+            return await cursor.fetchall()
+        except psycopg.Error as error:
+            if error.sqlstate == "HF001":
+                self._clock_measured_at = -math.inf  # perhaps the server's clock was set
+            raise
+
+    async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Runs a named statement that may be run twice without harm, until it succeeds or it is too late.
+
+        Raises `Overloaded` or `DatabaseDown`.
+        """
+
+        def retryable(error: Exception) -> bool:
+            return is_passing(error) or is_connection_lost(error)
+
+        return await self._retried(name, lambda: parameters, retryable)
+
+    async def change(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Runs a named statement that takes a deadline last, until it succeeds or it is too late.
+
+        If its answer was lost it is not run again: it may have had its effect. Raises `Overloaded` or `DatabaseDown`.
+        """
+        return await self._retried(name, lambda: (*parameters, self.deadline(LOCK_SECONDS + 1)), is_passing)
+
+    async def _retried(
+        self, name: str, parameters: Callable[[], tuple[object, ...]], retryable: Callable[[Exception], bool]
+    ) -> list[tuple[Any, ...]]:
+        try:
+            async for attempt in stamina.retry_context(
+                on=retryable,
+                attempts=ATTEMPTS,
+                timeout=REQUEST_SECONDS,
+                wait_initial=FIRST_PAUSE_SECONDS,
+                wait_jitter=FIRST_PAUSE_SECONDS,
+            ):
+                with attempt:
+                    async with self.connection() as connection:
+                        return await self.rows(connection, name, *parameters())
+        except psycopg.Error as error:
+            raise translated(error) from error
+        raise AssertionError("unreachable: the last attempt returned or raised")
+
+    def deadline(self, seconds: float) -> datetime:
+        """The instant in so many seconds, by the clock of the server."""
+        return datetime.now(UTC) + self._server_ahead + timedelta(seconds=seconds)
+
+    def _check_idle_connections(self) -> None:
+        """Where one connection broke, others will have: they are replaced before a request meets them."""
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(self._pool.check())
+
+    async def _measure_clock(self, connection: psycopg.AsyncConnection) -> None:
+        if time.monotonic() - self._clock_measured_at < _CLOCK_VALID_SECONDS:
+            return
+        [(server_time,)] = await self.rows(connection, "server_time")
+        self._server_ahead = server_time - datetime.now(UTC)
+        self._clock_measured_at = time.monotonic()
+
+    async def _configure(self, connection: psycopg.AsyncConnection) -> None:
+        settings = {
+            "application_name": "holdfast",
+            "timezone": "UTC",
+            "lock_timeout": f"{LOCK_SECONDS}s",
+            "statement_timeout": f"{self._statement_seconds}s",
+            "idle_in_transaction_session_timeout": f"{TRANSACTION_SECONDS}s",
+        }
+        if connection.info.server_version >= 170000:
+            settings["transaction_timeout"] = f"{max(TRANSACTION_SECONDS, self._statement_seconds)}s"
+        for name, value in settings.items():
+            await connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+
+
+def translated(error: Exception) -> Exception:
+    """The error as it is told to a caller, if it is one that passes; else itself: a defect."""
+    if is_passing(error):
+        return Overloaded()
+    if is_connection_lost(error) or (isinstance(error, psycopg.Error) and is_in_trouble(error)):
+        return DatabaseDown()
+    return error
+
+
+def is_in_trouble(error: psycopg.Error) -> bool:
+    """Whether the server can't do its work: out of disk, memory or connections, an I/O error, or read-only."""
+    return error.sqlstate is not None and (error.sqlstate.startswith(("53", "58")) or error.sqlstate == "25006")
