@@ -1,0 +1,1 @@
+"""PostgreSQL as a child of the service, for machines without a server."""

@@ -1,0 +1,257 @@
+"""The embedded server: PostgreSQL as a child of the service, for machines without one.
+
+Three things can go wrong, and each has its answer here. postgres dies: a thread starts it again,
+on the same port. The service dies: its orphan is ended at the next start. Somebody starts the
+service twice: a lock on the data folder lets one of them have it.
+"""
+
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from subprocess import Popen, TimeoutExpired
+from typing import Self
+
+import psycopg
+import structlog
+
+from service.embedded.cluster import (
+    HOST,
+    INSTALLATIONS,
+    Cluster,
+    find_programs,
+    superuser_password,
+)
+from service.embedded.folder_lock import lock_folder
+from service.embedded.postmaster import (
+    POLL_SECONDS,
+    Postmaster,
+    forget_strangers_pid,
+    recorded_postmaster,
+    running_postmaster,
+    stop_orphan,
+)
+from service.embedded.privileges import EmbeddedServerError, choose_account
+
+__all__ = ["EmbeddedServer", "EmbeddedServerError", "find_running"]
+
+log = structlog.get_logger(__name__)
+
+# Below the ports that systems hand out to clients (from 32768 on Linux): a client that tries again
+# and again while postgres is down must not be given this very port, and so connect to itself.
+PORTS = range(20_000, 30_000)
+# A start fails if the port was taken meanwhile, or if backends outlived a postmaster that was
+# killed and still hold its shared memory. Both pass, the second when their queries end.
+START_DELAYS_SECONDS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+# The supervisor tries for ever: a full disk may be emptied.
+FIRST_DELAY_SECONDS = 0.05
+LAST_DELAY_SECONDS = 2.0
+# A server that lived for so long had started well: the next delay is the first one again.
+SETTLED_SECONDS = 10.0
+# After a crash, this has to suffice for replaying max_wal_size.
+READY_SECONDS = 60.0
+FAST_SHUTDOWN_SECONDS = 20.0
+
+SETTINGS = {
+    "listen_addresses": HOST,
+    # None: the path of a socket may have 107 characters, and ours may be longer.
+    "unix_socket_directories": "",
+    "password_encryption": "scram-sha-256",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "min_wal_size": "128MB",
+    "max_wal_size": "1GB",
+    # Our queries are short: compiling one takes longer than running it.
+    "jit": "off",
+    "logging_collector": "off",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+}
+
+
+class EmbeddedServer:
+    """A PostgreSQL server that is started, supervised and stopped by this process.
+
+    data_dir: where it keeps everything; made if missing.
+    major: the version of PostgreSQL, 16 or 18; each has a cluster of its own in data_dir.
+    settings: what to change about the server's configuration.
+    """
+
+    def __init__(self, data_dir: Path, *, major: int = 18, settings: Mapping[str, str] = {}) -> None:
+        self._cluster = Cluster(data_dir.resolve(), major)
+        self._settings = {**SETTINGS, **settings}
+        self._port = 0
+        self._lock: int | None = None
+        self._child: Popen[bytes] | None = None
+        self._supervisor: threading.Thread | None = None
+        self._stopping = threading.Event()
+        # Held to start postgres again and to decide to stop it: nothing starts after a stop.
+        self._guard = threading.Lock()
+
+    def start(self) -> None:
+        """Starts the server and returns when it takes connections; from then on it is supervised.
+
+        Raises EmbeddedServerError, for example if another process runs the server of data_dir.
+        """
+        programs = find_programs(self._cluster.major)
+        self._lock = lock_folder(self._cluster.data_dir)
+        try:
+            self._stopping.clear()
+            self._prepare(programs)
+            self._launch()
+        except BaseException:
+            self.stop()
+            raise
+        self._supervisor = threading.Thread(target=self._supervise, name="embedded-postgres", daemon=True)
+        self._supervisor.start()
+
+    def stop(self) -> None:
+        """Stops the server and waits for it; does nothing if it isn't running.
+
+        Its connections are cut. What they committed is kept, what they had begun is rolled back.
+        """
+        with self._guard:
+            self._stopping.set()
+            child, self._child = self._child, None
+        if child:
+            _end(child)
+        if self._supervisor:
+            self._supervisor.join()
+            self._supervisor = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def url(self, database: str = "postgres") -> str:
+        """The URL of a database for the superuser, password included; to be asked after start."""
+        return self._cluster.url(self._port, database)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _prepare(self, programs: Path) -> None:
+        cluster = self._cluster
+        for major in INSTALLATIONS:
+            stop_orphan(Cluster(cluster.data_dir, major).folder)
+        self._program = programs / "postgres"
+        self._account = choose_account(self._program, cluster.data_dir)
+        superuser_password(cluster.data_dir)  # Before anything runs: it may be lost.
+        cluster.log.touch(mode=0o600)
+        if not cluster.folder.exists():
+            cluster.create(programs, self._account)
+        self._account.take(cluster.folder)
+        forget_strangers_pid(cluster.folder)
+
+    def _launch(self) -> None:
+        for delay in START_DELAYS_SECONDS:
+            time.sleep(delay)
+            self._port = _free_port()
+            self._child = self._spawn()
+            if self._becomes_ready(self._child):
+                return
+        raise EmbeddedServerError(f"PostgreSQL doesn't start. {self._cluster.last_words()}")
+
+    def _spawn(self) -> Popen[bytes]:
+        arguments = ["-D", str(self._cluster.folder)]
+        for name, value in {**self._settings, "port": str(self._port)}.items():
+            arguments += ["-c", f"{name}={value}"]
+        with self._cluster.log.open("ab") as output:
+            return self._account.spawn(self._program, arguments, output)
+
+    def _becomes_ready(self, child: Popen[bytes]) -> bool:
+        """Waits until the server takes connections; False if it ended instead."""
+        ready = Postmaster(child.pid, self._port, ready=True)
+        deadline = time.monotonic() + READY_SECONDS
+        while child.poll() is None:
+            if recorded_postmaster(self._cluster.folder) == ready:
+                _check_login(self.url())
+                return True
+            if time.monotonic() > deadline:
+                raise EmbeddedServerError(
+                    f"PostgreSQL isn't ready after {READY_SECONDS:.0f} s. " + self._cluster.last_words()
+                )
+            time.sleep(POLL_SECONDS)
+        return False
+
+    def _supervise(self) -> None:
+        delay = FIRST_DELAY_SECONDS
+        while child := self._child:
+            since = time.monotonic()
+            status = child.wait()
+            if time.monotonic() - since > SETTLED_SECONDS:
+                delay = FIRST_DELAY_SECONDS
+            if self._stopping.wait(delay):
+                return
+            delay = min(2 * delay, LAST_DELAY_SECONDS)
+            self._restart(status)
+
+    def _restart(self, status: int) -> None:
+        with self._guard:
+            if self._stopping.is_set():
+                return
+            try:
+                self._child = self._spawn()
+            except OSError as error:
+                log.error("embedded_postgres_cannot_restart", reason=str(error))
+                return
+            log.warning(
+                "embedded_postgres_restarted",
+                exit_status=status,
+                pid=self._child.pid,
+                port=self._port,
+            )
+
+
+def find_running(data_dir: Path) -> str | None:
+    """The superuser's URL of the server that runs on a data folder, or None if none does.
+
+    For a process that did not start it. Raises EmbeddedServerError if it is another user's.
+    """
+    try:
+        for major in INSTALLATIONS:
+            cluster = Cluster(data_dir.resolve(), major)
+            if found := running_postmaster(cluster.folder):
+                return cluster.url(found.port)
+    except PermissionError as error:
+        raise EmbeddedServerError(
+            f"{error.filename} belongs to another user: run this as the user who runs the service."
+        ) from error
+    return None
+
+
+def _free_port() -> int:
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise EmbeddedServerError(f"No port from {PORTS[0]} to {PORTS[-1]} is free on {HOST}.")
+
+
+def _check_login(url: str) -> None:
+    try:
+        psycopg.connect(url, connect_timeout=10).close()
+    except psycopg.OperationalError as error:
+        raise EmbeddedServerError(
+            f"PostgreSQL runs but does not let us in: {error}. "
+            "Is postgres.password the one that this data folder was made with?"
+        ) from error
+
+
+def _end(child: Popen[bytes]) -> None:
+    child.send_signal(signal.SIGINT)
+    try:
+        child.wait(FAST_SHUTDOWN_SECONDS)
+    except TimeoutExpired:
+        child.send_signal(signal.SIGQUIT)
+        child.wait()
