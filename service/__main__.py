@@ -1,0 +1,105 @@
+"""The command line: `holdfast serve`, `migrate`, `cleanup`, `check`."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import click
+from pydantic import ValidationError
+
+from service.booking.cleanup import Cleanup
+from service.booking.health import invariant_violations
+from service.database.connections import STATEMENT_SECONDS, Database
+from service.database.migrations import MigrationError, migrate
+from service.embedded.server import EmbeddedServerError
+from service.errors import HoldfastError
+from service.hosting import HostingError, reachable
+from service.settings import Settings
+from service.telemetry import configure_logging
+
+T = TypeVar("T")
+
+# The invariants are checked over the whole history: nobody waits for that, so it may take its time.
+_CHECK_SECONDS = 3600
+
+
+@contextmanager
+def _settings() -> Iterator[Settings]:
+    """The settings, and every error that is the operator's to mend as one line of text and exit status 2."""
+    try:
+        settings = Settings()
+        configure_logging(settings.log_level)
+        yield settings
+    except ValidationError as error:
+        faults = "; ".join(f"{str(f['loc'][0]).upper()}: {f['msg']}" for f in error.errors(include_input=False))
+        raise _Stop(faults) from None
+    except (EmbeddedServerError, HostingError, MigrationError) as error:
+        raise _Stop(str(error)) from None
+    except HoldfastError as error:
+        raise _Stop(error.detail) from None
+
+
+class _Stop(click.ClickException):
+    exit_code = 2
+
+
+@click.group()
+def main() -> None:
+    """Holds a scarce slot for a while and then confirms it."""
+
+
+@main.command()
+def serve() -> None:
+    """Serve HTTP; without DATABASE_URL, on an embedded PostgreSQL."""
+    with _settings() as settings:
+        from service.serving import serve as serve_http
+
+        serve_http(settings)
+
+
+@main.command(name="migrate")
+def migrate_database() -> None:
+    """Bring the database to the schema of this version."""
+    with _settings() as settings, reachable(settings) as database:
+        applied = migrate(database.migration_url)
+        click.echo("\n".join(applied) or "nothing to do")
+
+
+@main.command()
+def cleanup() -> None:
+    """Purge once: expired holds, and what ended before the idempotency window."""
+    with _settings() as settings, reachable(settings) as reached:
+        retention = timedelta(hours=settings.idempotency_window_hours)
+        report = _with_database(reached.url, lambda database: Cleanup(database, retention=retention).run())
+        click.echo(report.model_dump_json())
+
+
+@main.command()
+def check() -> None:
+    """Check the invariants; exit status 1 if one is violated."""
+    with _settings() as settings, reachable(settings) as reached:
+        violations = _with_database(reached.url, invariant_violations, statement_seconds=_CHECK_SECONDS)
+    for invariant, count in violations.items():
+        click.echo(f"{invariant}: {count}")
+    sys.exit(1 if any(violations.values()) else 0)
+
+
+def _with_database(
+    url: str, work: Callable[[Database], Awaitable[T]], *, statement_seconds: float = STATEMENT_SECONDS
+) -> T:
+    async def run() -> T:
+        database = Database(url, connections=1, statement_seconds=statement_seconds)
+        await database.open()
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main(prog_name="holdfast")

@@ -1,0 +1,88 @@
+"""The purge: expired holds become expired, and what ended long ago is deleted. Nothing depends on it."""
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import Final
+
+import psycopg
+import structlog
+
+from service.booking.operations import new_operation_id
+from service.database.connections import Database, is_connection_lost, is_passing
+from service.naming import Record
+
+# Rows that one transaction expires, and deletes, at most: a few milliseconds under the lock of one business.
+_BATCH: Final = 1000
+# How long one run goes on at most: less than the minute in which a scheduler calls again.
+_RUN_SECONDS: Final = 15.0
+
+log = structlog.get_logger(__name__)
+
+
+class CleanupReport(Record):
+    """What a run did. `remaining` is what it had to leave: businesses that were busy, or more than fits in a run."""
+
+    expired: int
+    deleted: int
+    remaining: int
+    duration_ms: int
+
+
+class Cleanup:
+    """The purge over all businesses. Any number may run at once."""
+
+    def __init__(self, database: Database, *, retention: timedelta) -> None:
+        self._database = database
+        self._retention = retention
+
+    async def run(self) -> CleanupReport:
+        """Purges every business that has something due, one transaction for each batch of one. Raises `Unavailable`."""
+        started = time.monotonic()
+        [(started_at,)] = await self._database.fetch("server_time")
+        expired = deleted = 0
+        for (business_id,) in await self._database.fetch("due_businesses", self._retention):
+            of_business = await self._purge(business_id, until=started + _RUN_SECONDS)
+            expired += of_business[0]
+            deleted += of_business[1]
+        [(remaining,)] = await self._database.fetch("count_due", self._retention)
+        await self._database.fetch("record_purge", new_operation_id(), started_at, expired, deleted, remaining)
+        report = CleanupReport(
+            expired=expired,
+            deleted=deleted,
+            remaining=remaining,
+            duration_ms=round((time.monotonic() - started) * 1000),
+        )
+        log.info("purged", **report.model_dump())
+        return report
+
+    async def _purge(self, business_id: str, *, until: float) -> tuple[int, int]:
+        """Purges one business until nothing is due, somebody else is at work in it, or the run's time is up."""
+        total_expired = total_deleted = 0
+        while time.monotonic() < until:
+            deadline = self._database.deadline(1)
+            try:
+                async with self._database.connection() as connection:
+                    [(expired, deleted, busy)] = await self._database.rows(
+                        connection, "purge", business_id, self._retention, _BATCH, deadline
+                    )
+            except psycopg.Error as error:
+                if not (is_passing(error) or is_connection_lost(error)):
+                    raise
+                busy, expired, deleted = True, 0, 0
+            total_expired += expired
+            total_deleted += deleted
+            if busy or max(expired, deleted) < _BATCH:
+                break
+        return total_expired, total_deleted
+
+    async def run_every(self, interval_seconds: float) -> None:
+        """Runs for ever. Several processes share the interval: whoever finds that another one has just run, waits."""
+        while True:
+            await asyncio.sleep(interval_seconds)
+            try:
+                [(now, *_, last_purge_at, _, _)] = await self._database.fetch("reservation_health")
+                if last_purge_at is None or (now - last_purge_at).total_seconds() > interval_seconds / 2:
+                    await self.run()
+            except Exception as error:
+                log.warning("purge_failed", error=type(error).__name__)

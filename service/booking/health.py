@@ -1,0 +1,102 @@
+"""Reservation health: what operations read to see whether holds are granted, committed and cleaned up."""
+
+import asyncio
+import time
+from datetime import datetime
+from typing import Final, Literal
+
+from service.database.connections import Database
+from service.naming import Record
+
+# Whoever asks more often than this gets the last answer: the endpoint is public, and counting has its price.
+_COUNTS_VALID_SECONDS: Final = 1.0
+_INVARIANTS_VALID_SECONDS: Final = 30.0
+
+# A scheduler calls every minute. Five missed calls in a row are no coincidence.
+PURGE_LATE_SECONDS: Final = 300.0
+
+# The body, language and settings of booking.now() in sql/functions/now.sql.
+_CLOCK: Final = ("SELECT clock_timestamp()", "sql", None)
+
+
+class ReservationHealth(Record):
+    """Aggregates only. `conversion` is the share of the holds ended within the last hour that were committed."""
+
+    status: Literal["ok", "degraded", "critical"]
+    reasons: list[str]
+    live: int
+    expired_unpurged: int
+    oldest_expired_seconds: float
+    last_purge_at: datetime | None
+    purge_late: bool
+    conversion: float | None
+    invariant_violations: dict[str, int]
+
+
+class HealthMonitor:
+    """Asks the database about its reservations, at most once a second for everybody who wants to know."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = asyncio.Lock()
+        self._health: ReservationHealth | None = None
+        self._health_at = 0.0
+        self._violations: dict[str, int] = {}
+        self._violations_at: float | None = None
+
+    async def health(self) -> ReservationHealth:
+        """How things are, at most a second old, and half a minute for the invariants. Raises `Unavailable`."""
+        async with self._lock:
+            if self._health is None or time.monotonic() - self._health_at > _COUNTS_VALID_SECONDS:
+                self._health = judge(await self._counts(), await self._invariants())
+                self._health_at = time.monotonic()
+            return self._health
+
+    async def _counts(self) -> tuple[datetime, int, int, datetime | None, datetime | None, int, int]:
+        [counts] = await self._database.fetch("reservation_health")
+        return counts
+
+    async def _invariants(self) -> dict[str, int]:
+        if self._violations_at is None or time.monotonic() - self._violations_at > _INVARIANTS_VALID_SECONDS:
+            # Before the answer: a database that fails at it is not asked again by everybody at once.
+            self._violations_at = time.monotonic()
+            self._violations = await _violations(self._database, "recent_invariant_violations")
+        return self._violations
+
+
+async def invariant_violations(database: Database) -> dict[str, int]:
+    """How many rows each invariant's view has, and whether booking.now() is the clock that was shipped."""
+    return await _violations(database, "invariant_violations")
+
+
+async def _violations(database: Database, query: str) -> dict[str, int]:
+    violations = dict(await database.fetch(query))
+    [definition] = await database.fetch("clock_definition")
+    return {**violations, "altered_clock": int(definition != _CLOCK)}
+
+
+def judge(
+    counts: tuple[datetime, int, int, datetime | None, datetime | None, int, int], violations: dict[str, int]
+) -> ReservationHealth:
+    """What the numbers mean."""
+    now, live, expired_unpurged, oldest_expired_at, last_purge_at, committed, ended = counts
+    oldest_seconds = (now - oldest_expired_at).total_seconds() if oldest_expired_at else 0.0
+    since_purge = (now - last_purge_at).total_seconds() if last_purge_at else oldest_seconds
+    purge_late = since_purge > PURGE_LATE_SECONDS
+    critical = [f"invariant_violated: {name} ({count})" for name, count in violations.items() if count]
+    degraded = []
+    if purge_late:
+        degraded.append(f"purge_late: the last one was {since_purge:.0f} s ago; is the scheduler calling?")
+    if oldest_seconds > PURGE_LATE_SECONDS:
+        degraded.append(f"expired_unpurged: the oldest expired hold has waited {oldest_seconds:.0f} s for the purge")
+    return ReservationHealth(
+        status="critical" if critical else "degraded" if degraded else "ok",
+        reasons=critical + degraded,
+        live=live,
+        expired_unpurged=expired_unpurged,
+        oldest_expired_seconds=oldest_seconds,
+        last_purge_at=last_purge_at,
+        purge_late=purge_late,
+        conversion=round(committed / ended, 4) if ended else None,
+        invariant_violations=violations,
+    )

@@ -1,0 +1,1 @@
+"""The API described: the OpenAPI document for programs, and a page of the same for people."""

@@ -1,0 +1,126 @@
+"""What each code means and what a caller does about it: the text behind a problem's `type`, and its example."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from service.http.documentation import examples
+from service.http.endpoints import MAX_BODY_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Of one code. `members` are those that this problem has besides the usual ones, as an example."""
+
+    meaning: str
+    advice: str
+    members: Mapping[str, Any] = field(default_factory=dict)
+
+
+_DEFECT: Final = "A defect of the caller: nothing to show to a guest, and no use in sending it again unchanged."
+_START_AGAIN: Final = "Start again: let the guest choose a slot, and reserve it under a new key."
+
+# By the codes of service.errors, in their order.
+EXPLANATIONS: Final[dict[str, Explanation]] = {
+    "VALIDATION_FAILED": Explanation(
+        "A member is missing, unknown, of the wrong type or out of its bounds. `errors` names each fault by its field.",
+        "Mark the fields that `errors` names and let them be corrected. Sent again unchanged, it fails again.",
+        {"errors": [{"field": "slotEnd", "message": "slotEnd must be after slotStart"}]},
+    ),
+    "IDEMPOTENCY_KEY_MISMATCH": Explanation(
+        "The `Idempotency-Key` header and `idempotencyKey` in the body differ: it is not clear which attempt this is.",
+        "Send one of them, or the same in both.",
+    ),
+    "UNAUTHORIZED": Explanation(
+        "This call needs a bearer token, and there was none or a wrong one.",
+        "Send `Authorization: Bearer …` with the administrator's token for the catalog, the scheduler's secret for "
+        "cron. Neither belongs in a browser.",
+    ),
+    "NOT_FOUND": Explanation("There is no such address.", _DEFECT),
+    "BUSINESS_NOT_FOUND": Explanation(
+        "The catalog has no business with this id.", "Check the id, or put the business first."
+    ),
+    "SERVICE_NOT_FOUND": Explanation(
+        "The business has no service with this id, or does not offer it any more, or there is no such business.",
+        "Take the service off the choice, and let the guest choose another.",
+    ),
+    "RESOURCE_NOT_FOUND": Explanation(
+        "The service has no resource with this id.", "Leave `resourceId` out, or let the guest choose another."
+    ),
+    "RESERVATION_NOT_FOUND": Explanation(
+        "There is no reservation with this id. Ended ones are forgotten after a while, usually a day.",
+        _START_AGAIN,
+    ),
+    "METHOD_NOT_ALLOWED": Explanation(
+        "This address does not answer to this method; the `Allow` header lists those that it answers to.", _DEFECT
+    ),
+    "SLOT_UNAVAILABLE": Explanation(
+        "There is not enough room left at that time: others have held or booked it. With `ifExpired: rebook` on "
+        "commit: the hold had expired, and meanwhile its room was taken.",
+        "Show `alternatives`, or let the guest choose another time where that list is empty (so far it always is). "
+        "Room comes back when somebody's hold ends, so a retry makes sense when the guest asks for it, not in a "
+        "loop. A refusal uses up no key.",
+        {"alternatives": []},
+    ),
+    "VERSION_CONFLICT": Explanation(
+        "It was changed since you read it: `expectedVersion` is not its version any more. Nothing was changed.",
+        "Reload it, show what it is now, and let the guest decide on that.",
+        {"currentVersion": 3},
+    ),
+    "HOLD_LIFETIME_EXCEEDED": Explanation(
+        "A hold can be extended only so far, or it would keep a slot from others for ever. It is as it was, and ends "
+        "at its `expiresAt`.",
+        "Ask for less, up to `maxExpiresAt`, or commit before the hold ends.",
+        {"maxExpiresAt": examples.MAX_EXPIRES_AT},
+    ),
+    "RESERVATION_COMMITTED": Explanation(
+        "The hold has become an appointment: there is nothing left to extend or to release.",
+        "Show the booking as confirmed. Commit sent again answers with the appointment.",
+    ),
+    "CAPACITY_IN_USE": Explanation(
+        "At some time from now on, more than the new capacity is claimed already: `claimed` units from `slotStart` "
+        "to `slotEnd`, the first such time. Nothing was changed.",
+        "Stay at `claimed` or above until that time is past, or move what is booked then.",
+        {"slotStart": examples.SLOT_START, "slotEnd": examples.SLOT_END, "claimed": 3},
+    ),
+    "BUSINESS_IN_USE": Explanation(
+        "The business has services, or bookings were made on ones that it had.",
+        "Delete its services first. A business with bookings stays.",
+    ),
+    "SLUG_TAKEN": Explanation("Another business has this slug. Nothing was changed.", "Choose another slug."),
+    "RESERVATION_EXPIRED": Explanation(
+        "The hold's time was up before this request, and its room may be somebody else's by now. That is final.",
+        _START_AGAIN + " Where the guest has paid already, commit with `ifExpired: rebook`: it books the same slot if "
+        "it is still free. To be spared this, watch `expiresInSeconds` and extend in time.",
+    ),
+    "RESERVATION_RELEASED": Explanation("The hold was given up. That is final.", _START_AGAIN),
+    "PAYLOAD_TOO_LARGE": Explanation(f"The body is larger than {MAX_BODY_BYTES // 1024} KiB.", _DEFECT),
+    "UNSUPPORTED_MEDIA_TYPE": Explanation(
+        "The body did not come as `Content-Type: application/json`, in UTF-8.", _DEFECT
+    ),
+    "IDEMPOTENCY_KEY_REUSED": Explanation(
+        "Within this business the key has made a reservation already, by a different request.",
+        "Take a new key for a new attempt. Make it when the guest presses the button, and keep it for retries of "
+        "that very request.",
+    ),
+    "SLOT_NOT_BOOKABLE": Explanation(
+        "Whatever room there is, the public can't book this slot. `reason` says why: `past`; `too_soon` or "
+        "`too_far_ahead`, by the service's notice and horizon; `too_long`; `not_online`, if the service takes no "
+        "public bookings.",
+        "Tell the guest the reason, and let another time be chosen.",
+        {"reason": "too_soon"},
+    ),
+    "INTERNAL_ERROR": Explanation(
+        "A defect of this service. Its log has the details under `requestId`.",
+        "Say that it did not work. Retry with the same key: if it had its effect after all, the answer is that.",
+    ),
+    "OVERLOADED": Explanation(
+        "There is more to do than can be done in time.",
+        "Say “High load, please retry”. Send the same request with the same key after `Retry-After` seconds.",
+    ),
+    "DATABASE_UNAVAILABLE": Explanation(
+        "The database does not answer. The request may have had its effect all the same.",
+        "Send the same request with the same key after `Retry-After` seconds: it has one effect, and the answer says "
+        "what it was.",
+    ),
+}

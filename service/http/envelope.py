@@ -1,0 +1,84 @@
+"""Around every request: its id, its one line in the log, and the answer to what nobody expected."""
+
+import re
+import time
+import traceback
+from typing import Final
+from uuid import uuid4
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.http.disconnect import ClientGone
+from service.http.problems import problem
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+log = structlog.get_logger("service.request")
+
+
+class Envelope:
+    """ASGI middleware, the outermost of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        scope["request_id"] = request_id
+        status = 499  # the client went away before there was an answer
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].append((b"x-request-id", request_id.encode()))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except (ClientGone, ClientDisconnect):
+            pass
+        except Exception as error:
+            log.error("defect", request_id=request_id, **_where(error))
+            if status == 499:
+                await problem(Request(scope), "INTERNAL_ERROR")(scope, receive, send_with_id)
+        finally:
+            _log_line(scope, request_id, status, time.perf_counter() - started)
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's, if it is one that can be logged; else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value, "ascii")
+    return uuid4().hex
+
+
+def _log_line(scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    """Names the route's template, never the path: that may hold the id of a reservation, which is a credential."""
+    route = scope.get("route")
+    log.info(
+        "request",
+        request_id=request_id,
+        method=scope["method"],
+        route=getattr(route, "path", None),
+        status=status,
+        code=scope.get("problem_code"),
+        duration_ms=round(seconds * 1000, 2),
+    )
+
+
+def _where(error: Exception) -> dict[str, object]:
+    """Kind and place of an error, without its message: that may quote what a caller sent."""
+    return {
+        "error": type(error).__name__,
+        "sqlstate": getattr(error, "sqlstate", None),
+        "traceback": "".join(traceback.format_tb(error.__traceback__)),
+    }

@@ -1,0 +1,212 @@
+"""Reserve, look, extend, release, commit, and the room in a slot."""
+
+from typing import Final
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.responses import Response
+
+from service.booking.capacity import Capacity, capacity
+from service.booking.holds import Appointment, Holds, Reservation
+from service.booking.text import IdempotencyKey
+from service.database.connections import Database
+from service.errors import Invalid, Refused
+from service.http.documentation import examples
+from service.http.endpoints import Call, Endpoint, answer
+from service.http.shapes import CapacityQuery, CommitBody, ExtendBody, OfBusiness, ReserveBody
+
+_REPLAYED: Final = {"Idempotency-Replayed": "true"}
+_KEY: Final = TypeAdapter(IdempotencyKey)
+
+
+class HoldEndpoints:
+    """Parses, calls one verb, answers."""
+
+    def __init__(self, holds: Holds, database: Database) -> None:
+        self._holds = holds
+        self._database = database
+
+    def endpoints(self) -> list[Endpoint]:
+        """What there is to call."""
+        of_id = "/api/booking/reservations/{reservationId}"
+        return [
+            Endpoint(
+                "POST",
+                "/api/booking/reserve",
+                self.reserve,
+                "Hold a slot",
+                {201: Reservation, 200: Reservation},
+                "Holds a slot until `expiresAt`. 200 with `Idempotency-Replayed: true` means that an earlier request "
+                "with this idempotency key made it. The key may come as the `Idempotency-Key` header instead.",
+                body=ReserveBody,
+                refusals=(
+                    "IDEMPOTENCY_KEY_MISMATCH",
+                    "SERVICE_NOT_FOUND",
+                    "RESOURCE_NOT_FOUND",
+                    "SLOT_UNAVAILABLE",
+                    "IDEMPOTENCY_KEY_REUSED",
+                    "SLOT_NOT_BOOKABLE",
+                ),
+                operation_id="reserve",
+                tag="reservations",
+                request_headers=("Idempotency-Key",),
+                answer_headers={200: ("Idempotency-Replayed",)},
+                examples=examples.RESERVE,
+            ),
+            Endpoint(
+                "POST",
+                "/api/booking/commit",
+                self.commit,
+                "Turn a hold into an appointment",
+                {201: Appointment, 200: Appointment},
+                "The reservation is its own key: committed again, it answers 200 with the same appointment, and later "
+                "guest fields are ignored. `ifExpired: rebook` books an expired hold's slot if it is still free.",
+                body=CommitBody,
+                refusals=(
+                    "RESERVATION_NOT_FOUND",
+                    "SLOT_UNAVAILABLE",
+                    "VERSION_CONFLICT",
+                    "RESERVATION_EXPIRED",
+                    "RESERVATION_RELEASED",
+                ),
+                operation_id="commit",
+                tag="reservations",
+                answer_headers={200: ("Idempotency-Replayed",)},
+                examples=examples.COMMIT,
+            ),
+            Endpoint(
+                "GET",
+                of_id,
+                self.get,
+                "Is a hold still valid?",
+                {200: Reservation},
+                query=OfBusiness,
+                refusals=("RESERVATION_NOT_FOUND",),
+                operation_id="getReservation",
+                tag="reservations",
+                examples=examples.GET_RESERVATION,
+            ),
+            Endpoint(
+                "POST",
+                of_id + "/extend",
+                self.extend,
+                "Keep a hold for longer",
+                {200: Reservation},
+                "`expiresAt` becomes the later of what it is and now + `ttlMinutes`. A refused extend changes nothing.",
+                body=ExtendBody,
+                query=OfBusiness,
+                refusals=(
+                    "RESERVATION_NOT_FOUND",
+                    "HOLD_LIFETIME_EXCEEDED",
+                    "RESERVATION_COMMITTED",
+                    "VERSION_CONFLICT",
+                    "RESERVATION_EXPIRED",
+                    "RESERVATION_RELEASED",
+                ),
+                operation_id="extend",
+                tag="reservations",
+                examples=examples.EXTEND,
+            ),
+            Endpoint(
+                "DELETE",
+                of_id,
+                self.release,
+                "Give up a hold",
+                {204: None},
+                "Also 204 when repeated, or when the hold had expired.",
+                query=OfBusiness,
+                refusals=("RESERVATION_NOT_FOUND", "RESERVATION_COMMITTED"),
+                operation_id="release",
+                tag="reservations",
+                examples=examples.RELEASE,
+            ),
+            Endpoint(
+                "GET",
+                "/api/booking/capacity",
+                self.capacity,
+                "The room in one slot",
+                {200: Capacity},
+                "`held` and `booked` at the fullest instant of the slot and its buffers.",
+                query=CapacityQuery,
+                refusals=("SERVICE_NOT_FOUND",),
+                operation_id="getCapacity",
+                tag="capacity",
+                examples=examples.CAPACITY,
+            ),
+        ]
+
+    async def reserve(self, call: Call) -> Response:
+        """POST /api/booking/reserve"""
+        body: ReserveBody = call.body
+        if body.resource_id is not None:
+            raise Refused("RESOURCE_NOT_FOUND")
+        request: dict[str, object] = {
+            "service_id": body.service_id,
+            "slot_start": body.slot_start.isoformat(),
+            "slot_end": body.slot_end.isoformat() if body.slot_end else None,
+            "ttl_minutes": body.ttl_minutes,
+            "quantity": body.quantity,
+        }
+        reservation, replayed = await self._holds.reserve(body.business_id, request, _idempotency_key(call))
+        return answer(reservation, 200, _REPLAYED) if replayed else answer(reservation, 201)
+
+    async def commit(self, call: Call) -> Response:
+        """POST /api/booking/commit"""
+        body: CommitBody = call.body
+        request = {
+            **body.model_dump(by_alias=False, exclude={"reservation_id", "business_id"}),
+            "source": "online",
+            "actor_kind": "guest",
+            "request_id": call.request.scope["request_id"],
+        }
+        appointment, replayed = await self._holds.commit(body.reservation_id, request, body.business_id)
+        return answer(appointment, 200, _REPLAYED) if replayed else answer(appointment, 201)
+
+    async def get(self, call: Call) -> Response:
+        """GET /api/booking/reservations/{reservationId}"""
+        return answer(await self._holds.get(_reservation_id(call), call.query.business_id))
+
+    async def extend(self, call: Call) -> Response:
+        """POST /api/booking/reservations/{reservationId}/extend"""
+        body: ExtendBody = call.body
+        return answer(
+            await self._holds.extend(
+                _reservation_id(call), body.ttl_minutes, body.expected_version, call.query.business_id
+            )
+        )
+
+    async def release(self, call: Call) -> Response:
+        """DELETE /api/booking/reservations/{reservationId}"""
+        await self._holds.release(_reservation_id(call), call.query.business_id)
+        return Response(status_code=204)
+
+    async def capacity(self, call: Call) -> Response:
+        """GET /api/booking/capacity"""
+        query: CapacityQuery = call.query
+        return answer(
+            await capacity(self._database, query.business_id, query.service_id, query.slot_start, query.slot_end)
+        )
+
+
+def _reservation_id(call: Call) -> UUID:
+    """What is no reservation's id is the id of no reservation."""
+    try:
+        return UUID(call.path["reservationId"])
+    except ValueError:
+        raise Refused("RESERVATION_NOT_FOUND") from None
+
+
+def _idempotency_key(call: Call) -> str | None:
+    """From the body or the header; both, if given, must agree."""
+    in_body: str | None = call.body.idempotency_key
+    in_header = call.request.headers.get("idempotency-key")
+    if in_header is None:
+        return in_body
+    try:
+        in_header = _KEY.validate_python(in_header)
+    except ValidationError:
+        fault = {"field": "Idempotency-Key", "message": "must be 1 to 255 printable ASCII characters"}
+        raise Invalid("VALIDATION_FAILED", errors=[fault]) from None
+    if in_body not in (None, in_header):
+        raise Invalid("IDEMPOTENCY_KEY_MISMATCH")
+    return in_header

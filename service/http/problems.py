@@ -1,0 +1,73 @@
+"""Errors as application/problem+json (RFC 9457)."""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import KINDS, HoldfastError, Invalid
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+# Those of the framework's own refusals that a caller can meet.
+_CODES: Final = {
+    400: "VALIDATION_FAILED",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "PAYLOAD_TOO_LARGE",
+}
+
+
+def problem(request: Request, code: str, detail: str | None = None, **members: object) -> Response:
+    """The response for a code of service.errors, which is also left for the request's log line."""
+    kind = KINDS[code]
+    request.scope["problem_code"] = code
+    body: dict[str, object] = {
+        "type": f"/docs#{code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail or kind.detail,
+        "code": code,
+        "requestId": request.scope.get("request_id"),
+        **members,
+    }
+    headers = {}
+    if kind.retry_after_seconds is not None:
+        headers["Retry-After"] = str(kind.retry_after_seconds)
+    if kind.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(json.dumps(body, separators=(",", ":")), kind.status, headers, MEDIA_TYPE)
+
+
+async def on_holdfast_error(request: Request, error: Exception) -> Response:
+    """Any of our own errors."""
+    assert isinstance(error, HoldfastError)
+    members = dict(error.members)
+    if error.code == "SLOT_UNAVAILABLE":
+        members.setdefault("alternatives", [])
+    return problem(request, error.code, error.detail, **members)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """What the router and the framework refuse."""
+    assert isinstance(error, HTTPException)
+    response = problem(request, _CODES.get(error.status_code, "VALIDATION_FAILED"))
+    response.headers.update(error.headers or {})
+    return response
+
+
+def invalid(error: ValidationError) -> Invalid:
+    """The faults of a request that does not have its shape, each with the field's path and what is wrong."""
+    return Invalid("VALIDATION_FAILED", errors=[_fault(fault) for fault in error.errors(include_input=False)])
+
+
+def _fault(fault: Any) -> dict[str, str]:
+    return {"field": _path(fault["loc"]), "message": fault["msg"].removeprefix("Value error, ")}
+
+
+def _path(location: Iterable[str | int]) -> str:
+    return ".".join(str(part) for part in location)
