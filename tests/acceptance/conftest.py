@@ -1,0 +1,35 @@
+"""What acceptance tests stand on: the real service, with real workers, on the test's own database."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.database import TestDatabase
+from tests.serving import SECRETS, ServiceProcess
+
+
+class Serve(Protocol):
+    """What the fixture serve gives."""
+
+    def __call__(self, **settings: object) -> ServiceProcess: ...
+
+
+@pytest.fixture
+def serve(database: TestDatabase, tmp_path: Path) -> Iterator[Serve]:
+    """Starts services on the test's database and stops them at the end, which must succeed.
+
+    Settings have the names of the environment. The purge is off unless a test sets its interval.
+    """
+    with ExitStack() as services:
+
+        def start(**settings: object) -> ServiceProcess:
+            of_database = {"DATABASE_URL": database.url, "MIGRATION_DATABASE_URL": database.admin_url}
+            log = tmp_path / f"service-{len(list(tmp_path.iterdir()))}.log"
+            return services.enter_context(
+                ServiceProcess(log, **SECRETS | of_database | {"CLEANUP_INTERVAL_SECONDS": 0} | settings)
+            )
+
+        yield start

@@ -1,0 +1,35 @@
+"""What HTTP alone costs: an application that reads a request and answers as the service would, without working for it.
+
+Served as the service is: the same uvicorn with the same settings. `python -m tests.bench.ceiling PORT WORKERS`.
+"""
+
+import sys
+from typing import Final
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+# As long as a reservation.
+_ANSWER: Final = b'{"status":"alive","padding":"' + b"x" * 350 + b'"}'
+_HEADERS: Final = [(b"content-type", b"application/json"), (b"content-length", str(len(_ANSWER)).encode())]
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers 200 to everything."""
+    assert scope["type"] == "http"
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+    await send({"type": "http.response.body", "body": _ANSWER})
+
+
+if __name__ == "__main__":
+    uvicorn.run(
+        "tests.bench.ceiling:app",
+        port=int(sys.argv[1]),
+        workers=int(sys.argv[2]),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )

@@ -1,0 +1,109 @@
+"""The measurements: round after round, each scenario in each of its variants, one after the other."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import click
+
+from tests.bench.load import Measurement, generate
+from tests.bench.pgbench import run_pgbench
+from tests.bench.scenarios import SCENARIOS, Scenario
+from tests.database import TestDatabase
+
+BATCHED: Final = "group commit"
+SINGLE: Final = "one by one"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How often, how long, and how many at once."""
+
+    rounds: int
+    seconds: float
+    connections: int = 64
+
+
+@dataclass(slots=True)
+class Rounds:
+    """What was measured of one scenario, round by round."""
+
+    http: dict[str, list[Measurement]] = field(default_factory=lambda: {BATCHED: [], SINGLE: []})
+    pgbench: list[float] = field(default_factory=list)
+    unexpected: int = 0
+
+
+class Bench:
+    """Everything that runs while it is measured."""
+
+    def __init__(self, database: TestDatabase, ports: dict[str, int], ceiling_port: int, plan: Plan) -> None:
+        self._database = database
+        self._ports = ports
+        self._ceiling_port = ceiling_port
+        self.plan = plan
+        self._services = 0
+        self.ceiling: list[float] = []
+        self.rounds = {scenario: Rounds() for scenario in SCENARIOS}
+
+    def run(self) -> None:
+        """All rounds. Which variant goes first changes from round to round."""
+        for number in range(self.plan.rounds):
+            say(f"round {number + 1} of {self.plan.rounds}")
+            self._measure_ceiling()
+            for scenario in SCENARIOS:
+                steps: list[Callable[[Scenario], float]] = [self._group_commit, self._one_by_one, self._pgbench]
+                for step in steps if number % 2 == 0 else steps[1::-1] + steps[2:]:
+                    per_second = step(scenario)
+                    say(f"  {scenario.name}, {step.__name__.strip('_').replace('_', ' ')}: {per_second:,.0f}/s")
+
+    def _group_commit(self, scenario: Scenario) -> float:
+        return self._measure(scenario, BATCHED)
+
+    def _one_by_one(self, scenario: Scenario) -> float:
+        return self._measure(scenario, SINGLE)
+
+    def _measure(self, scenario: Scenario, variant: str) -> float:
+        service_id = self._prepare(scenario)
+        measured = self._load(self._ports[variant], scenario.requests(service_id))
+        rounds = self.rounds[scenario]
+        rounds.http[variant].append(measured)
+        rounds.unexpected += measured.statuses.total() - measured.statuses[scenario.status]
+        return measured.per_second
+
+    def _pgbench(self, scenario: Scenario) -> float:
+        service_id = self._prepare(scenario)
+        script = scenario.script(service_id, clients=self.plan.connections)
+        per_second, total = run_pgbench(
+            self._database.url, script, clients=self.plan.connections, seconds=self.plan.seconds
+        )
+        held = self._database.value("SELECT count(*) FROM booking.reservations WHERE service_id = %s", service_id)
+        rounds = self.rounds[scenario]
+        rounds.pgbench.append(per_second)
+        rounds.unexpected += abs(held - (total if scenario.granted else scenario.businesses))
+        return per_second
+
+    def _measure_ceiling(self) -> None:
+        measured = self._load(self._ceiling_port, SCENARIOS[0].requests("ceiling"))
+        assert set(measured.statuses) == {200}
+        self.ceiling.append(measured.per_second)
+        say(f"  HTTP without a database: {measured.per_second:,.0f}/s")
+
+    def _prepare(self, scenario: Scenario) -> str:
+        self._services += 1
+        service_id = f"service-{self._services}"
+        scenario.prepare(self._database, service_id)
+        return service_id
+
+    def _load(self, port: int, requests: Iterator[bytes]) -> Measurement:
+        return generate(
+            port,
+            requests,
+            connections=self.plan.connections,
+            warm_up_seconds=self.plan.seconds / 5,
+            seconds=self.plan.seconds,
+        )
+
+
+def say(progress: str) -> None:
+    """Progress, for whoever waits."""
+    click.echo(progress, err=True)

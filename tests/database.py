@@ -1,0 +1,244 @@
+"""One test's database, and the verbs of sql/functions called straight, without Python or HTTP in between."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import psycopg
+
+LOGIN = "holdfast_test"
+PASSWORD = "holdfast"
+
+# A Monday far enough ahead that no test's slot is past, and near enough to be bookable.
+MONDAY = (datetime.now(UTC) + timedelta(days=30)).replace(hour=0, minute=0, second=0, microsecond=0)
+MONDAY -= timedelta(days=MONDAY.weekday())
+
+NO_DEADLINE = datetime.max.replace(tzinfo=UTC)
+
+
+def with_database(url: str, name: str) -> str:
+    """The URL of another database on the same server."""
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
+
+
+def at(hour: float, *, day: int = 0) -> datetime:
+    """An instant on the Monday of the tests, or so many days later."""
+    return MONDAY + timedelta(days=day, hours=hour)
+
+
+class Outcome:
+    """What a verb answered for one request."""
+
+    def __init__(self, name: str, body: dict[str, Any] | None) -> None:
+        self.name = name
+        self.body = body or {}
+
+    def __repr__(self) -> str:
+        return f"Outcome({self.name!r}, {self.body!r})"
+
+    @property
+    def id(self) -> str:
+        """Of the reservation or appointment."""
+        return str(self.body.get("appointment_id") or self.body["reservation_id"])
+
+
+class TestDatabase:
+    """A database with the schema, and a superuser's connection to it in autocommit mode."""
+
+    __test__ = False
+
+    def __init__(self, admin_url: str) -> None:
+        self.admin_url = admin_url
+        parts = urlsplit(admin_url)
+        self.url = parts._replace(netloc=f"{LOGIN}:{PASSWORD}@{parts.hostname}:{parts.port}").geturl()
+        self.admin = psycopg.connect(admin_url, autocommit=True)
+
+    def close(self) -> None:
+        """Closes the superuser's connection."""
+        self.admin.close()
+
+    def connect(self, *, autocommit: bool = True) -> psycopg.Connection:
+        """A connection as the service has it: it may execute verbs and read views."""
+        return psycopg.connect(self.url, autocommit=autocommit)
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Runs a statement as superuser."""
+        cursor = self.admin.execute(query.encode(), parameters)
+        return cursor.fetchall() if cursor.description else []
+
+    def value(self, query: str, *parameters: object) -> Any:
+        """The one value that a statement gives."""
+        return self.rows(query, *parameters)[0][0]
+
+    def violations(self) -> dict[str, int]:
+        """The invariants that are violated, with how many rows their views have."""
+        rows = self.rows("SELECT invariant, violations FROM booking.invariant_violations WHERE violations > 0")
+        return dict(rows)
+
+    # The clock.
+
+    def move_clock(self, by: timedelta) -> None:
+        """Moves booking.now(), for every connection and at once."""
+        self.rows("UPDATE testing.clock SET ahead = ahead + %s, frozen_at = frozen_at + %s", by, by)
+
+    def freeze_clock(self, instant: datetime | None = None) -> datetime:
+        """Stops booking.now(), at an instant or where it is, and returns where it stands."""
+        frozen: datetime = self.value(
+            "UPDATE testing.clock SET frozen_at = coalesce(%s, booking.now()) RETURNING frozen_at", instant
+        )
+        return frozen
+
+    # The catalog.
+
+    def make_business(self, business_id: str = "salon") -> str:
+        """A tenant."""
+        settings = {"name": business_id, "slug": None, "timezone": "Europe/Berlin", "country": "DE"}
+        self.rows("SELECT * FROM booking.put_business(%s, %s, %s)", business_id, json.dumps(settings), NO_DEADLINE)
+        return business_id
+
+    def make_service(
+        self, service_id: str = "cut", *, business_id: str = "salon", capacity: int = 1, **settings: object
+    ) -> str:
+        """A service of an hour, by default for one guest at a time; makes its business if need be."""
+        self.make_business(business_id)
+        outcome = self.put_service(service_id, business_id=business_id, capacity=capacity, **settings)
+        assert outcome.name in ("created", "done"), outcome
+        return service_id
+
+    def put_service(
+        self, service_id: str = "cut", *, business_id: str = "salon", capacity: int = 1, **settings: object
+    ) -> Outcome:
+        """Puts a service and returns the verb's outcome."""
+        complete = {
+            "name": service_id,
+            "max_simultaneous_bookings": capacity,
+            "duration_minutes": 60,
+            "max_duration_minutes": 43_200,
+            "hold_ttl_minutes": 15,
+            "max_hold_ttl_minutes": 60,
+            "max_hold_lifetime_minutes": 120,
+            "slot_step_minutes": 60,
+            "buffer_before_minutes": 0,
+            "buffer_after_minutes": 0,
+            "min_notice_minutes": 0,
+            "max_advance_days": 3660,
+            "cancellation_window_minutes": 0,
+            "booking_enabled": True,
+            **settings,
+        }
+        [(name, body)] = self.rows(
+            "SELECT outcome, body FROM booking.put_service(%s, %s, %s, %s)",
+            business_id,
+            service_id,
+            json.dumps(complete),
+            NO_DEADLINE,
+        )
+        return Outcome(name, body)
+
+    # The verbs.
+
+    def call(
+        self,
+        verb: str,
+        requests: list[dict[str, Any]],
+        *,
+        business_id: str = "salon",
+        deadline: datetime = NO_DEADLINE,
+        connection: psycopg.Connection | None = None,
+    ) -> list[Outcome]:
+        """Calls a verb with a batch of requests, and returns the outcomes in the order of the requests."""
+        query = f"SELECT operation_id, outcome, body FROM booking.{verb}(%s, %s, %s)"  # noqa: S608 — a verb's name
+        rows = (connection or self.admin).execute(query.encode(), [business_id, json.dumps(requests), deadline])
+        outcomes = {operation_id: Outcome(name, body) for operation_id, name, body in rows}
+        assert len(outcomes) == len(requests)
+        return [outcomes[UUID(request["operation_id"])] for request in requests]
+
+    def reserve(self, hour: float = 10, hours: float = 1, **request: Any) -> Outcome:
+        """Reserves one slot on the Monday of the tests."""
+        keywords = {name: request.pop(name) for name in ("business_id", "deadline", "connection") if name in request}
+        return self.call("reserve", [reserve_request(hour, hours, **request)], **keywords)[0]
+
+    def commit(self, reservation_id: str, **request: Any) -> Outcome:
+        """Commits one hold."""
+        keywords = {name: request.pop(name) for name in ("business_id", "deadline", "connection") if name in request}
+        return self.call("commit", [commit_request(reservation_id, **request)], **keywords)[0]
+
+    def extend(self, reservation_id: str, ttl_minutes: float = 30, **request: Any) -> Outcome:
+        """Extends one hold."""
+        keywords = {name: request.pop(name) for name in ("business_id", "deadline", "connection") if name in request}
+        return self.call("extend", [extend_request(reservation_id, ttl_minutes, **request)], **keywords)[0]
+
+    def release(self, reservation_id: str, **keywords: Any) -> Outcome:
+        """Releases one hold."""
+        return self.call("release", [release_request(reservation_id)], **keywords)[0]
+
+    def purge(self, *, retention: timedelta = timedelta(hours=24), limit: int = 1000) -> tuple[int, int, bool]:
+        """Purges the salon: (expired, deleted, busy)."""
+        [(expired, deleted, busy)] = self.rows(
+            "SELECT expired, deleted, busy FROM booking.purge('salon', %s, %s, %s)", retention, limit, NO_DEADLINE
+        )
+        return expired, deleted, busy
+
+    def capacity(self, hour: float = 10, hours: float = 1, service_id: str = "cut") -> dict[str, int]:
+        """The room in one slot on the Monday of the tests."""
+        room: dict[str, int] = self.value(
+            "SELECT booking.capacity('salon', %s, %s, %s)", service_id, at(hour), at(hour + hours)
+        )
+        return room
+
+    def status(self, reservation_id: str) -> str | None:
+        """The state of a reservation as it is stored: not whether its time is up."""
+        rows = self.rows("SELECT status FROM booking.reservations WHERE reservation_id = %s", reservation_id)
+        return rows[0][0] if rows else None
+
+    @contextmanager
+    def locked(self, business_id: str = "salon") -> Iterator[psycopg.Connection]:
+        """Holds the lock of a business, until the end of the block or until the connection commits."""
+        with psycopg.connect(self.admin_url) as connection:
+            connection.execute("SELECT FROM booking.businesses WHERE business_id = %s FOR NO KEY UPDATE", [business_id])
+            yield connection
+
+    def wait_until_blocked(self, count: int = 1, *, seconds: float = 10) -> None:
+        """Returns when so many connections wait for a lock: what makes an interleaving deterministic."""
+        give_up_at = datetime.now(UTC) + timedelta(seconds=seconds)
+        while self.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") < count:
+            assert datetime.now(UTC) < give_up_at, "nobody waits for a lock"
+
+
+def reserve_request(hour: float = 10, hours: float = 1, **request: Any) -> dict[str, Any]:
+    """A request to booking.reserve for a slot on the Monday of the tests."""
+    return {
+        "operation_id": str(uuid4()),
+        "service_id": "cut",
+        "slot_start": at(hour).isoformat(),
+        "slot_end": at(hour + hours).isoformat(),
+        "quantity": 1,
+        **request,
+    }
+
+
+def commit_request(reservation_id: str, **request: Any) -> dict[str, Any]:
+    """A request to booking.commit."""
+    return {
+        "operation_id": str(uuid4()),
+        "reservation_id": reservation_id,
+        "guest_email": "guest@example.com",
+        "metadata": {},
+        "source": "online",
+        "actor_kind": "guest",
+        **request,
+    }
+
+
+def extend_request(reservation_id: str, ttl_minutes: float = 30, **request: Any) -> dict[str, Any]:
+    """A request to booking.extend."""
+    return {"operation_id": str(uuid4()), "reservation_id": reservation_id, "ttl_minutes": ttl_minutes, **request}
+
+
+def release_request(reservation_id: str) -> dict[str, Any]:
+    """A request to booking.release."""
+    return {"operation_id": str(uuid4()), "reservation_id": reservation_id}

@@ -1,0 +1,97 @@
+"""A small TCP proxy in front of PostgreSQL, to lose what is on its way at a chosen moment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+
+class Proxy:
+    """Forwards bytes both ways until it is told to lose them."""
+
+    def __init__(self, target: str) -> None:
+        parts = urlsplit(target)
+        self._target = (parts.hostname or "", parts.port or 5432)
+        self._parts = parts
+        self._port = 0
+        self._links: set[asyncio.Task[None]] = set()
+        self.lose_next_answer_to: bytes | None = None
+        self.lost = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """The target's URL, through the proxy."""
+        return self._parts._replace(
+            netloc=f"{self._parts.username}:{self._parts.password}@127.0.0.1:{self._port}"
+        ).geturl()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Proxy"]:
+        """Listens until the end of the block."""
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            await self.cut()
+            await server.wait_closed()
+
+    async def cut(self) -> None:
+        """Breaks every connection there is, on both sides."""
+        for link in self._links:
+            link.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+        await asyncio.sleep(0)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._link(reader, writer))
+        self._links.add(task)
+        task.add_done_callback(self._links.discard)
+        # Also if it is cut before it has begun.
+        task.add_done_callback(lambda _: writer.close())
+
+    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends = [writer]
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            ends.append(far_writer)
+            await self._forward(reader, writer, far_reader, far_writer)
+        finally:
+            for end in ends:
+                end.close()
+            await asyncio.gather(*(end.wait_closed() for end in ends), return_exceptions=True)
+
+    async def _forward(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        far_reader: asyncio.StreamReader,
+        far_writer: asyncio.StreamWriter,
+    ) -> None:
+        doomed = asyncio.Event()
+
+        async def ask() -> None:
+            while data := await reader.read(65536):
+                if self.lose_next_answer_to and self.lose_next_answer_to in data:
+                    self.lose_next_answer_to = None
+                    doomed.set()
+                far_writer.write(data)
+                await far_writer.drain()
+
+        async def answer() -> None:
+            while data := await far_reader.read(65536):
+                if doomed.is_set():
+                    return  # the server has done its work, and nobody will hear of it
+                writer.write(data)
+                await writer.drain()
+
+        halves = [asyncio.create_task(ask()), asyncio.create_task(answer())]
+        try:
+            await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
+            if doomed.is_set():
+                self.lost.set()
+        finally:
+            for half in halves:
+                half.cancel()
+            await asyncio.gather(*halves, return_exceptions=True)

@@ -1,0 +1,312 @@
+"""Group commit when calls fail: retries, bad neighbours, lost answers, callers that leave, queues that fill up."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from service.database import connections as connections_module
+from service.database import group_commit as group_commit_module
+from service.database.connections import Database
+from service.database.group_commit import GroupCommit, Outcome
+from service.errors import DatabaseDown, Overloaded
+from tests.database import TestDatabase, reserve_request
+from tests.faults.proxy import Proxy
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def running(url: str, *, lanes: int = 1, max_batch: int = 128) -> AsyncIterator[GroupCommit]:
+    """A group commit of its own over a database."""
+    database = Database(url, connections=lanes + 4)
+    await database.open()
+    group_commit = GroupCommit(database, max_batch=max_batch, lanes=lanes)
+    group_commit.start()
+    try:
+        yield group_commit
+    finally:
+        await group_commit.stop()
+        await database.close()
+
+
+async def reserve(
+    group_commit: GroupCommit, hour: float = 10, *, business_id: str = "salon", **request: Any
+) -> Outcome:
+    """Reserves through the group commit."""
+    arguments = reserve_request(hour, **request)
+    return await group_commit.submit("reserve", business_id, UUID(arguments["operation_id"]), arguments)
+
+
+def fail_first_calls(database: TestDatabase, count: int, sqlstate: str) -> None:
+    """Makes the first `count` calls of booking.execute raise. A sequence counts them: it isn't rolled back."""
+    database.rows("CREATE SEQUENCE testing.calls")
+    database.rows("GRANT USAGE ON SEQUENCE testing.calls TO PUBLIC")
+    database.rows("ALTER FUNCTION booking.execute(jsonb, timestamptz) RENAME TO execute_unharmed")
+    database.rows("GRANT EXECUTE ON FUNCTION booking.execute_unharmed(jsonb, timestamptz) TO PUBLIC")
+    database.rows(f"""
+        CREATE FUNCTION booking.execute(p_batches jsonb, p_deadline timestamptz) RETURNS SETOF booking.outcome
+        LANGUAGE plpgsql AS $$
+        BEGIN
+          IF nextval('testing.calls') <= {count} THEN
+            RAISE EXCEPTION 'planted' USING ERRCODE = '{sqlstate}';
+          END IF;
+          RETURN QUERY SELECT * FROM booking.execute_unharmed(p_batches, p_deadline);
+        END $$""")  # noqa: S608 — of a test's own
+
+
+def calls(database: TestDatabase) -> int:
+    """How often booking.execute was called."""
+    count: int = database.value("SELECT last_value FROM testing.calls")
+    return count
+
+
+PASSING = ["40001", "40P01", "55P03", "57014"]
+
+
+@pytest.mark.parametrize("sqlstate", PASSING)
+async def test_two_passing_failures_take_three_attempts(database: TestDatabase, sqlstate: str) -> None:
+    """A serialization failure, a deadlock or a timeout is tried again, and the caller never hears of it."""
+    database.make_service()
+    fail_first_calls(database, 2, sqlstate)
+    async with running(database.url) as group_commit:
+        outcome = await reserve(group_commit)
+    assert outcome.name == "done"
+    assert calls(database) == 3
+
+
+@pytest.mark.parametrize("sqlstate", PASSING)
+async def test_five_attempts_are_enough(database: TestDatabase, sqlstate: str) -> None:
+    """What fails every time is given up after the fifth attempt, with the time after which to come again."""
+    database.make_service()
+    fail_first_calls(database, 1000, sqlstate)
+    async with running(database.url) as group_commit:
+        with pytest.raises(Overloaded) as raised:
+            await reserve(group_commit)
+    assert calls(database) == 5
+    assert (raised.value.kind.status, raised.value.kind.retry_after_seconds) == (503, 5)
+    assert raised.value.detail == "High load, please retry"
+
+
+async def test_a_refusal_is_not_tried_again(database: TestDatabase) -> None:
+    """A slot that is taken stays taken: one attempt."""
+    database.make_service()
+    database.reserve(10)
+    fail_first_calls(database, 0, "40001")
+    async with running(database.url) as group_commit:
+        assert (await reserve(group_commit)).name == "slot_unavailable"
+    assert calls(database) == 1
+
+
+async def test_a_bad_apple_spoils_only_itself(database: TestDatabase) -> None:
+    """A request that makes the database raise fails alone; those that shared its call are served."""
+    database.make_service(capacity=10)
+    async with running(database.url) as group_commit:
+        with database.locked():
+            first = asyncio.create_task(reserve(group_commit))
+            await asyncio.to_thread(database.wait_until_blocked)
+            # These three wait in the queue and so share the next call.
+            good = [asyncio.create_task(reserve(group_commit)) for _ in range(2)]
+            bad = asyncio.create_task(reserve(group_commit, slot_start="never"))
+            await asyncio.sleep(0)
+        assert (await first).name == "done"
+        assert [outcome.name for outcome in await asyncio.gather(*good)] == ["done", "done"]
+        with pytest.raises(psycopg.DataError):
+            await bad
+
+
+async def test_requests_that_wait_share_one_call(database: TestDatabase) -> None:
+    """While one call is under way the next ones gather, and go together."""
+    database.make_service(capacity=50)
+    fail_first_calls(database, 0, "40001")
+    async with running(database.url) as group_commit:
+        with database.locked():
+            tasks = [asyncio.create_task(reserve(group_commit))]
+            await asyncio.to_thread(database.wait_until_blocked)
+            tasks += [asyncio.create_task(reserve(group_commit)) for _ in range(40)]
+            await asyncio.sleep(0)
+        outcomes = await asyncio.gather(*tasks)
+    assert {outcome.name for outcome in outcomes} == {"done"}
+    assert calls(database) == 2
+
+
+async def test_a_caller_that_left_is_dropped_from_the_queue(database: TestDatabase) -> None:
+    """Nobody works for a caller that is gone: what was not sent yet leaves no hold behind."""
+    database.make_service(capacity=10)
+    async with running(database.url) as group_commit:
+        with database.locked():
+            first = asyncio.create_task(reserve(group_commit))
+            await asyncio.to_thread(database.wait_until_blocked)
+            gone = asyncio.create_task(reserve(group_commit))
+            await asyncio.sleep(0)
+            gone.cancel()
+        await first
+        # The next call carries whatever still was in the queue.
+        await reserve(group_commit, 12)
+    assert database.value("SELECT count(*) FROM booking.reservations") == 2
+
+
+async def test_a_full_queue_refuses_at_once(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound a request is told to come again, instead of waiting for what it will not get."""
+    monkeypatch.setattr(group_commit_module, "MAX_QUEUE", 3)
+    database.make_service(capacity=10)
+    async with running(database.url) as group_commit:
+        with database.locked():
+            first = asyncio.create_task(reserve(group_commit))
+            await asyncio.to_thread(database.wait_until_blocked)
+            waiting = [asyncio.create_task(reserve(group_commit)) for _ in range(3)]
+            await asyncio.sleep(0)
+            with pytest.raises(Overloaded):
+                await reserve(group_commit)
+        assert {outcome.name for outcome in await asyncio.gather(first, *waiting)} == {"done"}
+
+
+async def test_without_a_database_nobody_waits_for_long(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No connection can be had: whoever waits, in a call or in the queue, is told so as soon as that is known."""
+    monkeypatch.setattr(connections_module, "CONNECT_SECONDS", 0.5)
+    async with Proxy(database.url).running() as proxy:
+        nowhere = proxy.url
+    async with running(nowhere) as group_commit:
+        requests = [asyncio.create_task(reserve(group_commit, hour)) for hour in range(5)]
+        results = await asyncio.gather(*requests, return_exceptions=True)
+    assert [type(result) for result in results] == [DatabaseDown] * 5
+
+
+async def test_a_tenant_that_is_locked_does_not_stall_the_others(database: TestDatabase) -> None:
+    """Somebody sits on one business's lock: only that business's callers wait, and are told so in the end."""
+    database.make_service(business_id="stuck")
+    database.make_service(business_id="free", capacity=100)
+    async with running(database.url, lanes=2) as group_commit:
+        with database.locked("stuck"):
+            stuck = asyncio.create_task(reserve(group_commit, business_id="stuck"))
+            await asyncio.to_thread(database.wait_until_blocked)
+            outcomes = [await reserve(group_commit, business_id="free") for _ in range(20)]
+            assert {outcome.name for outcome in outcomes} == {"done"}
+            assert not stuck.done()
+        assert (await stuck).name == "done"
+
+
+async def test_a_stuck_tenant_among_many_costs_the_others_nothing(database: TestDatabase) -> None:
+    """Its requests fail and are sent again one at a time; those that shared a call with it are all served."""
+    healthy = [f"tenant-{number}" for number in range(4)]
+    for business_id in ("stuck", *healthy):
+        database.make_service(business_id=business_id, capacity=1000)
+    async with running(database.url, lanes=2) as group_commit:
+        with database.locked("stuck"):
+            stuck, served = [], 0
+            for _ in range(25):
+                wave = [asyncio.create_task(reserve(group_commit, business_id=name)) for name in healthy]
+                stuck += [asyncio.create_task(reserve(group_commit, business_id="stuck")) for _ in range(2)]
+                outcomes = await asyncio.gather(*wave)
+                served += sum(outcome.name == "done" for outcome in outcomes)
+            assert served == 25 * len(healthy)
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+
+
+async def test_callers_that_leave_while_they_are_sent_again_get_no_holds(database: TestDatabase) -> None:
+    """Their call failed as a whole, and by the time their own turn came they were gone."""
+    database.make_service(capacity=100)
+    fail_first_calls(database, 1, "40001")
+    async with running(database.url) as group_commit:
+        tasks = [asyncio.create_task(reserve(group_commit)) for _ in range(20)]
+        await asyncio.to_thread(wait_for_calls, database, 1)
+        with database.locked():
+            await asyncio.to_thread(database.wait_until_blocked)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        assert (await reserve(group_commit, 12)).name == "done"
+    # The one whose call was under way may have had its effect; nobody else's may.
+    assert database.value("SELECT count(*) FROM booking.reservations WHERE status = 'held'") <= 2
+
+
+def wait_for_calls(database: TestDatabase, count: int) -> None:
+    """Returns when booking.execute has been called so often."""
+    while not database.value("SELECT is_called FROM testing.calls") or calls(database) < count:
+        pass
+
+
+@pytest.mark.parametrize("sqlstate", ["53100", "53200", "58030", "25006"])
+async def test_a_server_in_trouble_is_a_503(database: TestDatabase, sqlstate: str) -> None:
+    """A full disk, no memory, an I/O error, a server that became read-only: not now, but not a defect of ours."""
+    database.make_service()
+    fail_first_calls(database, 1000, sqlstate)
+    async with running(database.url) as group_commit:
+        with pytest.raises(DatabaseDown):
+            await reserve(group_commit)
+
+
+async def test_the_deferred_are_sent_again(database: TestDatabase) -> None:
+    """What shared a call with others and could not have its lock at once gets it in the next one."""
+    database.make_service(business_id="first", capacity=10)
+    database.make_service(business_id="second")
+    async with running(database.url) as group_commit:
+        with database.locked("first") as first_lock, database.locked("second") as second_lock:
+            tasks = [asyncio.create_task(reserve(group_commit, business_id="first"))]
+            await asyncio.to_thread(database.wait_until_blocked)
+            tasks += [asyncio.create_task(reserve(group_commit, business_id=name)) for name in ("first", "second")]
+            await asyncio.sleep(0)
+            first_lock.commit()
+            await asyncio.gather(*tasks[:2])
+            assert not tasks[2].done()
+            second_lock.commit()
+            assert (await tasks[2]).name == "done"
+
+
+async def test_a_lost_answer_is_found_out(database: TestDatabase) -> None:
+    """The connection breaks when the work is done and before its answer came: one hold, and the caller hears of it."""
+    database.make_service()
+    async with Proxy(database.url).running() as proxy, running(proxy.url) as group_commit:
+        proxy.lose_next_answer_to = b"booking.execute"
+        outcome = await reserve(group_commit)
+        assert proxy.lost.is_set()
+    assert outcome.name == "done"
+    assert database.value("SELECT count(*) FROM booking.reservations") == 1
+    assert outcome.body is not None
+    assert database.status(outcome.body["reservation_id"]) == "held"
+
+
+async def test_lost_answers_of_a_batch_are_found_out_one_by_one(database: TestDatabase) -> None:
+    """More wanted the slot than it has room: each gets the answer it would have had, and the room is used up."""
+    database.make_service(capacity=3)
+    async with Proxy(database.url).running() as proxy, running(proxy.url) as group_commit:
+        await reserve(group_commit, 20)
+        with database.locked():
+            tasks = [asyncio.create_task(reserve(group_commit, 22))]
+            await asyncio.to_thread(database.wait_until_blocked)
+            tasks += [asyncio.create_task(reserve(group_commit, 10)) for _ in range(5)]
+            await asyncio.sleep(0)
+        await tasks[0]
+        proxy.lose_next_answer_to = b"booking.execute"
+        outcomes = await asyncio.gather(*tasks[1:])
+    assert sorted(outcome.name for outcome in outcomes) == ["done"] * 3 + ["slot_unavailable"] * 2
+    assert database.capacity(10) == {"capacity": 3, "held": 3, "booked": 0, "available": 0}
+
+
+async def test_a_call_that_is_cut_off_while_it_waits_has_one_effect(database: TestDatabase) -> None:
+    """The old call outlives its connection and grants when it gets the lock; the resend finds that out."""
+    database.make_service()
+    async with Proxy(database.url).running() as proxy, running(proxy.url) as group_commit:
+        with database.locked():
+            waiting = asyncio.create_task(reserve(group_commit))
+            await asyncio.to_thread(database.wait_until_blocked)
+            await proxy.cut()
+        outcome = await waiting
+    assert outcome.name == "done"
+    assert database.value("SELECT count(*) FROM booking.reservations") == 1
+
+
+async def test_an_unknown_operation_id_is_never_reused(database: TestDatabase) -> None:
+    """Two operations have two ids, and a second one for the same slot is refused."""
+    database.make_service()
+    async with running(database.url) as group_commit:
+        outcomes = await asyncio.gather(reserve(group_commit), reserve(group_commit, operation_id=str(uuid4())))
+    assert sorted(outcome.name for outcome in outcomes) == ["done", "slot_unavailable"]

@@ -1,0 +1,36 @@
+"""The application in this process, over a real database, spoken to as a client does."""
+
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from service.app import create_app
+from service.settings import Settings
+from tests.database import TestDatabase
+
+ADMIN = {"Authorization": "Bearer admin"}
+CRON = {"Authorization": "Bearer cron"}
+
+
+def make_settings(database_url: str) -> Settings:
+    """Settings as the environment would give them."""
+    return Settings(
+        database_url=SecretStr(database_url),
+        admin_token=SecretStr("admin"),
+        cron_secret=SecretStr("cron"),
+        token_secret=SecretStr("token, an older token"),
+        cleanup_interval_seconds=0,
+    )
+
+
+@pytest.fixture
+async def client(database: TestDatabase) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the application."""
+    app = create_app(make_settings(database.url))
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test") as client,
+    ):
+        yield client

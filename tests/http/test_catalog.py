@@ -1,0 +1,152 @@
+"""The catalog's businesses and services."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.database import TestDatabase
+from tests.http.conftest import ADMIN, CRON
+
+pytestmark = pytest.mark.anyio
+
+SALON = {"name": "Rosa", "slug": "rosa", "timezone": "Europe/Berlin", "country": "DE"}
+BUSINESSES = "/api/catalog/businesses"
+
+
+async def test_a_business_and_a_service_come_and_go(client: httpx2.AsyncClient) -> None:
+    """201 when new, 200 when replaced, 204 when gone, and what was put is what one reads."""
+    assert (await client.put(f"{BUSINESSES}/rosa", json=SALON, headers=ADMIN)).status_code == 201
+    response = await client.put(f"{BUSINESSES}/rosa", json={**SALON, "name": "Rosa & Co"}, headers=ADMIN)
+    assert (response.status_code, response.json()["name"]) == (200, "Rosa & Co")
+    assert (await client.get(f"{BUSINESSES}/rosa", headers=ADMIN)).json() == response.json()
+
+    cut = {"name": "Cut", "durationMinutes": 45, "bufferAfterMinutes": 5}
+    address = f"{BUSINESSES}/rosa/services/cut"
+    response = await client.put(address, json=cut, headers=ADMIN)
+    assert response.status_code == 201
+    assert response.json() == (await client.get(address, headers=ADMIN)).json()
+    assert response.json() == {
+        "businessId": "rosa",
+        "serviceId": "cut",
+        "name": "Cut",
+        "maxSimultaneousBookings": 1,
+        "durationMinutes": 45,
+        "maxDurationMinutes": 1440,
+        "holdTtlMinutes": 15,
+        "maxHoldTtlMinutes": 60,
+        "maxHoldLifetimeMinutes": 240,
+        "slotStepMinutes": 45,
+        "bufferBeforeMinutes": 0,
+        "bufferAfterMinutes": 5,
+        "minNoticeMinutes": 0,
+        "maxAdvanceDays": 365,
+        "cancellationWindowMinutes": 0,
+        "bookingEnabled": True,
+    }
+    listed = (await client.get(f"{BUSINESSES}/rosa/services", headers=ADMIN)).json()
+    assert listed == {"items": [response.json()]}
+    assert (await client.delete(f"{BUSINESSES}/rosa", headers=ADMIN)).json()["code"] == "BUSINESS_IN_USE"
+    assert (await client.delete(address, headers=ADMIN)).status_code == 204
+    assert (await client.delete(address, headers=ADMIN)).json()["code"] == "SERVICE_NOT_FOUND"
+    assert (await client.delete(f"{BUSINESSES}/rosa", headers=ADMIN)).status_code == 204
+    assert (await client.get(BUSINESSES, headers=ADMIN)).json() == {"items": []}
+
+
+async def test_a_slug_belongs_to_one_business(client: httpx2.AsyncClient) -> None:
+    """And whoever wanted it second is not half made."""
+    await client.put(f"{BUSINESSES}/one", json=SALON, headers=ADMIN)
+    response = await client.put(f"{BUSINESSES}/two", json=SALON, headers=ADMIN)
+    assert (response.status_code, response.json()["code"]) == (409, "SLUG_TAKEN")
+    assert (await client.get(f"{BUSINESSES}/two", headers=ADMIN)).status_code == 404
+
+
+async def test_capacity_in_use_names_the_first_slot(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A capacity is not lowered below what is claimed from now on."""
+    database.make_service(capacity=2)
+    for hour in (12, 12, 10, 10, 9):
+        database.reserve(hour)
+    response = await client.put(
+        f"{BUSINESSES}/salon/services/cut", json={"name": "Cut", "durationMinutes": 60}, headers=ADMIN
+    )
+    problem = response.json()
+    assert (response.status_code, problem["code"], problem["claimed"]) == (409, "CAPACITY_IN_USE", 2)
+    assert "T10:00" in problem["slotStart"]
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("timezone", "Mars/Olympus"),
+        ("country", "de"),
+        ("slug", "Not A Slug"),
+        ("name", ""),
+        ("name", "\u0000"),
+    ],
+)
+async def test_a_faulty_business_names_its_field(client: httpx2.AsyncClient, member: str, value: Any) -> None:
+    """400 and the field."""
+    response = await client.put(f"{BUSINESSES}/rosa", json={**SALON, member: value}, headers=ADMIN)
+    assert response.status_code == 400
+    assert [fault["field"] for fault in response.json()["errors"]] == [member]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"durationMinutes": 0},
+        {"durationMinutes": 60, "maxDurationMinutes": 30},
+        {"durationMinutes": 60, "maxSimultaneousBookings": 0},
+        {"durationMinutes": 60, "holdTtlMinutes": 30, "maxHoldTtlMinutes": 20},
+        {"durationMinutes": 60, "maxHoldTtlMinutes": 30, "maxHoldLifetimeMinutes": 20},
+        {"durationMinutes": 60, "maxAdvanceDays": 3661},
+        {"durationMinutes": "60"},
+        {"duration_minutes": 60},
+    ],
+)
+async def test_settings_that_do_not_agree_are_refused(
+    client: httpx2.AsyncClient, database: TestDatabase, settings: dict[str, Any]
+) -> None:
+    """Before they are anybody's rules."""
+    database.make_business()
+    response = await client.put(f"{BUSINESSES}/salon/services/cut", json={"name": "Cut", **settings}, headers=ADMIN)
+    assert (response.status_code, response.json()["code"]) == (400, "VALIDATION_FAILED")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", BUSINESSES),
+        ("PUT", f"{BUSINESSES}/salon"),
+        ("GET", f"{BUSINESSES}/salon"),
+        ("DELETE", f"{BUSINESSES}/salon"),
+        ("GET", f"{BUSINESSES}/salon/services"),
+        ("PUT", f"{BUSINESSES}/salon/services/cut"),
+        ("GET", f"{BUSINESSES}/salon/services/cut"),
+        ("DELETE", f"{BUSINESSES}/salon/services/cut"),
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, CRON, {"Authorization": "Bearer "}])
+async def test_the_catalog_is_the_administrators(
+    client: httpx2.AsyncClient, method: str, path: str, headers: dict[str, str]
+) -> None:
+    """Nobody else, and the scheduler's secret is not the administrator's token."""
+    response = await client.request(method, path, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (401, "UNAUTHORIZED")
+
+
+@pytest.mark.parametrize("business_id", ["-", "caf%C3%A9", "b" * 65, "%00"])
+async def test_ids_in_paths_are_validated(client: httpx2.AsyncClient, business_id: str) -> None:
+    """As they would be in a body."""
+    for method, body in (("PUT", SALON), ("GET", None), ("DELETE", None)):
+        response = await client.request(method, f"{BUSINESSES}/{business_id}", json=body, headers=ADMIN)
+        assert response.status_code == 400
+        assert [fault["field"] for fault in response.json()["errors"]] == ["businessId"]
+
+
+async def test_a_service_needs_its_business(client: httpx2.AsyncClient) -> None:
+    """404 for the business."""
+    response = await client.put(
+        f"{BUSINESSES}/nobody/services/cut", json={"name": "Cut", "durationMinutes": 60}, headers=ADMIN
+    )
+    assert (response.status_code, response.json()["code"]) == (404, "BUSINESS_NOT_FOUND")

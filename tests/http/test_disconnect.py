@@ -1,0 +1,96 @@
+"""A client that goes away while its request waits."""
+
+import asyncio
+import json
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+
+from service.app import create_app
+from service.http import envelope
+from tests.database import TestDatabase, at
+from tests.http.conftest import make_settings
+
+pytestmark = pytest.mark.anyio
+
+Message = MutableMapping[str, Any]
+
+
+async def test_nobody_works_for_a_client_that_is_gone(database: TestDatabase) -> None:
+    """It is dropped from the queue, leaves no hold, and is sent no answer."""
+    database.make_service(capacity=5)
+    app = create_app(make_settings(database.url))
+    gone = asyncio.Event()
+    sent: list[Message] = []
+
+    async def call(disconnects: bool) -> None:
+        body = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
+        messages: list[Message] = [{"type": "http.request", "body": json.dumps(body).encode()}]
+
+        async def receive() -> Message:
+            if messages:
+                return messages.pop()
+            await (gone.wait() if disconnects else asyncio.Event().wait())
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            if disconnects:
+                sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/api/booking/reserve",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+        }
+        await app(scope, receive, send)
+
+    async with app.router.lifespan_context(app):
+        with database.locked():
+            # The first request waits for the lock, so the second waits in the queue behind it.
+            first = asyncio.create_task(call(disconnects=False))
+            await asyncio.to_thread(database.wait_until_blocked)
+            second = asyncio.create_task(call(disconnects=True))
+            await asyncio.sleep(0)
+            gone.set()
+            await second
+        await first
+    assert sent == []
+    assert database.value("SELECT count(*) FROM booking.reservations") == 1
+
+
+async def test_a_body_that_is_cut_off_is_nobodys_defect(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client went away while it sent: there is nobody to answer and nothing to be alarmed about."""
+    defects: list[Exception] = []
+
+    def note(error: Exception) -> dict[str, object]:
+        defects.append(error)
+        return {}
+
+    monkeypatch.setattr(envelope, "_where", note)
+    app = create_app(make_settings(database.url))
+    messages: list[Message] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b'{"bus', "more_body": True},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return messages.pop()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/booking/reserve",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), (b"content-length", b"100")],
+    }
+    await app(scope, receive, send)
+    assert (sent, defects) == ([], [])

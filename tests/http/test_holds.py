@@ -1,0 +1,271 @@
+"""Reserve, commit, look, extend, release and capacity as a frontend meets them."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from tests.database import TestDatabase, at
+
+pytestmark = pytest.mark.anyio
+
+
+def slot(hour: float = 10, **members: Any) -> dict[str, Any]:
+    """A body for POST /api/booking/reserve."""
+    return {"businessId": "salon", "serviceId": "cut", "slotStart": at(hour).isoformat(), **members}
+
+
+async def reserve(client: httpx2.AsyncClient, hour: float = 10, **members: Any) -> dict[str, Any]:
+    """Reserves and returns the reservation."""
+    response = await client.post("/api/booking/reserve", json=slot(hour, **members))
+    assert response.status_code == 201, response.text
+    reservation: dict[str, Any] = response.json()
+    return reservation
+
+
+async def commit(client: httpx2.AsyncClient, reservation_id: str, **members: Any) -> httpx2.Response:
+    """Commits with an e-mail address."""
+    body = {"reservationId": reservation_id, "guestEmail": "guest@example.com", **members}
+    return await client.post("/api/booking/commit", json=body)
+
+
+async def test_reserve_and_commit(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The main job: a hold with its time to live, and then an appointment with everything the guest said."""
+    database.make_service()
+    reservation = await reserve(client)
+    assert {key: reservation[key] for key in ("status", "version", "quantity", "ttlClamped", "resourceId")} == {
+        "status": "held",
+        "version": 1,
+        "quantity": 1,
+        "ttlClamped": False,
+        "resourceId": None,
+    }
+    assert reservation["slotStart"] == at(10).isoformat().replace("+00:00", "Z")
+    assert 890 < reservation["expiresInSeconds"] <= 900
+
+    guest = {"guestName": "Ada", "guestPhone": "+49 30 1234567", "notes": "by the window", "metadata": {"price": 40}}
+    response = await commit(client, reservation["reservationId"], **guest)
+    assert response.status_code == 201
+    appointment = response.json()
+    assert {key: appointment[key] for key in guest} == guest
+    assert appointment["guestEmail"] == "guest@example.com"
+    assert (appointment["status"], appointment["version"], appointment["source"]) == ("confirmed", 1, "online")
+    assert appointment["cancellationToken"].startswith("v1.")
+
+    response = await client.get(f"/api/booking/reservations/{reservation['reservationId']}")
+    assert (response.json()["status"], response.json()["expiresInSeconds"]) == ("committed", 0)
+    assert "guest" not in response.text
+
+
+async def test_a_taken_slot_is_a_409_with_alternatives(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The refusal that every frontend has to show."""
+    database.make_service()
+    await reserve(client)
+    response = await client.post("/api/booking/reserve", json=slot())
+    assert response.status_code == 409
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem == {
+        "type": "/docs#SLOT_UNAVAILABLE",
+        "title": "Slot unavailable",
+        "status": 409,
+        "detail": "The selected time slot is no longer available",
+        "code": "SLOT_UNAVAILABLE",
+        "requestId": response.headers["x-request-id"],
+        "alternatives": [],
+    }
+
+
+@pytest.mark.parametrize("place", ["body", "header", "both"])
+async def test_the_same_key_is_one_hold(client: httpx2.AsyncClient, database: TestDatabase, place: str) -> None:
+    """A retry gets the first result again, marked as such, wherever the key came."""
+    database.make_service()
+    body = slot(idempotencyKey="k") if place != "header" else slot()
+    headers = {"Idempotency-Key": "k"} if place != "body" else {}
+    first = await client.post("/api/booking/reserve", json=body, headers=headers)
+    second = await client.post("/api/booking/reserve", json=body, headers=headers)
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert "idempotency-replayed" not in first.headers
+    assert second.headers["idempotency-replayed"] == "true"
+    assert second.json()["reservationId"] == first.json()["reservationId"]
+
+
+async def test_a_key_is_compared_by_meaning(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The same instant in another time zone is the same request; another quantity is another one."""
+    database.make_service(capacity=5)
+    await reserve(client, idempotencyKey="k")
+    elsewhere = at(10).astimezone(tz=None).isoformat()
+    response = await client.post("/api/booking/reserve", json=slot(idempotencyKey="k", slotStart=elsewhere))
+    assert response.status_code == 200
+    response = await client.post("/api/booking/reserve", json=slot(idempotencyKey="k", quantity=2))
+    assert (response.status_code, response.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+
+
+async def test_keys_that_differ_are_refused(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A header and a body that name different attempts can't both be right."""
+    database.make_service()
+    response = await client.post(
+        "/api/booking/reserve", json=slot(idempotencyKey="a"), headers={"Idempotency-Key": "b"}
+    )
+    assert (response.status_code, response.json()["code"]) == (400, "IDEMPOTENCY_KEY_MISMATCH")
+
+
+async def test_a_long_ttl_is_clamped_and_says_so(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A caller that asks for more than the service allows can see what it got."""
+    database.make_service(max_hold_ttl_minutes=20)
+    reservation = await reserve(client, ttlMinutes=600)
+    assert reservation["ttlClamped"] is True
+    assert 1190 < reservation["expiresInSeconds"] <= 1200
+
+
+async def test_a_fraction_of_a_minute_is_a_ttl(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Holds may be shorter than a minute."""
+    database.make_service()
+    assert (await reserve(client, ttlMinutes=0.5))["expiresInSeconds"] == 30
+
+
+async def test_a_second_commit_replays_the_first(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The reservation is its own key: the same appointment and token, and later guest fields are ignored."""
+    database.make_service()
+    reservation = await reserve(client)
+    first = await commit(client, reservation["reservationId"])
+    second = await commit(client, reservation["reservationId"], guestName="Somebody else")
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert second.json() == first.json()
+    assert second.headers["idempotency-replayed"] == "true"
+
+
+async def test_an_expired_hold_is_gone(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """410, though no purge ever ran; and with rebook its slot is booked if it is still free."""
+    database.make_service()
+    reservation = await reserve(client)
+    database.move_clock(timedelta(minutes=15))
+    response = await commit(client, reservation["reservationId"])
+    assert (response.status_code, response.json()["code"]) == (410, "RESERVATION_EXPIRED")
+    response = await commit(client, reservation["reservationId"], ifExpired="rebook")
+    assert response.status_code == 201
+    response = await client.get(f"/api/booking/reservations/{reservation['reservationId']}")
+    assert response.json()["status"] == "expired"
+
+
+async def test_rebook_does_not_take_what_is_taken(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Paid too late, and somebody else was faster: told so, and the other's hold is not touched."""
+    database.make_service()
+    late = await reserve(client)
+    database.move_clock(timedelta(minutes=15))
+    rival = await reserve(client)
+    response = await commit(client, late["reservationId"], ifExpired="rebook")
+    assert (response.status_code, response.json()["code"]) == (409, "SLOT_UNAVAILABLE")
+    assert response.json()["alternatives"] == []
+    assert (await commit(client, rival["reservationId"])).status_code == 201
+
+
+async def test_extend(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Later, within the hold's lifetime, and under the version that the caller saw."""
+    database.make_service()
+    reservation = await reserve(client)
+    address = f"/api/booking/reservations/{reservation['reservationId']}/extend"
+    response = await client.post(address, json={"ttlMinutes": 30, "expectedVersion": 1})
+    assert (response.status_code, response.json()["version"]) == (200, 2)
+    response = await client.post(address, json={"ttlMinutes": 30, "expectedVersion": 1})
+    assert (response.status_code, response.json()["code"], response.json()["currentVersion"]) == (
+        409,
+        "VERSION_CONFLICT",
+        2,
+    )
+    database.move_clock(timedelta(minutes=25))
+    await client.post(address, json={"ttlMinutes": 60})
+    database.move_clock(timedelta(minutes=50))
+    response = await client.post(address, json={"ttlMinutes": 60})
+    assert (response.status_code, response.json()["code"]) == (409, "HOLD_LIFETIME_EXCEEDED")
+    assert response.json()["maxExpiresAt"].endswith("Z")
+
+
+async def test_release(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """204, also when repeated; the slot is free; what became an appointment can't be released."""
+    database.make_service()
+    reservation = await reserve(client)
+    address = f"/api/booking/reservations/{reservation['reservationId']}"
+    assert [(await client.delete(address)).status_code for _ in range(2)] == [204, 204]
+    response = await commit(client, reservation["reservationId"])
+    assert (response.status_code, response.json()["code"]) == (410, "RESERVATION_RELEASED")
+
+    again = await reserve(client)
+    await commit(client, again["reservationId"])
+    response = await client.delete(f"/api/booking/reservations/{again['reservationId']}")
+    assert (response.status_code, response.json()["code"]) == (409, "RESERVATION_COMMITTED")
+
+
+@pytest.mark.parametrize("reservation_id", [str(uuid4()), "no-uuid", "%00"])
+async def test_an_unknown_reservation_is_a_404(
+    client: httpx2.AsyncClient, database: TestDatabase, reservation_id: str
+) -> None:
+    """Whatever the call, and whatever stands in the place of the id."""
+    database.make_service()
+    address = f"/api/booking/reservations/{reservation_id}"
+    for response in (
+        await client.get(address),
+        await client.delete(address),
+        await client.post(address + "/extend", json={"ttlMinutes": 1}),
+    ):
+        assert (response.status_code, response.json()["code"]) == (404, "RESERVATION_NOT_FOUND")
+    assert (await commit(client, str(uuid4()))).status_code == 404
+
+
+async def test_another_business_does_not_have_it(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Where the caller names a business, only that one is looked in."""
+    database.make_service()
+    database.make_service(business_id="clinic")
+    reservation = await reserve(client)
+    response = await commit(client, reservation["reservationId"], businessId="clinic")
+    assert response.status_code == 404
+    address = f"/api/booking/reservations/{reservation['reservationId']}"
+    assert (await client.get(address, params={"businessId": "clinic"})).status_code == 404
+    assert (await client.get(address, params={"businessId": "salon"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "hour", "reason"),
+    [
+        ({"booking_enabled": False}, 10, "not_online"),
+        ({}, -24 * 365, "past"),
+        ({"min_notice_minutes": 366 * 24 * 60}, 10, "too_soon"),
+        ({"max_advance_days": 1}, 10, "too_far_ahead"),
+        ({"max_duration_minutes": 60}, 10, "too_long"),
+    ],
+)
+async def test_a_slot_that_is_not_bookable(
+    client: httpx2.AsyncClient, database: TestDatabase, settings: dict[str, Any], hour: float, reason: str
+) -> None:
+    """422, with a reason that a frontend can put into words."""
+    database.make_service(**settings)
+    response = await client.post("/api/booking/reserve", json=slot(hour, slotEnd=at(hour + 2).isoformat()))
+    assert (response.status_code, response.json()["code"]) == (422, "SLOT_NOT_BOOKABLE")
+    assert response.json()["reason"] == reason
+
+
+@pytest.mark.parametrize("member", ["businessId", "serviceId"])
+async def test_an_unknown_service_is_a_404(client: httpx2.AsyncClient, database: TestDatabase, member: str) -> None:
+    """An unknown business is not told apart from an unknown service."""
+    database.make_service()
+    response = await client.post("/api/booking/reserve", json={**slot(), member: "nobody"})
+    assert (response.status_code, response.json()["code"]) == (404, "SERVICE_NOT_FOUND")
+
+
+async def test_capacity(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Held and booked at the fullest instant."""
+    database.make_service(capacity=4)
+    await reserve(client)
+    await commit(client, (await reserve(client))["reservationId"])
+    query = {
+        "businessId": "salon",
+        "serviceId": "cut",
+        "slotStart": at(10).isoformat(),
+        "slotEnd": at(11).isoformat(),
+    }
+    response = await client.get("/api/booking/capacity", params=query)
+    assert response.json() == {"capacity": 4, "held": 1, "booked": 1, "available": 2}
+    response = await client.get("/api/booking/capacity", params={**query, "serviceId": "nothing"})
+    assert response.status_code == 404

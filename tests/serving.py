@@ -1,0 +1,190 @@
+"""The service as those who run it have it: `python -m service serve`, a process of its own on a free port."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx2
+
+from service.settings import Settings
+
+REPOSITORY: Final = Path(__file__).parents[1]
+
+# With which everything is set up that a test does not set up otherwise.
+ADMIN_TOKEN: Final = "admin-token-of-the-tests"
+CRON_SECRET: Final = "cron-secret-of-the-tests"
+TOKEN_SECRET: Final = "token-secret-of-the-tests"
+SECRETS: Final = {"ADMIN_TOKEN": ADMIN_TOKEN, "CRON_SECRET": CRON_SECRET, "TOKEN_SECRET": TOKEN_SECRET}
+
+# Below the ports of the embedded servers, and those that systems hand out to clients.
+_PORTS: Final = range(10_000, 20_000)
+_READY_SECONDS: Final = 60.0
+# A state in /proc/net/tcp. There, a connection that nobody has accepted yet has no inode.
+_ESTABLISHED: Final = "01"
+# Longer than the service gives to what is in flight, and then the embedded server's own shutdown.
+_STOP_SECONDS: Final = 60.0
+
+
+def environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """Our environment with these settings of the service, and none that happen to be set around the tests."""
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+    return kept | {name: str(value) for name, value in settings.items()}
+
+
+def run_command(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Runs a role of the command line to its end, and returns its exit status and what it said."""
+    return subprocess.run(
+        [sys.executable, "-m", "service", *words],
+        env=environment(settings),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=_READY_SECONDS,
+        check=False,
+    )
+
+
+def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 30.0) -> None:
+    """Returns when a condition holds; fails after so many seconds, saying what did not come."""
+    give_up_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up_at, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
+class ServiceProcess:
+    """A running service. As a context manager it is ready when the block begins, and stopped at its end."""
+
+    def __init__(self, log: Path, **settings: object) -> None:
+        self._log = log
+        self._terminated = False
+        self._expected_status = 0
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "service", "serve"],
+                env=environment({"PORT": self.port, **settings}),
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self) -> Self:
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.terminate()
+        status = self.wait()
+        assert error is not None or status == self._expected_status, f"exit status {status}; {self._last_words()}"
+
+    def wait_until_ready(self) -> None:
+        """Returns when /health/ready answers 200."""
+        wait_until(self._is_ready, "the service to be ready", seconds=_READY_SECONDS)
+
+    def terminate(self) -> None:
+        """Sends SIGTERM, once."""
+        if not self._terminated:
+            self._terminated = True
+            self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it the hard way: kill -9. Does nothing if it has ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self._terminated = True
+            self._expected_status = self.process.wait()
+
+    def wait(self) -> int:
+        """Waits for the end and returns the exit status."""
+        try:
+            return self.process.wait(_STOP_SECONDS)
+        finally:
+            self.kill()
+
+    def client(self, *, connections: int = 10, **headers: str) -> httpx2.AsyncClient:
+        """A client with so many connections, none of which it gives up in the middle of a test."""
+        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+        return httpx2.AsyncClient(base_url=self.url, limits=limits, timeout=30, headers=headers, trust_env=False)
+
+    def log(self) -> str:
+        """What the service and its workers have said so far."""
+        return self._log.read_text(encoding="utf-8")
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The lines of the log with this event."""
+        complete, _, _ = self.log().rpartition("\n")
+        lines = (json.loads(line) for line in complete.splitlines() if line.startswith("{"))
+        return [line for line in lines if line["event"] == name]
+
+    def worker_pids(self) -> set[int]:
+        """The processes that answer requests, where there are several. Reads /proc, and so works on Linux only."""
+        return {
+            int(stat.parent.name)
+            for stat in Path("/proc").glob("[0-9]*/stat")
+            if _parent(stat) == self.process.pid and b"spawn_main" in _read(stat.with_name("cmdline"))
+        }
+
+    def connections_read(self) -> int:
+        """How many connections workers have accepted and read empty. Reads /proc, and so works on Linux only."""
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(
+            local.endswith(f":{self.port:04X}")
+            and state == _ESTABLISHED
+            and queues.endswith(":00000000")
+            and inode != "0"
+            for _, local, _, state, queues, _, _, _, _, inode, *_ in lines
+        )
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, f"it ended; {self._last_words()}"
+        try:
+            return httpx2.get(f"{self.url}/health/ready", timeout=30, trust_env=False).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def _last_words(self) -> str:
+        return "\n".join(["the end of its log:", *self.log().splitlines()[-20:]])
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError(f"no port from {_PORTS[0]} to {_PORTS[-1]} is free")
+
+
+def _read(path: Path) -> bytes:
+    """What a file in /proc says; nothing, if the process has ended meanwhile."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def _parent(stat: Path) -> int:
+    """The parent in /proc/…/stat. The name of the program, in brackets, may hold anything."""
+    _, _, fields = _read(stat).rpartition(b") ")
+    return int(fields.split()[1]) if fields else 0

@@ -1,0 +1,90 @@
+"""What a call costs, counted inside the server: statements, and rows and blocks read through which index."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+
+from tests.database import TestDatabase
+
+# What runs once for each row that is written and is no statement of the verbs: PostgreSQL's own check of a
+# foreign key, and functions of SQL that work out a value and read no table.
+PER_ROW = ("FOR KEY SHARE OF x", '"take_if_it_fits"', '"created_changes"')
+
+
+def statements_of(database: TestDatabase, call: Callable[[], object]) -> int:
+    """How many statements the verbs run in a call on the superuser's connection.
+
+    Each function is told to plan its statements anew every time they run, and each planning to be logged.
+    """
+    for (function,) in database.rows(
+        "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang "
+        "WHERE p.pronamespace = 'booking'::regnamespace AND l.lanname = 'plpgsql'"
+    ):
+        database.rows(f"ALTER FUNCTION {function} SET plan_cache_mode = force_custom_plan")
+    planned: list[str] = []
+
+    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+        context = (diagnostic.context or "").partition("\n")[0]
+        if diagnostic.message_primary == "PLANNER STATISTICS" and not any(name in context for name in PER_ROW):
+            planned.append(context)
+
+    database.rows("SET client_min_messages = log")
+    database.rows("SET log_planner_stats = on")
+    database.admin.add_notice_handler(note)
+    try:
+        call()
+    finally:
+        database.admin.remove_notice_handler(note)
+        database.rows("SET log_planner_stats = off")
+        database.rows("RESET client_min_messages")
+    return len(planned)
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What one transaction read of tables and their indexes."""
+
+    rows: int
+    blocks: int
+    indexes: frozenset[str]
+    whole_tables: frozenset[str]
+
+
+@contextmanager
+def rolled_back(database: TestDatabase) -> Iterator[None]:
+    """Undoes what the block did, so that a call can be measured twice in the same situation."""
+    with database.admin.transaction(force_rollback=True):
+        yield
+
+
+def reads_of(database: TestDatabase, call: Callable[[], object]) -> Reads:
+    """What a call on the superuser's connection reads. The call is undone.
+
+    It is made twice, and counted the second time: the first fills the caches of the session.
+    """
+    with rolled_back(database):
+        call()
+    with rolled_back(database):
+        before = _counters(database)
+        call()
+        after = _counters(database)
+    read = {name: [new - old for new, old in zip(after[name], before[name], strict=True)] for name in after}
+    scanned = {name for name, (_, scans, _, _) in read.items() if scans}
+    return Reads(
+        rows=sum(rows for _, _, rows, _ in read.values()),
+        blocks=sum(blocks for *_, blocks in read.values()),
+        indexes=frozenset(name for name in scanned if after[name][0]),
+        whole_tables=frozenset(name for name in scanned if not after[name][0]),
+    )
+
+
+def _counters(database: TestDatabase) -> dict[str, tuple[int, int, int, int]]:
+    """Of each table and index: whether it is one, and what this session has scanned and not yet handed in."""
+    rows = database.rows(
+        "SELECT c.relname, (c.relkind = 'i')::integer, pg_stat_get_xact_numscans(c.oid), "
+        "pg_stat_get_xact_tuples_returned(c.oid), pg_stat_get_xact_blocks_fetched(c.oid) "
+        "FROM pg_class c WHERE c.relnamespace = 'booking'::regnamespace AND c.relkind IN ('r', 'i')"
+    )
+    return {name: tuple(numbers) for name, *numbers in rows}

@@ -1,0 +1,163 @@
+"""What holds although somebody goes around the verbs: the exclusion constraint, and the views of the invariants."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from tests.database import TestDatabase, at
+
+
+def plant(
+    database: TestDatabase, hour: float, hours: float = 1, *, resource_id: str | None = None, **columns: object
+) -> UUID:
+    """Writes an appointment into the table, past the verbs."""
+    appointment_id = uuid4()
+    values = {"business_id": "salon", "service_id": "cut", "status": "confirmed", **columns}
+    database.rows(
+        "INSERT INTO booking.appointments (business_id, appointment_id, service_id, resource_id, slot_start, slot_end, "
+        "occupied, quantity, status, version, metadata, source, created_at, updated_at) "
+        "VALUES (%s, %s, %s, %s, %s, %s, tstzrange(%s, %s), 1, %s, 1, '{}', 'test', now(), now())",
+        values["business_id"],
+        appointment_id,
+        values["service_id"],
+        resource_id,
+        at(hour),
+        at(hour + hours),
+        at(hour),
+        at(hour + hours),
+        values["status"],
+    )
+    return appointment_id
+
+
+@contextmanager
+def undone(database: TestDatabase) -> Iterator[None]:
+    """Undoes what was planted, whatever comes of it."""
+    with database.admin.transaction(force_rollback=True):
+        yield
+
+
+def test_one_resource_is_never_confirmed_in_two_places(database: TestDatabase) -> None:
+    """The table itself refuses, through whichever service it comes; what only touches or is cancelled may stand."""
+    database.make_service(capacity=9)
+    database.make_service("perm", capacity=9)
+    with undone(database):
+        plant(database, 10, resource_id="anna")
+        for overlapping in ({"hour": 10.5}, {"hour": 9, "hours": 3}, {"hour": 10, "service_id": "perm"}):
+            with pytest.raises(psycopg.errors.ExclusionViolation), database.admin.transaction():
+                plant(database, resource_id="anna", **overlapping)
+        plant(database, 11, resource_id="anna")
+        plant(database, 9, resource_id="anna", service_id="perm")
+        plant(database, 10, resource_id="bert")
+        plant(database, 10, resource_id="ann")
+        plant(database, 10, resource_id="anna", status="cancelled")
+        plant(database, 10)
+        plant(database, 10)
+
+
+def test_resources_of_two_businesses_may_have_one_name(database: TestDatabase) -> None:
+    """Ids are the callers' own: each salon may have its Anna."""
+    for business_id in ("salon", "clinic"):
+        database.make_service(business_id=business_id, capacity=9)
+    with undone(database):
+        plant(database, 10, resource_id="anna")
+        plant(database, 10, resource_id="anna", business_id="clinic")
+
+
+def test_neighbours_may_be_moved_in_one_statement(database: TestDatabase) -> None:
+    """Ten to eleven and eleven to twelve: the constraint looks at the end, and not at each row in whatever order."""
+    database.make_service(capacity=9)
+    with undone(database):
+        for hour in (10, 11, 12):
+            plant(database, hour, resource_id="anna")
+        database.rows(
+            "UPDATE booking.appointments SET slot_start = slot_start + %s, slot_end = slot_end + %s, "
+            "occupied = tstzrange(lower(occupied) + %s, upper(occupied) + %s)",
+            *[timedelta(hours=1)] * 4,
+        )
+        with pytest.raises(psycopg.errors.ExclusionViolation), database.admin.transaction():
+            database.rows(
+                "UPDATE booking.appointments SET occupied = tstzrange(lower(occupied), upper(occupied) + '1 s')"
+            )
+
+
+def test_a_claim_lies_within_what_it_occupies(database: TestDatabase) -> None:
+    """And is longer than nothing: or the predicate would not see it."""
+    database.make_service()
+    with pytest.raises(psycopg.errors.CheckViolation):
+        plant(database, 10, 0)
+    hold = database.reserve(10).id
+    with pytest.raises(psycopg.errors.CheckViolation):
+        database.rows("UPDATE booking.reservations SET slot_end = slot_end + interval '1 minute'")
+    assert database.status(hold) == "held"
+
+
+def test_overbooked_instants_are_reported(database: TestDatabase) -> None:
+    """From when until when, how much is claimed and how much there is; what is over is no longer news."""
+    database.make_service(capacity=2)
+    database.freeze_clock(at(0))
+    database.reserve(10, 2)
+    database.reserve(10, 2)
+    with undone(database):
+        plant(database, 11, 3)
+        plant(database, 13)
+        assert database.violations()["overbooked_instants"] == 1
+        found = database.rows("SELECT service_id, at, until, claimed, capacity FROM booking.overbooked_instants")
+        assert found == [("cut", at(11), at(12), 3, 2)]
+        database.rows("UPDATE booking.reservations SET expires_at = %s", at(14))
+        database.freeze_clock(at(12))
+        assert "overbooked_instants" not in database.violations()
+
+
+def test_neighbours_and_ended_claims_are_no_violation(database: TestDatabase) -> None:
+    """A view that cries wolf is soon read by nobody."""
+    database.make_service(capacity=1)
+    now = database.freeze_clock()
+    database.reserve(10, ttl_minutes=1)
+    database.freeze_clock(now + timedelta(minutes=1))
+    database.commit(database.reserve(10).id)
+    database.commit(database.reserve(11).id)
+    with undone(database):
+        cancelled = plant(database, 10, status="cancelled")
+        assert set(database.violations()) == {"audit_gaps"}
+        assert database.rows("SELECT appointment_id FROM booking.audit_gaps") == [(cancelled,)]
+
+
+def test_double_booked_resources_are_reported(database: TestDatabase) -> None:
+    """A hold and an appointment, which the constraint on appointments can't see: each pair once."""
+    database.make_service(capacity=9)
+    database.make_service("perm", capacity=9)
+    hold = database.reserve(10, service_id="perm").id
+    with undone(database):
+        plant(database, 10.5, resource_id="anna")
+        assert "double_booked_resources" not in database.violations()
+        database.rows("UPDATE booking.reservations SET resource_id = 'anna'")
+        assert database.violations()["double_booked_resources"] == 1
+        [(business_id, resource_id, when)] = database.rows(
+            "SELECT business_id, resource_id, at FROM booking.double_booked_resources"
+        )
+        assert (business_id, resource_id, when.lower, when.upper) == ("salon", "anna", at(10.5), at(11))
+        database.release(hold)
+        assert "double_booked_resources" not in database.violations()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "DELETE FROM booking.audit_logs",
+        "UPDATE booking.appointments SET version = 2",
+        "UPDATE booking.audit_logs SET version = 2",
+    ],
+)
+def test_gaps_in_the_audit_trail_are_reported(database: TestDatabase, spoil: str) -> None:
+    """A change that left no row, a row that belongs to no change."""
+    database.make_service()
+    appointment = database.commit(database.reserve(10).id).id
+    with undone(database):
+        database.rows(spoil)
+        assert database.violations() == {"audit_gaps": 1}
+        assert str(database.value("SELECT appointment_id FROM booking.audit_gaps")) == appointment

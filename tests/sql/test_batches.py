@@ -1,0 +1,151 @@
+"""Many requests in one call: the order in which they are decided, and that none of them spoils its neighbours."""
+
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests.database import TestDatabase, at, commit_request, reserve_request
+from tests.sql.asking import keyed_request, names
+
+
+def test_first_come_first_served_within_a_window(database: TestDatabase) -> None:
+    """The place in the batch decides, and nothing else: neither ids nor the order in which rows are read."""
+    database.make_service(capacity=4)
+    requests = [reserve_request(10, operation_id=str(UUID(int=number))) for number in range(10, 0, -1)]
+    assert names(database.call("reserve", requests)) == ["done"] * 4 + ["slot_unavailable"] * 6
+
+
+def test_a_large_request_that_does_not_fit_does_not_stop_a_smaller_one_behind_it(database: TestDatabase) -> None:
+    """Otherwise a unit would stay unsold that somebody had asked for."""
+    database.make_service(capacity=5)
+    requests = [reserve_request(10, quantity=quantity) for quantity in (3, 3, 2, 1)]
+    assert names(database.call("reserve", requests)) == ["done", "slot_unavailable", "done", "slot_unavailable"]
+
+
+def test_a_batch_counts_the_claims_that_were_there_before_it(database: TestDatabase) -> None:
+    """Holds and appointments, in the same window and in those that overlap it."""
+    database.make_service(capacity=5)
+    database.commit(database.reserve(9.5, quantity=2).id)
+    database.reserve(10.5)
+    requests = [reserve_request(10), reserve_request(10, quantity=2), reserve_request(10), reserve_request(11)]
+    assert names(database.call("reserve", requests)) == ["done", "done", "slot_unavailable", "done"]
+    assert database.capacity(10)["available"] == 0
+
+
+@pytest.mark.parametrize(
+    ("windows", "expected"),
+    [
+        ([(10, 1), (10.5, 1), (11, 1)], ["done", "slot_unavailable", "done"]),
+        ([(10.5, 1), (10, 1), (11, 1)], ["done", "slot_unavailable", "slot_unavailable"]),
+        ([(10, 3), (10, 1), (11, 1), (13, 1)], ["done", "slot_unavailable", "slot_unavailable", "done"]),
+        ([(10, 1), (11, 1), (10, 3), (12, 1)], ["done", "done", "slot_unavailable", "done"]),
+        ([(10, 1), (10.5, 1), (10, 1), (10.5, 1)], ["done"] + ["slot_unavailable"] * 3),
+    ],
+)
+def test_windows_that_overlap_are_decided_in_order(
+    database: TestDatabase, windows: list[tuple[float, float]], expected: list[str]
+) -> None:
+    """Each sees what the ones before it were granted; what was refused takes nothing."""
+    database.make_service(capacity=1)
+    outcomes = database.call("reserve", [reserve_request(hour, hours) for hour, hours in windows])
+    assert names(outcomes) == expected
+
+
+def test_services_of_one_batch_do_not_wait_for_each_other(database: TestDatabase) -> None:
+    """Equal and overlapping windows of different services have nothing to do with each other."""
+    for service_id in ("cut", "perm", "colour"):
+        database.make_service(service_id)
+    requests = [reserve_request(10, service_id=service_id) for service_id in ("cut", "perm", "colour", "perm")]
+    requests += [reserve_request(10.5, service_id="colour")]
+    assert names(database.call("reserve", requests)) == ["done", "done", "done", "slot_unavailable", "slot_unavailable"]
+
+
+@pytest.mark.parametrize("capacity", [1, 100])
+def test_forty_equal_requests_with_one_key_are_one_hold(database: TestDatabase, capacity: int) -> None:
+    """A client that hammers the button, whether there is room for one or for all of them."""
+    database.make_service(capacity=capacity)
+    database.freeze_clock()
+    outcomes = database.call("reserve", [keyed_request("k") for _ in range(40)])
+    assert names(outcomes) == ["done"] + ["replayed"] * 39
+    assert all(outcome.body == outcomes[0].body for outcome in outcomes)
+    assert database.value("SELECT count(*) FROM booking.reservations") == 1
+
+
+def test_equal_requests_without_a_key_are_so_many_holds(database: TestDatabase) -> None:
+    """Only the caller can say that two requests are one attempt."""
+    database.make_service(capacity=100)
+    outcomes = database.call("reserve", [reserve_request(10) for _ in range(40)])
+    assert names(outcomes) == ["done"] * 40
+    assert len({outcome.id for outcome in outcomes}) == 40
+
+
+def test_a_key_of_an_earlier_hold_is_answered_within_a_batch(database: TestDatabase) -> None:
+    """A replay comes before every rule about room, and takes none."""
+    database.make_service(capacity=2)
+    held = database.call("reserve", [keyed_request("k")])[0]
+    outcomes = database.call("reserve", [keyed_request("k"), reserve_request(10), keyed_request("k", "that")])
+    assert names(outcomes) == ["replayed", "done", "idempotency_key_reused"]
+    assert outcomes[0].id == held.id
+
+
+def test_a_different_request_with_the_same_key_in_one_batch_is_refused(database: TestDatabase) -> None:
+    """The first to come has the key, whatever else it is that the other one asks for."""
+    database.make_service(capacity=5)
+    requests = [keyed_request("k"), keyed_request("k", "that", 15), keyed_request("k"), keyed_request("k", "that", 15)]
+    outcomes = database.call("reserve", requests)
+    assert names(outcomes) == ["done", "idempotency_key_reused", "replayed", "idempotency_key_reused"]
+    assert database.value("SELECT count(*) FROM booking.reservations") == 1
+
+
+def test_a_refused_request_does_not_keep_its_key_from_another_one_of_the_batch(database: TestDatabase) -> None:
+    """A refusal keeps no key, also between neighbours: whether there was no room or the slot is past."""
+    database.make_service(capacity=1)
+    database.reserve(10)
+    requests = [
+        keyed_request("k"),
+        keyed_request("k", "that", 15),
+        keyed_request("k"),
+        keyed_request("k", "late", -999),
+    ]
+    outcomes = database.call("reserve", requests)
+    assert names(outcomes) == ["slot_unavailable", "done", "slot_unavailable", "slot_not_bookable"]
+
+
+def test_a_bad_apple_is_refused_by_itself(database: TestDatabase) -> None:
+    """Outcomes are data: one request's refusal never aborts its neighbours."""
+    database.make_service(capacity=2)
+    database.make_service("closed", booking_enabled=False)
+    requests = [
+        reserve_request(10),
+        reserve_request(10, service_id="nothing"),
+        reserve_request(10, service_id="closed"),
+        reserve_request(10, quantity=3),
+        reserve_request(-24 * 100),
+        reserve_request(10),
+    ]
+    expected = ["done", "service_not_found", "slot_not_bookable", "slot_unavailable", "slot_not_bookable", "done"]
+    assert names(database.call("reserve", requests)) == expected
+
+
+def test_a_batch_that_raises_leaves_nothing_behind(database: TestDatabase) -> None:
+    """Its neighbours are then sent again singly, under the same operation ids, and find nothing of themselves."""
+    database.make_service(capacity=5)
+    good = [reserve_request(10), reserve_request(10)]
+    bad = reserve_request(10, -1)
+    with pytest.raises(psycopg.errors.DataException):
+        database.call("reserve", [good[0], bad, good[1]])
+    assert database.value("SELECT count(*) FROM booking.reservations") == 0
+    assert [names(database.call("reserve", [request])) for request in good] == [["done"], ["done"]]
+
+
+def test_rounds_of_rebooks_are_decided_in_order(database: TestDatabase) -> None:
+    """An expired hold that wants its slot back is a wish like any other."""
+    database.make_service(capacity=1)
+    database.freeze_clock(at(0))
+    expired = []
+    for hour in (10, 10.5, 11):
+        expired.append(database.reserve(hour, ttl_minutes=1).id)
+        database.freeze_clock(at(0.1) if hour == 10 else at(0.2) if hour == 10.5 else at(0.3))
+    outcomes = database.call("commit", [commit_request(hold, if_expired="rebook") for hold in expired])
+    assert names(outcomes) == ["done", "slot_unavailable", "done"]

@@ -1,0 +1,262 @@
+"""The catalog: businesses and services are put and taken away, and never from under a claim."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.database import NO_DEADLINE, Outcome, TestDatabase, at
+from tests.sql.rivals import SECONDS, Rivals
+
+TTL = timedelta(minutes=15)
+
+
+def put_business(database: TestDatabase, business_id: str, **settings: object) -> Outcome:
+    """Puts a business on the superuser's connection."""
+    return put_business_on(database.admin, business_id, **settings)
+
+
+def put_business_on(connection: psycopg.Connection, business_id: str, **settings: object) -> Outcome:
+    """Puts a business on a connection of the caller's."""
+    complete = {"name": business_id, "slug": None, "timezone": "Europe/Berlin", "country": "DE", **settings}
+    [(name, body)] = connection.execute(
+        "SELECT outcome, body FROM booking.put_business(%s, %s, %s)", [business_id, json.dumps(complete), NO_DEADLINE]
+    ).fetchall()
+    return Outcome(name, body)
+
+
+def delete(database: TestDatabase, *ids: str) -> str:
+    """Deletes a business, or a service of it, and returns what became of that."""
+    what = "delete_business(%s, %s)" if len(ids) == 1 else "delete_service(%s, %s, %s)"
+    name: str = database.value(f"SELECT outcome FROM booking.{what}", *ids, NO_DEADLINE)  # noqa: S608
+    return name
+
+
+def businesses(database: TestDatabase) -> list[tuple[Any, ...]]:
+    """The ids and slugs of all."""
+    return database.rows("SELECT business_id, slug FROM booking.business_catalog ORDER BY business_id")
+
+
+def in_the_way(outcome: Outcome) -> tuple[str, datetime, datetime, int]:
+    """What a refused capacity says about the claims that it is too low for."""
+    start, end = (datetime.fromisoformat(outcome.body[name]) for name in ("slot_start", "slot_end"))
+    return outcome.name, start, end, outcome.body["claimed"]
+
+
+def test_a_business_is_made_once_and_then_changed(database: TestDatabase) -> None:
+    """Putting it twice is harmless, and nothing of the first time is left but when it was made."""
+    assert put_business(database, "salon", slug="hair").name == "created"
+    made_at = database.value("SELECT created_at FROM booking.businesses")
+    outcome = put_business(database, "salon", name="Salon", timezone="America/New_York", country="US")
+    assert outcome.name == "done"
+    settings = {name: outcome.body[name] for name in ("name", "slug", "timezone", "country")}
+    assert settings == {"name": "Salon", "slug": None, "timezone": "America/New_York", "country": "US"}
+    assert database.rows("SELECT * FROM booking.slugs") == []
+    assert database.value("SELECT created_at FROM booking.businesses") == made_at
+
+
+def test_a_timezone_that_postgresql_does_not_know_is_refused(database: TestDatabase) -> None:
+    """Local times could not be told in it; and no business is left behind that has none."""
+    assert put_business(database, "salon", timezone="Europe/Atlantis").name == "timezone_unknown"
+    assert businesses(database) == []
+
+
+def test_an_id_that_is_no_id_is_refused(database: TestDatabase) -> None:
+    """Ids go into addresses, logs and keys as they are. The service says it better; this is the backstop."""
+    for business_id in ("", "-salon", "sal on", "s" * 65, "salön", "salon\n"):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            put_business(database, business_id)
+    assert put_business(database, "s" * 64).name == "created"
+
+
+def test_a_slug_belongs_to_one_business(database: TestDatabase) -> None:
+    """It finds the tenant. Whoever comes second gets nothing at all: neither the slug nor a business without one."""
+    put_business(database, "salon", slug="hair")
+    with pytest.raises(psycopg.Error) as raised:
+        put_business(database, "clinic", slug="hair")
+    assert raised.value.sqlstate == "HF003"
+    assert businesses(database) == [("salon", "hair")]
+    assert put_business(database, "salon", slug="hair").name == "done"
+    put_business(database, "salon", slug="cuts")
+    assert put_business(database, "clinic", slug="hair").name == "created"
+    assert businesses(database) == [("clinic", "hair"), ("salon", "cuts")]
+    assert database.rows("SELECT slug, business_id FROM booking.slugs ORDER BY slug") == [
+        ("cuts", "salon"),
+        ("hair", "clinic"),
+    ]
+
+
+@pytest.mark.parametrize("first_commits", [True, False])
+def test_two_businesses_that_want_one_slug_at_once(database: TestDatabase, rivals: Rivals, first_commits: bool) -> None:
+    """The second waits for the first, and has the slug only if the first did not take it after all."""
+    with database.connect(autocommit=False) as first:
+        put_business_on(first, "salon", slug="hair")
+        answer = rivals.start(lambda connection: put_business_on(connection, "clinic", slug="hair"))
+        database.wait_until_blocked()
+        first.commit() if first_commits else first.rollback()
+    if first_commits:
+        with pytest.raises(psycopg.Error) as raised:
+            answer.result(SECONDS)
+        assert raised.value.sqlstate == "HF003"
+    else:
+        assert answer.result(SECONDS).name == "created"
+    assert businesses(database) == [("salon" if first_commits else "clinic", "hair")]
+
+
+def test_a_business_that_offers_something_stays(database: TestDatabase) -> None:
+    """Also if it only used to: its appointments are somebody's. One that never did leaves its slug to others."""
+    assert delete(database, "salon") == "business_not_found"
+    database.make_service()
+    assert delete(database, "salon") == "business_in_use"
+    database.commit(database.reserve(10).id)
+    assert delete(database, "salon", "cut") == "done"
+    assert delete(database, "salon") == "business_in_use"
+    put_business(database, "clinic", slug="hair")
+    assert delete(database, "clinic") == "done"
+    assert put_business(database, "kennel", slug="hair").name == "created"
+
+
+def test_a_service_is_made_once_and_then_changed(database: TestDatabase) -> None:
+    """All its settings are replaced, and what is known about its claims is kept."""
+    assert database.put_service(business_id="nobody").name == "business_not_found"
+    database.make_business()
+    assert database.put_service(capacity=3).name == "created"
+    database.reserve(10, 5)
+    outcome = database.put_service(capacity=7, name="Cut", duration_minutes=30, booking_enabled=False)
+    assert outcome.name == "done"
+    [stored] = database.rows("SELECT to_jsonb(s) FROM booking.services s")
+    assert stored == (outcome.body,)
+    assert (outcome.body["max_simultaneous_bookings"], outcome.body["booking_enabled"]) == (7, False)
+    assert outcome.body["longest_occupied_seconds"] == 5 * 3600
+
+
+def test_settings_that_make_no_sense_are_refused(database: TestDatabase) -> None:
+    """The service says it better; this is the backstop."""
+    database.make_business()
+    nonsense: list[dict[str, Any]] = [
+        {"capacity": 0},
+        {"duration_minutes": 0},
+        {"duration_minutes": 90, "max_duration_minutes": 60},
+        {"hold_ttl_minutes": 90, "max_hold_ttl_minutes": 60},
+        {"max_hold_ttl_minutes": 90, "max_hold_lifetime_minutes": 60},
+        {"buffer_before_minutes": -1},
+        {"max_advance_days": 3661},
+        {"min_notice_minutes": -1},
+    ]
+    for settings in nonsense:
+        with pytest.raises(psycopg.errors.CheckViolation):
+            database.put_service(**settings)
+    assert database.value("SELECT count(*) FROM booking.services") == 0
+
+
+def test_capacity_is_not_lowered_below_what_is_claimed(database: TestDatabase) -> None:
+    """The refusal names the first slot in the way and how much is claimed then, and changes nothing."""
+    database.make_service(capacity=5)
+    database.freeze_clock(at(0))
+    database.commit(database.reserve(15, quantity=3).id)
+    database.reserve(12, quantity=2)
+    assert in_the_way(database.put_service(capacity=1)) == ("capacity_in_use", at(12), at(13), 2)
+    assert in_the_way(database.put_service(capacity=2)) == ("capacity_in_use", at(15), at(16), 3)
+    assert database.capacity(15)["capacity"] == 5
+    assert database.put_service(capacity=3).name == "done"
+    assert database.capacity(15) == {"capacity": 3, "held": 0, "booked": 3, "available": 0}
+
+
+def test_what_is_in_the_way_is_the_peak_and_not_the_count(database: TestDatabase) -> None:
+    """Claims one after the other need one unit; the slot that is named is where they are on top of each other."""
+    database.make_service(capacity=5)
+    for hour, hours in ((10, 1), (11, 1), (12, 2), (13, 1)):
+        database.commit(database.reserve(hour, hours).id)
+    assert in_the_way(database.put_service(capacity=1)) == ("capacity_in_use", at(13), at(14), 2)
+    assert database.put_service(capacity=2).name == "done"
+
+
+def test_what_is_over_or_has_ended_is_not_in_the_way(database: TestDatabase) -> None:
+    """Only claims from now on bind; one that is under way does."""
+    database.make_service(capacity=5)
+    database.freeze_clock(at(0))
+    database.commit(database.reserve(10, quantity=3).id)
+    database.release(database.reserve(15, quantity=4).id)
+    database.reserve(16, quantity=4)
+    database.freeze_clock(at(10.5))
+    assert in_the_way(database.put_service(capacity=1)) == ("capacity_in_use", at(10.5), at(11), 3)
+    database.freeze_clock(at(11))
+    assert database.put_service(capacity=1).name == "done"
+
+
+def test_room_that_a_lower_capacity_took_is_not_claimed_again_when_the_clock_steps_back(
+    database: TestDatabase,
+) -> None:
+    """The capacity was lowered because a hold had expired: its expiry was acted on, and it stays dead."""
+    database.make_service(capacity=2)
+    now = database.freeze_clock()
+    database.reserve(10, quantity=2)
+    database.freeze_clock(now + TTL)
+    assert database.put_service(capacity=1).name == "done"
+    database.freeze_clock(now)
+    violations = database.violations()
+    database.freeze_clock(now + TTL)
+    assert violations == {}
+
+
+def test_lowering_waits_for_a_reserve_that_is_under_way(database: TestDatabase, rivals: Rivals) -> None:
+    """It takes the lock of the business like every verb, and sees what was claimed while it waited."""
+    database.make_business()
+    settings = {**database.put_service(capacity=2).body, "max_simultaneous_bookings": 1}
+
+    def lower(connection: psycopg.Connection) -> str:
+        query = "SELECT outcome FROM booking.put_service('salon', 'cut', %s, %s)"
+        [(name,)] = connection.execute(query, [json.dumps(settings), NO_DEADLINE]).fetchall()
+        return str(name)
+
+    with database.connect(autocommit=False) as connection:
+        database.reserve(10, quantity=2, connection=connection)
+        answer = rivals.start(lower)
+        database.wait_until_blocked()
+        connection.commit()
+    assert answer.result(SECONDS) == "capacity_in_use"
+
+
+def test_a_service_that_was_never_reserved_is_deleted(database: TestDatabase) -> None:
+    """A slip of the pen leaves no trace, and its id is free again."""
+    assert delete(database, "salon", "cut") == "service_not_found"
+    database.make_service()
+    assert delete(database, "salon", "cut") == "done"
+    assert database.value("SELECT count(*) FROM booking.services") == 0
+    assert delete(database, "salon", "cut") == "service_not_found"
+    assert database.put_service().name == "created"
+
+
+@pytest.mark.parametrize("is_booked", [False, True])
+def test_a_service_that_was_reserved_is_archived(database: TestDatabase, is_booked: bool) -> None:
+    """Nothing new is held on it; its holds can still be committed, and their expiry and release work as ever."""
+    database.make_service(capacity=2)
+    hold = database.reserve(10).id
+    if is_booked:
+        database.commit(hold)
+    assert delete(database, "salon", "cut") == "done"
+    assert database.reserve(10).name == "service_not_found"
+    assert database.capacity(10) is None
+    assert database.rows("SELECT * FROM booking.service_catalog") == []
+    assert delete(database, "salon", "cut") == "service_not_found"
+    assert database.commit(hold).name == ("replayed" if is_booked else "done")
+
+
+def test_an_archived_service_that_is_put_again_has_its_claims_still(database: TestDatabase) -> None:
+    """Or its room would be sold a second time."""
+    database.make_service(capacity=1)
+    database.commit(database.reserve(10).id)
+    delete(database, "salon", "cut")
+    assert database.put_service(capacity=1).name == "done"
+    assert database.reserve(10).name == "slot_unavailable"
+    assert database.reserve(11).name == "done"
+
+
+def test_the_record_says_when_things_were_made(database: TestDatabase) -> None:
+    """By the one clock of the system."""
+    now = database.freeze_clock(datetime(2031, 1, 1, tzinfo=UTC))
+    database.make_service()
+    assert database.value("SELECT created_at FROM booking.businesses") == now
+    assert database.value("SELECT created_at FROM booking.services") == now

@@ -1,0 +1,231 @@
+"""booking.commit: a hold becomes an appointment, once, and only while it lives."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from tests.database import TestDatabase, at, commit_request
+from tests.sql.asking import keyed_request, names
+
+GUEST = {"guest_name": "Ada", "guest_email": "ada@example.com", "guest_phone": "+4930123", "notes": "by the window"}
+TTL = timedelta(minutes=15)
+INSTANT = timedelta(microseconds=1)
+
+
+def appointments(database: TestDatabase) -> int:
+    """How many there are."""
+    number: int = database.value("SELECT count(*) FROM booking.appointments")
+    return number
+
+
+def test_a_live_hold_becomes_an_appointment(database: TestDatabase) -> None:
+    """With the slot and the quantity of the hold, what the guest said, and version 1."""
+    database.make_service(capacity=5)
+    now = database.freeze_clock()
+    hold = database.reserve(10, quantity=2)
+    request = commit_request(hold.id, **GUEST, metadata={"price": 12}, source="widget")
+    [outcome] = database.call("commit", [request])
+    assert outcome.name == "done"
+    instants = ("slot_start", "slot_end", "created_at", "updated_at")
+    assert [datetime.fromisoformat(outcome.body.pop(name)) for name in instants] == [at(10), at(11), now, now]
+    assert outcome.body == {
+        "appointment_id": request["operation_id"],
+        "reservation_id": hold.id,
+        "business_id": "salon",
+        "service_id": "cut",
+        "resource_id": None,
+        "quantity": 2,
+        "status": "confirmed",
+        "version": 1,
+        **GUEST,
+        "metadata": {"price": 12},
+        "source": "widget",
+    }
+    assert database.status(hold.id) == "committed"
+    assert database.capacity(10) == {"capacity": 5, "held": 0, "booked": 2, "available": 3}
+
+
+def test_a_hold_can_be_committed_until_the_last_moment(database: TestDatabase) -> None:
+    """A live hold has its room: nothing that happens around it can take it away."""
+    database.make_service(capacity=1)
+    now = database.freeze_clock()
+    hold = database.reserve(10).id
+    database.reserve(10)
+    database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
+    database.freeze_clock(now + TTL - INSTANT)
+    assert database.purge() == (0, 0, False)
+    assert database.commit(hold).name == "done"
+
+
+@pytest.mark.parametrize("late", [timedelta(0), INSTANT, timedelta(days=100)])
+def test_a_hold_at_or_past_its_expiry_cant_be_committed(database: TestDatabase, late: timedelta) -> None:
+    """Though no purge ever ran: it is the clock that ends a hold, and the answer says what happened to it."""
+    database.make_service(capacity=1)
+    now = database.freeze_clock()
+    hold = database.reserve(10).id
+    database.freeze_clock(now + TTL + late)
+    outcome = database.commit(hold)
+    assert (outcome.name, outcome.body) == ("reservation_expired", {})
+    assert (appointments(database), database.status(hold)) == (0, "expired")
+    assert database.capacity(10)["available"] == 1
+
+
+def test_a_refused_commit_is_final_even_if_the_clock_steps_back(database: TestDatabase) -> None:
+    """Its caller has been told, and may have given the money back by now."""
+    database.make_service(capacity=1)
+    now = database.freeze_clock()
+    hold = database.reserve(10).id
+    database.freeze_clock(now + TTL)
+    assert database.commit(hold).name == "reservation_expired"
+    database.freeze_clock(now)
+    assert database.commit(hold).name == "reservation_expired"
+    assert database.extend(hold).name == "reservation_expired"
+    assert database.reserve(10).name == "done"
+
+
+def test_the_same_commit_again_gets_the_same_appointment(database: TestDatabase) -> None:
+    """The reservation is its own key: later guest fields are ignored, and nobody's data is written over."""
+    database.make_service()
+    hold = database.reserve(10).id
+    first = database.commit(hold, **GUEST)
+    again = database.commit(
+        hold, guest_name="Eve", guest_email="eve@example.com", metadata={"x": 1}, expected_version=9
+    )
+    assert (first.name, again.name) == ("done", "replayed")
+    assert again.body == first.body
+    assert appointments(database) == 1
+
+
+def test_a_commit_that_is_sent_again_says_done(database: TestDatabase) -> None:
+    """Under its operation id it is the very call whose answer was lost, also after the hold would have expired."""
+    database.make_service()
+    request = commit_request(database.reserve(10).id)
+    [first] = database.call("commit", [request])
+    database.move_clock(timedelta(days=1))
+    [again] = database.call("commit", [request])
+    assert (again.name, again.body) == ("done", first.body)
+
+
+def test_eight_commits_of_one_hold_in_one_batch_are_one_appointment(database: TestDatabase) -> None:
+    """The first to come makes it, and all get the same body."""
+    database.make_service()
+    hold = database.reserve(10).id
+    outcomes = database.call("commit", [commit_request(hold, guest_name=str(number)) for number in range(8)])
+    assert names(outcomes) == ["done"] + ["replayed"] * 7
+    assert all(outcome.body == outcomes[0].body for outcome in outcomes)
+    assert outcomes[0].body["guest_name"] == "0"
+    assert appointments(database) == 1
+
+
+def test_the_first_commit_of_a_batch_that_may_have_the_hold_gets_it(database: TestDatabase) -> None:
+    """One that came before it with another version in mind is told so, and stands in nobody's way."""
+    database.make_service()
+    hold = database.reserve(10).id
+    requests = [
+        commit_request(hold, expected_version=2),
+        commit_request(hold, expected_version=1),
+        commit_request(hold),
+    ]
+    outcomes = database.call("commit", requests)
+    assert names(outcomes)[1:] == ["done", "replayed"]
+    assert names(outcomes)[0] in ("version_conflict", "replayed")
+
+
+def test_a_commit_may_say_which_version_it_means(database: TestDatabase) -> None:
+    """Somebody else has extended the hold: a caller who wants to know about that is told the version it has now."""
+    database.make_service()
+    hold = database.reserve(10).id
+    assert database.extend(hold, 30).body["version"] == 2
+    for expected in (1, 3):
+        outcome = database.commit(hold, expected_version=expected)
+        assert (outcome.name, outcome.body) == ("version_conflict", {"current_version": 2})
+        assert database.status(hold) == "held"
+    assert database.commit(hold, expected_version=2).name == "done"
+
+
+def test_a_released_hold_cant_be_committed(database: TestDatabase) -> None:
+    """Not even to be booked again: its holder has given it up."""
+    database.make_service()
+    hold = database.reserve(10).id
+    database.release(hold)
+    assert database.commit(hold).name == "reservation_released"
+    assert database.commit(hold, if_expired="rebook").name == "reservation_released"
+    assert appointments(database) == 0
+
+
+def test_an_unknown_hold_is_not_found(database: TestDatabase) -> None:
+    """Nor is one of another business, though somebody knows its id."""
+    database.make_service()
+    database.make_service(business_id="clinic")
+    hold = database.reserve(10).id
+    for business_id, reservation_id in (("salon", str(uuid4())), ("clinic", hold), ("nobody", hold)):
+        assert database.commit(reservation_id, business_id=business_id).name == "reservation_not_found"
+    assert database.status(hold) == "held"
+
+
+def test_a_commit_is_replayed_after_the_purge_has_deleted_its_reservation(database: TestDatabase) -> None:
+    """The appointment remembers which hold it came from, for good."""
+    database.make_service()
+    hold = database.reserve(10).id
+    first = database.commit(hold)
+    database.move_clock(timedelta(days=2))
+    assert database.purge() == (0, 1, False)
+    assert database.status(hold) is None
+    again = database.commit(hold)
+    assert (again.name, again.body) == ("replayed", first.body)
+
+
+def test_a_batch_decides_each_hold_by_itself(database: TestDatabase) -> None:
+    """One request's refusal never undoes its neighbours."""
+    database.make_service(capacity=9)
+    now = database.freeze_clock(datetime.now(UTC))
+    expired, live, released, booked = (database.reserve(10, ttl_minutes=ttl).id for ttl in (1, 30, 30, 30))
+    database.release(released)
+    database.commit(booked)
+    database.freeze_clock(now + timedelta(minutes=1))
+    requests = [commit_request(hold) for hold in (expired, live, released, str(uuid4()), booked)]
+    assert names(database.call("commit", requests)) == [
+        "reservation_expired",
+        "done",
+        "reservation_released",
+        "reservation_not_found",
+        "replayed",
+    ]
+
+
+def test_each_appointment_has_its_audit_row(database: TestDatabase) -> None:
+    """Made in the same transaction, under the id of the operation, by the one who asked."""
+    database.make_service()
+    now = database.freeze_clock()
+    request = commit_request(
+        database.reserve(10).id, actor_kind="key", actor_id="desk", request_id="request 7", **GUEST
+    )
+    database.call("commit", [request])
+    database.commit(request["reservation_id"])
+    [(audit_id, appointment_id, *rest)] = database.rows(
+        "SELECT audit_id, appointment_id, version, action, actor_kind, actor_id, request_id, at FROM booking.audit_logs"
+    )
+    assert str(audit_id) == str(appointment_id) == request["operation_id"]
+    assert rest == [1, "created", "key", "desk", "request 7", now]
+
+
+def test_the_audit_trail_names_personal_data_and_does_not_repeat_it(database: TestDatabase) -> None:
+    """The trail outlives an erasure. That something was said stays known; what was said does not."""
+    database.make_service()
+    database.commit(database.reserve(10).id, **GUEST, metadata={"client": "ada-7"})
+    changes = database.value("SELECT changes FROM booking.audit_logs")
+    assert {name for name, change in changes.items() if change == {}} == set(GUEST)
+    assert changes["status"] == {"before": None, "after": "confirmed"}
+    assert changes["quantity"] == {"before": None, "after": 1}
+    text = database.value("SELECT (l.*)::text FROM booking.audit_logs l")
+    assert not [said for said in (*GUEST.values(), "ada-7") if said in text]
+
+
+def test_a_keyed_hold_is_replayed_as_committed(database: TestDatabase) -> None:
+    """A client that lost its way sees from its key that the slot is booked already."""
+    database.make_service()
+    [hold] = database.call("reserve", [keyed_request("k")])
+    database.commit(hold.id)
+    [again] = database.call("reserve", [keyed_request("k")])
+    assert (again.name, again.id, again.body["status"]) == ("replayed", hold.id, "committed")

@@ -1,0 +1,196 @@
+"""booking.extend and booking.release: a hold lives longer, or is given up."""
+
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from tests.database import TestDatabase, extend_request, release_request
+from tests.sql.asking import names
+
+TTL = timedelta(minutes=15)
+INSTANT = timedelta(microseconds=1)
+
+
+def row(database: TestDatabase, hold: str) -> tuple[object, ...]:
+    """All that is stored of a reservation."""
+    [stored] = database.rows("SELECT * FROM booking.reservations WHERE reservation_id = %s", hold)
+    return stored
+
+
+def test_an_extended_hold_lives_until_now_and_the_time_asked_for(database: TestDatabase) -> None:
+    """Counted from now and not from its expiry, so that a client's clock has nothing to do with it."""
+    database.make_service()
+    now = database.freeze_clock()
+    hold = database.reserve(10).id
+    now = database.freeze_clock(now + timedelta(minutes=10))
+    outcome = database.extend(hold, 20.5)
+    assert outcome.name == "done"
+    assert datetime.fromisoformat(outcome.body["expires_at"]) == now + timedelta(minutes=20.5)
+    assert (outcome.body["expires_in_seconds"], outcome.body["version"], outcome.body["ttl_clamped"]) == (
+        1230,
+        2,
+        False,
+    )
+    database.freeze_clock(now + timedelta(minutes=20.5) - INSTANT)
+    assert database.commit(hold).name == "done"
+
+
+def test_an_extend_never_shortens_a_hold(database: TestDatabase) -> None:
+    """It is the later of what it was and what is asked for; where nothing changes, the version does not either."""
+    database.make_service()
+    database.freeze_clock()
+    first = database.reserve(10)
+    for ttl_minutes in (5, 15):
+        outcome = database.extend(first.id, ttl_minutes)
+        assert (outcome.name, outcome.body) == ("done", first.body)
+
+
+def test_an_extend_is_cut_to_the_maximum_of_the_service(database: TestDatabase) -> None:
+    """And says so, as reserve does."""
+    database.make_service(max_hold_ttl_minutes=60)
+    database.freeze_clock()
+    body = database.extend(database.reserve(10).id, 90).body
+    assert (body["expires_in_seconds"], body["ttl_clamped"]) == (3600, True)
+
+
+def test_a_hold_cant_be_kept_for_ever(database: TestDatabase) -> None:
+    """Its total lifetime counts from when it was made; on the limit it may still be extended, and past it the
+    caller learns what there is, and nothing has changed."""
+    database.make_service(max_hold_ttl_minutes=60, max_hold_lifetime_minutes=90)
+    made_at = database.freeze_clock()
+    hold = database.reserve(10, ttl_minutes=60).id
+    database.freeze_clock(made_at + timedelta(minutes=50))
+    before = row(database, hold)
+    refused = database.extend(hold, 40.001)
+    assert refused.name == "hold_lifetime_exceeded"
+    assert datetime.fromisoformat(refused.body["max_expires_at"]) == made_at + timedelta(minutes=90)
+    assert row(database, hold) == before
+    assert database.extend(hold, 40).name == "done"
+    database.freeze_clock(made_at + timedelta(minutes=90))
+    assert database.commit(hold).name == "reservation_expired"
+
+
+def test_an_extend_may_say_which_version_it_means(database: TestDatabase) -> None:
+    """Two tabs of one guest: the second is told that it does not see the hold as it is."""
+    database.make_service()
+    hold = database.reserve(10).id
+    database.extend(hold, 20)
+    before = row(database, hold)
+    outcome = database.extend(hold, 40, expected_version=1)
+    assert (outcome.name, outcome.body) == ("version_conflict", {"current_version": 2})
+    assert row(database, hold) == before
+    assert database.extend(hold, 40, expected_version=2).body["version"] == 3
+
+
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(days=1)])
+def test_an_expired_hold_cant_be_extended(database: TestDatabase, late: timedelta) -> None:
+    """Its room may have been promised to others: once refused it stays dead, even if the clock steps back."""
+    database.make_service()
+    now = database.freeze_clock()
+    hold = database.reserve(10).id
+    database.freeze_clock(now + TTL + late)
+    assert database.extend(hold).name == "reservation_expired"
+    assert database.status(hold) == "expired"
+    database.freeze_clock(now)
+    assert database.extend(hold).name == "reservation_expired"
+
+
+def test_what_has_ended_or_never_was_cant_be_extended(database: TestDatabase) -> None:
+    """Each with its own answer, in one batch."""
+    database.make_service(capacity=5)
+    released, committed, live = (database.reserve(10).id for _ in range(3))
+    database.release(released)
+    database.commit(committed)
+    requests = [extend_request(hold, 30) for hold in (released, committed, str(uuid4()), live)]
+    assert names(database.call("extend", requests)) == [
+        "reservation_released",
+        "reservation_committed",
+        "reservation_not_found",
+        "done",
+    ]
+    assert database.extend(live, business_id="nobody").name == "reservation_not_found"
+
+
+def test_extends_of_one_hold_in_one_batch_see_each_other(database: TestDatabase) -> None:
+    """In their order: what the first one changed is what the second one finds."""
+    database.make_service(capacity=2, max_hold_ttl_minutes=60, max_hold_lifetime_minutes=60)
+    database.freeze_clock()
+    hold, other = database.reserve(10).id, database.reserve(10).id
+    requests = [
+        extend_request(hold, 20, expected_version=1),
+        extend_request(hold, 30, expected_version=1),
+        extend_request(other, 20),
+        extend_request(hold, 40, expected_version=2),
+        extend_request(hold, 25),
+    ]
+    outcomes = database.call("extend", requests)
+    assert names(outcomes) == ["done", "version_conflict", "done", "done", "done"]
+    assert [outcome.body.get("version") for outcome in outcomes] == [2, None, 2, 3, 3]
+    assert outcomes[4].body["expires_in_seconds"] == 2400
+
+
+def test_an_extend_that_is_sent_again_has_one_effect(database: TestDatabase) -> None:
+    """The answer was lost and time has passed: the hold gets no second helping."""
+    database.make_service()
+    now = database.freeze_clock()
+    hold = database.reserve(10).id
+    request = extend_request(hold, 30, expected_version=1)
+    [first] = database.call("extend", [request])
+    for later, status in ((timedelta(minutes=5), "held"), (timedelta(minutes=40), "expired")):
+        database.freeze_clock(now + later)
+        [again] = database.call("extend", [request])
+        assert (again.name, again.body["status"], again.body["version"]) == ("done", status, 2)
+        assert again.body["expires_at"] == first.body["expires_at"]
+
+
+def test_a_released_hold_is_held_no_more(database: TestDatabase) -> None:
+    """Its room is free at once, and releasing it again changes nothing."""
+    database.make_service(capacity=1)
+    hold = database.reserve(10).id
+    assert database.release(hold).name == "done"
+    assert (database.status(hold), database.capacity(10)["available"]) == ("released", 1)
+    before = row(database, hold)
+    assert database.release(hold).name == "done"
+    assert row(database, hold) == before
+
+
+def test_releasing_what_has_expired_is_no_fault(database: TestDatabase) -> None:
+    """Either way it is held no more; it stays what it is, and can't be brought back by a step of the clock."""
+    database.make_service(capacity=1)
+    now = database.freeze_clock()
+    unmarked = database.reserve(10).id
+    marked = database.reserve(15).id
+    database.freeze_clock(now + TTL)
+    database.commit(marked)
+    assert names(database.call("release", [release_request(unmarked), release_request(marked)])) == ["done", "done"]
+    assert [database.status(hold) for hold in (unmarked, marked)] == ["expired", "expired"]
+    database.freeze_clock(now)
+    assert database.capacity(10)["available"] == 1
+
+
+def test_an_appointment_cant_be_released(database: TestDatabase) -> None:
+    """It is cancelled, which is another thing; and an unknown hold is not found."""
+    database.make_service(capacity=5)
+    committed, live = database.reserve(10).id, database.reserve(10).id
+    database.commit(committed)
+    requests = [release_request(hold) for hold in (committed, str(uuid4()), live, live)]
+    assert names(database.call("release", requests)) == [
+        "reservation_committed",
+        "reservation_not_found",
+        "done",
+        "done",
+    ]
+    assert database.capacity(10)["booked"] == 1
+    assert database.release(live, business_id="nobody").name == "reservation_not_found"
+
+
+def test_a_hold_of_another_business_is_out_of_reach(database: TestDatabase) -> None:
+    """Whoever names the wrong business changes nothing, though the id is right."""
+    database.make_service()
+    database.make_service(business_id="clinic")
+    hold = database.reserve(10).id
+    before = row(database, hold)
+    assert database.extend(hold, business_id="clinic").name == "reservation_not_found"
+    assert database.release(hold, business_id="clinic").name == "reservation_not_found"
+    assert row(database, hold) == before

@@ -1,0 +1,107 @@
+"""A request by itself takes another path through the code than one in a batch: the same has to come out."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.database import TestDatabase, at, reserve_request
+from tests.sql.asking import keyed_request
+
+# Few values, so that requests meet each other: half hours of one morning, and five services.
+HALF_HOURS = st.sampled_from([-1, 0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8])
+SERVICES = {
+    "one": {"capacity": 1},
+    "few": {"capacity": 3, "buffer_before_minutes": 10, "buffer_after_minutes": 20},
+    "noticed": {"capacity": 2, "min_notice_minutes": 90, "max_duration_minutes": 120, "duration_minutes": 45},
+    "offline": {"capacity": 2, "booking_enabled": False},
+    "archived": {"capacity": 2},
+}
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> dict[str, Any]:
+    """A request for some part of the morning, often under a key that another one has."""
+    hour = draw(HALF_HOURS) / 2
+    key = draw(st.sampled_from([None, None, None, "k", "l"]))
+    asked: dict[str, Any] = {
+        "service_id": draw(st.sampled_from([*SERVICES, *["few"] * 6, *["one"] * 2, "unknown"])),
+        "quantity": draw(st.sampled_from([1, 1, 1, 2, 2, 3, 4])),
+        "ttl_minutes": draw(st.none() | st.sampled_from([0.5, 10, 60, 61])),
+        "slot_start": at(hour).isoformat(),
+        "slot_end": draw(st.none() | st.just(at(hour + draw(st.integers(min_value=1, max_value=5)) / 2).isoformat())),
+    }
+    if key is None:
+        return reserve_request(**asked)
+    return keyed_request(key, fingerprint=repr(asked), **asked)
+
+
+# What is done after a request: some time passes, or what it got is committed or released.
+THEN = st.sampled_from(["nothing", "commit", "release", "a minute", "half an hour"])
+HISTORIES = st.lists(st.tuples(requests(), THEN), min_size=4, max_size=10)
+
+
+def booked(hour: float) -> tuple[dict[str, Any], str]:
+    """An hour that is booked, for two of the three that there is room for."""
+    return reserve_request(hour, service_id="few", quantity=2), "commit"
+
+
+@pytest.fixture
+def alone_and_together(database: TestDatabase) -> TestDatabase:
+    """Two equal businesses, and a clock that stands still."""
+    for business_id in ("alone", "together"):
+        for service_id, service in SERVICES.items():
+            database.make_service(service_id, business_id=business_id, **service)
+        database.reserve(1, service_id="archived", business_id=business_id)
+        database.rows("SELECT * FROM booking.delete_service(%s, 'archived', 'infinity')", business_id)
+    return database
+
+
+@example([booked(1), booked(3), (reserve_request(1, 3, service_id="few", quantity=1), "nothing")])
+@example([booked(1), booked(3), (reserve_request(1, 3, service_id="few", quantity=2), "nothing")])
+@settings(max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=HISTORIES)
+def test_a_request_alone_gets_what_it_would_get_in_a_batch(
+    alone_and_together: TestDatabase, history: list[tuple[dict[str, Any], str]]
+) -> None:
+    """Whatever was held, booked, expired or released before it; and what is stored is the same too."""
+    database = alone_and_together
+    database.rows("DELETE FROM booking.audit_logs")
+    database.rows("DELETE FROM booking.appointments")
+    database.rows("DELETE FROM booking.reservations")
+    now = database.freeze_clock(at(0))
+    for request, then in history:
+        unrelated = reserve_request(service_id="unknown")
+        [alone] = database.call("reserve", [request], business_id="alone")
+        [together, _] = database.call("reserve", [request, unrelated], business_id="together")
+        assert alone.name == together.name
+        assert seen(alone.body) == seen(together.body)
+        now = carry_on(database, alone.body.get("reservation_id"), then, now)
+    assert stored(database, "alone", now) == stored(database, "together", now)
+
+
+def carry_on(database: TestDatabase, hold: str | None, then: str, now: datetime) -> datetime:
+    """Does the same in both businesses, and returns the time."""
+    if hold and then in ("commit", "release"):
+        for business_id in ("alone", "together"):
+            getattr(database, then)(hold, business_id=business_id)
+    minutes = {"a minute": 1, "half an hour": 30}.get(then, 0)
+    return database.freeze_clock(now + timedelta(minutes=minutes))
+
+
+def seen(body: dict[str, Any]) -> dict[str, Any]:
+    """A reservation without what differs between the two businesses."""
+    return {name: value for name, value in body.items() if name != "business_id"}
+
+
+def stored(database: TestDatabase, business_id: str, now: datetime) -> list[tuple[Any, ...]]:
+    """The reservations of a business as anybody may come to see them, with what decides over them."""
+    return database.rows(
+        "SELECT to_jsonb(r) - ARRAY['business_id', 'status', 'ended_at', 'version'], "
+        "booking.reservation_body(r, %s) ->> 'status' FROM booking.reservations r "
+        "WHERE business_id = %s ORDER BY reservation_id",
+        now,
+        business_id,
+    )

@@ -1,0 +1,223 @@
+"""booking.reserve, one request at a time: what is granted, for how long, and what is refused and why."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.database import TestDatabase, at, reserve_request
+from tests.sql.asking import names
+
+MINUTE = 1 / 60
+
+
+def test_a_free_slot_is_held(database: TestDatabase) -> None:
+    """A hold says what it holds, until when, and at which version it is."""
+    database.make_service()
+    now = database.freeze_clock()
+    outcome = database.reserve(10)
+    assert outcome.name == "done"
+    instants = {name: datetime.fromisoformat(outcome.body.pop(name)) for name in ("slot_start", "slot_end")}
+    assert instants == {"slot_start": at(10), "slot_end": at(11)}
+    assert datetime.fromisoformat(outcome.body.pop("expires_at")) == now + timedelta(minutes=15)
+    assert outcome.body == {
+        "reservation_id": outcome.id,
+        "business_id": "salon",
+        "service_id": "cut",
+        "resource_id": None,
+        "quantity": 1,
+        "status": "held",
+        "expires_in_seconds": 900,
+        "ttl_clamped": False,
+        "version": 1,
+    }
+
+
+def test_the_operation_names_the_hold(database: TestDatabase) -> None:
+    """The id is made before the call: a caller who lost the answer knows what to look for."""
+    database.make_service()
+    request = reserve_request(10)
+    assert database.call("reserve", [request])[0].id == request["operation_id"]
+
+
+def test_a_slot_without_an_end_lasts_as_long_as_the_service(database: TestDatabase) -> None:
+    """Most callers know when they want to come, and the catalog knows how long it takes."""
+    database.make_service(capacity=1, duration_minutes=45)
+    outcome = database.reserve(10, slot_end=None)
+    assert datetime.fromisoformat(outcome.body["slot_end"]) == at(10.75)
+    assert database.reserve(10.5).name == "slot_unavailable"
+    assert database.reserve(10.75).name == "done"
+
+
+def test_a_hold_lives_as_long_as_asked_within_the_maximum(database: TestDatabase) -> None:
+    """What was cut is said, so that a caller does not count on time that it does not have."""
+    database.make_service(capacity=9, hold_ttl_minutes=15, max_hold_ttl_minutes=60)
+    database.freeze_clock()
+    for asked_minutes, seconds, clamped in (
+        (None, 900, False),
+        (60, 3600, False),
+        (60.5, 3600, True),
+        (10080, 3600, True),
+        (0.5, 30, False),
+        (0.02, 1.2, False),
+    ):
+        body = database.reserve(10, ttl_minutes=asked_minutes).body
+        assert (body["expires_in_seconds"], body["ttl_clamped"]) == (seconds, clamped), asked_minutes
+
+
+def test_a_hold_is_never_over_before_it_is_answered_for(database: TestDatabase) -> None:
+    """However small a fraction of a minute was asked for: the caller gets a hold that is held."""
+    database.make_service()
+    database.freeze_clock()
+    body = database.reserve(10, ttl_minutes=1e-12).body
+    assert (body["status"], body["expires_in_seconds"]) == ("held", 0.001)
+
+
+def test_quantities_add_up_to_the_capacity(database: TestDatabase) -> None:
+    """Capacity is counted in units, not in claims."""
+    database.make_service(capacity=5)
+    assert database.reserve(10, quantity=3).name == "done"
+    assert database.reserve(10, quantity=3).name == "slot_unavailable"
+    assert database.reserve(10, quantity=2).name == "done"
+    assert database.reserve(10, quantity=1).name == "slot_unavailable"
+    assert database.capacity(10) == {"capacity": 5, "held": 5, "booked": 0, "available": 0}
+
+
+def test_more_than_there_is_never_fits(database: TestDatabase) -> None:
+    """Also where nothing else is claimed."""
+    database.make_service(capacity=5)
+    assert database.reserve(10, quantity=6).name == "slot_unavailable"
+    assert database.reserve(10, quantity=5).name == "done"
+
+
+@pytest.mark.parametrize("is_booked", [False, True], ids=["held", "booked"])
+def test_a_window_is_as_full_as_its_fullest_instant(database: TestDatabase, is_booked: bool) -> None:
+    """A staircase of claims: 1 from ten, 3 from eleven, 2 from twelve, none from one, 2 again from two."""
+    database.make_service(capacity=4)
+    for hour, hours, quantity in ((10, 2, 1), (11, 2, 2), (14, 1, 2)):
+        hold = database.reserve(hour, hours, quantity=quantity)
+        if is_booked:
+            database.commit(hold.id)
+    kind = "booked" if is_booked else "held"
+    for hour, hours, expected in ((9, 1, 0), (10, 1, 1), (9, 2, 1), (10, 2, 3), (12, 1, 2), (12, 5, 2), (8, 9, 3)):
+        room = database.capacity(hour, hours)
+        assert (room[kind], room["available"]) == (expected, 4 - expected), (hour, hours)
+    assert database.reserve(8, 9, quantity=2).name == "slot_unavailable"
+    assert database.reserve(8, 9, quantity=1).name == "done"
+
+
+def test_a_slot_ends_where_the_next_one_begins(database: TestDatabase) -> None:
+    """Intervals are half-open: neighbours touch and do not conflict, and all else that shares an instant does."""
+    cases = {
+        "before": (9, 1, "done"),
+        "after": (11, 1, "done"),
+        "equal": (10, 1, "slot_unavailable"),
+        "enclosing": (9, 3, "slot_unavailable"),
+        "enclosed": (10.25, 0.5, "slot_unavailable"),
+        "into-its-start": (9, 1 + MINUTE, "slot_unavailable"),
+        "into-its-end": (11 - MINUTE, 1, "slot_unavailable"),
+    }
+    for case, (hour, hours, expected) in cases.items():
+        database.make_service(case)
+        assert database.reserve(10, service_id=case).name == "done"
+        assert database.reserve(hour, hours, service_id=case).name == expected, case
+
+
+def test_buffers_keep_neighbours_away(database: TestDatabase) -> None:
+    """A claim occupies its slot and the time to prepare and to clean up around it."""
+    database.make_service(capacity=1, buffer_before_minutes=10, buffer_after_minutes=20)
+    assert database.reserve(10).name == "done"
+    assert [database.capacity(hour)["available"] for hour in (11.5 - MINUTE, 11.5)] == [0, 1]
+    assert database.reserve(11.5 - MINUTE).name == "slot_unavailable"
+    assert database.reserve(11.5).name == "done"
+    assert database.reserve(8.5 + MINUTE).name == "slot_unavailable"
+    assert database.reserve(8.5).name == "done"
+
+
+def test_a_claim_keeps_the_buffers_that_it_was_made_with(database: TestDatabase) -> None:
+    """A change of the catalog moves nobody: neither into the time of others nor out of their own."""
+    database.make_service(capacity=1, buffer_after_minutes=30)
+    database.commit(database.reserve(10).id)
+    database.put_service(capacity=1)
+    assert database.reserve(11).name == "slot_unavailable"
+    assert database.reserve(11.5, 0.5).name == "done"
+    database.put_service(capacity=1, buffer_after_minutes=30)
+    assert database.reserve(12, 0.5).name == "done"
+    assert database.reserve(12.75).name == "slot_unavailable"
+
+
+def test_what_the_public_may_not_book_is_refused_with_the_reason(database: TestDatabase) -> None:
+    """It is ten o'clock; on the limit itself a slot can still be booked."""
+    cases: list[tuple[float, float, dict[str, Any], str | None]] = [
+        (10 - MINUTE, 1, {}, "past"),
+        (10, 1, {}, None),
+        (12 - MINUTE, 1, {"min_notice_minutes": 120}, "too_soon"),
+        (12, 1, {"min_notice_minutes": 120}, None),
+        (34 + MINUTE, 1, {"max_advance_days": 1}, "too_far_ahead"),
+        (34, 1, {"max_advance_days": 1}, None),
+        (10, 2 + MINUTE, {"max_duration_minutes": 120}, "too_long"),
+        (10, 2, {"max_duration_minutes": 120}, None),
+        (10, 1, {"booking_enabled": False}, "not_online"),
+    ]
+    database.freeze_clock(at(10))
+    for number, (hour, hours, settings, reason) in enumerate(cases):
+        service_id = database.make_service(f"s{number}", **settings)
+        outcome = database.reserve(hour, hours, service_id=service_id)
+        expected = ("slot_not_bookable", reason) if reason else ("done", None)
+        assert (outcome.name, outcome.body.get("reason")) == expected, (hour, hours, settings)
+    bookable = [reason for *_, reason in cases if reason is None]
+    assert database.value("SELECT count(*) FROM booking.reservations") == len(bookable)
+
+
+def test_the_last_day_is_twenty_four_hours_away_whatever_the_time_zone_of_the_session(database: TestDatabase) -> None:
+    """A day of an interval is 23 or 25 hours long where a DST change is, and a session may be set to such a zone."""
+    database.make_service(max_advance_days=1)
+    with database.connect() as connection:
+        connection.execute("SET timezone = 'Europe/Berlin'")
+        database.freeze_clock(datetime.fromisoformat("2031-03-29T12:00:00+00:00"))
+        limit = datetime.fromisoformat("2031-03-30T12:00:00+00:00")
+        for minutes, expected in ((1, "slot_not_bookable"), (0, "done")):
+            start = limit + timedelta(minutes=minutes)
+            outcome = database.reserve(connection=connection, slot_start=start.isoformat(), slot_end=None)
+            assert outcome.name == expected
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
+def test_what_is_not_offered_is_not_found(database: TestDatabase, together: bool) -> None:
+    """No such business, no such service, and one that was taken off the catalog all look the same."""
+    database.make_service()
+    database.make_service("perm")
+    assert database.reserve(10, service_id="perm").name == "done"
+    database.rows("SELECT * FROM booking.delete_service('salon', 'perm', 'infinity')")
+    for business_id, service_id in (("nobody", "cut"), ("salon", "nothing"), ("salon", "perm")):
+        requests = [reserve_request(15, service_id=service_id) for _ in range(1 + together)]
+        outcomes = database.call("reserve", requests, business_id=business_id)
+        assert set(names(outcomes)) == {"service_not_found"}
+
+
+def test_services_of_one_business_have_room_of_their_own(database: TestDatabase) -> None:
+    """One that is full stands in nobody else's way."""
+    database.make_service("cut")
+    database.make_service("perm")
+    database.make_service("cut", business_id="clinic")
+    assert database.reserve(10).name == "done"
+    assert database.reserve(10, service_id="perm").name == "done"
+    assert database.reserve(10, business_id="clinic").name == "done"
+
+
+def test_an_expired_hold_gives_its_room_away_for_good(database: TestDatabase) -> None:
+    """Without any purge; and what was given away stays dead whatever the clock does next."""
+    database.make_service(capacity=1)
+    database.freeze_clock()
+    dead = database.reserve(10).id
+    database.move_clock(timedelta(minutes=15))
+    assert database.capacity(10)["available"] == 1
+    assert database.reserve(10).name == "done"
+    assert database.status(dead) == "expired"
+
+
+def test_a_released_hold_gives_its_room_back(database: TestDatabase) -> None:
+    """At once, without waiting for its expiry."""
+    database.make_service(capacity=1)
+    database.release(database.reserve(10).id)
+    assert database.reserve(10).name == "done"

@@ -1,0 +1,59 @@
+"""What a batch saves: its statements are as many as its rounds need, and not as many as its requests are."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.database import TestDatabase, commit_request, extend_request, release_request, reserve_request
+from tests.sql.asking import keyed_request
+from tests.sql.measuring import statements_of
+
+
+def test_statements_do_not_grow_with_the_number_of_requests(database: TestDatabase) -> None:
+    """What a shared call saves: fifty requests for one window are decided by as many statements as two."""
+    database.make_service(capacity=1000)
+
+    def hold() -> str:
+        return database.reserve(20).id
+
+    def batch(name: str, size: int) -> Callable[[], object]:
+        one_hold = hold()
+        make: dict[str, Callable[[], dict[str, Any]]] = {
+            "reserve": lambda: reserve_request(10),
+            "reserve by one key": lambda: keyed_request(f"key {size}"),
+            "commit": lambda: commit_request(hold()),
+            "commit of one hold": lambda: commit_request(one_hold),
+            "extend": lambda: extend_request(hold()),
+            "release": lambda: release_request(hold()),
+        }
+        requests = [make[name]() for _ in range(size)]
+        return lambda: database.call(name.partition(" ")[0], requests)
+
+    names = ("reserve", "reserve by one key", "commit", "commit of one hold", "extend", "release")
+    for name in names:
+        batch(name, 3)()
+        few, many = statements_of(database, batch(name, 2)), statements_of(database, batch(name, 50))
+        assert 0 < many <= few, name
+
+
+def test_statements_grow_with_the_number_of_rounds_only(database: TestDatabase) -> None:
+    """Windows that overlap without being equal take a round each, however many requests there are for each of them."""
+    database.make_service(capacity=1000)
+
+    def statements(windows: int, requests: int) -> int:
+        batch = [reserve_request(10 + number % windows / 100) for number in range(requests)]
+        return statements_of(database, lambda: database.call("reserve", batch))
+
+    statements(1, 2)
+    one, two, three = (statements(windows, 6) for windows in (1, 2, 3))
+    assert one < two < three
+    assert three - two <= two - one
+    assert [statements(windows, 60) for windows in (1, 2, 3)] == [one, two, three]
+
+
+def test_windows_apart_from_each_other_share_a_round(database: TestDatabase) -> None:
+    """A batch of spread-out requests, which is what a busy day sends, is decided as fast as one for a single window."""
+    database.make_service(capacity=1000)
+    statements_of(database, lambda: database.call("reserve", [reserve_request(at_hour) for at_hour in (1, 1)]))
+    same = statements_of(database, lambda: database.call("reserve", [reserve_request(1) for _ in range(20)]))
+    apart = statements_of(database, lambda: database.call("reserve", [reserve_request(hour) for hour in range(20)]))
+    assert apart <= same

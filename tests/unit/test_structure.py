@@ -1,0 +1,65 @@
+"""The rooms of the house: who may import whom, and what is shipped."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from service.database.files import named_queries, sql_folder
+
+REPOSITORY = Path(__file__).parents[2]
+SERVICE = REPOSITORY / "service"
+
+# Each floor with those that it must not know.
+FORBIDDEN = {
+    "database": {"service.booking", "service.http", "service.app"},
+    "booking": {"service.http", "service.app", "starlette"},
+    "http": {"psycopg", "psycopg_pool", "service.app", "service.embedded"},
+    "embedded": {"service.database", "service.booking", "service.http", "service.app"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("floor", FORBIDDEN)
+def test_imports_point_down_only(floor: str) -> None:
+    """http → booking → database: a lower floor doesn't know the ones above it."""
+    files = list((SERVICE / floor).glob("*.py"))
+    assert files
+    for path in files:
+        for module in imports(path):
+            assert not any(module == name or module.startswith(name + ".") for name in FORBIDDEN[floor]), (path, module)
+
+
+def test_the_query_file_has_every_statement_and_no_other() -> None:
+    """A statement that nobody sends is dead, and one that is not there fails only when it is sent."""
+    sources = "".join(path.read_text() for path in SERVICE.rglob("*.py"))
+    for name in named_queries():
+        assert f'"{name}"' in sources, name
+
+
+def test_the_wheel_carries_the_sql(tmp_path: Path) -> None:
+    """What is installed can migrate a database without the repository."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+    )
+    [wheel] = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for path in sql_folder().rglob("*.sql"):
+        assert f"service/sql/{path.relative_to(sql_folder()).as_posix()}" in names
+    assert not {name for name in names if name.startswith("tests/")}
