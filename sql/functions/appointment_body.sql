@@ -21,5 +21,17 @@ AS $$
     'metadata', a.metadata,
     'source', a.source,
     'created_at', a.created_at,
-    'updated_at', a.updated_at)
+    'updated_at', a.updated_at,
+    'cancellation_reason', a.cancellation_reason)
+$$;
+
+-- What a refusal for lack of room says of the slot that was wished for, where the request itself did not name it: so
+-- that alternatives to it can be looked for.
+CREATE OR REPLACE FUNCTION booking.wished(
+  p_service_id text, p_slot_start timestamptz, p_slot_end timestamptz, p_quantity integer, p_resource_id text)
+RETURNS jsonb
+LANGUAGE sql STABLE
+AS $$
+  SELECT jsonb_build_object('service_id', p_service_id, 'slot_start', p_slot_start, 'slot_end', p_slot_end,
+    'quantity', p_quantity, 'resource_id', p_resource_id)
 $$;

@@ -6,6 +6,7 @@
 --                      so the scan is a short range of an index, whatever the history.
 --   p_window           half-open: a claim that ends where the window starts is not in it
 --   p_now              a hold at or past its expires_at is no claim
+--   p_except           an appointment that is not counted: the one that is about to be moved
 --
 -- Each half is sorted as its index is, and the verbs switch sorting off: so no plan is left but the range of
 -- that index, whatever the planner believes about tables that were small a minute ago (sql/README.md).
@@ -13,7 +14,8 @@
 -- STABLE, so that it is inlined into the statement that uses it and reads that statement's snapshot.
 -- The functions that decide are VOLATILE and begin that statement after they have the lock.
 CREATE OR REPLACE FUNCTION booking.claims_during(
-  p_business_id text, p_service_id text, p_longest_seconds bigint, p_window tstzrange, p_now timestamptz)
+  p_business_id text, p_service_id text, p_longest_seconds bigint, p_window tstzrange, p_now timestamptz,
+  p_except uuid DEFAULT NULL)
 RETURNS TABLE (occupied tstzrange, quantity integer, is_hold boolean)
 LANGUAGE sql STABLE
 AS $$
@@ -32,5 +34,6 @@ AS $$
     AND lower(a.occupied) < upper(p_window)
     AND lower(a.occupied) > lower(p_window) - make_interval(secs => p_longest_seconds)
     AND a.occupied && p_window
+    AND a.appointment_id IS DISTINCT FROM p_except
   ORDER BY lower(a.occupied))
 $$;

@@ -20,7 +20,8 @@
 --   reservation_released
 --   reservation_expired
 --   version_conflict       the hold's version is not expected_version; body: {current_version}
---   slot_unavailable       rebook only: no room any more, or the slot is over, or the service is archived
+--   slot_unavailable       rebook only: no room any more, or the slot is over, or the service is archived;
+--                          body: see booking.wished
 -- Raises  as booking.lock_business
 -- Locks   the business
 -- A retry has one effect, whatever its operation_id: the reservation is its own key.
@@ -77,9 +78,14 @@ DECLARE
   v_wishes booking.wish[];
   v_round booking.wish[];
   v_deciding booking.commit_request[];
+  v_granted booking.grant[];
 BEGIN
   v_wishes := ARRAY(
-    SELECT ROW(open.position, r.reservation_id::text, r.service_id, r.occupied, r.quantity)::booking.wish
+    SELECT ROW(open.position, r.reservation_id::text, r.service_id, r.occupied, r.quantity,
+      CASE
+        WHEN found.has_resources AND r.quantity = 1 THEN found.pool
+        WHEN found.has_resources OR r.resource_named THEN '{}'
+      END)::booking.wish
     FROM unnest(p_open) AS open
     CROSS JOIN LATERAL (
       SELECT * FROM booking.reservations r
@@ -91,6 +97,9 @@ BEGIN
       WHERE s.business_id = p_business_id AND s.service_id = r.service_id AND s.archived_at IS NULL
       OFFSET 0
     ) AS still_offered
+    -- The pool as it is today, and any of it where any would have done.
+    CROSS JOIN LATERAL booking.find_pool(
+      p_business_id, r.service_id, CASE WHEN r.resource_named THEN r.resource_id END, NULL) AS found
     WHERE r.slot_end > p_now);
   v_round := booking.next_round(v_wishes);
   -- Those of this round, and those that have nothing to wish for any more.
@@ -98,16 +107,17 @@ BEGIN
     SELECT request FROM unnest(p_open) AS request
     WHERE (request).reservation_id::text IN (SELECT attempt FROM unnest(v_round))
       OR (request).reservation_id::text NOT IN (SELECT attempt FROM unnest(v_wishes)));
-  RETURN booking.commit_holds(
-    p_business_id, v_deciding, ARRAY(SELECT booking.choose(p_business_id, v_round, p_now)), p_now);
+  v_granted := ARRAY(SELECT booking.choose(p_business_id, v_round, p_now));
+  PERFORM booking.note_longest(p_business_id, v_round, v_granted);
+  RETURN booking.commit_holds(p_business_id, v_deciding, v_granted, p_now);
 END
 $$;
 
 -- Makes the appointments of the holds that can be committed, and answers for all.
---   p_rebooked  the positions of those requests whose expired hold has been granted its room again; NULL
---               where that has not been decided yet
+--   p_rebooked  those requests whose expired hold has been granted its room again, and the resource that it gets now;
+--               NULL where that has not been decided yet
 CREATE OR REPLACE FUNCTION booking.commit_holds(
-  p_business_id text, p_open booking.commit_request[], p_rebooked integer[], p_now timestamptz)
+  p_business_id text, p_open booking.commit_request[], p_rebooked booking.grant[], p_now timestamptz)
 RETURNS booking.outcome[]
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -115,18 +125,20 @@ DECLARE
   v_answers booking.outcome[];
 BEGIN
   WITH found AS MATERIALIZED (
-    SELECT open.*, hold.r AS hold, earlier.a AS earlier,
+    SELECT open.*, hold.r AS hold, earlier.a AS earlier, rebooked.position IS NOT NULL AS is_rebooked,
+           CASE WHEN rebooked.position IS NULL THEN (hold.r).resource_id ELSE rebooked.resource_id END AS resource_id,
       CASE
         WHEN (earlier.a).appointment_id = open.operation_id THEN 'done'
         WHEN (earlier.a).appointment_id IS NOT NULL THEN 'replayed'
         WHEN (hold.r).reservation_id IS NULL THEN 'reservation_not_found'
         WHEN (hold.r).status = 'released' THEN 'reservation_released'
-        WHEN open.position = ANY (p_rebooked) THEN NULL
+        WHEN rebooked.position IS NOT NULL THEN NULL
         WHEN p_rebooked IS NOT NULL THEN 'slot_unavailable'
         WHEN (hold.r).status <> 'held' OR (hold.r).expires_at <= p_now THEN 'reservation_expired'
         WHEN (hold.r).version <> open.expected_version THEN 'version_conflict'
       END AS outcome
     FROM unnest(p_open) AS open
+    LEFT JOIN unnest(p_rebooked) AS rebooked USING (position)
     LEFT JOIN LATERAL (
       SELECT r FROM booking.reservations r
       WHERE r.business_id = p_business_id AND r.reservation_id = open.reservation_id
@@ -145,17 +157,17 @@ BEGIN
     INSERT INTO booking.appointments AS a (
       business_id, appointment_id, reservation_id, service_id, resource_id, slot_start, slot_end, occupied, quantity,
       status, version, guest_name, guest_email, guest_phone, notes, metadata, source, created_at, updated_at)
-    SELECT p_business_id, operation_id, reservation_id, (hold).service_id, (hold).resource_id, (hold).slot_start,
+    SELECT p_business_id, operation_id, reservation_id, (hold).service_id, resource_id, (hold).slot_start,
            (hold).slot_end, (hold).occupied, (hold).quantity, 'confirmed', 1, guest_name, guest_email, guest_phone,
            notes, metadata, source, p_now, p_now
     FROM winner
-    WHERE reservation_id IN (SELECT reservation_id FROM committed) OR position = ANY (p_rebooked)
+    WHERE reservation_id IN (SELECT reservation_id FROM committed) OR is_rebooked
     RETURNING a
   ), audited AS (
     INSERT INTO booking.audit_logs (
       business_id, audit_id, appointment_id, version, action, actor_kind, actor_id, changes, request_id, at)
     SELECT p_business_id, operation_id, operation_id, 1, 'created', actor_kind, actor_id,
-           booking.created_changes((booked.a)), request_id, p_now
+           booking.changes(NULL, booked.a), request_id, p_now
     FROM booked JOIN winner ON winner.operation_id = (booked.a).appointment_id
   )
   SELECT array_agg(ROW(
@@ -169,6 +181,9 @@ BEGIN
       WHEN (booked.a).appointment_id IS NOT NULL THEN booking.appointment_body(booked.a)
       WHEN (found.earlier).appointment_id IS NOT NULL THEN booking.appointment_body(found.earlier)
       WHEN found.outcome = 'version_conflict' THEN jsonb_build_object('current_version', (found.hold).version)
+      WHEN found.outcome = 'slot_unavailable' THEN booking.wished(
+        (found.hold).service_id, (found.hold).slot_start, (found.hold).slot_end, (found.hold).quantity,
+        CASE WHEN (found.hold).resource_named THEN (found.hold).resource_id END)
     END)::booking.outcome)
   INTO v_answers
   FROM found LEFT JOIN booked ON (booked.a).reservation_id = found.reservation_id;

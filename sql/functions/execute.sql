@@ -5,8 +5,8 @@
 -- are free, and what could not be had comes back as deferred. So there is no order of locks to get wrong
 -- and no deadlock, and one tenant's stampede never stalls the rest. Whoever was deferred goes first next time.
 --
---   p_batches   [{business_id, release?: […], commit?: […], extend?: […], reserve?: […]}], the requests as
---               the verbs take them, and run in this order: what makes room comes before what takes it
+--   p_batches   [{business_id, release?: […], commit?: […], extend?: […], change?: […], book?: […],
+--               reserve?: […]}], the requests as the verbs take them, and run in this order: what makes room comes before what takes it
 --   p_deadline  as in booking.lock_business
 --
 -- Returns the outcomes of all requests, in any order; besides those of the verbs:
@@ -52,6 +52,12 @@ BEGIN
     END IF;
     IF v_batch ? 'extend' THEN
       RETURN QUERY SELECT * FROM booking.extend(v_business_id, v_batch -> 'extend', p_deadline);
+    END IF;
+    IF v_batch ? 'change' THEN
+      RETURN QUERY SELECT * FROM booking.change(v_business_id, v_batch -> 'change', p_deadline);
+    END IF;
+    IF v_batch ? 'book' THEN
+      RETURN QUERY SELECT * FROM booking.book(v_business_id, v_batch -> 'book', p_deadline);
     END IF;
     IF v_batch ? 'reserve' THEN
       RETURN QUERY SELECT * FROM booking.reserve(v_business_id, v_batch -> 'reserve', p_deadline);

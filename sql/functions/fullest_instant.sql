@@ -7,13 +7,14 @@
 -- otherwise the window is swept: +quantity where a claim begins, -quantity where it ends, and at the same
 -- instant ends before beginnings, because intervals are half-open.
 CREATE OR REPLACE FUNCTION booking.fullest_instant(
-  p_business_id text, p_service_id text, p_longest_seconds bigint, p_window tstzrange, p_now timestamptz)
+  p_business_id text, p_service_id text, p_longest_seconds bigint, p_window tstzrange, p_now timestamptz,
+  p_except uuid DEFAULT NULL)
 RETURNS TABLE (held bigint, booked bigint)
 LANGUAGE sql STABLE
 AS $$
   WITH claim AS MATERIALIZED (
     SELECT lower(occupied) AS starts, upper(occupied) AS ends, quantity, is_hold
-    FROM booking.claims_during(p_business_id, p_service_id, p_longest_seconds, p_window, p_now)
+    FROM booking.claims_during(p_business_id, p_service_id, p_longest_seconds, p_window, p_now, p_except)
   ), total AS (
     SELECT coalesce(sum(quantity) FILTER (WHERE is_hold), 0) AS held,
            coalesce(sum(quantity) FILTER (WHERE NOT is_hold), 0) AS booked,

@@ -17,7 +17,7 @@
 --                long told had failed.
 --         HF002  the isolation level is not READ COMMITTED. Under REPEATABLE READ the snapshot is
 --                taken once for the whole transaction, and the very same lock oversells.
---         55P03  lock_timeout
+--         55P03  lock_timeout; two seconds where none is set and the deadline is near
 -- Locks   businesses, one row, until the end of the transaction
 CREATE OR REPLACE FUNCTION booking.lock_business(p_business_id text, p_deadline timestamptz)
 RETURNS timestamptz
@@ -27,6 +27,11 @@ BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE EXCEPTION 'reservations are decided under READ COMMITTED, not under %', current_setting('transaction_isolation')
       USING ERRCODE = 'HF002', HINT = 'Remove default_transaction_isolation from the role or the database.';
+  END IF;
+
+  -- Behind a pooler in transaction mode a session's settings are not there. A caller that gives up does not wait on.
+  IF current_setting('lock_timeout') = '0' AND p_deadline < clock_timestamp() + interval '1 minute' THEN
+    PERFORM set_config('lock_timeout', '2s', true);
   END IF;
 
   PERFORM FROM booking.businesses WHERE business_id = p_business_id FOR NO KEY UPDATE;

@@ -5,7 +5,8 @@
 --   p_deadline     as in booking.lock_business
 --
 -- Returns one booking.outcome for each request, in any order:
---   done                   it is held no more, also when it was not any more before
+--   done                   it is held no more, also when it was not any more before;
+--                          body: {service_id, resource_id, slot_start, slot_end}
 --   reservation_not_found
 --   reservation_committed  it is an appointment by now: that is cancelled, not released
 -- Raises  as booking.lock_business
@@ -29,10 +30,11 @@ BEGIN
 
   RETURN QUERY
   WITH found AS MATERIALIZED (
-    SELECT request.operation_id, request.reservation_id, hold.status
+    SELECT request.operation_id, request.reservation_id, hold.status, hold.service_id, hold.resource_id,
+      hold.slot_start, hold.slot_end
     FROM jsonb_to_recordset(p_requests) AS request (operation_id uuid, reservation_id uuid)
     LEFT JOIN LATERAL (
-      SELECT r.status FROM booking.reservations r
+      SELECT r.status, r.service_id, r.resource_id, r.slot_start, r.slot_end FROM booking.reservations r
       WHERE r.business_id = p_business_id AND r.reservation_id = request.reservation_id
       OFFSET 0
     ) AS hold ON true
@@ -43,7 +45,10 @@ BEGIN
       WHEN status = 'committed' THEN 'reservation_committed'
       ELSE 'done'
     END,
-    NULL::jsonb
+    CASE WHEN status <> 'committed' THEN
+      jsonb_build_object(
+        'service_id', service_id, 'resource_id', resource_id, 'slot_start', slot_start, 'slot_end', slot_end)
+    END
   FROM found;
 END
 $$;

@@ -1,8 +1,9 @@
 -- Reserve with a single request in the batch, which is what an idle service and spread-out load send: the
--- same rules as booking.sort_reserve_requests and booking.reserve_round (a test compares the two on random
--- requests), without the machinery that orders many. Worth its lines: see the figures in sql/README.md.
+-- same rules as booking.claim_slots (a test compares the two on random requests), without the machinery that orders
+-- many. Worth its lines: see the figures in sql/README.md.
 --
--- Parameters and outcomes as in booking.reserve, for one request; p_now is NULL if there is no such business.
+-- Parameters and outcomes as in booking.reserve, for one request; p_now is NULL if there is no such business. Returns
+-- NULL where the service has resources: finding a free one is left to booking.choose.
 CREATE OR REPLACE FUNCTION booking.reserve_one(p_business_id text, p_request jsonb, p_now timestamptz)
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE
@@ -39,10 +40,27 @@ BEGIN
   IF NOT FOUND THEN
     RETURN (v_operation_id, 'service_not_found', NULL)::booking.outcome;
   END IF;
+  PERFORM FROM booking.service_resources m
+  WHERE m.business_id = p_business_id AND m.service_id BETWEEN v_service.service_id AND v_service.service_id
+  ORDER BY m.service_id LIMIT 1;
+  IF FOUND THEN
+    RETURN NULL;
+  ELSIF p_request ->> 'resource_id' IS NOT NULL THEN
+    RETURN (v_operation_id, 'resource_not_found', NULL)::booking.outcome;
+  END IF;
   v_slot_end := coalesce(v_slot_end, v_slot_start + make_interval(mins => v_service.duration_minutes));
   v_refusal := booking.slot_refusal(v_service, v_slot_start, v_slot_end, p_now);
+  IF v_refusal IS NULL AND NOT booking.is_open(p_business_id, NULL, tstzrange(v_slot_start, v_slot_end)) THEN
+    v_refusal := 'closed';
+  END IF;
   IF v_refusal IS NOT NULL THEN
     RETURN (v_operation_id, 'slot_not_bookable', jsonb_build_object('reason', v_refusal))::booking.outcome;
+  END IF;
+
+  IF p_request ->> 'max_live_holds' IS NOT NULL AND booking.live_holds(
+    p_business_id, p_request ->> 'client_address_hmac', p_request ->> 'client_id_hmac',
+    (p_request ->> 'max_live_holds')::integer, p_now) >= (p_request ->> 'max_live_holds')::integer THEN
+    RETURN (v_operation_id, 'too_many_holds', NULL)::booking.outcome;
   END IF;
 
   v_occupied := booking.occupied_by(v_service, v_slot_start, v_slot_end);
@@ -51,50 +69,20 @@ BEGIN
   END IF;
   IF extract(epoch FROM upper(v_occupied) - lower(v_occupied)) > v_service.longest_occupied_seconds THEN
     PERFORM booking.note_longest(p_business_id, ARRAY[
-      ROW(1, v_operation_id, v_service.service_id, v_occupied, v_quantity)::booking.wish]);
+      ROW(1, v_operation_id, v_service.service_id, v_occupied, v_quantity, NULL)::booking.wish],
+      ARRAY[ROW(1, NULL)::booking.grant]);
   END IF;
 
   INSERT INTO booking.reservations AS r (
     business_id, reservation_id, service_id, slot_start, slot_end, occupied, quantity, status, expires_at,
-    ttl_clamped, version, idempotency_key, fingerprint, last_operation_id, created_at)
+    ttl_clamped, version, idempotency_key, fingerprint, last_operation_id, created_at, client_address_hmac,
+    client_id_hmac)
   VALUES (
     p_business_id, v_operation_id, v_service.service_id, v_slot_start, v_slot_end, v_occupied, v_quantity, 'held',
     p_now + booking.hold_ttl(v_service.hold_ttl_minutes, v_service.max_hold_ttl_minutes, v_ttl_minutes),
-    coalesce(v_ttl_minutes > v_service.max_hold_ttl_minutes, false), 1, v_key, v_fingerprint, v_operation_id, p_now)
+    coalesce(v_ttl_minutes > v_service.max_hold_ttl_minutes, false), 1, v_key, v_fingerprint, v_operation_id, p_now,
+    p_request ->> 'client_address_hmac', p_request ->> 'client_id_hmac')
   RETURNING r.* INTO v_hold;
   RETURN (v_operation_id, 'done', booking.reservation_body(v_hold, p_now))::booking.outcome;
-END
-$$;
-
--- Whether a quantity fits beside the claims on one window, which booking.choose decides for many. If it
--- fits, expired holds in the way become 'expired' before their room is given away.
---
--- The sum of all claims of the window is never below their peak: mostly it already says yes.
-CREATE OR REPLACE FUNCTION booking.fits(
-  p_service booking.services, p_window tstzrange, p_quantity integer, p_now timestamptz)
-RETURNS boolean
-LANGUAGE plpgsql VOLATILE
-AS $$
-DECLARE
-  v_claimed bigint;
-BEGIN
-  SELECT coalesce(sum(quantity), 0) INTO v_claimed
-  FROM booking.claims_during(
-    p_service.business_id, p_service.service_id, p_service.longest_occupied_seconds, p_window, p_now);
-  IF v_claimed + p_quantity > p_service.max_simultaneous_bookings THEN
-    SELECT held + booked INTO v_claimed
-    FROM booking.fullest_instant(
-      p_service.business_id, p_service.service_id, p_service.longest_occupied_seconds, p_window, p_now);
-    IF v_claimed + p_quantity > p_service.max_simultaneous_bookings THEN
-      RETURN false;
-    END IF;
-  END IF;
-
-  PERFORM booking.end_holds(p_service.business_id, ARRAY(
-    SELECT reservation_id
-    FROM booking.expired_during(
-      p_service.business_id, p_service.service_id, p_service.longest_occupied_seconds, p_window, p_now)),
-    'expired', p_now);
-  RETURN true;
 END
 $$;

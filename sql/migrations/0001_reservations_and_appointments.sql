@@ -116,11 +116,42 @@ CREATE TABLE booking.services (
   CONSTRAINT services_business_id_fkey FOREIGN KEY (business_id) REFERENCES booking.businesses (business_id)
 );
 
+-- What can be in one place at a time: a member of staff, a suite, a room.
+CREATE TABLE booking.resources (
+  business_id text COLLATE "C" NOT NULL,
+  resource_id text COLLATE "C" NOT NULL
+    CONSTRAINT resources_resource_id_check CHECK (resource_id ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$'),
+  name text NOT NULL,
+  kind text COLLATE "C" NOT NULL,
+  booking_enabled boolean NOT NULL,
+  -- As in services, and for the same reason.
+  longest_occupied_seconds bigint NOT NULL DEFAULT 0,
+  created_at timestamptz NOT NULL,
+  archived_at timestamptz,
+  CONSTRAINT resources_pkey PRIMARY KEY (business_id, resource_id),
+  CONSTRAINT resources_business_id_fkey FOREIGN KEY (business_id) REFERENCES booking.businesses (business_id)
+);
+
+-- The pool of a service. A service that has rows here is only ever booked together with one of its resources.
+CREATE TABLE booking.service_resources (
+  business_id text COLLATE "C" NOT NULL,
+  service_id text COLLATE "C" NOT NULL,
+  resource_id text COLLATE "C" NOT NULL,
+  CONSTRAINT service_resources_pkey PRIMARY KEY (business_id, service_id, resource_id),
+  CONSTRAINT service_resources_service_id_fkey FOREIGN KEY (business_id, service_id)
+    REFERENCES booking.services (business_id, service_id),
+  CONSTRAINT service_resources_resource_id_fkey FOREIGN KEY (business_id, resource_id)
+    REFERENCES booking.resources (business_id, resource_id)
+);
+CREATE INDEX idx_service_resources_resource ON booking.service_resources (business_id, resource_id);
+
 CREATE TABLE booking.reservations (
   business_id text COLLATE "C" NOT NULL,
   reservation_id uuid NOT NULL,
   service_id text COLLATE "C" NOT NULL,
   resource_id text COLLATE "C",
+  -- Whether that one was asked for, or any would do: what to look for if the hold expires and is booked again.
+  resource_named boolean NOT NULL DEFAULT false,
   slot_start timestamptz NOT NULL,
   slot_end timestamptz NOT NULL,
   occupied tstzrange NOT NULL,
@@ -138,6 +169,9 @@ CREATE TABLE booking.reservations (
   CONSTRAINT reservations_pkey PRIMARY KEY (business_id, reservation_id),
   CONSTRAINT reservations_service_id_fkey FOREIGN KEY (business_id, service_id)
     REFERENCES booking.services (business_id, service_id),
+  CONSTRAINT reservations_resource_id_fkey FOREIGN KEY (business_id, resource_id)
+    REFERENCES booking.resources (business_id, resource_id),
+  CONSTRAINT reservations_resource_id_check CHECK (resource_id IS NULL OR quantity = 1),
   CONSTRAINT reservations_slot_check CHECK (slot_start < slot_end AND occupied @> tstzrange(slot_start, slot_end)),
   CONSTRAINT reservations_ended_at_check CHECK ((status = 'held') = (ended_at IS NULL))
 );
@@ -146,6 +180,8 @@ CREATE UNIQUE INDEX reservations_idempotency_key_key ON booking.reservations (bu
   WHERE idempotency_key IS NOT NULL;
 CREATE INDEX idx_reservations_id ON booking.reservations (reservation_id);
 CREATE INDEX idx_reservations_slot ON booking.reservations (business_id, service_id, lower(occupied)) WHERE status = 'held';
+CREATE INDEX idx_reservations_resource ON booking.reservations (business_id, resource_id, lower(occupied))
+  WHERE status = 'held' AND resource_id IS NOT NULL;
 -- For the purge. Led by the tenant, because it works tenant by tenant and must not read the others' due rows.
 -- Live holds are said to be live in another way than above, though it means the same, so that no plan ever
 -- takes this index for a decision: that would read all live holds of the business instead of one slot's.
@@ -172,6 +208,7 @@ CREATE TABLE booking.appointments (
   notes text,
   metadata jsonb NOT NULL,
   source text COLLATE "C" NOT NULL,
+  cancellation_reason text,
   idempotency_key text COLLATE "C",
   fingerprint text COLLATE "C",
   created_at timestamptz NOT NULL,
@@ -179,6 +216,9 @@ CREATE TABLE booking.appointments (
   CONSTRAINT appointments_pkey PRIMARY KEY (business_id, appointment_id),
   CONSTRAINT appointments_service_id_fkey FOREIGN KEY (business_id, service_id)
     REFERENCES booking.services (business_id, service_id),
+  CONSTRAINT appointments_resource_id_fkey FOREIGN KEY (business_id, resource_id)
+    REFERENCES booking.resources (business_id, resource_id),
+  CONSTRAINT appointments_resource_id_check CHECK (resource_id IS NULL OR quantity = 1),
   CONSTRAINT appointments_slot_check CHECK (slot_start < slot_end AND occupied @> tstzrange(slot_start, slot_end))
 );
 CREATE UNIQUE INDEX appointments_reservation_id_key ON booking.appointments (business_id, reservation_id)
@@ -189,6 +229,10 @@ CREATE INDEX idx_appointments_id ON booking.appointments (appointment_id);
 CREATE INDEX idx_appointments_reservation_id ON booking.appointments (reservation_id);
 CREATE INDEX idx_appointments_slot ON booking.appointments (business_id, service_id, lower(occupied))
   WHERE status = 'confirmed';
+CREATE INDEX idx_appointments_resource ON booking.appointments (business_id, resource_id, lower(occupied))
+  WHERE status = 'confirmed' AND resource_id IS NOT NULL;
+-- The owner's calendar, page by page.
+CREATE INDEX idx_appointments_calendar ON booking.appointments (business_id, slot_start, appointment_id);
 
 -- For the check of what changed lately: appointments lie about in the order in which they were made.
 CREATE INDEX idx_appointments_updated ON booking.appointments USING brin (updated_at);
@@ -257,14 +301,20 @@ CREATE TYPE booking.outcome AS (operation_id uuid, outcome text, body jsonb);
 -- What a request asks room for: a quantity of one service, during the slot and its buffers.
 --   position  the place of its request in the batch: first come, first served
 --   attempt   wishes of one attempt (one idempotency key, one hold) exclude each other: at most one is granted
-CREATE TYPE booking.wish AS (position integer, attempt text, service_id text, occupied tstzrange, quantity integer);
+--   pool      the resources of which it needs one, whichever is free; NULL where the service has none
+CREATE TYPE booking.wish AS (
+  position integer, attempt text, service_id text, occupied tstzrange, quantity integer, pool text[]);
 
--- A request to reserve, as the verb works on it.
---   leads  the first of the requests of its attempt that are equal to it; the others share its fate
-CREATE TYPE booking.reserve_request AS (
+-- A wish that came true, by its position, and the resource that it got.
+CREATE TYPE booking.grant AS (position integer, resource_id text);
+
+-- A request for a new claim, as booking.reserve and booking.book work on it.
+--   leads    the first of the requests of its attempt that are equal to it; the others share its fate
+--   details  the request as it came
+CREATE TYPE booking.slot_request AS (
   position integer, operation_id uuid, attempt text, leads boolean, service_id text, slot_start timestamptz,
-  slot_end timestamptz, occupied tstzrange, ttl_minutes numeric, quantity integer, idempotency_key text,
-  fingerprint text);
+  slot_end timestamptz, occupied tstzrange, quantity integer, pool text[], idempotency_key text, fingerprint text,
+  details jsonb);
 
 -- A request to commit, as the verb works on it.
 CREATE TYPE booking.commit_request AS (
