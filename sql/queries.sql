@@ -4,6 +4,9 @@
 -- name: execute
 SELECT operation_id, outcome, body FROM booking.execute(%s::jsonb, %s)
 
+-- name: session
+SELECT pg_backend_pid(), ARRAY(SELECT name FROM unnest(%s::text[]) AS name WHERE current_setting(name) = '0')
+
 -- name: server_time
 SELECT clock_timestamp()
 
@@ -13,8 +16,29 @@ SELECT * FROM booking.business_of_reservation(%s)
 -- name: reservation
 SELECT * FROM booking.reservation(%s, %s)
 
+-- name: business_of_appointment
+SELECT * FROM booking.business_of_appointment(%s)
+
+-- name: business_of_slug
+SELECT * FROM booking.business_of_slug(%s)
+
+-- name: appointment
+SELECT * FROM booking.appointment(%s, %s)
+
+-- name: list_appointments
+SELECT * FROM booking.list_appointments(%s, %s, %s, %s, %s, %s, %s, %s)
+
+-- name: audit_trail
+SELECT * FROM booking.audit_trail(%s, %s)
+
 -- name: capacity
 SELECT * FROM booking.capacity(%s, %s, %s, %s)
+
+-- name: availability
+SELECT outcome, body FROM booking.availability(%s, %s, tstzrange(%s, %s), %s, %s)
+
+-- name: alternatives
+SELECT slot_start, slot_end, resource_ids FROM booking.alternatives(%s, %s, %s, %s, %s, %s)
 
 -- name: due_businesses
 SELECT business_id FROM booking.due_businesses(%s)
@@ -58,6 +82,9 @@ SELECT outcome, body FROM booking.delete_business(%s, %s)
 -- name: business
 SELECT to_jsonb(b) FROM booking.business_catalog b WHERE business_id = %s
 
+-- name: country_of_business
+SELECT country FROM booking.business_catalog WHERE business_id = %s
+
 -- name: businesses
 SELECT to_jsonb(b) FROM booking.business_catalog b ORDER BY business_id
 
@@ -72,6 +99,58 @@ SELECT to_jsonb(s) FROM booking.service_catalog s WHERE business_id = %s AND ser
 
 -- name: services
 SELECT to_jsonb(s) FROM booking.service_catalog s WHERE business_id = %s ORDER BY service_id
+
+-- name: put_resource
+SELECT outcome, body FROM booking.put_resource(%s, %s, %s::jsonb, %s)
+
+-- name: delete_resource
+SELECT outcome, body FROM booking.delete_resource(%s, %s, %s)
+
+-- name: resource
+SELECT to_jsonb(r) FROM booking.resource_catalog r WHERE business_id = %s AND resource_id = %s
+
+-- name: resources
+SELECT to_jsonb(r) FROM booking.resource_catalog r WHERE business_id = %s ORDER BY resource_id
+
+-- name: put_opening_hours
+SELECT outcome, body FROM booking.put_opening_hours(%s, %s::jsonb, %s)
+
+-- name: opening_hours
+SELECT to_jsonb(o) FROM booking.opening_hours_catalog o WHERE business_id = %s
+ORDER BY resource_id NULLS FIRST, weekday, opens, closes
+
+-- name: put_closure
+SELECT outcome, body FROM booking.put_closure(%s, %s, %s, %s, %s, %s, %s)
+
+-- name: delete_closure
+SELECT outcome, body FROM booking.delete_closure(%s, %s, %s)
+
+-- name: closure
+SELECT to_jsonb(c) FROM booking.closure_catalog c WHERE business_id = %s AND closure_id = %s
+
+-- name: closures
+SELECT to_jsonb(c) FROM booking.closure_catalog c WHERE business_id = %s ORDER BY "from", closure_id
+
+-- name: create_key
+SELECT outcome FROM booking.create_key(%s, %s, %s, %s, %s, %s)
+
+-- name: revoke_key
+SELECT outcome FROM booking.revoke_key(%s, %s, %s)
+
+-- name: keys
+SELECT * FROM booking.keys(%s)
+
+-- name: live_key
+SELECT role, sha256 FROM booking.live_key(%s, %s)
+
+-- name: calendars
+SELECT resource_id, name, generation FROM booking.calendars(%s)
+
+-- name: calendar_feed
+SELECT * FROM booking.calendar_feed(%s, %s, %s, %s, %s)
+
+-- name: rotate_calendar
+SELECT outcome FROM booking.rotate_calendar(%s, %s)
 
 -- name: count_due
 SELECT booking.count_due(%s)

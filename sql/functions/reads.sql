@@ -1,7 +1,8 @@
 -- Reads. They take no lock, and what they say may have changed by the time it is read: only the verbs decide.
 
 -- The room in one slot of a service: {capacity, held, booked, available}, held and booked at the fullest
--- instant of the slot and its buffers. NULL if there is no such service.
+-- instant of the slot and its buffers. Of a service with resources no more is available than there are resources
+-- that are free then and that the public can book. NULL if there is no such service.
 CREATE OR REPLACE FUNCTION booking.capacity(
   p_business_id text, p_service_id text, p_slot_start timestamptz, p_slot_end timestamptz)
 RETURNS jsonb
@@ -17,11 +18,16 @@ BEGIN
   RETURN (
     SELECT jsonb_build_object(
       'capacity', s.max_simultaneous_bookings, 'held', claimed.held, 'booked', claimed.booked,
-      'available', greatest(0, s.max_simultaneous_bookings - claimed.held - claimed.booked))
+      'available', greatest(0, least(
+        s.max_simultaneous_bookings - claimed.held - claimed.booked,
+        CASE WHEN found.has_resources
+          THEN cardinality(booking.free_resources(p_business_id, found.pool, slot.occupied, v_now)) END)))
     FROM booking.services s
+    CROSS JOIN LATERAL (SELECT booking.occupied_by(s, p_slot_start, p_slot_end) AS occupied) AS slot
     CROSS JOIN LATERAL booking.fullest_instant(
-      p_business_id, p_service_id, s.longest_occupied_seconds,
-      booking.occupied_by(s, p_slot_start, p_slot_end), v_now) AS claimed
+      p_business_id, p_service_id, s.longest_occupied_seconds, slot.occupied, v_now) AS claimed
+    CROSS JOIN LATERAL booking.find_pool(
+      p_business_id, p_service_id, NULL, tstzrange(p_slot_start, p_slot_end)) AS found
     WHERE s.business_id = p_business_id AND s.service_id = p_service_id AND s.archived_at IS NULL);
 END
 $$;

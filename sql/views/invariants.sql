@@ -4,14 +4,24 @@
 CREATE OR REPLACE VIEW booking.overbooked_instants AS
   SELECT business_id, service_id, at, until, claimed, capacity FROM booking.find_overbooked_instants();
 
--- Pairs of claims that have one resource in two places at once, through whichever services they came.
+-- Claims that have a resource while an earlier claim still has it, through whichever services they came. One pass over
+-- each resource's claims in order, so that the cost does not grow with their square.
 CREATE OR REPLACE VIEW booking.double_booked_resources AS
-  SELECT one.business_id, one.resource_id, one.claim_id, other.claim_id AS other_claim_id,
-         one.occupied * other.occupied AS at
-  FROM booking.claims one
-  JOIN booking.claims other ON other.business_id = one.business_id AND other.resource_id = one.resource_id
-    AND other.claim_id > one.claim_id AND other.occupied && one.occupied
-  WHERE upper(one.occupied * other.occupied) > booking.now();
+  SELECT taken.business_id, taken.resource_id, taken.claim_id,
+         (SELECT other.claim_id FROM booking.claims other
+          WHERE other.business_id = taken.business_id AND other.resource_id = taken.resource_id
+            AND other.claim_id <> taken.claim_id AND other.occupied && taken.occupied
+          ORDER BY lower(other.occupied) LIMIT 1) AS other_claim_id,
+         tstzrange(lower(taken.occupied), least(upper(taken.occupied), taken.busy_until)) AS at
+  FROM (
+    SELECT c.*, max(upper(c.occupied)) OVER (
+      PARTITION BY c.business_id, c.resource_id ORDER BY lower(c.occupied), c.claim_id
+      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS busy_until
+    FROM booking.claims c
+    CROSS JOIN (SELECT booking.now() AS now OFFSET 0) AS clock
+    WHERE c.resource_id IS NOT NULL AND upper(c.occupied) > clock.now
+  ) AS taken
+  WHERE lower(taken.occupied) < taken.busy_until;
 
 -- Appointments whose audit rows are not exactly one for each of the versions 1 to the current one.
 CREATE OR REPLACE VIEW booking.audit_gaps AS

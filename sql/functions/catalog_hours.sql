@@ -1,0 +1,88 @@
+-- The catalog: opening hours and closures. Outcomes and errors as in catalog_businesses.sql.
+
+-- Replaces all opening hours of a business and of its resources. None: always open. Body: {items}
+--   p_hours  [{weekday, opens, closes, resource_id?}]: weekday 1 (Monday) to 7, opens and closes as HH:MM in the
+--            wall-clock time of the business
+-- Refusals: business_not_found; resource_unknown; body: {position, resource_id}: the first of the list, from 0,
+-- whose resource is not there, or archived
+CREATE OR REPLACE FUNCTION booking.put_opening_hours(p_business_id text, p_hours jsonb, p_deadline timestamptz)
+RETURNS booking.outcome
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_missing jsonb;
+BEGIN
+  IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
+    RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
+  END IF;
+  SELECT jsonb_build_object('position', listed.position - 1, 'resource_id', listed.entry ->> 'resource_id')
+  INTO v_missing
+  FROM jsonb_array_elements(p_hours) WITH ORDINALITY AS listed (entry, position)
+  WHERE listed.entry ->> 'resource_id' IS NOT NULL
+    AND booking.missing_resource(p_business_id, jsonb_build_array(listed.entry -> 'resource_id')) IS NOT NULL
+  ORDER BY listed.position LIMIT 1;
+  IF FOUND THEN
+    RETURN (NULL, 'resource_unknown', v_missing)::booking.outcome;
+  END IF;
+
+  DELETE FROM booking.opening_hours o WHERE o.business_id = p_business_id;
+  INSERT INTO booking.opening_hours (business_id, position, resource_id, weekday, opens, closes)
+  SELECT p_business_id, listed.position, listed.entry ->> 'resource_id', (listed.entry ->> 'weekday')::integer,
+         (listed.entry ->> 'opens')::time, (listed.entry ->> 'closes')::time
+  FROM jsonb_array_elements(p_hours) WITH ORDINALITY AS listed (entry, position);
+  RETURN (NULL, 'done', (
+    SELECT jsonb_build_object('items', coalesce(
+      jsonb_agg(to_jsonb(o) ORDER BY o.resource_id NULLS FIRST, o.weekday, o.opens, o.closes), '[]'))
+    FROM booking.opening_hours_catalog o WHERE o.business_id = p_business_id))::booking.outcome;
+END
+$$;
+
+-- Makes a closure or replaces it.
+--   p_from, p_to   instants; it is closed from the one until before the other
+--   p_resource_id  closes this resource alone; NULL: the business
+--   p_reason       for the business's own people, or NULL
+-- Refusals: business_not_found; resource_unknown, also where it is archived
+CREATE OR REPLACE FUNCTION booking.put_closure(
+  p_business_id text, p_closure_id text, p_from timestamptz, p_to timestamptz, p_resource_id text, p_reason text,
+  p_deadline timestamptz)
+RETURNS booking.outcome
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_is_new boolean;
+BEGIN
+  IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
+    RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
+  END IF;
+  IF p_resource_id IS NOT NULL
+    AND booking.missing_resource(p_business_id, jsonb_build_array(p_resource_id)) IS NOT NULL THEN
+    RETURN (NULL, 'resource_unknown', NULL)::booking.outcome;
+  END IF;
+
+  v_is_new := NOT EXISTS (
+    SELECT FROM booking.closures c WHERE c.business_id = p_business_id AND c.closure_id = p_closure_id);
+  INSERT INTO booking.closures (business_id, closure_id, resource_id, during, reason)
+  VALUES (p_business_id, p_closure_id, p_resource_id, tstzrange(p_from, p_to), p_reason)
+  ON CONFLICT ON CONSTRAINT closures_pkey DO UPDATE
+  SET resource_id = excluded.resource_id, during = excluded.during, reason = excluded.reason;
+  RETURN (NULL, CASE WHEN v_is_new THEN 'created' ELSE 'done' END, (
+    SELECT to_jsonb(c) FROM booking.closure_catalog c
+    WHERE c.business_id = p_business_id AND c.closure_id = p_closure_id))::booking.outcome;
+END
+$$;
+
+-- Takes a closure off the catalog.
+-- Refusals: closure_not_found
+CREATE OR REPLACE FUNCTION booking.delete_closure(p_business_id text, p_closure_id text, p_deadline timestamptz)
+RETURNS booking.outcome
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  PERFORM booking.lock_business(p_business_id, p_deadline);
+  DELETE FROM booking.closures c WHERE c.business_id = p_business_id AND c.closure_id = p_closure_id;
+  RETURN (NULL, CASE WHEN FOUND THEN 'done' ELSE 'closure_not_found' END, NULL)::booking.outcome;
+END
+$$;
