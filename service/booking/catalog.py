@@ -1,104 +1,45 @@
-"""The catalog: businesses and the services they offer."""
+"""The catalog: businesses, what they offer, with which resources, and when they are open."""
 
-from typing import Annotated, Any, Self
+from typing import Any
 
 import psycopg
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import TypeAdapter
 
-from service.booking.holds import refusal
-from service.booking.text import Identifier, Name
-from service.database.connections import Database
+from service.booking.catalog_settings import (
+    Business,
+    BusinessSettings,
+    Closure,
+    ClosureSettings,
+    OpeningHours,
+    OpeningHoursSettings,
+    Resource,
+    ResourceSettings,
+    Service,
+    ServiceSettings,
+    Settings,
+)
+from service.booking.outcomes import refusal
+from service.booking.text import Identifier
+from service.database.connections import Database, Transaction
 from service.errors import Invalid, Refused
-from service.naming import Record
 
-_YEAR_MINUTES = 366 * 24 * 60
-
-Minutes = Annotated[int, Field(ge=0, le=_YEAR_MINUTES)]
-PositiveMinutes = Annotated[int, Field(ge=1, le=_YEAR_MINUTES)]
-
-
-class BusinessSettings(Record, strict=True, extra="forbid", validate_by_name=False):
-    """What a business is put with. The time zone is an IANA name, the country an ISO 3166 code."""
-
-    name: Name
-    slug: Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")] | None = None
-    timezone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$")] = "UTC"
-    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
-
-
-class Business(Record):
-    """A tenant."""
-
-    business_id: str
-    name: str
-    slug: str | None
-    timezone: str
-    country: str
-
-
-class ServiceSettings(Record, strict=True, extra="forbid", validate_by_name=False):
-    """What a service is put with. What is left out has the default, whatever it was before."""
-
-    name: Name
-    max_simultaneous_bookings: Annotated[int, Field(ge=1, le=10_000_000)] = 1
-    duration_minutes: Annotated[int, Field(ge=1, le=43_200)]
-    max_duration_minutes: Annotated[int, Field(ge=1, le=43_200)] | None = None
-    hold_ttl_minutes: Annotated[int, Field(ge=1, le=10_080)] = 15
-    max_hold_ttl_minutes: Annotated[int, Field(ge=1, le=10_080)] | None = None
-    max_hold_lifetime_minutes: Annotated[int, Field(ge=1, le=43_200)] | None = None
-    slot_step_minutes: Annotated[int, Field(ge=1, le=43_200)] | None = None
-    buffer_before_minutes: Annotated[int, Field(ge=0, le=1440)] = 0
-    buffer_after_minutes: Annotated[int, Field(ge=0, le=1440)] = 0
-    min_notice_minutes: Minutes = 0
-    max_advance_days: Annotated[int, Field(ge=0, le=3660)] = 365
-    cancellation_window_minutes: Minutes = 0
-    booking_enabled: bool = True
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        """Fills in what follows from other settings, and checks that they agree."""
-        self.max_duration_minutes = self.max_duration_minutes or max(self.duration_minutes, 1440)
-        self.max_hold_ttl_minutes = self.max_hold_ttl_minutes or max(self.hold_ttl_minutes, 60)
-        self.max_hold_lifetime_minutes = self.max_hold_lifetime_minutes or 4 * self.max_hold_ttl_minutes
-        self.slot_step_minutes = self.slot_step_minutes or self.duration_minutes
-        if self.max_duration_minutes < self.duration_minutes:
-            raise ValueError("maxDurationMinutes must not be less than durationMinutes")
-        if self.max_hold_ttl_minutes < self.hold_ttl_minutes:
-            raise ValueError("maxHoldTtlMinutes must not be less than holdTtlMinutes")
-        if self.max_hold_lifetime_minutes < self.max_hold_ttl_minutes:
-            raise ValueError("maxHoldLifetimeMinutes must not be less than maxHoldTtlMinutes")
-        return self
-
-
-class Service(Record):
-    """What is booked."""
-
-    business_id: str
-    service_id: str
-    name: str
-    max_simultaneous_bookings: int
-    duration_minutes: int
-    max_duration_minutes: int
-    hold_ttl_minutes: int
-    max_hold_ttl_minutes: int
-    max_hold_lifetime_minutes: int
-    slot_step_minutes: int
-    buffer_before_minutes: int
-    buffer_after_minutes: int
-    min_notice_minutes: int
-    max_advance_days: int
-    cancellation_window_minutes: int
-    booking_enabled: bool
+_NO_TIMEZONE = "is not a time zone of the IANA database, like Europe/Berlin"
+_HOURS: TypeAdapter[list[OpeningHoursSettings]] = TypeAdapter(list[OpeningHoursSettings])
 
 
 class Catalog:
-    """The verbs on the catalog. Each raises `Refused` and `Unavailable`, and takes the lock of its business."""
+    """The verbs on the catalog. Each raises `Refused`, `Invalid` and `Unavailable`, and takes the lock of its business.
 
-    def __init__(self, database: Database) -> None:
+    What is made or replaced is returned, and whether it is new.
+    """
+
+    def __init__(self, database: Database | Transaction) -> None:
         self._database = database
 
+    # Businesses.
+
     async def put_business(self, business_id: Identifier, settings: BusinessSettings) -> tuple[Business, bool]:
-        """Makes a business or replaces its settings; returns it, and whether it is new."""
+        """Makes a business or replaces its settings."""
         try:
             outcome, body = await self._change("put_business", business_id, _json(settings))
         except psycopg.Error as error:
@@ -106,8 +47,7 @@ class Catalog:
                 raise Refused("SLUG_TAKEN") from error
             raise
         if outcome == "timezone_unknown":
-            fault = {"field": "timezone", "message": "is not a time zone of the IANA database, like Europe/Berlin"}
-            raise Invalid("VALIDATION_FAILED", errors=[fault])
+            raise _fault("timezone", _NO_TIMEZONE)
         return Business.model_validate(body), outcome == "created"
 
     async def business(self, business_id: Identifier) -> Business:
@@ -119,14 +59,39 @@ class Catalog:
         return [Business.model_validate(body) for (body,) in await self._database.fetch("businesses")]
 
     async def delete_business(self, business_id: Identifier) -> None:
-        """Deletes a business that has no service."""
+        """Deletes a business that has no services and no resources."""
         await self._change("delete_business", business_id)
+
+    # Resources.
+
+    async def put_resource(
+        self, business_id: Identifier, resource_id: Identifier, settings: ResourceSettings
+    ) -> tuple[Resource, bool]:
+        """Makes a resource or replaces its settings."""
+        outcome, body = await self._change("put_resource", business_id, resource_id, _json(settings))
+        return Resource.model_validate(body), outcome == "created"
+
+    async def resource(self, business_id: Identifier, resource_id: Identifier) -> Resource:
+        """One resource."""
+        return Resource.model_validate(await self._one("RESOURCE_NOT_FOUND", "resource", business_id, resource_id))
+
+    async def resources(self, business_id: Identifier) -> list[Resource]:
+        """The resources of a business, by id."""
+        return [Resource.model_validate(body) for body in await self._all("resources", business_id)]
+
+    async def delete_resource(self, business_id: Identifier, resource_id: Identifier) -> None:
+        """Takes a resource off the catalog; one that was ever used is archived."""
+        await self._change("delete_resource", business_id, resource_id)
+
+    # Services.
 
     async def put_service(
         self, business_id: Identifier, service_id: Identifier, settings: ServiceSettings
     ) -> tuple[Service, bool]:
-        """Makes a service or replaces its settings; returns it, and whether it is new."""
+        """Makes a service or replaces its settings and its pool of resources."""
         outcome, body = await self._change("put_service", business_id, service_id, _json(settings))
+        if outcome == "resource_unknown":
+            raise _no_resource("resourceIds", body["resource_id"])
         return Service.model_validate(body), outcome == "created"
 
     async def service(self, business_id: Identifier, service_id: Identifier) -> Service:
@@ -135,12 +100,54 @@ class Catalog:
 
     async def services(self, business_id: Identifier) -> list[Service]:
         """The services of a business, by id."""
-        await self.business(business_id)
-        return [Service.model_validate(body) for (body,) in await self._database.fetch("services", business_id)]
+        return [Service.model_validate(body) for body in await self._all("services", business_id)]
 
     async def delete_service(self, business_id: Identifier, service_id: Identifier) -> None:
         """Takes a service off the catalog; one that was ever booked is archived."""
         await self._change("delete_service", business_id, service_id)
+
+    # When it is open.
+
+    async def put_opening_hours(self, business_id: Identifier, hours: list[OpeningHoursSettings]) -> list[OpeningHours]:
+        """Replaces all opening hours of a business and its resources. None: always open."""
+        written = _HOURS.dump_json(hours, by_alias=False).decode()
+        outcome, body = await self._change("put_opening_hours", business_id, written)
+        if outcome == "resource_unknown":
+            raise _no_resource(f"{body['position']}.resourceId", body["resource_id"])
+        return [OpeningHours.model_validate(entry) for entry in body["items"]]
+
+    async def opening_hours(self, business_id: Identifier) -> list[OpeningHours]:
+        """The opening hours of a business, then those of its resources, through the week."""
+        return [OpeningHours.model_validate(body) for body in await self._all("opening_hours", business_id)]
+
+    async def put_closure(
+        self, business_id: Identifier, closure_id: Identifier, settings: ClosureSettings
+    ) -> tuple[Closure, bool]:
+        """Makes a closure or replaces it."""
+        outcome, body = await self._change(
+            "put_closure",
+            business_id,
+            closure_id,
+            settings.from_,
+            settings.to,
+            settings.resource_id,
+            settings.reason,
+        )
+        if outcome == "resource_unknown":
+            raise _no_resource("resourceId", settings.resource_id)
+        return Closure.model_validate(body), outcome == "created"
+
+    async def closure(self, business_id: Identifier, closure_id: Identifier) -> Closure:
+        """One closure."""
+        return Closure.model_validate(await self._one("CLOSURE_NOT_FOUND", "closure", business_id, closure_id))
+
+    async def closures(self, business_id: Identifier) -> list[Closure]:
+        """The closures of a business and its resources, by their beginning."""
+        return [Closure.model_validate(body) for body in await self._all("closures", business_id)]
+
+    async def delete_closure(self, business_id: Identifier, closure_id: Identifier) -> None:
+        """Takes a closure off the catalog."""
+        await self._change("delete_closure", business_id, closure_id)
 
     async def _one(self, missing: str, query: str, *parameters: str) -> Any:
         rows = await self._database.fetch(query, *parameters)
@@ -148,14 +155,29 @@ class Catalog:
             raise Refused(missing)
         return rows[0][0]
 
-    async def _change(self, query: str, *parameters: str) -> tuple[str, Any]:
+    async def _all(self, query: str, business_id: str) -> list[Any]:
+        """What a business has of something: nothing, if it is there at all."""
+        rows = await self._database.fetch(query, business_id)
+        if not rows:
+            await self.business(business_id)
+        return [body for (body,) in rows]
+
+    async def _change(self, query: str, *parameters: object) -> tuple[str, Any]:
         """Runs a change and returns its outcome and body."""
         outcome: str
         [(outcome, body)] = await self._database.change(query, *parameters)
-        if outcome not in ("created", "done", "timezone_unknown"):
+        if outcome not in ("created", "done", "timezone_unknown", "resource_unknown"):
             raise refusal(outcome, body)
         return outcome, body
 
 
-def _json(settings: BusinessSettings | ServiceSettings) -> str:
+def _json(settings: Settings) -> str:
     return settings.model_dump_json(by_alias=False)
+
+
+def _fault(field: str, message: str) -> Invalid:
+    return Invalid("VALIDATION_FAILED", errors=[{"field": field, "message": message}])
+
+
+def _no_resource(field: str, resource_id: str | None) -> Invalid:
+    return _fault(field, f"there is no resource {resource_id} in this business")

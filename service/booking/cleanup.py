@@ -10,6 +10,7 @@ import structlog
 
 from service.booking.operations import new_operation_id
 from service.database.connections import Database, is_connection_lost, is_passing
+from service.metrics import PURGE_RUNS, PURGED
 from service.naming import Record
 
 # Rows that one transaction expires, and deletes, at most: a few milliseconds under the lock of one business.
@@ -38,6 +39,16 @@ class Cleanup:
 
     async def run(self) -> CleanupReport:
         """Purges every business that has something due, one transaction for each batch of one. Raises `Unavailable`."""
+        try:
+            report = await self._run()
+        except Exception:
+            PURGE_RUNS.labels("failed").inc()
+            raise
+        PURGE_RUNS.labels("done").inc()
+        log.info("purged", **report.model_dump())
+        return report
+
+    async def _run(self) -> CleanupReport:
         started = time.monotonic()
         [(started_at,)] = await self._database.fetch("server_time")
         expired = deleted = 0
@@ -47,14 +58,12 @@ class Cleanup:
             deleted += of_business[1]
         [(remaining,)] = await self._database.fetch("count_due", self._retention)
         await self._database.fetch("record_purge", new_operation_id(), started_at, expired, deleted, remaining)
-        report = CleanupReport(
+        return CleanupReport(
             expired=expired,
             deleted=deleted,
             remaining=remaining,
             duration_ms=round((time.monotonic() - started) * 1000),
         )
-        log.info("purged", **report.model_dump())
-        return report
 
     async def _purge(self, business_id: str, *, until: float) -> tuple[int, int]:
         """Purges one business until nothing is due, somebody else is at work in it, or the run's time is up."""
@@ -70,6 +79,8 @@ class Cleanup:
                 if not (is_passing(error) or is_connection_lost(error)):
                     raise
                 busy, expired, deleted = True, 0, 0
+            PURGED.labels("expired").inc(expired)
+            PURGED.labels("deleted").inc(deleted)
             total_expired += expired
             total_deleted += deleted
             if busy or max(expired, deleted) < _BATCH:

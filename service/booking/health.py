@@ -5,6 +5,9 @@ import time
 from datetime import datetime
 from typing import Final, Literal
 
+import structlog
+
+from service import metrics
 from service.database.connections import Database
 from service.naming import Record
 
@@ -12,11 +15,17 @@ from service.naming import Record
 _COUNTS_VALID_SECONDS: Final = 1.0
 _INVARIANTS_VALID_SECONDS: Final = 30.0
 
+# How often the gauges are set: as often as Prometheus usually scrapes. Nobody would see them oftener, and alerts should
+# not come later.
+_GAUGES_SECONDS: Final = 15.0
+
 # A scheduler calls every minute. Five missed calls in a row are no coincidence.
 PURGE_LATE_SECONDS: Final = 300.0
 
 # The body, language and settings of booking.now() in sql/functions/now.sql.
 _CLOCK: Final = ("SELECT clock_timestamp()", "sql", None)
+
+log = structlog.get_logger(__name__)
 
 
 class ReservationHealth(Record):
@@ -51,6 +60,30 @@ class HealthMonitor:
                 self._health = judge(await self._counts(), await self._invariants())
                 self._health_at = time.monotonic()
             return self._health
+
+    async def keep_gauges(self) -> None:
+        """Sets the gauges for ever. While the database does not answer they stay as they are, and one says so."""
+        while True:
+            try:
+                await self._set_gauges()
+            except Exception as error:
+                log.warning("health_unknown", error=type(error).__name__)
+            await asyncio.sleep(_GAUGES_SECONDS)
+
+    async def _set_gauges(self) -> None:
+        try:
+            await self._database.fetch("server_time")
+        except Exception:
+            metrics.DATABASE_UP.set(0)
+            raise
+        metrics.DATABASE_UP.set(1)
+        health = await self.health()
+        metrics.RESERVATIONS_LIVE.set(health.live)
+        metrics.RESERVATIONS_EXPIRED_UNPURGED.set(health.expired_unpurged)
+        metrics.OLDEST_EXPIRED_SECONDS.set(health.oldest_expired_seconds)
+        metrics.LAST_PURGE_TIMESTAMP_SECONDS.set(health.last_purge_at.timestamp() if health.last_purge_at else 0)
+        for invariant, count in health.invariant_violations.items():
+            metrics.INVARIANT_VIOLATIONS.labels(invariant).set(count)
 
     async def _counts(self) -> tuple[datetime, int, int, datetime | None, datetime | None, int, int]:
         [counts] = await self._database.fetch("reservation_health")

@@ -21,6 +21,13 @@ def _storable(text: str) -> str:
     return text
 
 
+def _without_letters(phone: str) -> str:
+    """The parser of numbers would take letters for digits, as on a telephone's keys."""
+    if any(character.isalpha() for character in phone):
+        raise ValueError("must be without letters, like +49 30 1234567; an extension belongs in the notes")
+    return phone
+
+
 def _storable_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     """What JSON in PostgreSQL can hold, and not more than is small."""
     try:
@@ -46,5 +53,6 @@ def _strings(value: Any) -> list[str]:
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
 Notes = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_storable)]
-Phone = Annotated[str, StringConstraints(pattern=r"^\+?[0-9][0-9 ()./-]{3,38}[0-9]$")]
+# As it is written; service.booking.guests makes of it what is stored.
+Phone = Annotated[str, StringConstraints(min_length=3, max_length=40), AfterValidator(_without_letters)]
 Metadata = Annotated[dict[str, JsonValue], Field(max_length=100), AfterValidator(_storable_metadata)]

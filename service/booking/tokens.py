@@ -1,7 +1,7 @@
-"""Cancellation tokens: what lets a guest cancel without an account.
+"""Tokens that need no account: a guest's to cancel an appointment, and the keys of calendar feeds.
 
-A token is an HMAC over its version, its purpose, the business and the appointment. There is nothing in the
-database to steal, and a replayed commit can show the same token again.
+A token is an HMAC over its version, its purpose and what it opens. There is nothing in the database to steal, and
+it can be shown again at any time.
 """
 
 import base64
@@ -12,23 +12,57 @@ from uuid import UUID
 from pydantic import SecretStr
 
 
-class CancellationTokens:
-    """Makes and verifies tokens under the secrets of TOKEN_SECRET: the first signs, all verify."""
+class _Signer:
+    """Signs and verifies under the secrets of TOKEN_SECRET: the first signs, all verify."""
 
     def __init__(self, secrets: SecretStr) -> None:
         self._keys = [secret.strip().encode() for secret in secrets.get_secret_value().split(",") if secret.strip()]
 
+    def _make(self, *parts: str) -> str:
+        return _sign(self._keys[0], parts)
+
+    def _verify(self, token: str, *parts: str) -> bool:
+        """In constant time. Whatever is malformed does not verify."""
+        given = token.encode()
+        return any(hmac.compare_digest(given, _sign(key, parts).encode()) for key in self._keys)
+
+
+class CancellationTokens(_Signer):
+    """What lets a guest cancel."""
+
     def make(self, business_id: str, appointment_id: UUID) -> str:
         """The token of an appointment, always the same under the same secret."""
-        return _sign(self._keys[0], business_id, appointment_id)
+        return self._make("cancel", business_id, str(appointment_id))
 
     def verify(self, token: str, business_id: str, appointment_id: UUID) -> bool:
         """Whether the token is this appointment's, in constant time. Whatever is malformed is not."""
-        given = token.encode()
-        return any(hmac.compare_digest(given, _sign(key, business_id, appointment_id).encode()) for key in self._keys)
+        return self._verify(token, "cancel", business_id, str(appointment_id))
 
 
-def _sign(key: bytes, business_id: str, appointment_id: UUID) -> str:
-    message = "\x1f".join(("v1", "cancel", business_id, str(appointment_id)))
+class CalendarKeys(_Signer):
+    """What lets a calendar program read a feed: of one resource, or of the whole business where that is None.
+
+    Raising the business's `generation` ends all keys of the former ones.
+    """
+
+    def make(self, business_id: str, resource_id: str | None, generation: int) -> str:
+        """The key of a feed, always the same under the same secret."""
+        return self._make("calendar", business_id, resource_id or "", str(generation))
+
+    def verify(self, key: str, business_id: str, resource_id: str | None, generation: int) -> bool:
+        """Whether the key is this feed's, in constant time. Whatever is malformed is not."""
+        return self._verify(key, "calendar", business_id, resource_id or "", str(generation))
+
+
+class ClientNames(_Signer):
+    """What clients are called by those who count them, so that no address is kept anywhere."""
+
+    def make(self, address: str) -> str:
+        """The name of a client, always the same under the same secret."""
+        return self._make("client", address)
+
+
+def _sign(key: bytes, parts: tuple[str, ...]) -> str:
+    message = "\x1f".join(("v1", *parts))
     digest = hmac.digest(key, message.encode(), hashlib.sha256)
     return "v1." + base64.urlsafe_b64encode(digest).decode().rstrip("=")

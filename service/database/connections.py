@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from service.database.files import named_queries
 from service.errors import DatabaseDown, Overloaded
+from service.metrics import POOL_CONNECTIONS, POOL_WAITING
 
 # How long things may take, in seconds, each less than the one that waits for it.
 LOCK_SECONDS = 2
@@ -29,7 +30,10 @@ FIRST_PAUSE_SECONDS = 0.1
 # Callers that wait for a connection. Each look-up takes about a millisecond: whoever came later would wait too long.
 MAX_WAITING = 1000
 
-# How long the server's clock is taken to be as far from ours as it was when last measured.
+# How often a pool's gauges are set: it asks nobody, and is oftener than anybody scrapes.
+_GAUGES_SECONDS = 5.0
+
+# How long the server's clock is taken to go as ours does, before it is looked at again.
 _CLOCK_VALID_SECONDS = 10.0
 
 # serialization failure, deadlock, lock_timeout, cancelled or statement_timeout, and the verbs' own "the
@@ -61,14 +65,21 @@ def is_connection_lost(error: BaseException) -> bool:
 
 
 class Database:
-    """A pool of connections, and the statements of sql/queries.sql by their names."""
+    """A pool of connections, and the statements of sql/queries.sql by their names. `pool` is its name in metrics."""
 
-    def __init__(self, url: str, *, connections: int, statement_seconds: float = STATEMENT_SECONDS) -> None:
+    def __init__(
+        self, url: str, *, connections: int, statement_seconds: float = STATEMENT_SECONDS, pool: str = "other"
+    ) -> None:
+        self._name = pool
         self._statement_seconds = statement_seconds
         self._queries = named_queries()
-        self._server_ahead = timedelta(0)
-        self._clock_measured_at = -math.inf
+        # What the server's clock said, and our monotonic one when it did: nobody sets that.
+        self._server_time = datetime.now(UTC)
+        self._measured_at = time.monotonic()
+        self._measure_again_at = -math.inf
         self._check: asyncio.Task[None] | None = None
+        self._gauges: asyncio.Task[None] | None = None
+        self._warned = False
         self._pool = AsyncConnectionPool(
             url,
             open=False,
@@ -81,6 +92,7 @@ class Database:
             configure=self._configure,
             kwargs={
                 "autocommit": True,
+                "application_name": "holdfast",
                 "connect_timeout": CONNECT_SECONDS,
                 # Find out about a server that vanished without a word, in seconds rather than in hours.
                 "tcp_user_timeout": STATEMENT_SECONDS * 1000,
@@ -91,9 +103,12 @@ class Database:
     async def open(self) -> None:
         """Starts to connect. Returns at once: a database that is not there yet is found when it is."""
         await self._pool.open(wait=False)
+        self._gauges = asyncio.create_task(self._set_gauges())
 
     async def close(self) -> None:
         """Closes all connections."""
+        if self._gauges:
+            self._gauges.cancel()
         await self._pool.close(timeout=TRANSACTION_SECONDS)
 
     @asynccontextmanager
@@ -119,7 +134,7 @@ class Database:
             return await cursor.fetchall()
         except psycopg.Error as error:
             if error.sqlstate == "HF001":
-                self._clock_measured_at = -math.inf  # perhaps the server's clock was set
+                self._measure_again_at = -math.inf  # perhaps the server's clock was set
             raise
 
     async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -139,6 +154,18 @@ class Database:
         If its answer was lost it is not run again: it may have had its effect. Raises `Overloaded` or `DatabaseDown`.
         """
         return await self._retried(name, lambda: (*parameters, self.deadline(LOCK_SECONDS + 1)), is_passing)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Transaction"]:
+        """Statements that take effect together at the end of the block, or not at all if it is left by an error.
+
+        Nothing is tried twice. Raises `Overloaded` or `DatabaseDown`.
+        """
+        try:
+            async with self.connection() as connection, connection.transaction():
+                yield Transaction(self, connection)
+        except psycopg.Error as error:
+            raise translated(error) from error
 
     async def _retried(
         self, name: str, parameters: Callable[[], tuple[object, ...]], retryable: Callable[[Exception], bool]
@@ -160,7 +187,17 @@ class Database:
 
     def deadline(self, seconds: float) -> datetime:
         """The instant in so many seconds, by the clock of the server."""
-        return datetime.now(UTC) + self._server_ahead + timedelta(seconds=seconds)
+        return self._server_time + timedelta(seconds=time.monotonic() - self._measured_at + seconds)
+
+    async def _set_gauges(self) -> None:
+        idle, used = (POOL_CONNECTIONS.labels(self._name, state) for state in ("idle", "used"))
+        waiting = POOL_WAITING.labels(self._name)
+        while True:
+            statistics = self._pool.get_stats()
+            idle.set(statistics["pool_available"])
+            used.set(statistics["pool_size"] - statistics["pool_available"])
+            waiting.set(statistics.get("requests_waiting", 0))
+            await asyncio.sleep(_GAUGES_SECONDS)
 
     def _check_idle_connections(self) -> None:
         """Where one connection broke, others will have: they are replaced before a request meets them."""
@@ -168,24 +205,56 @@ class Database:
             self._check = asyncio.create_task(self._pool.check())
 
     async def _measure_clock(self, connection: psycopg.AsyncConnection) -> None:
-        if time.monotonic() - self._clock_measured_at < _CLOCK_VALID_SECONDS:
+        if time.monotonic() < self._measure_again_at:
             return
-        [(server_time,)] = await self.rows(connection, "server_time")
-        self._server_ahead = server_time - datetime.now(UTC)
-        self._clock_measured_at = time.monotonic()
+        [(self._server_time,)] = await self.rows(connection, "server_time")
+        self._measured_at = time.monotonic()
+        self._measure_again_at = self._measured_at + _CLOCK_VALID_SECONDS
 
     async def _configure(self, connection: psycopg.AsyncConnection) -> None:
-        settings = {
-            "application_name": "holdfast",
-            "timezone": "UTC",
-            "lock_timeout": f"{LOCK_SECONDS}s",
-            "statement_timeout": f"{self._statement_seconds}s",
-            "idle_in_transaction_session_timeout": f"{TRANSACTION_SECONDS}s",
+        """Makes a new connection ready.
+
+        A pooler gives each transaction whichever of its connections is free. Statements that were prepared on another
+        one are missing there, or are others by the same name; and what is set for a session reaches one of many and
+        stays there for somebody else. So behind a pooler nothing is prepared, and the timeouts have to be the role's.
+        """
+        await connection.execute("SET timezone = 'UTC'")  # poolers keep this one for each client
+        timeouts = {
+            "lock_timeout": LOCK_SECONDS,
+            "statement_timeout": self._statement_seconds,
+            "idle_in_transaction_session_timeout": TRANSACTION_SECONDS,
         }
         if connection.info.server_version >= 170000:
-            settings["transaction_timeout"] = f"{max(TRANSACTION_SECONDS, self._statement_seconds)}s"
-        for name, value in settings.items():
-            await connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+            timeouts["transaction_timeout"] = max(TRANSACTION_SECONDS, self._statement_seconds)
+        [(pid, missing)] = await self.rows(connection, "session", [*timeouts])
+        # Who is told of another process than there is talks to somebody in between.
+        if pid != connection.info.backend_pid:
+            connection.prepare_threshold = None
+            self._warn(missing)
+        else:
+            for name, seconds in timeouts.items():
+                await connection.execute("SELECT set_config(%s, %s, false)", [name, f"{seconds}s"])
+
+    def _warn(self, missing: list[str]) -> None:
+        if missing and not self._warned:
+            self._warned = True
+            log.warning("timeouts_missing", settings=missing, hint="behind a pooler they have to be the role's")
+
+
+class Transaction:
+    """The statements of sql/queries.sql, within one transaction."""
+
+    def __init__(self, database: Database, connection: psycopg.AsyncConnection) -> None:
+        self._database = database
+        self._connection = connection
+
+    async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Runs a named statement."""
+        return await self._database.rows(self._connection, name, *parameters)
+
+    async def change(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Runs a named statement that takes a deadline last."""
+        return await self.fetch(name, *parameters, self._database.deadline(LOCK_SECONDS + 1))
 
 
 def translated(error: Exception) -> Exception:

@@ -6,6 +6,7 @@ as many tenants as there are, and sends it as one call. No artificial delay: an 
 
 What can happen to a request, in the order in which it is looked at:
 
+- it can't be its turn in time, or its tenant has as much of the queue as there is left for all: refused at once;
 - its caller goes away: it is dropped, unless a call with it is under way;
 - its deadline passes while it waits: refused, nothing was sent;
 - its tenant's lock was taken by another batch (`deferred`): it goes first in the next call;
@@ -29,6 +30,7 @@ from weakref import WeakValueDictionary
 import psycopg
 import structlog
 
+from service import metrics
 from service.database.connections import (
     ATTEMPTS,
     FIRST_PAUSE_SECONDS,
@@ -41,6 +43,7 @@ from service.database.connections import (
     translated,
 )
 from service.errors import DatabaseDown, Overloaded
+from service.telemetry import note
 
 # How long one call may take to get its lock. Less than a request's time, so that after a lost answer there is
 # time left to find out.
@@ -50,9 +53,13 @@ CALL_SECONDS: Final = 3.0
 # by a server's clock that is measured to a few milliseconds.
 RESEND_SECONDS: Final = CALL_SECONDS + 0.1
 
-# Requests that wait in one process. At a few thousand a second this is about a second's work: whoever came
-# later would have gone before it was their turn.
+# Requests that wait in one process. At a few thousand a second this is about a second's work.
 MAX_QUEUE: Final = 4000
+
+# How long a request may wait for its turn and still have time for its call.
+QUEUE_SECONDS: Final = REQUEST_SECONDS - CALL_SECONDS
+
+_ANSWERED: Final = metrics.BATCHES.labels("answered")
 
 log = structlog.get_logger(__name__)
 
@@ -73,12 +80,16 @@ class Operation:
     verb: str
     operation_id: UUID
     arguments: dict[str, object]
-    deadline: float
+    submitted_at: float
+    # How many of its tenant's waited when it came.
+    ahead: int
+    # Until the call that decided it was sent.
+    waited_seconds: float = 0.0
     outcome: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def seconds_left(self) -> float:
         """Until the caller gives up."""
-        return self.deadline - time.monotonic()
+        return self.submitted_at + REQUEST_SECONDS - time.monotonic()
 
     def succeed(self, outcome: Outcome) -> None:
         """Tells the caller, if it is still there."""
@@ -104,6 +115,8 @@ class GroupCommit:
         self._lane_count = lanes
         self._queues: dict[str, deque[Operation]] = {}
         self._waiting = 0
+        # By tenant, of those with somebody waiting.
+        self._seconds_a_place: dict[str, float] = {}
         self._in_flight: set[str] = set()
         self._contended: set[str] = set()
         self._arrived = asyncio.Event()
@@ -130,28 +143,45 @@ class GroupCommit:
         Raises `Overloaded` (the queue is full, or it was not this request's turn in time, or five attempts
         failed) or `DatabaseDown`. After `DatabaseDown` the operation may have had its effect, once.
         """
-        if self._waiting >= MAX_QUEUE:
+        ahead = len(self._queues.get(tenant, ()))
+        if not self._has_time_for(tenant, ahead):
+            metrics.REFUSED_BY_QUEUE.inc()
             raise Overloaded
         operation = Operation(
             tenant,
             verb,
             operation_id,
             {"operation_id": str(operation_id), **arguments},
-            time.monotonic() + REQUEST_SECONDS,
+            time.monotonic(),
+            ahead,
         )
         self._enqueue([operation])
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                return await operation.outcome
+                outcome = await operation.outcome
         except TimeoutError:
             raise DatabaseDown from None
+        note(outcome=outcome.name, queue_ms=round(operation.waited_seconds * 1000, 2))
+        return outcome
 
     # The queue.
+
+    def _has_time_for(self, tenant: str, ahead: int) -> bool:
+        """Whether there is room for one more of this tenant, and its turn would come in time.
+
+        A tenant may have as many waiting as there is room left. So one alone has half of the queue at most, several
+        that storm share it, and whoever comes with a single request finds room.
+
+        How long a place in the queue takes is known from the last of this tenant that went: it had so many ahead of it
+        and waited for so long. Where nobody of the tenant waits, nothing is known and nobody is refused.
+        """
+        return ahead < MAX_QUEUE - self._waiting and ahead * self._seconds_a_place.get(tenant, 0.0) <= QUEUE_SECONDS
 
     def _enqueue(self, operations: Iterable[Operation]) -> None:
         for operation in operations:
             self._queues.setdefault(operation.tenant, deque()).append(operation)
             self._waiting += 1
+        metrics.QUEUE_DEPTH.set(self._waiting)
         self._arrived.set()
 
     def _put_back(self, operations: list[Operation]) -> None:
@@ -161,6 +191,7 @@ class GroupCommit:
             queue.appendleft(operation)
             self._queues = {operation.tenant: queue, **self._queues}
             self._waiting += 1
+        metrics.QUEUE_DEPTH.set(self._waiting)
         self._arrived.set()
 
     def _take(self) -> list[Operation]:
@@ -195,17 +226,27 @@ class GroupCommit:
             if operation.outcome.done():
                 continue  # the caller has gone away
             if operation.seconds_left() <= 0:
+                metrics.REFUSED_BY_QUEUE.inc()
                 operation.fail(Overloaded())
                 continue
             taken.append(operation)
         if queue:
             self._queues[tenant] = queue  # behind the others
+            if taken:
+                last = taken[-1]
+                # A batch full of places goes at once, whether all of them were taken or not.
+                places = max(last.ahead, self._max_batch)
+                self._seconds_a_place[tenant] = (time.monotonic() - last.submitted_at) / places
+        else:
+            self._seconds_a_place.pop(tenant, None)
         return taken
 
     def _take_all(self) -> list[Operation]:
         waiting = [operation for queue in self._queues.values() for operation in queue]
         self._queues.clear()
+        self._seconds_a_place.clear()
         self._waiting = 0
+        metrics.QUEUE_DEPTH.set(0)
         return waiting
 
     # The lanes.
@@ -214,6 +255,7 @@ class GroupCommit:
         while True:
             await self._arrived.wait()
             batch = self._take()
+            metrics.QUEUE_DEPTH.set(self._waiting)
             if not batch:
                 self._arrived.clear()
                 continue
@@ -283,16 +325,28 @@ class GroupCommit:
         """One call with all the operations. Hands out the outcomes and returns the operations that were deferred."""
         by_id = {operation.operation_id: operation for operation in operations}
         seconds = min(CALL_SECONDS, *(operation.seconds_left() for operation in operations))
-        async with self._database.connection() as connection:
-            rows = await self._rows(connection, _batches(operations), seconds)
+        try:
+            async with self._database.connection() as connection:
+                sent_at = time.monotonic()
+                rows = await self._rows(connection, _batches(operations), seconds)
+        except Exception as error:
+            metrics.BATCHES.labels("lost" if is_connection_lost(error) else "failed").inc()
+            raise
+        _ANSWERED.inc()
+        metrics.BATCH_SIZE.observe(len(operations))
         deferred = []
         for operation_id, outcome, body in rows:
             if outcome == "lock_waited":
+                metrics.LOCK_WAIT_SECONDS.observe(body["seconds"])
                 log.debug("lock_waited", seconds=body["seconds"], requests=len(operations))
             elif outcome == "deferred":
                 deferred.append(by_id[operation_id])
             else:
-                by_id[operation_id].succeed(Outcome(outcome, body))
+                operation = by_id[operation_id]
+                operation.waited_seconds = sent_at - operation.submitted_at
+                metrics.QUEUE_WAIT_SECONDS.observe(operation.waited_seconds)
+                metrics.count_decision(operation.verb, outcome)
+                operation.succeed(Outcome(outcome, body))
         return deferred
 
     async def _rows(

@@ -1,0 +1,155 @@
+"""Calendar feeds: the appointments of a business, or of one of its resources, for calendar programs (RFC 5545)."""
+
+import asyncio
+import unicodedata
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from icalendar import Calendar, Event, vDuration
+from pydantic import AwareDatetime
+
+from service.booking.text import Identifier
+from service.booking.tokens import CalendarKeys
+from service.database.connections import Database
+from service.errors import Refused
+from service.naming import Record
+
+PAST: Final = timedelta(days=31)
+AHEAD: Final = timedelta(days=400)
+MAX_APPOINTMENTS: Final = 5000
+
+_REFRESH: Final = timedelta(minutes=15)
+_WRONG_KEY: Final = "There is no calendar at this address, or its key is not the right one any more."
+
+
+class CalendarFeed(Record):
+    """One feed: of a resource, or of the whole business where `resource_id` is null."""
+
+    resource_id: str | None
+    key: str
+
+
+class _Source(Record):
+    """What a feed is about, and what its key is made of."""
+
+    resource_id: str | None
+    name: str
+    generation: int
+
+
+class _Entry(Record):
+    """An appointment as it stands in a feed."""
+
+    appointment_id: UUID
+    slot_start: AwareDatetime
+    slot_end: AwareDatetime
+    quantity: int
+    version: int
+    guest_name: str | None
+    guest_email: str | None
+    guest_phone: str | None
+    notes: str | None
+    service_name: str
+    resource_name: str | None
+    updated_at: AwareDatetime
+
+
+class Calendars:
+    """The feeds of businesses. Each method raises `Refused` and `Unavailable`."""
+
+    def __init__(self, database: Database, keys: CalendarKeys) -> None:
+        self._database = database
+        self._keys = keys
+
+    async def feeds(self, business_id: Identifier) -> list[CalendarFeed]:
+        """The feeds of a business: its own first, then one for each of its resources, by id."""
+        sources = await self._sources(business_id)
+        if not sources:
+            raise Refused("BUSINESS_NOT_FOUND")
+        return [
+            CalendarFeed(
+                resource_id=source.resource_id,
+                key=self._keys.make(business_id, source.resource_id, source.generation),
+            )
+            for source in sources
+        ]
+
+    async def rotate(self, business_id: Identifier) -> list[CalendarFeed]:
+        """Makes all keys of a business's feeds worthless, and returns the feeds with their new ones."""
+        [(outcome,)] = await self._database.change("rotate_calendar", business_id)
+        if outcome != "done":
+            raise Refused(outcome.upper())
+        return await self.feeds(business_id)
+
+    async def feed(self, business_id: Identifier, resource_id: Identifier | None, key: str) -> bytes:
+        """A feed as iCalendar. Whatever is not right about its address is refused in the same way."""
+        sources = await self._sources(business_id)
+        of_feed = [source for source in sources if source.resource_id == resource_id]
+        if not of_feed or not self._keys.verify(key, business_id, resource_id, of_feed[0].generation):
+            raise forbidden()
+        name = sources[0].name if resource_id is None else f"{of_feed[0].name} \u2013 {sources[0].name}"
+        rows = await self._database.fetch("calendar_feed", business_id, resource_id, PAST, AHEAD, MAX_APPOINTMENTS)
+        entries = [_Entry.model_validate(body) for (body,) in rows]
+        # A full feed takes about a second to write, and the others have requests to answer meanwhile.
+        return await asyncio.to_thread(_written, name, business_id, entries)
+
+    async def _sources(self, business_id: Identifier) -> list[_Source]:
+        rows = await self._database.fetch("calendars", business_id)
+        return [
+            _Source(resource_id=resource_id, name=name, generation=generation) for resource_id, name, generation in rows
+        ]
+
+
+def forbidden() -> Refused:
+    """The one refusal that every wrong address of a feed gets: it must not tell which businesses there are."""
+    return Refused("FORBIDDEN", _WRONG_KEY)
+
+
+def _written(name: str, business_id: str, entries: Iterable[_Entry]) -> bytes:
+    calendar = Calendar()
+    calendar.add("VERSION", "2.0")
+    calendar.add("PRODID", "-//Holdfast//Calendar feed//EN")
+    calendar.add("X-WR-CALNAME", _on_one_line(name))
+    # The standard's word for it, and the one that programs knew before.
+    calendar.add("REFRESH-INTERVAL", _REFRESH, parameters={"VALUE": "DURATION"})
+    calendar.add("X-PUBLISHED-TTL", vDuration(_REFRESH))
+    for entry in entries:
+        calendar.add_component(_event(business_id, entry))
+    written: bytes = calendar.to_ical()
+    return written
+
+
+def _event(business_id: str, entry: _Entry) -> Event:
+    event = Event()
+    event.add("UID", f"{entry.appointment_id}@{business_id}")
+    event.add("DTSTAMP", entry.updated_at)
+    event.add("LAST-MODIFIED", entry.updated_at)
+    event.add("SEQUENCE", entry.version - 1)
+    event.add("DTSTART", entry.slot_start)
+    event.add("DTEND", entry.slot_end)
+    event.add("STATUS", "CONFIRMED")
+    event.add("SUMMARY", _on_one_line(_summary(entry)))
+    about = "\n".join(filter(None, (entry.guest_email, entry.guest_phone, entry.notes)))
+    if about:
+        event.add("DESCRIPTION", _on_lines(about))
+    if entry.resource_name:
+        event.add("LOCATION", _on_one_line(entry.resource_name))
+    return event
+
+
+def _summary(entry: _Entry) -> str:
+    what = entry.service_name if entry.quantity == 1 else f"{entry.service_name} \u00d7 {entry.quantity}"
+    return f"{what} \u2013 {entry.guest_name}" if entry.guest_name else what
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(_on_lines(text).split("\n"))
+
+
+def _on_lines(text: str) -> str:
+    """Text without control characters, which the format has no way to write. Whatever ends a line becomes a newline:
+    some programs break lines where the standard does not, and a guest's notes must not become lines of the feed."""
+    lines = ("".join(c for c in line if unicodedata.category(c) != "Cc" or c == "\t") for line in text.splitlines())
+    return "\n".join(lines)

@@ -1,0 +1,43 @@
+"""Instants as callers write them: ISO 8601 with an offset, and turned to UTC."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+_DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
+_OFFSET_WITHOUT_SIGN = re.compile(r" \d\d:?\d\d$")
+
+
+_FIRST = datetime(1900, 1, 1, tzinfo=UTC)
+_LAST = datetime(3000, 1, 1, tzinfo=UTC)
+
+
+def _written_as_iso_8601(value: object) -> str:
+    if not isinstance(value, str) or not _DATE_AND_TIME.match(value):
+        raise PydanticCustomError("instant", "Write an instant in ISO 8601, like 2026-11-21T09:00:00+01:00")
+    if _OFFSET_WITHOUT_SIGN.search(value):
+        raise PydanticCustomError("instant_plus", "In a URL the + of an offset is written %2B")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise PydanticCustomError("instant_range", "This instant is outside the years 1 to 9999 in UTC") from error
+
+
+def _in_sensible_years(value: datetime) -> datetime:
+    if not _FIRST <= value < _LAST:
+        raise PydanticCustomError("slot_range", "A slot lies between the years 1900 and 3000")
+    return value
+
+
+# Not strict, because after a validator of ours a string no longer counts as JSON's; that one takes only strings.
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written_as_iso_8601), AfterValidator(_in_utc)]
+
+# Of slots: around both ends of time, what is computed from them could not be told any more.
+SlotInstant = Annotated[Instant, AfterValidator(_in_sensible_years)]
