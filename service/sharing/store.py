@@ -1,0 +1,153 @@
+"""The way to Redis: it is asked only while it is known to answer, and for a short time only.
+
+A request that finds Redis gone waits for `TIMEOUT_SECONDS` at most, and those after it don't wait at all: only the
+watch that runs beside them tries again.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import structlog
+from pydantic import SecretStr
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from service.metrics import REDIS_FAILURES, redis_up
+
+T = TypeVar("T")
+
+# A Redis nearby answers within a millisecond, a busy one within some; what takes longer is not worth the wait.
+TIMEOUT_SECONDS: Final = 0.08
+# The time is taken in ticks of the event loop: a worker that was busy itself reads what has come before it gives up.
+_TICK_SECONDS: Final = 0.01
+# How often it is asked whether it is there: so long does a Redis that is back wait for its first question.
+WATCH_SECONDS: Final = 2.0
+# Of each process. More questions at once than this wait for each other.
+_CONNECTIONS: Final = 4
+
+log = structlog.get_logger(__name__)
+
+
+class StoreDown(Exception):
+    """There is no Redis, or it did not answer: go on without it."""
+
+
+class Store:
+    """One process's client of Redis; without a URL, of none."""
+
+    def __init__(self, url: SecretStr | None) -> None:
+        self._redis = _client(url.get_secret_value()) if url else None
+        # None until it was asked for the first time.
+        self._up: bool | None = None
+        if self._redis:
+            redis_up().set(0)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a Redis at all."""
+        return self._redis is not None
+
+    @property
+    def up(self) -> bool:
+        """Whether it answered when it was last asked."""
+        return bool(self._up)
+
+    async def ask(self, duty: str, question: Callable[[Redis], Awaitable[T]]) -> T:
+        """What Redis answers, for one of our duties. Raises `StoreDown`, at once if it is known to be gone."""
+        if not self._up:
+            raise StoreDown
+        return await self._ask(duty, question, TIMEOUT_SECONDS)
+
+    async def wait(self, duty: str, question: Callable[[Redis], Awaitable[T]], seconds: float) -> T:
+        """The same for a question that Redis itself answers late: so many seconds at most. For no request."""
+        if not self._up:
+            raise StoreDown
+        return await self._ask(duty, question, seconds + TIMEOUT_SECONDS)
+
+    async def watch(self) -> None:
+        """Asks, for ever, whether it is there, and so finds out that it is back."""
+        while self._redis:
+            if not self._up:
+                # What they lead to may be gone, although nobody has told them.
+                await self._redis.connection_pool.disconnect()
+            try:
+                # Not a ping: one that takes no writes, being full or a replica, is of no use.
+                await self._ask("watch", lambda redis: redis.set("holdfast:watch", 1, ex=60), TIMEOUT_SECONDS)
+            except StoreDown:
+                pass
+            else:
+                self._note(up=True)
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def close(self) -> None:
+        """Closes its connections."""
+        if self._redis:
+            await self._redis.aclose()
+
+    async def _ask(self, duty: str, question: Callable[[Redis], Awaitable[T]], seconds: float) -> T:
+        assert self._redis
+        began = time.monotonic()
+        try:
+            async with _ticking(seconds):
+                return await question(self._redis)
+        # Nothing of what it may do to us is a reason to fail a request.
+        except Exception as error:
+            REDIS_FAILURES.labels(duty).inc()
+            self._note(up=False, error=type(error).__name__, waited_ms=round((time.monotonic() - began) * 1000))
+            raise StoreDown from None
+
+    def _note(self, *, up: bool, **facts: object) -> None:
+        """One line when it goes, and one when it is back. Errors by their kind: a message may quote the URL."""
+        if up == self._up:
+            return
+        # That it is there in the beginning is no news.
+        if not up:
+            log.warning("redis_gone", **facts)
+        elif self._up is False:
+            log.warning("redis_back")
+        self._up = up
+        redis_up().set(up)
+
+
+@asynccontextmanager
+async def _ticking(seconds: float) -> AsyncIterator[None]:
+    """Like `asyncio.timeout`, but the time in which the event loop did not come round does not count."""
+    loop = asyncio.get_running_loop()
+    left = round(seconds / _TICK_SECONDS)
+    next_tick: asyncio.TimerHandle | None = None
+
+    def tick() -> None:
+        nonlocal left, next_tick
+        if left:
+            left -= 1
+            next_tick = loop.call_later(_TICK_SECONDS, tick)
+        else:
+            timeout.reschedule(loop.time())
+
+    async with asyncio.timeout(None) as timeout:
+        tick()
+        try:
+            yield
+        finally:
+            if next_tick:
+                next_tick.cancel()
+
+
+def _client(url: str) -> Redis:
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=TIMEOUT_SECONDS,
+        socket_connect_timeout=TIMEOUT_SECONDS,
+        # What a question may take is said with each one: some wait on purpose.
+        socket_timeout=None,
+        # Once, at once: the connection may be an old one, which Redis has closed.
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        decode_responses=True,
+    )
+    return Redis.from_pool(pool)

@@ -1,0 +1,58 @@
+"""Traces by OpenTelemetry: a span for each request. Imported only where OTEL_EXPORTER_OTLP_ENDPOINT is set.
+
+The collector is told what the log says, and no more. The ready-made middleware would tell it paths, which hold the ids
+of reservations, and queries, which hold the keys of calendars.
+"""
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.propagate import extract
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import SpanKind, StatusCode
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import __version__
+
+
+class Tracing:
+    """ASGI middleware, around the envelope. The collector and all else are read from OpenTelemetry's own variables."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        ours = Resource({"service.name": "holdfast", "service.version": __version__})
+        provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = provider.get_tracer("holdfast", __version__)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request, as a part of its caller's trace if that sends one."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        caller = extract({str(name, "latin-1"): str(value, "latin-1") for name, value in scope["headers"]})
+        method = scope["method"]
+        with self._tracer.start_as_current_span(
+            # Not the texts of exceptions: they may quote what a caller sent.
+            method,
+            caller,
+            SpanKind.SERVER,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+
+            async def send_noting(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    span.set_attribute("http.response.status_code", message["status"])
+                    if message["status"] >= 500:
+                        span.set_status(StatusCode.ERROR)
+                await send(message)
+
+            try:
+                await self._app(scope, receive, send_noting)
+            finally:
+                route = getattr(scope.get("route"), "path", "unmatched")
+                span.update_name(f"{method} {route}")
+                span.set_attributes({"http.request.method": method, "http.route": route})
+                span.set_attribute("holdfast.request_id", scope["request_id"])
+                span.set_attribute("holdfast.code", scope.get("problem_code", ""))
