@@ -1,15 +1,18 @@
-"""The command line: `holdfast serve`, `migrate`, `cleanup`, `check`."""
+"""The command line: `holdfast serve`, `migrate`, `cleanup`, `check`, `catalog`."""
 
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import click
 from pydantic import ValidationError
 
+from service.booking import catalog_file
+from service.booking.catalog import Catalog
+from service.booking.catalog_file import CatalogFileError
 from service.booking.cleanup import Cleanup
 from service.booking.health import invariant_violations
 from service.database.connections import STATEMENT_SECONDS, Database
@@ -36,7 +39,7 @@ def _settings() -> Iterator[Settings]:
     except ValidationError as error:
         faults = "; ".join(f"{str(f['loc'][0]).upper()}: {f['msg']}" for f in error.errors(include_input=False))
         raise _Stop(faults) from None
-    except (EmbeddedServerError, HostingError, MigrationError) as error:
+    except (CatalogFileError, EmbeddedServerError, HostingError, MigrationError) as error:
         raise _Stop(str(error)) from None
     except HoldfastError as error:
         raise _Stop(error.detail) from None
@@ -85,6 +88,35 @@ def check() -> None:
     for invariant, count in violations.items():
         click.echo(f"{invariant}: {count}")
     sys.exit(1 if any(violations.values()) else 0)
+
+
+@main.group()
+def catalog() -> None:
+    """Keep the catalog of a business in a YAML file."""
+
+
+@catalog.command()
+@click.argument("file", type=click.File("rb"))
+def apply(file: BinaryIO) -> None:
+    """Make the catalog of a business equal to FILE (- is the standard input).
+
+    Prints a line for each change. What FILE lacks is taken off the catalog.
+    """
+    with _settings() as settings:
+        wanted = catalog_file.parse(file.read())
+        with reachable(settings) as reached:
+            changes = _with_database(reached.url, lambda database: catalog_file.apply(database, wanted))
+        for change in changes:
+            click.echo(change)
+
+
+@catalog.command()
+@click.argument("business_id")
+def export(business_id: str) -> None:
+    """Print the catalog of a business, in the form that `apply` takes."""
+    with _settings() as settings, reachable(settings) as reached:
+        content = _with_database(reached.url, lambda database: catalog_file.export(Catalog(database), business_id))
+        click.echo(catalog_file.written(content), nl=False)
 
 
 def _with_database(

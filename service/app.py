@@ -11,23 +11,46 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from service.booking.alternatives import Alternatives
+from service.booking.appointments import Appointments
+from service.booking.calendar import Calendars
 from service.booking.catalog import Catalog
 from service.booking.cleanup import Cleanup
+from service.booking.guests import Guests
 from service.booking.health import HealthMonitor
 from service.booking.holds import Holds
-from service.booking.tokens import CancellationTokens
+from service.booking.keys import Keys
+from service.booking.tokens import CalendarKeys, CancellationTokens, ClientNames
+from service.booking.verbs import Verbs
 from service.database.connections import Database
 from service.database.group_commit import GroupCommit
 from service.errors import HoldfastError
+from service.http.appointments import AppointmentEndpoints
+from service.http.authentication import Authentication
+from service.http.availability import AvailabilityEndpoints
+from service.http.calendar import CalendarEndpoints
 from service.http.catalog import CatalogEndpoints
+from service.http.clients import Clients
 from service.http.documentation.docs import DocsEndpoints
-from service.http.endpoints import Access, Endpoint, routes
+from service.http.endpoints import Endpoint, routes
 from service.http.envelope import Envelope
+from service.http.headers import SafeDefaults, cross_origin
+from service.http.hoarding import HoldLimit
 from service.http.holds import HoldEndpoints
+from service.http.keys import KeyEndpoints
+from service.http.limits import RequestLimiter
+from service.http.metrics import MetricsEndpoints
+from service.http.opening import OpeningEndpoints
 from service.http.operations import OperationsEndpoints
 from service.http.problems import on_holdfast_error, on_http_exception
+from service.http.stream import StreamEndpoints
+from service.http.widget import WidgetEndpoints
 from service.lifeline import stop_with_parent
 from service.settings import Settings
+from service.sharing.cache import AnswerCache
+from service.sharing.feed import Feed
+from service.sharing.limits import Rate, RequestLimits
+from service.sharing.store import Store
 from service.telemetry import configure_logging
 
 # Calls under way at once in one process. While one waits for its fsync the other works; more lanes would only
@@ -45,21 +68,48 @@ def create_app(settings: Settings | None = None) -> Starlette:
     lanes = LANES if settings.max_batch > 1 else LANES_WITHOUT_BATCHES
     database = Database(_required(settings.database_url), connections=OTHER_CONNECTIONS)
     # Of their own, so that no flood of look-ups can take them; twice, because what is sent again goes beside the lanes.
-    for_lanes = Database(_required(settings.database_url), connections=2 * lanes)
+    for_lanes = Database(_required(settings.database_url), connections=2 * lanes, pool="lanes")
     group_commit = GroupCommit(for_lanes, max_batch=settings.max_batch, lanes=lanes)
     cleanup = Cleanup(database, retention=timedelta(hours=settings.idempotency_window_hours))
-    holds = Holds(database, group_commit, CancellationTokens(SecretStr(_required(settings.token_secret))))
+    tokens = CancellationTokens(SecretStr(_required(settings.token_secret)))
+    store = Store(settings.redis_url)
+    cache = AnswerCache(store)
+    feed = Feed(store, cache)
+    verbs, guests = Verbs(group_commit, Alternatives(database), feed.announce), Guests(database)
+    holds = Holds(database, verbs, guests, tokens)
+    appointments = Appointments(database, verbs, guests, tokens)
+    catalog = Catalog(database)
+    keys = Keys(database)
+
+    authentication = Authentication(
+        SecretStr(_required(settings.admin_token)), SecretStr(_required(settings.cron_secret)), keys
+    )
+    limiter = hold_limit = None
+    if settings.rate_limit_enabled:
+        names = ClientNames(SecretStr(_required(settings.token_secret)))
+        clients = Clients(names, settings.trusted_proxies)
+        hold_limit = HoldLimit(clients, names, settings.max_live_holds_per_client)
+        limiter = RequestLimiter(
+            RequestLimits(store),
+            Rate.parse(settings.rate_limit),
+            clients,
+            authentication.principal,
+        )
 
     endpoints: list[Endpoint] = [
-        *HoldEndpoints(holds, database).endpoints(),
-        *CatalogEndpoints(Catalog(database)).endpoints(),
+        *HoldEndpoints(holds, database, hold_limit).endpoints(),
+        *AvailabilityEndpoints(database, cache).endpoints(),
+        *StreamEndpoints(feed).endpoints(),
+        *AppointmentEndpoints(appointments).endpoints(),
+        *WidgetEndpoints(appointments, database).endpoints(),
+        *CatalogEndpoints(catalog).endpoints(),
+        *OpeningEndpoints(catalog).endpoints(),
+        *KeyEndpoints(keys).endpoints(),
+        *CalendarEndpoints(Calendars(database, CalendarKeys(SecretStr(_required(settings.token_secret))))).endpoints(),
         *OperationsEndpoints(database, cleanup, HealthMonitor(database)).endpoints(),
+        *MetricsEndpoints().endpoints(),
     ]
     endpoints += DocsEndpoints(endpoints).endpoints()
-    tokens = {
-        Access.ADMIN: SecretStr(_required(settings.admin_token)),
-        Access.CRON: SecretStr(_required(settings.cron_secret)),
-    }
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -67,22 +117,43 @@ def create_app(settings: Settings | None = None) -> Starlette:
         await database.open()
         await for_lanes.open()
         group_commit.start()
-        schedule = None
+        feed.start()
+        # With a monitor of its own: whoever asks for reservation health gets an answer of their own time.
+        background = [
+            asyncio.create_task(HealthMonitor(database).keep_gauges()),
+            asyncio.create_task(store.watch()),
+        ]
         if settings.cleanup_interval_seconds:
-            schedule = asyncio.create_task(cleanup.run_every(settings.cleanup_interval_seconds))
+            background.append(asyncio.create_task(cleanup.run_every(settings.cleanup_interval_seconds)))
         yield
-        if schedule:
-            schedule.cancel()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await feed.stop()
+        await store.close()
         await group_commit.stop()
         await for_lanes.close()
         await database.close()
 
     return Starlette(
-        routes=routes(endpoints, tokens),
-        middleware=[Middleware(Envelope)],
+        routes=routes(endpoints, authentication.principal, limiter.count if limiter else None),
+        middleware=[
+            Middleware(SafeDefaults),
+            *cross_origin(settings.cors_origins),
+            *_tracing(settings),
+            Middleware(Envelope),
+        ],
         exception_handlers={HoldfastError: on_holdfast_error, HTTPException: on_http_exception},
         lifespan=lifespan,
     )
+
+
+def _tracing(settings: Settings) -> list[Middleware]:
+    if not settings.otel_exporter_otlp_endpoint:
+        return []
+    from service.tracing import Tracing
+
+    return [Middleware(Tracing)]
 
 
 def _required(secret: SecretStr | None) -> str:

@@ -28,13 +28,19 @@ KINDS: Final[dict[str, Kind]] = {
     "IDEMPOTENCY_KEY_MISMATCH": Kind(
         400, "Idempotency keys differ", "The Idempotency-Key header and idempotencyKey differ; send one, or the same."
     ),
+    "MALFORMED_REQUEST": Kind(400, "Malformed request", "What was sent is not HTTP/1.1."),
     "UNAUTHORIZED": Kind(401, "Unauthorized", "A valid bearer token is required."),
+    "FORBIDDEN": Kind(403, "Forbidden", "The role of this key is too small for this call."),
     "NOT_FOUND": Kind(404, "Not found", "There is nothing at this address."),
     "BUSINESS_NOT_FOUND": Kind(404, "Business not found", "There is no such business."),
     "SERVICE_NOT_FOUND": Kind(404, "Service not found", "There is no such service in this business."),
-    "RESOURCE_NOT_FOUND": Kind(404, "Resource not found", "The service has no such resource."),
+    "RESOURCE_NOT_FOUND": Kind(404, "Resource not found", "The business, or the service, has no such resource."),
+    "CLOSURE_NOT_FOUND": Kind(404, "Closure not found", "There is no such closure in this business."),
+    "KEY_NOT_FOUND": Kind(404, "Key not found", "The business has no such key."),
     "RESERVATION_NOT_FOUND": Kind(404, "Reservation not found", "Reservation not found or expired"),
+    "APPOINTMENT_NOT_FOUND": Kind(404, "Appointment not found", "There is no such appointment."),
     "METHOD_NOT_ALLOWED": Kind(405, "Method not allowed", "This address does not answer to this method."),
+    "REQUEST_TIMEOUT": Kind(408, "Request timeout", "The request took too long to arrive."),
     "SLOT_UNAVAILABLE": Kind(409, "Slot unavailable", "The selected time slot is no longer available"),
     "VERSION_CONFLICT": Kind(
         409, "Version conflict", "It was changed in the meantime: read it again and decide on what it is now."
@@ -45,10 +51,18 @@ KINDS: Final[dict[str, Kind]] = {
     "RESERVATION_COMMITTED": Kind(
         409, "Reservation committed", "The reservation has become an appointment; only that can be changed now."
     ),
+    "APPOINTMENT_ENDED": Kind(
+        409, "Appointment ended", "The appointment is over or cancelled: its slot and status are final."
+    ),
+    "CANCELLATION_WINDOW_CLOSED": Kind(
+        409, "Cancellation window closed", "It is too late to cancel this online; please call the business."
+    ),
     "CAPACITY_IN_USE": Kind(
         409, "Capacity in use", "More than the new capacity is already claimed; `slotStart` is the first such time."
     ),
-    "BUSINESS_IN_USE": Kind(409, "Business in use", "The business has services, or had bookings on former ones."),
+    "BUSINESS_IN_USE": Kind(
+        409, "Business in use", "The business has services or resources, or had bookings on former ones."
+    ),
     "SLUG_TAKEN": Kind(409, "Slug taken", "Another business has this slug; choose another one."),
     "RESERVATION_EXPIRED": Kind(410, "Reservation expired", "Reservation not found or expired"),
     "RESERVATION_RELEASED": Kind(410, "Reservation released", "The reservation was released; reserve anew."),
@@ -58,6 +72,14 @@ KINDS: Final[dict[str, Kind]] = {
         422, "Idempotency key reused", "This key was used for a different request; use a new key for a new attempt."
     ),
     "SLOT_NOT_BOOKABLE": Kind(422, "Slot not bookable", "This slot can't be booked; `reason` says why."),
+    "TOO_MANY_HOLDS": Kind(
+        429,
+        "Too many holds",
+        "You hold as many slots as you may: commit or release one first.",
+        retry_after_seconds=60,
+    ),
+    "RATE_LIMITED": Kind(429, "Rate limited", "Too many requests, please retry later"),
+    "HEADERS_TOO_LARGE": Kind(431, "Headers too large", "The headers are more or larger than this service takes."),
     "INTERNAL_ERROR": Kind(500, "Internal error", "A defect of the service; its log has it under `requestId`."),
     "OVERLOADED": Kind(503, "Overloaded", "High load, please retry", retry_after_seconds=5),
     "DATABASE_UNAVAILABLE": Kind(
@@ -73,6 +95,7 @@ class HoldfastError(Exception):
         super().__init__(code)
         self.code = code
         self.kind = KINDS[code]
+        self.status = self.kind.status
         self.detail = detail or self.kind.detail
         self.members = members
 

@@ -3,16 +3,24 @@
 import asyncio
 import os
 import signal
+import socket
+import sys
+from contextlib import suppress
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import NoReturn
 
 import click
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
 from service.database.connections import Database
 from service.database.migrations import migrate
 from service.demo import make_demo_catalog
 from service.hosting import HostedDatabase, completed, hosted
+from service.http.protocol import BoundedProtocol
+from service.metrics import forget_process
 from service.settings import Settings
 
 # What is in flight when SIGTERM comes has this long to be answered: a look-up and a call, both at their slowest.
@@ -31,9 +39,10 @@ def serve(settings: Settings) -> None:
             _welcome(complete, made)
             asyncio.run(_first_start(database))
         _hand_to_workers(complete)
-        uvicorn.run(
+        config = uvicorn.Config(
             "service.app:create_app",
             factory=True,
+            http=BoundedProtocol,
             host=complete.host,
             port=complete.port,
             workers=complete.workers,
@@ -43,6 +52,44 @@ def serve(settings: Settings) -> None:
             proxy_headers=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
+        if complete.workers > 1:
+            _serve_by_workers(config)
+        else:
+            _serve_alone(config)
+
+
+def _serve_alone(config: uvicorn.Config) -> None:
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
+
+
+def _serve_by_workers(config: uvicorn.Config) -> None:
+    """What each worker counts is in a folder that is new at each start, and so holds nothing of an earlier service."""
+    with TemporaryDirectory(prefix="holdfast-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        _Workers(config, [config.bind_socket()]).run()
+
+
+class _Workers(Multiprocess):
+    """Uvicorn's supervisor, with an eye on the gauges: those of a worker that has ended are no longer true."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._known: set[int] = set()
+
+    def keep_subprocess_alive(self) -> None:
+        """Is called twice a second."""
+        self._known |= self._pids()
+        super().keep_subprocess_alive()
+        for pid in self._known - self._pids():
+            forget_process(pid)
+        self._known = self._pids()
+
+    def _pids(self) -> set[int]:
+        return {process.pid for process in self.processes if process.pid}
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -6,8 +6,26 @@ path, and errors by their SQLSTATE, because a message may quote what a caller se
 
 import logging
 import sys
+from contextvars import ContextVar
+from typing import Final
 
 import structlog
+
+# What is noted about the request at hand. One dict from its first step to its last, in whichever task each is done.
+_NOTES: Final[ContextVar[dict[str, object] | None]] = ContextVar("notes", default=None)
+
+
+def begin_notes() -> dict[str, object]:
+    """What will be noted about the request that begins here."""
+    notes: dict[str, object] = {}
+    _NOTES.set(notes)
+    return notes
+
+
+def note(**facts: object) -> None:
+    """Adds facts to the line of the request at hand, if there is one. Nothing personal, and no credential."""
+    if (notes := _NOTES.get()) is not None:
+        notes.update(facts)
 
 
 def configure_logging(level: str) -> None:

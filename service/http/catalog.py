@@ -1,22 +1,31 @@
-"""The catalog of businesses and services, for the administrator."""
+"""The catalog: businesses, their services and their resources."""
 
-from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
-from service.booking.catalog import Business, BusinessSettings, Catalog, Service, ServiceSettings
-from service.booking.text import Identifier
-from service.errors import Invalid
+from service.booking.catalog import Catalog
+from service.booking.catalog_settings import (
+    Business,
+    BusinessSettings,
+    Resource,
+    ResourceSettings,
+    Service,
+    ServiceSettings,
+)
 from service.http.documentation import examples
 from service.http.endpoints import Access, Call, Endpoint, answer
 from service.naming import Record
-
-_IDENTIFIER: TypeAdapter[str] = TypeAdapter(Identifier)
 
 
 class Businesses(Record):
     """All businesses, by id."""
 
     items: list[Business]
+
+
+class Resources(Record):
+    """The resources of a business, by id."""
+
+    items: list[Resource]
 
 
 class Services(Record):
@@ -37,6 +46,8 @@ class CatalogEndpoints:
         business = businesses + "/{businessId}"
         services = business + "/services"
         service = services + "/{serviceId}"
+        resources = business + "/resources"
+        resource = resources + "/{resourceId}"
         return [
             Endpoint(
                 "GET",
@@ -55,7 +66,7 @@ class CatalogEndpoints:
                 self.put_business,
                 "Make a business or replace its settings",
                 {200: Business, 201: Business},
-                access=Access.ADMIN,
+                access=Access.OWNER,
                 body=BusinessSettings,
                 refusals=("SLUG_TAKEN",),
                 operation_id="putBusiness",
@@ -68,7 +79,7 @@ class CatalogEndpoints:
                 self.get_business,
                 "One business",
                 {200: Business},
-                access=Access.ADMIN,
+                access=Access.READONLY,
                 refusals=("BUSINESS_NOT_FOUND",),
                 operation_id="getBusiness",
                 tag="catalog",
@@ -78,8 +89,9 @@ class CatalogEndpoints:
                 "DELETE",
                 business,
                 self.delete_business,
-                "Delete a business that has no services",
+                "Delete a business that has no services and no resources",
                 {204: None},
+                "Its opening hours, closures and keys go with it.",
                 access=Access.ADMIN,
                 refusals=("BUSINESS_NOT_FOUND", "BUSINESS_IN_USE"),
                 operation_id="deleteBusiness",
@@ -91,7 +103,7 @@ class CatalogEndpoints:
                 self.list_services,
                 "The services of a business",
                 {200: Services},
-                access=Access.ADMIN,
+                access=Access.READONLY,
                 refusals=("BUSINESS_NOT_FOUND",),
                 operation_id="listServices",
                 tag="catalog",
@@ -103,8 +115,9 @@ class CatalogEndpoints:
                 self.put_service,
                 "Make a service or replace its settings",
                 {200: Service, 201: Service},
-                "A capacity below what is claimed from now on is refused, naming the first slot in the way.",
-                access=Access.ADMIN,
+                "A capacity below what is claimed from now on is refused, naming the first slot in the way. A service "
+                "with resources is only ever booked together with one of them.",
+                access=Access.OWNER,
                 body=ServiceSettings,
                 refusals=("BUSINESS_NOT_FOUND", "CAPACITY_IN_USE"),
                 operation_id="putService",
@@ -117,7 +130,7 @@ class CatalogEndpoints:
                 self.get_service,
                 "One service",
                 {200: Service},
-                access=Access.ADMIN,
+                access=Access.READONLY,
                 refusals=("SERVICE_NOT_FOUND",),
                 operation_id="getService",
                 tag="catalog",
@@ -130,9 +143,61 @@ class CatalogEndpoints:
                 "Take a service off the catalog",
                 {204: None},
                 "One that was ever reserved or booked is archived: no new holds, but its holds can be committed.",
-                access=Access.ADMIN,
+                access=Access.OWNER,
                 refusals=("SERVICE_NOT_FOUND",),
                 operation_id="deleteService",
+                tag="catalog",
+            ),
+            Endpoint(
+                "GET",
+                resources,
+                self.list_resources,
+                "The resources of a business",
+                {200: Resources},
+                access=Access.READONLY,
+                refusals=("BUSINESS_NOT_FOUND",),
+                operation_id="listResources",
+                tag="catalog",
+                examples=examples.RESOURCES,
+            ),
+            Endpoint(
+                "PUT",
+                resource,
+                self.put_resource,
+                "Make a resource or replace its settings",
+                {200: Resource, 201: Resource},
+                "A service has it in its pool where the service's `resourceIds` names it. One that was taken off the "
+                "catalog is back in the pools that it was in.",
+                access=Access.OWNER,
+                body=ResourceSettings,
+                refusals=("BUSINESS_NOT_FOUND",),
+                operation_id="putResource",
+                tag="catalog",
+                examples=examples.PUT_RESOURCE,
+            ),
+            Endpoint(
+                "GET",
+                resource,
+                self.get_resource,
+                "One resource",
+                {200: Resource},
+                access=Access.READONLY,
+                refusals=("RESOURCE_NOT_FOUND",),
+                operation_id="getResource",
+                tag="catalog",
+                examples=examples.GET_RESOURCE,
+            ),
+            Endpoint(
+                "DELETE",
+                resource,
+                self.delete_resource,
+                "Take a resource off the catalog",
+                {204: None},
+                "Nothing new is given to it; what is booked on it stays. A service whose last resource is gone can't "
+                "be booked until it has another, or is put without any.",
+                access=Access.OWNER,
+                refusals=("RESOURCE_NOT_FOUND",),
+                operation_id="deleteResource",
                 tag="catalog",
             ),
         ]
@@ -143,41 +208,53 @@ class CatalogEndpoints:
 
     async def put_business(self, call: Call) -> Response:
         """PUT /api/catalog/businesses/{businessId}"""
-        business, created = await self._catalog.put_business(_id(call, "businessId"), call.body)
+        business, created = await self._catalog.put_business(call.path_id("businessId"), call.body)
         return answer(business, 201 if created else 200)
 
     async def get_business(self, call: Call) -> Response:
         """GET /api/catalog/businesses/{businessId}"""
-        return answer(await self._catalog.business(_id(call, "businessId")))
+        return answer(await self._catalog.business(call.path_id("businessId")))
 
     async def delete_business(self, call: Call) -> Response:
         """DELETE /api/catalog/businesses/{businessId}"""
-        await self._catalog.delete_business(_id(call, "businessId"))
+        await self._catalog.delete_business(call.path_id("businessId"))
         return Response(status_code=204)
 
     async def list_services(self, call: Call) -> Response:
         """GET /api/catalog/businesses/{businessId}/services"""
-        return answer(Services(items=await self._catalog.services(_id(call, "businessId"))))
+        return answer(Services(items=await self._catalog.services(call.path_id("businessId"))))
 
     async def put_service(self, call: Call) -> Response:
         """PUT /api/catalog/businesses/{businessId}/services/{serviceId}"""
-        service, created = await self._catalog.put_service(_id(call, "businessId"), _id(call, "serviceId"), call.body)
+        service, created = await self._catalog.put_service(
+            call.path_id("businessId"), call.path_id("serviceId"), call.body
+        )
         return answer(service, 201 if created else 200)
 
     async def get_service(self, call: Call) -> Response:
         """GET /api/catalog/businesses/{businessId}/services/{serviceId}"""
-        return answer(await self._catalog.service(_id(call, "businessId"), _id(call, "serviceId")))
+        return answer(await self._catalog.service(call.path_id("businessId"), call.path_id("serviceId")))
 
     async def delete_service(self, call: Call) -> Response:
         """DELETE /api/catalog/businesses/{businessId}/services/{serviceId}"""
-        await self._catalog.delete_service(_id(call, "businessId"), _id(call, "serviceId"))
+        await self._catalog.delete_service(call.path_id("businessId"), call.path_id("serviceId"))
         return Response(status_code=204)
 
+    async def list_resources(self, call: Call) -> Response:
+        """GET /api/catalog/businesses/{businessId}/resources"""
+        return answer(Resources(items=await self._catalog.resources(call.path_id("businessId"))))
 
-def _id(call: Call, name: str) -> str:
-    """An id in the path: 1 to 64 of A-Za-z0-9_.:-, the first alphanumeric."""
-    try:
-        return _IDENTIFIER.validate_python(call.path[name])
-    except ValidationError:
-        fault = {"field": name, "message": "must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit"}
-        raise Invalid("VALIDATION_FAILED", errors=[fault]) from None
+    async def put_resource(self, call: Call) -> Response:
+        """PUT /api/catalog/businesses/{businessId}/resources/{resourceId}"""
+        ids = call.path_id("businessId"), call.path_id("resourceId")
+        resource, created = await self._catalog.put_resource(*ids, call.body)
+        return answer(resource, 201 if created else 200)
+
+    async def get_resource(self, call: Call) -> Response:
+        """GET /api/catalog/businesses/{businessId}/resources/{resourceId}"""
+        return answer(await self._catalog.resource(call.path_id("businessId"), call.path_id("resourceId")))
+
+    async def delete_resource(self, call: Call) -> Response:
+        """DELETE /api/catalog/businesses/{businessId}/resources/{resourceId}"""
+        await self._catalog.delete_resource(call.path_id("businessId"), call.path_id("resourceId"))
+        return Response(status_code=204)

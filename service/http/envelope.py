@@ -1,4 +1,4 @@
-"""Around every request: its id, its one line in the log, and the answer to what nobody expected."""
+"""Around every request: its id, its one line in the log, its count, and the answer to what nobody expected."""
 
 import re
 import time
@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.disconnect import ClientGone
 from service.http.problems import problem
+from service.metrics import count_request
+from service.telemetry import begin_notes
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -32,6 +34,7 @@ class Envelope:
         started = time.perf_counter()
         request_id = _request_id(scope)
         scope["request_id"] = request_id
+        notes = begin_notes()
         status = 499  # the client went away before there was an answer
 
         async def send_with_id(message: Message) -> None:
@@ -39,6 +42,8 @@ class Envelope:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"].append((b"x-request-id", request_id.encode()))
+                # How things stand with a limit, whether this is an answer or a refusal.
+                message["headers"].extend(scope.get("limit_headers", ()))
             await send(message)
 
         try:
@@ -50,7 +55,7 @@ class Envelope:
             if status == 499:
                 await problem(Request(scope), "INTERNAL_ERROR")(scope, receive, send_with_id)
         finally:
-            _log_line(scope, request_id, status, time.perf_counter() - started)
+            _tell(scope, request_id, status, time.perf_counter() - started, notes)
 
 
 def _request_id(scope: Scope) -> str:
@@ -61,17 +66,20 @@ def _request_id(scope: Scope) -> str:
     return uuid4().hex
 
 
-def _log_line(scope: Scope, request_id: str, status: int, seconds: float) -> None:
+def _tell(scope: Scope, request_id: str, status: int, seconds: float, notes: dict[str, object]) -> None:
     """Names the route's template, never the path: that may hold the id of a reservation, which is a credential."""
-    route = scope.get("route")
+    route = getattr(scope.get("route"), "path", None)
+    code = scope.get("problem_code")
+    count_request(scope["method"], route, status, code, seconds)
     log.info(
         "request",
         request_id=request_id,
         method=scope["method"],
-        route=getattr(route, "path", None),
+        route=route,
         status=status,
-        code=scope.get("problem_code"),
+        code=code,
         duration_ms=round(seconds * 1000, 2),
+        **notes,
     )
 
 

@@ -1,30 +1,28 @@
 """Reserve, look, extend, release, commit, and the room in a slot."""
 
-from typing import Final
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
+from service.booking.appointments import BookedAppointment
 from service.booking.capacity import Capacity, capacity
-from service.booking.holds import Appointment, Holds, Reservation
-from service.booking.text import IdempotencyKey
+from service.booking.holds import Holds, Reservation
 from service.database.connections import Database
-from service.errors import Invalid, Refused
+from service.errors import Refused
 from service.http.documentation import examples
 from service.http.endpoints import Call, Endpoint, answer
+from service.http.hoarding import HoldLimit
+from service.http.idempotency import idempotency_key, made
 from service.http.shapes import CapacityQuery, CommitBody, ExtendBody, OfBusiness, ReserveBody
-
-_REPLAYED: Final = {"Idempotency-Replayed": "true"}
-_KEY: Final = TypeAdapter(IdempotencyKey)
 
 
 class HoldEndpoints:
     """Parses, calls one verb, answers."""
 
-    def __init__(self, holds: Holds, database: Database) -> None:
+    def __init__(self, holds: Holds, database: Database, hold_limit: HoldLimit | None) -> None:
         self._holds = holds
         self._database = database
+        self._hold_limit = hold_limit
 
     def endpoints(self) -> list[Endpoint]:
         """What there is to call."""
@@ -46,10 +44,11 @@ class HoldEndpoints:
                     "SLOT_UNAVAILABLE",
                     "IDEMPOTENCY_KEY_REUSED",
                     "SLOT_NOT_BOOKABLE",
+                    "TOO_MANY_HOLDS",
                 ),
                 operation_id="reserve",
                 tag="reservations",
-                request_headers=("Idempotency-Key",),
+                request_headers=("Idempotency-Key", "X-Client-Id"),
                 answer_headers={200: ("Idempotency-Replayed",)},
                 examples=examples.RESERVE,
             ),
@@ -58,7 +57,7 @@ class HoldEndpoints:
                 "/api/booking/commit",
                 self.commit,
                 "Turn a hold into an appointment",
-                {201: Appointment, 200: Appointment},
+                {201: BookedAppointment, 200: BookedAppointment},
                 "The reservation is its own key: committed again, it answers 200 with the same appointment, and later "
                 "guest fields are ignored. `ifExpired: rebook` books an expired hold's slot if it is still free.",
                 body=CommitBody,
@@ -138,29 +137,22 @@ class HoldEndpoints:
     async def reserve(self, call: Call) -> Response:
         """POST /api/booking/reserve"""
         body: ReserveBody = call.body
-        if body.resource_id is not None:
-            raise Refused("RESOURCE_NOT_FOUND")
-        request: dict[str, object] = {
-            "service_id": body.service_id,
-            "slot_start": body.slot_start.isoformat(),
-            "slot_end": body.slot_end.isoformat() if body.slot_end else None,
-            "ttl_minutes": body.ttl_minutes,
-            "quantity": body.quantity,
-        }
-        reservation, replayed = await self._holds.reserve(body.business_id, request, _idempotency_key(call))
-        return answer(reservation, 200, _REPLAYED) if replayed else answer(reservation, 201)
+        request = {**body.wish(), "ttl_minutes": body.ttl_minutes}
+        holder = self._hold_limit.holder(call.request) if self._hold_limit else {}
+        return made(*await self._holds.reserve(body.business_id, request, idempotency_key(call), holder))
 
     async def commit(self, call: Call) -> Response:
         """POST /api/booking/commit"""
         body: CommitBody = call.body
         request = {
-            **body.model_dump(by_alias=False, exclude={"reservation_id", "business_id"}),
+            **body.guest(),
+            "expected_version": body.expected_version,
+            "if_expired": body.if_expired,
             "source": "online",
             "actor_kind": "guest",
             "request_id": call.request.scope["request_id"],
         }
-        appointment, replayed = await self._holds.commit(body.reservation_id, request, body.business_id)
-        return answer(appointment, 200, _REPLAYED) if replayed else answer(appointment, 201)
+        return made(*await self._holds.commit(body.reservation_id, request, body.business_id))
 
     async def get(self, call: Call) -> Response:
         """GET /api/booking/reservations/{reservationId}"""
@@ -194,19 +186,3 @@ def _reservation_id(call: Call) -> UUID:
         return UUID(call.path["reservationId"])
     except ValueError:
         raise Refused("RESERVATION_NOT_FOUND") from None
-
-
-def _idempotency_key(call: Call) -> str | None:
-    """From the body or the header; both, if given, must agree."""
-    in_body: str | None = call.body.idempotency_key
-    in_header = call.request.headers.get("idempotency-key")
-    if in_header is None:
-        return in_body
-    try:
-        in_header = _KEY.validate_python(in_header)
-    except ValidationError:
-        fault = {"field": "Idempotency-Key", "message": "must be 1 to 255 printable ASCII characters"}
-        raise Invalid("VALIDATION_FAILED", errors=[fault]) from None
-    if in_body not in (None, in_header):
-        raise Invalid("IDEMPOTENCY_KEY_MISMATCH")
-    return in_header

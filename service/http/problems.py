@@ -1,7 +1,7 @@
 """Errors as application/problem+json (RFC 9457)."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -22,25 +22,44 @@ _CODES: Final = {
 }
 
 
-def problem(request: Request, code: str, detail: str | None = None, **members: object) -> Response:
+# Booking widgets call addresses below this one, and read errors of every status in a shape of their own.
+WIDGETS: Final = "/api/v1/public/"
+_TIME_CONFLICT: Final = ("TIME_CONFLICT", "This time slot is no longer available")
+
+
+def problem(
+    request: Request, code: str, detail: str | None = None, status: int | None = None, **members: object
+) -> Response:
     """The response for a code of service.errors, which is also left for the request's log line."""
     kind = KINDS[code]
     request.scope["problem_code"] = code
-    body: dict[str, object] = {
-        "type": f"/docs#{code}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": detail or kind.detail,
-        "code": code,
-        "requestId": request.scope.get("request_id"),
-        **members,
-    }
     headers = {}
     if kind.retry_after_seconds is not None:
         headers["Retry-After"] = str(kind.retry_after_seconds)
     if kind.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return Response(json.dumps(body, separators=(",", ":")), kind.status, headers, MEDIA_TYPE)
+    if request.scope["path"].startswith(WIDGETS):
+        told = for_widget(code, detail or kind.detail, members)
+        widget_status = 400 if code == "SLOT_UNAVAILABLE" else kind.status
+        return Response(json.dumps(told, separators=(",", ":")), widget_status, headers, "application/json")
+    body: dict[str, object] = {
+        "type": f"/docs#{code}",
+        "title": kind.title,
+        "status": status or kind.status,
+        "detail": detail or kind.detail,
+        "code": code,
+        "requestId": request.scope.get("request_id"),
+        **members,
+    }
+    return Response(json.dumps(body, separators=(",", ":")), status or kind.status, headers, MEDIA_TYPE)
+
+
+def for_widget(code: str, message: str, members: Mapping[str, object]) -> dict[str, Any]:
+    """An error as booking widgets read it: a slot that was taken is a TIME_CONFLICT there."""
+    if code == "SLOT_UNAVAILABLE":
+        code, message = _TIME_CONFLICT
+        return {"success": False, "error": {"code": code, "message": message}, **members}
+    return {"success": False, "error": {"code": code, "message": message, **members}}
 
 
 async def on_holdfast_error(request: Request, error: Exception) -> Response:
@@ -49,7 +68,7 @@ async def on_holdfast_error(request: Request, error: Exception) -> Response:
     members = dict(error.members)
     if error.code == "SLOT_UNAVAILABLE":
         members.setdefault("alternatives", [])
-    return problem(request, error.code, error.detail, **members)
+    return problem(request, error.code, error.detail, error.status, **members)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

@@ -50,6 +50,14 @@ def members(schema: Json, *, of_request: bool = False) -> Html:
     )
 
 
+def shape_of_body(call: Json, schemas: Json) -> tuple[str, bool]:
+    """The name of what an operation takes in its body, and whether it takes a list of them."""
+    name = _json(call["requestBody"])["schema"]["$ref"].rpartition("/")[2]
+    if schemas[name]["type"] == "array":
+        return schemas[name]["items"]["$ref"].rpartition("/")[2], True
+    return name, False
+
+
 def folded_example(value: Any) -> Html:
     """JSON that is there for those who open it."""
     return element("details", element("summary", "Example"), _example(value))
@@ -74,16 +82,18 @@ def _takes(call: Json, schemas: Json) -> Iterator[Html]:
     yield element("h4", "Takes")
     if not (call["security"] or call["parameters"] or "requestBody" in call):
         yield element("p", "Nothing.")
-    for token in _tokens(call):
-        yield element("p", "The header ", element("code", f"Authorization: Bearer ${token}"), ".")
+    if call["security"]:
+        tokens = joined((element("code", token) for token in _tokens(call)), " or ")
+        unless = " A guest's own token in the request will do instead." if {} in call["security"] else ""
+        yield element("p", "The header ", element("code", "Authorization: Bearer …"), " with ", tokens, ".", unless)
     for place, parameters in _by_place(call).items():
         if parameters:
             yield element("h5", _PLACES[place])
             yield element("ul", *map(_parameter, parameters), class_="members")
     if "requestBody" in call:
-        schema = schemas[_json(call["requestBody"])["schema"]["$ref"].rpartition("/")[2]]
-        yield element("h5", "In the body")
-        yield members(schema, of_request=True)
+        shape, is_list = shape_of_body(call, schemas)
+        yield element("h5", "In the body, a list of" if is_list else "In the body")
+        yield members(schemas[shape], of_request=True)
 
 
 def _parameter(parameter: Json) -> Html:
@@ -130,7 +140,8 @@ def _curl(call: Json, body: Any) -> str:
         path += "?" + urlencode(examples["query"], safe=":")
     verb = "" if method == "get" else f"-X {method.upper()} "
     lines = [f'curl -i {verb}"$HOLDFAST{path}"']
-    lines += [f'-H "Authorization: Bearer ${token}"' for token in _tokens(call)]
+    # Whoever tries the service out has started it: so they have the administrator's token, which comes last.
+    lines += [f'-H "Authorization: Bearer ${token}"' for token in _tokens(call)[-1:]]
     lines += ["-H " + shlex.quote(f"{name}: {value}") for name, value in examples["header"].items()]
     if body is not None:
         lines += ["-H 'Content-Type: application/json'", f"-d {shlex.quote(_written(body))}"]
@@ -151,6 +162,8 @@ def _answers(call: Json) -> Iterator[Html]:
             if "example" in media:
                 yield example_of(media["example"])
                 example_of = folded_example
+            for refusal in media.get("examples", {}).values():
+                yield folded_example(refusal["value"])
 
 
 def _facts(content: Json, headers: Iterable[str]) -> Iterator[Html]:
@@ -182,7 +195,7 @@ def _status(status: str) -> Html:
 
 
 def _tokens(call: Json) -> list[str]:
-    """What the settings call the tokens that are needed."""
+    """What the tokens are called of which one is needed, the least first."""
     return [name for needed in call["security"] for name in needed]
 
 

@@ -18,11 +18,9 @@ _POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_PAGE_HEADERS: Final = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
+# The same for everybody until the next release.
+_PUBLIC: Final = {"Cache-Control": "max-age=300"}
+_PAGE_HEADERS: Final = {"Content-Security-Policy": _POLICY, **_PUBLIC}
 
 
 class DocsEndpoints:
@@ -76,7 +74,7 @@ class DocsEndpoints:
 
     async def openapi(self, call: Call) -> Response:  # noqa: ARG002 — nothing to parse
         """GET /openapi.json"""
-        return Response(self._document, media_type="application/json")
+        return Response(self._document, headers=_PUBLIC, media_type="application/json")
 
     async def docs(self, call: Call) -> Response:  # noqa: ARG002 — nothing to parse
         """GET /docs"""
@@ -84,4 +82,4 @@ class DocsEndpoints:
 
     async def style_sheet(self, call: Call) -> Response:  # noqa: ARG002 — nothing to parse
         """GET /docs/style.css"""
-        return Response(self._style_sheet, media_type="text/css")
+        return Response(self._style_sheet, headers=_PUBLIC, media_type="text/css")

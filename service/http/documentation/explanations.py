@@ -31,36 +31,60 @@ EXPLANATIONS: Final[dict[str, Explanation]] = {
         "The `Idempotency-Key` header and `idempotencyKey` in the body differ: it is not clear which attempt this is.",
         "Send one of them, or the same in both.",
     ),
+    "MALFORMED_REQUEST": Explanation(
+        "What came over the connection can't be read as HTTP/1.1, or its address is not one. The connection is closed.",
+        _DEFECT,
+    ),
     "UNAUTHORIZED": Explanation(
-        "This call needs a bearer token, and there was none or a wrong one.",
-        "Send `Authorization: Bearer …` with the administrator's token for the catalog, the scheduler's secret for "
-        "cron. Neither belongs in a browser.",
+        "This call needs a bearer token, and there was none or a wrong one, or a key that was revoked.",
+        "Send `Authorization: Bearer …` with a key of the business or the administrator's token, for cron with the "
+        "scheduler's secret. None of them belongs in a browser.",
+    ),
+    "FORBIDDEN": Explanation(
+        "The key is valid, but its role may not do this. Of a cancellation: the token is not that of the appointment. "
+        "Of a calendar feed: its address is not right, or its keys were replaced since.",
+        "Use a key of a higher role: the table on the docs page says who may call what. An owner can make such a key, "
+        "and tell where the calendar feeds are.",
     ),
     "NOT_FOUND": Explanation("There is no such address.", _DEFECT),
     "BUSINESS_NOT_FOUND": Explanation(
-        "The catalog has no business with this id.", "Check the id, or put the business first."
+        "The catalog has no business with this id, or the key that was sent is not one of this business.",
+        "Check the id, and whose key it is; or put the business first.",
     ),
     "SERVICE_NOT_FOUND": Explanation(
         "The business has no service with this id, or does not offer it any more, or there is no such business.",
         "Take the service off the choice, and let the guest choose another.",
     ),
     "RESOURCE_NOT_FOUND": Explanation(
-        "The service has no resource with this id.", "Leave `resourceId` out, or let the guest choose another."
+        "The service has no resource with this id; in the catalog, the business has none.",
+        "Leave `resourceId` out, or let the guest choose another.",
+    ),
+    "CLOSURE_NOT_FOUND": Explanation("The business has no closure with this id.", "List its closures."),
+    "KEY_NOT_FOUND": Explanation(
+        "The business never had a key with this id.", "List its keys: `keyId` is the id, and not the key itself."
     ),
     "RESERVATION_NOT_FOUND": Explanation(
         "There is no reservation with this id. Ended ones are forgotten after a while, usually a day.",
         _START_AGAIN,
     ),
+    "APPOINTMENT_NOT_FOUND": Explanation(
+        "There is no appointment with this id, or it belongs to another business than the key.", "Check the id."
+    ),
     "METHOD_NOT_ALLOWED": Explanation(
         "This address does not answer to this method; the `Allow` header lists those that it answers to.", _DEFECT
+    ),
+    "REQUEST_TIMEOUT": Explanation(
+        "The request was not there as a whole ten seconds after its first byte. The connection is closed; nothing was "
+        "done.",
+        "Send the same request again: the network was slow.",
     ),
     "SLOT_UNAVAILABLE": Explanation(
         "There is not enough room left at that time: others have held or booked it. With `ifExpired: rebook` on "
         "commit: the hold had expired, and meanwhile its room was taken.",
-        "Show `alternatives`, or let the guest choose another time where that list is empty (so far it always is). "
+        "Show `alternatives`, or let the guest choose another time where that list is empty. "
         "Room comes back when somebody's hold ends, so a retry makes sense when the guest asks for it, not in a "
         "loop. A refusal uses up no key.",
-        {"alternatives": []},
+        {"alternatives": examples.ALTERNATIVES},
     ),
     "VERSION_CONFLICT": Explanation(
         "It was changed since you read it: `expectedVersion` is not its version any more. Nothing was changed.",
@@ -77,6 +101,18 @@ EXPLANATIONS: Final[dict[str, Explanation]] = {
         "The hold has become an appointment: there is nothing left to extend or to release.",
         "Show the booking as confirmed. Commit sent again answers with the appointment.",
     ),
+    "APPOINTMENT_ENDED": Explanation(
+        "It is cancelled, completed or a no-show. Its slot and its status don't change any more; notes and the guest's "
+        "data still can.",
+        "Reload it and show what it is now. To have the slot again, book anew.",
+        {"appointmentStatus": "cancelled"},
+    ),
+    "CANCELLATION_WINDOW_CLOSED": Explanation(
+        "Guests can cancel until a while before the slot begins, as the service says; that was until "
+        "`cancellableUntil`. Nothing was changed.",
+        "Tell the guest to call. Staff can still cancel it.",
+        {"cancellableUntil": examples.MAX_EXPIRES_AT},
+    ),
     "CAPACITY_IN_USE": Explanation(
         "At some time from now on, more than the new capacity is claimed already: `claimed` units from `slotStart` "
         "to `slotEnd`, the first such time. Nothing was changed.",
@@ -84,8 +120,8 @@ EXPLANATIONS: Final[dict[str, Explanation]] = {
         {"slotStart": examples.SLOT_START, "slotEnd": examples.SLOT_END, "claimed": 3},
     ),
     "BUSINESS_IN_USE": Explanation(
-        "The business has services, or bookings were made on ones that it had.",
-        "Delete its services first. A business with bookings stays.",
+        "The business has services or resources, or bookings were made on services that it had.",
+        "Delete its services and resources first. A business with bookings stays.",
     ),
     "SLUG_TAKEN": Explanation("Another business has this slug. Nothing was changed.", "Choose another slug."),
     "RESERVATION_EXPIRED": Explanation(
@@ -109,6 +145,22 @@ EXPLANATIONS: Final[dict[str, Explanation]] = {
         "public bookings.",
         "Tell the guest the reason, and let another time be chosen.",
         {"reason": "too_soon"},
+    ),
+    "TOO_MANY_HOLDS": Explanation(
+        "One client may hold only so many slots of a business at once, and this one does. Nothing was changed.",
+        "Commit or release a hold, or wait until one ends. A retry of a request that was granted is answered all the "
+        "same.",
+    ),
+    "RATE_LIMITED": Explanation(
+        "The client has made more requests than one may make in a while, or all callers of the business together have. "
+        "Nothing was changed.",
+        "Send the same request after `Retry-After` seconds; `RateLimit-Remaining` tells beforehand. A server that acts "
+        "for many guests shows a key of its business: then only the limit of the business counts.",
+    ),
+    "HEADERS_TOO_LARGE": Explanation(
+        "The address and the headers are larger than 32 KB together, or there are more than a hundred headers. The "
+        "connection is closed.",
+        "Send less: most likely cookies of other pages on the same domain, of which this service needs none.",
     ),
     "INTERNAL_ERROR": Explanation(
         "A defect of this service. Its log has the details under `requestId`.",

@@ -5,7 +5,7 @@ Nothing about a call is written here a second time, so the document can't say wh
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -19,7 +19,7 @@ from service.http.documentation.explanations import EXPLANATIONS
 from service.http.documentation.schemas import Json, Schemas, reference, told
 from service.http.documentation.vocabulary import meaning
 from service.http.endpoints import Access, Endpoint
-from service.http.problems import MEDIA_TYPE
+from service.http.problems import MEDIA_TYPE, for_widget
 
 _DESCRIPTION: Final = """\
 Holdfast holds a scarce slot for a while and then confirms it. `reserve` takes room for as long as a guest fills in \
@@ -31,6 +31,8 @@ a form or pays; `commit` turns the hold into an appointment; a hold that is not 
 - **Retries**: give each attempt to reserve an `Idempotency-Key`. When an answer is lost or is a 503, send the same \
 request with the same key: it has one effect, and a replay is marked `Idempotency-Replayed: true`. The other calls can \
 be repeated as they are.
+- **Keys** let programs act for one business: `readonly` reads, `staff` also works with appointments, `owner` does \
+everything that concerns the business. Send one as `Authorization: Bearer …`. What the public may call needs none.
 - **Refusals** are `application/problem+json` (RFC 9457). Branch on `code`; `type` leads to its explanation.
 - **Requests** have an id, answered as `X-Request-Id`. Send one of your own in the same header to find it in the log.
 """
@@ -38,17 +40,24 @@ be repeated as they are.
 # By noun, in the order in which they are used.
 _TAGS: Final = {
     "reservations": "Hold a slot, keep it, commit it or give it up.",
+    "availability": "Which slots can be booked.",
+    "appointments": "Book at once, read the calendar, change, cancel.",
     "capacity": "What is left in a slot.",
     "health": "For probes, and for those who run the service.",
     "cron": "For the scheduler.",
-    "catalog": "The businesses and what they offer, for the administrator.",
+    "catalog": "The businesses and what they offer, for their owners.",
+    "keys": "What programs of a business show to say who they are.",
+    "calendar": "Appointments in the calendar programs of those who work there.",
     "documentation": "This page, and what it is made of.",
 }
 
-# Each is named after the setting that holds its token.
+# By who it is that shows such a token. Those of the service itself are named after the settings that hold them.
 _SCHEMES: Final = {
-    Access.ADMIN: ("ADMIN_TOKEN", "The administrator's token."),
-    Access.CRON: ("CRON_SECRET", "The scheduler's secret."),
+    "readonly": ("READONLY_KEY", "A key of the business with the role `readonly`."),
+    "staff": ("STAFF_KEY", "A key of the business with the role `staff`."),
+    "owner": ("OWNER_KEY", "A key of the business with the role `owner`."),
+    "admin": ("ADMIN_TOKEN", "The administrator's token. It belongs to no business and may act for each."),
+    "cron": ("CRON_SECRET", "The scheduler's secret."),
 }
 
 _IDENTIFIER: Final = TypeAdapter(Identifier).json_schema()
@@ -56,13 +65,31 @@ _PATH: Final[dict[str, Json]] = {
     "reservationId": {"type": "string", "format": "uuid"},
     "businessId": _IDENTIFIER,
     "serviceId": _IDENTIFIER,
+    "resourceId": _IDENTIFIER,
+    "closureId": _IDENTIFIER,
+    "keyId": _IDENTIFIER,
+    "appointmentId": {"type": "string", "format": "uuid"},
+    "slug": {"type": "string"},
 }
 
 _REQUEST_HEADERS: Final[dict[str, Json]] = {
     "Idempotency-Key": {
         "description": "Your name for this attempt: sent again with the same key, the request has no second effect.",
         "schema": TypeAdapter(IdempotencyKey).json_schema(),
-    }
+    },
+    "X-Client-Id": {
+        "description": "Whom a frontend holds for, in its own words. Counts for the limit of live holds, beside the "
+        "address. Kept as a digest.",
+        "schema": TypeAdapter(IdempotencyKey).json_schema(),
+    },
+    "Last-Event-ID": {
+        "description": "Where a stream was cut off. Browsers send it by themselves.",
+        "schema": {"type": "string"},
+    },
+    "If-Match": {
+        "description": "The version that you have read, in quotes, as `ETag` told it; or `*` for whichever it is.",
+        "schema": {"type": "string"},
+    },
 }
 
 _ANSWER_HEADERS: Final[dict[str, Json]] = {
@@ -76,13 +103,29 @@ _ANSWER_HEADERS: Final[dict[str, Json]] = {
         "required": True,
         "schema": {"const": "true"},
     },
+    "ETag": {
+        "description": "The version, in quotes.",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
+    },
     "Retry-After": {
         "description": "In how many seconds to send the same request again.",
         "schema": {"type": "integer", "minimum": 1},
     },
+    "RateLimit-Limit": {
+        "description": "How many requests the limit allows that has the least left: a client's, or a business's.",
+        "schema": {"type": "integer"},
+    },
+    "RateLimit-Remaining": {"description": "How many of them are left.", "schema": {"type": "integer"}},
+    "RateLimit-Reset": {
+        "description": "In how many seconds all of them are there again, if no more are made.",
+        "schema": {"type": "integer"},
+    },
+    "Cache-Control": {"description": "It holds a secret.", "required": True, "schema": {"const": "no-store"}},
     "WWW-Authenticate": {"description": "The scheme that is wanted.", "required": True, "schema": {"const": "Bearer"}},
 }
-_PROBLEM_HEADERS: Final = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
+_PROBLEM_HEADERS: Final = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
+_LIMIT_HEADERS: Final = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 
 
 def document(endpoints: Sequence[Endpoint]) -> Json:
@@ -123,9 +166,22 @@ def codes(endpoint: Endpoint) -> list[str]:
         met |= {"PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"}
     if endpoint.access is not Access.PUBLIC:
         met.add("UNAUTHORIZED")
+    if endpoint.access.roles:
+        met.update(_closed_to_keys(endpoint))
+    if endpoint.limited:
+        met.add("RATE_LIMITED")
     if endpoint.asks_database:
         met |= {"OVERLOADED", "DATABASE_UNAVAILABLE"}
     return sorted(met, key=list(KINDS).index)
+
+
+def _closed_to_keys(endpoint: Endpoint) -> Iterator[str]:
+    """What a valid key meets where it may not go: another business, or more than its role may do."""
+    if "readonly" not in endpoint.access.roles:
+        yield "FORBIDDEN"
+    models = (endpoint.query, endpoint.body)
+    if "businessId" in _path_names(endpoint) or any(model and "business_id" in model.model_fields for model in models):
+        yield "BUSINESS_NOT_FOUND"
 
 
 def _operation(endpoint: Endpoint, schemas: Schemas) -> Json:
@@ -134,7 +190,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> Json:
         "tags": [endpoint.tag],
         "summary": endpoint.summary,
         "description": endpoint.description,
-        "security": [{_SCHEMES[endpoint.access][0]: []}] if endpoint.access in _SCHEMES else [],
+        "security": _security(endpoint.access),
         "parameters": _parameters(endpoint, schemas),
         "responses": _answers(endpoint, schemas),
     }
@@ -142,8 +198,17 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> Json:
         bodies = {_slug(shows): {"summary": shows, "value": body} for shows, body in endpoint.examples.bodies.items()}
         content = {"schema": schemas.of(endpoint.body, "validation"), "examples": bodies}
         operation["requestBody"] = {"required": True, "content": {"application/json": content}}
-    _add_problems(operation["responses"], codes(endpoint))
+    _add_problems(operation["responses"], endpoint, schemas)
+    for answer in operation["responses"].values() if endpoint.limited else ():
+        answer["headers"].update(_headers(*_LIMIT_HEADERS))
     return operation
+
+
+def _security(access: Access) -> list[Json]:
+    """Whose tokens are taken, the least first; an empty one where the request may hold a guest's instead."""
+    holders = ("cron",) if access is Access.CRON else access.roles
+    schemes: list[Json] = [{_SCHEMES[holder][0]: []} for holder in holders]
+    return [{}, *schemes] if access is Access.GUEST else schemes
 
 
 def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[Json]:
@@ -185,17 +250,24 @@ def _about(endpoint: Endpoint, status: int) -> str:
     return f"{HTTPStatus(status).phrase}. {sentence}".strip()
 
 
-def _add_problems(answers: Json, codes: Iterable[str]) -> None:
+def _add_problems(answers: Json, endpoint: Endpoint, schemas: Schemas) -> None:
     """One answer for each status, with an example for each code."""
-    for code in codes:
-        status, title = KINDS[code].status, KINDS[code].title
-        answer = answers.setdefault(str(status), _answer(""))
-        answer["description"] = f"{answer['description']} {title}.".strip()
-        answer["headers"].update(_headers(*_PROBLEM_HEADERS.get(status, ())))
-        problems = answer.setdefault("content", {}).setdefault(
-            MEDIA_TYPE, {"schema": reference("schemas", "Problem"), "examples": {}}
-        )
-        problems["examples"][code] = reference("examples", code)
+    for code in codes(endpoint):
+        for status in endpoint.statuses.get(code, (KINDS[code].status,)):
+            answer = answers.setdefault(str(status), _answer(""))
+            answer["description"] = f"{answer['description']} {KINDS[code].title}.".strip()
+            answer["headers"].update(_headers(*_PROBLEM_HEADERS.get(status, ())))
+            content = answer.setdefault("content", {})
+            if endpoint.refusal_shape:
+                value = for_widget(code, KINDS[code].detail, EXPLANATIONS[code].members)
+                schema = schemas.of(endpoint.refusal_shape, "serialization")
+                refusals = content.setdefault("application/json", {"schema": schema, "examples": {}})
+                refusals["examples"][value["error"]["code"]] = {"summary": KINDS[code].title, "value": value}
+                continue
+            problems = content.setdefault(MEDIA_TYPE, {"schema": reference("schemas", "Problem"), "examples": {}})
+            problems["examples"][code] = (
+                reference("examples", code) if status == KINDS[code].status else _problem(code, status)
+            )
 
 
 def _answer(description: str, *headers: str) -> Json:
@@ -206,13 +278,13 @@ def _headers(*names: str) -> Json:
     return {name: reference("headers", name) for name in names}
 
 
-def _problem(code: str) -> Json:
-    """The explanation of a code, and how the service tells it."""
+def _problem(code: str, status: int | None = None) -> Json:
+    """The explanation of a code, and how the service tells it; `status` where that is not the usual one."""
     kind, explanation = KINDS[code], EXPLANATIONS[code]
     value = {
         "type": f"/docs#{code}",
         "title": kind.title,
-        "status": kind.status,
+        "status": status or kind.status,
         "detail": kind.detail,
         "code": code,
         "requestId": examples.REQUEST_ID,

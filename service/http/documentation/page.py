@@ -7,7 +7,15 @@ offline, with a keyboard, and under a strict Content-Security-Policy.
 from collections.abc import Sequence
 from typing import Final
 
-from service.http.documentation.calls import Json, call_article, code_block, folded_example, members
+from service.http.documentation.access import access_table
+from service.http.documentation.calls import (
+    Json,
+    call_article,
+    code_block,
+    folded_example,
+    members,
+    shape_of_body,
+)
 from service.http.documentation.markup import Html, element, inline, joined, prose
 
 # As the page itself refers to it: relative, so that both may stand behind a prefix.
@@ -39,6 +47,7 @@ def page(document: Json, order: Sequence[str]) -> str:
     content = element(
         "main",
         _start(document),
+        access_table(groups),
         *(_group(tag, calls, document["components"]["schemas"]) for tag, calls in groups),
         _refusals(document["components"]["examples"]),
         _shapes(document),
@@ -77,7 +86,7 @@ def _contents(title: str, groups: list[tuple[Json, list[Json]]]) -> Html:
     def item(href: str, text: str, *calls: Html) -> Html:
         return element("li", element("a", text, href=href), *([element("ul", *calls)] if calls else []))
 
-    entries = [item("#content", "Start")]
+    entries = [item("#content", "Start"), item("#access", "Who may call what")]
     for tag, calls in groups:
         links = [item(f"#{call['operationId']}", call["summary"]) for call in calls]
         entries.append(item(f"#tag-{tag['name']}", tag["name"].capitalize(), *links))
@@ -121,16 +130,17 @@ def _refusal(code: str, example: Json) -> Html:
 
 def _shapes(document: Json) -> Html:
     """What answers are made of. A request's body is told where it is sent."""
+    schemas = document["components"]["schemas"]
     bodies = {
-        operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        shape_of_body(operation, schemas)[0]
         for methods in document["paths"].values()
         for operation in methods.values()
         if "requestBody" in operation
     }
     shapes = [
         _shape(name, schema)
-        for name, schema in sorted(document["components"]["schemas"].items())
-        if f"#/components/schemas/{name}" not in bodies and "properties" in schema
+        for name, schema in sorted(schemas.items())
+        if name not in bodies and "properties" in schema
     ]
     return element("section", element("h2", "Shapes"), prose("What answers are made of."), *shapes, id="shapes")
 

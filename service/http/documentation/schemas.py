@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any, Final
 
-from pydantic import AwareDatetime, BaseModel
+from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
+from service.booking.alternatives import Alternative
 from service.errors import KINDS
 from service.http.documentation.vocabulary import meaning
 from service.http.endpoints import Endpoint
@@ -25,14 +26,6 @@ class Fault(Record):
     message: str
 
 
-class Alternative(Record):
-    """A slot to take instead."""
-
-    slot_start: AwareDatetime
-    slot_end: AwareDatetime
-    resource_ids: list[str]
-
-
 class Schemas:
     """The schemas of all requests and answers."""
 
@@ -44,7 +37,8 @@ class Schemas:
         queries = set()
         for endpoint in endpoints:
             models |= {(model, "validation"): None for model in (endpoint.body, endpoint.query) if model}
-            models |= {(model, "serialization"): None for model in endpoint.answers.values() if model}
+            answers = (*endpoint.answers.values(), endpoint.refusal_shape)
+            models |= {(model, "serialization"): None for model in answers if model}
             if endpoint.query:
                 queries.add(endpoint.query.__name__)
         self._references, generated = models_json_schema(
@@ -88,7 +82,8 @@ def told(text: str | None) -> str:
 
 
 class _ModelSchema(GenerateJsonSchema):
-    """Without titles made up from names. An answer has all of its members, so it has no defaults for them."""
+    """Without titles made up from names. An answer has all of its members, but for those that are left out where there
+    is nothing to say, and so it has no defaults for them."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 — the same for all
         return False
@@ -98,7 +93,9 @@ class _ModelSchema(GenerateJsonSchema):
         field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
         total: bool,
     ) -> bool:
-        return self.mode == "serialization" or super().field_is_required(field, total)
+        if self.mode == "serialization":
+            return "serialization_exclude_if" not in field
+        return super().field_is_required(field, total)
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"]) if self.mode == "serialization" else super().default_schema(schema)
@@ -122,9 +119,11 @@ def _problem() -> Json:
     members: Json = {
         "errors": {"type": "array", "items": reference("schemas", "Fault")},
         "alternatives": {"type": "array", "maxItems": 5, "items": reference("schemas", "Alternative")},
-        "reason": {"type": "string", "enum": ["past", "too_soon", "too_far_ahead", "too_long", "not_online"]},
+        "reason": {"type": "string", "enum": ["past", "too_soon", "too_far_ahead", "too_long", "closed", "not_online"]},
         "currentVersion": _INTEGER,
         "maxExpiresAt": _INSTANT,
+        "appointmentStatus": _STRING,
+        "cancellableUntil": _INSTANT,
         "slotStart": _INSTANT,
         "slotEnd": _INSTANT,
         "claimed": _INTEGER,

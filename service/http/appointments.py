@@ -1,0 +1,326 @@
+"""Appointments: manual and one-call booking, the owner's calendar, changes, cancellation, erasure, the audit trail."""
+
+import base64
+import re
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from starlette.responses import Response
+
+from service.booking.appointments import Appointment, Appointments, AuditEntry, Author, BookedAppointment
+from service.errors import HoldfastError, Invalid, Refused
+from service.http.documentation import examples
+from service.http.endpoints import Access, Call, Endpoint, answer
+from service.http.idempotency import idempotency_key, made
+from service.http.shapes import AppointmentBody, AppointmentsQuery, BookingBody, CancelBody, ChangeBody, OfBusiness
+from service.naming import Record
+
+_VERSION_TAG: Final = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
+
+_TO_CLAIM: Final = (
+    "IDEMPOTENCY_KEY_MISMATCH",
+    "SERVICE_NOT_FOUND",
+    "RESOURCE_NOT_FOUND",
+    "SLOT_UNAVAILABLE",
+    "IDEMPOTENCY_KEY_REUSED",
+)
+
+
+class AppointmentPage(Record):
+    """Appointments by start. `next_cursor` asks for the next page; it is null on the last one."""
+
+    items: list[Appointment]
+    next_cursor: str | None
+
+
+class AuditTrail(Record):
+    """The changes of an appointment, by version."""
+
+    items: list[AuditEntry]
+
+
+class AppointmentEndpoints:
+    """Parses, calls one verb, answers."""
+
+    def __init__(self, appointments: Appointments) -> None:
+        self._appointments = appointments
+
+    def endpoints(self) -> list[Endpoint]:
+        """What there is to call."""
+        appointments = "/api/booking/appointments"
+        of_id = appointments + "/{appointmentId}"
+        return [
+            Endpoint(
+                "POST",
+                "/api/bookings",
+                self.book,
+                "Book a slot at once",
+                {201: BookedAppointment, 200: BookedAppointment},
+                "Hold and commit in one, for callers that need no hold. 200 with `Idempotency-Replayed: true` means "
+                "that an earlier request with this idempotency key made it.",
+                body=BookingBody,
+                refusals=(*_TO_CLAIM, "SLOT_NOT_BOOKABLE"),
+                operation_id="book",
+                tag="appointments",
+                request_headers=("Idempotency-Key",),
+                answer_headers={200: ("Idempotency-Replayed",)},
+                examples=examples.BOOK,
+            ),
+            Endpoint(
+                "POST",
+                appointments,
+                self.create,
+                "Book on behalf of the business",
+                {201: Appointment, 200: Appointment},
+                "Without a hold. The same rule about room, but opening hours, notice, the past and `bookingEnabled` "
+                "don't bind.",
+                access=Access.STAFF,
+                body=AppointmentBody,
+                refusals=_TO_CLAIM,
+                operation_id="createAppointment",
+                tag="appointments",
+                request_headers=("Idempotency-Key",),
+                answer_headers={200: ("Idempotency-Replayed",)},
+                examples=examples.CREATE_APPOINTMENT,
+            ),
+            Endpoint(
+                "GET",
+                appointments,
+                self.calendar,
+                "The calendar of a business",
+                {200: AppointmentPage},
+                "The appointments that start in `[from, to)`, by start, in pages. What was committed before the call "
+                "is in it.",
+                access=Access.READONLY,
+                query=AppointmentsQuery,
+                operation_id="listAppointments",
+                tag="appointments",
+                examples=examples.LIST_APPOINTMENTS,
+            ),
+            Endpoint(
+                "GET",
+                of_id,
+                self.get,
+                "One appointment",
+                {200: Appointment},
+                "`ETag` is its version, for `If-Match`.",
+                access=Access.READONLY,
+                query=OfBusiness,
+                refusals=("APPOINTMENT_NOT_FOUND",),
+                operation_id="getAppointment",
+                tag="appointments",
+                answer_headers={200: ("ETag",)},
+                examples=examples.GET_APPOINTMENT,
+            ),
+            Endpoint(
+                "PATCH",
+                of_id,
+                self.change,
+                "Change or move an appointment",
+                {200: Appointment},
+                "Changes what the body names, if the appointment is still at the version that you have read: say it as "
+                "`expectedVersion`, or as `If-Match`, which answers a conflict with 412 instead of 409. `slotStart` "
+                "alone keeps the duration. Its own claim does not stand in its way.",
+                access=Access.STAFF,
+                body=ChangeBody,
+                query=OfBusiness,
+                refusals=(
+                    "APPOINTMENT_NOT_FOUND",
+                    "RESOURCE_NOT_FOUND",
+                    "SLOT_UNAVAILABLE",
+                    "VERSION_CONFLICT",
+                    "APPOINTMENT_ENDED",
+                ),
+                statuses={"VERSION_CONFLICT": (409, 412)},
+                operation_id="changeAppointment",
+                tag="appointments",
+                request_headers=("If-Match",),
+                answer_headers={200: ("ETag",)},
+                examples=examples.CHANGE_APPOINTMENT,
+            ),
+            Endpoint(
+                "POST",
+                of_id + "/cancel",
+                self.cancel,
+                "Cancel an appointment",
+                {200: Appointment},
+                "By the guest's `cancellationToken`, within the service's cancellation window, or by staff at any "
+                "time. Also 200 when it is cancelled already.",
+                access=Access.GUEST,
+                body=CancelBody,
+                query=OfBusiness,
+                refusals=(
+                    "APPOINTMENT_NOT_FOUND",
+                    "VERSION_CONFLICT",
+                    "APPOINTMENT_ENDED",
+                    "CANCELLATION_WINDOW_CLOSED",
+                ),
+                operation_id="cancelAppointment",
+                tag="appointments",
+                answer_headers={200: ("ETag",)},
+                examples=examples.CANCEL_APPOINTMENT,
+            ),
+            Endpoint(
+                "GET",
+                of_id + "/audit",
+                self.audit,
+                "What happened to an appointment",
+                {200: AuditTrail},
+                "One entry for each version. The guest, notes, reasons and metadata appear by name only.",
+                access=Access.READONLY,
+                query=OfBusiness,
+                refusals=("APPOINTMENT_NOT_FOUND",),
+                operation_id="getAuditTrail",
+                tag="appointments",
+                examples=examples.AUDIT_TRAIL,
+            ),
+            Endpoint(
+                "DELETE",
+                of_id + "/guest",
+                self.erase,
+                "Erase a guest's data",
+                {204: None},
+                "Removes the guest, notes, the reason and metadata: whatever is or may be personal. The appointment "
+                "and its trail stay.",
+                access=Access.OWNER,
+                query=OfBusiness,
+                refusals=("APPOINTMENT_NOT_FOUND",),
+                operation_id="eraseGuest",
+                tag="appointments",
+            ),
+        ]
+
+    async def book(self, call: Call) -> Response:
+        """POST /api/bookings"""
+        body: BookingBody = call.body
+        request = {**body.wish(), **body.guest(), "source": "online"}
+        return made(*await self._appointments.book(body.business_id, request, idempotency_key(call), author(call)))
+
+    async def create(self, call: Call) -> Response:
+        """POST /api/booking/appointments"""
+        body: AppointmentBody = call.body
+        request = {**body.wish(), **body.guest(), "source": body.source}
+        return made(*await self._appointments.create(body.business_id, request, idempotency_key(call), author(call)))
+
+    async def calendar(self, call: Call) -> Response:
+        """GET /api/booking/appointments"""
+        query: AppointmentsQuery = call.query
+        # One more than is shown tells whether there is a next page.
+        found = await self._appointments.page(
+            query.business_id,
+            (query.from_, query.to),
+            query.resource_id,
+            query.status,
+            _place(query.cursor) if query.cursor else None,
+            query.limit + 1,
+        )
+        items = [_without_hold(appointment) for appointment in found[: query.limit]]
+        next_cursor = _cursor(items[-1]) if len(found) > query.limit else None
+        return answer(AppointmentPage(items=items, next_cursor=next_cursor))
+
+    async def get(self, call: Call) -> Response:
+        """GET /api/booking/appointments/{appointmentId}"""
+        return _tagged(call, await self._appointments.get(_appointment_id(call), call.business_id))
+
+    async def change(self, call: Call) -> Response:
+        """PATCH /api/booking/appointments/{appointmentId}"""
+        body: ChangeBody = call.body
+        expected_version, by_header = _expected_version(call)
+        try:
+            changed = await self._appointments.change(
+                _appointment_id(call), body.changes(), expected_version, author(call), call.business_id
+            )
+        except Refused as refused:
+            if by_header and refused.code == "VERSION_CONFLICT":
+                refused.status = 412
+            raise
+        return _tagged(call, changed)
+
+    async def cancel(self, call: Call) -> Response:
+        """POST /api/booking/appointments/{appointmentId}/cancel"""
+        body: CancelBody = call.body
+        appointment_id, business_id = _appointment_id(call), call.business_id
+        if call.principal is None:
+            if body.cancellation_token is None:
+                raise HoldfastError("UNAUTHORIZED", "Send the guest's cancellationToken, or a key of the business.")
+            business_id = await self._appointments.check_token(appointment_id, body.cancellation_token, business_id)
+        cancelled = await self._appointments.cancel(
+            appointment_id, body.reason, body.expected_version, author(call), business_id
+        )
+        return _tagged(call, cancelled)
+
+    async def audit(self, call: Call) -> Response:
+        """GET /api/booking/appointments/{appointmentId}/audit"""
+        return answer(AuditTrail(items=await self._appointments.audit(_appointment_id(call), call.business_id)))
+
+    async def erase(self, call: Call) -> Response:
+        """DELETE /api/booking/appointments/{appointmentId}/guest"""
+        await self._appointments.erase(_appointment_id(call), author(call), call.business_id)
+        return Response(status_code=204)
+
+
+def author(call: Call) -> Author:
+    """Who asks for a change: the key that was used, or a guest."""
+    request_id = call.request.scope["request_id"]
+    if call.principal is None:
+        return Author("guest", None, request_id)
+    return Author(call.principal.kind, call.principal.key_id, request_id)
+
+
+def _appointment_id(call: Call) -> UUID:
+    """What is no appointment's id is the id of no appointment."""
+    try:
+        return UUID(call.path["appointmentId"])
+    except ValueError:
+        raise Refused("APPOINTMENT_NOT_FOUND") from None
+
+
+def _tagged(call: Call, appointment: Appointment) -> Response:
+    """An appointment with its version. Its hold is named only to those who may cancel it anyway: with the id of a hold
+    one can commit it again, and is told the cancellation token."""
+    if call.principal is None or call.principal.kind == "readonly":
+        appointment = _without_hold(appointment)
+    return answer(appointment, headers={"ETag": f'"{appointment.version}"'})
+
+
+def _without_hold(appointment: Appointment) -> Appointment:
+    return appointment.model_copy(update={"reservation_id": None})
+
+
+def _expected_version(call: Call) -> tuple[int | None, bool]:
+    """The version that a change is made on, and whether it came as `If-Match`; `*` means whichever it is."""
+    in_body: int | None = call.body.expected_version
+    in_header = call.request.headers.get("if-match")
+    if in_header is None:
+        if in_body is None:
+            raise _invalid("expectedVersion", "is required, here or as If-Match: the version that you have read")
+        return in_body, False
+    tag = _VERSION_TAG.fullmatch(in_header.strip())
+    if not tag and in_header.strip() != "*":
+        raise _invalid("If-Match", 'must be a version in quotes, like "5", as ETag told it, or *')
+    version = int(tag[1]) if tag else None
+    if in_body not in (None, version):
+        raise _invalid("expectedVersion", "and If-Match differ; send one, or the same in both")
+    return version, True
+
+
+def _cursor(last: Appointment) -> str:
+    """The place behind the last one of a page, opaque to callers."""
+    place = f"{last.slot_start.isoformat()} {last.appointment_id}"
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+def _place(cursor: str) -> tuple[datetime, UUID]:
+    try:
+        start, _, appointment_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(" ")
+        place = datetime.fromisoformat(start), UUID(appointment_id)
+    except ValueError:
+        place = None
+    if place is None or place[0].tzinfo is None:
+        raise _invalid("cursor", "is none that this service gave; begin again without it")
+    return place
+
+
+def _invalid(field: str, message: str) -> Invalid:
+    return Invalid("VALIDATION_FAILED", errors=[{"field": field, "message": message}])
