@@ -16,11 +16,14 @@ run: .venv/run ## Serve on http://127.0.0.1:8000, with an embedded PostgreSQL un
 test: .venv/dev ## Run every test
 	$(BIN)/python -m pytest $(TESTS)
 
-check: .venv/dev ## Check style, types and migrations, and that the lock files fit
+check: .venv/dev ## Check style, types, migrations and deploy/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/squawk --config .squawk.toml sql/migrations/*.sql
+	$(BIN)/hadolint deploy/Dockerfile deploy/pgbouncer/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/kubernetes-validate --quiet --strict $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 
 bench: .venv/dev ## Measure requests per second, against one-by-one, pgbench and the bare HTTP server
 	$(BIN)/python -m tests.bench $(ARGS)
@@ -30,7 +33,7 @@ race: .venv/dev ## Race fifty clients at one slot, in this design and in four th
 
 lock: ## Renew the lock files (needs uv)
 	uv pip compile $(LOCK_OPTIONS) --extra embedded -o requirements.txt pyproject.toml
-	uv pip compile $(LOCK_OPTIONS) --extra embedded --extra dev -o requirements-dev.txt pyproject.toml
+	uv pip compile $(LOCK_OPTIONS) --extra embedded --extra otel --extra dev -o requirements-dev.txt pyproject.toml
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url

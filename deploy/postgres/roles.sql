@@ -1,0 +1,30 @@
+-- The roles and the database, once, as an administrator: before the first migration.
+--
+--   MIGRATOR_PASSWORD=… SERVICE_PASSWORD=… psql -v ON_ERROR_STOP=1 -f deploy/postgres/roles.sql "$ADMINISTRATOR_URL"
+--
+--   holdfast_owner     owns every object, can't log in
+--   holdfast_service   may execute the verbs and read the views, can't write a table, can't log in
+--   holdfast_migrator  MIGRATION_DATABASE_URL: owns the database; used by `migrate` only
+--   holdfast           DATABASE_URL: a member of holdfast_service
+\getenv migrator_password MIGRATOR_PASSWORD
+\getenv service_password SERVICE_PASSWORD
+
+CREATE ROLE holdfast_owner NOLOGIN;
+CREATE ROLE holdfast_service NOLOGIN;
+CREATE ROLE holdfast_migrator LOGIN PASSWORD :'migrator_password' IN ROLE holdfast_owner;
+CREATE ROLE holdfast LOGIN PASSWORD :'service_password' IN ROLE holdfast_service;
+
+-- The service sets these for each session of its own. A pooler in transaction mode has no sessions to set them for,
+-- so there they have to be the role's.
+ALTER ROLE holdfast SET timezone = 'UTC';
+ALTER ROLE holdfast SET lock_timeout = '2s';
+ALTER ROLE holdfast SET statement_timeout = '5s';
+ALTER ROLE holdfast SET idle_in_transaction_session_timeout = '10s';
+SELECT current_setting('server_version_num')::integer >= 170000 AS has_transaction_timeout \gset
+\if :has_transaction_timeout
+ALTER ROLE holdfast SET transaction_timeout = '10s';
+\endif
+
+CREATE DATABASE holdfast OWNER holdfast_migrator;
+REVOKE ALL ON DATABASE holdfast FROM PUBLIC;
+GRANT CONNECT ON DATABASE holdfast TO holdfast;
