@@ -19,6 +19,7 @@ from service.database.migrations import migrate
 from service.embedded.server import EmbeddedServer
 from service.hosting import create_login
 from tests.database import LOGIN, PASSWORD, TestDatabase, with_database
+from tests.redis_server import PROGRAM, RedisServer
 
 MAJOR = 18
 # What is decided in SQL has to hold on the oldest PostgreSQL that is supported and on the newest.
@@ -93,3 +94,12 @@ def database(cluster: str, template: str) -> Iterator[TestDatabase]:
         finally:
             test_database.close()
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test's own."""
+    if PROGRAM is None:
+        pytest.skip("redis-server is not installed")
+    with RedisServer(tmp_path) as server:
+        yield server

@@ -1,7 +1,7 @@
 """One test's database, and the verbs of sql/functions called straight, without Python or HTTP in between."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -101,21 +101,28 @@ class TestDatabase:
         return business_id
 
     def make_service(
-        self, service_id: str = "cut", *, business_id: str = "salon", capacity: int = 1, **settings: object
+        self, service_id: str = "cut", *, business_id: str = "salon", capacity: int | None = None, **settings: Any
     ) -> str:
-        """A service of an hour, by default for one guest at a time; makes its business if need be."""
+        """A service of an hour, by default for as many guests at a time as `resource_ids`, its pool, has, or for one.
+
+        Makes its business and its resources if need be.
+        """
         self.make_business(business_id)
+        known = self.rows("SELECT resource_id FROM booking.resource_catalog WHERE business_id = %s", business_id)
+        for resource_id in set(settings.get("resource_ids", [])) - {resource_id for (resource_id,) in known}:
+            self.make_resource(resource_id, business_id=business_id)
         outcome = self.put_service(service_id, business_id=business_id, capacity=capacity, **settings)
         assert outcome.name in ("created", "done"), outcome
         return service_id
 
     def put_service(
-        self, service_id: str = "cut", *, business_id: str = "salon", capacity: int = 1, **settings: object
+        self, service_id: str = "cut", *, business_id: str = "salon", capacity: int | None = None, **settings: Any
     ) -> Outcome:
         """Puts a service and returns the verb's outcome."""
+        pool = settings.get("resource_ids", [])
         complete = {
             "name": service_id,
-            "max_simultaneous_bookings": capacity,
+            "max_simultaneous_bookings": max(1, len(pool)) if capacity is None else capacity,
             "duration_minutes": 60,
             "max_duration_minutes": 43_200,
             "hold_ttl_minutes": 15,
@@ -135,6 +142,56 @@ class TestDatabase:
             business_id,
             service_id,
             json.dumps(complete),
+            NO_DEADLINE,
+        )
+        return Outcome(name, body)
+
+    def make_resource(self, resource_id: str = "chair", *, business_id: str = "salon", **settings: object) -> str:
+        """A resource; makes its business if need be."""
+        self.make_business(business_id)
+        complete = {"name": resource_id, "kind": "staff", "booking_enabled": True, **settings}
+        [(name, body)] = self.rows(
+            "SELECT outcome, body FROM booking.put_resource(%s, %s, %s, %s)",
+            business_id,
+            resource_id,
+            json.dumps(complete),
+            NO_DEADLINE,
+        )
+        assert name in ("created", "done"), body
+        return resource_id
+
+    def put_hours(
+        self, hours: Sequence[tuple[int, str, str] | dict[str, Any]], *, business_id: str = "salon"
+    ) -> Outcome:
+        """Replaces the opening hours: (weekday, opens, closes), or a dict that has a resource_id too."""
+        entries = [
+            entry if isinstance(entry, dict) else dict(zip(("weekday", "opens", "closes"), entry, strict=True))
+            for entry in hours
+        ]
+        [(name, body)] = self.rows(
+            "SELECT outcome, body FROM booking.put_opening_hours(%s, %s, %s)",
+            business_id,
+            json.dumps(entries),
+            NO_DEADLINE,
+        )
+        return Outcome(name, body)
+
+    def put_closure(
+        self,
+        closure_id: str,
+        start: datetime,
+        end: datetime,
+        resource_id: str | None = None,
+        business_id: str = "salon",
+    ) -> Outcome:
+        """Puts a closure and returns the verb's outcome."""
+        [(name, body)] = self.rows(
+            "SELECT outcome, body FROM booking.put_closure(%s, %s, %s, %s, %s, NULL, %s)",
+            business_id,
+            closure_id,
+            start,
+            end,
+            resource_id,
             NO_DEADLINE,
         )
         return Outcome(name, body)
@@ -171,6 +228,16 @@ class TestDatabase:
         """Extends one hold."""
         keywords = {name: request.pop(name) for name in ("business_id", "deadline", "connection") if name in request}
         return self.call("extend", [extend_request(reservation_id, ttl_minutes, **request)], **keywords)[0]
+
+    def book(self, hour: float = 10, hours: float = 1, **request: Any) -> Outcome:
+        """Books one slot on the Monday of the tests without a hold, for the public unless `manual`."""
+        keywords = {name: request.pop(name) for name in ("business_id", "deadline", "connection") if name in request}
+        return self.call("book", [book_request(hour, hours, **request)], **keywords)[0]
+
+    def change(self, appointment_id: str, **request: Any) -> Outcome:
+        """Changes one appointment: by its `action`, what to `set`, the `expected_version`, the `actor_kind`."""
+        keywords = {name: request.pop(name) for name in ("business_id", "deadline", "connection") if name in request}
+        return self.call("change", [change_request(appointment_id, **request)], **keywords)[0]
 
     def release(self, reservation_id: str, **keywords: Any) -> Outcome:
         """Releases one hold."""
@@ -230,6 +297,29 @@ def commit_request(reservation_id: str, **request: Any) -> dict[str, Any]:
         "metadata": {},
         "source": "online",
         "actor_kind": "guest",
+        **request,
+    }
+
+
+def book_request(hour: float = 10, hours: float = 1, **request: Any) -> dict[str, Any]:
+    """A request to booking.book for a slot on the Monday of the tests."""
+    return {
+        **reserve_request(hour, hours),
+        "guest_email": "guest@example.com",
+        "metadata": {},
+        "source": "online",
+        "actor_kind": "guest",
+        **request,
+    }
+
+
+def change_request(appointment_id: str, **request: Any) -> dict[str, Any]:
+    """A request to booking.change, by default by the staff."""
+    return {
+        "operation_id": str(uuid4()),
+        "appointment_id": appointment_id,
+        "action": "change",
+        "actor_kind": "staff",
         **request,
     }
 

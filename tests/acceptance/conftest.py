@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import pytest
 
 from tests.database import TestDatabase
 from tests.serving import SECRETS, ServiceProcess
+
+_OFF: Final = {"CLEANUP_INTERVAL_SECONDS": 0, "RATE_LIMIT_ENABLED": False}
 
 
 class Serve(Protocol):
@@ -21,15 +23,14 @@ class Serve(Protocol):
 def serve(database: TestDatabase, tmp_path: Path) -> Iterator[Serve]:
     """Starts services on the test's database and stops them at the end, which must succeed.
 
-    Settings have the names of the environment. The purge is off unless a test sets its interval.
+    Settings have the names of the environment. The purge is off unless a test sets its interval, and so are the limits:
+    here, one address is many clients.
     """
     with ExitStack() as services:
 
         def start(**settings: object) -> ServiceProcess:
             of_database = {"DATABASE_URL": database.url, "MIGRATION_DATABASE_URL": database.admin_url}
             log = tmp_path / f"service-{len(list(tmp_path.iterdir()))}.log"
-            return services.enter_context(
-                ServiceProcess(log, **SECRETS | of_database | {"CLEANUP_INTERVAL_SECONDS": 0} | settings)
-            )
+            return services.enter_context(ServiceProcess(log, **SECRETS | of_database | _OFF | settings))
 
         yield start

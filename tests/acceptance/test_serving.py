@@ -140,6 +140,9 @@ async def test_every_request_leaves_one_line_with_its_id(database: TestDatabase,
         ("GET", None, 404, "NOT_FOUND"),
         ("GET", "/health/live", 200, None),
     ]
+    decided = [lines()[i].get("outcome") for i in ids]
+    assert decided == ["done", "slot_unavailable", None, None, None]
+    assert all(0 <= lines()[i]["queue_ms"] <= lines()[i]["duration_ms"] for i in ids[:2])
     assert Counter(line["request_id"] for line in service.events("request"))["mine-1"] == 1
 
 

@@ -1,6 +1,7 @@
 """The measurements: round after round, each scenario in each of its variants, one after the other."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -8,11 +9,14 @@ import click
 
 from tests.bench.load import Measurement, generate
 from tests.bench.pgbench import run_pgbench
-from tests.bench.scenarios import SCENARIOS, Scenario
+from tests.bench.scenarios import OTHERS, SCENARIOS, STAMPEDE, Scenario
 from tests.database import TestDatabase
 
 BATCHED: Final = "group commit"
 SINGLE: Final = "one by one"
+
+# Of the others, while somebody else's stampede has all connections of the plan.
+CONNECTIONS_OF_OTHERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Bench:
         self._services = 0
         self.ceiling: list[float] = []
         self.rounds = {scenario: Rounds() for scenario in SCENARIOS}
+        # What others get without a stampede, and beside one.
+        self.undisturbed, self.disturbed = Rounds(), Rounds()
 
     def run(self) -> None:
         """All rounds. Which variant goes first changes from round to round."""
@@ -55,6 +61,8 @@ class Bench:
                 for step in steps if number % 2 == 0 else steps[1::-1] + steps[2:]:
                     per_second = step(scenario)
                     say(f"  {scenario.name}, {step.__name__.strip('_').replace('_', ' ')}: {per_second:,.0f}/s")
+            for variant in (BATCHED, SINGLE):
+                self._measure_others(variant)
 
     def _group_commit(self, scenario: Scenario) -> float:
         return self._measure(scenario, BATCHED)
@@ -65,9 +73,7 @@ class Bench:
     def _measure(self, scenario: Scenario, variant: str) -> float:
         service_id = self._prepare(scenario)
         measured = self._load(self._ports[variant], scenario.requests(service_id))
-        rounds = self.rounds[scenario]
-        rounds.http[variant].append(measured)
-        rounds.unexpected += measured.statuses.total() - measured.statuses[scenario.status]
+        self._add(self.rounds[scenario], variant, scenario, measured)
         return measured.per_second
 
     def _pgbench(self, scenario: Scenario) -> float:
@@ -82,6 +88,23 @@ class Bench:
         rounds.unexpected += abs(held - (total if scenario.granted else scenario.businesses))
         return per_second
 
+    def _measure_others(self, variant: str) -> None:
+        """What the callers of many businesses get while all the others want one sold-out slot of another business."""
+        service_id, port = self._prepare(OTHERS), self._ports[variant]
+        alone = self._load(port, OTHERS.requests(service_id), connections=CONNECTIONS_OF_OTHERS)
+        wanted = self._prepare(STAMPEDE)
+        with ThreadPoolExecutor() as threads:
+            stampede = threads.submit(self._load, port, STAMPEDE.requests(wanted))
+            beside = self._load(port, OTHERS.requests(self._prepare(OTHERS)), connections=CONNECTIONS_OF_OTHERS)
+            self._add(self.disturbed, variant, OTHERS, beside)
+            self.disturbed.unexpected += _unexpected(STAMPEDE, stampede.result())
+        self._add(self.undisturbed, variant, OTHERS, alone)
+        say(f"  others, {variant}: {alone.per_second:,.0f}/s alone, {beside.per_second:,.0f}/s beside a stampede")
+
+    def _add(self, rounds: Rounds, variant: str, scenario: Scenario, measured: Measurement) -> None:
+        rounds.http[variant].append(measured)
+        rounds.unexpected += _unexpected(scenario, measured)
+
     def _measure_ceiling(self) -> None:
         measured = self._load(self._ceiling_port, SCENARIOS[0].requests("ceiling"))
         assert set(measured.statuses) == {200}
@@ -94,14 +117,19 @@ class Bench:
         scenario.prepare(self._database, service_id)
         return service_id
 
-    def _load(self, port: int, requests: Iterator[bytes]) -> Measurement:
+    def _load(self, port: int, requests: Iterator[bytes], connections: int | None = None) -> Measurement:
         return generate(
             port,
             requests,
-            connections=self.plan.connections,
+            connections=connections or self.plan.connections,
             warm_up_seconds=self.plan.seconds / 5,
             seconds=self.plan.seconds,
         )
+
+
+def _unexpected(scenario: Scenario, measured: Measurement) -> int:
+    """How many were answered with something else."""
+    return measured.statuses.total() - measured.statuses[scenario.status]
 
 
 def say(progress: str) -> None:

@@ -32,6 +32,7 @@ class Scenario:
 
     name: str
     businesses: int = 1
+    first_business: int = 0
     one_slot: bool = False
     capacity: int = 1
     granted: bool = True
@@ -46,7 +47,7 @@ class Scenario:
     def prepare(self, database: TestDatabase, service_id: str) -> None:
         """Makes the services of one measurement, and sells out what has to be."""
         with database.admin.transaction():
-            for number in range(self.businesses):
+            for number in range(self.first_business, self.first_business + self.businesses):
                 business_id = f"bench-{number}"
                 database.make_service(service_id, business_id=business_id, capacity=self.capacity)
                 if not self.granted:
@@ -57,7 +58,7 @@ class Scenario:
         for number in itertools.count():
             hours = 0 if self.one_slot else number // self.businesses
             body = (
-                f'{{"businessId":"bench-{number % self.businesses}","serviceId":"{service_id}",'
+                f'{{"businessId":"bench-{self.first_business + number % self.businesses}","serviceId":"{service_id}",'
                 f'"slotStart":"{(at(0) + timedelta(hours=hours)).isoformat()}"}}'
             )
             yield post("/api/booking/reserve", body.encode())
@@ -79,3 +80,7 @@ SCENARIOS = (
     Scenario("sold-out slot", one_slot=True, granted=False, wanted_ratio=3.0),
     Scenario("huge slot", one_slot=True, capacity=10_000_000),
 )
+
+# Measured beside each other: one business that everybody wants something of, and the others.
+STAMPEDE = Scenario("stampede", one_slot=True, granted=False)
+OTHERS = Scenario("others", businesses=20, first_business=1)

@@ -16,3 +16,4 @@ def test_the_benchmark_runs_and_gets_the_answers_that_it_expects() -> None:
     assert ended.returncode == 0, ended.stderr
     for scenario in SCENARIOS:
         assert ended.stdout.count(f"\n{scenario.name} ") == 1
+    assert ended.stdout.count("\nbeside a stampede ") == 1

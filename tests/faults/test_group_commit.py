@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -150,19 +151,55 @@ async def test_a_caller_that_left_is_dropped_from_the_queue(database: TestDataba
     assert database.value("SELECT count(*) FROM booking.reservations") == 2
 
 
-async def test_a_full_queue_refuses_at_once(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound a request is told to come again, instead of waiting for what it will not get."""
-    monkeypatch.setattr(group_commit_module, "MAX_QUEUE", 3)
-    database.make_service(capacity=10)
+async def test_one_tenants_stampede_leaves_room_for_others(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have half of the queue; who comes then is told so at once. The next tenant has half of what is left."""
+    monkeypatch.setattr(group_commit_module, "MAX_QUEUE", 8)
+    for business_id in ("salon", "other", "third"):
+        database.make_service(business_id=business_id, capacity=100)
     async with running(database.url) as group_commit:
         with database.locked():
             first = asyncio.create_task(reserve(group_commit))
             await asyncio.to_thread(database.wait_until_blocked)
-            waiting = [asyncio.create_task(reserve(group_commit)) for _ in range(3)]
+            tasks = {
+                business_id: [asyncio.create_task(reserve(group_commit, business_id=business_id)) for _ in range(20)]
+                for business_id in ("salon", "other", "third")
+            }
             await asyncio.sleep(0)
-            with pytest.raises(Overloaded):
-                await reserve(group_commit)
-        assert {outcome.name for outcome in await asyncio.gather(first, *waiting)} == {"done"}
+            refused = {name: [task for task in some if task.done()] for name, some in tasks.items()}
+            assert {name: len(some) for name, some in refused.items()} == {"salon": 16, "other": 18, "third": 19}
+            assert all(isinstance(task.exception(), Overloaded) for some in refused.values() for task in some)
+        admitted = [task for some in tasks.values() for task in some if not task.done()]
+        assert {outcome.name for outcome in await asyncio.gather(first, *admitted)} == {"done"}
+
+
+async def test_whose_turn_would_come_too_late_is_told_so_at_once(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known from how long the last of its tenant waited. Others don't share its fate, nor does who comes afterwards."""
+    monkeypatch.setattr(group_commit_module, "QUEUE_SECONDS", 0.0)
+    database.make_service(capacity=100)
+    database.make_service(business_id="other", capacity=100)
+    async with running(database.url, lanes=2, max_batch=2) as group_commit:
+        with database.locked() as lock:
+            first = asyncio.create_task(reserve(group_commit))
+            await asyncio.to_thread(database.wait_until_blocked)
+            # Nobody has waited yet: nothing is known, and so all are admitted.
+            waiting = [asyncio.create_task(reserve(group_commit)) for _ in range(4)]
+            with ThreadPoolExecutor() as threads, ExitStack() as second_lock:
+                # Whoever asks for a lock second gets it second: between the first call and the next one.
+                second = threads.submit(second_lock.enter_context, database.locked())
+                await asyncio.to_thread(database.wait_until_blocked, 2)
+                lock.commit()
+                await first
+                await asyncio.to_thread(second.result)
+                await asyncio.to_thread(database.wait_until_blocked)
+                with pytest.raises(Overloaded):
+                    await reserve(group_commit)
+                assert (await reserve(group_commit, business_id="other")).name == "done"
+        assert {outcome.name for outcome in await asyncio.gather(*waiting)} == {"done"}
+        assert (await reserve(group_commit)).name == "done"
 
 
 async def test_without_a_database_nobody_waits_for_long(

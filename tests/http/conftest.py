@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from service.app import create_app
 from service.settings import Settings
+from service.sharing import cache
 from tests.database import TestDatabase
 
 ADMIN = {"Authorization": "Bearer admin"}
@@ -23,6 +24,12 @@ def make_settings(database_url: str) -> Settings:
         token_secret=SecretStr("token, an older token"),
         cleanup_interval_seconds=0,
     )
+
+
+@pytest.fixture(autouse=True)
+def no_answer_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests move the clock and the database behind the service's back. See test_cache.py."""
+    monkeypatch.setattr(cache, "LIFE_SECONDS", 0)
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ async def test_a_business_and_a_service_come_and_go(client: httpx2.AsyncClient) 
         "maxAdvanceDays": 365,
         "cancellationWindowMinutes": 0,
         "bookingEnabled": True,
+        "resourceIds": [],
     }
     listed = (await client.get(f"{BUSINESSES}/rosa/services", headers=ADMIN)).json()
     assert listed == {"items": [response.json()]}

@@ -17,6 +17,11 @@ def slot(hour: float = 10, **members: Any) -> dict[str, Any]:
     return {"businessId": "salon", "serviceId": "cut", "slotStart": at(hour).isoformat(), **members}
 
 
+def instant(hour: float) -> str:
+    """An instant on the Monday of the tests as answers have it."""
+    return at(hour).isoformat().replace("+00:00", "Z")
+
+
 async def reserve(client: httpx2.AsyncClient, hour: float = 10, **members: Any) -> dict[str, Any]:
     """Reserves and returns the reservation."""
     response = await client.post("/api/booking/reserve", json=slot(hour, **members))
@@ -42,14 +47,14 @@ async def test_reserve_and_commit(client: httpx2.AsyncClient, database: TestData
         "ttlClamped": False,
         "resourceId": None,
     }
-    assert reservation["slotStart"] == at(10).isoformat().replace("+00:00", "Z")
+    assert reservation["slotStart"] == instant(10)
     assert 890 < reservation["expiresInSeconds"] <= 900
 
     guest = {"guestName": "Ada", "guestPhone": "+49 30 1234567", "notes": "by the window", "metadata": {"price": 40}}
     response = await commit(client, reservation["reservationId"], **guest)
     assert response.status_code == 201
     appointment = response.json()
-    assert {key: appointment[key] for key in guest} == guest
+    assert {key: appointment[key] for key in guest} == {**guest, "guestPhone": "+49301234567"}
     assert appointment["guestEmail"] == "guest@example.com"
     assert (appointment["status"], appointment["version"], appointment["source"]) == ("confirmed", 1, "online")
     assert appointment["cancellationToken"].startswith("v1.")
@@ -74,8 +79,13 @@ async def test_a_taken_slot_is_a_409_with_alternatives(client: httpx2.AsyncClien
         "detail": "The selected time slot is no longer available",
         "code": "SLOT_UNAVAILABLE",
         "requestId": response.headers["x-request-id"],
-        "alternatives": [],
+        "alternatives": problem["alternatives"],
     }
+    assert problem["alternatives"][0]["slotStart"] in (instant(9), instant(11))
+    for alternative in problem["alternatives"]:
+        assert alternative.keys() == {"slotStart", "slotEnd", "resourceIds"}
+        assert alternative["slotStart"] != instant(10)
+    assert 1 <= len(problem["alternatives"]) <= 5
 
 
 @pytest.mark.parametrize("place", ["body", "header", "both"])
@@ -158,7 +168,8 @@ async def test_rebook_does_not_take_what_is_taken(client: httpx2.AsyncClient, da
     rival = await reserve(client)
     response = await commit(client, late["reservationId"], ifExpired="rebook")
     assert (response.status_code, response.json()["code"]) == (409, "SLOT_UNAVAILABLE")
-    assert response.json()["alternatives"] == []
+    assert instant(10) not in [alternative["slotStart"] for alternative in response.json()["alternatives"]]
+    assert response.json()["alternatives"]
     assert (await commit(client, rival["reservationId"])).status_code == 201
 
 

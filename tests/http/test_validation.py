@@ -37,6 +37,7 @@ def fields(response: httpx2.Response) -> set[str]:
         ("slotStart", "2027-02-30T10:00:00Z"),
         ("slotStart", "0001-01-01T00:00:00+14:00"),
         ("slotStart", "9999-12-31T23:59:59-14:00"),
+        ("slotStart", "9999-01-01T00:00:00Z"),
         ("slotEnd", "tomorrow"),
         ("ttlMinutes", 0),
         ("ttlMinutes", -1),
@@ -194,6 +195,9 @@ async def test_what_is_not_there_and_what_is_not_allowed(client: httpx2.AsyncCli
     [
         ({"slotStart": "2027-01-01T10:00:00 01:00"}, "slotStart"),
         ({"slotEnd": ""}, "slotEnd"),
+        ({"slotStart": "1899-12-31T23:59:59Z"}, "slotStart"),
+        ({"slotEnd": "3000-01-01T00:00:00Z"}, "slotEnd"),
+        ({"slotStart": "2027-01-01T10:00:00Z", "slotEnd": "2027-02-01T10:00:00Z"}, ""),
         ({"unknown": "1"}, "unknown"),
         ({"serviceId": ""}, "serviceId"),
     ],

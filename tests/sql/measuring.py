@@ -10,7 +10,7 @@ from tests.database import TestDatabase
 
 # What runs once for each row that is written and is no statement of the verbs: PostgreSQL's own check of a
 # foreign key, and functions of SQL that work out a value and read no table.
-PER_ROW = ("FOR KEY SHARE OF x", '"take_if_it_fits"', '"created_changes"')
+PER_ROW = ("FOR KEY SHARE OF x", '"take_if_it_fits"', '"changes"')
 
 
 def statements_of(database: TestDatabase, call: Callable[[], object]) -> int:

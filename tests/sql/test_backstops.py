@@ -45,6 +45,8 @@ def test_one_resource_is_never_confirmed_in_two_places(database: TestDatabase) -
     """The table itself refuses, through whichever service it comes; what only touches or is cancelled may stand."""
     database.make_service(capacity=9)
     database.make_service("perm", capacity=9)
+    for resource_id in ("anna", "ann", "bert"):
+        database.make_resource(resource_id)
     with undone(database):
         plant(database, 10, resource_id="anna")
         for overlapping in ({"hour": 10.5}, {"hour": 9, "hours": 3}, {"hour": 10, "service_id": "perm"}):
@@ -63,6 +65,7 @@ def test_resources_of_two_businesses_may_have_one_name(database: TestDatabase) -
     """Ids are the callers' own: each salon may have its Anna."""
     for business_id in ("salon", "clinic"):
         database.make_service(business_id=business_id, capacity=9)
+        database.make_resource("anna", business_id=business_id)
     with undone(database):
         plant(database, 10, resource_id="anna")
         plant(database, 10, resource_id="anna", business_id="clinic")
@@ -71,6 +74,7 @@ def test_resources_of_two_businesses_may_have_one_name(database: TestDatabase) -
 def test_neighbours_may_be_moved_in_one_statement(database: TestDatabase) -> None:
     """Ten to eleven and eleven to twelve: the constraint looks at the end, and not at each row in whatever order."""
     database.make_service(capacity=9)
+    database.make_resource("anna")
     with undone(database):
         for hour in (10, 11, 12):
             plant(database, hour, resource_id="anna")
@@ -131,6 +135,7 @@ def test_double_booked_resources_are_reported(database: TestDatabase) -> None:
     """A hold and an appointment, which the constraint on appointments can't see: each pair once."""
     database.make_service(capacity=9)
     database.make_service("perm", capacity=9)
+    database.make_resource("anna")
     hold = database.reserve(10, service_id="perm").id
     with undone(database):
         plant(database, 10.5, resource_id="anna")

@@ -118,6 +118,19 @@ def test_a_business_that_offers_something_stays(database: TestDatabase) -> None:
     assert put_business(database, "kennel", slug="hair").name == "created"
 
 
+def test_a_business_that_offers_nothing_goes_with_all_that_is_left_of_it(database: TestDatabase) -> None:
+    """Its hours, closures and keys, and archived resources; but a resource that is offered keeps it."""
+    database.make_resource("anna")
+    database.put_hours([{"weekday": 2, "opens": "09:00", "closes": "17:00", "resource_id": "anna"}])
+    database.put_closure("away", at(10), at(12), "anna")
+    database.rows("SELECT booking.create_key('salon', 'k', 'key', 'owner', sha256('k'), %s)", NO_DEADLINE)
+    assert delete(database, "salon") == "business_in_use"
+    database.rows("SELECT booking.delete_resource('salon', 'anna', %s)", NO_DEADLINE)
+    assert delete(database, "salon") == "done"
+    for table in ("businesses", "resources", "opening_hours", "closures", "api_keys"):
+        assert database.value(f"SELECT count(*) FROM booking.{table}") == 0  # noqa: S608
+
+
 def test_a_service_is_made_once_and_then_changed(database: TestDatabase) -> None:
     """All its settings are replaced, and what is known about its claims is kept."""
     assert database.put_service(business_id="nobody").name == "business_not_found"
@@ -126,10 +139,9 @@ def test_a_service_is_made_once_and_then_changed(database: TestDatabase) -> None
     database.reserve(10, 5)
     outcome = database.put_service(capacity=7, name="Cut", duration_minutes=30, booking_enabled=False)
     assert outcome.name == "done"
-    [stored] = database.rows("SELECT to_jsonb(s) FROM booking.services s")
-    assert stored == (outcome.body,)
+    assert outcome.body == database.value("SELECT to_jsonb(s) FROM booking.service_catalog s")
     assert (outcome.body["max_simultaneous_bookings"], outcome.body["booking_enabled"]) == (7, False)
-    assert outcome.body["longest_occupied_seconds"] == 5 * 3600
+    assert database.value("SELECT longest_occupied_seconds FROM booking.services") == 5 * 3600
 
 
 def test_settings_that_make_no_sense_are_refused(database: TestDatabase) -> None:

@@ -1,8 +1,10 @@
 """Whatever is done in whatever order, the verbs do what a simple model does, and the invariants hold at each step."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -16,7 +18,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.database import NO_DEADLINE, Outcome, TestDatabase, at, commit_request, reserve_request
+from tests.database import (
+    NO_DEADLINE,
+    Outcome,
+    TestDatabase,
+    at,
+    book_request,
+    change_request,
+    commit_request,
+    reserve_request,
+)
 from tests.sql.asking import names
 from tests.sql.model import MAX_LIFETIME, MAX_TTL, MINUTE, TTL, Hold, Model, Wish, in_order_of_windows
 
@@ -24,18 +35,34 @@ RETENTION = timedelta(hours=1)
 # So early that no slot is past, however far the clock moves.
 BEGINNING = at(-48)
 CAPACITY = 2
-BUFFERS = {"plain": timedelta(0), "buffered": 10 * MINUTE}
+BUFFERS = {"plain": timedelta(0), "buffered": 10 * MINUTE, "cut": timedelta(0), "perm": 10 * MINUTE}
+# Two services share two resources.
+RESOURCES = ("anna", "bert")
+POOLS = {"cut": RESOURCES, "perm": RESOURCES}
 
 # Few values, so that claims meet: two hours of one morning; now and then somebody wants two days.
-services = st.sampled_from(["plain", "plain", "buffered"])
+services = st.sampled_from(["plain", "buffered", "cut", "cut", "perm"])
+starts = st.sampled_from([at(10), at(11)])
 ttls = st.sampled_from([15, 90])
 asked = st.fixed_dictionaries(
     {
         "service_id": services,
-        "start": st.sampled_from([at(10), at(11)]),
+        "start": starts,
         "minutes": st.sampled_from([60, 60, 60, 60, 120, 48 * 60]),
+        # Where there is no pool.
         "quantity": st.sampled_from([1, 1, 2]),
+        # Where there is one.
+        "resource_id": st.sampled_from([None, None, *RESOURCES]),
         "ttl_minutes": st.none() | ttls,
+    }
+)
+# What is to be changed of an appointment; None is left as it is, and "any" is any resource.
+changes = st.fixed_dictionaries(
+    {
+        "start": st.none() | starts,
+        "minutes": st.sampled_from([None, None, 60, 120]),
+        "quantity": st.sampled_from([None, None, 1, 2]),
+        "resource_id": st.sampled_from([None, None, "any", *RESOURCES]),
     }
 )
 
@@ -44,27 +71,40 @@ def wish_of(request: dict[str, Any]) -> Wish:
     """What a request asks room for."""
     buffer = BUFFERS[request["service_id"]]
     end = request["start"] + request["minutes"] * MINUTE
-    return Wish(request["service_id"], request["start"] - buffer, end + buffer, request["quantity"])
+    pool = POOLS.get(request["service_id"])
+    named = (request["resource_id"],) if request["resource_id"] else pool
+    quantity = 1 if pool else request["quantity"]
+    return Wish(request["service_id"], request["start"] - buffer, end + buffer, quantity, pool and named)
 
 
-def as_sent(request: dict[str, Any], key: str | None) -> dict[str, Any]:
-    """A request as booking.reserve takes it."""
+def as_sent(
+    request: dict[str, Any], key: str | None = None, make: Callable[..., dict[str, Any]] = reserve_request
+) -> dict[str, Any]:
+    """A request as booking.reserve or booking.book takes it."""
     end = request["start"] + request["minutes"] * MINUTE
-    return reserve_request(
+    return make(
         service_id=request["service_id"],
         slot_start=request["start"].isoformat(),
         slot_end=end.isoformat(),
-        quantity=request["quantity"],
+        quantity=wish_of(request).quantity,
+        resource_id=request["resource_id"] if request["service_id"] in POOLS else None,
         ttl_minutes=request["ttl_minutes"],
         idempotency_key=key,
         fingerprint=repr(request),
     )
 
 
+def given(outcome: Outcome) -> str | None:
+    """The resource that somebody got."""
+    resource_id: str | None = outcome.body.get("resource_id") if outcome.name == "done" else None
+    return resource_id
+
+
 class Reservations(RuleBasedStateMachine):
     """One business in the database, and its model."""
 
     holds = Bundle("holds")
+    appointments = Bundle("appointments")
 
     def __init__(self, database: TestDatabase) -> None:
         super().__init__()
@@ -73,13 +113,14 @@ class Reservations(RuleBasedStateMachine):
         self.model = Model(database.freeze_clock(BEGINNING), dict.fromkeys(BUFFERS, CAPACITY))
         # What was asked under a key, and which hold it got.
         self.keys: dict[str, tuple[str, str]] = {}
+        for resource_id in RESOURCES:
+            database.make_resource(resource_id, business_id=self.business_id)
         for service_id in BUFFERS:
             assert self.put_service(service_id, CAPACITY).name == "created"
 
     def put_service(self, service_id: str, capacity: int) -> Outcome:
         """Puts a service with the settings that the model knows."""
         minutes = BUFFERS[service_id] // MINUTE
-        self.database.make_business(self.business_id)
         return self.database.put_service(
             service_id,
             business_id=self.business_id,
@@ -89,6 +130,7 @@ class Reservations(RuleBasedStateMachine):
             hold_ttl_minutes=TTL // MINUTE,
             max_hold_ttl_minutes=MAX_TTL // MINUTE,
             max_hold_lifetime_minutes=MAX_LIFETIME // MINUTE,
+            resource_ids=POOLS.get(service_id, ()),
         )
 
     def call(self, verb: str, requests: list[dict[str, Any]]) -> list[Outcome]:
@@ -103,6 +145,19 @@ class Reservations(RuleBasedStateMachine):
             if is_booked and isinstance(hold, str):
                 self.commit(hold, rebook=False)
 
+    def decide(
+        self, requests: list[dict[str, Any]], verb: str, sent: list[dict[str, Any]], outcomes: list[Outcome]
+    ) -> None:
+        """Lets the model decide a batch, in which each window sees what the ones before it were granted."""
+        expected = [""] * len(requests)
+        for place in in_order_of_windows(map(wish_of, requests)):
+            name, wish, resource_id = sent[place]["operation_id"], wish_of(requests[place]), given(outcomes[place])
+            if verb == "reserve":
+                expected[place] = self.model.reserve(name, wish, ttl_of(requests[place]), resource_id)
+            else:
+                expected[place] = self.model.book(name, wish, resource_id)
+        assert names(outcomes) == expected
+
     @rule(target=holds, request=asked, key=st.sampled_from([None, None, "k", "l"]))
     def reserve(self, request: dict[str, Any], key: str | None) -> Any:
         """One request, with or without a key."""
@@ -113,7 +168,7 @@ class Reservations(RuleBasedStateMachine):
             assert outcome.name == ("replayed" if known[0] == sent["fingerprint"] else "idempotency_key_reused")
             assert outcome.name != "replayed" or self.seen(outcome) == known[1]
             return multiple()
-        assert outcome.name == self.model.reserve(sent["operation_id"], wish_of(request), ttl_of(request))
+        self.decide([request], "reserve", [sent], [outcome])
         if outcome.name != "done":
             return multiple()
         if key:
@@ -122,15 +177,50 @@ class Reservations(RuleBasedStateMachine):
 
     @rule(target=holds, requests=st.lists(asked, min_size=2, max_size=4))
     def reserve_many(self, requests: list[dict[str, Any]]) -> Any:
-        """A batch, in which each window sees what the ones before it were granted."""
-        sent = [as_sent(request, None) for request in requests]
+        """A batch."""
+        sent = [as_sent(request) for request in requests]
         outcomes = self.call("reserve", sent)
-        expected = [""] * len(requests)
-        for place in in_order_of_windows(map(wish_of, requests)):
-            request = requests[place]
-            expected[place] = self.model.reserve(sent[place]["operation_id"], wish_of(request), ttl_of(request))
-        assert names(outcomes) == expected
+        self.decide(requests, "reserve", sent, outcomes)
         return multiple(*(self.seen(outcome) for outcome in outcomes if outcome.name == "done"))
+
+    @rule(target=appointments, requests=st.lists(asked, min_size=1, max_size=4))
+    def book(self, requests: list[dict[str, Any]]) -> Any:
+        """Without a hold, one or many."""
+        sent = [as_sent(request, make=book_request) for request in requests]
+        outcomes = self.call("book", sent)
+        self.decide(requests, "book", sent, outcomes)
+        return multiple(*(outcome.id for outcome in outcomes if outcome.name == "done"))
+
+    @rule(appointment=appointments, batch=st.lists(changes, min_size=1, max_size=3))
+    def change(self, appointment: str, batch: list[dict[str, Any]]) -> None:
+        """To another hour, to somebody else, more or less of it: what it was stays where a change names nothing."""
+        self.change_many([(appointment, asked) for asked in batch])
+
+    @rule(first=appointments, second=appointments, batch=st.lists(changes, min_size=2, max_size=2))
+    def change_two(self, first: str, second: str, batch: list[dict[str, Any]]) -> None:
+        """The second sees what became of the first."""
+        self.change_many(list(zip((first, second), batch, strict=True)))
+
+    def change_many(self, batch: list[tuple[str, dict[str, Any]]]) -> None:
+        """Calls the verb with a batch, and lets the model decide it in its order."""
+        sets = [as_set(self.model.appointments[appointment].wish, asked) for appointment, asked in batch]
+        sent = [
+            change_request(appointment, set=in_json(wanted))
+            for (appointment, _), wanted in zip(batch, sets, strict=True)
+        ]
+        for (appointment, _), wanted, outcome in zip(batch, sets, self.call("change", sent), strict=True):
+            wish = moved(self.model.appointments[appointment].wish, wanted)
+            assert outcome.name == self.model.move(appointment, wish, given(outcome))
+
+    @rule(appointment=appointments)
+    def cancel(self, appointment: str) -> None:
+        """Once or again."""
+        outcome = self.database.change(appointment, action="cancel", business_id=self.business_id)
+        assert outcome.name == self.model.cancel(appointment)
+        assert (outcome.body["status"], outcome.body["version"]) == (
+            "cancelled",
+            self.model.appointments[appointment].version,
+        )
 
     def seen(self, outcome: Outcome) -> str:
         """Compares a hold as it was shown with the model, and returns its id."""
@@ -140,29 +230,44 @@ class Reservations(RuleBasedStateMachine):
         assert (outcome.body["status"], outcome.body["version"], expires_at) == (status, hold.version, hold.expires_at)
         return outcome.id
 
-    @rule(hold=holds, rebook=st.booleans())
-    def commit(self, hold: str, rebook: bool) -> None:
+    @rule(target=appointments, hold=holds, rebook=st.booleans())
+    def commit(self, hold: str, rebook: bool) -> Any:
         """One hold, or the slot of one that has expired."""
-        self.commit_many([hold], rebook)
+        return self.commit_many([hold], rebook)
 
-    @rule(committed=st.lists(holds, min_size=2, max_size=4), rebook=st.booleans())
-    def commit_many(self, committed: list[str], rebook: bool) -> None:
+    @rule(target=appointments, committed=st.lists(holds, min_size=2, max_size=4), rebook=st.booleans())
+    def commit_many(self, committed: list[str], rebook: bool) -> Any:
         """Several, perhaps the same one twice. Those that are rebooked come after all others."""
         if_expired = "rebook" if rebook else None
-        outcomes = self.call("commit", [commit_request(hold, if_expired=if_expired) for hold in committed])
+        sent = [commit_request(hold, if_expired=if_expired) for hold in committed]
+        outcomes = self.call("commit", sent)
         expected = [""] * len(committed)
         for place in self.order_of_commits(committed, rebook):
-            expected[place] = self.model.commit(committed[place], rebook=rebook)
+            expected[place] = self.model.commit(
+                committed[place], sent[place]["operation_id"], given(outcomes[place]), rebook=rebook
+            )
         assert names(outcomes) == expected
         for hold, outcome in zip(committed, outcomes, strict=True):
             assert outcome.name not in ("done", "replayed") or outcome.body["reservation_id"] == hold
+        return multiple(*(outcome.id for outcome in outcomes if outcome.name == "done"))
+
+    @rule(target=appointments, request=asked, rivals=st.lists(asked, max_size=2), minutes=st.sampled_from([15, 60]))
+    def pay_late(self, request: dict[str, Any], rivals: list[dict[str, Any]], minutes: int) -> Any:
+        """A hold that expires before it is committed, and those who come meanwhile."""
+        hold = self.reserve(request, None)
+        if not isinstance(hold, str):
+            return multiple()
+        self.time_passes(minutes)
+        for rival in rivals:
+            self.reserve(rival, None)
+        return self.commit(hold, rebook=True)
 
     def order_of_commits(self, committed: list[str], rebook: bool) -> list[int]:
         """What lives is committed as it came; what has expired is decided like a batch of wishes."""
         places = range(len(committed))
         known = {place: self.model.holds.get(committed[place]) for place in places}
         expired = [place for place in places if rebook and self.has_expired(known[place])]
-        wishes = [hold.wish for place in expired if (hold := known[place])]
+        wishes = [hold.asked for place in expired if (hold := known[place])]
         others = [place for place in places if place not in expired]
         return others + [expired[place] for place in in_order_of_windows(wishes)]
 
@@ -214,17 +319,18 @@ class Reservations(RuleBasedStateMachine):
     @rule(request=asked)
     def look(self, request: dict[str, Any]) -> None:
         """What is shown as free is what would be granted."""
-        wish = wish_of(request)
+        wish = wish_of({**request, "resource_id": None})
         end = request["start"] + request["minutes"] * MINUTE
         room = self.database.value(
             "SELECT booking.capacity(%s, %s, %s, %s)", self.business_id, wish.service_id, request["start"], end
         )
-        peak, capacity = self.model.peak(wish.service_id, wish.start, wish.end), self.model.capacity[wish.service_id]
-        assert (room["held"] + room["booked"], room["available"]) == (peak, capacity - peak)
+        peak, capacity = self.model.peak(wish), self.model.capacity[wish.service_id]
+        left = capacity - peak if wish.pool is None else min(capacity - peak, len(self.model.free(wish)))
+        assert (room["held"] + room["booked"], room["available"]) == (peak, left)
 
     @invariant()
     def what_is_stored_is_what_the_model_has(self) -> None:
-        """Reservations by their state, version and expiry; and no appointment too many."""
+        """Reservations by their state, version and expiry; appointments by all that matters; and none too many."""
         rows = self.database.rows(
             "SELECT reservation_id, status, version, expires_at FROM booking.reservations WHERE business_id = %s",
             self.business_id,
@@ -237,9 +343,14 @@ class Reservations(RuleBasedStateMachine):
         stored = {str(reservation_id): tuple(rest) for reservation_id, *rest in rows}
         assert stored == {name: (hold.status, hold.version, hold.expires_at) for name, hold in self.model.holds.items()}
         booked = self.database.rows(
-            "SELECT reservation_id FROM booking.appointments WHERE business_id = %s", self.business_id
+            "SELECT appointment_id::text, reservation_id::text, status, version, service_id, lower(occupied), "
+            "upper(occupied), quantity, resource_id FROM booking.appointments WHERE business_id = %s",
+            self.business_id,
         )
-        assert sorted(booked) == sorted((UUID(name),) for name in self.model.appointments)
+        assert sorted(booked) == sorted(
+            (name, one.hold_id, one.status, one.version, *place_of(one.wish))
+            for name, one in self.model.appointments.items()
+        )
 
     @invariant()
     def no_invariant_is_violated(self) -> None:
@@ -247,11 +358,60 @@ class Reservations(RuleBasedStateMachine):
         assert self.database.violations() == {}
         for service_id, capacity in self.model.capacity.items():
             assert self.model.first_above(service_id, capacity) is None
+        claims = [claim for claim in self.model.claims() if claim.pool is not None]
+        for place, claim in enumerate(claims):
+            others = [other for other in claims[:place] if other.pool == claim.pool]
+            assert not [other for other in others if other.overlaps(claim.start, claim.end)]
 
     def teardown(self) -> None:
         """Leaves nothing for the next example, nor for the check after the test."""
-        for table in ("audit_logs", "appointments", "reservations", "services", "businesses"):
+        tables = (
+            "audit_logs",
+            "appointments",
+            "reservations",
+            "service_resources",
+            "services",
+            "resources",
+            "businesses",
+        )
+        for table in tables:
             self.database.rows(f"DELETE FROM booking.{table} WHERE business_id = %s", self.business_id)  # noqa: S608
+
+
+def as_set(claim: Wish, asked: dict[str, Any]) -> dict[str, Any]:
+    """A change of a claim in the members of booking.change. A start alone keeps the length."""
+    start = asked["start"] or claim.start + BUFFERS[claim.service_id]
+    wanted: dict[str, Any] = {}
+    if asked["start"] or asked["minutes"]:
+        wanted["slot_start"] = start
+    if asked["minutes"]:
+        wanted["slot_end"] = start + asked["minutes"] * MINUTE
+    if asked["quantity"] and not claim.pool:
+        wanted["quantity"] = asked["quantity"]
+    if asked["resource_id"] and claim.pool:
+        wanted["resource_id"] = None if asked["resource_id"] == "any" else asked["resource_id"]
+    return wanted
+
+
+def in_json(wanted: dict[str, Any]) -> dict[str, Any]:
+    """The members of a change as they are sent."""
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in wanted.items()}
+
+
+def moved(claim: Wish, wanted: dict[str, Any]) -> Wish:
+    """A claim as a change would have it, with its buffers."""
+    buffer = BUFFERS[claim.service_id]
+    start = wanted["slot_start"] - buffer if "slot_start" in wanted else claim.start
+    end = wanted["slot_end"] + buffer if "slot_end" in wanted else start + (claim.end - claim.start)
+    pool = claim.pool
+    if "resource_id" in wanted:
+        pool = (wanted["resource_id"],) if wanted["resource_id"] else RESOURCES
+    return replace(claim, start=start, end=end, quantity=wanted.get("quantity", claim.quantity), pool=pool)
+
+
+def place_of(claim: Wish) -> tuple[Any, ...]:
+    """What a claim occupies."""
+    return claim.service_id, claim.start, claim.end, claim.quantity, claim.pool[0] if claim.pool else None
 
 
 def ttl_of(request: dict[str, Any]) -> timedelta | None:

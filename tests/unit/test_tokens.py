@@ -1,15 +1,17 @@
-"""Cancellation tokens."""
+"""Cancellation tokens and the keys of calendar feeds."""
 
 from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
-from service.booking.tokens import CancellationTokens
+from service.booking.tokens import CalendarKeys, CancellationTokens
 
 TOKENS = CancellationTokens(SecretStr("new, old"))
 APPOINTMENT = uuid4()
 TOKEN = TOKENS.make("salon", APPOINTMENT)
+KEYS = CalendarKeys(SecretStr("new, old"))
+KEY = KEYS.make("salon", None, 1)
 
 
 def test_a_token_is_always_the_same() -> None:
@@ -37,3 +39,39 @@ def test_an_older_secret_still_verifies_and_a_dropped_one_does_not() -> None:
 def test_what_is_malformed_does_not_verify(token: str) -> None:
     """Nor does it raise."""
     assert not TOKENS.verify(token, "salon", APPOINTMENT)
+
+
+def test_a_calendar_key_is_of_one_feed_of_one_generation() -> None:
+    """That of a resource does not open the whole business, nor the other way round."""
+    assert KEYS.verify(KEY, "salon", None, 1)
+    assert KEYS.make("salon", None, 1) == KEY
+    assert not KEYS.verify(KEY, "clinic", None, 1)
+    assert not KEYS.verify(KEY, "salon", "rosa", 1)
+    assert not KEYS.verify(KEY, "salon", None, 2)
+    assert KEYS.verify(KEYS.make("salon", None, 2), "salon", None, 2)
+    of_rosa = KEYS.make("salon", "rosa", 1)
+    assert KEYS.verify(of_rosa, "salon", "rosa", 1)
+    assert not KEYS.verify(of_rosa, "salon", None, 1)
+    assert not KEYS.verify(of_rosa, "salon", "ivo", 1)
+
+
+def test_an_older_secret_still_opens_a_calendar() -> None:
+    """Or every change of it would have to be told to every calendar program."""
+    old = CalendarKeys(SecretStr("old")).make("salon", None, 1)
+    dropped = CalendarKeys(SecretStr("dropped")).make("salon", None, 1)
+    assert old != KEY
+    assert KEYS.verify(old, "salon", None, 1)
+    assert not KEYS.verify(dropped, "salon", None, 1)
+
+
+def test_what_was_made_for_one_purpose_opens_nothing_else() -> None:
+    """Even where what it names is written the same."""
+    assert CalendarKeys(SecretStr("new")).make("salon", str(APPOINTMENT), 1) != TOKEN
+    assert not KEYS.verify(TOKEN, "salon", str(APPOINTMENT), 1)
+    assert not TOKENS.verify(KEYS.make("salon", str(APPOINTMENT), 1), "salon", APPOINTMENT)
+
+
+@pytest.mark.parametrize("key", ["", "v1.", "v2" + KEY[2:], KEY[:-1], KEY + "=", "\u00e4\u0000"])
+def test_a_malformed_calendar_key_does_not_verify(key: str) -> None:
+    """Nor does it raise."""
+    assert not KEYS.verify(key, "salon", None, 1)

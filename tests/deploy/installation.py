@@ -1,0 +1,66 @@
+"""PostgreSQL set up as deploy/ says: the roles from roles.sql, migrated by one login, served under the other."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from service.embedded.cluster import find_programs
+from service.embedded.server import EmbeddedServer
+
+DEPLOY: Final = Path(__file__).parents[2] / "deploy"
+MIGRATOR_PASSWORD: Final = "migrator-of-the-tests"
+SERVICE_PASSWORD: Final = "service-of-the-tests"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The URLs of one database under each of its logins."""
+
+    administrator_url: str
+    migration_url: str
+    url: str
+
+
+@contextmanager
+def installation(major: int) -> Iterator[Installation]:
+    """A server of its own, because roles belong to the whole server, and not yet migrated."""
+    folder = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
+    try:
+        with EmbeddedServer(folder, major=major, settings={"fsync": "off"}) as server:
+            administrator = server.url()
+            _make_roles(administrator, major)
+            yield Installation(
+                urlsplit(administrator)._replace(path="/holdfast").geturl(),
+                _login(administrator, "holdfast_migrator", MIGRATOR_PASSWORD),
+                _login(administrator, "holdfast", SERVICE_PASSWORD),
+            )
+    finally:
+        shutil.rmtree(folder)
+
+
+def _make_roles(administrator_url: str, major: int) -> None:
+    subprocess.run(
+        [
+            find_programs(major) / "psql",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-qf",
+            DEPLOY / "postgres/roles.sql",
+            administrator_url,
+        ],
+        env={**os.environ, "MIGRATOR_PASSWORD": MIGRATOR_PASSWORD, "SERVICE_PASSWORD": SERVICE_PASSWORD},
+        check=True,
+        capture_output=True,
+    )
+
+
+def _login(url: str, name: str, password: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{name}:{password}@{parts.hostname}:{parts.port}", path="/holdfast").geturl()

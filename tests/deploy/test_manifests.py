@@ -1,0 +1,213 @@
+"""Compose, Kubernetes, systemd and the image: what their schemas can't know, they have to get right together."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from service.app import LANES, OTHER_CONNECTIONS
+from service.database.connections import TRANSACTION_SECONDS
+from service.serving import _GRACE_SECONDS
+from service.settings import Settings
+from tests.deploy.installation import DEPLOY
+
+COMPOSE: Final[dict[str, Any]] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+KUBERNETES: Final = DEPLOY / "kubernetes"
+MANIFESTS: Final[list[dict[str, Any]]] = [
+    document
+    for path in sorted(KUBERNETES.glob("*.yaml"))
+    if path.name not in ("kustomization.yaml", "secret.example.yaml")
+    for document in yaml.safe_load_all(path.read_text())
+]
+UNITS: Final = sorted((DEPLOY / "systemd").iterdir())
+DOCKERFILE: Final = (DEPLOY / "Dockerfile").read_text()
+SETTINGS: Final = {name.upper() for name in Settings.model_fields}
+SECRETS: Final = ("ADMIN_TOKEN", "CRON_SECRET", "TOKEN_SECRET", "PASSWORD")
+# What is in flight, then the two pools, one after the other.
+STOP_SECONDS: Final = _GRACE_SECONDS + 2 * TRANSACTION_SECONDS
+
+
+def of_kind(kind: str) -> dict[str, Any]:
+    """The one manifest of a kind."""
+    [manifest] = [manifest for manifest in MANIFESTS if manifest["kind"] == kind]
+    return manifest
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """The specification of the pods of each workload."""
+    return {
+        "serve": of_kind("Deployment")["spec"]["template"]["spec"],
+        "migrate": of_kind("Job")["spec"]["template"]["spec"],
+        "cleanup": of_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"],
+    }
+
+
+# Settings.
+
+
+def test_compose_sets_settings_that_there_are() -> None:
+    """A misspelt name is silently a default."""
+    for name in ("migrate", "service", "check"):
+        assert set(COMPOSE[name]["environment"]) <= SETTINGS, name
+
+
+def test_kubernetes_sets_settings_that_there_are() -> None:
+    """In the ConfigMap, in the secrets, and one by one."""
+    secrets = list(yaml.safe_load_all((KUBERNETES / "secret.example.yaml").read_text()))
+    names = {*of_kind("ConfigMap")["data"], *(name for secret in secrets for name in secret["stringData"])}
+    names |= {entry["name"] for pod in pods().values() for entry in pod["containers"][0].get("env", [])}
+    assert names <= SETTINGS
+
+
+def test_no_secret_has_a_value() -> None:
+    """Nothing that is committed opens a door."""
+    for secret in yaml.safe_load_all((KUBERNETES / "secret.example.yaml").read_text()):
+        assert not any(secret["stringData"].values())
+    assert "secret.example.yaml" not in yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"]
+    for line in (DEPLOY / "example.env").read_text().splitlines():
+        name, _, value = line.partition("=")
+        if not line.startswith("#") and any(secret in name for secret in SECRETS):
+            assert not value, name
+
+
+def test_compose_has_no_default_for_a_secret() -> None:
+    """Unset, it says so and does not start."""
+    text = (DEPLOY / "compose.yaml").read_text()
+    for name, rest in re.findall(r"\$\{(\w+)([^}]*)\}", text):
+        if any(secret in name for secret in SECRETS):
+            assert rest.startswith(":?"), name
+    example = (DEPLOY / "example.env").read_text()
+    for name in set(re.findall(r"\$\{(\w+)", text)):
+        assert re.search(rf"^{name}=", example, re.MULTILINE), name
+
+
+def test_pods_that_serve_can_not_change_the_schema() -> None:
+    """The migrating role is known to the migration only."""
+    assert {"secretRef": {"name": "holdfast-migration"}} not in pods()["serve"]["containers"][0]["envFrom"]
+    assert "holdfast-migration" not in json.dumps([pods()["serve"], pods()["cleanup"]])
+    assert "holdfast_migrator" not in json.dumps([COMPOSE["service"], COMPOSE["check"]])
+
+
+# Roles and stopping.
+
+
+def test_every_role_is_one_of_the_command_line() -> None:
+    """One image; the command says what it does."""
+    from service.__main__ import main
+
+    words = {COMPOSE[name].get("command", ["serve"])[0] for name in ("migrate", "service", "check")}
+    words |= {pod["containers"][0]["args"][0] for pod in pods().values()}
+    words |= set(re.findall(r"-m service (\w+)", "".join(path.read_text() for path in UNITS)))
+    assert words <= set(main.commands)
+    assert {"serve", "migrate", "cleanup", "check"} <= words
+    assert {pod["containers"][0]["image"] for pod in pods().values()} == {"holdfast"}
+
+
+def test_whoever_stops_it_waits_long_enough() -> None:
+    """For the pause, what is in flight, and the connections."""
+    pod = pods()["serve"]
+    _, pause = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert int(pause) >= 5
+    assert pod["terminationGracePeriodSeconds"] >= int(pause) + STOP_SECONDS
+    assert int(COMPOSE["service"]["stop_grace_period"].removesuffix("s")) >= STOP_SECONDS
+    [stop] = re.findall(r"^TimeoutStopSec=(\d+)$", (DEPLOY / "systemd/holdfast.service").read_text(), re.MULTILINE)
+    assert int(stop) >= STOP_SECONDS
+
+
+def test_a_database_that_is_down_restarts_no_pod() -> None:
+    """Only readiness asks it."""
+    container = pods()["serve"]["containers"][0]
+    paths = {
+        probe: container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
+    assert paths == {
+        "startupProbe": "/health/live",
+        "livenessProbe": "/health/live",
+        "readinessProbe": "/health/ready",
+    }
+
+
+@pytest.mark.parametrize("role", pods())
+def test_pods_can_do_nothing_but_their_work(role: str) -> None:
+    """What the namespace enforces, and a file system that can't be written."""
+    pod = pods()[role]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert not pod["automountServiceAccountToken"]
+    assert pod["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert f"USER {pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}" in DOCKERFILE
+
+
+def test_the_connections_of_all_pods_fit() -> None:
+    """Into PostgreSQL's default of 100, a pod more during a rollout; the documents say eight for each worker."""
+    of_worker = 2 * LANES + OTHER_CONNECTIONS
+    assert of_worker == 8
+    workers = int(of_kind("ConfigMap")["data"]["WORKERS"])
+    assert (of_kind("HorizontalPodAutoscaler")["spec"]["maxReplicas"] + 1) * workers * of_worker < 90
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is missing")
+def test_the_kustomization_builds() -> None:
+    """Selectors find the pods that they are meant for."""
+    built = subprocess.run(["kubectl", "kustomize", KUBERNETES], capture_output=True, text=True, check=True).stdout
+    documents = {document["kind"]: document for document in yaml.safe_load_all(built)}
+    labels = documents["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        documents["Deployment"]["spec"]["selector"]["matchLabels"],
+        documents["Service"]["spec"]["selector"],
+        documents["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        documents["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+    for kind, document in documents.items():
+        assert kind == "Namespace" or document["metadata"]["namespace"] == "holdfast"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
+def test_the_units_are_valid(tmp_path: Path) -> None:
+    """As systemd reads them, with a program that is there."""
+    for path in UNITS:
+        (tmp_path / path.name).write_text(path.read_text().replace("/opt/holdfast/.venv/bin/python", "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", *sorted(tmp_path.iterdir())], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    """To a file that is there, and to a heading in it."""
+    documents = [*DEPLOY.glob("*.md"), DEPLOY.parent / "SECURITY.md"]
+    for document in documents:
+        for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
+            if target.startswith(("http", "mailto:")):
+                continue
+            name, _, anchor = target.partition("#")
+            path = (document.parent / name).resolve() if name else document
+            assert path.exists(), (document.name, target)
+            if anchor:
+                headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+                assert anchor in {_anchor(heading) for heading in headings}, (document.name, target)
+
+
+def test_what_security_says_is_tested_is_there() -> None:
+    """Each threat of the table names files that exist."""
+    text = (DEPLOY.parent / "SECURITY.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| threat")]
+    assert len(rows) > 15
+    for row in rows:
+        named = re.findall(r"`((?:tests|deploy)/[^`]+)`", row)
+        assert named, row
+        for name in named:
+            assert (DEPLOY.parent / name).is_file(), name
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

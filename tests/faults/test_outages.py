@@ -1,0 +1,214 @@
+"""What is missing for a while: connections, room on the disk, a clock that can be trusted. 503 then, and afterwards
+everything goes on as before."""
+
+import asyncio
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import ClassVar, Self
+from uuid import UUID
+
+import httpx2
+import psycopg
+import pytest
+from psycopg import sql
+
+from service.database import connections as connections_module
+from service.database.connections import CONNECT_SECONDS, Database
+from service.database.group_commit import GroupCommit
+from tests.acceptance.clients import Clients, guest, race, reserves, slot
+from tests.acceptance.conftest import Serve
+from tests.database import LOGIN, TestDatabase, reserve_request, with_database
+from tests.serving import ADMIN_TOKEN, SECRETS, ServiceProcess
+
+pytestmark = pytest.mark.anyio
+
+ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+
+
+def assert_unavailable(answers: list[httpx2.Response]) -> None:
+    """Each says that the database is missing, and when to come back."""
+    assert {answer.status_code for answer in answers} == {503}
+    assert {answer.json()["code"] for answer in answers} == {"DATABASE_UNAVAILABLE"}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+
+
+@contextmanager
+def no_connection_left(database: TestDatabase) -> Iterator[None]:
+    """Others have taken all connections that PostgreSQL gives to anybody but a superuser; also the service's own."""
+    with ExitStack() as stack:
+        give_up_at = time.monotonic() + 30
+        others = "FROM pg_stat_activity WHERE usename = %s AND application_name <> 'hog'"
+        while took_one(database, stack) or database.value(f"SELECT count(*) {others}", LOGIN):
+            assert time.monotonic() < give_up_at
+            if not took_one(database, stack):
+                database.rows(f"SELECT pg_terminate_backend(pid, 5000) {others}", LOGIN)
+        yield
+
+
+def took_one(database: TestDatabase, stack: ExitStack) -> bool:
+    """Takes a connection, if there is one."""
+    try:
+        stack.callback(psycopg.connect(database.url, application_name="hog").close)
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+async def test_without_a_connection_to_be_had_callers_are_told_to_come_back(
+    database: TestDatabase, serve: Serve
+) -> None:
+    """Every kind of request, in seconds; and as soon as somebody lets go, the service is back by itself."""
+    database.make_service(capacity=10)
+    service = serve()
+    async with service.client() as client:
+        hold = (await client.send(reserves(client, 1)[0])).json()["reservationId"]
+        requests = [
+            *reserves(client, 3),
+            client.build_request("POST", "/api/booking/commit", json=guest(hold)),
+            client.build_request("GET", f"/api/booking/reservations/{hold}"),
+            client.build_request("GET", "/api/catalog/businesses", headers=ADMIN),
+            client.build_request(
+                "PUT", "/api/catalog/businesses/b", json={"name": "B", "country": "DE"}, headers=ADMIN
+            ),
+            client.build_request("GET", "/health/ready"),
+        ]
+        with no_connection_left(database):
+            began = time.monotonic()
+            assert_unavailable(await race(client, requests))
+            assert time.monotonic() - began < 2 * CONNECT_SECONDS + 5
+            assert (await client.get("/health/live")).status_code == 200
+        await asyncio.to_thread(service.wait_until_ready)
+        committed = await client.post("/api/booking/commit", json=guest(hold))
+        assert committed.status_code == 201
+        assert (await client.send(reserves(client, 1)[0])).status_code == 201
+    assert service.events("defect") == []
+
+
+@pytest.fixture
+def small_disk(cluster: str) -> Iterator[Path]:
+    """A disk of 64 MB that PostgreSQL can write to: a file system in memory."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    folder = Path(tempfile.mkdtemp(prefix="holdfast-disk-"))
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        folder.rmdir()
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        with psycopg.connect(cluster) as administrator:
+            [(data,)] = administrator.execute("SHOW data_directory").fetchall()
+        if not Path(data).exists():
+            pytest.skip("the server is on another machine")
+        os.chown(folder, Path(data).stat().st_uid, -1)
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+        folder.rmdir()
+
+
+def fill(disk: Path) -> Path:
+    """Writes until nothing more fits, and returns what has to be deleted for room."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    return ballast
+
+
+async def test_a_full_disk_is_a_503_and_nothing_acknowledged_is_lost(
+    cluster: str, template: str, small_disk: Path, tmp_path: Path
+) -> None:
+    """PostgreSQL can't make its tables longer for a while: nothing is half done, and when there is room it goes on."""
+    tablespace = sql.Identifier(small_disk.name)
+    name = small_disk.name.replace("-", "_")
+    with psycopg.connect(cluster, autocommit=True) as administrator:
+        location = sql.Literal(str(small_disk))
+        administrator.execute(sql.SQL("CREATE TABLESPACE {} LOCATION {}").format(tablespace, location))
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {} TABLESPACE {}")
+        administrator.execute(create.format(sql.Identifier(name), sql.Identifier(template), tablespace))
+        database = TestDatabase(with_database(cluster, name))
+        try:
+            await fill_up_and_make_room(database, small_disk, tmp_path / "log")
+            assert database.violations() == {}
+        finally:
+            database.close()
+            administrator.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            administrator.execute(sql.SQL("DROP TABLESPACE {}").format(tablespace))
+
+
+async def fill_up_and_make_room(database: TestDatabase, disk: Path, log: Path) -> None:
+    """The story of it."""
+    database.make_service(capacity=1_000_000)
+    urls = {"DATABASE_URL": database.url, "MIGRATION_DATABASE_URL": database.admin_url}
+    with ServiceProcess(log, **SECRETS, **urls) as service:
+        async with service.client(connections=20) as client:
+            clients = Clients(client, slot())
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(10):
+                    tasks.create_task(clients.run(retry=True))
+                await clients.acknowledge(50)
+                ballast = fill(disk)
+                refused = await refusal(client)
+                room = await client.get("/api/booking/capacity", params=slot())
+                ballast.unlink()
+                await clients.acknowledge(50)
+                clients.stopped = True
+    assert_unavailable([refused])
+    assert room.status_code == 200
+    assert clients.unexpected == []
+    held = database.rows("SELECT idempotency_key, reservation_id::text FROM booking.reservations")
+    assert {key: reservation_id for key, reservation_id in held if key} == clients.acknowledged
+    assert service.events("defect") == []
+
+
+async def refusal(client: httpx2.AsyncClient) -> httpx2.Response:
+    """The first answer that is none: as long as pages have room, there are more holds."""
+    async with asyncio.timeout(60):
+        while True:
+            answer = await client.send(reserves(client, 1)[0])
+            if answer.status_code != 201:
+                return answer
+
+
+class SteppingClock(datetime):
+    """A clock of this process that somebody sets."""
+
+    ahead: ClassVar[timedelta] = timedelta(0)
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        """What it says now."""
+        return super().now(tz) + cls.ahead
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=-1), timedelta(hours=1)], ids=["back", "forward"])
+async def test_a_step_of_our_clock_changes_no_deadline(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch, step: timedelta
+) -> None:
+    """A call carries an instant of the server's clock, after which it does nothing: ours may be set meanwhile."""
+    monkeypatch.setattr(connections_module, "datetime", SteppingClock)
+    monkeypatch.setattr(SteppingClock, "ahead", timedelta(0))
+    database.make_service(capacity=10)
+    connections = Database(database.url, connections=4)
+    await connections.open()
+    group_commit = GroupCommit(connections, max_batch=10, lanes=1)
+    group_commit.start()
+    try:
+        for ahead in (timedelta(0), step):
+            monkeypatch.setattr(SteppingClock, "ahead", ahead)
+            request = reserve_request(10)
+            outcome = await group_commit.submit("reserve", "salon", UUID(request["operation_id"]), request)
+            assert outcome.name == "done"
+            assert abs(connections.deadline(0) - datetime.now(UTC)) < timedelta(seconds=5)
+    finally:
+        await group_commit.stop()
+        await connections.close()
+    assert database.value("SELECT count(*) FROM booking.reservations") == 2

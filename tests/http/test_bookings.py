@@ -1,0 +1,155 @@
+"""One call that holds and commits, for callers that need no hold."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.database import TestDatabase, at
+from tests.http.test_appointments import Json, fields, get, told, trail, written
+from tests.http.test_holds import reserve, slot
+
+pytestmark = pytest.mark.anyio
+
+BOOKINGS = "/api/bookings"
+
+
+def booking(hour: float = 10, **members: Any) -> Json:
+    """A body for POST /api/bookings."""
+    return slot(hour, guestEmail="ada@example.com", **members)
+
+
+async def test_a_slot_is_booked_at_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A confirmed appointment with all that the guest said, made by a guest, and no hold beside it."""
+    database.make_service()
+    guest: Json = {"guestName": "Ada", "guestPhone": "030 1234567", "notes": "by the window", "metadata": {"price": 40}}
+    response = await client.post(BOOKINGS, json=booking(**guest))
+    assert response.status_code == 201
+    booked = response.json()
+    assert {name: booked[name] for name in guest} == {**guest, "guestPhone": "+49301234567"}
+    assert (booked["status"], booked["version"], booked["source"]) == ("confirmed", 1, "online")
+    assert (booked["slotStart"], booked["slotEnd"], booked["reservationId"]) == (written(at(10)), written(at(11)), None)
+    token = booked.pop("cancellationToken")
+    assert token.startswith("v1.")
+    assert await get(client, booked) == booked
+    [entry] = await trail(client, booked)
+    assert (entry["actor"], entry["action"]) == ({"kind": "guest", "id": None}, "created")
+    assert database.value("SELECT count(*) FROM booking.reservations") == 0
+
+
+@pytest.mark.parametrize("taken_by", ["hold", "booking"])
+async def test_a_taken_slot_is_a_409_with_alternatives(
+    client: httpx2.AsyncClient, database: TestDatabase, taken_by: str
+) -> None:
+    """A hold stands in the way as an appointment does; what is offered instead can be booked."""
+    database.make_service()
+    if taken_by == "hold":
+        await reserve(client)
+    else:
+        await client.post(BOOKINGS, json=booking())
+    response = await client.post(BOOKINGS, json=booking())
+    assert told(response) == (409, "SLOT_UNAVAILABLE")
+    assert response.json()["detail"] == "The selected time slot is no longer available"
+    alternatives = response.json()["alternatives"]
+    assert 1 <= len(alternatives) <= 5
+    for alternative in alternatives:
+        assert alternative.keys() == {"slotStart", "slotEnd", "resourceIds"}
+        body = {**booking(), "slotStart": alternative["slotStart"], "slotEnd": alternative["slotEnd"]}
+        assert (await client.post(BOOKINGS, json=body)).status_code == 201
+
+
+async def test_any_resource_means_each_that_is_free(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Every one is given before anybody is refused; a named one is that one."""
+    database.make_service(resource_ids=["rosa", "maria", "otto"])
+    first = (await client.post(BOOKINGS, json=booking(resourceId="maria"))).json()
+    others = [(await client.post(BOOKINGS, json=booking())).json()["resourceId"] for _ in range(2)]
+    assert first["resourceId"] == "maria"
+    assert sorted(others) == ["otto", "rosa"]
+    assert told(await client.post(BOOKINGS, json=booking())) == (409, "SLOT_UNAVAILABLE")
+    response = await client.post(BOOKINGS, json=booking(12, resourceId="nobody"))
+    assert told(response) == (404, "RESOURCE_NOT_FOUND")
+    assert fields(await client.post(BOOKINGS, json=booking(12, quantity=2))) == ["quantity"]
+
+
+@pytest.mark.parametrize("place", ["body", "header", "both"])
+async def test_the_same_key_is_one_booking(client: httpx2.AsyncClient, database: TestDatabase, place: str) -> None:
+    """A retry gets the first result again, wherever the key came; another request under the key is refused."""
+    database.make_service(capacity=5)
+    body = booking(idempotencyKey="k") if place != "header" else booking()
+    headers = {"Idempotency-Key": "k"} if place != "body" else {}
+    first = await client.post(BOOKINGS, json=body, headers=headers)
+    second = await client.post(BOOKINGS, json=body, headers=headers)
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert second.headers["idempotency-replayed"] == "true"
+    assert second.json() == first.json()
+    other = await client.post(BOOKINGS, json={**body, "guestEmail": "eve@example.com"}, headers=headers)
+    assert told(other) == (422, "IDEMPOTENCY_KEY_REUSED")
+    differs = await client.post(BOOKINGS, json=booking(idempotencyKey="a"), headers={"Idempotency-Key": "b"})
+    assert told(differs) == (400, "IDEMPOTENCY_KEY_MISMATCH")
+
+
+async def test_a_key_of_a_hold_is_not_one_of_a_booking(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """They are attempts at different things."""
+    database.make_service(capacity=2)
+    await reserve(client, idempotencyKey="k")
+    assert (await client.post(BOOKINGS, json=booking(idempotencyKey="k"))).status_code == 201
+
+
+async def test_a_refusal_keeps_no_key(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Once there is room again, the same request with the same key has its chance."""
+    database.make_service()
+    held = await reserve(client)
+    body = booking(idempotencyKey="k")
+    assert told(await client.post(BOOKINGS, json=body)) == (409, "SLOT_UNAVAILABLE")
+    await client.delete(f"/api/booking/reservations/{held['reservationId']}")
+    assert (await client.post(BOOKINGS, json=body)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("settings", "hour", "reason"),
+    [
+        ({"booking_enabled": False}, 10, "not_online"),
+        ({}, -24 * 365, "past"),
+        ({"min_notice_minutes": 366 * 24 * 60}, 10, "too_soon"),
+        ({"max_advance_days": 1}, 10, "too_far_ahead"),
+        ({"duration_minutes": 30, "max_duration_minutes": 30}, 10, "too_long"),
+        ({}, 6, "closed"),
+    ],
+)
+async def test_what_binds_the_public_binds_here(
+    client: httpx2.AsyncClient, database: TestDatabase, settings: Json, hour: float, reason: str
+) -> None:
+    """422, with a reason that a frontend can put into words."""
+    database.make_service(**settings)
+    database.put_hours([(weekday, "08:00", "22:00") for weekday in range(1, 8)])
+    response = await client.post(BOOKINGS, json=booking(hour, slotEnd=written(at(hour + 1))))
+    assert told(response) == (422, "SLOT_NOT_BOOKABLE")
+    assert response.json()["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("members", "faulty"),
+    [
+        ({"guestEmail": None}, ""),
+        ({"guestEmail": None, "guestPhone": "030"}, "guestPhone"),
+        ({"guestEmail": "ada"}, "guestEmail"),
+        ({"source": "widget"}, "source"),
+        ({"ttlMinutes": 0}, "ttlMinutes"),
+        ({"reservationId": None}, "reservationId"),
+    ],
+)
+async def test_a_faulty_booking_names_its_field(
+    client: httpx2.AsyncClient, database: TestDatabase, members: Json, faulty: str
+) -> None:
+    """A guest must be reachable, and can't say on whose behalf they book."""
+    database.make_service()
+    assert fields(await client.post(BOOKINGS, json={**booking(), **members})) == [faulty]
+
+
+@pytest.mark.parametrize("member", ["businessId", "serviceId"])
+async def test_an_unknown_service_is_a_404(client: httpx2.AsyncClient, database: TestDatabase, member: str) -> None:
+    """An unknown business is not told apart from an unknown service, whatever else there is to say."""
+    database.make_service()
+    for phone in (None, "+49 30 1234567"):
+        response = await client.post(BOOKINGS, json={**booking(guestPhone=phone), member: "nobody"})
+        assert told(response) == (404, "SERVICE_NOT_FOUND")

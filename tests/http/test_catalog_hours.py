@@ -1,0 +1,157 @@
+"""The catalog's opening hours and closures."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.database import TestDatabase, at
+from tests.http.conftest import ADMIN
+
+pytestmark = pytest.mark.anyio
+
+SALON = "/api/catalog/businesses/salon"
+HOURS = f"{SALON}/opening-hours"
+AWAY = f"{SALON}/closures/away"
+
+NINE_TO_FIVE = {"weekday": 1, "opens": "09:00", "closes": "17:00"}
+
+
+def code(response: httpx2.Response) -> tuple[int, str]:
+    """The status and the code of a refusal."""
+    return response.status_code, response.json()["code"]
+
+
+def faults(response: httpx2.Response) -> list[str]:
+    """The fields that are named."""
+    assert code(response) == (400, "VALIDATION_FAILED")
+    return [fault["field"] for fault in response.json()["errors"]]
+
+
+async def test_hours_are_put_read_and_removed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """All of them at once; what is told is sorted."""
+    assert code(await client.get(HOURS, headers=ADMIN)) == (404, "BUSINESS_NOT_FOUND")
+    database.make_resource("anna")
+    assert (await client.get(HOURS, headers=ADMIN)).json() == {"items": []}
+    night = {"weekday": 6, "opens": "20:00", "closes": "24:00"}
+    anna = {**NINE_TO_FIVE, "resourceId": "anna"}
+    response = await client.put(HOURS, json=[anna, night, NINE_TO_FIVE], headers=ADMIN)
+    assert response.status_code == 200
+    assert response.json() == {"items": [{**NINE_TO_FIVE, "resourceId": None}, {**night, "resourceId": None}, anna]}
+    assert (await client.get(HOURS, headers=ADMIN)).json() == response.json()
+    response = await client.put(HOURS, json=[NINE_TO_FIVE], headers=ADMIN)
+    assert response.json() == {"items": [{**NINE_TO_FIVE, "resourceId": None}]}
+    assert (await client.delete(HOURS, headers=ADMIN)).status_code == 204
+    assert (await client.delete(HOURS, headers=ADMIN)).status_code == 204
+    assert (await client.get(HOURS, headers=ADMIN)).json() == {"items": []}
+
+
+async def test_the_public_books_within_the_hours_that_were_put(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """The clock on the wall is the business's: Berlin is an hour or two ahead of UTC."""
+    database.make_service()
+    await client.put(HOURS, json=[NINE_TO_FIVE], headers=ADMIN)
+    slot = {"businessId": "salon", "serviceId": "cut"}
+    inside = await client.post("/api/booking/reserve", json={**slot, "slotStart": at(9).isoformat()})
+    outside = await client.post("/api/booking/reserve", json={**slot, "slotStart": at(20).isoformat()})
+    assert inside.status_code == 201
+    assert (outside.status_code, outside.json()["reason"]) == (422, "closed")
+    await client.put(AWAY, json={"from": at(11).isoformat(), "to": at(12).isoformat()}, headers=ADMIN)
+    closed = await client.post("/api/booking/reserve", json={**slot, "slotStart": at(11.5).isoformat()})
+    assert (closed.status_code, closed.json()["reason"]) == (422, "closed")
+
+
+@pytest.mark.parametrize(
+    ("entry", "fields"),
+    [
+        ({"weekday": 0}, ["2.weekday"]),
+        ({"weekday": 8}, ["2.weekday"]),
+        ({"weekday": "1"}, ["2.weekday"]),
+        ({"opens": "9:00"}, ["2.opens"]),
+        ({"opens": "24:00"}, ["2.opens"]),
+        ({"opens": "09:60"}, ["2.opens"]),
+        ({"closes": "24:01"}, ["2.closes"]),
+        ({"closes": "17:00:00"}, ["2.closes"]),
+        ({"closes": "09:00"}, ["2.closes"]),
+        ({"closes": "08:30"}, ["2.closes"]),
+        ({"closes": 17}, ["2.closes"]),
+        ({"resourceId": "-"}, ["2.resourceId"]),
+        ({"resourceId": "nobody"}, ["2.resourceId"]),
+        ({"until": "17:00"}, ["2.until"]),
+        ({"weekday": None, "opens": None}, ["2.weekday", "2.opens"]),
+    ],
+)
+async def test_faulty_hours_name_their_field(
+    client: httpx2.AsyncClient, database: TestDatabase, entry: dict[str, Any], fields: list[str]
+) -> None:
+    """By its place in the list. And none of the list is taken."""
+    database.make_business()
+    response = await client.put(HOURS, json=[NINE_TO_FIVE, NINE_TO_FIVE, NINE_TO_FIVE | entry], headers=ADMIN)
+    assert faults(response) == fields
+    assert (await client.get(HOURS, headers=ADMIN)).json() == {"items": []}
+
+
+async def test_hours_are_a_list_that_ends(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Nothing but a list, and not of thousands."""
+    database.make_business()
+    assert (await client.put(HOURS, json=[NINE_TO_FIVE] * 500, headers=ADMIN)).status_code == 200
+    assert faults(await client.put(HOURS, json=[NINE_TO_FIVE] * 501, headers=ADMIN)) == [""]
+    for body in (NINE_TO_FIVE, 7, "always", [[NINE_TO_FIVE]]):
+        assert code(await client.put(HOURS, json=body, headers=ADMIN)) == (400, "VALIDATION_FAILED")
+
+
+async def test_a_closure_comes_and_goes(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """201 when new, 200 when replaced, 204 when gone, and what was put is what one reads."""
+    closure = {"from": "2030-12-24T12:00:00+01:00", "to": "2030-12-27T00:00:00+01:00", "reason": "Christmas"}
+    assert code(await client.put(AWAY, json=closure, headers=ADMIN)) == (404, "BUSINESS_NOT_FOUND")
+    database.make_resource("anna")
+    response = await client.put(AWAY, json=closure, headers=ADMIN)
+    assert response.status_code == 201
+    assert response.json() == {
+        "businessId": "salon",
+        "closureId": "away",
+        "from": "2030-12-24T11:00:00Z",
+        "to": "2030-12-26T23:00:00Z",
+        "resourceId": None,
+        "reason": "Christmas",
+    }
+    del closure["reason"]
+    response = await client.put(AWAY, json={**closure, "resourceId": "anna"}, headers=ADMIN)
+    assert (response.status_code, response.json()["resourceId"], response.json()["reason"]) == (200, "anna", None)
+    assert (await client.get(AWAY, headers=ADMIN)).json() == response.json()
+    assert (await client.get(f"{SALON}/closures", headers=ADMIN)).json() == {"items": [response.json()]}
+    assert (await client.delete(AWAY, headers=ADMIN)).status_code == 204
+    assert code(await client.delete(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")
+    assert code(await client.get(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")
+
+
+async def test_closures_are_told_by_their_beginning(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Whatever their ids."""
+    database.make_business()
+    for closure_id, hour in (("b", 12), ("c", 10), ("a", 14)):
+        database.put_closure(closure_id, at(hour), at(hour + 1))
+    items = (await client.get(f"{SALON}/closures", headers=ADMIN)).json()["items"]
+    assert [closure["closureId"] for closure in items] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("from", "2030-12-24"),
+        ("from", "2030-12-24T12:00:00"),
+        ("to", "2030-12-24T12:00:00+01:00"),
+        ("to", "2030-12-24T11:59:59+01:00"),
+        ("to", None),
+        ("resourceId", "nobody"),
+        ("reason", "\x00"),
+        ("from_", "2030-12-24T12:00:00Z"),
+    ],
+)
+async def test_a_faulty_closure_names_its_field(
+    client: httpx2.AsyncClient, database: TestDatabase, member: str, value: Any
+) -> None:
+    """400 and the field."""
+    database.make_business()
+    closure = {"from": "2030-12-24T12:00:00+01:00", "to": "2030-12-27T00:00:00+01:00", member: value}
+    assert faults(await client.put(AWAY, json=closure, headers=ADMIN)) == [member]

@@ -1,0 +1,126 @@
+"""The catalog's resources, and the services that have them."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.database import TestDatabase, at
+from tests.http.conftest import ADMIN
+
+pytestmark = pytest.mark.anyio
+
+SALON = "/api/catalog/businesses/salon"
+ANNA = f"{SALON}/resources/anna"
+CUT = f"{SALON}/services/cut"
+
+
+def code(response: httpx2.Response) -> tuple[int, str]:
+    """The status and the code of a refusal."""
+    return response.status_code, response.json()["code"]
+
+
+async def test_a_resource_comes_and_goes(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """201 when new, 200 when replaced, 204 when gone, and what was put is what one reads."""
+    assert code(await client.put(ANNA, json={"name": "Anna"}, headers=ADMIN)) == (404, "BUSINESS_NOT_FOUND")
+    database.make_business()
+    response = await client.put(ANNA, json={"name": "Anna"}, headers=ADMIN)
+    assert response.status_code == 201
+    assert response.json() == {
+        "businessId": "salon",
+        "resourceId": "anna",
+        "name": "Anna",
+        "kind": "resource",
+        "bookingEnabled": True,
+    }
+    response = await client.put(ANNA, json={"name": "Anna", "kind": "staff", "bookingEnabled": False}, headers=ADMIN)
+    assert (response.status_code, response.json()["kind"], response.json()["bookingEnabled"]) == (200, "staff", False)
+    assert (await client.get(ANNA, headers=ADMIN)).json() == response.json()
+    assert (await client.get(f"{SALON}/resources", headers=ADMIN)).json() == {"items": [response.json()]}
+    assert code(await client.delete(SALON, headers=ADMIN)) == (409, "BUSINESS_IN_USE")
+    assert (await client.delete(ANNA, headers=ADMIN)).status_code == 204
+    assert code(await client.delete(ANNA, headers=ADMIN)) == (404, "RESOURCE_NOT_FOUND")
+    assert code(await client.get(ANNA, headers=ADMIN)) == (404, "RESOURCE_NOT_FOUND")
+    assert (await client.get(f"{SALON}/resources", headers=ADMIN)).json() == {"items": []}
+
+
+@pytest.mark.parametrize(
+    ("member", "value"), [("name", ""), ("kind", "two words"), ("bookingEnabled", "yes"), ("capacity", 2)]
+)
+async def test_a_faulty_resource_names_its_field(
+    client: httpx2.AsyncClient, database: TestDatabase, member: str, value: Any
+) -> None:
+    """400 and the field."""
+    database.make_business()
+    response = await client.put(ANNA, json={"name": "Anna", member: value}, headers=ADMIN)
+    assert [fault["field"] for fault in response.json()["errors"]] == [member]
+
+
+async def test_a_service_has_the_capacity_of_its_pool(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Unless somebody says otherwise. The pool is told by id, whatever the order in which it was put."""
+    for resource_id in ("anna", "ben", "eve"):
+        database.make_resource(resource_id)
+    settings = {"name": "Cut", "durationMinutes": 60, "resourceIds": ["eve", "anna", "ben"]}
+    response = await client.put(CUT, json=settings, headers=ADMIN)
+    assert response.status_code == 201
+    assert (response.json()["resourceIds"], response.json()["maxSimultaneousBookings"]) == (["anna", "ben", "eve"], 3)
+    assert (await client.get(CUT, headers=ADMIN)).json() == response.json()
+    for given, capacity in (({"maxSimultaneousBookings": 2}, 2), ({"resourceIds": []}, 1)):
+        response = await client.put(CUT, json=settings | given, headers=ADMIN)
+        assert (response.status_code, response.json()["maxSimultaneousBookings"]) == (200, capacity)
+    assert response.json()["resourceIds"] == []
+
+
+async def test_a_pool_that_is_put_is_booked_from(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """And a resource that was taken off the catalog is given to nobody."""
+    for resource_id in ("anna", "ben"):
+        database.make_resource(resource_id)
+    settings = {"name": "Cut", "durationMinutes": 60, "resourceIds": ["anna", "ben"]}
+    await client.put(CUT, json=settings, headers=ADMIN)
+    slot = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
+    held = [(await client.post("/api/booking/reserve", json=slot)).json() for _ in range(3)]
+    assert {hold.get("resourceId") for hold in held[:2]} == {"anna", "ben"}
+    assert held[2]["code"] == "SLOT_UNAVAILABLE"
+    assert (await client.delete(ANNA, headers=ADMIN)).status_code == 204
+    assert (await client.get(CUT, headers=ADMIN)).json()["resourceIds"] == ["ben"]
+    next_slot = {**slot, "slotStart": at(12).isoformat()}
+    assert (await client.post("/api/booking/reserve", json=next_slot)).json()["resourceId"] == "ben"
+    assert (await client.post("/api/booking/reserve", json=next_slot)).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("resource_ids", "field"),
+    [
+        (["anna", "nobody"], "resourceIds"),
+        (["anna", "anna"], "resourceIds"),
+        (["anna", "-"], "resourceIds.1"),
+        ("anna", "resourceIds"),
+        (["anna"] * 501, "resourceIds"),
+    ],
+)
+async def test_a_faulty_pool_names_its_field(
+    client: httpx2.AsyncClient, database: TestDatabase, resource_ids: Any, field: str
+) -> None:
+    """Also where only the database knows that there is no such resource."""
+    database.make_resource("anna")
+    settings = {"name": "Cut", "durationMinutes": 60, "resourceIds": resource_ids}
+    response = await client.put(CUT, json=settings, headers=ADMIN)
+    assert code(response) == (400, "VALIDATION_FAILED")
+    assert [fault["field"] for fault in response.json()["errors"]] == [field]
+    assert code(await client.get(CUT, headers=ADMIN)) == (404, "SERVICE_NOT_FOUND")
+
+
+@pytest.mark.parametrize("path", ["resources/-", "resources/%00", "closures/-"])
+async def test_ids_in_paths_are_validated(client: httpx2.AsyncClient, path: str) -> None:
+    """As they would be in a body."""
+    response = await client.get(f"{SALON}/{path}", headers=ADMIN)
+    assert code(response) == (400, "VALIDATION_FAILED")
+    assert response.json()["errors"][0]["field"] in ("resourceId", "closureId")
+
+
+@pytest.mark.parametrize("path", ["resources", "resources/anna", "opening-hours", "closures", "closures/away"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_nobody_gets_in_without_a_key(client: httpx2.AsyncClient, method: str, path: str) -> None:
+    """Neither to read nor to write."""
+    response = await client.request(method, f"{SALON}/{path}")
+    assert response.status_code == 401 or (response.status_code == 405 and method not in response.headers["allow"])

@@ -1,0 +1,122 @@
+"""What browsers are told about every answer, and whose pages may call."""
+
+import httpx2
+import pytest
+from pydantic import ValidationError
+
+from service.app import create_app
+from service.settings import Settings
+from tests.database import TestDatabase, at
+from tests.http.conftest import ADMIN, make_settings
+from tests.http.describing import client_of, served_document
+
+pytestmark = pytest.mark.anyio
+
+DEFAULTS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+}
+BROKEN = "ALTER FUNCTION booking.reserve(text, jsonb, timestamptz) RENAME TO gone"
+PAGE = "https://book.example"
+
+
+def differing(response: httpx2.Response) -> set[str]:
+    """The headers that are not the usual ones. None may come twice: then no two programs read the same."""
+    assert all(len(response.headers.get_list(name)) == 1 for name in DEFAULTS)
+    return {name for name, value in DEFAULTS.items() if response.headers[name] != value}
+
+
+async def test_every_address_answers_with_the_safe_headers(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Only what is the same for everybody may be kept, and only the page may load anything: its own style sheet."""
+    database.make_service()
+    found = {}
+    for path, methods in (await served_document())["paths"].items():
+        for method in methods:
+            found[path] = differing(await client.request(method, path.replace("{", "").replace("}", "")))
+    assert {path: names for path, names in found.items() if names} == {
+        "/docs": {"cache-control", "content-security-policy"},
+        "/docs/style.css": {"cache-control"},
+        "/openapi.json": {"cache-control"},
+    }
+
+
+async def test_refusals_and_defects_have_them_too(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Whoever makes the answer: the router, the framework, or the last resort."""
+    database.make_service()
+    database.rows(BROKEN)
+    body = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
+    answers = [
+        await client.get("/nowhere"),
+        await client.put("/docs"),
+        await client.post("/api/booking/reserve", content=b"{" * 100_000, headers={"Content-Type": "application/json"}),
+        await client.get("/api/catalog/businesses"),
+        await client.post("/api/booking/reserve", json=body),
+    ]
+    assert [answer.status_code for answer in answers] == [404, 405, 413, 401, 500]
+    assert [differing(answer) for answer in answers] == [set()] * 5
+
+
+@pytest.fixture
+def cross_origin_client() -> httpx2.AsyncClient:
+    """A client of an application that one page may call; there is no database behind it."""
+    settings = make_settings("postgresql://nobody@127.0.0.1:1/none")
+    return client_of(create_app(settings.model_copy(update={"cors_origins": (PAGE,)})))
+
+
+async def test_by_default_no_page_of_others_may_call(client: httpx2.AsyncClient) -> None:
+    """A browser that asks is not told yes."""
+    asked = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
+    answer = await client.options("/api/booking/reserve", headers=asked)
+    assert answer.status_code == 405
+    assert "access-control-allow-origin" not in answer.headers
+    assert "access-control-allow-origin" not in (await client.get("/health/live", headers=asked)).headers
+
+
+async def test_a_page_that_is_listed_may_call(cross_origin_client: httpx2.AsyncClient) -> None:
+    """With a token and a key, and it may read refusals and all headers that it needs."""
+    wanted = "authorization, content-type, idempotency-key, if-match, x-request-id"
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        asked = {"Origin": PAGE, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": wanted}
+        allowed = await cross_origin_client.options("/api/booking/appointments", headers=asked)
+        assert allowed.status_code == 200, allowed.text
+        assert allowed.headers["access-control-allow-origin"] == PAGE
+        assert differing(allowed) == set()
+    refused = await cross_origin_client.get("/api/catalog/businesses", headers={"Origin": PAGE})
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == PAGE
+    assert "Origin" in refused.headers["vary"]
+    # No cookies: nobody is signed in without knowing it.
+    assert "access-control-allow-credentials" not in refused.headers
+    exposed = set(refused.headers["access-control-expose-headers"].split(", "))
+    assert {"Idempotency-Replayed", "ETag", "X-Request-Id", "Retry-After"} <= exposed
+
+
+async def test_a_page_that_is_not_listed_may_not(cross_origin_client: httpx2.AsyncClient) -> None:
+    """Neither may it ask, nor may it read what is answered."""
+    for stranger in ("https://evil.example", f"{PAGE}.evil.example", f"{PAGE}:8443", "http://book.example", "null"):
+        asked = {"Origin": stranger, "Access-Control-Request-Method": "POST"}
+        answers = [
+            await cross_origin_client.options("/api/booking/reserve", headers=asked),
+            await cross_origin_client.get("/health/live", headers=asked | ADMIN),
+        ]
+        assert [answer.status_code for answer in answers] == [400, 200]
+        assert not any("access-control-allow-origin" in answer.headers for answer in answers)
+
+
+def test_origins_are_a_list_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As people write lists, with spaces and a comma too many."""
+    monkeypatch.setenv("CORS_ORIGINS", " https://book.example, http://localhost:5173,")
+    assert Settings().cors_origins == ("https://book.example", "http://localhost:5173")
+    monkeypatch.setenv("CORS_ORIGINS", "")
+    assert Settings().cors_origins == ()
+
+
+@pytest.mark.parametrize("faulty", ["https://book.example/", "book.example", "https://Book.example", "ftp://a.b", "**"])
+def test_what_no_browser_would_ever_send_is_refused(monkeypatch: pytest.MonkeyPatch, faulty: str) -> None:
+    """It would be listed, and still be turned away: that is found at the start, and not by a guest."""
+    monkeypatch.setenv("CORS_ORIGINS", f"https://shop.example,{faulty}")
+    with pytest.raises(ValidationError, match="cors_origins"):
+        Settings()

@@ -1,0 +1,78 @@
+"""Nobody may hold more slots than they can use: by address, and by what a frontend calls its guests."""
+
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from service.app import create_app
+from tests.database import TestDatabase, at
+from tests.http.conftest import make_settings
+
+pytestmark = pytest.mark.anyio
+
+CAP = 2
+
+
+@pytest.fixture
+async def client(database: TestDatabase) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the application, which takes the word of its proxy, and lets a client hold two slots."""
+    database.make_service(capacity=100)
+    settings = make_settings(database.url).model_copy(update={"max_live_holds_per_client": CAP})
+    app = create_app(settings)
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test") as client,
+    ):
+        yield client
+
+
+async def reserve(client: httpx2.AsyncClient, **headers: str) -> httpx2.Response:
+    """Reserves one of a hundred places."""
+    body = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
+    return await client.post("/api/booking/reserve", json=body, headers=headers)
+
+
+async def test_whoever_holds_enough_is_told_to_use_it(client: httpx2.AsyncClient) -> None:
+    """429 with Retry-After; a slot that is given back can be had again."""
+    held = [await reserve(client) for _ in range(CAP)]
+    refused = await reserve(client)
+    assert [answer.status_code for answer in held] == [201] * CAP
+    assert (refused.status_code, refused.json()["code"]) == (429, "TOO_MANY_HOLDS")
+    assert int(refused.headers["retry-after"]) > 0
+    await client.delete(f"/api/booking/reservations/{held[0].json()['reservationId']}")
+    assert (await reserve(client)).status_code == 201
+
+
+async def test_calling_oneself_something_else_does_not_help(client: httpx2.AsyncClient) -> None:
+    """X-Client-Id counts besides the address, never instead of it."""
+    answers = [await reserve(client, **{"X-Client-Id": f"guest {number}"}) for number in range(CAP + 1)]
+    assert [answer.status_code for answer in answers] == [201] * CAP + [429]
+
+
+async def test_an_id_that_is_none_is_refused(client: httpx2.AsyncClient) -> None:
+    """400, and it names the header."""
+    refused = await reserve(client, **{"X-Client-Id": "x" * 256})
+    assert refused.status_code == 400
+    assert refused.json()["errors"][0]["field"] == "X-Client-Id"
+
+
+async def test_a_retry_gets_its_hold_whatever_is_held(client: httpx2.AsyncClient) -> None:
+    """The limit is about new holds."""
+    first = await reserve(client, **{"Idempotency-Key": "first"})
+    for _ in range(CAP):
+        await reserve(client)
+    again = await reserve(client, **{"Idempotency-Key": "first"})
+    assert again.status_code == 200
+    assert again.json()["reservationId"] == first.json()["reservationId"]
+
+
+async def test_no_address_is_stored(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Only digests, which nobody can turn back without the secret."""
+    await reserve(client, **{"X-Client-Id": "guest 7"})
+    [(address, client_id)] = database.rows("SELECT client_address_hmac, client_id_hmac FROM booking.reservations")
+    assert address.startswith("v1.")
+    assert client_id.startswith("v1.")
+    assert address != client_id
+    assert "127.0.0.1" not in address
+    assert "guest" not in client_id

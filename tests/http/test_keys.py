@@ -1,0 +1,228 @@
+"""The keys of a business over HTTP: made once, shown once, and worthless once they are revoked."""
+
+import io
+from typing import Any
+
+import httpx2
+import pytest
+import structlog
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from service.booking.keys import Principal
+from service.http.endpoints import Call
+from tests.database import TestDatabase
+from tests.http.conftest import ADMIN
+
+pytestmark = pytest.mark.anyio
+
+BUSINESSES = "/api/catalog/businesses"
+KEYS = f"{BUSINESSES}/salon/keys"
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header for a token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def make_key(client: httpx2.AsyncClient, role: str = "owner", business_id: str = "salon") -> dict[str, str]:
+    """Makes a key as the administrator does, and returns the answer."""
+    body = {"name": f"The {role}'s", "role": role}
+    response = await client.post(f"{BUSINESSES}/{business_id}/keys", json=body, headers=ADMIN)
+    assert response.status_code == 201
+    made: dict[str, str] = response.json()
+    return made
+
+
+async def test_a_key_is_made_used_listed_and_revoked(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Revoked, it is worthless with the very next request; and revoking it again changes nothing."""
+    database.make_business()
+    owner, staff = await make_key(client), await make_key(client, "staff")
+    assert owner.keys() == {"keyId", "key", "role"}
+    own = bearer(owner["key"])
+    listed = (await client.get(KEYS, headers=own)).json()["items"]
+    assert [(key["keyId"], key["name"], key["role"], key["revokedAt"]) for key in listed] == [
+        (owner["keyId"], "The owner's", "owner", None),
+        (staff["keyId"], "The staff's", "staff", None),
+    ]
+    address = f"{BUSINESSES}/salon"
+    assert (await client.get(address, headers=bearer(staff["key"]))).status_code == 200
+    for _ in range(2):
+        assert (await client.delete(f"{KEYS}/{staff['keyId']}", headers=own)).status_code == 204
+        assert (await client.get(address, headers=bearer(staff["key"]))).json()["code"] == "UNAUTHORIZED"
+    assert (await client.get(KEYS, headers=own)).json()["items"][1]["revokedAt"].endswith("Z")
+    assert (await client.delete(f"{KEYS}/{owner['keyId']}", headers=own)).status_code == 204
+    assert (await client.get(KEYS, headers=own)).status_code == 401
+
+
+async def test_a_key_is_told_once_and_stored_as_a_hash(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Whoever reads the database, or a cache between us and the caller, can't call with what they find."""
+    database.make_business()
+    response = await client.post(KEYS, json={"name": "Desk", "role": "owner"}, headers=ADMIN)
+    assert response.headers["cache-control"] == "no-store"
+    secret = response.json()["key"].rpartition("~")[2]
+    assert len(secret) == 43
+    assert secret not in (await client.get(KEYS, headers=ADMIN)).text
+    assert secret not in database.value("SELECT string_agg(k::text, '') FROM booking.api_keys k")
+
+
+async def test_two_keys_are_never_alike(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The same name and role again is another key."""
+    database.make_business()
+    made = [await make_key(client) for _ in range(5)]
+    assert len({key["key"] for key in made}) == len({key["keyId"] for key in made}) == 5
+
+
+async def test_what_is_no_valid_key_is_a_401(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """However close it comes: each part of a key is part of the secret."""
+    database.make_business()
+    database.make_business("clinic")
+    key = (await make_key(client))["key"]
+    other = (await make_key(client))["key"]
+    _, business_id, key_id, secret = key.split("~")
+    flipped = secret[:-1] + ("A" if secret[-1] != "A" else "B")
+    tokens = [
+        "",
+        "~~~",
+        "hf~salon",
+        key[:-1],
+        key + "A",
+        key.upper(),
+        key.replace("hf", "hg"),
+        "~".join(("hf", business_id, key_id, flipped)),
+        "~".join(("hf", business_id, other.split("~")[2], secret)),
+        "~".join(("hf", "clinic", key_id, secret)),
+        "~".join(("hf", "nobody", key_id, secret)),
+        "~".join(("hf", "salon%00", key_id, secret)),
+        key + "\u00e4",
+        "hf~" + "a" * 10_000,
+    ]
+    headers = [[(b"Authorization", f"Bearer {token}".encode())] for token in tokens]
+    headers += [[(b"Authorization", f"{scheme}{key}".encode())] for scheme in ("", "Basic ", "Bearer\t", "Bearer ~")]
+    for given in headers:
+        response = await client.get(KEYS, headers=given)
+        assert (response.status_code, response.json()["code"]) == (401, "UNAUTHORIZED"), given
+        assert response.headers["www-authenticate"] == "Bearer"
+    assert (await client.get(KEYS, headers={"Authorization": f"bearer  {key}"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"name": "Desk"}, "role"),
+        ({"name": "Desk", "role": "admin"}, "role"),
+        ({"name": "", "role": "staff"}, "name"),
+        ({"name": "\u0000", "role": "staff"}, "name"),
+        ({"name": "Desk", "role": "staff", "key": "mine"}, "key"),
+    ],
+)
+async def test_a_faulty_key_names_its_field(
+    client: httpx2.AsyncClient, database: TestDatabase, body: dict[str, Any], field: str
+) -> None:
+    """400, and no key. Nobody becomes the administrator by a key."""
+    database.make_business()
+    response = await client.post(KEYS, json=body, headers=ADMIN)
+    assert response.status_code == 400
+    assert [fault["field"] for fault in response.json()["errors"]] == [field]
+    assert (await client.get(KEYS, headers=ADMIN)).json() == {"items": []}
+
+
+async def test_what_is_not_there_is_a_404(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The business or its key; an id that is none is a 400."""
+    body = {"name": "Desk", "role": "staff"}
+    for response in (
+        await client.post(KEYS, json=body, headers=ADMIN),
+        await client.get(KEYS, headers=ADMIN),
+        await client.delete(f"{KEYS}/k1", headers=ADMIN),
+    ):
+        assert (response.status_code, response.json()["code"]) == (404, "BUSINESS_NOT_FOUND")
+    database.make_business()
+    response = await client.delete(f"{KEYS}/k1", headers=ADMIN)
+    assert (response.status_code, response.json()["code"]) == (404, "KEY_NOT_FOUND")
+    assert (await client.delete(f"{KEYS}/-", headers=ADMIN)).status_code == 400
+
+
+async def test_who_may_not_call_is_not_told_what_is_wrong_with_the_body(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """401, 404 and 403 come before 400, 413 and 415: the body is not even read."""
+    database.make_business()
+    database.make_business("clinic")
+    readonly, stranger = await make_key(client, "readonly"), await make_key(client, business_id="clinic")
+    cases = {401: {}, 403: bearer(readonly["key"]), 404: bearer(stranger["key"]), 413: ADMIN}
+    for status, headers in cases.items():
+        given = headers | {"Content-Type": "application/json"}
+        assert (await client.post(KEYS, headers=given, content=b"[" * 100_000)).status_code == status
+
+
+async def test_another_businesss_key_learns_nothing_of_this_one(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """A business that is there and one that is not get the same answer, but for the request's id."""
+    database.make_business()
+    database.make_business("clinic")
+    key = bearer((await make_key(client, business_id="clinic"))["key"])
+    problems = []
+    for business_id in ("salon", "nobody", "no-one:else"):
+        response = await client.get(f"{BUSINESSES}/{business_id}", headers=key | {"X-Request-Id": "same"})
+        problems.append((response.status_code, response.json()))
+    assert problems[0] == problems[1] == problems[2]
+    assert problems[0][1]["code"] == "BUSINESS_NOT_FOUND"
+
+
+async def test_no_key_is_ever_in_a_log_or_a_refusal(
+    client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of a good request, not of a refused one, and not even where the service itself has a defect."""
+    # All as the service has it, but for where the lines go: its own logger keeps the stderr that it met first.
+    lines = io.StringIO()
+    log = structlog.wrap_logger(structlog.WriteLogger(lines), processors=structlog.get_config()["processors"])
+    monkeypatch.setattr("service.http.envelope.log", log)
+    database.make_business()
+    owner, readonly = await make_key(client), await make_key(client, "readonly")
+    spoilt = owner["key"][:-1] + "~"
+    answers = [
+        await client.post(KEYS, json={"name": "", "role": "staff"}, headers=bearer(owner["key"])),
+        await client.get(f"{BUSINESSES}/clinic", headers=bearer(owner["key"])),
+        await client.get(KEYS, headers=bearer(readonly["key"])),
+        await client.get(KEYS, headers=bearer(spoilt)),
+    ]
+    database.rows("ALTER FUNCTION booking.live_key RENAME TO lost_key")
+    answers.append(await client.get(KEYS, headers=bearer(owner["key"])))
+    database.rows("ALTER FUNCTION booking.lost_key RENAME TO live_key")
+    assert [answer.status_code for answer in answers] == [400, 404, 403, 401, 500]
+    logged = lines.getvalue()
+    assert logged.count('"event": "request"') == 7
+    assert logged.count('"event": "defect"') == 1
+    for text in (logged, *(answer.text for answer in answers)):
+        assert "hf~" not in text
+        for key in (owner, readonly):
+            assert key["key"].rpartition("~")[2][:-1] not in text
+
+
+class Named(BaseModel):
+    """A body or a query that names a business."""
+
+    business_id: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "body", "wanted"),
+    [
+        ({"businessId": "salon"}, None, None, "salon"),
+        ({}, Named(business_id="salon"), None, "salon"),
+        ({}, None, Named(business_id="salon"), "salon"),
+        ({}, Named(), Named(), "clinic"),
+        ({}, None, None, "clinic"),
+    ],
+)
+def test_a_call_is_about_the_business_that_it_names_or_else_its_keys(
+    path: dict[str, str], query: Named | None, body: Named | None, wanted: str
+) -> None:
+    """So that who has a key need not say whose it is."""
+    request = Request({"type": "http", "path_params": path})
+    call = Call(request, body, query, Principal("staff", "clinic", "k1"))
+    assert call.business_id == wanted
+    if wanted == "clinic":
+        assert Call(request, body, query, Principal("admin", None, None)).business_id is None
+        assert Call(request, body, query).business_id is None

@@ -1,0 +1,332 @@
+"""How many requests one client may make, and who is counted as which client."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from starlette.requests import Request
+
+from service.app import create_app
+from service.booking.tokens import ClientNames
+from service.http import limits
+from service.http.clients import Clients
+from service.settings import Settings
+from service.sharing.limits import Limit, Rate, RequestLimits
+from service.sharing.store import Store
+from tests.database import TestDatabase, at
+from tests.http.conftest import ADMIN, CRON, make_settings
+from tests.http.describing import check, served_document
+
+pytestmark = pytest.mark.anyio
+
+HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
+SERVICES = "/api/catalog/businesses/salon/services"
+CAPACITY = "/api/booking/capacity"
+ROOM = {
+    "businessId": "salon",
+    "serviceId": "cut",
+    "slotStart": at(10).isoformat(),
+    "slotEnd": at(11).isoformat(),
+}
+
+
+class Service:
+    """The application, as clients at different addresses call it."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def get(self, path: str = CAPACITY, address: str = HERE, **options: Any) -> httpx2.Response:
+        """One request from an address; by default for the room in a slot."""
+        options = {"params": ROOM} | options if path == CAPACITY else options
+        transport = httpx2.ASGITransport(self._app, client=(address, 12345))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(path, **options)
+
+
+@asynccontextmanager
+async def running(database: TestDatabase, **settings: Any) -> AsyncIterator[Service]:
+    """The application with these settings, and a service to ask for."""
+    database.make_service(capacity=5)
+    app = create_app(make_settings(database.url).model_copy(update=settings))
+    async with app.router.lifespan_context(app):
+        yield Service(app)
+
+
+async def statuses(service: Service, count: int, **options: Any) -> list[int]:
+    """The statuses of so many requests."""
+    return [(await service.get(**options)).status_code for _ in range(count)]
+
+
+# What is refused, and how it is told.
+
+
+async def test_a_client_is_refused_beyond_its_limit_and_told_how_things_stand(database: TestDatabase) -> None:
+    """Each answer has what is left, a refusal has when to come again, and others are not touched."""
+    document = await served_document()
+    async with running(database, rate_limit="3/hour") as service:
+        answers = [await service.get() for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+        assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0", "0"]
+        assert {answer.headers["ratelimit-limit"] for answer in answers} == {"3"}
+        for answer in answers:
+            assert 0 < int(answer.headers["ratelimit-reset"]) <= 7200
+            assert ("retry-after" in answer.headers) == (answer.status_code == 429)
+        assert check(document, answers[-1]) == "RATE_LIMITED"
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 7200
+        assert (await service.get(address=ELSEWHERE)).status_code == 200
+
+
+async def test_a_refused_request_counts_as_well(database: TestDatabase) -> None:
+    """Whoever sends nonsense, guesses ids or tries keys is limited as well; and each answer says what is left."""
+    async with running(database, rate_limit="3/hour") as service:
+        answers = [
+            await service.get(params={"businessId": "salon"}),
+            await service.get("/api/booking/reservations/nonsense"),
+            await service.get(SERVICES, headers={"Authorization": "Bearer hf~salon~guess"}),
+            await service.get(SERVICES, headers={"Authorization": "Bearer hf~salon~guess"}),
+        ]
+    assert [answer.status_code for answer in answers] == [400, 404, 401, 429]
+    assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]
+
+
+async def test_a_widget_is_told_in_its_own_shape(database: TestDatabase) -> None:
+    """A limit is told as every other refusal of that address is."""
+    async with running(database, rate_limit="1/hour") as service:
+        await service.get()
+        transport = httpx2.ASGITransport(service._app, client=(HERE, 1))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            refused = await client.post("/api/v1/public/salon/book", json={})
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "RATE_LIMITED"
+    assert refused.headers["retry-after"]
+
+
+async def test_the_limits_can_be_switched_off(database: TestDatabase) -> None:
+    """Somebody else may limit already."""
+    async with running(database, rate_limit="1/hour", rate_limit_enabled=False) as service:
+        answers = [await service.get() for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert not any("ratelimit" in name for answer in answers for name in answer.headers)
+
+
+async def test_probes_and_readers_of_the_docs_and_the_scheduler_are_not_limited(database: TestDatabase) -> None:
+    """What tells that the service is well must not depend on who else called from there."""
+    async with running(database, rate_limit="1/hour") as service:
+        assert await statuses(service, 2) == [200, 429]
+        for path in ("/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"):
+            assert await statuses(service, 3, path=path) == [200] * 3
+        assert await statuses(service, 3, path="/cron/cleanup-reservations", headers=CRON) == [200] * 3
+
+
+async def test_by_default_a_burst_of_a_thousand_goes_through() -> None:
+    """A school class behind one address, or a ticket drop in an office, is nothing to be refused."""
+    limiter = RequestLimits(Store(None), Clock())
+    limit = Limit("client", "somebody", Rate.parse(Settings().rate_limit))
+    assert all([(await limiter.hit([limit])).granted for _ in range(1000)])
+
+
+# Keys.
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A business may be asked three times as often as a client."""
+    monkeypatch.setattr(limits, "BUSINESS_FACTOR", 3)
+
+
+async def make_key(service: Service, business_id: str) -> dict[str, str]:
+    """The header of a new key."""
+    transport = httpx2.ASGITransport(service._app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test", headers=ADMIN) as client:
+        path = f"/api/catalog/businesses/{business_id}"
+        await client.put(path, json={"name": "A business", "country": "DE"})
+        made = await client.post(f"{path}/keys", json={"name": "Server", "role": "readonly"})
+    return {"Authorization": f"Bearer {made.json()['key']}"}
+
+
+@pytest.mark.usefixtures("keys")
+async def test_who_shows_a_key_is_limited_with_its_business_only(database: TestDatabase) -> None:
+    """A business's server calls for all of its guests from one address: also where the public may call."""
+    async with running(database, rate_limit="4/hour") as service:
+        # Two requests of the administrator to salon.
+        key = await make_key(service, "salon")
+        assert await statuses(service, 5, headers=key) == [200] * 5
+        assert await statuses(service, 3, path=SERVICES, headers=key) == [200] * 3
+        # Not counted as a client meanwhile, and as one of the business's callers since.
+        answer = await service.get()
+        assert (answer.status_code, answer.headers["ratelimit-limit"]) == (200, "12")
+        assert await statuses(service, 2, headers=key) == [200, 429]
+        assert await statuses(service, 1, address=ELSEWHERE) == [429]
+
+
+@pytest.mark.usefixtures("keys")
+async def test_the_administrator_is_limited_by_no_client(database: TestDatabase) -> None:
+    """They may have much to put."""
+    async with running(database, rate_limit="1/hour") as service:
+        assert await statuses(service, 5, path="/api/catalog/businesses", headers=ADMIN) == [200] * 5
+        assert await statuses(service, 4, headers=ADMIN) == [200, 200, 200, 429]
+
+
+@pytest.mark.usefixtures("keys")
+async def test_what_is_no_key_of_the_business_opens_no_door(database: TestDatabase) -> None:
+    """Made up, malformed, or somebody else's: still a client like others."""
+    async with running(database, rate_limit="2/hour") as service:
+        stranger = await make_key(service, "stranger")
+        assert await statuses(service, 3, headers=stranger) == [200, 200, 429]
+        for number, shown in enumerate((f"Bearer hf~salon~{'0' * 16}~{'A' * 43}", "Basic YTpi", "\xff")):
+            address = f"192.0.2.{10 + number}"
+            headers = {"Authorization": shown.encode("latin-1")}
+            assert (await statuses(service, 3, address=address, headers=headers))[-1] == 429
+
+
+async def test_wrong_keys_are_not_looked_up_one_by_one(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no key is needed, showing one must not become a way to keep the database busy."""
+    looked_up = []
+
+    async def look_up(keys: object, token: str) -> None:  # noqa: ARG001
+        looked_up.append(token)
+
+    monkeypatch.setattr("service.booking.keys.Keys.authenticate", look_up)
+    async with running(database, rate_limit="5/hour") as service:
+        for number in range(20):
+            await service.get(headers={"Authorization": f"Bearer {number}"})
+    assert len(looked_up) == 1
+
+
+# Which client it is.
+
+OUR_PROXY, CDN = "10.0.0.1", "203.0.113.9"
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        # Only what a trusted proxy says is believed, and of that only the nearest that is none itself.
+        (HERE, [ELSEWHERE], HERE),
+        (OUR_PROXY, [ELSEWHERE], ELSEWHERE),
+        (OUR_PROXY, [f"{HERE}, {ELSEWHERE}"], ELSEWHERE),
+        (OUR_PROXY, [f"{HERE}, {ELSEWHERE}, 10.9.9.9,{CDN}"], ELSEWHERE),
+        (OUR_PROXY, [HERE, f"{ELSEWHERE}, {CDN}"], ELSEWHERE),
+        (OUR_PROXY, ["10.0.0.2"], "10.0.0.2"),
+        (OUR_PROXY, [], OUR_PROXY),
+        # As some write it.
+        (OUR_PROXY, [f"{ELSEWHERE}:4711"], ELSEWHERE),
+        (OUR_PROXY, ["[2001:db8::7]:4711"], "2001:db8::7"),
+        (f"::ffff:{OUR_PROXY}", [f"::ffff:{ELSEWHERE}"], ELSEWHERE),
+        # A customer's whole network is one client.
+        ("2001:db8::1", [], "2001:db8::2"),
+        # What can't be read ends the list: the proxy that said it is known at least.
+        (OUR_PROXY, ["unknown"], OUR_PROXY),
+        (OUR_PROXY, [f"{ELSEWHERE}, for=\x00, {CDN}"], CDN),
+        (OUR_PROXY, ["", ",,,", "1.2.3.4.5"], OUR_PROXY),
+    ],
+)
+def test_the_client_is_the_nearest_that_is_no_trusted_proxy(peer: str, forwarded: list[str], client: str) -> None:
+    """Anybody can write X-Forwarded-For: to be somebody else, or everybody, must take more than that."""
+    clients = Clients(ClientNames(SecretStr("secret")), [ip_network("10.0.0.0/8"), ip_network(CDN)])
+    assert clients.name(request(peer, forwarded)) == clients.name(request(client, []))
+
+
+@given(st.text() | st.none(), st.lists(st.text(st.characters(max_codepoint=255)), max_size=40))
+def test_no_header_is_too_strange(peer: str | None, forwarded: list[str]) -> None:
+    """Whatever is in there, it is some client."""
+    clients = Clients(ClientNames(SecretStr("secret")), [ip_network("0.0.0.0/0"), ip_network("::/0")])
+    assert clients.name(request(peer, forwarded)).startswith("v1.")
+
+
+def test_a_client_is_named_by_a_secret() -> None:
+    """There are few enough addresses to try all of them, if a name could be made without it."""
+    names = {Clients(ClientNames(SecretStr(secret)), []).name(request(HERE, [])) for secret in ("one", "two")}
+    assert len(names) == 2
+    assert not any(HERE in name for name in names)
+
+
+async def test_malformed_headers_are_nobodys_defect(database: TestDatabase) -> None:
+    """They are answered as if they were not there."""
+    async with running(database, trusted_proxies=(ip_network("0.0.0.0/0"),)) as service:
+        for header in (b"\xff\xfe", b"[", b":::", b"1.2.3.4/8", b"," * 5000, b"%00"):
+            assert (await service.get(headers={b"X-Forwarded-For": header})).status_code == 200
+
+
+def request(peer: str | None, forwarded: list[str]) -> Request:
+    """A request from a peer, with these headers."""
+    headers = [(b"x-forwarded-for", value.encode("latin-1")) for value in forwarded]
+    return Request({"type": "http", "client": None if peer is None else (peer, 1), "headers": headers})
+
+
+# Windows.
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@given(
+    st.integers(1, 20),
+    st.sampled_from([1, 60, 3600]),
+    st.lists(st.tuples(st.floats(0, 1.5), st.integers(1, 30)), max_size=20),
+)
+async def test_what_is_told_about_a_limit_holds(count: int, seconds: int, bursts: list[tuple[float, int]]) -> None:
+    """What is left can be used, not more; and after Retry-After there is room again, whatever happened before."""
+    clock = Clock()
+    limiter = RequestLimits(Store(None), clock)
+    limit = Limit("client", "somebody", Rate(count, seconds))
+    for pause, burst in bursts:
+        clock.now += pause * seconds
+        for _ in range(burst):
+            verdict = await limiter.hit([limit])
+        left = verdict.remaining
+        assert [(await limiter.hit([limit])).granted for _ in range(left + 1)] == [True] * left + [False]
+        refused = await limiter.hit([limit])
+        assert 1 <= refused.retry_after_seconds <= refused.reset_seconds
+        clock.now += refused.retry_after_seconds
+        assert (await limiter.hit([limit])).granted
+    clock.now += 2 * seconds
+    assert (await limiter.hit([limit])).remaining == count - 1
+
+
+async def test_nobody_gets_twice_the_limit_around_the_turn_of_a_window() -> None:
+    """Half of a minute before the turn and half of one after it are one minute."""
+    clock = Clock()
+    limiter = RequestLimits(Store(None), clock)
+    limit = Limit("client", "somebody", Rate(100, 60))
+    clock.now += 59.9
+    granted = [(await limiter.hit([limit])).granted for _ in range(200)].count(True)
+    clock.now += 0.2
+    granted += [(await limiter.hit([limit])).granted for _ in range(200)].count(True)
+    assert granted == 100
+
+
+async def test_who_is_refused_by_one_limit_uses_up_no_other() -> None:
+    """A client beyond its own limit must not eat up what its business has for others."""
+    limiter = RequestLimits(Store(None), Clock())
+    client, business = Limit("client", "c", Rate(1, 60)), Limit("business", "b", Rate(3, 60))
+    verdicts = [(await limiter.hit([client, business])) for _ in range(5)]
+    assert [verdict.granted for verdict in verdicts] == [True, False, False, False, False]
+    assert verdicts[-1].limit is client
+    assert (await limiter.hit([business])).remaining == 1
+
+
+async def test_a_process_remembers_so_many_callers_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses can be made up by the million. Those that were heard of last are kept."""
+    monkeypatch.setattr("service.sharing.limits._CALLERS", 10)
+    limiter = RequestLimits(Store(None), Clock())
+    callers = [Limit("client", str(number), Rate(1, 60)) for number in range(30)]
+    for caller in callers:
+        await limiter.hit([caller])
+    granted = [(await limiter.hit([caller])).granted for caller in callers[-10:]]
+    assert granted == [False] * 10
+    assert len(limiter._own) == 10

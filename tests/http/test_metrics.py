@@ -1,0 +1,318 @@
+"""What /metrics tells, and who measured it. The metrics belong to the process: tests look at what has changed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import pytest
+
+from service.booking import health as health_module
+from service.booking.health import HealthMonitor
+from service.database import connections as connections_module
+from service.database import group_commit as group_commit_module
+from service.database.connections import Database
+from service.database.group_commit import GroupCommit
+from service.errors import Overloaded
+from service.http import metrics as metrics_endpoints
+from service.metrics import exposition
+from tests.database import TestDatabase, at, reserve_request
+from tests.faults.proxy import Proxy
+from tests.http.conftest import CRON
+from tests.http.describing import client_of, make_app
+from tests.scraping import Scrape, grown, scrape
+from tests.serving import wait_until
+
+pytestmark = pytest.mark.anyio
+
+RESERVE = "/api/booking/reserve"
+REQUESTS = "holdfast_http_requests_total"
+
+
+def slot(hour: float = 10, **members: Any) -> dict[str, Any]:
+    """The body of a reserve."""
+    instants = {"slotStart": at(hour).isoformat(), "slotEnd": at(hour + 1).isoformat()}
+    return {"businessId": "salon", "serviceId": "cut", **instants, **members}
+
+
+async def until(condition: Callable[[Scrape], bool]) -> Scrape:
+    """What the metrics are when a condition holds."""
+    await asyncio.to_thread(wait_until, lambda: condition(now()), "the metrics to change")
+    return now()
+
+
+def now() -> Scrape:
+    """What the metrics are."""
+    return Scrape(exposition().decode())
+
+
+@asynccontextmanager
+async def gauges_of(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Keeps the gauges of a database, without waiting in between."""
+    monkeypatch.setattr(health_module, "_GAUGES_SECONDS", 0.0)
+    monkeypatch.setattr(health_module, "_COUNTS_VALID_SECONDS", 0.0)
+    monkeypatch.setattr(health_module, "_INVARIANTS_VALID_SECONDS", 0.0)
+    database = Database(url, connections=1)
+    await database.open()
+    task = asyncio.create_task(HealthMonitor(database).keep_gauges())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await database.close()
+
+
+# How it is told.
+
+
+async def test_prometheus_can_read_it() -> None:
+    """The content type, and each metric with its type and its help."""
+    async with client_of(make_app()) as client:
+        answer = await client.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = Scrape(answer.text).families
+    assert len(families) > 20
+    assert all(family.documentation and family.type != "unknown" for family in families)
+
+
+async def test_it_needs_no_database() -> None:
+    """What is asked when the database is down must not need it."""
+    async with client_of(make_app()) as client, asyncio.timeout(1):
+        assert (await scrape(client)).value("holdfast_build_info") == 1
+
+
+async def test_those_who_ask_at_once_share_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is public, and to add up what all workers have counted has its price. Nobody gets an older answer for that."""
+    made = 0
+
+    def counted() -> bytes:
+        nonlocal made
+        made += 1
+        return exposition()
+
+    monkeypatch.setattr(metrics_endpoints, "exposition", counted)
+    async with client_of(make_app()) as client:
+        await asyncio.gather(*(scrape(client) for _ in range(20)))
+        assert made == 2
+        await scrape(client)
+        assert made == 3
+
+
+# Requests.
+
+
+async def test_requests_are_counted_by_the_template_of_their_route(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """With the code of a refusal; what has no route is not told apart, whatever path it had."""
+    database.make_service()
+    before = await scrape(client)
+    held = (await client.post(RESERVE, json=slot())).json()["reservationId"]
+    await client.post(RESERVE, json=slot())
+    await client.get(f"/api/booking/reservations/{held}")
+    await client.get("/nowhere/at/all")
+    await client.post("/health/live")
+    after = await scrape(client)
+    counted = [
+        ("POST", RESERVE, "201", ""),
+        ("POST", RESERVE, "409", "SLOT_UNAVAILABLE"),
+        ("GET", "/api/booking/reservations/{reservationId}", "200", ""),
+        ("GET", "unmatched", "404", "NOT_FOUND"),
+        ("POST", "/health/live", "405", "METHOD_NOT_ALLOWED"),
+    ]
+    for method, route, status, code in counted:
+        labels = {"method": method, "route": route, "status": status, "code": code}
+        assert grown(before, after, REQUESTS, **labels) == 1, labels
+    assert grown(before, after, "holdfast_http_request_seconds_count", method="POST", route=RESERVE) == 2
+    assert grown(before, after, "holdfast_http_request_seconds_sum", method="POST", route=RESERVE) > 0
+    assert held not in after.text
+    assert "nowhere" not in after.text
+
+
+# Group commit.
+
+
+async def test_decisions_are_counted_by_verb_and_outcome(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Done, replayed and refused; and how each came to be decided."""
+    database.make_service()
+    before = await scrape(client)
+    for body in (slot(idempotencyKey="a"), slot(idempotencyKey="a"), slot(idempotencyKey="b")):
+        await client.post(RESERVE, json=body)
+    after = await scrape(client)
+    for outcome in ("done", "replayed", "slot_unavailable"):
+        assert grown(before, after, "holdfast_decisions_total", verb="reserve", outcome=outcome) == 1
+    assert grown(before, after, "holdfast_batches_total", result="answered") == 3
+    assert grown(before, after, "holdfast_batch_size_count") == 3
+    assert grown(before, after, "holdfast_batch_size_sum") == 3
+    assert grown(before, after, "holdfast_queue_wait_seconds_count") == 3
+    assert after.value("holdfast_queue_depth") == 0
+
+
+async def test_what_waits_for_a_lock_is_seen(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """While one batch waits for its lock the others queue up; then they go together."""
+    database.make_service(capacity=50)
+    before = await scrape(client)
+    with database.locked():
+        first = asyncio.create_task(client.post(RESERVE, json=slot()))
+        await asyncio.to_thread(database.wait_until_blocked)
+        rest = [asyncio.create_task(client.post(RESERVE, json=slot())) for _ in range(6)]
+        await until(lambda told: told.value("holdfast_queue_depth") == 6)
+    assert {answer.status_code for answer in await asyncio.gather(first, *rest)} == {201}
+    after = await scrape(client)
+    assert grown(before, after, "holdfast_lock_wait_seconds_count") == 1
+    assert 0 < grown(before, after, "holdfast_lock_wait_seconds_sum") < 5
+    assert grown(before, after, "holdfast_batch_size_bucket", le="1.0") == 1
+    assert grown(before, after, "holdfast_batch_size_sum") == 7
+    assert after.value("holdfast_queue_depth") == 0
+
+
+@asynccontextmanager
+async def group_commit(url: str) -> AsyncIterator[GroupCommit]:
+    """A group commit of a test's own."""
+    database = Database(url, connections=2, pool="lanes")
+    await database.open()
+    running = GroupCommit(database, max_batch=128, lanes=1)
+    running.start()
+    try:
+        yield running
+    finally:
+        await running.stop()
+        await database.close()
+
+
+async def reserve(running: GroupCommit) -> str:
+    """The outcome of one reserve."""
+    request = reserve_request(10)
+    return (await running.submit("reserve", "salon", UUID(request["operation_id"]), request)).name
+
+
+async def test_batches_that_fail_and_those_that_are_lost_are_told_apart(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost one may have had its effect; the next call finds out."""
+    monkeypatch.setattr(group_commit_module, "RESEND_SECONDS", 0.1)
+    database.make_service(capacity=5)
+    before = now()
+    async with Proxy(database.url).running() as proxy, group_commit(proxy.url) as running:
+        proxy.lose_next_answer_to = b"booking.execute"
+        assert await reserve(running) in ("done", "replayed")
+        database.rows("ALTER FUNCTION booking.lock_business RENAME TO lost")
+        with pytest.raises(Exception, match="lock_business"):
+            await reserve(running)
+        database.rows("ALTER FUNCTION booking.lost RENAME TO lock_business")
+    after = now()
+    told = {result: grown(before, after, "holdfast_batches_total", result=result) for result in ("lost", "failed")}
+    # What fails as a whole is sent once more, by itself.
+    assert told == {"lost": 1, "failed": 2}
+
+
+async def test_what_a_full_queue_refuses_is_counted(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what to look at when callers say that they get 503."""
+    monkeypatch.setattr(group_commit_module, "MAX_QUEUE", 0)
+    before = now()
+    async with group_commit(database.url) as running:
+        with pytest.raises(Overloaded):
+            await reserve(running)
+    assert grown(before, now(), "holdfast_refused_by_queue_total") == 1
+
+
+# The purge, reservations, and what the service stands on.
+
+
+async def test_purges_are_counted(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """How many ran, and what they did."""
+    database.make_service(capacity=5)
+    database.release(database.reserve(10).id)
+    database.move_clock(timedelta(hours=24))
+    database.reserve(10)
+    database.move_clock(timedelta(minutes=15))
+    before = await scrape(client)
+    assert (await client.post("/cron/cleanup-reservations", headers=CRON)).status_code == 200
+    database.rows("DROP FUNCTION booking.count_due")
+    assert (await client.post("/cron/cleanup-reservations", headers=CRON)).status_code == 500
+    after = await scrape(client)
+    assert grown(before, after, "holdfast_purge_runs_total", result="done") == 1
+    assert grown(before, after, "holdfast_purge_runs_total", result="failed") == 1
+    assert grown(before, after, "holdfast_purged_total", what="expired") == 1
+    assert grown(before, after, "holdfast_purged_total", what="deleted") == 1
+
+
+async def test_the_gauges_of_reservations_follow_the_database(
+    client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Live, expired and violated, as reservation health has them; without anybody asking for that."""
+    database.make_service(capacity=2)
+    database.reserve(10)
+    database.reserve(10)
+    async with gauges_of(database.url, monkeypatch):
+        await until(lambda told: told.value("holdfast_reservations_live") == 2)
+        database.rows("UPDATE booking.services SET max_simultaneous_bookings = 1")
+        await until(lambda told: told.value("holdfast_invariant_violations", invariant="overbooked_instants") == 1)
+        database.rows("UPDATE booking.services SET max_simultaneous_bookings = 2")
+        database.move_clock(timedelta(minutes=25))
+        told = await until(lambda told: told.value("holdfast_reservations_expired_unpurged") == 2)
+        assert (told.value("holdfast_reservations_live"), told.value("holdfast_database_up")) == (0, 1)
+        assert (told.value("holdfast_oldest_expired_seconds") or 0) >= 600
+        assert told.value("holdfast_last_purge_timestamp_seconds") == 0
+        await client.post("/cron/cleanup-reservations", headers=CRON)
+        told = await until(lambda told: told.value("holdfast_reservations_expired_unpurged") == 0)
+        assert (told.value("holdfast_last_purge_timestamp_seconds") or 0) > at(0, day=-60).timestamp()
+
+
+async def test_a_database_that_goes_and_comes_is_noticed(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gauges go on being kept, whatever becomes of it."""
+    monkeypatch.setattr(connections_module, "CONNECT_SECONDS", 1)
+    [(name,)] = database.rows("SELECT current_database()")
+    async with gauges_of(database.url, monkeypatch):
+        await until(lambda told: told.value("holdfast_database_up") == 1)
+        # The limit is not one for the test's own connection, which is a superuser's.
+        database.rows(f'ALTER DATABASE "{name}" CONNECTION LIMIT 0')
+        database.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'holdfast_test'")
+        await until(lambda told: told.value("holdfast_database_up") == 0)
+        database.rows(f'ALTER DATABASE "{name}" CONNECTION LIMIT -1')
+        await until(lambda told: told.value("holdfast_database_up") == 1)
+
+
+async def test_a_view_that_is_missing_is_no_database_that_is_down(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers; and the gauges are kept when the view is back."""
+    database.make_service()
+    database.reserve(10)
+    async with gauges_of(database.url, monkeypatch):
+        await until(lambda told: told.value("holdfast_reservations_live") == 1)
+        database.rows("ALTER VIEW booking.reservation_health RENAME TO lost")
+        database.reserve(11)
+        await until(lambda told: told.value("holdfast_database_up") == 1)
+        database.rows("ALTER VIEW booking.lost RENAME TO reservation_health")
+        await until(lambda told: told.value("holdfast_reservations_live") == 2)
+
+
+async def test_connections_in_use_and_callers_that_wait_for_one_are_seen(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a pool is too small shows before its callers are refused."""
+    monkeypatch.setattr(connections_module, "_GAUGES_SECONDS", 0.01)
+
+    def pool(told: Scrape) -> tuple[float | None, ...]:
+        counts = (told.value("holdfast_pool_connections", pool="other", state=state) for state in ("idle", "used"))
+        return (*counts, told.value("holdfast_pool_waiting", pool="other"))
+
+    small = Database(database.url, connections=2)
+    await small.open()
+    try:
+        await until(lambda told: pool(told) == (2, 0, 0))
+        async with small.connection(), small.connection():
+            waiting = asyncio.create_task(small.fetch("server_time"))
+            await until(lambda told: pool(told) == (0, 2, 1))
+        await waiting
+        await until(lambda told: pool(told) == (2, 0, 0))
+    finally:
+        await small.close()

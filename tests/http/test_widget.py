@@ -1,0 +1,254 @@
+"""What a booking widget meets: one call, and every answer in a shape of its own."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from tests.database import TestDatabase, at
+from tests.http.conftest import ADMIN
+from tests.http.describing import client_of, make_app
+from tests.http.test_appointments import Json, cancel, get, trail, written
+
+pytestmark = pytest.mark.anyio
+
+BOOK = "/api/v1/public/salon-rosa/book"
+
+
+@pytest.fixture
+async def salon(client: httpx2.AsyncClient, database: TestDatabase) -> TestDatabase:
+    """A salon that is found by its slug, with one hour at a time to sell, and two people who work there."""
+    database.make_service()
+    database.make_resource("rosa")
+    database.make_resource("maria")
+    settings = {"name": "Salon Rosa", "slug": "salon-rosa", "timezone": "Europe/Berlin", "country": "DE"}
+    response = await client.put("/api/catalog/businesses/salon", json=settings, headers=ADMIN)
+    assert response.status_code == 200
+    return database
+
+
+def form(hour: float = 10, **members: Any) -> Json:
+    """What a widget sends."""
+    names = {"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com"}
+    return {"serviceId": "cut", "startTime": written(at(hour)), **names, **members}
+
+
+def error_of(response: httpx2.Response, status: int, code: str) -> Json:
+    """The error, in the one shape that all of them have: the widget knows no other."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert body["success"] is False
+    assert "data" not in body
+    error: Json = body["error"]
+    assert (error["code"], type(error["message"])) == (code, str)
+    assert error["message"]
+    assert response.headers["x-request-id"]
+    return error
+
+
+async def test_a_widget_books(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """201 with the appointment: the names as one, the phone as it can be dialled from anywhere, the location kept."""
+    body = form(phone="030 1234567", notes="by the window", locationId="mitte")
+    response = await client.post(BOOK, json=body)
+    assert (response.status_code, response.headers["content-type"]) == (201, "application/json")
+    answer = response.json()
+    assert answer.keys() == {"success", "data"}
+    assert answer["success"] is True
+    data = answer["data"]
+    expected = {
+        "businessId": "salon",
+        "serviceId": "cut",
+        "resourceId": None,
+        "slotStart": written(at(10)),
+        "slotEnd": written(at(11)),
+        "status": "confirmed",
+        "guestName": "Ada Lovelace",
+        "guestEmail": "ada@example.com",
+        "guestPhone": "+49301234567",
+        "notes": "by the window",
+        "metadata": {"locationId": "mitte"},
+        "source": "widget",
+        "quantity": 1,
+    }
+    assert {name: data[name] for name in expected} == expected
+    [entry] = await trail(client, data)
+    assert entry["actor"] == {"kind": "guest", "id": None}
+    assert (await cancel(client, data, cancellationToken=data["cancellationToken"])).status_code == 200
+    assert (await get(client, data))["status"] == "cancelled"
+    assert salon.value("SELECT count(*) FROM booking.reservations") == 0
+
+
+async def test_without_a_location_nothing_is_noted_of_it(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """What may be left out may be null as well."""
+    nothing: Json = {"staffId": None, "phone": None, "notes": None, "locationId": None}
+    data = (await client.post(BOOK, json=form(**nothing))).json()["data"]
+    assert (data["metadata"], data["guestPhone"], data["notes"]) == ({}, None, None)
+    assert salon.value("SELECT metadata FROM booking.appointments") == {}
+
+
+async def test_a_taken_slot_is_a_time_conflict(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """A 400 in words that widgets know, with slots to take instead: these can be booked."""
+    await client.post(BOOK, json=form())
+    response = await client.post(BOOK, json=form(10.5))
+    error = error_of(response, 400, "TIME_CONFLICT")
+    assert error == {"code": "TIME_CONFLICT", "message": "This time slot is no longer available"}
+    assert response.json().keys() == {"success", "error", "alternatives"}
+    alternatives = response.json()["alternatives"]
+    assert 1 <= len(alternatives) <= 5
+    for alternative in alternatives:
+        response = await client.post(BOOK, json=form(startTime=alternative["slotStart"]))
+        assert response.status_code == 201
+        assert response.json()["data"]["slotEnd"] == alternative["slotEnd"]
+    assert salon.value("SELECT count(*) FROM booking.appointments") == 1 + len(alternatives)
+
+
+async def test_a_time_conflict_may_have_no_alternatives(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """The list is there all the same: a widget that loops over it must not stumble."""
+    salon.put_service(max_advance_days=40)
+    salon.put_closure("rest", at(11), at(24 * 60))
+    salon.put_closure("before", at(-24 * 60), at(9))
+    salon.book(9, 2)
+    response = await client.post(BOOK, json=form(9.5))
+    error_of(response, 400, "TIME_CONFLICT")
+    assert response.json()["alternatives"] == []
+
+
+async def test_a_widget_books_with_somebody(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """The one that was chosen, or else anybody who is free."""
+    salon.put_service(resource_ids=["rosa", "maria"])
+    assert (await client.post(BOOK, json=form(staffId="rosa"))).json()["data"]["resourceId"] == "rosa"
+    error_of(await client.post(BOOK, json=form(staffId="rosa")), 400, "TIME_CONFLICT")
+    assert (await client.post(BOOK, json=form())).json()["data"]["resourceId"] == "maria"
+    error_of(await client.post(BOOK, json=form()), 400, "TIME_CONFLICT")
+    error_of(await client.post(BOOK, json=form(staffId="nobody")), 404, "RESOURCE_NOT_FOUND")
+
+
+async def test_a_key_makes_one_booking(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """By header: a replay is a success like the first, marked; another request under the key is refused."""
+    key = {"Idempotency-Key": "k"}
+    first = await client.post(BOOK, json=form(), headers=key)
+    second = await client.post(BOOK, json=form(), headers=key)
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert "idempotency-replayed" not in first.headers
+    assert second.headers["idempotency-replayed"] == "true"
+    assert second.json() == first.json()
+    error_of(await client.post(BOOK, json=form(12), headers=key), 422, "IDEMPOTENCY_KEY_REUSED")
+    error = error_of(await client.post(BOOK, json=form(14), headers={"Idempotency-Key": ""}), 400, "VALIDATION_FAILED")
+    assert [fault["field"] for fault in error["errors"]] == ["Idempotency-Key"]
+    assert salon.value("SELECT count(*) FROM booking.appointments") == 1
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("serviceId", None),
+        ("serviceId", "a b"),
+        ("staffId", ""),
+        ("startTime", "2027-01-01T10:00:00"),
+        ("startTime", None),
+        ("firstName", ""),
+        ("firstName", "n" * 100),
+        ("lastName", None),
+        ("lastName", "\u0000"),
+        ("email", "ada"),
+        ("email", None),
+        ("phone", "call me"),
+        ("phone", "030"),
+        ("phone", "+49 30 1234567 8901234567890"),
+        ("notes", "n" * 2001),
+        ("locationId", 5),
+        ("locationId", "\u0000"),
+        ("quantity", 2),
+        ("idempotencyKey", "k"),
+    ],
+)
+async def test_a_faulty_form_names_its_field(
+    client: httpx2.AsyncClient, salon: TestDatabase, member: str, value: Any
+) -> None:
+    """By the name that the form has for it."""
+    response = await client.post(BOOK, json=form(**{member: value}))
+    error = error_of(response, 400, "VALIDATION_FAILED")
+    assert [fault["field"] for fault in error["errors"]] == [member]
+    assert all(fault["message"] for fault in error["errors"])
+    assert salon.value("SELECT count(*) FROM booking.appointments") == 0
+
+
+@pytest.mark.parametrize("member", ["serviceId", "startTime", "firstName", "lastName", "email"])
+async def test_a_form_is_complete(client: httpx2.AsyncClient, salon: TestDatabase, member: str) -> None:
+    """What is missing is named."""
+    body = form()
+    del body[member]
+    error = error_of(await client.post(BOOK, json=body), 400, "VALIDATION_FAILED")
+    assert [fault["field"] for fault in error["errors"]] == [member]
+    assert salon.value("SELECT count(*) FROM booking.appointments") == 0
+
+
+@pytest.mark.parametrize("slug", ["nobody", "salon", "SALON-ROSA", "salon_rosa", "s" * 65, "%00", "%C3%A4", "..%2F"])
+async def test_an_unknown_slug_is_a_404(client: httpx2.AsyncClient, salon: TestDatabase, slug: str) -> None:
+    """Whatever stands in its place; an id is no slug."""
+    response = await client.post(f"/api/v1/public/{slug}/book", json=form())
+    error_of(response, 404, "NOT_FOUND" if "%2F" in slug else "BUSINESS_NOT_FOUND")
+    assert salon.value("SELECT count(*) FROM booking.appointments") == 0
+
+
+async def test_an_unknown_service_is_a_404(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """Also one that another business has."""
+    salon.make_service("perm", business_id="clinic")
+    error_of(await client.post(BOOK, json=form(serviceId="perm")), 404, "SERVICE_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("settings", "hour", "reason"),
+    [({"booking_enabled": False}, 10, "not_online"), ({}, -24 * 365, "past"), ({}, 3, "closed")],
+)
+async def test_a_slot_that_is_not_bookable_says_why(
+    client: httpx2.AsyncClient, salon: TestDatabase, settings: Json, hour: float, reason: str
+) -> None:
+    """422, with the reason beside the message."""
+    salon.put_service(**settings)
+    salon.put_hours([(weekday, "09:00", "20:00") for weekday in range(1, 8)])
+    error = error_of(await client.post(BOOK, json=form(hour)), 422, "SLOT_NOT_BOOKABLE")
+    assert error["reason"] == reason
+
+
+async def test_what_is_no_form_at_all(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """Too large, of another kind, broken, by another method, at another address: the widget reads all of it."""
+    as_json = {"Content-Type": "application/json"}
+    text = json.dumps(form()).encode()
+    error_of(await client.post(BOOK, content=b" " * 70_000 + text, headers=as_json), 413, "PAYLOAD_TOO_LARGE")
+    error_of(
+        await client.post(BOOK, content=text, headers={"Content-Type": "text/plain"}), 415, "UNSUPPORTED_MEDIA_TYPE"
+    )
+    for broken in (b"", b"[]", b"{", b"null", b"\xff", b"[" * 5000):
+        error_of(await client.post(BOOK, content=broken, headers=as_json), 400, "VALIDATION_FAILED")
+    for method in ("GET", "PUT", "DELETE", "PATCH"):
+        response = await client.request(method, BOOK)
+        error_of(response, 405, "METHOD_NOT_ALLOWED")
+        assert response.headers["allow"] == "POST"
+    error_of(await client.post("/api/v1/public/salon-rosa", json=form()), 404, "NOT_FOUND")
+    error_of(await client.post("/api/v1/public/salon-rosa/book/it", json=form()), 404, "NOT_FOUND")
+    assert salon.value("SELECT count(*) FROM booking.appointments") == 0
+
+
+async def test_without_a_database_it_is_told_to_come_back() -> None:
+    """503 with Retry-After, in the widget's shape."""
+    app = make_app()
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        response = await client.post(BOOK, json=form())
+    error_of(response, 503, "DATABASE_UNAVAILABLE")
+    assert int(response.headers["retry-after"]) >= 1
+
+
+async def test_a_defect_too_is_told_in_the_widgets_shape(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """Nobody can cause one; but if there is one, the widget does not stumble over it."""
+    salon.rows(
+        "CREATE OR REPLACE FUNCTION booking.business_of_slug(p_slug text) RETURNS text LANGUAGE plpgsql "
+        "AS $$ BEGIN RAISE 'a defect' USING ERRCODE = 'XX000'; END $$"
+    )
+    response = await client.post(BOOK, json=form(), headers={"X-Request-Id": uuid4().hex})
+    assert response.json()["success"] is False
+    assert response.json()["error"]["code"] in ("INTERNAL_ERROR", "DATABASE_UNAVAILABLE")
+    assert "defect" not in response.json()["error"]["message"].replace("A defect of the service", "")

@@ -1,0 +1,69 @@
+"""A real Redis that a test may kill, freeze, wipe and start again."""
+
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+
+from tests.serving import free_port, wait_until
+
+PROGRAM: Final = shutil.which("redis-server")
+
+
+class RedisServer:
+    """A server without persistence: what is killed has forgotten everything. As a context manager it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client = redis.Redis(port=self.port, decode_responses=True, retry=Retry(NoBackoff(), 0))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+        self.client.close()
+
+    def start(self) -> None:
+        """Starts it, and returns when it answers."""
+        assert PROGRAM
+        options = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": self._folder}
+        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        self._process = subprocess.Popen([PROGRAM, *words], stdout=subprocess.DEVNULL)
+        wait_until(self._answers, "Redis to answer")
+
+    def kill(self) -> None:
+        """Ends it the hard way: kill -9. Does nothing if it has ended."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """It keeps its connections and takes new ones, and answers nothing any more."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on where it was."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except RedisConnectionError:
+            return False

@@ -1,0 +1,374 @@
+"""Which slots are listed, what is offered instead of a refused one, and what looking for them costs."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.database import TestDatabase, at
+from tests.sql.measuring import reads_of, statements_of
+
+TIME_ZONES = Path(__file__).parents[2] / "sql" / "time-zones.md"
+STAFF = ["anna", "bea"]
+
+
+@pytest.fixture
+def salon(database: TestDatabase) -> TestDatabase:
+    """A business."""
+    database.make_business()
+    return database
+
+
+def make_service(database: TestDatabase, service_id: str = "cut", timezone: str = "UTC", **settings: Any) -> None:
+    """A service of a business on whose wall the clock shows UTC."""
+    database.make_service(service_id, **settings)
+    database.rows("UPDATE booking.businesses SET timezone = %s", timezone)
+
+
+def listing(
+    database: TestDatabase,
+    start: float = 8,
+    end: float = 12,
+    *,
+    service_id: str = "cut",
+    quantity: int = 1,
+    resource_id: str | None = None,
+) -> list[tuple[float, int, list[str]]]:
+    """The slots that start between two hours of the Monday of the tests: the hour, what is available, and who."""
+    [(outcome, body)] = database.rows(
+        "SELECT outcome, body FROM booking.availability('salon', %s, tstzrange(%s, %s), %s, %s)",
+        service_id,
+        at(start),
+        at(end),
+        quantity,
+        resource_id,
+    )
+    assert outcome == "done", outcome
+    return [(hour_of(slot["slot_start"]), slot["available"], slot["resource_ids"]) for slot in body["slots"]]
+
+
+def hour_of(written: str) -> float:
+    """How many hours after the beginning of the Monday of the tests."""
+    return (datetime.fromisoformat(written) - at(0)) / timedelta(hours=1)
+
+
+def hours(database: TestDatabase, *arguments: float, **options: Any) -> list[float]:
+    """The hours at which the slots of a listing start."""
+    return [hour for hour, _, _ in listing(database, *arguments, **options)]
+
+
+def alternatives(
+    database: TestDatabase,
+    start: datetime,
+    end: datetime | None = None,
+    *,
+    service_id: str = "cut",
+    quantity: int = 1,
+    resource_id: str | None = None,
+) -> list[tuple[float, float, list[str]]]:
+    """What is offered instead: from hour to hour of the Monday of the tests, and who is free."""
+    rows = database.rows(
+        "SELECT * FROM booking.alternatives('salon', %s, %s, %s, %s, %s)", service_id, start, end, quantity, resource_id
+    )
+    hour = timedelta(hours=1)
+    return [((starts - at(0)) / hour, (ends - at(0)) / hour, resource_ids) for starts, ends, resource_ids in rows]
+
+
+def test_slots_begin_at_each_step_from_midnight(salon: TestDatabase) -> None:
+    """From the first instant asked for, before the last, each as long as the service."""
+    make_service(salon, slot_step_minutes=45, duration_minutes=90, capacity=3)
+    assert listing(salon, 8.25, 10.5) == [(8.25, 3, []), (9.0, 3, []), (9.75, 3, [])]
+    [(body,)] = salon.rows(
+        "SELECT body FROM booking.availability('salon', 'cut', tstzrange(%s, %s), 1, NULL)", at(9), at(9.5)
+    )
+    assert body["slots"][0]["slot_end"] == body["slots"][0]["slot_start"].replace("T09:00", "T10:30")
+    make_service(salon, slot_step_minutes=2000)
+    assert hours(salon, 1, 49) == [24.0, 48.0]
+
+
+def test_what_is_full_is_not_listed(salon: TestDatabase) -> None:
+    """Nor what has less room than is wanted; an expired hold takes none, though no purge ever ran."""
+    make_service(salon, capacity=3)
+    salon.reserve(9, quantity=3, ttl_minutes=5)
+    salon.commit(salon.reserve(10, quantity=2).id)
+    assert listing(salon) == [(8.0, 3, []), (10.0, 1, []), (11.0, 3, [])]
+    assert hours(salon, quantity=2) == [8.0, 11.0]
+    assert hours(salon, quantity=4) == []
+    salon.move_clock(timedelta(minutes=5))
+    assert listing(salon, 9, 10) == [(9.0, 3, [])]
+
+
+def test_claims_one_after_the_other_take_one_unit(salon: TestDatabase) -> None:
+    """The peak decides, not the count: a slot of two hours over two claims of an hour has room for one more."""
+    make_service(salon, capacity=2, duration_minutes=120, slot_step_minutes=60)
+    salon.reserve(9)
+    salon.reserve(10)
+    assert listing(salon, 8, 12) == [(8.0, 1, []), (9.0, 1, []), (10.0, 1, []), (11.0, 2, [])]
+    salon.reserve(10.5, 0.5)
+    assert hours(salon, 8, 12) == [8.0, 11.0]
+
+
+def test_buffers_are_kept_free_too(salon: TestDatabase) -> None:
+    """Those of the listed slot, and those that the claims were made with."""
+    make_service(salon, buffer_after_minutes=30, slot_step_minutes=30)
+    salon.reserve(10)
+    assert hours(salon, 8, 12.5) == [8.0, 8.5, 11.5, 12.0]
+
+
+def test_what_the_public_cant_book_is_not_listed(salon: TestDatabase) -> None:
+    """The past, what is too soon or too far ahead, what is closed, and a service that is not online."""
+    make_service(salon, min_notice_minutes=60, max_advance_days=1)
+    salon.freeze_clock(at(9))
+    assert hours(salon, 0, 48)[0] == 10.0
+    assert hours(salon, 0, 48)[-1] == 33.0
+    salon.put_hours([(1, "11:00", "14:00"), (1, "14:00", "16:00")])
+    salon.put_closure("lunch", at(13), at(13.5))
+    assert hours(salon, 0, 48) == [11.0, 12.0, 14.0, 15.0]
+    make_service(salon, booking_enabled=False)
+    assert hours(salon, 0, 48) == []
+
+
+def test_a_slot_of_a_pool_is_listed_with_those_who_are_free(salon: TestDatabase) -> None:
+    """Whichever service they are busy with; archived, offline and absent ones are not."""
+    make_service(salon, resource_ids=STAFF, capacity=5)
+    make_service(salon, "perm", resource_ids=["bea", "cleo"], capacity=5)
+    salon.reserve(9, service_id="perm", resource_id="bea")
+    salon.put_closure("away", at(10), at(11), resource_id="anna")
+    assert listing(salon, 8, 11) == [(8.0, 2, STAFF), (9.0, 1, ["anna"]), (10.0, 1, ["bea"])]
+    assert listing(salon, 8, 11, resource_id="bea") == [(8.0, 1, ["bea"]), (10.0, 1, ["bea"])]
+    salon.rows("UPDATE booking.resources SET booking_enabled = false WHERE resource_id = 'anna'")
+    salon.rows("UPDATE booking.resources SET archived_at = booking.now() WHERE resource_id = 'bea'")
+    assert listing(salon) == []
+    assert listing(salon, resource_id="anna") == []
+
+
+def test_the_room_of_the_service_binds_as_well_as_its_pool(salon: TestDatabase) -> None:
+    """Two are free, but the service is to be given one at a time."""
+    make_service(salon, resource_ids=STAFF, capacity=1)
+    assert listing(salon, 8, 9) == [(8.0, 1, STAFF)]
+    salon.reserve(8)
+    assert listing(salon, 8, 9) == []
+
+
+def test_what_cant_be_listed_is_refused(salon: TestDatabase) -> None:
+    """No such service or resource, and more than one unit of what is had one at a time."""
+    make_service(salon, resource_ids=STAFF)
+    make_service(salon, "class", capacity=3)
+
+    def outcome(service_id: str, quantity: int = 1, resource_id: str | None = None) -> str:
+        name: str = salon.value(
+            "SELECT outcome FROM booking.availability('salon', %s, tstzrange(%s, %s), %s, %s)",
+            service_id,
+            at(8),
+            at(9),
+            quantity,
+            resource_id,
+        )
+        return name
+
+    assert outcome("perm") == "service_not_found"
+    assert outcome("cut", resource_id="cleo") == "resource_not_found"
+    assert outcome("class", resource_id="anna") == "resource_not_found"
+    assert outcome("cut", quantity=2) == "validation_failed"
+    salon.rows("UPDATE booking.resources SET archived_at = booking.now() WHERE resource_id = 'bea'")
+    assert outcome("cut", resource_id="bea") == "resource_not_found"
+    assert outcome("class", quantity=3) == "done"
+
+
+def test_no_more_is_available_than_there_are_free_resources(salon: TestDatabase) -> None:
+    """Also where the room of one slot is asked for."""
+    make_service(salon, resource_ids=STAFF, capacity=5)
+    make_service(salon, "perm", resource_ids=["bea"])
+    assert salon.capacity(9)["available"] == 2
+    salon.reserve(9, service_id="perm")
+    assert salon.capacity(9) == {"capacity": 5, "held": 0, "booked": 0, "available": 1}
+    salon.put_closure("away", at(9), at(10), resource_id="anna")
+    assert salon.capacity(9)["available"] == 0
+
+
+def examples() -> dict[str, list[tuple[str, ...]]]:
+    """The worked examples of the page on time zones, by their dates."""
+    sections = re.findall(r"\*\*(\d{4}-\d\d-\d\d)\*\*:(.*?)\n\n(?=\*\*|Hours)", TIME_ZONES.read_text(), re.DOTALL)
+    rows = r"\| `(\S+)` \| (\S+) \((\w+)\) \| `(\S+)` \| (\S+) \((\w+)\) \|"
+    return {day: re.findall(rows, text) for day, text in sections}
+
+
+def test_the_page_on_time_zones_has_its_examples() -> None:
+    """Or the tests below would try none."""
+    assert {day: len(rows) for day, rows in examples().items()} == {"2026-10-25": 7, "2027-03-28": 3}
+
+
+@pytest.mark.parametrize("day", ["2026-10-25", "2027-03-28"])
+def test_the_examples_on_the_page_on_time_zones_are_true(salon: TestDatabase, day: str) -> None:
+    """Just these slots are listed on the days of 25 and 23 hours, and what the page says the clock shows, it shows."""
+    midnight = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo("Europe/Berlin"))
+    salon.freeze_clock(midnight - timedelta(days=10))
+    make_service(salon, timezone="Europe/Berlin", slot_step_minutes=30)
+    salon.put_hours([(7, "01:00", "04:00")])
+    body = salon.value(
+        "SELECT body FROM booking.availability('salon', 'cut', tstzrange(%s, %s), 1, NULL)",
+        midnight,
+        midnight + timedelta(days=1),
+    )
+    told = examples()[day]
+    assert [(slot["slot_start"], slot["slot_end"]) for slot in body["slots"]] == [
+        (row[0].replace("Z", "+00:00"), row[3].replace("Z", "+00:00")) for row in told
+    ]
+    for row in told:
+        for written, shown, season in (row[:3], row[3:]):
+            local = datetime.fromisoformat(written).astimezone(ZoneInfo("Europe/Berlin"))
+            assert (f"{local:%H:%M}", "summer" if local.dst() else "winter") == (shown, season)
+
+
+def test_what_the_page_on_time_zones_says_besides_is_true(salon: TestDatabase) -> None:
+    """Hours inside the change, and that PostgreSQL and Python mean different instants by one local time."""
+    salon.rows("SET timezone = 'UTC'")
+
+    def opened(opens: str, closes: str, day: str) -> str:
+        salon.put_hours([(7, opens, closes)])
+        written: str = salon.value(
+            "SELECT booking.open_stretches('salon', NULL, %s::timestamptz, %s::timestamptz + interval '1 day')::text",
+            day,
+            day,
+        )
+        return re.sub(r"(\d{4}-\d\d-\d\d |:00\+00|\")", "", written)
+
+    assert opened("02:15", "02:45", "2026-10-25") == "{[00:15,00:45),[01:15,01:45)}"
+    assert opened("02:15", "02:45", "2027-03-28") == "{}"
+    assert opened("02:30", "03:30", "2027-03-28") == "{[01:00,01:30)}"
+    in_postgresql = salon.value("SELECT timestamp '2026-10-25 02:30' AT TIME ZONE 'Europe/Berlin'")
+    in_python = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert in_postgresql == datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
+    assert in_python.astimezone(UTC) == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+
+
+def test_the_nearest_slots_are_offered_instead(salon: TestDatabase) -> None:
+    """At most five, before and after, as long as what was wished for; the earlier one of two that are as near."""
+    make_service(salon, capacity=2)
+    salon.reserve(10, 2, quantity=2)
+    assert alternatives(salon, at(10)) == [(9, 10, []), (8, 9, []), (12, 13, []), (7, 8, []), (13, 14, [])]
+    assert alternatives(salon, at(10), at(12))[:3] == [(8, 10, []), (12, 14, []), (7, 9, [])]
+    salon.reserve(9)
+    assert alternatives(salon, at(10), quantity=2)[:2] == [(8, 9, []), (12, 13, [])]
+
+
+def test_alternatives_are_within_a_week_and_bookable(salon: TestDatabase) -> None:
+    """There may be none at all, also because there is no such service or no slot could be that long."""
+    make_service(salon, max_duration_minutes=300)
+    salon.put_hours([(1, "10:00", "12:00")])
+    salon.commit(salon.reserve(10).id)
+    week = 7 * 24
+    assert [hour for hour, _, _ in alternatives(salon, at(10))] == [11, 11 - week, 10 - week, 10 + week]
+    salon.freeze_clock(at(9))
+    assert alternatives(salon, at(10)) == [(11, 12, []), (10 + week, 11 + week, [])]
+    assert alternatives(salon, at(10), at(16)) == []
+    assert alternatives(salon, at(10), service_id="perm") == []
+    assert alternatives(salon, at(10), quantity=2) == []
+
+
+def test_the_same_time_with_somebody_else_comes_first(salon: TestDatabase) -> None:
+    """Then the times at which the one who was asked for is free, the nearest first, and only then any others."""
+    make_service(salon, resource_ids=[*STAFF, "cleo"])
+    salon.put_hours([(1, "08:00", "12:00")])
+    for hour in (9, 10):
+        salon.reserve(hour, resource_id="anna")
+    salon.reserve(10, resource_id="bea")
+    offered = alternatives(salon, at(10), resource_id="anna")
+    everybody = [*STAFF, "cleo"]
+    week = 7 * 24
+    assert offered[:3] == [(10, 11, ["cleo"]), (11, 12, everybody), (8, 9, everybody)]
+    assert [hour for hour, _, _ in offered[3:]] == [8 + week, 11 - week]
+    salon.put_closure("away", at(0, day=-8), at(0, day=8), resource_id="anna")
+    assert [hour for hour, _, _ in alternatives(salon, at(10), resource_id="anna")] == [10, 9, 11, 8, 8 + week]
+
+
+WINDOWS = st.lists(st.integers(min_value=0, max_value=60), min_size=1, max_size=30, unique=True)
+CLAIMS = st.lists(
+    st.tuples(st.integers(min_value=0, max_value=60), st.integers(min_value=1, max_value=20), st.integers(1, 3)),
+    max_size=15,
+)
+
+
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(starts=WINDOWS, length=st.integers(min_value=1, max_value=25), claims=CLAIMS)
+def test_many_windows_have_the_peaks_that_each_has_by_itself(
+    salon: TestDatabase, starts: list[int], length: int, claims: list[tuple[int, int, int]]
+) -> None:
+    """The sweep over all of them is compared with the one that decides, which looks at one."""
+    salon.rows("DELETE FROM booking.reservations")
+    salon.put_service(capacity=1000)
+    for hour, size, quantity in claims:
+        salon.reserve(hour, size, quantity=quantity)
+    compared = salon.rows(
+        """
+        SELECT peak.claimed, one.held + one.booked
+        FROM booking.services s
+        CROSS JOIN booking.fullest_instants(s, ARRAY(
+          SELECT tstzrange(at, at + %s * interval '1 hour') FROM unnest(%s::timestamptz[]) AS at
+        ), booking.now()) AS peak
+        CROSS JOIN LATERAL booking.fullest_instant(
+          s.business_id, s.service_id, s.longest_occupied_seconds, peak.during, booking.now()) AS one
+        WHERE s.service_id = 'cut'
+        """,
+        length,
+        [at(start) for start in starts],
+    )
+    assert len(compared) == len(starts)
+    assert [row for row in compared if row[0] != row[1]] == []
+
+
+def month(database: TestDatabase, step_minutes: int) -> Callable[[], object]:
+    """A listing of a month of slots so far apart, of a pool."""
+    database.put_service(slot_step_minutes=step_minutes, resource_ids=STAFF, capacity=5)
+    return lambda: database.rows(
+        "SELECT body FROM booking.availability('salon', 'cut', tstzrange(%s, %s), 1, NULL)", at(0), at(0, day=30)
+    )
+
+
+def fill(database: TestDatabase, first_day: int, last_day: int) -> None:
+    """An appointment each hour of some days, of both of the staff. Nobody tells the planner."""
+    database.rows(
+        """
+        WITH booked AS (
+          INSERT INTO booking.appointments (business_id, appointment_id, service_id, resource_id, slot_start, slot_end,
+            occupied, quantity, status, version, metadata, source, created_at, updated_at)
+          SELECT 'salon', gen_random_uuid(), 'cut', resource_id, at, at + interval '1 hour',
+            tstzrange(at, at + interval '1 hour'), 1, 'confirmed', 1, '{}', 'online', at, at
+          FROM generate_series(%s, %s - interval '1 hour', interval '1 hour') AS at
+          CROSS JOIN unnest(%s::text[]) AS resource_id
+          RETURNING *
+        )
+        INSERT INTO booking.audit_logs (business_id, audit_id, appointment_id, version, action, actor_kind, changes, at)
+        SELECT business_id, appointment_id, appointment_id, 1, 'created', 'guest', '{}', created_at FROM booked
+        """,
+        at(0, day=first_day),
+        at(0, day=last_day),
+        STAFF,
+    )
+    database.rows("UPDATE booking.services SET longest_occupied_seconds = 3600")
+    database.rows("UPDATE booking.resources SET longest_occupied_seconds = 3600")
+
+
+def test_a_listing_reads_each_claim_once_however_many_slots_there_are(salon: TestDatabase) -> None:
+    """And runs as many statements: what it costs is the claims of its time and nothing else, of no other day."""
+    make_service(salon, resource_ids=STAFF)
+    fill(salon, 0, 30)
+    coarse = reads_of(salon, month(salon, 720))
+    fine = reads_of(salon, month(salon, 15))
+    # Each claim once for the service, and once for its resource; the last slots end some hours apart.
+    assert abs(coarse.rows - 2 * 2 * 30 * 24) < 100
+    assert abs(fine.rows - 2 * 2 * 30 * 24) < 100
+    assert fine.whole_tables == frozenset()
+    assert statements_of(salon, month(salon, 15)) == statements_of(salon, month(salon, 720))
+    before = reads_of(salon, month(salon, 15)).rows
+    fill(salon, -40, -10)
+    fill(salon, 40, 70)
+    after = reads_of(salon, month(salon, 15))
+    assert after.rows <= before + 100
+    assert after.whole_tables == frozenset()

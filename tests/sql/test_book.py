@@ -1,0 +1,322 @@
+"""booking.book: an appointment without a hold, for a guest or by hand, and one effect per key."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.database import TestDatabase, at, book_request, reserve_request
+from tests.sql.asking import keyed_request, names
+
+GUEST: dict[str, Any] = {
+    "guest_name": "Ada",
+    "guest_email": "ada@example.com",
+    "guest_phone": "+4930123",
+    "notes": "by the window",
+}
+
+
+def keyed(key: str, fingerprint: str = "this", hour: float = 10, **request: Any) -> dict[str, Any]:
+    """A request to book with an idempotency key. The fingerprint stands for what was asked."""
+    return book_request(hour, idempotency_key=key, fingerprint=fingerprint, **request)
+
+
+def count(database: TestDatabase, table: str = "appointments") -> int:
+    """How many rows a table has."""
+    number: int = database.value(f"SELECT count(*) FROM booking.{table}")  # noqa: S608
+    return number
+
+
+@pytest.mark.parametrize("manual", [False, True], ids=["online", "manual"])
+def test_a_free_slot_is_booked(database: TestDatabase, manual: bool) -> None:
+    """With what the guest said, at version 1, and under the id of the operation; there never was a hold."""
+    database.make_service(capacity=5)
+    now = database.freeze_clock()
+    request = book_request(10, quantity=2, metadata={"price": 12}, source="widget", manual=manual, **GUEST)
+    [outcome] = database.call("book", [request])
+    assert outcome.name == "done"
+    instants = ("slot_start", "slot_end", "created_at", "updated_at")
+    assert [datetime.fromisoformat(outcome.body.pop(name)) for name in instants] == [at(10), at(11), now, now]
+    assert outcome.body == {
+        "appointment_id": request["operation_id"],
+        "reservation_id": None,
+        "business_id": "salon",
+        "service_id": "cut",
+        "resource_id": None,
+        "quantity": 2,
+        "status": "confirmed",
+        "version": 1,
+        **GUEST,
+        "metadata": {"price": 12},
+        "source": "widget",
+        "cancellation_reason": None,
+    }
+    assert database.capacity(10) == {"capacity": 5, "held": 0, "booked": 2, "available": 3}
+    assert count(database, "reservations") == 0
+
+
+def test_a_slot_without_an_end_lasts_as_long_as_the_service(database: TestDatabase) -> None:
+    """By the catalog, as in a reserve."""
+    database.make_service(duration_minutes=45)
+    outcome = database.book(10, slot_end=None)
+    assert datetime.fromisoformat(outcome.body["slot_end"]) == at(10.75)
+
+
+def test_metadata_may_be_left_out(database: TestDatabase) -> None:
+    """Then there is none."""
+    database.make_service()
+    request = book_request(10)
+    del request["metadata"]
+    assert database.call("book", [request])[0].body["metadata"] == {}
+
+
+# One effect per key.
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_retry_gets_the_first_answer_again(database: TestDatabase, size: int) -> None:
+    """One appointment, in whatever company the retry comes, and though its slot is past and its service gone."""
+    database.make_service(capacity=1)
+    [first] = database.call("book", [keyed("k")])
+    database.freeze_clock(at(12))
+    database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
+    outcomes = database.call("book", [keyed("k") for _ in range(size)])
+    assert names(outcomes) == ["replayed"] * size
+    assert all(outcome.body == first.body for outcome in outcomes)
+    assert count(database) == 1
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_another_request_with_the_key_is_refused(database: TestDatabase, size: int) -> None:
+    """And learns nothing of the appointment that has the key."""
+    database.make_service(capacity=5)
+    database.call("book", [keyed("k", **GUEST)])
+    outcomes = database.call("book", [keyed("k", "that", 15 + number) for number in range(size)])
+    assert names(outcomes) == ["idempotency_key_reused"] * size
+    assert [outcome.body for outcome in outcomes] == [{}] * size
+    assert count(database) == 1
+
+
+def test_a_retry_shows_the_appointment_as_it_is_now(database: TestDatabase) -> None:
+    """Also one that was cancelled meanwhile: the attempt had its effect, and makes no second appointment."""
+    database.make_service(capacity=1)
+    [first] = database.call("book", [keyed("k")])
+    database.change(first.id, action="cancel")
+    [again] = database.call("book", [keyed("k")])
+    assert (again.name, again.id, again.body["status"], again.body["version"]) == ("replayed", first.id, "cancelled", 2)
+    [anew] = database.call("book", [keyed("another key")])
+    assert anew.name == "done"
+
+
+def test_keys_of_holds_and_of_bookings_are_separate(database: TestDatabase) -> None:
+    """One name for an attempt to hold and for one to book, in either order, and each has its own effect."""
+    database.make_service(capacity=5)
+    assert names(database.call("reserve", [keyed_request("k")])) == ["done"]
+    assert names(database.call("book", [keyed("k", "that", 15)])) == ["done"]
+    assert names(database.call("book", [keyed("l")])) == ["done"]
+    assert names(database.call("reserve", [keyed_request("l", "that", 15)])) == ["done"]
+    assert names(database.call("reserve", [keyed_request("k")])) == ["replayed"]
+
+
+def test_equal_keys_of_two_businesses_have_nothing_to_do_with_each_other(database: TestDatabase) -> None:
+    """Callers of different tenants can't know of each other's keys."""
+    for business_id in ("clinic", "salon"):
+        database.make_service(business_id=business_id)
+    [clinic] = database.call("book", [keyed("k")], business_id="clinic")
+    [salon] = database.call("book", [keyed("k", "that")])
+    assert names([clinic, salon]) == ["done", "done"]
+    assert clinic.id != salon.id
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_refusal_keeps_no_key(database: TestDatabase, size: int) -> None:
+    """When there is room again, the same key gets it, for the same request or for another one."""
+    database.make_service(capacity=1)
+    rival = database.reserve(10)
+    assert set(names(database.call("book", [keyed("k") for _ in range(size)]))) == {"slot_unavailable"}
+    assert set(names(database.call("book", [keyed("l", hour=-999) for _ in range(size)]))) == {"slot_not_bookable"}
+    database.release(rival.id)
+    assert names(database.call("book", [keyed("k")])) == ["done"]
+    assert names(database.call("book", [keyed("l", "that", 15)])) == ["done"]
+
+
+def test_keys_within_one_batch(database: TestDatabase) -> None:
+    """Equal requests are one appointment, a different one is refused, and a refused one leaves the key to others."""
+    database.make_service(capacity=3)
+    database.reserve(15, quantity=3)
+    requests = [keyed("k"), keyed("k", "that", 12), keyed("k"), keyed("l", hour=15), keyed("l", "that", 16)]
+    outcomes = database.call("book", requests)
+    assert names(outcomes) == ["done", "idempotency_key_reused", "replayed", "slot_unavailable", "done"]
+    assert outcomes[2].body == outcomes[0].body
+    assert count(database) == 2
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("key", [{}, {"idempotency_key": "k", "fingerprint": "this"}], ids=["no key", "key"])
+def test_an_operation_that_is_sent_again_has_one_effect(database: TestDatabase, key: dict[str, Any], size: int) -> None:
+    """A batch whose answer was lost is sent again under the same ids: it did what it did, and the audit row too."""
+    database.make_service(capacity=1)
+    request = book_request(10, **key)
+    [first] = database.call("book", [request])
+    again, *others = database.call("book", [request, *[book_request(10 + number) for number in range(1, size)]])
+    assert (again.name, again.body) == ("done", first.body)
+    assert names(others) == ["done"] * (size - 1)
+    assert count(database) == count(database, "audit_logs") == size
+
+
+def test_the_operation_is_known_before_the_key_is(database: TestDatabase) -> None:
+    """The answer of a lost call says done and not replayed: nobody has been told of that appointment before."""
+    database.make_service(capacity=5)
+    request = keyed("k")
+    outcomes = [database.call("book", batch)[0] for batch in ([request], [request], [request, keyed("k")])]
+    assert names(outcomes) == ["done"] * 3
+
+
+# Who is bound by what.
+
+
+@pytest.mark.parametrize(
+    ("hour", "hours", "settings", "reason"),
+    [
+        (9, 1, {}, "past"),
+        (11, 1, {"min_notice_minutes": 120}, "too_soon"),
+        (35, 1, {"max_advance_days": 1}, "too_far_ahead"),
+        (12, 2, {"max_duration_minutes": 60}, "too_long"),
+        (12, 1, {"booking_enabled": False}, "not_online"),
+    ],
+)
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
+def test_what_binds_the_public_does_not_bind_the_business(
+    database: TestDatabase, hour: float, hours: float, settings: dict[str, Any], reason: str, together: bool
+) -> None:
+    """It is ten o'clock; whoever acts for the business writes down what happens, or has happened."""
+    database.make_service(capacity=9, **settings)
+    database.freeze_clock(at(10))
+    public = [book_request(hour, hours) for _ in range(1 + together)]
+    for outcome in database.call("book", public):
+        assert (outcome.name, outcome.body) == ("slot_not_bookable", {"reason": reason})
+    manual = [book_request(hour, hours, manual=True) for _ in range(1 + together)]
+    assert set(names(database.call("book", manual))) == {"done"}
+    mixed = [book_request(hour, hours), book_request(hour, hours, manual=True)]
+    assert names(database.call("book", mixed)) == ["slot_not_bookable", "done"]
+
+
+def test_hours_and_closures_do_not_bind_the_business(database: TestDatabase) -> None:
+    """The public is told that it is closed."""
+    database.make_service()
+    # At ten UTC it is eleven or twelve o'clock in Berlin.
+    database.put_hours([(1, "09:00", "13:30")])
+    database.put_closure("holiday", at(10), at(11))
+    for hour in (10, 15):
+        outcome = database.book(hour)
+        assert (outcome.name, outcome.body) == ("slot_not_bookable", {"reason": "closed"})
+        assert database.book(hour, manual=True).name == "done"
+    assert database.book(9).name == "done"
+
+
+@pytest.mark.parametrize("manual", [False, True], ids=["online", "manual"])
+def test_room_binds_everybody(database: TestDatabase, manual: bool) -> None:
+    """The business as well: what is held or booked is not sold twice, and an expired hold is in nobody's way."""
+    database.make_service(capacity=2)
+    now = database.freeze_clock()
+    dead = database.reserve(10, quantity=2, ttl_minutes=1).id
+    assert database.book(10, manual=manual).name == "slot_unavailable"
+    database.freeze_clock(now + timedelta(minutes=1))
+    assert database.book(10, manual=manual).name == "done"
+    assert database.status(dead) == "expired"
+    assert database.book(9.5, 2, quantity=2, manual=manual).name == "slot_unavailable"
+    assert database.book(9.5, 2, manual=manual).name == "done"
+    assert database.book(10, manual=manual).name == "slot_unavailable"
+    assert database.book(11.5, manual=manual).name == "done"
+
+
+@pytest.mark.parametrize("manual", [False, True], ids=["online", "manual"])
+def test_what_is_not_offered_is_not_found(database: TestDatabase, manual: bool) -> None:
+    """No such business, no such service, and one that was taken off the catalog all look the same."""
+    database.make_service()
+    database.make_service("perm")
+    database.book(10, service_id="perm")
+    database.rows("SELECT * FROM booking.delete_service('salon', 'perm', 'infinity')")
+    for business_id, service_id in (("nobody", "cut"), ("salon", "nothing"), ("salon", "perm")):
+        for size in (1, 2):
+            requests = [book_request(15, service_id=service_id, manual=manual) for _ in range(size)]
+            outcomes = database.call("book", requests, business_id=business_id)
+            assert names(outcomes) == ["service_not_found"] * size
+
+
+# Many at once.
+
+
+def test_a_batch_for_one_slot_is_granted_exactly_the_capacity(database: TestDatabase) -> None:
+    """First come, first served."""
+    database.make_service(capacity=4)
+    outcomes = database.call("book", [book_request(10) for _ in range(10)])
+    assert names(outcomes) == ["done"] * 4 + ["slot_unavailable"] * 6
+    assert count(database) == count(database, "audit_logs") == 4
+
+
+def test_a_large_request_that_does_not_fit_does_not_stop_a_smaller_one(database: TestDatabase) -> None:
+    """Otherwise a unit would stay unsold that somebody had asked for."""
+    database.make_service(capacity=5)
+    outcomes = database.call("book", [book_request(10, quantity=quantity) for quantity in (3, 3, 2, 1)])
+    assert names(outcomes) == ["done", "slot_unavailable", "done", "slot_unavailable"]
+
+
+def test_windows_that_overlap_are_decided_in_order(database: TestDatabase) -> None:
+    """Each sees what the ones before it were granted, and holds are seen by bookings."""
+    database.make_service(capacity=1)
+    database.reserve(14)
+    outcomes = database.call("book", [book_request(hour) for hour in (10, 10.5, 11, 13.5, 12)])
+    assert names(outcomes) == ["done", "slot_unavailable", "done", "slot_unavailable", "done"]
+
+
+def test_what_is_booked_is_seen_by_those_who_reserve(database: TestDatabase) -> None:
+    """One predicate: a booking is a claim like any other."""
+    database.make_service(capacity=2, buffer_after_minutes=30)
+    database.book(10)
+    outcomes = database.call("reserve", [reserve_request(11), reserve_request(11.25)])
+    assert names(outcomes) == ["done", "slot_unavailable"]
+
+
+def test_one_refusal_never_undoes_its_neighbours(database: TestDatabase) -> None:
+    """Outcomes are data."""
+    database.make_service(capacity=2)
+    requests = [
+        book_request(10),
+        book_request(10, service_id="nothing"),
+        book_request(-999),
+        book_request(10, quantity=3),
+        book_request(10, resource_id="nobody"),
+        book_request(10),
+    ]
+    expected = ["done", "service_not_found", "slot_not_bookable", "slot_unavailable", "resource_not_found", "done"]
+    assert names(database.call("book", requests)) == expected
+
+
+# The trail.
+
+
+def test_each_booking_has_its_audit_row(database: TestDatabase) -> None:
+    """By whom and by which request, under the id of the operation; and nothing personal."""
+    database.make_service(resource_ids=["anna"])
+    now = database.freeze_clock()
+    secret = f"secret {uuid4()}"
+    request = keyed("k", actor_kind="staff", actor_id="desk", request_id="request 7", **GUEST, metadata={"id": secret})
+    database.call("book", [request])
+    [row] = database.rows(
+        "SELECT audit_id::text, appointment_id::text, version, action, actor_kind, actor_id, request_id, at "
+        "FROM booking.audit_logs"
+    )
+    assert row == (request["operation_id"],) * 2 + (1, "created", "staff", "desk", "request 7", now)
+    changes = database.value("SELECT changes FROM booking.audit_logs")
+    assert {name for name, change in changes.items() if change == {}} == {*GUEST, "metadata"}
+    named = {"service_id": "cut", "resource_id": "anna", "quantity": 1, "status": "confirmed", "source": "online"}
+    for name, value in named.items():
+        assert changes.pop(name) == {"before": None, "after": value}
+    for name, instant in (("slot_start", at(10)), ("slot_end", at(11))):
+        change = changes.pop(name)
+        assert (change["before"], datetime.fromisoformat(change["after"])) == (None, instant)
+    assert set(changes) == {*GUEST, "metadata"}
+    text = database.value("SELECT (l.*)::text FROM booking.audit_logs l")
+    assert not [said for said in (*GUEST.values(), secret) if said in text]

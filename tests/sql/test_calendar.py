@@ -1,0 +1,177 @@
+"""Calendar feeds: which appointments are in them, and what their keys are made of."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests.appointments import insert_appointment
+from tests.database import NO_DEADLINE, TestDatabase, at
+from tests.sql.measuring import reads_of
+
+DAY = timedelta(days=1)
+
+
+def feed(database: TestDatabase, resource_id: str | None = None, *, limit: int = 5000) -> list[UUID]:
+    """The appointments in a feed of the salon, ten days back and a hundred ahead."""
+    rows = database.rows(
+        "SELECT * FROM booking.calendar_feed('salon', %s, '10 days', '100 days', %s)", resource_id, limit
+    )
+    return [UUID(body["appointment_id"]) for (body,) in rows]
+
+
+def calendars(database: TestDatabase, business_id: str = "salon") -> list[tuple[str | None, str, int]]:
+    """The feeds of a business."""
+    return database.rows("SELECT resource_id, name, generation FROM booking.calendars(%s)", business_id)
+
+
+def rotate(database: TestDatabase, business_id: str = "salon", deadline: datetime = NO_DEADLINE) -> str:
+    """Rotates, and returns what became of that."""
+    name: str = database.value("SELECT outcome FROM booking.rotate_calendar(%s, %s)", business_id, deadline)
+    return name
+
+
+def test_a_business_has_a_feed_and_so_has_each_of_its_resources(database: TestDatabase) -> None:
+    """Its own first; those of resources that are gone are gone too."""
+    assert calendars(database) == []
+    database.make_resource("rosa", name="Rosa")
+    database.make_resource("ivo", name="Ivo")
+    database.make_resource("gone")
+    database.make_resource("dora", business_id="clinic")
+    database.rows("UPDATE booking.resources SET archived_at = booking.now() WHERE resource_id = 'gone'")
+    assert calendars(database) == [(None, "salon", 1), ("ivo", "Ivo", 1), ("rosa", "Rosa", 1)]
+
+
+def test_a_feed_has_what_is_to_happen_and_what_took_place(database: TestDatabase) -> None:
+    """Who cancelled or never came is not waited for."""
+    database.make_service()
+    confirmed = insert_appointment(database, at(10))
+    completed = insert_appointment(database, at(9), status="completed")
+    insert_appointment(database, at(10), status="cancelled")
+    insert_appointment(database, at(9), status="no_show")
+    assert feed(database) == [completed, confirmed]
+
+
+def test_a_feed_tells_what_an_appointment_is_about(database: TestDatabase) -> None:
+    """With the names that people know, not with ids."""
+    database.make_resource("rosa", name="Rosa")
+    database.make_service(name="Haircut")
+    details: dict[str, Any] = {
+        "guest_name": "Ada",
+        "guest_email": "ada@example.com",
+        "guest_phone": "+49301234567",
+        "notes": "short",
+    }
+    appointment_id = insert_appointment(database, at(10), resource_id="rosa", version=3, updated_at=at(9), **details)
+    [(body,)] = database.rows("SELECT * FROM booking.calendar_feed('salon', NULL, '0', '100 days', 10)")
+    times = {name: datetime.fromisoformat(body.pop(name)) for name in ("slot_start", "slot_end", "updated_at")}
+    assert times == {"slot_start": at(10), "slot_end": at(11), "updated_at": at(9)}
+    assert body == {
+        "appointment_id": str(appointment_id),
+        "quantity": 1,
+        "version": 3,
+        "service_name": "Haircut",
+        "resource_name": "Rosa",
+        **details,
+    }
+
+
+def test_a_feed_is_of_its_time(database: TestDatabase) -> None:
+    """From the earliest instant on, up to the last one, which is not in it: without hours or closures."""
+    database.make_service(capacity=10)
+    now = database.freeze_clock(datetime(2031, 1, 1, 12, tzinfo=UTC))
+    second = timedelta(seconds=1)
+    first = insert_appointment(database, now - 10 * DAY)
+    insert_appointment(database, now - 10 * DAY - second)
+    last = insert_appointment(database, now + 100 * DAY - second)
+    insert_appointment(database, now + 100 * DAY)
+    begins = insert_appointment(database, now)
+    assert feed(database) == [first, begins, last]
+
+
+def test_a_resources_feed_is_its_own(database: TestDatabase) -> None:
+    """And that of the business has all, but nothing of another one's."""
+    database.make_resource("rosa")
+    database.make_resource("ivo")
+    database.make_service(capacity=10)
+    of_rosa = insert_appointment(database, at(10), resource_id="rosa")
+    of_ivo = insert_appointment(database, at(11), resource_id="ivo")
+    of_nobody = insert_appointment(database, at(12))
+    database.make_resource("rosa", business_id="clinic")
+    database.make_service(business_id="clinic")
+    insert_appointment(database, at(10), business_id="clinic", resource_id="rosa")
+    assert feed(database, "rosa") == [of_rosa]
+    assert feed(database, "ivo") == [of_ivo]
+    assert feed(database) == [of_rosa, of_ivo, of_nobody]
+
+
+def test_a_feed_that_is_too_long_keeps_what_is_coming(database: TestDatabase) -> None:
+    """A calendar without next week is of no use, however complete last week is in it."""
+    database.make_service(capacity=10)
+    now = database.freeze_clock()
+    past = [insert_appointment(database, now - days * DAY) for days in (3, 2, 1)]
+    ahead = [insert_appointment(database, now + days * DAY) for days in (0, 1, 2)]
+    assert feed(database, limit=6) == past + ahead
+    assert feed(database, limit=4) == past[-1:] + ahead
+    assert feed(database, limit=2) == ahead[:2]
+
+
+@pytest.mark.parametrize("is_analysed", [False, True])
+def test_a_feed_does_not_read_the_history(database: TestDatabase, is_analysed: bool) -> None:
+    """Calendar programs ask every few minutes, for years."""
+    for table in ("appointments", "services", "businesses", "audit_logs"):
+        database.rows(f"ALTER TABLE booking.{table} SET (autovacuum_enabled = off)")
+    database.make_service()
+    for day in range(5):
+        insert_appointment(database, at(10, day=day))
+    database.rows(
+        """
+        WITH past AS (
+          INSERT INTO booking.appointments (business_id, appointment_id, service_id, slot_start, slot_end, occupied,
+            quantity, status, version, metadata, source, created_at, updated_at)
+          SELECT 'salon', gen_random_uuid(), 'cut', at, at + interval '1 hour', tstzrange(at, at + interval '1 hour'),
+            1, 'completed', 1, '{}', 'online', at, at
+          FROM generate_series(1, 5000) AS n
+          CROSS JOIN LATERAL (SELECT booking.now() - interval '11 days' - n * interval '1 hour' AS at) AS slot
+          RETURNING business_id, appointment_id, created_at)
+        INSERT INTO booking.audit_logs (business_id, audit_id, appointment_id, version, action, actor_kind, changes, at)
+        SELECT business_id, appointment_id, appointment_id, 1, 'created', 'guest', '{}', created_at FROM past
+        """
+    )
+    if is_analysed:
+        database.rows("VACUUM ANALYZE")
+    reads = reads_of(database, lambda: feed(database))
+    assert reads.rows < 50
+    assert reads.whole_tables == set()
+    assert "idx_appointments_calendar" in reads.indexes
+
+
+def test_rotating_changes_what_the_keys_of_one_business_are_made_of(database: TestDatabase) -> None:
+    """Of all its feeds at once, and of nobody else's."""
+    database.make_resource("rosa")
+    database.make_business("clinic")
+    assert rotate(database) == "done"
+    assert [generation for _, _, generation in calendars(database)] == [2, 2]
+    assert rotate(database) == "done"
+    assert [generation for _, _, generation in calendars(database)] == [3, 3]
+    assert [generation for _, _, generation in calendars(database, "clinic")] == [1]
+    assert rotate(database, "nobody") == "business_not_found"
+
+
+def test_rotating_takes_the_lock_of_the_business(database: TestDatabase) -> None:
+    """Whose deadline has passed by the time that it is had: then nothing was done, as with every verb."""
+    database.make_business()
+    with pytest.raises(psycopg.Error) as raised:
+        rotate(database, deadline=datetime(2020, 1, 1, tzinfo=UTC))
+    assert raised.value.sqlstate == "HF001"
+    assert calendars(database) == [(None, "salon", 1)]
+
+
+def test_what_a_business_is_put_with_leaves_its_keys_alone(database: TestDatabase) -> None:
+    """Whoever corrects its name does not cut off the calendars of its staff."""
+    database.make_business()
+    rotate(database)
+    database.make_business()
+    assert calendars(database) == [(None, "salon", 2)]

@@ -1,0 +1,117 @@
+"""The catalog: opening hours and closures."""
+
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.database import NO_DEADLINE, TestDatabase, at
+
+ANNA = {"weekday": 1, "opens": "10:00", "closes": "15:30", "resource_id": "anna"}
+
+
+def hours(database: TestDatabase) -> list[tuple[Any, ...]]:
+    """The opening hours, as the catalog has them."""
+    return database.rows(
+        "SELECT weekday, opens, closes, resource_id FROM booking.opening_hours_catalog "
+        "ORDER BY resource_id NULLS FIRST, weekday, opens"
+    )
+
+
+def archive(database: TestDatabase, resource_id: str) -> None:
+    """Takes a resource off the catalog."""
+    database.rows("SELECT booking.delete_resource('salon', %s, %s)", resource_id, NO_DEADLINE)
+
+
+def test_hours_are_replaced_as_a_whole(database: TestDatabase) -> None:
+    """What is answered is sorted: the business's own first, then resource by resource, through the week."""
+    assert database.put_hours([]).name == "business_not_found"
+    database.make_resource("anna")
+    outcome = database.put_hours([ANNA, (7, "00:00", "24:00"), (1, "14:00", "18:00"), (1, "09:00", "13:00")])
+    assert outcome.name == "done"
+    assert hours(database) == [
+        (1, "09:00", "13:00", None),
+        (1, "14:00", "18:00", None),
+        (7, "00:00", "24:00", None),
+        (1, "10:00", "15:30", "anna"),
+    ]
+    told = [
+        (entry["weekday"], entry["opens"], entry["closes"], entry["resource_id"]) for entry in outcome.body["items"]
+    ]
+    assert told == hours(database)
+    database.put_hours([(2, "09:00", "13:00")])
+    assert hours(database) == [(2, "09:00", "13:00", None)]
+    assert database.put_hours([]).body == {"items": []}
+    assert hours(database) == []
+
+
+def test_hours_of_another_business_stay(database: TestDatabase) -> None:
+    """A list replaces that of its own business."""
+    database.make_business("clinic")
+    database.make_business()
+    database.put_hours([(1, "09:00", "13:00")], business_id="clinic")
+    database.put_hours([])
+    assert len(hours(database)) == 1
+
+
+def test_hours_of_a_resource_that_is_not_there_are_refused(database: TestDatabase) -> None:
+    """The refusal says which entry it is, and changes nothing."""
+    database.make_resource("anna")
+    database.make_resource("zoe", business_id="clinic")
+    database.put_hours([ANNA])
+    for stranger in ("nobody", "zoe"):
+        outcome = database.put_hours([(1, "09:00", "13:00"), ANNA, {**ANNA, "resource_id": stranger}])
+        assert (outcome.name, outcome.body) == ("resource_unknown", {"position": 2, "resource_id": stranger})
+    assert len(hours(database)) == 1
+
+
+def test_hours_that_make_no_sense_are_refused(database: TestDatabase) -> None:
+    """The service says it better; this is the backstop."""
+    database.make_business()
+    for entry in ((0, "09:00", "13:00"), (8, "09:00", "13:00"), (1, "13:00", "09:00"), (1, "09:00", "09:00")):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            database.put_hours([entry])
+    assert hours(database) == []
+
+
+def test_hours_and_closures_of_an_archived_resource_are_back_with_it(database: TestDatabase) -> None:
+    """Until then they are not told: nobody could put them like that."""
+    database.make_resource("anna")
+    database.put_hours([ANNA])
+    database.put_closure("away", at(10), at(12), "anna")
+    archive(database, "anna")
+    assert hours(database) == []
+    assert database.rows("SELECT * FROM booking.closure_catalog") == []
+    database.make_resource("anna")
+    assert len(hours(database)) == 1
+    assert len(database.rows("SELECT * FROM booking.closure_catalog")) == 1
+
+
+def test_a_closure_is_made_once_and_then_changed(database: TestDatabase) -> None:
+    """All of it is replaced."""
+    assert database.put_closure("away", at(10), at(12)).name == "business_not_found"
+    database.make_resource("anna")
+    assert database.put_closure("away", at(10), at(12), "anna").name == "created"
+    outcome = database.put_closure("away", at(11), at(13))
+    assert outcome.name == "done"
+    told = datetime.fromisoformat(outcome.body["from"]), datetime.fromisoformat(outcome.body["to"])
+    assert (*told, outcome.body["resource_id"], outcome.body["reason"]) == (at(11), at(13), None, None)
+    assert database.put_closure("away", at(11), at(13), "nobody").name == "resource_unknown"
+    archive(database, "anna")
+    assert database.put_closure("away", at(11), at(13), "anna").name == "resource_unknown"
+    with pytest.raises(psycopg.errors.CheckViolation):
+        database.put_closure("away", at(11), at(11))
+
+
+def test_a_closure_is_taken_back(database: TestDatabase) -> None:
+    """That of its own business, once."""
+    database.make_business()
+    database.make_business("clinic")
+    database.put_closure("away", at(10), at(12), business_id="clinic")
+    database.put_closure("away", at(10), at(12))
+    query = "SELECT outcome FROM booking.delete_closure(%s, 'away', %s)"
+    assert database.value(query, "salon", NO_DEADLINE) == "done"
+    assert database.value(query, "salon", NO_DEADLINE) == "closure_not_found"
+    assert database.value(query, "nobody", NO_DEADLINE) == "closure_not_found"
+    assert database.rows("SELECT business_id FROM booking.closures") == [("clinic",)]

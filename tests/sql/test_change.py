@@ -1,0 +1,654 @@
+"""booking.change: appointments are moved, edited, cancelled and erased, once for each version, with a trail of it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.database import Outcome, TestDatabase, at, change_request
+from tests.sql.asking import names
+
+GUEST: dict[str, Any] = {
+    "guest_name": "Ada Lovelace",
+    "guest_email": "ada@example.com",
+    "guest_phone": "+4930123456",
+    "notes": "by the window",
+}
+INSTANT = timedelta(microseconds=1)
+ENDINGS = ["cancelled", "completed", "no_show"]
+
+
+@pytest.fixture
+def booked(database: TestDatabase) -> str:
+    """Ada's appointment at ten, on a service for one guest at a time."""
+    database.make_service(capacity=1)
+    return database.book(10, **GUEST, metadata={"price": 12}).id
+
+
+def move(database: TestDatabase, appointment_id: str, hour: float, **wishes: Any) -> Outcome:
+    """Moves an appointment to an hour on the Monday of the tests."""
+    return database.change(appointment_id, set={"slot_start": at(hour).isoformat(), **wishes})
+
+
+def slot(outcome: Outcome) -> tuple[datetime, datetime]:
+    """When an appointment is."""
+    start, end = (datetime.fromisoformat(outcome.body[name]) for name in ("slot_start", "slot_end"))
+    return start, end
+
+
+def row(database: TestDatabase, appointment_id: str) -> dict[str, Any]:
+    """An appointment as it is stored."""
+    stored: dict[str, Any] = database.value(
+        "SELECT to_jsonb(a) FROM booking.appointments a WHERE appointment_id = %s", appointment_id
+    )
+    return stored
+
+
+def trail(database: TestDatabase, appointment_id: str) -> list[dict[str, Any]]:
+    """The audit trail of an appointment."""
+    return [entry for (entry,) in database.rows("SELECT booking.audit_trail('salon', %s)", appointment_id)]
+
+
+def actions(database: TestDatabase, appointment_id: str) -> list[tuple[int, str]]:
+    """What was done to an appointment, by version."""
+    return [(entry["version"], entry["action"]) for entry in trail(database, appointment_id)]
+
+
+# Moving.
+
+
+def test_a_slot_that_is_moved_keeps_its_length(database: TestDatabase) -> None:
+    """The start alone is enough; the end alone makes it longer or shorter; both are both."""
+    database.make_service(duration_minutes=30)
+    appointment = database.book(10, 1.5).id
+    for wish, expected in (
+        ({"slot_start": at(14)}, (14, 15.5)),
+        ({"slot_end": at(15)}, (14, 15)),
+        ({"slot_start": at(12), "slot_end": at(16)}, (12, 16)),
+    ):
+        outcome = database.change(appointment, set={name: instant.isoformat() for name, instant in wish.items()})
+        assert (outcome.name, slot(outcome)) == ("done", (at(expected[0]), at(expected[1])))
+    assert actions(database, appointment) == [
+        (1, "created"),
+        (2, "rescheduled"),
+        (3, "rescheduled"),
+        (4, "rescheduled"),
+    ]
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin"])
+def test_a_length_is_elapsed_time_whatever_the_clocks_do(database: TestDatabase, timezone: str) -> None:
+    """Two days are 48 hours, also over a DST change and in a session that is set to such a zone; and buffers too."""
+    database.make_service(capacity=1, buffer_before_minutes=24 * 60, buffer_after_minutes=24 * 60)
+    start = datetime(2031, 3, 10, 12, tzinfo=UTC)
+    appointment = database.book(
+        slot_start=start.isoformat(), slot_end=(start + timedelta(hours=48)).isoformat(), manual=True
+    ).id
+    over_the_change = datetime(2031, 3, 29, 12, tzinfo=UTC)
+    with database.connect() as connection:
+        connection.execute(f"SET timezone = '{timezone}'".encode())
+        outcome = database.change(appointment, set={"slot_start": over_the_change.isoformat()}, connection=connection)
+    assert slot(outcome) == (over_the_change, over_the_change + timedelta(hours=48))
+    occupied = database.value("SELECT occupied FROM booking.appointments")
+    assert (over_the_change - occupied.lower, occupied.upper - over_the_change) == (
+        timedelta(hours=24),
+        timedelta(hours=72),
+    )
+
+
+def test_a_claim_does_not_stand_in_its_own_way(database: TestDatabase, booked: str) -> None:
+    """It is moved onto a part of itself, made longer and shorter again, with no more room than for itself."""
+    for hour, hours in ((10.5, 1), (10, 1), (10, 3), (10, 0.5), (9.75, 1)):
+        assert move(database, booked, hour, slot_end=at(hour + hours).isoformat()).name == "done"
+    assert database.reserve(9.75).name == "slot_unavailable"
+    assert database.reserve(10.75).name == "done"
+
+
+def test_a_quantity_grows_within_the_capacity(database: TestDatabase) -> None:
+    """Only the difference has to be there."""
+    database.make_service(capacity=5)
+    appointment = database.book(10, quantity=3).id
+    rival = database.book(10).id
+    assert database.change(appointment, set={"quantity": 4}).body["quantity"] == 4
+    outcome = database.change(appointment, set={"quantity": 5})
+    assert outcome.name == "slot_unavailable"
+    assert row(database, appointment)["quantity"] == 4
+    database.change(rival, action="cancel")
+    assert database.change(appointment, set={"quantity": 5}).name == "done"
+    assert database.change(appointment, set={"quantity": 1}).name == "done"
+    assert database.capacity(10)["available"] == 4
+    assert actions(database, appointment)[-1] == (4, "changed")
+
+
+@pytest.mark.parametrize("is_held", [False, True], ids=["booked", "held"])
+def test_a_move_that_is_refused_leaves_everything_as_it_was(database: TestDatabase, booked: str, is_held: bool) -> None:
+    """And says which slot it was that had no room, so that others can be looked for."""
+    if is_held:
+        database.reserve(14)
+    else:
+        database.book(14)
+    before = row(database, booked)
+    outcome = move(database, booked, 13.5, guest_name="Bob", notes=None)
+    assert outcome.name == "slot_unavailable"
+    wished = {name: outcome.body[name] for name in ("service_id", "quantity", "resource_id")}
+    assert (slot(outcome), wished) == (
+        (at(13.5), at(14.5)),
+        {"service_id": "cut", "quantity": 1, "resource_id": None},
+    )
+    assert row(database, booked) == before
+    assert actions(database, booked) == [(1, "created")]
+    assert database.reserve(10).name == "slot_unavailable"
+
+
+def test_a_move_frees_where_it_was_and_takes_where_it_goes(database: TestDatabase, booked: str) -> None:
+    """At once, in one change."""
+    assert move(database, booked, 14).name == "done"
+    assert database.reserve(14).name == "slot_unavailable"
+    assert database.reserve(10).name == "done"
+
+
+def test_a_move_onto_an_expired_hold_ends_it_for_good(database: TestDatabase, booked: str) -> None:
+    """Its room is given away: no clock that steps back revives it."""
+    now = database.freeze_clock()
+    dead = database.reserve(14).id
+    assert move(database, booked, 14).name == "slot_unavailable"
+    database.freeze_clock(now + timedelta(minutes=15))
+    assert move(database, booked, 14).name == "done"
+    database.freeze_clock(now)
+    assert database.status(dead) == "expired"
+    assert database.commit(dead).name == "reservation_expired"
+
+
+def test_staff_may_move_to_where_the_public_may_not_book(database: TestDatabase, booked: str) -> None:
+    """Into the past, outside the opening hours, and on a service that is off the catalog."""
+    database.put_hours([(1, "09:00", "12:00")])
+    database.freeze_clock(at(9))
+    assert move(database, booked, 20).name == "done"
+    assert move(database, booked, 8).name == "done"
+    database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
+    assert move(database, booked, 12).name == "done"
+
+
+def test_buffers_stay_as_they_were_made(database: TestDatabase) -> None:
+    """A change of the catalog moves nobody, nor does a move take on today's settings."""
+    database.make_service(capacity=1, buffer_before_minutes=10, buffer_after_minutes=20)
+    appointment = database.book(10).id
+    database.put_service(capacity=1)
+    assert move(database, appointment, 14).name == "done"
+    assert [database.reserve(hour, 0.25).name for hour in (13.5, 13.75, 15, 15.25, 15.5)] == [
+        "done",
+        "slot_unavailable",
+        "slot_unavailable",
+        "slot_unavailable",
+        "done",
+    ]
+
+
+def test_a_move_sees_the_buffers_of_others(database: TestDatabase) -> None:
+    """And others see its own."""
+    database.make_service(capacity=1, buffer_after_minutes=30)
+    appointment = database.book(10).id
+    database.book(14)
+    assert move(database, appointment, 12.75).name == "slot_unavailable"
+    assert move(database, appointment, 12.5).name == "done"
+    assert move(database, appointment, 15.25).name == "slot_unavailable"
+    assert move(database, appointment, 15.5).name == "done"
+
+
+def test_a_long_claim_that_came_by_a_move_is_seen_from_deep_inside_it(database: TestDatabase, booked: str) -> None:
+    """How far searches reach back is raised by a change as by a booking."""
+    assert database.change(booked, set={"slot_end": at(24 * 20).isoformat()}).name == "done"
+    assert database.reserve(24 * 20 - 1).name == "slot_unavailable"
+
+
+def test_a_slot_has_to_make_sense(database: TestDatabase, booked: str) -> None:
+    """What only shows beside what is stored is refused like any other fault, with the name of the member."""
+    for wish in (
+        {"slot_end": at(10).isoformat()},
+        {"slot_end": at(9).isoformat()},
+        {"slot_start": at(12).isoformat(), "slot_end": at(11).isoformat()},
+        {"slot_end": (at(10) + timedelta(hours=720) + INSTANT).isoformat()},
+        {"slot_start": at(12).isoformat(), "status": "completed"},
+        {"resource_id": "nobody", "status": "completed"},
+        {"quantity": 2, "status": "cancelled"},
+    ):
+        outcome = database.change(booked, set=wish)
+        assert (outcome.name, sorted(outcome.body)) == ("validation_failed", ["field", "message"]), wish
+        assert outcome.body["field"] in ("slot_end", "status")
+    assert actions(database, booked) == [(1, "created")]
+    assert database.change(booked, set={"slot_end": (at(10) + timedelta(hours=720)).isoformat()}).name == "done"
+
+
+# Resources.
+
+
+@pytest.fixture
+def annas(database: TestDatabase) -> str:
+    """An appointment with Anna at ten; Bert is free, and both do another service too."""
+    database.make_service(resource_ids=["anna", "bert"])
+    database.make_service("perm", resource_ids=["anna", "bert"])
+    database.make_resource("cleo")
+    return database.book(10, resource_id="anna").id
+
+
+def test_an_appointment_is_given_to_somebody_else(database: TestDatabase, annas: str) -> None:
+    """By name, if that one is free then; and back again."""
+    rival = database.reserve(10.5, service_id="perm", resource_id="bert").id
+    outcome = database.change(annas, set={"resource_id": "bert"})
+    assert (outcome.name, outcome.body["resource_id"]) == ("slot_unavailable", "bert")
+    database.release(rival)
+    assert database.change(annas, set={"resource_id": "bert"}).body["resource_id"] == "bert"
+    assert database.reserve(10, resource_id="bert").name == "slot_unavailable"
+    assert database.reserve(10).body["resource_id"] == "anna"
+    assert database.change(annas, set={"resource_id": "anna"}).name == "slot_unavailable"
+    assert actions(database, annas) == [(1, "created"), (2, "rescheduled")]
+
+
+def test_a_move_keeps_its_resource_or_is_refused(database: TestDatabase, annas: str) -> None:
+    """Whoever booked Anna is not given Bert unasked."""
+    database.book(14, service_id="perm", resource_id="anna")
+    outcome = move(database, annas, 13.5)
+    assert (outcome.name, outcome.body["resource_id"]) == ("slot_unavailable", "anna")
+    assert move(database, annas, 13).body["resource_id"] == "anna"
+    assert move(database, annas, 12.5).body["resource_id"] == "anna"
+    assert move(database, annas, 12.5, resource_id="anna").body["version"] == 3
+
+
+def test_any_resource_is_the_one_that_it_has_as_long_as_that_is_free(database: TestDatabase, annas: str) -> None:
+    """Then another one, and nobody is tried in vain: refused it is only if all are taken."""
+    outcome = database.change(annas, set={"resource_id": None})
+    assert (outcome.name, outcome.body["resource_id"], outcome.body["version"]) == ("done", "anna", 1)
+    database.book(14, service_id="perm", resource_id="anna")
+    assert move(database, annas, 14.5, resource_id=None).body["resource_id"] == "bert"
+    for hour in (7, 8):
+        database.book(hour, service_id="perm", resource_id="bert")
+    assert move(database, annas, 16, resource_id=None).body["resource_id"] == "bert"
+    database.book(18, service_id="perm", resource_id="anna")
+    database.reserve(18.5, service_id="perm", resource_id="bert")
+    assert move(database, annas, 18, resource_id=None).name == "slot_unavailable"
+
+
+def test_a_resource_that_the_service_has_not_is_not_found(database: TestDatabase, annas: str) -> None:
+    """Unknown, archived, in no pool of this service, or on a service without any."""
+    database.make_service("wash")
+    plain = database.book(10, service_id="wash").id
+    database.rows("SELECT * FROM booking.delete_resource('salon', 'bert', 'infinity')")
+    for resource_id in ("nobody", "cleo", "bert"):
+        assert database.change(annas, set={"resource_id": resource_id}).name == "resource_not_found"
+    assert database.change(plain, set={"resource_id": "anna"}).name == "resource_not_found"
+    assert database.change(plain, set={"resource_id": None}).body["version"] == 1
+
+
+def test_a_resource_that_is_gone_keeps_its_appointments(database: TestDatabase, annas: str) -> None:
+    """Archived, it can still be moved in time; any other one may take over."""
+    database.rows("SELECT * FROM booking.delete_resource('salon', 'anna', 'infinity')")
+    assert move(database, annas, 12).body["resource_id"] == "anna"
+    assert database.change(annas, set={"resource_id": None}).body["resource_id"] == "bert"
+
+
+def test_an_appointment_has_one_resource(database: TestDatabase, annas: str) -> None:
+    """Its quantity can't grow, whatever room there is."""
+    outcome = database.change(annas, set={"quantity": 2})
+    assert (outcome.name, outcome.body["field"]) == ("validation_failed", "quantity")
+    assert database.change(annas, set={"quantity": 1}).body["version"] == 1
+
+
+def test_an_expired_hold_on_the_resource_is_given_away_by_a_move(database: TestDatabase, annas: str) -> None:
+    """Though it came through another service: it stays dead."""
+    now = database.freeze_clock()
+    dead = database.reserve(14, service_id="perm", resource_id="anna").id
+    assert move(database, annas, 14).name == "slot_unavailable"
+    database.freeze_clock(now + timedelta(minutes=15))
+    assert move(database, annas, 14).name == "done"
+    assert database.status(dead) == "expired"
+
+
+def test_the_capacity_binds_a_move_too(database: TestDatabase) -> None:
+    """There are resources enough and one mirror."""
+    database.make_service(capacity=1, resource_ids=["anna", "bert"])
+    database.book(10, resource_id="anna")
+    appointment = database.book(14, resource_id="bert").id
+    assert move(database, appointment, 10).name == "slot_unavailable"
+    assert move(database, appointment, 11).name == "done"
+
+
+# The ends.
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_ended_states_are_final(database: TestDatabase, booked: str, ending: str) -> None:
+    """Neither another state nor another slot; what is only written about it may still be corrected."""
+    assert database.change(booked, set={"status": ending}).body["status"] == ending
+    wishes: list[dict[str, Any]] = [{"status": status} for status in ("confirmed", *ENDINGS) if status != ending]
+    wishes += [{"slot_start": at(14).isoformat()}, {"slot_end": at(12).isoformat()}]
+    wishes += [{"quantity": 2}, {"resource_id": "anna"}]
+    for wish in wishes:
+        outcome = database.change(booked, set=wish)
+        assert (outcome.name, outcome.body) == ("appointment_ended", {"appointment_status": ending}), wish
+    assert database.change(booked, set={"status": ending, "notes": "late"}).body["notes"] == "late"
+    assert actions(database, booked) == [(1, "created"), (2, ending), (3, "changed")]
+
+
+@pytest.mark.parametrize("ending", ["completed", "no_show"])
+def test_what_has_taken_place_is_not_cancelled(database: TestDatabase, booked: str, ending: str) -> None:
+    """Neither by the guest nor by the staff."""
+    database.change(booked, set={"status": ending})
+    for actor_kind in ("guest", "staff"):
+        outcome = database.change(booked, action="cancel", actor_kind=actor_kind)
+        assert (outcome.name, outcome.body) == ("appointment_ended", {"appointment_status": ending})
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_has_ended_occupies_nothing(database: TestDatabase, annas: str, ending: str) -> None:
+    """Neither its service nor its resource, from the moment on that the change is made."""
+    database.change(annas, set={"status": ending})
+    assert database.reserve(10, resource_id="anna").name == "done"
+
+
+def test_a_cancelled_appointment_frees_its_room_once(database: TestDatabase) -> None:
+    """However often it is cancelled: it is done, and nothing changes any more."""
+    database.make_service(capacity=5)
+    appointment = database.book(10, quantity=2).id
+    database.book(10, quantity=3)
+    first = database.change(appointment, action="cancel", reason="ill")
+    assert (first.name, first.body["status"], first.body["version"]) == ("done", "cancelled", 2)
+    assert first.body["cancellation_reason"] == "ill"
+    for request in ({"reason": "another one"}, {"expected_version": 1}, {"actor_kind": "guest"}):
+        again = database.change(appointment, action="cancel", **request)
+        assert (again.name, again.body) == ("done", first.body)
+    assert database.capacity(10) == {"capacity": 5, "held": 0, "booked": 3, "available": 2}
+    assert actions(database, appointment) == [(1, "created"), (2, "cancelled")]
+
+
+def test_a_guest_is_held_to_the_cancellation_window(database: TestDatabase) -> None:
+    """Until two hours before, to the instant; the staff at any time, and both know until when."""
+    database.make_service(capacity=9, cancellation_window_minutes=120)
+    early, late, by_staff = (database.book(10).id for _ in range(3))
+    database.freeze_clock(at(8))
+    assert database.change(early, action="cancel", actor_kind="guest").name == "done"
+    database.freeze_clock(at(8) + INSTANT)
+    outcome = database.change(late, action="cancel", actor_kind="guest")
+    assert outcome.name == "cancellation_window_closed"
+    assert {name: datetime.fromisoformat(value) for name, value in outcome.body.items()} == {"cancellable_until": at(8)}
+    assert row(database, late)["status"] == "confirmed"
+    database.freeze_clock(at(20))
+    assert database.change(by_staff, action="cancel").name == "done"
+
+
+def test_the_window_is_that_of_the_slot_as_it_is_now(database: TestDatabase) -> None:
+    """Without one, a guest may cancel until the beginning; a move moves it."""
+    database.make_service(capacity=9)
+    appointment, other = database.book(10).id, database.book(10).id
+    move(database, other, 14)
+    database.freeze_clock(at(10) + INSTANT)
+    assert database.change(appointment, action="cancel", actor_kind="guest").name == "cancellation_window_closed"
+    assert database.change(other, action="cancel", actor_kind="guest").name == "done"
+
+
+# Versions and operations.
+
+
+def test_a_change_of_another_version_is_refused(database: TestDatabase, booked: str) -> None:
+    """And says which version is the current one; whoever names none takes it as it is."""
+    assert database.change(booked, set={"notes": "one"}, expected_version=1).body["version"] == 2
+    before = row(database, booked)
+    for action in ("change", "cancel", "erase"):
+        for version in (1, 3):
+            outcome = database.change(booked, action=action, set={"notes": "two"}, expected_version=version)
+            assert (outcome.name, outcome.body) == ("version_conflict", {"current_version": 2})
+    assert row(database, booked) == before
+    assert database.change(booked, set={"notes": "three"}).body["version"] == 3
+    assert database.change(booked, action="cancel", expected_version=3).body["version"] == 4
+
+
+def test_where_nothing_differs_nothing_is_changed(database: TestDatabase, booked: str) -> None:
+    """The version neither, nor the time of the last change; and no row says that somebody did nothing."""
+    before = row(database, booked)
+    everything = {
+        name: before[name]
+        for name in (*GUEST, "metadata", "slot_start", "slot_end", "quantity", "status", "resource_id")
+    }
+    for wish in ({}, {"slot_start": at(10).isoformat()}, {"notes": GUEST["notes"]}, everything):
+        outcome = database.change(booked, set=wish, expected_version=1)
+        assert (outcome.name, outcome.body["version"]) == ("done", 1)
+    assert row(database, booked) == before
+    assert actions(database, booked) == [(1, "created")]
+
+
+def test_where_nothing_differs_a_full_slot_is_no_obstacle(database: TestDatabase, booked: str) -> None:
+    """Whoever sends all members to change one of them asks for no other room."""
+    wish = {"slot_start": at(10).isoformat(), "slot_end": at(11).isoformat(), "quantity": 1, "notes": "late"}
+    assert database.change(booked, set=wish).name == "done"
+    assert actions(database, booked)[-1] == (2, "changed")
+
+
+def test_an_operation_that_is_sent_again_has_one_effect(database: TestDatabase, booked: str) -> None:
+    """A call whose answer was lost is sent again under its id, and finds what it did; others came in between."""
+    requests = [
+        change_request(booked, set={"slot_start": at(14).isoformat()}, expected_version=1),
+        change_request(booked, set={"notes": "late"}),
+        change_request(booked, action="cancel", reason="ill", expected_version=3),
+        change_request(booked, action="erase"),
+    ]
+    for number, request in enumerate(requests):
+        [first] = database.call("change", [request])
+        assert (first.name, first.body["version"]) == ("done", number + 2)
+    after = row(database, booked)
+    for request in (*requests, *reversed(requests)):
+        [again] = database.call("change", [request])
+        assert (again.name, again.body["version"]) == ("done", 5)
+    assert row(database, booked) == after
+    assert [entry["version"] for entry in trail(database, booked)] == [1, 2, 3, 4, 5]
+
+
+def test_an_unknown_appointment_is_not_found(database: TestDatabase, booked: str) -> None:
+    """Nor is one of another business, though somebody knows its id."""
+    database.make_service(business_id="clinic")
+    for business_id, appointment in (("salon", str(uuid4())), ("clinic", booked), ("nobody", booked)):
+        for action in ("change", "cancel", "erase"):
+            outcome = database.change(appointment, action=action, set={"notes": "x"}, business_id=business_id)
+            assert outcome.name == "appointment_not_found"
+    assert row(database, booked)["version"] == 1
+
+
+def test_the_changes_of_a_batch_are_made_in_their_order(database: TestDatabase) -> None:
+    """Each sees what the ones before it did; one that is refused undoes nobody."""
+    database.make_service(capacity=1)
+    one, two = database.book(10).id, database.book(11).id
+    outcomes = database.call(
+        "change",
+        [
+            change_request(one, set={"slot_start": at(11).isoformat()}),
+            change_request(two, set={"slot_start": at(12).isoformat()}),
+            change_request(one, set={"slot_start": at(11).isoformat()}, expected_version=1),
+            change_request(one, set={"notes": "late"}, expected_version=1),
+            change_request(str(uuid4()), action="cancel"),
+            change_request(two, action="cancel"),
+            change_request(one, set={"slot_start": at(12).isoformat()}),
+        ],
+    )
+    expected = ["slot_unavailable", "done", "done", "version_conflict", "appointment_not_found", "done", "done"]
+    assert names(outcomes) == expected
+    assert [outcome.body.get("version") for outcome in outcomes if outcome.name == "done"] == [2, 2, 3, 3]
+
+
+# Erasure and the trail.
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_what_is_personal_is_erased(database: TestDatabase, cancelled: bool) -> None:
+    """The guest, notes, the reason and the caller's metadata; a confirmed appointment stays one, and keeps its room."""
+    database.make_service(capacity=1)
+    request: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "a digest over the guest"}
+    appointment = database.book(10, **GUEST, metadata={"client": "ada-7"}, **request).id
+    if cancelled:
+        database.change(appointment, action="cancel", reason="a broken leg")
+    before = row(database, appointment)
+    outcome = database.change(appointment, action="erase", expected_version=before["version"])
+    assert outcome.name == "done"
+    gone = dict.fromkeys((*GUEST, "cancellation_reason", "fingerprint"))
+    changed = {"version": before["version"] + 1, "updated_at": row(database, appointment)["updated_at"]}
+    assert row(database, appointment) == {**before, **gone, **changed, "metadata": {}}
+    assert row(database, appointment)["status"] == ("cancelled" if cancelled else "confirmed")
+    assert database.reserve(10).name == ("done" if cancelled else "slot_unavailable")
+    erased = trail(database, appointment)[-1]
+    named = {*GUEST, "metadata"} | ({"cancellation_reason"} if cancelled else set())
+    assert (erased["action"], erased["changes"]) == ("erased", {name: {} for name in named})
+    again = database.change(appointment, action="erase")
+    assert (again.name, again.body) == ("done", outcome.body)
+
+
+def test_after_an_erasure_the_appointment_goes_on(database: TestDatabase, booked: str) -> None:
+    """It is moved and cancelled like any other, and its key makes no second one."""
+    database.change(booked, action="erase")
+    assert move(database, booked, 14).name == "done"
+    assert database.change(booked, action="cancel").body["version"] == 4
+    assert actions(database, booked) == [(1, "created"), (2, "erased"), (3, "rescheduled"), (4, "cancelled")]
+
+
+def test_the_trail_tells_who_did_what_when(database: TestDatabase) -> None:
+    """By version, with each field that differs, before and after; whatever is personal appears by name only."""
+    database.make_service(resource_ids=["anna", "bert"], capacity=2)
+    made = database.freeze_clock(at(0))
+    appointment = database.book(10, resource_id="anna", **GUEST, request_id="r1").id
+    later = database.freeze_clock(at(1))
+    author = {"actor_kind": "staff", "actor_id": "desk", "request_id": "r2"}
+    move(database, appointment, 12)
+    database.change(appointment, set={"resource_id": "bert", "notes": "new", "guest_phone": None}, **author)
+    database.change(appointment, action="cancel", reason="ill", actor_kind="guest", request_id="r3")
+    created, moved, given, cancelled = trail(database, appointment)
+    assert [datetime.fromisoformat(entry["at"]) for entry in (created, moved)] == [made, later]
+    assert created["actor"] == {"kind": "guest", "id": None}
+    assert (given["actor"], given["request_id"]) == ({"kind": "staff", "id": "desk"}, "r2")
+    instants = {
+        name: [datetime.fromisoformat(change[when]) for when in ("before", "after")]
+        for name, change in moved["changes"].items()
+    }
+    assert instants == {"slot_start": [at(10), at(12)], "slot_end": [at(11), at(13)]}
+    assert given["changes"] == {
+        "resource_id": {"before": "anna", "after": "bert"},
+        "notes": {},
+        "guest_phone": {},
+    }
+    assert cancelled["changes"] == {
+        "status": {"before": "confirmed", "after": "cancelled"},
+        "cancellation_reason": {},
+    }
+    assert [entry["action"] for entry in (created, moved, given, cancelled)] == [
+        "created",
+        "rescheduled",
+        "rescheduled",
+        "cancelled",
+    ]
+    assert row(database, appointment)["updated_at"] == cancelled["at"]
+
+
+def test_the_trail_never_repeats_what_was_said(database: TestDatabase) -> None:
+    """Whatever is done with it: it outlives an erasure, and must have nothing left to erase."""
+    database.make_service(capacity=9)
+    said = [f"said-{number}" for number in range(12)]
+    texts: dict[str, Any] = dict(zip(GUEST, said[:4], strict=True))
+    other: dict[str, Any] = dict(zip(GUEST, said[4:8], strict=True))
+    held = database.commit(database.reserve(10).id, **texts, metadata={"m": said[8]}).id
+    once = database.book(10, **texts, metadata={said[9]: 1}).id
+    for appointment in (held, once):
+        database.change(appointment, set={**other, "metadata": {"m": [said[10]]}})
+        database.change(appointment, set=dict.fromkeys(texts))
+        database.change(appointment, action="cancel", reason=said[11])
+        database.change(appointment, action="erase")
+    everything = json.dumps(database.rows("SELECT to_jsonb(l) FROM booking.audit_logs l"))
+    assert everything.count('"erased"') == 2
+    assert [text for text in said if text in everything] == []
+
+
+# The calendar.
+
+
+def listed(database: TestDatabase, limit: int = 100, **filters: Any) -> list[dict[str, Any]]:
+    """All pages of the calendar, each asked for after the last entry of the one before."""
+    entries: list[dict[str, Any]] = []
+    after: tuple[Any, Any] = (None, None)
+    while True:
+        page = [
+            entry
+            for (entry,) in database.rows(
+                "SELECT booking.list_appointments('salon', %s, %s, %s, %s, %s, %s, %s)",
+                filters.get("since", at(0)),
+                filters.get("until", at(24)),
+                filters.get("resource_id"),
+                filters.get("status"),
+                *after,
+                limit,
+            )
+        ]
+        entries += page
+        if len(page) < limit:
+            return entries
+        after = (page[-1]["slot_start"], page[-1]["appointment_id"])
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+def test_pages_neither_miss_nor_repeat_anything(database: TestDatabase, limit: int) -> None:
+    """Though many start at one time: they go by start and then by id, and the cursor names both."""
+    database.make_service(capacity=99)
+    for hour, number in ((10, 8), (9, 3), (10.5, 1), (11, 5)):
+        for _ in range(number):
+            database.book(hour, 0.5 * number)
+    entries = listed(database, limit)
+    places = [(datetime.fromisoformat(entry["slot_start"]), UUID(entry["appointment_id"])) for entry in entries]
+    assert places == sorted(places)
+    assert len(set(places)) == len(places) == 17
+
+
+def test_a_cursor_goes_on_where_it_stands_whatever_happened_to_its_entry(database: TestDatabase) -> None:
+    """What was moved away or cancelled between two pages makes nobody else disappear."""
+    database.make_service(capacity=9)
+    ids = sorted(UUID(database.book(10).id) for _ in range(4))
+    move(database, str(ids[1]), 5)
+    rows = database.rows(
+        "SELECT booking.list_appointments('salon', %s, %s, NULL, NULL, %s, %s, 9)", at(0), at(24), at(10), ids[1]
+    )
+    assert [UUID(entry["appointment_id"]) for (entry,) in rows] == ids[2:]
+
+
+def test_a_calendar_is_half_open_and_goes_by_start(database: TestDatabase) -> None:
+    """What starts at the end is in the next one; what started before and is still on is in the one before."""
+    database.make_service(capacity=9)
+    for hour in (9, 10, 10.5, 11):
+        database.book(hour, 2)
+    starts = [datetime.fromisoformat(entry["slot_start"]) for entry in listed(database, since=at(10), until=at(11))]
+    assert starts == [at(10), at(10.5)]
+
+
+def test_a_calendar_is_filtered(database: TestDatabase) -> None:
+    """By resource, by state, by both; of other businesses there is nothing in it."""
+    database.make_service(resource_ids=["anna", "bert"])
+    database.make_service(business_id="clinic", resource_ids=["anna"])
+    database.book(10, business_id="clinic")
+    booked = {
+        name: database.book(hour, resource_id=name[:4]).id for hour, name in enumerate(("anna1", "bert1", "anna2"))
+    }
+    database.change(booked["anna1"], action="cancel")
+
+    def found(**filters: Any) -> set[str]:
+        ids = {entry["appointment_id"] for entry in listed(database, limit=1, **filters)}
+        return {name for name, appointment in booked.items() if appointment in ids}
+
+    assert len(listed(database)) == 3
+    assert found() == set(booked)
+    assert found(resource_id="anna") == {"anna1", "anna2"}
+    assert found(status="confirmed") == {"bert1", "anna2"}
+    assert found(resource_id="anna", status="cancelled") == {"anna1"}
+    assert found(resource_id="nobody") == set()
+
+
+def test_one_appointment_is_read_as_it_is(database: TestDatabase, booked: str) -> None:
+    """By its business and its id; of another business it is not there."""
+    body = database.value("SELECT booking.appointment('salon', %s)", booked)
+    assert (body["appointment_id"], body["guest_name"], body["version"]) == (booked, GUEST["guest_name"], 1)
+    assert database.value("SELECT booking.appointment('clinic', %s)", booked) is None
+    assert database.value("SELECT booking.business_of_appointment(%s)", booked) == "salon"
+    assert database.value("SELECT booking.business_of_appointment(%s)", uuid4()) is None
+    assert database.rows("SELECT booking.audit_trail('clinic', %s)", booked) == []

@@ -1,0 +1,302 @@
+"""What is listed can be booked, and what can be booked is listed: one rule, tried on random calendars."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from tests.database import TestDatabase
+
+QUARTER = timedelta(minutes=15)
+RESOURCES = ("anna", "bea", "cleo")
+SERVICES = ("alone", "pooled", "rival")
+
+# How many claims of one unit reserve grants on a slot, one after the other. All of them are undone.
+COUNT_GRANTED = """
+CREATE FUNCTION testing.count_granted(p_request jsonb) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+  v_granted integer := 0;
+BEGIN
+  WHILE v_granted < 9 AND (
+    SELECT outcome = 'done' FROM booking.reserve('salon', jsonb_build_array(
+      p_request || jsonb_build_object('operation_id', gen_random_uuid())), 'infinity')) LOOP
+    v_granted := v_granted + 1;
+  END LOOP;
+  RAISE EXCEPTION USING ERRCODE = 'UNDO1';
+EXCEPTION WHEN SQLSTATE 'UNDO1' THEN
+  RETURN v_granted;
+END
+$$
+"""
+
+# A zone, and a day on which its clock is changed, or not.
+DAYS = [
+    ("Europe/Berlin", date(2026, 10, 25)),
+    ("Europe/Berlin", date(2027, 3, 28)),
+    ("America/New_York", date(2026, 11, 1)),
+    ("America/New_York", date(2027, 3, 14)),
+    ("Australia/Lord_Howe", date(2026, 10, 4)),
+    ("Australia/Lord_Howe", date(2027, 4, 4)),
+    ("Asia/Kolkata", date(2027, 4, 4)),
+]
+
+QUARTERS = st.integers(min_value=0, max_value=95)
+MINUTES = st.sampled_from([0, 0, 15, 25])
+POOLS = st.lists(st.sampled_from(RESOURCES), min_size=1, unique=True)
+
+
+@st.composite
+def services(draw: st.DrawFn) -> dict[str, Any]:
+    """The settings of a service."""
+    return {
+        "capacity": draw(st.integers(min_value=1, max_value=3)),
+        "duration_minutes": draw(st.sampled_from([30, 45, 60, 120])),
+        "max_duration_minutes": 300,
+        "slot_step_minutes": draw(st.sampled_from([20, 30, 45, 60])),
+        "buffer_before_minutes": draw(MINUTES),
+        "buffer_after_minutes": draw(MINUTES),
+        "min_notice_minutes": draw(st.sampled_from([0, 0, 0, 90])),
+        "max_advance_days": draw(st.sampled_from([1, 30, 30, 30])),
+        "booking_enabled": draw(st.sampled_from([True] * 7 + [False])),
+    }
+
+
+@st.composite
+def opening_hours(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Those of the day around which it all happens, in whole quarters, of the business or of a resource."""
+    entries = []
+    for resource_id in draw(st.lists(st.sampled_from([None, None, *RESOURCES]), max_size=3)):
+        opens, closes = sorted(draw(st.tuples(QUARTERS, QUARTERS)))
+        wide = draw(st.booleans())
+        entries.append(
+            {
+                "weekday": draw(st.sampled_from([6, 7, 7, 7])),
+                "opens": written(0 if wide else opens),
+                "closes": written(96 if wide else closes + 1),
+                "resource_id": resource_id,
+            }
+        )
+    return entries
+
+
+def written(quarters: int) -> str:
+    """A time of day."""
+    return f"{quarters // 4:02}:{quarters % 4 * 15:02}"
+
+
+@st.composite
+def claims(draw: st.DrawFn) -> dict[str, Any]:
+    """A claim, from any quarter of the day on: held, booked, or held only for a minute that is soon over."""
+    service_id = draw(st.sampled_from(SERVICES))
+    resource_id = draw(st.sampled_from([None, *RESOURCES])) if service_id != "alone" else None
+    return {
+        "kind": draw(st.sampled_from(["held", "booked", "booked", "expired"])),
+        "service_id": service_id,
+        "from": draw(QUARTERS),
+        "quarters": draw(st.integers(min_value=1, max_value=12)),
+        "quantity": draw(st.sampled_from([1, 1, 2])) if service_id == "alone" else 1,
+        "resource_id": resource_id,
+    }
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """What there is in one example."""
+
+    timezone: str
+    day: date
+    services: tuple[dict[str, Any], ...]
+    pools: tuple[list[str], list[str]]
+    disabled: list[str]
+    archived: list[str]
+    hours: list[dict[str, Any]]
+    closures: list[tuple[int, int, str | None]]
+    claims: list[dict[str, Any]]
+    now: int
+    first: int
+
+    @property
+    def midnight(self) -> datetime:
+        """The first instant of the day."""
+        return datetime.combine(self.day, time(), ZoneInfo(self.timezone)).astimezone(UTC)
+
+    def starts(self, step_minutes: int, window: tuple[datetime, datetime]) -> list[datetime]:
+        """Where slots begin: every so many minutes of the clock on the wall, from midnight."""
+        minutes = int((window[1] - window[0]) / timedelta(minutes=1))
+        instants = (window[0] + timedelta(minutes=n) for n in range(minutes))
+        local = {instant: instant.astimezone(ZoneInfo(self.timezone)) for instant in instants}
+        return [instant for instant, shown in local.items() if (shown.hour * 60 + shown.minute) % step_minutes == 0]
+
+
+@st.composite
+def calendars(draw: st.DrawFn) -> Calendar:
+    """A small catalog, and what is claimed and closed on one day."""
+    timezone, day = draw(st.sampled_from(DAYS))
+    somebody = st.lists(st.sampled_from(RESOURCES), max_size=1)
+    closure = st.tuples(QUARTERS, st.integers(min_value=1, max_value=16), st.sampled_from([None, *RESOURCES]))
+    return Calendar(
+        timezone,
+        day,
+        tuple(draw(services()) for _ in SERVICES),
+        (draw(POOLS), draw(POOLS)),
+        draw(st.just([]) | somebody),
+        draw(st.just([]) | somebody),
+        draw(opening_hours()),
+        draw(st.lists(closure, max_size=2)),
+        draw(st.lists(claims(), max_size=10)),
+        draw(st.sampled_from([-60, -4, 10, 30])),
+        draw(st.integers(min_value=-12, max_value=60)),
+    )
+
+
+@pytest.fixture
+def salon(database: TestDatabase) -> TestDatabase:
+    """A business with three of its staff."""
+    database.make_business()
+    for resource_id in RESOURCES:
+        database.make_resource(resource_id)
+    database.rows(COUNT_GRANTED)
+    return database
+
+
+@settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(calendar=calendars())
+def test_a_slot_is_listed_exactly_if_reserve_grants_it(salon: TestDatabase, calendar: Calendar) -> None:
+    """With as many units as are granted one after the other, and with those resources that are granted by name."""
+    prepare(salon, calendar)
+    window = (calendar.midnight + calendar.first * QUARTER, calendar.midnight + (calendar.first + 40) * QUARTER)
+    for service_id, service in zip(SERVICES, calendar.services, strict=True):
+        pool = sorted(dict(zip(SERVICES[1:], calendar.pools, strict=True)).get(service_id, []))
+        starts = calendar.starts(service["slot_step_minutes"], window)
+        units = granted(salon, service_id, starts)
+        free = {resource_id: granted(salon, service_id, starts, resource_id) for resource_id in pool}
+        length = timedelta(minutes=service["duration_minutes"])
+        expected = [
+            (start, start + length, units[start], [name for name in pool if free[name][start]])
+            for start in starts
+            if units[start]
+        ]
+        assert listed(salon, service_id, window) == expected
+        event(f"{service_id}: {'some' if 0 < len(expected) < len(starts) else 'all' if expected else 'none'}")
+        if not pool:
+            assert listed(salon, service_id, window, quantity=2) == [slot for slot in expected if slot[2] > 1]
+        for resource_id in set(pool) - set(calendar.archived):
+            assert listed(salon, service_id, window, resource_id=resource_id) == [
+                (start, end, 1, [resource_id]) for start, end, _, names in expected if resource_id in names
+            ]
+
+
+def prepare(database: TestDatabase, calendar: Calendar) -> None:
+    """Puts what the calendar says in the place of what there was."""
+    for table in ("audit_logs", "appointments", "reservations", "closures", "opening_hours"):
+        database.rows(f"DELETE FROM booking.{table}")  # noqa: S608
+    database.rows("UPDATE booking.businesses SET timezone = %s", calendar.timezone)
+    database.rows(
+        "UPDATE booking.resources SET booking_enabled = true, archived_at = NULL, longest_occupied_seconds = 0"
+    )
+    for service_id, service in zip(SERVICES, calendar.services, strict=True):
+        # Whether the public can book it is put when the claims are there.
+        pool = dict(zip(SERVICES[1:], calendar.pools, strict=True)).get(service_id, [])
+        outcome = database.put_service(service_id, **{**service, "booking_enabled": True, "resource_ids": pool})
+        assert outcome.name in ("created", "done")
+    database.rows("UPDATE booking.services SET longest_occupied_seconds = 0")
+    claim(database, calendar)
+    database.put_hours(calendar.hours)
+    for number, (start, length, resource_id) in enumerate(calendar.closures):
+        closed_at = calendar.midnight + start * QUARTER
+        database.put_closure(f"c{number}", closed_at, closed_at + length * QUARTER, resource_id)
+    for service_id, service in zip(SERVICES, calendar.services, strict=True):
+        database.rows(
+            "UPDATE booking.services SET booking_enabled = %s WHERE service_id = %s",
+            service["booking_enabled"],
+            service_id,
+        )
+    database.rows(
+        "UPDATE booking.resources SET booking_enabled = NOT resource_id = ANY (%s), "
+        "archived_at = CASE WHEN resource_id = ANY (%s) THEN booking.now() END",
+        calendar.disabled,
+        calendar.archived,
+    )
+
+
+def claim(database: TestDatabase, calendar: Calendar) -> None:
+    """Makes the claims, as far as they are granted, and lets the time come that the calendar says."""
+    now = calendar.midnight + calendar.now * QUARTER
+    # Also what the day has behind it by then was still to come when it was held.
+    database.freeze_clock(min(now, calendar.midnight) - timedelta(hours=12))
+    for verb, kinds in (("reserve", ("held", "expired")), ("book", ("booked",))):
+        requests = [request_of(calendar, wanted) for wanted in calendar.claims if wanted["kind"] in kinds]
+        if requests:
+            database.call(verb, requests)
+    database.freeze_clock(now)
+    database.rows(
+        "UPDATE booking.reservations SET expires_at = %s + CASE WHEN ttl_clamped THEN interval '1 hour' ELSE '0' END",
+        now,
+    )
+
+
+def request_of(calendar: Calendar, wanted: dict[str, Any]) -> dict[str, Any]:
+    """A claim as a request to its verb. A hold that is to last is asked for with more time than there is."""
+    start = calendar.midnight + wanted["from"] * QUARTER
+    return {
+        "operation_id": str(uuid4()),
+        "service_id": wanted["service_id"],
+        "slot_start": start.isoformat(),
+        "slot_end": (start + wanted["quarters"] * QUARTER).isoformat(),
+        "quantity": wanted["quantity"],
+        "resource_id": wanted["resource_id"],
+        "ttl_minutes": 1000 if wanted["kind"] == "held" else 1,
+        "manual": True,
+        "guest_name": "Ada",
+        "metadata": {},
+        "source": "manual",
+        "actor_kind": "staff",
+    }
+
+
+def granted(
+    database: TestDatabase, service_id: str, starts: list[datetime], resource_id: str | None = None
+) -> dict[datetime, int]:
+    """How many claims reserve grants on each slot of the usual length."""
+    request = json.dumps({"service_id": service_id, "quantity": 1, "resource_id": resource_id})
+    return dict(
+        database.rows(
+            "SELECT start, testing.count_granted(%s::jsonb || jsonb_build_object('slot_start', start)) "
+            "FROM unnest(%s::timestamptz[]) AS start",
+            request,
+            starts,
+        )
+    )
+
+
+def listed(
+    database: TestDatabase,
+    service_id: str,
+    window: tuple[datetime, datetime],
+    quantity: int = 1,
+    resource_id: str | None = None,
+) -> list[tuple[datetime, datetime, int, list[str]]]:
+    """The listing: when, until when, how many units, and with whom."""
+    [(outcome, body)] = database.rows(
+        "SELECT outcome, body FROM booking.availability('salon', %s, tstzrange(%s, %s), %s, %s)",
+        service_id,
+        *window,
+        quantity,
+        resource_id,
+    )
+    assert outcome == "done"
+    return [
+        (
+            datetime.fromisoformat(slot["slot_start"]),
+            datetime.fromisoformat(slot["slot_end"]),
+            slot["available"],
+            slot["resource_ids"],
+        )
+        for slot in body["slots"]
+    ]

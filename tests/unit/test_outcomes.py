@@ -1,0 +1,80 @@
+"""What verbs answer, as it is raised; and what a request's fingerprint depends on."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.booking.outcomes import fingerprint, refusal
+from service.errors import Invalid, Refused
+
+requests = st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text(max_size=5), max_size=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "code", "members"),
+    [
+        ("reservation_not_found", None, "RESERVATION_NOT_FOUND", {}),
+        ("idempotency_key_reused", {}, "IDEMPOTENCY_KEY_REUSED", {}),
+        ("slot_not_bookable", {"reason": "past"}, "SLOT_NOT_BOOKABLE", {"reason": "past"}),
+        ("version_conflict", {"current_version": 6}, "VERSION_CONFLICT", {"currentVersion": 6}),
+        (
+            "appointment_ended",
+            {"appointment_status": "no_show"},
+            "APPOINTMENT_ENDED",
+            {"appointmentStatus": "no_show"},
+        ),
+        (
+            "cancellation_window_closed",
+            {"cancellable_until": "2027-01-04T10:00:00+01:00"},
+            "CANCELLATION_WINDOW_CLOSED",
+            {"cancellableUntil": "2027-01-04T10:00:00+01:00"},
+        ),
+        (
+            "hold_lifetime_exceeded",
+            {"max_expires_at": "2027-01-04T10:00:00+00:00"},
+            "HOLD_LIFETIME_EXCEEDED",
+            {"maxExpiresAt": "2027-01-04T10:00:00Z"},
+        ),
+        (
+            "capacity_in_use",
+            {"slot_start": "2027-01-04T10:00:00+00:00", "slot_end": "2027-01-04T11:00:00+00:00", "claimed": 3},
+            "CAPACITY_IN_USE",
+            {"slotStart": "2027-01-04T10:00:00Z", "slotEnd": "2027-01-04T11:00:00Z", "claimed": 3},
+        ),
+    ],
+)
+def test_a_refusal_says_what_the_verb_said(
+    name: str, body: dict[str, Any] | None, code: str, members: dict[str, Any]
+) -> None:
+    """By the names that JSON has, and not more: a member that was not said is not there."""
+    refused = refusal(name, body)
+    assert isinstance(refused, Refused)
+    assert (refused.code, refused.members) == (code, members)
+
+
+def test_a_fault_that_only_the_database_can_see_is_told_like_any_other() -> None:
+    """By the name of the field that the caller knows."""
+    invalid = refusal("validation_failed", {"field": "slot_end", "message": "slotEnd must be after slotStart"})
+    assert isinstance(invalid, Invalid)
+    assert (invalid.code, invalid.status) == ("VALIDATION_FAILED", 400)
+    assert invalid.members == {"errors": [{"field": "slotEnd", "message": "slotEnd must be after slotStart"}]}
+
+
+def test_an_outcome_that_nobody_declared_is_a_defect() -> None:
+    """It is not told as something that it is not."""
+    with pytest.raises(KeyError):
+        refusal("no_such_outcome", None)
+
+
+@given(requests)
+def test_a_fingerprint_does_not_depend_on_the_order_of_members(request_: dict[str, object]) -> None:
+    """JSON has none."""
+    assert fingerprint(dict(reversed(request_.items()))) == fingerprint(request_)
+
+
+@given(requests, requests)
+def test_different_requests_have_different_fingerprints(one: dict[str, object], other: dict[str, object]) -> None:
+    """A value that is null is another one than a value that is not there."""
+    assert (fingerprint(one) == fingerprint(other)) == (one == other)
