@@ -50,6 +50,7 @@ def normalized(readme: str) -> str:
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "INSTANT"),
         (r"v1\.[\w-]{43}", "TOKEN"),
         (r'"id":"[0-9a-f]{16}"', '"id":"KEY"'),
+        (r'"nextCursor":"[\w-]+"', '"nextCursor":"CURSOR"'),
         (r'"(expiresInSeconds|durationMs|oldestExpiredSeconds)":[\d.]+', r'"\1":N'),
         # Whether the service's own timer has called yet.
         (r'"lastPurgeAt":(null|"INSTANT")', '"lastPurgeAt":T'),
