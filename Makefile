@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench race lock clean
+.PHONY: help run test check audit bench race lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,9 @@ check: .venv/dev ## Check style, types, migrations and deploy/
 	$(BIN)/hadolint deploy/Dockerfile deploy/pgbouncer/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(BIN)/kubernetes-validate --quiet --strict $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
+
+audit: .venv/dev ## Look what is installed up among known vulnerabilities (needs the network)
+	$(BIN)/pip-audit --require-hashes --disable-pip --timeout 5 -r requirements.txt
 
 bench: .venv/dev ## Measure requests per second, against one-by-one, pgbench and the bare HTTP server
 	$(BIN)/python -m tests.bench $(ARGS)
