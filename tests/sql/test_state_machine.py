@@ -257,6 +257,8 @@ class Reservations(RuleBasedStateMachine):
         hold = self.reserve(request, None)
         if not isinstance(hold, str):
             return multiple()
+        # What expired holds the reserve has ended, it has ended now, and not when the clock has moved on.
+        self.what_is_stored_is_what_the_model_has()
         self.time_passes(minutes)
         for rival in rivals:
             self.reserve(rival, None)
