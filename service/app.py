@@ -71,7 +71,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     for_lanes = Database(_required(settings.database_url), connections=2 * lanes, pool="lanes")
     group_commit = GroupCommit(for_lanes, max_batch=settings.max_batch, lanes=lanes)
     cleanup = Cleanup(database, retention=timedelta(hours=settings.idempotency_window_hours))
-    tokens = CancellationTokens(SecretStr(_required(settings.token_secret)))
+    token_secret = SecretStr(_required(settings.token_secret))
+    tokens = CancellationTokens(token_secret)
     store = Store(settings.redis_url)
     cache = AnswerCache(store)
     feed = Feed(store, cache)
@@ -86,7 +87,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     )
     limiter = hold_limit = None
     if settings.rate_limit_enabled:
-        names = ClientNames(SecretStr(_required(settings.token_secret)))
+        names = ClientNames(token_secret)
         clients = Clients(names, settings.trusted_proxies)
         hold_limit = HoldLimit(clients, names, settings.max_live_holds_per_client)
         limiter = RequestLimiter(
@@ -105,7 +106,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         *CatalogEndpoints(catalog).endpoints(),
         *OpeningEndpoints(catalog).endpoints(),
         *KeyEndpoints(keys).endpoints(),
-        *CalendarEndpoints(Calendars(database, CalendarKeys(SecretStr(_required(settings.token_secret))))).endpoints(),
+        *CalendarEndpoints(Calendars(database, CalendarKeys(token_secret))).endpoints(),
         *OperationsEndpoints(database, cleanup, HealthMonitor(database)).endpoints(),
         *MetricsEndpoints().endpoints(),
     ]

@@ -9,7 +9,7 @@ HoldfastError            has a code of the table below, and what there is to say
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,11 @@ class Refused(HoldfastError):
 
 class Invalid(HoldfastError):
     """A fault of the request. `errors` has one entry for each: {field, message}."""
+
+    @classmethod
+    def at(cls, field: str, message: str) -> Self:
+        """The one fault of a request, at the member, parameter or header that is named."""
+        return cls("VALIDATION_FAILED", errors=[{"field": field, "message": message}])
 
 
 class Unavailable(HoldfastError):

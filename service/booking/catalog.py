@@ -47,7 +47,7 @@ class Catalog:
                 raise Refused("SLUG_TAKEN") from error
             raise
         if outcome == "timezone_unknown":
-            raise _fault("timezone", _NO_TIMEZONE)
+            raise Invalid.at("timezone", _NO_TIMEZONE)
         return Business.model_validate(body), outcome == "created"
 
     async def business(self, business_id: Identifier) -> Business:
@@ -175,9 +175,5 @@ def _json(settings: Settings) -> str:
     return settings.model_dump_json(by_alias=False)
 
 
-def _fault(field: str, message: str) -> Invalid:
-    return Invalid("VALIDATION_FAILED", errors=[{"field": field, "message": message}])
-
-
 def _no_resource(field: str, resource_id: str | None) -> Invalid:
-    return _fault(field, f"there is no resource {resource_id} in this business")
+    return Invalid.at(field, f"there is no resource {resource_id} in this business")

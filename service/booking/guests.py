@@ -51,7 +51,7 @@ def normalised_phone(phone: str, country: str | None) -> str:
 
 
 def _invalid(message: str) -> Invalid:
-    return Invalid("VALIDATION_FAILED", errors=[{"field": "guestPhone", "message": message}])
+    return Invalid.at("guestPhone", message)
 
 
 class Guests:

@@ -28,8 +28,7 @@ def refusal(name: str, body: dict[str, Any] | None) -> HoldfastError:
     """The refusal that a verb gave as its outcome."""
     body = body or {}
     if name == "validation_failed":
-        fault = {"field": to_camel(body["field"]), "message": body["message"]}
-        return Invalid("VALIDATION_FAILED", errors=[fault])
+        return Invalid.at(to_camel(body["field"]), body["message"])
     said = _Said.model_validate(body)
     return Refused(name.upper(), **said.model_dump(mode="json", exclude_unset=True))
 

@@ -269,11 +269,7 @@ def author(call: Call) -> Author:
 
 
 def _appointment_id(call: Call) -> UUID:
-    """What is no appointment's id is the id of no appointment."""
-    try:
-        return UUID(call.path["appointmentId"])
-    except ValueError:
-        raise Refused("APPOINTMENT_NOT_FOUND") from None
+    return call.path_uuid("appointmentId", "APPOINTMENT_NOT_FOUND")
 
 
 def _tagged(call: Call, appointment: Appointment) -> Response:
@@ -294,14 +290,14 @@ def _expected_version(call: Call) -> tuple[int | None, bool]:
     in_header = call.request.headers.get("if-match")
     if in_header is None:
         if in_body is None:
-            raise _invalid("expectedVersion", "is required, here or as If-Match: the version that you have read")
+            raise Invalid.at("expectedVersion", "is required, here or as If-Match: the version that you have read")
         return in_body, False
     tag = _VERSION_TAG.fullmatch(in_header.strip())
     if not tag and in_header.strip() != "*":
-        raise _invalid("If-Match", 'must be a version in quotes, like "5", as ETag told it, or *')
+        raise Invalid.at("If-Match", 'must be a version in quotes, like "5", as ETag told it, or *')
     version = int(tag[1]) if tag else None
     if in_body not in (None, version):
-        raise _invalid("expectedVersion", "and If-Match differ; send one, or the same in both")
+        raise Invalid.at("expectedVersion", "and If-Match differ; send one, or the same in both")
     return version, True
 
 
@@ -318,9 +314,5 @@ def _place(cursor: str) -> tuple[datetime, UUID]:
     except ValueError:
         place = None
     if place is None or place[0].tzinfo is None:
-        raise _invalid("cursor", "is none that this service gave; begin again without it")
+        raise Invalid.at("cursor", "is none that this service gave; begin again without it")
     return place
-
-
-def _invalid(field: str, message: str) -> Invalid:
-    return Invalid("VALIDATION_FAILED", errors=[{"field": field, "message": message}])

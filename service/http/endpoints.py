@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from enum import Enum
 from typing import Any, Final
+from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
@@ -69,8 +70,14 @@ class Call:
         try:
             return _IDENTIFIER.validate_python(self.path[name])
         except ValidationError:
-            fault = {"field": name, "message": "must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit"}
-            raise Invalid("VALIDATION_FAILED", errors=[fault]) from None
+            raise Invalid.at(name, "must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit") from None
+
+    def path_uuid(self, name: str, missing: str) -> UUID:
+        """A uuid in the path. What is none is the id of nothing: raises `Refused` with the code `missing`."""
+        try:
+            return UUID(self.path[name])
+        except ValueError:
+            raise Refused(missing) from None
 
     @property
     def business_id(self) -> str | None:

@@ -38,5 +38,4 @@ class HoldLimit:
             # `~` stands in no address: an id can't be taken for one.
             return self._names.make(f"~{_CLIENT_ID.validate_python(given)}")
         except ValidationError:
-            fault = {"field": "X-Client-Id", "message": "must be 1 to 255 printable ASCII characters"}
-            raise Invalid("VALIDATION_FAILED", errors=[fault]) from None
+            raise Invalid.at("X-Client-Id", "must be 1 to 255 printable ASCII characters") from None

@@ -8,7 +8,6 @@ from service.booking.appointments import BookedAppointment
 from service.booking.capacity import Capacity, capacity
 from service.booking.holds import Holds, Reservation
 from service.database.connections import Database
-from service.errors import Refused
 from service.http.documentation import examples
 from service.http.endpoints import Call, Endpoint, answer
 from service.http.hoarding import HoldLimit
@@ -181,8 +180,4 @@ class HoldEndpoints:
 
 
 def _reservation_id(call: Call) -> UUID:
-    """What is no reservation's id is the id of no reservation."""
-    try:
-        return UUID(call.path["reservationId"])
-    except ValueError:
-        raise Refused("RESERVATION_NOT_FOUND") from None
+    return call.path_uuid("reservationId", "RESERVATION_NOT_FOUND")

@@ -21,8 +21,7 @@ def idempotency_key(call: Call) -> str | None:
     try:
         in_header = _KEY.validate_python(in_header)
     except ValidationError:
-        fault = {"field": "Idempotency-Key", "message": "must be 1 to 255 printable ASCII characters"}
-        raise Invalid("VALIDATION_FAILED", errors=[fault]) from None
+        raise Invalid.at("Idempotency-Key", "must be 1 to 255 printable ASCII characters") from None
     if in_body not in (None, in_header):
         raise Invalid("IDEMPOTENCY_KEY_MISMATCH")
     return in_header
