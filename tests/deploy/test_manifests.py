@@ -203,7 +203,7 @@ def test_what_security_says_is_tested_is_there() -> None:
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| threat")]
     assert len(rows) > 15
     for row in rows:
-        named = re.findall(r"`((?:tests|deploy)/[^`]+)`", row)
+        named = re.findall(r"`((?:tests|deploy|\.ci)/[^`]+)`", row)
         assert named, row
         for name in named:
             assert (DEPLOY.parent / name).is_file(), name
