@@ -44,7 +44,7 @@ SELECT slot_start, slot_end, resource_ids FROM booking.alternatives(%s, %s, %s, 
 SELECT business_id FROM booking.due_businesses(%s)
 
 -- name: purge
-SELECT expired, deleted, busy FROM booking.purge(%s, %s, %s, %s)
+SELECT expired, deleted, freed, busy FROM booking.purge(%s, %s, %s, %s)
 
 -- name: record_purge
 SELECT booking.record_purge(%s, %s, %s, %s, %s)

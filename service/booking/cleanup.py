@@ -9,6 +9,7 @@ import psycopg
 import structlog
 
 from service.booking.operations import new_operation_id
+from service.booking.verbs import Announce
 from service.database.connections import Database, is_connection_lost, is_passing
 from service.metrics import PURGE_RUNS, PURGED
 from service.naming import Record
@@ -33,9 +34,10 @@ class CleanupReport(Record):
 class Cleanup:
     """The purge over all businesses. Any number may run at once."""
 
-    def __init__(self, database: Database, *, retention: timedelta) -> None:
+    def __init__(self, database: Database, *, retention: timedelta, announce: Announce | None = None) -> None:
         self._database = database
         self._retention = retention
+        self._announce = announce
 
     async def run(self) -> CleanupReport:
         """Purges every business that has something due, one transaction for each batch of one. Raises `Unavailable`."""
@@ -72,13 +74,17 @@ class Cleanup:
             deadline = self._database.deadline(1)
             try:
                 async with self._database.connection() as connection:
-                    [(expired, deleted, busy)] = await self._database.rows(
+                    [(expired, deleted, freed, busy)] = await self._database.rows(
                         connection, "purge", business_id, self._retention, _BATCH, deadline
                     )
             except psycopg.Error as error:
                 if not (is_passing(error) or is_connection_lost(error)):
                     raise
-                busy, expired, deleted = True, 0, 0
+                expired, deleted, freed, busy = 0, 0, [], True
+            if self._announce:
+                for service in freed:
+                    # They had room since their holds expired, but nobody was told then.
+                    self._announce(business_id, service, moved=False)
             PURGED.labels("expired").inc(expired)
             PURGED.labels("deleted").inc(deleted)
             total_expired += expired

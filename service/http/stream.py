@@ -62,8 +62,8 @@ class StreamEndpoints:
                 {200: None},
                 "Server-sent events, for a browser's `EventSource`. `changed` tells of a slot that has more or less "
                 "room now: `{serviceId, slotStart, slotEnd}`. `resync` says that something may have been missed: load "
-                "again. Cut off, a browser comes again by itself with `Last-Event-ID` and is told what it missed. A "
-                "hold that ends by itself is not told of.",
+                "again; the next cleanup after holds have expired says so too. Cut off, a browser comes again by "
+                "itself with `Last-Event-ID` and is told what it missed.",
                 query=StreamQuery,
                 refusals=("OVERLOADED",),
                 operation_id="watchChanges",

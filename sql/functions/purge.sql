@@ -8,13 +8,15 @@
 --   p_limit        how many rows to expire, and to delete, at most
 --   p_deadline     as in booking.lock_business
 --
--- Returns one row: how many were expired and deleted, and whether the business was busy, in which case
--- nothing was tried.
+-- Returns one row
+--   expired, deleted  how many were
+--   freed             [{service_id, resource_id}]: what has more room now for all to see; once for each service
+--   busy              whether somebody else is at work in the business: then nothing was tried
 -- Raises  as booking.lock_business
 -- Locks   the business, without waiting
 CREATE OR REPLACE FUNCTION booking.purge(
   p_business_id text, p_retention interval, p_limit integer, p_deadline timestamptz,
-  OUT expired integer, OUT deleted integer, OUT busy boolean)
+  OUT expired integer, OUT deleted integer, OUT freed jsonb, OUT busy boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
@@ -24,17 +26,26 @@ DECLARE
   v_now timestamptz;
 BEGIN
   busy := booking.is_busy(p_business_id);
+  expired := 0;
+  deleted := 0;
+  freed := '[]';
   IF busy THEN
-    expired := 0;
-    deleted := 0;
     RETURN;
   END IF;
   v_now := booking.lock_business(p_business_id, p_deadline);
 
-  SELECT count(*) INTO expired FROM booking.end_holds(p_business_id, ARRAY(
-    SELECT reservation_id FROM booking.reservations
-    WHERE business_id = p_business_id AND ended_at IS NULL AND expires_at <= v_now
-    ORDER BY expires_at LIMIT p_limit), 'expired', v_now);
+  SELECT coalesce(sum(of_service.holds), 0),
+         coalesce(jsonb_agg(jsonb_build_object(
+           'service_id', of_service.service_id, 'resource_id', of_service.resource_id)), '[]')
+  INTO expired, freed
+  FROM (
+    SELECT ended.service_id, min(ended.resource_id) AS resource_id, count(*) AS holds
+    FROM booking.end_holds(p_business_id, ARRAY(
+      SELECT reservation_id FROM booking.reservations
+      WHERE business_id = p_business_id AND ended_at IS NULL AND expires_at <= v_now
+      ORDER BY expires_at LIMIT p_limit), 'expired', v_now) AS ended
+    GROUP BY ended.service_id
+  ) AS of_service;
 
   DELETE FROM booking.reservations
   WHERE business_id = p_business_id AND reservation_id = ANY (ARRAY(

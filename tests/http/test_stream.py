@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -18,7 +19,7 @@ from service.sharing import feed
 from service.sharing.cache import AnswerCache
 from service.sharing.store import Store
 from tests.database import TestDatabase, at
-from tests.http.conftest import ADMIN, make_settings
+from tests.http.conftest import ADMIN, CRON, make_settings
 from tests.http.describing import check, client_of, served_document
 from tests.redis_server import RedisServer
 
@@ -130,6 +131,13 @@ async def reserve(app: Starlette, hour: float = 10, **members: Any) -> Any:
     return await post(app, "/api/booking/reserve", {**CUT, "slotStart": at(hour).isoformat(), **members})
 
 
+async def cleanup(app: Starlette) -> None:
+    """What the scheduler does."""
+    async with client_of(app) as client:
+        answer = await client.post("/cron/cleanup-reservations", headers=CRON)
+        assert answer.status_code == 200, answer.text
+
+
 def changed(hour: float, service_id: str = "cut") -> tuple[str, Any]:
     """The event for an hour of the service."""
     start, end = (instant.isoformat().replace("+00:00", "Z") for instant in (at(hour), at(hour + 1)))
@@ -175,6 +183,23 @@ async def test_a_move_makes_browsers_load_again(app: Starlette) -> None:
         change = {"expectedVersion": 1, "slotStart": at(16).isoformat()}
         await post(app, f"/api/booking/appointments/{booked['appointmentId']}", change, "PATCH")
         assert await browser.next_event() == ("resync", {})
+
+
+async def test_the_cleanup_after_holds_have_expired_makes_browsers_load_again(
+    app: Starlette, database: TestDatabase
+) -> None:
+    """They had room since then, but nobody was there to say so. Who watches something else is not told."""
+    database.make_service("perm", capacity=5)
+    await reserve(app, 10)
+    await reserve(app, 12)
+    database.move_clock(timedelta(minutes=20))
+    async with Browser(app) as browser, Browser(app, serviceId="perm") as other:
+        await cleanup(app)
+        assert await browser.next_event() == ("resync", {})
+        await cleanup(app)
+        await reserve(app, 14)
+        assert await browser.next_event() == changed(14)
+        assert other.waiting == 0
 
 
 async def test_what_changes_nothing_is_not_told(app: Starlette, database: TestDatabase) -> None:
