@@ -206,8 +206,10 @@ BEGIN
 
   SELECT * INTO v_service FROM booking.services s
   WHERE s.business_id = p_old.business_id AND s.service_id = p_old.service_id;
-  v_free := booking.free_resources(p_old.business_id, v_pool, p_new.occupied, p_now, p_old.appointment_id);
-  IF (v_pool IS NOT NULL AND cardinality(v_free) = 0)
+  IF v_pool IS NOT NULL THEN
+    v_free := booking.free_resources(p_old.business_id, v_pool, p_new.occupied, p_now, p_old.appointment_id);
+  END IF;
+  IF cardinality(v_free) = 0
     OR NOT booking.fits(v_service, p_new.occupied, p_new.quantity, p_now, p_old.appointment_id)
   THEN
     refusal := (NULL, 'slot_unavailable', booking.wished(

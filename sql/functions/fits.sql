@@ -1,5 +1,5 @@
--- Whether a quantity fits beside the claims on one window, which booking.choose decides for many. If it
--- fits, expired holds in the way become 'expired' before their room is given away.
+-- Whether a quantity fits beside the claims on one window, which booking.choose decides for many. If it does, the caller
+-- ends the expired holds in the way before it gives their room away.
 --
 -- The sum of all claims of the window is never below their peak: mostly it already says yes.
 --   p_except  an appointment that is not counted: the one that is about to be moved
@@ -22,12 +22,6 @@ BEGIN
       RETURN false;
     END IF;
   END IF;
-
-  PERFORM booking.end_holds(p_service.business_id, ARRAY(
-    SELECT reservation_id
-    FROM booking.expired_during(
-      p_service.business_id, p_service.service_id, p_service.longest_occupied_seconds, p_window, p_now)),
-    'expired', p_now);
   RETURN true;
 END
 $$;

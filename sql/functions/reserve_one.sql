@@ -67,6 +67,9 @@ BEGIN
   IF NOT booking.fits(v_service, v_occupied, v_quantity, p_now) THEN
     RETURN (v_operation_id, 'slot_unavailable', NULL)::booking.outcome;
   END IF;
+  PERFORM booking.end_holds(p_business_id, ARRAY(
+    SELECT reservation_id FROM booking.expired_during(
+      p_business_id, v_service.service_id, v_service.longest_occupied_seconds, v_occupied, p_now)), 'expired', p_now);
   IF extract(epoch FROM upper(v_occupied) - lower(v_occupied)) > v_service.longest_occupied_seconds THEN
     PERFORM booking.note_longest(p_business_id, ARRAY[
       ROW(1, v_operation_id, v_service.service_id, v_occupied, v_quantity, NULL)::booking.wish],
