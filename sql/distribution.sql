@@ -54,7 +54,7 @@ SELECT create_distributed_function('booking.calendar_feed(text, text, interval, 
 SELECT create_distributed_function('booking.rotate_calendar(text, timestamptz)', 'p_business_id', colocate_with := 'booking.businesses');
 SELECT create_distributed_function('booking.capacity(text, text, timestamptz, timestamptz)', 'p_business_id', colocate_with := 'booking.businesses');
 SELECT create_distributed_function('booking.availability(text, text, tstzrange, integer, text)', 'p_business_id', colocate_with := 'booking.businesses');
-SELECT create_distributed_function('booking.alternatives(text, text, timestamptz, timestamptz, integer, text)', 'p_business_id', colocate_with := 'booking.businesses');
+SELECT create_distributed_function('booking.alternatives(text, text, timestamptz, timestamptz, integer, text, uuid)', 'p_business_id', colocate_with := 'booking.businesses');
 SELECT create_distributed_function('booking.reservation(text, uuid)', 'p_business_id', colocate_with := 'booking.businesses');
 SELECT create_distributed_function('booking.appointment(text, uuid)', 'p_business_id', colocate_with := 'booking.businesses');
 SELECT create_distributed_function('booking.list_appointments(text, timestamptz, timestamptz, text, text, timestamptz, uuid, integer)', 'p_business_id', colocate_with := 'booking.businesses');

@@ -32,7 +32,7 @@ GRANT EXECUTE ON FUNCTION
   booking.rotate_calendar(text, timestamptz),
   booking.capacity(text, text, timestamptz, timestamptz),
   booking.availability(text, text, tstzrange, integer, text),
-  booking.alternatives(text, text, timestamptz, timestamptz, integer, text),
+  booking.alternatives(text, text, timestamptz, timestamptz, integer, text, uuid),
   booking.business_of_reservation(uuid),
   booking.reservation(text, uuid),
   booking.business_of_appointment(uuid),

@@ -38,7 +38,7 @@ SELECT * FROM booking.capacity(%s, %s, %s, %s)
 SELECT outcome, body FROM booking.availability(%s, %s, tstzrange(%s, %s), %s, %s)
 
 -- name: alternatives
-SELECT slot_start, slot_end, resource_ids FROM booking.alternatives(%s, %s, %s, %s, %s, %s)
+SELECT slot_start, slot_end, resource_ids FROM booking.alternatives(%s, %s, %s, %s, %s, %s, %s)
 
 -- name: due_businesses
 SELECT business_id FROM booking.due_businesses(%s)

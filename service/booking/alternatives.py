@@ -39,8 +39,8 @@ class Alternative(Record):
     resource_ids: list[str]
 
 
-class _Wish(NamedTuple):
-    """What was refused, in the parameters of the statement."""
+class Wish(NamedTuple):
+    """What was refused, in the parameters of booking.alternatives (sql/functions/availability.sql)."""
 
     business_id: str
     service_id: str
@@ -48,6 +48,8 @@ class _Wish(NamedTuple):
     slot_end: datetime | None
     quantity: int
     resource_id: str | None
+    # What was to be moved there, if it is an appointment: its own claim is in nobody's way then.
+    appointment_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -64,30 +66,21 @@ class Alternatives:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._look_ups: OrderedDict[_Wish, _LookUp] = OrderedDict()
+        self._look_ups: OrderedDict[Wish, _LookUp] = OrderedDict()
         self._turns = asyncio.Semaphore(LOOK_UPS)
 
-    async def nearest(
-        self,
-        business_id: str,
-        service_id: str,
-        slot_start: datetime,
-        slot_end: datetime | None,
-        quantity: int,
-        resource_id: str | None,
-    ) -> list[Alternative]:
-        """At most five slots, the best first: see booking.alternatives in sql/functions.
+    async def nearest(self, wish: Wish) -> list[Alternative]:
+        """At most five slots, the best first.
 
         Empty also where the database does not say so in time: those who ask were refused already, and are to be told.
         """
-        wish = _Wish(business_id, service_id, slot_start, slot_end, quantity, resource_id)
         look_up = self._look_ups.get(wish)
         if look_up is None or time.monotonic() >= look_up.valid_until:
             look_up = self._begin(wish)
         # One of those who wait may go away without taking the answer from the others.
         return await asyncio.shield(look_up.answer)
 
-    def _begin(self, wish: _Wish) -> _LookUp:
+    def _begin(self, wish: Wish) -> _LookUp:
         look_up = self._look_ups[wish] = _LookUp(asyncio.create_task(self._find(wish)))
         self._look_ups.move_to_end(wish)
         if len(self._look_ups) > REMEMBERED:
@@ -99,7 +92,7 @@ class Alternatives:
         look_up.answer.add_done_callback(note_end)
         return look_up
 
-    async def _find(self, wish: _Wish) -> list[Alternative]:
+    async def _find(self, wish: Wish) -> list[Alternative]:
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS), self._turns:
                 rows = await self._database.fetch("alternatives", *wish)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from service.booking.alternatives import Alternatives
+from service.booking.alternatives import Alternatives, Wish
 from service.booking.outcomes import refusal
 from service.database.group_commit import GroupCommit
 from service.errors import Refused
@@ -46,12 +46,14 @@ class Verbs:
 
     async def _instead_of(self, business_id: str, wished: dict[str, Any]) -> list[dict[str, Any]]:
         slot_end = wished.get("slot_end")
-        nearest = await self._alternatives.nearest(
+        wish = Wish(
             business_id,
             wished["service_id"],
             datetime.fromisoformat(wished["slot_start"]),
             datetime.fromisoformat(slot_end) if slot_end else None,
             wished["quantity"],
             wished.get("resource_id"),
+            wished.get("appointment_id"),
         )
+        nearest = await self._alternatives.nearest(wish)
         return [alternative.model_dump(mode="json") for alternative in nearest]

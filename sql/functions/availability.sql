@@ -40,7 +40,7 @@ BEGIN
   FROM booking.bookable_slots(
     v_service, v_pool.has_resources, v_pool.named,
     ARRAY(SELECT booking.slot_grid(p_business_id, v_service.slot_step_minutes, p_starts)),
-    make_interval(mins => v_service.duration_minutes), p_quantity, v_now) AS slot;
+    make_interval(mins => v_service.duration_minutes), p_quantity, v_now, NULL) AS slot;
   RETURN (NULL, 'done', jsonb_build_object('slots', v_slots))::booking.outcome;
 END
 $$;
@@ -50,9 +50,10 @@ $$;
 -- resource that was asked for; then any. Of each, the nearest first.
 --   p_slot_end     NULL: the service's duration after p_slot_start
 --   p_resource_id  NULL: any
+--   p_except       the appointment that is to be moved, whose own claim is in nobody's way then; NULL: none
 CREATE OR REPLACE FUNCTION booking.alternatives(
   p_business_id text, p_service_id text, p_slot_start timestamptz, p_slot_end timestamptz, p_quantity integer,
-  p_resource_id text)
+  p_resource_id text, p_except uuid)
 RETURNS TABLE (slot_start timestamptz, slot_end timestamptz, resource_ids text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -79,7 +80,7 @@ BEGIN
       -- Seconds, not the difference itself, which may be in days: they are not all 24 hours long.
       make_interval(secs => extract(epoch FROM p_slot_end - p_slot_start)::double precision),
       make_interval(mins => v_service.duration_minutes)),
-    p_quantity, v_now) AS slot
+    p_quantity, v_now, p_except) AS slot
   ORDER BY slot.slot_start <> p_slot_start, p_resource_id <> ALL (slot.resource_ids),
            greatest(slot.slot_start - p_slot_start, p_slot_start - slot.slot_start), slot.slot_start
   LIMIT 5;
@@ -89,13 +90,14 @@ $$;
 -- Of the slots that start at p_starts and are all of one length, those that the public can book now.
 --   p_has_resources  whether the service is only ever booked together with one of its resources
 --   p_named          these: what booking.find_pool says, where no slot was given to it
+--   p_except         an appointment that is not counted
 -- Returns available and resource_ids as booking.availability does.
 --
 -- All claims of the whole time are read once, however many slots there are, and neither does the number of statements
 -- grow with them.
 CREATE OR REPLACE FUNCTION booking.bookable_slots(
   p_service booking.services, p_has_resources boolean, p_named text[], p_starts timestamptz[], p_length interval,
-  p_quantity integer, p_now timestamptz)
+  p_quantity integer, p_now timestamptz, p_except uuid)
 RETURNS TABLE (slot_start timestamptz, slot_end timestamptz, available integer, resource_ids text[])
 LANGUAGE plpgsql STABLE
 AS $$
@@ -120,7 +122,7 @@ BEGIN
     SELECT r.resource_id, booking.bookable_stretches(p_service.business_id, r.resource_id, v_from, v_to) AS open,
       (SELECT coalesce(range_agg(claim.occupied), '{}')
        FROM booking.resource_claims_during(
-         p_service.business_id, r.resource_id, r.longest_occupied_seconds, stretch.occupied, p_now) AS claim) AS busy
+         p_service.business_id, r.resource_id, r.longest_occupied_seconds, stretch.occupied, p_now, p_except) AS claim) AS busy
     FROM stretch
     CROSS JOIN unnest(p_named) AS named (resource_id)
     CROSS JOIN LATERAL (
@@ -131,7 +133,7 @@ BEGIN
   ), room AS MATERIALIZED (
     SELECT slot.starts, slot.ends, slot.occupied,
            (p_service.max_simultaneous_bookings - peak.claimed)::integer AS units
-    FROM booking.fullest_instants(p_service, ARRAY(SELECT occupied FROM slot), p_now) AS peak
+    FROM booking.fullest_instants(p_service, ARRAY(SELECT occupied FROM slot), p_now, p_except) AS peak
     JOIN slot ON slot.occupied = peak.during
     WHERE peak.claimed + p_quantity <= p_service.max_simultaneous_bookings
   ), staffed AS (

@@ -1,5 +1,6 @@
 -- What booking.fullest_instant says, held and booked together, of many windows of a service at once.
 --   p_windows  all of one length, whole seconds, and none twice
+--   p_except   an appointment that is not counted; NULL: none
 --
 -- Every claim is read once. Its edges and those of the windows are put in order, and the sum of the edges' steps is how
 -- much is claimed from there on. To find the highest within each window without going through it again, time is cut
@@ -7,7 +8,7 @@
 -- next one. The highest so far, counted from the far end of the one and from the near end of the other, is one pass
 -- each.
 CREATE OR REPLACE FUNCTION booking.fullest_instants(
-  p_service booking.services, p_windows tstzrange[], p_now timestamptz)
+  p_service booking.services, p_windows tstzrange[], p_now timestamptz, p_except uuid)
 RETURNS TABLE (during tstzrange, claimed bigint)
 LANGUAGE plpgsql STABLE
 AS $$
@@ -20,7 +21,7 @@ BEGIN
   WITH edge AS (
     SELECT step.at, step.quantity, NULL::tstzrange AS probe, false AS is_end
     FROM booking.claims_during(
-      p_service.business_id, p_service.service_id, p_service.longest_occupied_seconds, v_all, p_now) AS claim
+      p_service.business_id, p_service.service_id, p_service.longest_occupied_seconds, v_all, p_now, p_except) AS claim
     CROSS JOIN LATERAL (
       VALUES (lower(claim.occupied), claim.quantity), (upper(claim.occupied), -claim.quantity)
     ) AS step (at, quantity)

@@ -646,6 +646,21 @@ async def test_a_move_onto_what_is_taken_is_refused_with_alternatives(
     assert await get(client, appointment) == appointment
 
 
+@pytest.mark.parametrize("resource_ids", [[], ["anna"]])
+async def test_what_is_offered_instead_of_a_move_may_overlap_what_is_moved(
+    client: httpx2.AsyncClient, database: TestDatabase, resource_ids: list[str]
+) -> None:
+    """It will not be in its own way: between two others, half an hour later is the nearest that there is."""
+    database.make_service(resource_ids=resource_ids, slot_step_minutes=30)
+    appointment = await create(client, 10)
+    for hour in (8.5, 11.5):
+        await create(client, hour)
+    response = await change(client, appointment, {"expectedVersion": 1, "slotStart": written(at(11))})
+    assert told(response) == (409, "SLOT_UNAVAILABLE")
+    starts = [alternative["slotStart"] for alternative in response.json()["alternatives"]]
+    assert starts[:2] == [written(at(10.5)), written(at(10))]
+
+
 async def test_an_appointment_grows_by_what_there_is_room_for(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:

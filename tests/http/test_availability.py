@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.booking import alternatives
-from service.booking.alternatives import Alternative, Alternatives
+from service.booking.alternatives import Alternative, Alternatives, Wish
 from service.database.connections import Database
 from tests.database import TestDatabase, at
 
@@ -166,7 +166,7 @@ async def counted(database: TestDatabase) -> AsyncIterator[CountedDatabase]:
 
 async def nearest(finder: Alternatives, hour: float = 10) -> list[Alternative]:
     """What is offered instead of an hour."""
-    return await finder.nearest("salon", "cut", at(hour), None, 1, None)
+    return await finder.nearest(Wish("salon", "cut", at(hour), None, 1, None))
 
 
 async def test_a_stampede_for_one_slot_is_one_look_up(

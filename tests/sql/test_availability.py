@@ -74,7 +74,12 @@ def alternatives(
 ) -> list[tuple[float, float, list[str]]]:
     """What is offered instead: from hour to hour of the Monday of the tests, and who is free."""
     rows = database.rows(
-        "SELECT * FROM booking.alternatives('salon', %s, %s, %s, %s, %s)", service_id, start, end, quantity, resource_id
+        "SELECT * FROM booking.alternatives('salon', %s, %s, %s, %s, %s, NULL)",
+        service_id,
+        start,
+        end,
+        quantity,
+        resource_id,
     )
     hour = timedelta(hours=1)
     return [((starts - at(0)) / hour, (ends - at(0)) / hour, resource_ids) for starts, ends, resource_ids in rows]
@@ -311,7 +316,7 @@ def test_many_windows_have_the_peaks_that_each_has_by_itself(
         FROM booking.services s
         CROSS JOIN booking.fullest_instants(s, ARRAY(
           SELECT tstzrange(at, at + %s * interval '1 hour') FROM unnest(%s::timestamptz[]) AS at
-        ), booking.now()) AS peak
+        ), booking.now(), NULL) AS peak
         CROSS JOIN LATERAL booking.fullest_instant(
           s.business_id, s.service_id, s.longest_occupied_seconds, peak.during, booking.now()) AS one
         WHERE s.service_id = 'cut'

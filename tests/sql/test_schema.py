@@ -48,7 +48,7 @@ VERBS = {
     "rotate_calendar(text, timestamp with time zone)",
     "capacity(text, text, timestamp with time zone, timestamp with time zone)",
     "availability(text, text, tstzrange, integer, text)",
-    "alternatives(text, text, timestamp with time zone, timestamp with time zone, integer, text)",
+    "alternatives(text, text, timestamp with time zone, timestamp with time zone, integer, text, uuid)",
     "business_of_reservation(uuid)",
     "reservation(text, uuid)",
     "find_overbooked_instants()",
