@@ -1,15 +1,18 @@
 """A load generator that leaves the processor to what is measured: plain sockets, one thread, requests made beforehand.
 
-Closed loop: each connection sends its next request when the last one was answered, so there are always as many
-in flight as there are connections. httpx would spend more time on a request than the service does.
+Either a closed loop: each connection sends its next request when the last one was answered, so there are always as many
+in flight as there are connections. Or at a steady pace, whatever the answers take; then a request's time runs from when
+it was due, so that one slow answer shows in those that it made late. httpx would spend more time on a request than the
+service does.
 """
 
 import re
 import selectors
 import socket
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,11 +50,11 @@ class _Connection:
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sent_at = 0.0
+        self.due_at = 0.0
         self._received = b""
 
-    def send(self, request: bytes) -> None:
-        self.sent_at = time.perf_counter()
+    def send(self, request: bytes, due_at: float) -> None:
+        self.due_at = due_at
         self.socket.sendall(request)
 
     def receive(self) -> int | None:
@@ -69,23 +72,32 @@ class _Connection:
 
 
 def generate(
-    port: int, requests: Iterator[bytes], *, connections: int, warm_up_seconds: float, seconds: float
+    port: int,
+    requests: Iterator[bytes],
+    *,
+    connections: int,
+    warm_up_seconds: float,
+    seconds: float,
+    per_second: float | None = None,
 ) -> Measurement:
-    """Keeps so many connections busy. Raises `Silence`."""
+    """Keeps so many connections busy, or sends so many requests `per_second` over them. Raises `Silence`."""
     result = Measurement(seconds)
-    with selectors.DefaultSelector() as selector:
-        opened = [_Connection(port) for _ in range(connections)]
-        begins = time.perf_counter() + warm_up_seconds
-        ends = begins + seconds
-        for connection in opened:
+    with selectors.DefaultSelector() as selector, ExitStack() as stack:
+        idle = deque(_Connection(port) for _ in range(connections))
+        for connection in idle:
+            stack.enter_context(connection.socket)
             selector.register(connection.socket, selectors.EVENT_READ, connection)
-            connection.send(next(requests))
-        in_flight = connections
-        while in_flight:
-            ready = selector.select(_SILENCE_SECONDS)
-            if not ready:
-                raise Silence(f"no answer in {_SILENCE_SECONDS:.0f} s")
-            for key, _ in ready:
+        due_at = time.perf_counter()
+        begins = due_at + warm_up_seconds
+        ends = begins + seconds
+        while True:
+            now = time.perf_counter()
+            while idle and now < ends and due_at <= now:
+                idle.popleft().send(next(requests), due_at if per_second else now)
+                due_at += 1 / per_second if per_second else 0
+            if now >= ends and len(idle) == connections:
+                return result
+            for key in _ready(selector, due_at - now if idle and now < ends else _SILENCE_SECONDS):
                 connection = key.data
                 status = connection.receive()
                 if status is None:
@@ -93,14 +105,15 @@ def generate(
                 now = time.perf_counter()
                 result.statuses[status] += 1
                 if begins <= now < ends:
-                    result.latencies_ms.append((now - connection.sent_at) * 1000)
-                if now < ends:
-                    connection.send(next(requests))
-                else:
-                    in_flight -= 1
-        for connection in opened:
-            connection.socket.close()
-    return result
+                    result.latencies_ms.append((now - connection.due_at) * 1000)
+                idle.append(connection)
+
+
+def _ready(selector: selectors.BaseSelector, seconds: float) -> list[selectors.SelectorKey]:
+    ready = selector.select(seconds)
+    if not ready and seconds == _SILENCE_SECONDS:
+        raise Silence(f"no answer in {_SILENCE_SECONDS:.0f} s")
+    return [key for key, _ in ready]
 
 
 def post(path: str, body: bytes) -> bytes:

@@ -5,7 +5,7 @@ from statistics import median
 import click
 
 from tests.bench.load import Measurement
-from tests.bench.rounds import BATCHED, CONNECTIONS_OF_OTHERS, SINGLE, Bench
+from tests.bench.rounds import BATCHED, OTHERS_PER_SECOND, SINGLE, Bench
 
 
 def report(bench: Bench) -> None:
@@ -27,13 +27,10 @@ def report(bench: Bench) -> None:
             f"{median(rounds.pgbench):>11,.0f}"
         )
     click.echo(f"{'HTTP without a database':24}{'':22}{ceiling:>10,.0f}")
-    click.echo(f"\n{CONNECTIONS_OF_OTHERS} connections of others")
+    click.echo(f"\nothers, at a steady {OTHERS_PER_SECOND:.0f}/s")
     for name, rounds in (("alone", bench.undisturbed), ("beside a stampede", bench.disturbed)):
         single, batched = rounds.http[SINGLE], rounds.http[BATCHED]
-        click.echo(
-            f"{name:24}{_rate(single):>8}{_latencies(single):>14}{_rate(batched):>10}{_latencies(batched):>14}"
-            f"{_ratio(batched, [one.per_second for one in single]):>13.2f}x"
-        )
+        click.echo(f"{name:24}{_rate(single):>8}{_latencies(single):>14}{_rate(batched):>10}{_latencies(batched):>14}")
     for scenario, rounds in bench.rounds.items():
         if scenario.wanted_ratio:
             ratio = _ratio(rounds.http[BATCHED], [one.per_second for one in rounds.http[SINGLE]])
