@@ -3,8 +3,8 @@
 --
 -- Parameters as in booking.claims_during. Returns one row: what is held and what is booked then.
 --
--- Claims that all share an instant (the usual case: everybody wants the same slot) just add up. Only
--- otherwise the window is swept: +quantity where a claim begins, -quantity where it ends, and at the same
+-- Claims that all share an instant (the usual case: everybody wants the same slot) just add up, in one pass that keeps
+-- nothing. Only otherwise the window is swept: +quantity where a claim begins, -quantity where it ends, and at the same
 -- instant ends before beginnings, because intervals are half-open.
 CREATE OR REPLACE FUNCTION booking.fullest_instant(
   p_business_id text, p_service_id text, p_longest_seconds bigint, p_window tstzrange, p_now timestamptz,
@@ -12,14 +12,11 @@ CREATE OR REPLACE FUNCTION booking.fullest_instant(
 RETURNS TABLE (held bigint, booked bigint)
 LANGUAGE sql STABLE
 AS $$
-  WITH claim AS MATERIALIZED (
-    SELECT lower(occupied) AS starts, upper(occupied) AS ends, quantity, is_hold
-    FROM booking.claims_during(p_business_id, p_service_id, p_longest_seconds, p_window, p_now, p_except)
-  ), total AS (
+  WITH total AS MATERIALIZED (
     SELECT coalesce(sum(quantity) FILTER (WHERE is_hold), 0) AS held,
            coalesce(sum(quantity) FILTER (WHERE NOT is_hold), 0) AS booked,
-           coalesce(max(starts) < min(ends), true) AS share_an_instant
-    FROM claim
+           coalesce(max(lower(occupied)) < min(upper(occupied)), true) AS share_an_instant
+    FROM booking.claims_during(p_business_id, p_service_id, p_longest_seconds, p_window, p_now, p_except)
   )
   SELECT held, booked FROM total WHERE share_an_instant
   UNION ALL
@@ -28,8 +25,10 @@ AS $$
     SELECT coalesce(sum(step) FILTER (WHERE is_hold) OVER so_far, 0) AS held,
            coalesce(sum(step) FILTER (WHERE NOT is_hold) OVER so_far, 0) AS booked,
            sum(step) OVER so_far AS level
-    FROM claim
-    CROSS JOIN LATERAL (VALUES (greatest(starts, lower(p_window)), quantity), (ends, -quantity)) AS edge (at, step)
+    FROM booking.claims_during(p_business_id, p_service_id, p_longest_seconds, p_window, p_now, p_except)
+    CROSS JOIN LATERAL (
+      VALUES (greatest(lower(occupied), lower(p_window)), quantity), (upper(occupied), -quantity)
+    ) AS edge (at, step)
     WHERE NOT total.share_an_instant
     WINDOW so_far AS (ORDER BY at, step ROWS UNBOUNDED PRECEDING)
     ORDER BY level DESC LIMIT 1
