@@ -1,4 +1,4 @@
-# Everything that one does with a checkout. `make` alone lists it.
+# Everything you do with a checkout. `make` on its own lists the targets.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,13 +25,13 @@ check: .venv/dev ## Check style, types, migrations and deploy/
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(BIN)/kubernetes-validate --quiet --strict $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 
-audit: .venv/dev ## Look what is installed up among known vulnerabilities (needs the network)
+audit: .venv/dev ## Check the locked dependencies for known vulnerabilities (needs the network)
 	$(BIN)/pip-audit --require-hashes --disable-pip --timeout 5 -r requirements.txt
 
 bench: .venv/dev ## Measure requests per second, against one-by-one, pgbench and the bare HTTP server
 	$(BIN)/python -m tests.bench $(ARGS)
 
-race: .venv/dev ## Race fifty clients at one slot, in this design and in four that oversell
+race: .venv/dev ## Race fifty clients at one slot, in this design and in four that fail
 	$(BIN)/python -m tests.concurrency.race
 
 lock: ## Renew the lock files (needs uv)

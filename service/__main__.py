@@ -73,7 +73,7 @@ def migrate_database() -> None:
 
 @main.command()
 def cleanup() -> None:
-    """Purge once: expired holds, and what ended before the idempotency window."""
+    """Purge once: mark expired holds, and delete what ended before the idempotency window."""
     with _settings() as settings, reachable(settings) as reached:
         retention = timedelta(hours=settings.idempotency_window_hours)
         report = _with_database(reached.url, lambda database: Cleanup(database, retention=retention).run())
@@ -100,7 +100,7 @@ def catalog() -> None:
 def apply(file: BinaryIO) -> None:
     """Make the catalog of a business equal to FILE (- is the standard input).
 
-    Prints a line for each change. What FILE lacks is taken off the catalog.
+    Prints a line for each change. Whatever is not in FILE is removed from the catalog.
     """
     with _settings() as settings:
         wanted = catalog_file.parse(file.read())

@@ -28,9 +28,9 @@ KINDS: Final[dict[str, Kind]] = {
     "IDEMPOTENCY_KEY_MISMATCH": Kind(
         400, "Idempotency keys differ", "The Idempotency-Key header and idempotencyKey differ; send one, or the same."
     ),
-    "MALFORMED_REQUEST": Kind(400, "Malformed request", "What was sent is not HTTP/1.1."),
+    "MALFORMED_REQUEST": Kind(400, "Malformed request", "The request is not valid HTTP/1.1."),
     "UNAUTHORIZED": Kind(401, "Unauthorized", "A valid bearer token is required."),
-    "FORBIDDEN": Kind(403, "Forbidden", "The role of this key is too small for this call."),
+    "FORBIDDEN": Kind(403, "Forbidden", "The role of this key does not allow this call."),
     "NOT_FOUND": Kind(404, "Not found", "There is nothing at this address."),
     "BUSINESS_NOT_FOUND": Kind(404, "Business not found", "There is no such business."),
     "SERVICE_NOT_FOUND": Kind(404, "Service not found", "There is no such service in this business."),
@@ -39,14 +39,14 @@ KINDS: Final[dict[str, Kind]] = {
     "KEY_NOT_FOUND": Kind(404, "Key not found", "The business has no such key."),
     "RESERVATION_NOT_FOUND": Kind(404, "Reservation not found", "Reservation not found or expired"),
     "APPOINTMENT_NOT_FOUND": Kind(404, "Appointment not found", "There is no such appointment."),
-    "METHOD_NOT_ALLOWED": Kind(405, "Method not allowed", "This address does not answer to this method."),
+    "METHOD_NOT_ALLOWED": Kind(405, "Method not allowed", "This address does not support this method."),
     "REQUEST_TIMEOUT": Kind(408, "Request timeout", "The request took too long to arrive."),
     "SLOT_UNAVAILABLE": Kind(409, "Slot unavailable", "The selected time slot is no longer available"),
     "VERSION_CONFLICT": Kind(
-        409, "Version conflict", "It was changed in the meantime: read it again and decide on what it is now."
+        409, "Version conflict", "It has been changed in the meantime: read it again before you decide."
     ),
     "HOLD_LIFETIME_EXCEEDED": Kind(
-        409, "Hold lifetime exceeded", "A hold can't be kept past `maxExpiresAt`: commit it, or reserve anew later."
+        409, "Hold lifetime exceeded", "A hold can't be kept past `maxExpiresAt`: commit it before then, or let it go."
     ),
     "RESERVATION_COMMITTED": Kind(
         409, "Reservation committed", "The reservation has become an appointment; only that can be changed now."
@@ -63,10 +63,10 @@ KINDS: Final[dict[str, Kind]] = {
     "BUSINESS_IN_USE": Kind(
         409, "Business in use", "The business has services or resources, or had bookings on former ones."
     ),
-    "SLUG_TAKEN": Kind(409, "Slug taken", "Another business has this slug; choose another one."),
+    "SLUG_TAKEN": Kind(409, "Slug taken", "This slug belongs to another business; choose a different one."),
     "RESERVATION_EXPIRED": Kind(410, "Reservation expired", "Reservation not found or expired"),
-    "RESERVATION_RELEASED": Kind(410, "Reservation released", "The reservation was released; reserve anew."),
-    "PAYLOAD_TOO_LARGE": Kind(413, "Payload too large", "The body is larger than this service takes."),
+    "RESERVATION_RELEASED": Kind(410, "Reservation released", "The reservation was released; make a new one."),
+    "PAYLOAD_TOO_LARGE": Kind(413, "Payload too large", "The body is larger than this service accepts."),
     "UNSUPPORTED_MEDIA_TYPE": Kind(415, "Unsupported media type", "Send the body as application/json, in UTF-8."),
     "IDEMPOTENCY_KEY_REUSED": Kind(
         422, "Idempotency key reused", "This key was used for a different request; use a new key for a new attempt."
@@ -75,12 +75,16 @@ KINDS: Final[dict[str, Kind]] = {
     "TOO_MANY_HOLDS": Kind(
         429,
         "Too many holds",
-        "You hold as many slots as you may: commit or release one first.",
+        "You already hold as many slots as you may: commit or release one first.",
         retry_after_seconds=60,
     ),
     "RATE_LIMITED": Kind(429, "Rate limited", "Too many requests, please retry later"),
-    "HEADERS_TOO_LARGE": Kind(431, "Headers too large", "The headers are more or larger than this service takes."),
-    "INTERNAL_ERROR": Kind(500, "Internal error", "A defect of the service; its log has it under `requestId`."),
+    "HEADERS_TOO_LARGE": Kind(
+        431, "Headers too large", "There are more headers, or larger ones, than this service accepts."
+    ),
+    "INTERNAL_ERROR": Kind(
+        500, "Internal error", "An error in the service; its log has the details under `requestId`."
+    ),
     "OVERLOADED": Kind(503, "Overloaded", "High load, please retry", retry_after_seconds=5),
     "DATABASE_UNAVAILABLE": Kind(
         503, "Database unavailable", "The database does not answer, please retry", retry_after_seconds=5

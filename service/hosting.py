@@ -73,7 +73,7 @@ def completed(settings: Settings, database: HostedDatabase) -> tuple[Settings, l
     missing = [name for name in _SECRETS if getattr(settings, name) is None]
     if missing and not database.embedded:
         names = ", ".join(name.upper() for name in missing)
-        raise HostingError(f"Set {names}: with a DATABASE_URL of your own they are not made up.")
+        raise HostingError(f"Set {names}: with a DATABASE_URL of your own they are not generated.")
     kept = _kept_secrets(settings.data_dir) if missing else {}
     made = [name for name in missing if name not in kept]
     if made:

@@ -116,7 +116,7 @@ def _welcome(settings: Settings, made: list[str]) -> None:
     """Shows, once, the secrets that were made."""
     click.echo(f"PostgreSQL is embedded and keeps its data in {settings.data_dir.resolve()}", err=True)
     if made:
-        click.echo("These were made for you, are kept in secrets.json there, and are not shown again:", err=True)
+        click.echo("These secrets were generated, are kept in secrets.json there, and are not shown again:", err=True)
     for name in made:
         click.echo(f"  export {name.upper()}={getattr(settings, name).get_secret_value()}", err=True)
     click.echo(f"Serving on http://{settings.host}:{settings.port} — try /docs", err=True)

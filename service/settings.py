@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     # How many requests one call to the database carries at most. 1 switches group commit off, for comparison.
     max_batch: Annotated[int, Field(ge=1, le=1000)] = 128
 
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     # OpenTelemetry's own, and read by it; here it says whether there are traces at all.
     otel_exporter_otlp_endpoint: str | None = None
 
@@ -107,5 +108,3 @@ class Settings(BaseSettings):
             except ImportError:
                 raise ValueError("needs the packages of the extra `otel`: pip install 'holdfast[otel]'") from None
         return endpoint
-
-    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"

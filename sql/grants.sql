@@ -1,4 +1,5 @@
--- What the service's own role may do: execute the verbs and read the views. It has no right on any table.
+-- What the service's own role may do: execute the verbs and read the views. Its one right on a
+-- table, to read schema_migrations, is granted by service/database/migrations.py, which owns that table.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA booking FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION

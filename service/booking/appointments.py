@@ -122,7 +122,7 @@ class Appointments:
 
     async def get(self, appointment_id: UUID, business_id: str | None) -> Appointment:
         """One appointment."""
-        business_id = business_id or await self._tenants.find(appointment_id)
+        business_id = await self._tenants.find(appointment_id, business_id)
         [(body,)] = await self._database.fetch("appointment", business_id, appointment_id)
         if body is None:
             raise Refused("APPOINTMENT_NOT_FOUND")
@@ -148,7 +148,7 @@ class Appointments:
 
     async def audit(self, appointment_id: UUID, business_id: str | None) -> list[AuditEntry]:
         """The trail of one appointment, by version."""
-        business_id = business_id or await self._tenants.find(appointment_id)
+        business_id = await self._tenants.find(appointment_id, business_id)
         rows = await self._database.fetch("audit_trail", business_id, appointment_id)
         if not rows:
             raise Refused("APPOINTMENT_NOT_FOUND")
@@ -163,7 +163,7 @@ class Appointments:
         business_id: str | None,
     ) -> Appointment:
         """Sets what `changes` names, in the arguments of `booking.change`."""
-        business_id = business_id or await self._tenants.find(appointment_id)
+        business_id = await self._tenants.find(appointment_id, business_id)
         changes = await self._guests.normalise(business_id, changes)
         return await self._change(
             appointment_id,
@@ -185,9 +185,9 @@ class Appointments:
 
     async def check_token(self, appointment_id: UUID, token: str, business_id: str | None) -> str:
         """The business of an appointment, if the token is the appointment's. Raises `HoldfastError` (FORBIDDEN)."""
-        business_id = business_id or await self._tenants.find(appointment_id)
+        business_id = await self._tenants.find(appointment_id, business_id)
         if not self._tokens.verify(token, business_id, appointment_id):
-            raise HoldfastError("FORBIDDEN", "The cancellation token is not that of this appointment.")
+            raise HoldfastError("FORBIDDEN", "The cancellation token does not belong to this appointment.")
         return business_id
 
     async def erase(self, appointment_id: UUID, author: Author, business_id: str | None) -> None:
@@ -206,7 +206,7 @@ class Appointments:
         return await self._verbs.run("book", business_id, new_operation_id(), arguments)
 
     async def _change(self, appointment_id: UUID, request: dict[str, object], business_id: str | None) -> Appointment:
-        business_id = business_id or await self._tenants.find(appointment_id)
+        business_id = await self._tenants.find(appointment_id, business_id)
         body, _ = await self._verbs.run(
             "change",
             business_id,

@@ -21,7 +21,7 @@ AHEAD: Final = timedelta(days=400)
 MAX_APPOINTMENTS: Final = 5000
 
 _REFRESH: Final = timedelta(minutes=15)
-_WRONG_KEY: Final = "There is no calendar at this address, or its key is not the right one any more."
+_WRONG_KEY: Final = "There is no calendar at this address, or its key is no longer valid."
 
 
 class CalendarFeed(Record):

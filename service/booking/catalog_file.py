@@ -58,7 +58,7 @@ def parse(text: bytes) -> CatalogFile:
         # A safe loader: it makes nothing but text, numbers, lists and mappings.
         members = yaml.load(text, _Loader)  # noqa: S506
     except (yaml.YAMLError, ValueError) as error:
-        raise CatalogFileError(f"It can't be read: {error}") from None
+        raise CatalogFileError(f"The file can't be read: {error}") from None
     try:
         content = CatalogFile.model_validate(members)
     except ValidationError as error:
@@ -214,9 +214,11 @@ class _Loader(yaml.SafeLoader):
         mapping: dict[Hashable, Any] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "this can't be a key", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key.start_mark)
             if key.value in mapping:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} appears twice", key.start_mark
+                )
             mapping[key.value] = self.construct_object(value, deep=True)
         return mapping
 

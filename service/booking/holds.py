@@ -73,7 +73,7 @@ class Holds:
         `request` has the arguments of `booking.commit`. Without a `business_id` it is looked up. Returns the
         appointment and whether it is a replay. Raises `Refused`, `Invalid` and `Unavailable`.
         """
-        business_id = business_id or await self._tenants.find(reservation_id)
+        business_id = await self._tenants.find(reservation_id, business_id)
         request = await self._guests.normalise(business_id, request)
         body, replayed = await self._run("commit", reservation_id, business_id, request)
         return BookedAppointment.of(body, self._tokens), replayed
@@ -92,7 +92,7 @@ class Holds:
 
     async def get(self, reservation_id: UUID, business_id: str | None) -> Reservation:
         """A hold as it is now. Raises `Refused` and `Unavailable`."""
-        business_id = business_id or await self._tenants.find(reservation_id)
+        business_id = await self._tenants.find(reservation_id, business_id)
         [(body,)] = await self._database.fetch("reservation", business_id, reservation_id)
         if body is None:
             raise Refused("RESERVATION_NOT_FOUND")
@@ -101,6 +101,6 @@ class Holds:
     async def _run(
         self, verb: str, reservation_id: UUID, business_id: str | None, request: dict[str, object]
     ) -> tuple[dict[str, Any], bool]:
-        business_id = business_id or await self._tenants.find(reservation_id)
+        business_id = await self._tenants.find(reservation_id, business_id)
         arguments = {"reservation_id": str(reservation_id), **request}
         return await self._verbs.run(verb, business_id, new_operation_id(), arguments)

@@ -26,9 +26,9 @@ class Tenants:
         self._missing = missing
         self._known: OrderedDict[UUID, str] = OrderedDict()
 
-    async def find(self, of_id: UUID) -> str:
-        """The business of an id. Raises `Refused` and `Unavailable`."""
-        if known := self._known.get(of_id):
+    async def find(self, of_id: UUID, named: str | None) -> str:
+        """The business of an id: the one that the caller named, else looked up. Raises `Refused` and `Unavailable`."""
+        if known := named or self._known.get(of_id):
             return known
         [(business_id,)] = await self._database.fetch(self._query, of_id)
         if business_id is None:

@@ -24,7 +24,7 @@ def _storable(text: str) -> str:
 def _without_letters(phone: str) -> str:
     """The parser of numbers would take letters for digits, as on a telephone's keys."""
     if any(character.isalpha() for character in phone):
-        raise ValueError("must be without letters, like +49 30 1234567; an extension belongs in the notes")
+        raise ValueError("must not contain letters: write it like +49 30 1234567; an extension belongs in the notes")
     return phone
 
 
@@ -33,7 +33,7 @@ def _storable_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     try:
         text = json.dumps(metadata, allow_nan=False)
     except ValueError as error:
-        raise ValueError("must not contain numbers that are infinite or endless") from error
+        raise ValueError("must not contain NaN or infinite numbers") from error
     if len(text) > METADATA_BYTES:
         raise ValueError(f"must not be longer than {METADATA_BYTES} bytes as JSON")
     if any("\x00" in string for string in _strings(metadata)):

@@ -60,8 +60,7 @@ def migrate(url: str) -> list[str]:
             if _apply_definitions(connection):
                 applied.append(_DEFINITIONS)
     except psycopg.Error as error:
-        hint = f" {error.diag.message_hint}" if error.diag.message_hint else ""
-        raise MigrationError(f"The database could not be migrated: {error}.{hint}") from error
+        raise MigrationError(f"The database could not be migrated: {error}") from error
     for name in applied:
         log.info("migration_applied", file=name)
     return applied

@@ -116,7 +116,7 @@ def superuser_password(data_dir: Path) -> str:
         if clusters := [str(folder) for folder in data_dir.glob("postgres-*")]:
             raise EmbeddedServerError(
                 f"{path} is missing, and without it nobody gets into {', '.join(clusters)}. "
-                "Put it back, or remove that folder too: then all begins anew, without the data."
+                "Put it back, or remove that folder too: then everything starts afresh, without the data."
             )
         # Renamed when it is complete: half a password would lock us out for good.
         unfinished = path.with_suffix(".new")

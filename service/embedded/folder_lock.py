@@ -27,7 +27,7 @@ def lock_folder(data_dir: Path) -> int:
         holder = os.pread(lock, 20, 0).decode().strip() or "unknown"
         os.close(lock)
         raise EmbeddedServerError(
-            f"The server of {data_dir} is already run by the process with pid {holder}. "
+            f"The server of {data_dir} is already being run by the process with pid {holder}. "
             "Stop that one, or choose another DATA_DIR."
         ) from error
     os.ftruncate(lock, 0)

@@ -243,7 +243,7 @@ def _check_login(url: str) -> None:
         psycopg.connect(url, connect_timeout=10).close()
     except psycopg.OperationalError as error:
         raise EmbeddedServerError(
-            f"PostgreSQL runs but does not let us in: {error}. "
+            f"PostgreSQL is running but refuses our login: {error}. "
             "Is postgres.password the one that this data folder was made with?"
         ) from error
 

@@ -88,10 +88,10 @@ class AppointmentEndpoints:
                 "GET",
                 appointments,
                 self.calendar,
-                "The calendar of a business",
+                "List appointments",
                 {200: AppointmentPage},
-                "The appointments that start in `[from, to)`, by start, in pages. What was committed before the call "
-                "is in it.",
+                "The calendar of a business: the appointments that start in `[from, to)`, by start, in pages. "
+                "Whatever was committed before the call is included.",
                 access=Access.READONLY,
                 query=AppointmentsQuery,
                 operation_id="listAppointments",
@@ -119,9 +119,9 @@ class AppointmentEndpoints:
                 self.change,
                 "Change or move an appointment",
                 {200: Appointment},
-                "Changes what the body names, if the appointment is still at the version that you have read: say it as "
+                "Changes what the body names, if the appointment is still at the version that you read: give it as "
                 "`expectedVersion`, or as `If-Match`, which answers a conflict with 412 instead of 409. `slotStart` "
-                "alone keeps the duration. Its own claim does not stand in its way.",
+                "alone keeps the duration. The appointment's own claim does not count against it.",
                 access=Access.STAFF,
                 body=ChangeBody,
                 query=OfBusiness,
@@ -165,7 +165,7 @@ class AppointmentEndpoints:
                 "GET",
                 of_id + "/audit",
                 self.audit,
-                "What happened to an appointment",
+                "The audit trail of an appointment",
                 {200: AuditTrail},
                 "One entry for each version. The guest, notes, reasons and metadata appear by name only.",
                 access=Access.READONLY,
@@ -290,11 +290,11 @@ def _expected_version(call: Call) -> tuple[int | None, bool]:
     in_header = call.request.headers.get("if-match")
     if in_header is None:
         if in_body is None:
-            raise Invalid.at("expectedVersion", "is required, here or as If-Match: the version that you have read")
+            raise Invalid.at("expectedVersion", "is required, here or as If-Match: the version that you read")
         return in_body, False
     tag = _VERSION_TAG.fullmatch(in_header.strip())
     if not tag and in_header.strip() != "*":
-        raise Invalid.at("If-Match", 'must be a version in quotes, like "5", as ETag told it, or *')
+        raise Invalid.at("If-Match", 'must be a version in quotes, like "5", as given in ETag, or *')
     version = int(tag[1]) if tag else None
     if in_body not in (None, version):
         raise Invalid.at("expectedVersion", "and If-Match differ; send one, or the same in both")
@@ -314,5 +314,5 @@ def _place(cursor: str) -> tuple[datetime, UUID]:
     except ValueError:
         place = None
     if place is None or place[0].tzinfo is None:
-        raise Invalid.at("cursor", "is none that this service gave; begin again without it")
+        raise Invalid.at("cursor", "is not a cursor of this service; start again without it")
     return place

@@ -21,7 +21,7 @@ log = structlog.get_logger("service.request")
 
 
 class Envelope:
-    """ASGI middleware, the outermost of ours."""
+    """ASGI middleware, the innermost of ours: it wraps the application itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -37,10 +37,10 @@ class KeyEndpoints:
                 "POST",
                 keys,
                 self.create_key,
-                "Make a key",
+                "Create a key",
                 {201: NewKey},
-                "The answer is the only one that ever tells `key`: only its hash is kept. A key acts for this business "
-                "alone. A lost answer leaves a key that nobody knows: revoke it and make another.",
+                "`key` is shown in this answer only: just its hash is stored. A key acts for this business alone. If "
+                "the answer is lost, revoke the key and create another.",
                 access=Access.OWNER,
                 body=KeyBody,
                 refusals=("BUSINESS_NOT_FOUND",),
@@ -68,7 +68,7 @@ class KeyEndpoints:
                 self.revoke_key,
                 "Revoke a key",
                 {204: None},
-                "It is worthless from then on, for good. Revoking it again changes nothing.",
+                "It stops working at once, for good. Revoking it again changes nothing.",
                 access=Access.OWNER,
                 refusals=("BUSINESS_NOT_FOUND", "KEY_NOT_FOUND"),
                 operation_id="revokeKey",

@@ -69,7 +69,7 @@ class OpeningEndpoints:
                 {200: WeeklyHours},
                 "All of them: its own, and those of its resources. They are in the wall-clock time of the business and "
                 "stay so across a DST change. Where hours are set, the public can only book within them; a resource "
-                "that has hours of its own keeps to both. What is booked stays. Whoever has no hours is always open.",
+                "that has hours of its own keeps to both. What is booked stays. Without any hours it is always open.",
                 access=Access.OWNER,
                 body=OpeningHoursBody,
                 refusals=("BUSINESS_NOT_FOUND",),
@@ -107,8 +107,8 @@ class OpeningEndpoints:
                 self.put_closure,
                 "Close a business, or one of its resources, for a time",
                 {200: Closure, 201: Closure},
-                "The public can't book a slot that touches this time. What is booked stays: it is for the business to "
-                "move or cancel.",
+                "The public can't book a slot that overlaps this time. What is booked stays: it is up to the business "
+                "to move or cancel it.",
                 access=Access.OWNER,
                 body=ClosureSettings,
                 refusals=("BUSINESS_NOT_FOUND",),
@@ -132,7 +132,7 @@ class OpeningEndpoints:
                 "DELETE",
                 closure,
                 self.delete_closure,
-                "Take a closure back",
+                "Delete a closure",
                 {204: None},
                 access=Access.OWNER,
                 refusals=("CLOSURE_NOT_FOUND",),

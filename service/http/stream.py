@@ -58,12 +58,12 @@ class StreamEndpoints:
                 "GET",
                 "/api/booking/stream",
                 self.stream,
-                "Watch what changes",
+                "Watch for changes",
                 {200: None},
-                "Server-sent events, for a browser's `EventSource`. `changed` tells of a slot that has more or less "
-                "room now: `{serviceId, slotStart, slotEnd}`. `resync` says that something may have been missed: load "
-                "again; the next cleanup after holds have expired says so too. Cut off, a browser comes again by "
-                "itself with `Last-Event-ID` and is told what it missed.",
+                "Server-sent events, for a browser's `EventSource`. `changed` names a slot that now has more or less "
+                "room: `{serviceId, slotStart, slotEnd}`. `resync` means that something may have been missed: reload. "
+                "It is also sent by the first cleanup after holds have expired. A browser that is cut off reconnects "
+                "by itself with `Last-Event-ID` and gets what it missed.",
                 query=StreamQuery,
                 refusals=("OVERLOADED",),
                 operation_id="watchChanges",
@@ -83,7 +83,7 @@ class StreamEndpoints:
         try:
             watcher = self._feed.watch(query.business_id, query.service_id, last_event_id)
         except TooManyWatchers:
-            raise Overloaded("Too many watch already, please load now and then") from None
+            raise Overloaded("Too many browsers are watching already; please poll instead") from None
         return _Stream(watcher, begins_at if last_event_id is None else None)
 
 

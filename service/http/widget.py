@@ -15,8 +15,8 @@ from service.errors import Invalid
 from service.http.appointments import author
 from service.http.documentation import examples
 from service.http.documentation.schemas import Fault
-from service.http.endpoints import Call, Endpoint, answer
-from service.http.idempotency import idempotency_key
+from service.http.endpoints import Call, Endpoint
+from service.http.idempotency import idempotency_key, made
 from service.http.problems import WIDGETS
 from service.http.shapes import Body, Email
 from service.naming import Record
@@ -123,8 +123,7 @@ class WidgetEndpoints:
             booked, replayed = await self._appointments.book(business_id, body.request(), key, author(call))
         except Invalid as error:
             raise _by_names_of_widget(error) from None
-        headers = {"Idempotency-Replayed": "true"} if replayed else None
-        return answer(WidgetBooking(data=booked), 200 if replayed else 201, headers)
+        return made(WidgetBooking(data=booked), replayed)
 
 
 def _by_names_of_widget(error: Invalid) -> Invalid:

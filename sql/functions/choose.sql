@@ -10,8 +10,8 @@ AS $$ SELECT CASE WHEN p_taken + p_quantity <= p_room THEN p_taken + p_quantity 
 CREATE OR REPLACE AGGREGATE booking.taken(quantity integer, room bigint) (
   SFUNC = booking.take_if_it_fits, STYPE = bigint, INITCOND = '0');
 
--- Decides one round of wishes: which of them fit, first come, first served. The rule against overbooking
--- is here and nowhere else.
+-- Decides one round of wishes: which of them fit, first come, first served. This is the rule against overbooking;
+-- booking.fits is the same for a single wish (tests/sql/test_one_equals_many.py compares the two).
 --
 -- A wish with a pool takes one of its resources that are free, the next one in the order of booking.free_resources:
 -- all of them are tried before it is refused, and work is spread over them.

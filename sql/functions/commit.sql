@@ -41,14 +41,8 @@ DECLARE
   v_answers booking.outcome[];
 BEGIN
   v_open := ARRAY(
-    SELECT ROW(position, operation_id, reservation_id, guest_name, guest_email, guest_phone, notes, metadata,
-      expected_version, if_expired, source, actor_kind, actor_id, request_id)::booking.commit_request
-    FROM ROWS FROM (jsonb_to_recordset(p_requests) AS (
-      operation_id uuid, reservation_id uuid, guest_name text, guest_email text, guest_phone text, notes text,
-      metadata jsonb, expected_version integer, if_expired text, source text, actor_kind text, actor_id text,
-      request_id text)) WITH ORDINALITY AS r (
-      operation_id, reservation_id, guest_name, guest_email, guest_phone, notes, metadata, expected_version,
-      if_expired, source, actor_kind, actor_id, request_id, position));
+    SELECT jsonb_populate_record(NULL::booking.commit_request, request || jsonb_build_object('position', position))
+    FROM jsonb_array_elements(p_requests) WITH ORDINALITY AS listed (request, position));
 
   v_answers := booking.commit_holds(p_business_id, v_open, NULL, v_now);
   v_open := ARRAY(

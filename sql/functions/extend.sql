@@ -1,4 +1,4 @@
--- Prolongs holds of one business: the verb behind POST /api/booking/reservations/{id}/extend.
+-- Extends holds of one business: the verb behind POST /api/booking/reservations/{id}/extend.
 --
 --   p_business_id  the tenant
 --   p_requests     [{operation_id, reservation_id, ttl_minutes, expected_version?}]. ttl_minutes counts from
@@ -6,8 +6,8 @@
 --   p_deadline     as in booking.lock_business
 --
 -- Returns one booking.outcome for each request, in any order:
---   done                     expires_at is the later of what it was and now + ttl; where that is what it
---                            was, nothing changed, the version neither
+--   done                     expires_at is the later of what it was and now + ttl; if that is what it
+--                            was, nothing changed, not even the version
 --   reservation_not_found, reservation_released, reservation_expired
 --   reservation_committed
 --   version_conflict         body: {current_version}

@@ -6,7 +6,7 @@
 --
 -- It has to be a statement of its own. A statement sees the snapshot taken when it began: if the same
 -- statement waited for the lock and then counted, it would count the rows as they were before the wait.
--- tests/concurrency keeps the designs that overlook this, and shows each of them overselling.
+-- tests/concurrency keeps the designs that overlook this, and shows each of them failing.
 --
 --   p_business_id  the tenant
 --   p_deadline     an instant of the server's clock, after which the caller has given up
@@ -41,7 +41,7 @@ BEGIN
 
   -- Elapsed time is the server's real clock, not booking.now(): tests move that one.
   IF clock_timestamp() >= p_deadline THEN
-    RAISE EXCEPTION 'the deadline passed before the lock of the business was had'
+    RAISE EXCEPTION 'the deadline passed before the lock of the business was obtained'
       USING ERRCODE = 'HF001';
   END IF;
   RETURN booking.now();

@@ -1,11 +1,11 @@
--- Gives up holds of one business: the verb behind DELETE /api/booking/reservations/{id}.
+-- Releases holds of one business: the verb behind DELETE /api/booking/reservations/{id}.
 --
 --   p_business_id  the tenant
 --   p_requests     [{operation_id, reservation_id}]
 --   p_deadline     as in booking.lock_business
 --
 -- Returns one booking.outcome for each request, in any order:
---   done                   it is held no more, also when it was not any more before;
+--   done                   it is no longer held, whether or not it was before;
 --                          body: {service_id, resource_id, slot_start, slot_end}
 --   reservation_not_found
 --   reservation_committed  it is an appointment by now: that is cancelled, not released

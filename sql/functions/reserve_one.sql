@@ -1,6 +1,6 @@
 -- Reserve with a single request in the batch, which is what an idle service and spread-out load send: the
 -- same rules as booking.claim_slots (a test compares the two on random requests), without the machinery that orders
--- many. Worth its lines: see the figures in sql/README.md.
+-- many. Worth its lines: window functions over one row cost more than they save.
 --
 -- Parameters and outcomes as in booking.reserve, for one request; p_now is NULL if there is no such business. Returns
 -- NULL where the service has resources: finding a free one is left to booking.choose.

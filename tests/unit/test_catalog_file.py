@@ -89,8 +89,8 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
     ("text", "what"),
     [
         ("services: {cut: ", "line 1, column 17"),
-        (SALON + "name: Again", "name is there twice"),
-        ("? [a, b]\n: c", "can't be a key"),
+        (SALON + "name: Again", "the key name appears twice"),
+        ("? [a, b]\n: c", "must be plain text"),
         ("a: &a [*a]", "recursive"),
         ("a: !!python/object:os.system x", "could not determine a constructor"),
         ("a: !!int x", "invalid literal"),
@@ -99,5 +99,5 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
 def test_what_is_not_safe_or_not_plain_is_refused(text: str, what: str) -> None:
     """A file can't make anything but text, numbers, lists and mappings, and can't say one thing twice."""
     message = "\n".join(faults(text))
-    assert message.startswith("It can't be read: ")
+    assert message.startswith("The file can't be read: ")
     assert what in message

@@ -35,7 +35,7 @@ def test_what_is_no_cursor_is_a_fault_of_the_request(text: str) -> None:
         _place(text)
     except Invalid as invalid:
         assert invalid.members["errors"] == [  # noqa: PT017 — that it is raised is not demanded of every text
-            {"field": "cursor", "message": "is none that this service gave; begin again without it"}
+            {"field": "cursor", "message": "is not a cursor of this service; start again without it"}
         ]
 
 

@@ -17,9 +17,9 @@ _CALLERS: Final[dict[str, Json | None]] = {
     "Cron": {"CRON_SECRET": []},
 }
 _INTRO: Final = """\
-Readonly, staff and owner are the roles of a business's keys. To them no other business is there: they are answered \
-`BUSINESS_NOT_FOUND`. What the public may call, everybody may: a token that is sent with it is not looked at. The id \
-of a reservation and the address of a calendar are credentials by themselves.
+Readonly, staff and owner are the roles of a business's keys. Other businesses do not exist for them: the answer is \
+`BUSINESS_NOT_FOUND`. What the public may call, anyone may, with or without a token. The id of a reservation and the \
+address of a calendar feed are credentials in themselves.
 """
 
 

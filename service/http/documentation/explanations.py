@@ -17,7 +17,7 @@ class Explanation:
     members: Mapping[str, Any] = field(default_factory=dict)
 
 
-_DEFECT: Final = "A defect of the caller: nothing to show to a guest, and no use in sending it again unchanged."
+_DEFECT: Final = "A bug in the caller: nothing to show to a guest, and no use sending it again unchanged."
 _START_AGAIN: Final = "Start again: let the guest choose a slot, and reserve it under a new key."
 
 # By the codes of service.errors, in their order.
@@ -71,10 +71,10 @@ EXPLANATIONS: Final[dict[str, Explanation]] = {
         "There is no appointment with this id, or it belongs to another business than the key.", "Check the id."
     ),
     "METHOD_NOT_ALLOWED": Explanation(
-        "This address does not answer to this method; the `Allow` header lists those that it answers to.", _DEFECT
+        "This address does not support this method; the `Allow` header lists those that it does.", _DEFECT
     ),
     "REQUEST_TIMEOUT": Explanation(
-        "The request was not there as a whole ten seconds after its first byte. The connection is closed; nothing was "
+        "The whole request had not arrived ten seconds after its first byte. The connection is closed; nothing was "
         "done.",
         "Send the same request again: the network was slow.",
     ),
@@ -87,12 +87,12 @@ EXPLANATIONS: Final[dict[str, Explanation]] = {
         {"alternatives": examples.ALTERNATIVES},
     ),
     "VERSION_CONFLICT": Explanation(
-        "It was changed since you read it: `expectedVersion` is not its version any more. Nothing was changed.",
+        "It has changed since you read it: `expectedVersion` is no longer its version. This request changed nothing.",
         "Reload it, show what it is now, and let the guest decide on that.",
         {"currentVersion": 3},
     ),
     "HOLD_LIFETIME_EXCEEDED": Explanation(
-        "A hold can be extended only so far, or it would keep a slot from others for ever. It is as it was, and ends "
+        "A hold can only be extended so far, or it would keep a slot from others for ever. It is unchanged, and ends "
         "at its `expiresAt`.",
         "Ask for less, up to `maxExpiresAt`, or commit before the hold ends.",
         {"maxExpiresAt": examples.MAX_EXPIRES_AT},
@@ -135,14 +135,14 @@ EXPLANATIONS: Final[dict[str, Explanation]] = {
         "The body did not come as `Content-Type: application/json`, in UTF-8.", _DEFECT
     ),
     "IDEMPOTENCY_KEY_REUSED": Explanation(
-        "Within this business the key has made a reservation already, by a different request.",
+        "Within this business the key was already used for a different request that succeeded.",
         "Take a new key for a new attempt. Make it when the guest presses the button, and keep it for retries of "
         "that very request.",
     ),
     "SLOT_NOT_BOOKABLE": Explanation(
         "Whatever room there is, the public can't book this slot. `reason` says why: `past`; `too_soon` or "
-        "`too_far_ahead`, by the service's notice and horizon; `too_long`; `not_online`, if the service takes no "
-        "public bookings.",
+        "`too_far_ahead`, by the service's notice and horizon; `too_long`; `closed`, by opening hours or a closure; "
+        "`not_online`, if the service or the resource takes no public bookings.",
         "Tell the guest the reason, and let another time be chosen.",
         {"reason": "too_soon"},
     ),
@@ -163,11 +163,11 @@ EXPLANATIONS: Final[dict[str, Explanation]] = {
         "Send less: most likely cookies of other pages on the same domain, of which this service needs none.",
     ),
     "INTERNAL_ERROR": Explanation(
-        "A defect of this service. Its log has the details under `requestId`.",
-        "Say that it did not work. Retry with the same key: if it had its effect after all, the answer is that.",
+        "A bug in this service. Its log has the details under `requestId`.",
+        "Say that it did not work. Retry with the same key: if the request took effect after all, you get its result.",
     ),
     "OVERLOADED": Explanation(
-        "There is more to do than can be done in time.",
+        "There is more work than can be done in time.",
         "Say “High load, please retry”. Send the same request with the same key after `Retry-After` seconds.",
     ),
     "DATABASE_UNAVAILABLE": Explanation(

@@ -46,7 +46,7 @@ _TAGS: Final = {
     "health": "For probes, and for those who run the service.",
     "cron": "For the scheduler.",
     "catalog": "The businesses and what they offer, for their owners.",
-    "keys": "What programs of a business show to say who they are.",
+    "keys": "API keys for the programs of a business.",
     "calendar": "Appointments in the calendar programs of those who work there.",
     "documentation": "This page, and what it is made of.",
 }
@@ -78,16 +78,16 @@ _REQUEST_HEADERS: Final[dict[str, Json]] = {
         "schema": TypeAdapter(IdempotencyKey).json_schema(),
     },
     "X-Client-Id": {
-        "description": "Whom a frontend holds for, in its own words. Counts for the limit of live holds, beside the "
-        "address. Kept as a digest.",
+        "description": "The frontend's own id for its guest. Live holds are counted by it as well as by the "
+        "address. Stored as a digest.",
         "schema": TypeAdapter(IdempotencyKey).json_schema(),
     },
     "Last-Event-ID": {
-        "description": "Where a stream was cut off. Browsers send it by themselves.",
+        "description": "The last event received before the stream was cut off. Browsers send it by themselves.",
         "schema": {"type": "string"},
     },
     "If-Match": {
-        "description": "The version that you have read, in quotes, as `ETag` told it; or `*` for whichever it is.",
+        "description": "The version that you read, in quotes, as in `ETag`; or `*` for any.",
         "schema": {"type": "string"},
     },
 }
@@ -109,16 +109,16 @@ _ANSWER_HEADERS: Final[dict[str, Json]] = {
         "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
     },
     "Retry-After": {
-        "description": "In how many seconds to send the same request again.",
+        "description": "How many seconds to wait before sending the same request again.",
         "schema": {"type": "integer", "minimum": 1},
     },
     "RateLimit-Limit": {
-        "description": "How many requests the limit allows that has the least left: a client's, or a business's.",
+        "description": "How many requests the limit with the least left allows: the client's or the business's.",
         "schema": {"type": "integer"},
     },
     "RateLimit-Remaining": {"description": "How many of them are left.", "schema": {"type": "integer"}},
     "RateLimit-Reset": {
-        "description": "In how many seconds all of them are there again, if no more are made.",
+        "description": "How many seconds until all of them are available again, if no more are made.",
         "schema": {"type": "integer"},
     },
     "Cache-Control": {"description": "It holds a secret.", "required": True, "schema": {"const": "no-store"}},

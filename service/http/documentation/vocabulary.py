@@ -18,9 +18,9 @@ MEMBERS: Final[dict[str, str]] = {
     "serviceId": "The service, by its id within the business.",
     "resourceId": "The resource that is taken; `null` where the service has none.",
     "slotStart": "When the slot begins.",
-    "slotEnd": "When the slot ends. That instant belongs to the next slot already.",
+    "slotEnd": "When the slot ends. That instant is not part of it.",
     "quantity": "How many units of the service's capacity.",
-    "reservationId": "The hold. Whoever has this id may commit or release it: keep it to its holder.",
+    "reservationId": "The hold. Whoever has this id can commit or release it: show it to its holder only.",
     "expectedVersion": _ONLY_IF,
     "version": "Rises by 1 with every change.",
     "status": "How it is now.",
@@ -31,14 +31,14 @@ MEMBERS: Final[dict[str, str]] = {
         "It may come as the `Idempotency-Key` header instead."
     ),
     "ReserveBody.ttlMinutes": (
-        "How long to hold the slot, fractions allowed. Above the service's maximum it is cut to that "
-        "(`ttlClamped`); left out, it is the service's usual time."
+        "How long to hold the slot, fractions allowed. Anything above the service's maximum is cut to that "
+        "(`ttlClamped`); the default is the service's `holdTtlMinutes`."
     ),
     "ExtendBody.ttlMinutes": "How long to keep the hold from now on. Above the service's maximum it is cut to that.",
     "Reservation.status": "`held`, or how it ended. An ended hold never changes again.",
     "Reservation.version": "Rises by 1 with every change of the hold.",
-    "expiresAt": "When the hold ends by itself. At that instant it can't be committed any more.",
-    "expiresInSeconds": "From now until `expiresAt`; 0 when it has ended. Count down from this, not by your own clock.",
+    "expiresAt": "When the hold ends by itself. From that instant on it can't be committed.",
+    "expiresInSeconds": "Seconds until `expiresAt`; 0 when it has ended. Count down from this, not by your clock.",
     "ttlClamped": "Whether the time asked for was cut to the service's maximum.",
     "CommitBody.businessId": _SPARES,
     "OfBusiness.businessId": _SPARES,
@@ -57,7 +57,7 @@ MEMBERS: Final[dict[str, str]] = {
     "Appointment.version": "Rises by 1 with every change of the appointment.",
     "source": "Where it was made: `online` for a committed hold.",
     "createdAt": "When it was made.",
-    "updatedAt": "When it was changed last.",
+    "updatedAt": "When it was last changed.",
     "cancellationToken": "Lets the guest cancel without an account. Only for the guest.",
     "Appointment.status": "`confirmed`, or what became of it. Only a confirmed one takes room.",
     "BookedAppointment.status": "`confirmed`, or what became of it.",
@@ -67,10 +67,10 @@ MEMBERS: Final[dict[str, str]] = {
     ),
     "BookedAppointment.reservationId": "The hold that it was made from; `null` where it was booked without one.",
     "BookedAppointment.version": "Rises by 1 with every change of the appointment.",
-    "cancellationReason": "Why it was cancelled. Only there where somebody said so.",
+    "cancellationReason": "Why it was cancelled. Present only if a reason was given.",
     "BookingBody.slotEnd": "When the slot ends. Left out, it is as long as the service.",
     "BookingBody.resourceId": "One resource of the service. Left out, any free one.",
-    "BookingBody.ttlMinutes": "Without effect: there is no hold. Taken so that a body for `reserve` will do.",
+    "BookingBody.ttlMinutes": "Has no effect: there is no hold. Accepted so that a body for `reserve` works here too.",
     "BookingBody.guestEmail": "This or `guestPhone` is required.",
     "BookingBody.guestPhone": f"{_PHONE} This or `guestEmail` is required.",
     "idempotencyKey": (
@@ -87,7 +87,7 @@ MEMBERS: Final[dict[str, str]] = {
     "ChangeBody.metadata": "Replaces what was there.",
     "ChangeBody.expectedVersion": "The version that you have read. Required, here or as `If-Match`.",
     "CancelBody.cancellationToken": "The guest's token. Without it, a key of the business is required.",
-    "CancelBody.reason": "Why, for the business. The audit trail says that there was one, not which.",
+    "CancelBody.reason": "Why, for the business. The audit trail records that a reason was given, but not its text.",
     "AppointmentsQuery.from": "Appointments that start at this instant or later,",
     "AppointmentsQuery.to": "and before this one.",
     "AppointmentsQuery.resourceId": "Only those of this resource.",
@@ -103,7 +103,7 @@ MEMBERS: Final[dict[str, str]] = {
     "id": "The key that was used; `null` for guests and the administrator.",
     "action": "`created`, `changed`, `rescheduled`, `cancelled`, `completed`, `no_show` or `erased`.",
     "AuditEntry.version": "The version that it made.",
-    "changes": "The fields that differ, with their values `before` and `after`; personal ones by name only.",
+    "changes": "The fields that changed, with their values `before` and `after`; personal ones by name only.",
     "AuditEntry.requestId": "The request that did it, as in the service's log.",
     # The widget.
     "path.slug": "The public name of the business.",
@@ -137,7 +137,7 @@ MEMBERS: Final[dict[str, str]] = {
     "Slot.available": "How many units are left then. That may have changed since: only `reserve` decides.",
     "Slot.resourceIds": "The resources that are free then; none where the service has none.",
     # Health and the purge.
-    "ReservationHealth.status": "`degraded` wants a look within the hour, `critical` at once.",
+    "ReservationHealth.status": "`degraded` needs a look within the hour, `critical` at once.",
     "reasons": "Why it is not `ok`.",
     "live": "Holds that are neither ended nor expired.",
     "expiredUnpurged": "Expired holds that the purge has not marked yet. They block nobody.",
@@ -180,7 +180,7 @@ MEMBERS: Final[dict[str, str]] = {
     "bufferAfterMinutes": "Kept free after each slot.",
     "minNoticeMinutes": "How long before its start a slot must be reserved.",
     "maxAdvanceDays": "How many days ahead a slot may be reserved.",
-    "cancellationWindowMinutes": "Until how long before the start a guest may cancel.",
+    "cancellationWindowMinutes": "How long before the start guests must cancel; after that only staff can.",
     "bookingEnabled": "Whether the public may reserve it.",
     "ServiceSettings.resourceIds": (
         "The pool: each booking takes one of these resources, whichever is free. Left out, the service has none."
@@ -207,15 +207,15 @@ MEMBERS: Final[dict[str, str]] = {
         )
     },
     # Keys.
-    "keyId": "Names the key in lists and logs. No secret.",
-    "key": "What to send as `Authorization: Bearer …`. It is told only here, and never again.",
+    "keyId": "Names the key in lists and logs. Not a secret.",
+    "key": "What to send as `Authorization: Bearer …`. It is shown only here, and never again.",
     "role": (
         "`readonly` reads; `staff` also makes, changes and cancels appointments; `owner` also changes the catalog, "
         "makes keys and erases guests."
     ),
     "KeyBody.name": "What people call it: who or what uses this key.",
     "ApiKeys.items": "All of them, the oldest first.",
-    "revokedAt": "Since when it is worthless; `null` while it is not.",
+    "revokedAt": "When it was revoked; `null` if it was not.",
     # Calendar feeds.
     "CalendarFeeds.items": "The feed of the business first, then those of its resources by id.",
     "CalendarFeedPath.resourceId": "Whose calendar it is; `null` for that of the whole business.",
@@ -224,7 +224,7 @@ MEMBERS: Final[dict[str, str]] = {
     # Problems.
     "Problem.type": "Where the code is explained: its place on the docs page.",
     "Problem.title": "A short name.",
-    "Problem.status": "The HTTP status again.",
+    "Problem.status": "The HTTP status, repeated.",
     "Problem.detail": "One sentence for people.",
     "Problem.code": "What to branch on. Never on `title` or `detail`, whose wording may change.",
     "Problem.requestId": "Names this request in the service's log; the same as the `X-Request-Id` header.",
