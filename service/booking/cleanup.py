@@ -10,7 +10,8 @@ import structlog
 
 from service.booking.operations import new_operation_id
 from service.booking.verbs import Announce
-from service.database.connections import Database, is_connection_lost, is_passing
+from service.database.connections import Database
+from service.database.failures import is_connection_lost, is_passing
 from service.metrics import PURGE_RUNS, PURGED
 from service.naming import Record
 

@@ -47,19 +47,29 @@ class HealthMonitor:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock = asyncio.Lock()
-        self._health: ReservationHealth | None = None
-        self._health_at = 0.0
+        self._look_up: asyncio.Task[ReservationHealth] | None = None
+        self._looked_up_at = 0.0
         self._violations: dict[str, int] = {}
         self._violations_at: float | None = None
 
     async def health(self) -> ReservationHealth:
-        """How things are, at most a second old, and half a minute for the invariants. Raises `Unavailable`."""
-        async with self._lock:
-            if self._health is None or time.monotonic() - self._health_at > _COUNTS_VALID_SECONDS:
-                self._health = judge(await self._counts(), await self._invariants())
-                self._health_at = time.monotonic()
-            return self._health
+        """How things are, at most a second old, and half a minute for the invariants. Raises `Unavailable`.
+
+        Those who ask at the same time share one look-up, and its failure: a database that answers nobody is not waited
+        for by one after the other.
+        """
+        if self._look_up is None or (
+            self._look_up.done() and time.monotonic() - self._looked_up_at > _COUNTS_VALID_SECONDS
+        ):
+            self._look_up = asyncio.create_task(self._judged())
+        # One of those who wait may go away without taking the answer from the others.
+        return await asyncio.shield(self._look_up)
+
+    async def _judged(self) -> ReservationHealth:
+        try:
+            return judge(await self._counts(), await self._invariants())
+        finally:
+            self._looked_up_at = time.monotonic()
 
     async def keep_gauges(self) -> None:
         """Sets the gauges for ever. While the database does not answer they stay as they are, and one says so."""

@@ -7,6 +7,7 @@ from uuid import UUID
 from service.booking.alternatives import Alternatives, Wish
 from service.booking.outcomes import refusal
 from service.database.group_commit import GroupCommit
+from service.database.queue import Outcome
 from service.errors import Refused
 
 
@@ -32,11 +33,14 @@ class Verbs:
         `no_room` is what a refusal for lack of room says, if not the usual. Raises `Refused`, `Invalid` and
         `Unavailable`.
         """
-        outcome = await self._group_commit.submit(verb, business_id, operation_id, arguments)
-        if outcome.name == "done" and outcome.body and verb != "extend":
-            # A slot that is moved leaves another one behind.
-            moved = not {"slot_start", "slot_end"}.isdisjoint(arguments.get("set", ()))
-            self._announce(business_id, outcome.body, moved=moved)
+        # A slot that is moved leaves another one behind.
+        moved = not {"slot_start", "slot_end"}.isdisjoint(arguments.get("set", ()))
+
+        def announce(outcome: Outcome) -> None:
+            if outcome.name == "done" and outcome.body and verb != "extend":
+                self._announce(business_id, outcome.body, moved=moved)
+
+        outcome = await self._group_commit.submit(verb, business_id, operation_id, arguments, announce)
         if outcome.name in ("done", "replayed"):
             return outcome.body or {}, outcome.name == "replayed"
         if outcome.name == "slot_unavailable":

@@ -1,11 +1,11 @@
-"""The connections of one process to PostgreSQL, and which of its errors mean what."""
+"""The connections of one process to PostgreSQL."""
 
 import asyncio
-import math
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -13,6 +13,8 @@ import stamina
 import structlog
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
+from service.database.clock import ServerClock
+from service.database.failures import NoAnswer, is_connection_lost, is_passing, translated
 from service.database.files import named_queries
 from service.errors import DatabaseDown, Overloaded
 from service.metrics import POOL_CONNECTIONS, POOL_WAITING
@@ -33,35 +35,7 @@ MAX_WAITING = 1000
 # How often a pool's gauges are set: it asks nobody, and is oftener than anybody scrapes.
 _GAUGES_SECONDS = 5.0
 
-# How long the server's clock is taken to go as ours does, before it is looked at again.
-_CLOCK_VALID_SECONDS = 10.0
-
-# serialization failure, deadlock, lock_timeout, cancelled or statement_timeout, and the verbs' own "the
-# deadline has passed": nothing was written, and the next attempt may well succeed.
-_PASSING = frozenset({"40001", "40P01", "55P03", "57014", "HF001"})
-
 log = structlog.get_logger(__name__)
-
-
-def is_passing(error: BaseException) -> bool:
-    """Whether a failed call wrote nothing and is worth another attempt."""
-    return isinstance(error, psycopg.Error) and error.sqlstate in _PASSING
-
-
-def is_lock_timeout(error: BaseException) -> bool:
-    """Whether a call failed because somebody else kept a lock for too long."""
-    return isinstance(error, psycopg.Error) and error.sqlstate in ("55P03", "57014", "HF001")
-
-
-def is_connection_lost(error: BaseException) -> bool:
-    """Whether the connection broke. If a call was under way, its outcome is not known.
-
-    An error that the server sent belongs to a statement and has an SQLSTATE; those of class 57P end the
-    connection, and what libpq itself finds wrong has none.
-    """
-    if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return False
-    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
 class Database:
@@ -73,10 +47,7 @@ class Database:
         self._name = pool
         self._statement_seconds = statement_seconds
         self._queries = named_queries()
-        # What the server's clock said, and our monotonic one when it did: nobody sets that.
-        self._server_time = datetime.now(UTC)
-        self._measured_at = time.monotonic()
-        self._measure_again_at = -math.inf
+        self._clock = ServerClock()
         self._check: asyncio.Task[None] | None = None
         self._gauges: asyncio.Task[None] | None = None
         self._warned = False
@@ -116,7 +87,9 @@ class Database:
         """A connection in autocommit mode. Raises `DatabaseDown` if none can be had in time: nothing was sent then."""
         try:
             async with self._pool.connection() as connection:
-                await self._measure_clock(connection)
+                if self._clock.is_stale:
+                    [(server_time,)] = await self.rows(connection, "server_time")
+                    self._clock.set(server_time)
                 yield connection
         except TooManyRequests as error:
             raise Overloaded from error
@@ -128,13 +101,14 @@ class Database:
             raise
 
     async def rows(self, connection: psycopg.AsyncConnection, name: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Runs the named statement on a connection of the caller's, once."""
+        """Runs the named statement on a connection of the caller's, once. Raises `psycopg.Error`."""
         try:
-            cursor = await connection.execute(self._queries[name], parameters)
-            return await cursor.fetchall()
+            with _answered_within(self._statement_seconds + 1, connection):
+                cursor = await connection.execute(self._queries[name], parameters)
+                return await cursor.fetchall()
         except psycopg.Error as error:
             if error.sqlstate == "HF001":
-                self._measure_again_at = -math.inf  # perhaps the server's clock was set
+                self._clock.doubt()  # perhaps the server's was set
             raise
 
     async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -144,7 +118,7 @@ class Database:
         """
 
         def retryable(error: Exception) -> bool:
-            return is_passing(error) or is_connection_lost(error)
+            return is_passing(error) or (is_connection_lost(error) and not isinstance(error, NoAnswer))
 
         return await self._retried(name, lambda: parameters, retryable)
 
@@ -162,8 +136,10 @@ class Database:
         Nothing is tried twice. Raises `Overloaded` or `DatabaseDown`.
         """
         try:
-            async with self.connection() as connection, connection.transaction():
-                yield Transaction(self, connection)
+            async with self.connection() as connection:
+                with _answered_within(TRANSACTION_SECONDS + 1, connection):
+                    async with connection.transaction():
+                        yield Transaction(self, connection)
         except psycopg.Error as error:
             raise translated(error) from error
 
@@ -187,7 +163,7 @@ class Database:
 
     def deadline(self, seconds: float) -> datetime:
         """The instant in so many seconds, by the clock of the server."""
-        return self._server_time + timedelta(seconds=time.monotonic() - self._measured_at + seconds)
+        return self._clock.in_seconds(seconds)
 
     async def _set_gauges(self) -> None:
         idle, used = (POOL_CONNECTIONS.labels(self._name, state) for state in ("idle", "used"))
@@ -204,13 +180,6 @@ class Database:
         if self._check is None or self._check.done():
             self._check = asyncio.create_task(self._pool.check())
 
-    async def _measure_clock(self, connection: psycopg.AsyncConnection) -> None:
-        if time.monotonic() < self._measure_again_at:
-            return
-        [(self._server_time,)] = await self.rows(connection, "server_time")
-        self._measured_at = time.monotonic()
-        self._measure_again_at = self._measured_at + _CLOCK_VALID_SECONDS
-
     async def _configure(self, connection: psycopg.AsyncConnection) -> None:
         """Makes a new connection ready.
 
@@ -218,6 +187,10 @@ class Database:
         one are missing there, or are others by the same name; and what is set for a session reaches one of many and
         stays there for somebody else. So behind a pooler nothing is prepared, and the timeouts have to be the role's.
         """
+        with _answered_within(CONNECT_SECONDS, connection):
+            await self._set_up(connection)
+
+    async def _set_up(self, connection: psycopg.AsyncConnection) -> None:
         await connection.execute("SET timezone = 'UTC'")  # poolers keep this one for each client
         timeouts = {
             "lock_timeout": LOCK_SECONDS,
@@ -257,15 +230,27 @@ class Transaction:
         return await self.fetch(name, *parameters, self._database.deadline(LOCK_SECONDS + 1))
 
 
-def translated(error: Exception) -> Exception:
-    """The error as it is told to a caller, if it is one that passes; else itself: a defect."""
-    if is_passing(error):
-        return Overloaded()
-    if is_connection_lost(error) or (isinstance(error, psycopg.Error) and is_in_trouble(error)):
-        return DatabaseDown()
-    return error
+@contextmanager
+def _answered_within(seconds: float, connection: psycopg.AsyncConnection) -> Iterator[None]:
+    """Ends a connection on which no answer comes: the server would have ended the statement by itself by then, so it
+    is out of reach, stopped, or paused by a pooler. Raises `NoAnswer`.
 
+    Cancelling the statement would not do: psycopg then asks the server to cancel it too, and waits for that.
+    """
+    ended = False
 
-def is_in_trouble(error: psycopg.Error) -> bool:
-    """Whether the server can't do its work: out of disk, memory or connections, an I/O error, or read-only."""
-    return error.sqlstate is not None and (error.sqlstate.startswith(("53", "58")) or error.sqlstate == "25006")
+    def end() -> None:
+        nonlocal ended
+        ended = True
+        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as shared:
+            shared.shutdown(socket.SHUT_RDWR)
+
+    timer = asyncio.get_running_loop().call_later(seconds, end)
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if ended:
+            raise NoAnswer("no answer in time") from error
+        raise
+    finally:
+        timer.cancel()

@@ -17,6 +17,9 @@ class Proxy:
         self._links: set[asyncio.Task[None]] = set()
         self.lose_next_answer_to: bytes | None = None
         self.lost = asyncio.Event()
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self.hung_up = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -36,6 +39,14 @@ class Proxy:
             server.close()
             await self.cut()
             await server.wait_closed()
+
+    def freeze(self) -> None:
+        """From now on answers get stuck here, while connections stay open: like a server that is stopped or paused."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """What got stuck goes on."""
+        self._flows.set()
 
     async def cut(self) -> None:
         """Breaks every connection there is, on both sides."""
@@ -78,9 +89,12 @@ class Proxy:
                     doomed.set()
                 far_writer.write(data)
                 await far_writer.drain()
+            if not self._flows.is_set():
+                self.hung_up.set()  # tired of waiting
 
         async def answer() -> None:
             while data := await far_reader.read(65536):
+                await self._flows.wait()
                 if doomed.is_set():
                     return  # the server has done its work, and nobody will hear of it
                 writer.write(data)

@@ -1,6 +1,7 @@
 """Group commit when calls fail: retries, bad neighbours, lost answers, callers that leave, queues that fill up."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
@@ -12,19 +13,23 @@ import pytest
 
 from service.database import connections as connections_module
 from service.database import group_commit as group_commit_module
-from service.database.connections import Database
-from service.database.group_commit import GroupCommit, Outcome
+from service.database import queue as queue_module
+from service.database.connections import REQUEST_SECONDS, Database
+from service.database.group_commit import GroupCommit
+from service.database.queue import Outcome
 from service.errors import DatabaseDown, Overloaded
-from tests.database import TestDatabase, reserve_request
+from tests.database import TestDatabase, at, reserve_request
 from tests.faults.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def running(url: str, *, lanes: int = 1, max_batch: int = 128) -> AsyncIterator[GroupCommit]:
+async def running(
+    url: str, *, lanes: int = 1, max_batch: int = 128, statement_seconds: float = 5
+) -> AsyncIterator[GroupCommit]:
     """A group commit of its own over a database."""
-    database = Database(url, connections=lanes + 4)
+    database = Database(url, connections=lanes + 4, statement_seconds=statement_seconds)
     await database.open()
     group_commit = GroupCommit(database, max_batch=max_batch, lanes=lanes)
     group_commit.start()
@@ -155,7 +160,7 @@ async def test_one_tenants_stampede_leaves_room_for_others(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have half of the queue; who comes then is told so at once. The next tenant has half of what is left."""
-    monkeypatch.setattr(group_commit_module, "MAX_QUEUE", 8)
+    monkeypatch.setattr(queue_module, "MAX_QUEUE", 8)
     for business_id in ("salon", "other", "third"):
         database.make_service(business_id=business_id, capacity=100)
     async with running(database.url) as group_commit:
@@ -178,7 +183,7 @@ async def test_whose_turn_would_come_too_late_is_told_so_at_once(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Known from how long the last of its tenant waited. Others don't share its fate, nor does who comes afterwards."""
-    monkeypatch.setattr(group_commit_module, "QUEUE_SECONDS", 0.0)
+    monkeypatch.setattr(queue_module, "QUEUE_SECONDS", 0.0)
     database.make_service(capacity=100)
     database.make_service(business_id="other", capacity=100)
     async with running(database.url, lanes=2, max_batch=2) as group_commit:
@@ -248,6 +253,53 @@ async def test_a_stuck_tenant_among_many_costs_the_others_nothing(database: Test
         await asyncio.gather(*stuck, return_exceptions=True)
 
 
+async def test_who_was_told_that_it_failed_is_granted_nothing_afterwards(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited for a connection, until its caller gave up: then there was one, but nobody to grant anything to."""
+    monkeypatch.setattr(group_commit_module, "REQUEST_SECONDS", 0.2)
+    database.make_service(capacity=10)
+    connections = Database(database.url, connections=1)
+    await connections.open()
+    group_commit = GroupCommit(connections, max_batch=10, lanes=1)
+    group_commit.start()
+    try:
+        async with connections.connection():
+            with pytest.raises(Overloaded):
+                await reserve(group_commit, 10)
+        assert (await reserve(group_commit, 12)).name == "done"
+    finally:
+        await group_commit.stop()
+        await connections.close()
+    assert database.value("SELECT array_agg(slot_start) FROM booking.reservations") == [at(12)]
+
+
+async def test_who_waits_behind_a_lock_for_too_long_is_told_whether_it_was_sent(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one whose call is under way may have its effect; the one behind it has none, and may come again."""
+    monkeypatch.setattr(group_commit_module, "REQUEST_SECONDS", 0.5)
+    database.make_service()
+    async with running(database.url) as group_commit:
+        with database.locked():
+            sent = asyncio.create_task(reserve(group_commit, 10))
+            await asyncio.to_thread(database.wait_until_blocked)
+            queued = asyncio.create_task(reserve(group_commit, 12))
+            results = await asyncio.gather(sent, queued, return_exceptions=True)
+    assert [type(result) for result in results] == [DatabaseDown, Overloaded]
+
+
+@pytest.mark.parametrize(("in_doubt", "told"), [(0, Overloaded), (1, DatabaseDown)])
+async def test_who_has_hardly_any_time_left_is_not_sent(in_doubt: int, told: type[Exception]) -> None:
+    """Its neighbours would have no more time for their lock than it has. Sent before, it may have had its effect."""
+    operation = queue_module.Operation(
+        "salon", "reserve", uuid4(), {}, print, time.monotonic() - REQUEST_SECONDS + 0.1, 0
+    )
+    operation.in_doubt = in_doubt
+    assert queue_module.still_in_time([operation]) == []
+    assert type(operation.outcome.exception()) is told
+
+
 async def test_callers_that_leave_while_they_are_sent_again_get_no_holds(database: TestDatabase) -> None:
     """Their call failed as a whole, and by the time their own turn came they were gone."""
     database.make_service(capacity=100)
@@ -309,6 +361,19 @@ async def test_a_lost_answer_is_found_out(database: TestDatabase) -> None:
     assert database.value("SELECT count(*) FROM booking.reservations") == 1
     assert outcome.body is not None
     assert database.status(outcome.body["reservation_id"]) == "held"
+
+
+async def test_an_answer_that_does_not_come_in_time_is_found_out(database: TestDatabase) -> None:
+    """The server has done its work, but its answer is stuck: the connection is given up, and the resend learns it."""
+    database.make_service()
+    async with Proxy(database.url).running() as proxy, running(proxy.url, statement_seconds=0.1) as group_commit:
+        await reserve(group_commit, 20)
+        proxy.freeze()
+        waiting = asyncio.create_task(reserve(group_commit))
+        await asyncio.wait_for(proxy.hung_up.wait(), 10)
+        proxy.thaw()
+        assert (await waiting).name == "done"
+    assert database.value("SELECT count(*) FROM booking.reservations WHERE slot_start = %s", at(10)) == 1
 
 
 async def test_lost_answers_of_a_batch_are_found_out_one_by_one(database: TestDatabase) -> None:

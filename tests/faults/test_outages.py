@@ -18,12 +18,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from service.database import connections as connections_module
+from service.database import clock as clock_module
 from service.database.connections import CONNECT_SECONDS, Database
 from service.database.group_commit import GroupCommit
+from service.errors import DatabaseDown
 from tests.acceptance.clients import Clients, guest, race, reserves, slot
 from tests.acceptance.conftest import Serve
 from tests.database import LOGIN, TestDatabase, reserve_request, with_database
+from tests.faults.proxy import Proxy
 from tests.serving import ADMIN_TOKEN, SECRETS, ServiceProcess
 
 pytestmark = pytest.mark.anyio
@@ -88,6 +90,26 @@ async def test_without_a_connection_to_be_had_callers_are_told_to_come_back(
         assert committed.status_code == 201
         assert (await client.send(reserves(client, 1)[0])).status_code == 201
     assert service.events("defect") == []
+
+
+async def test_a_database_that_says_nothing_is_as_good_as_gone(database: TestDatabase) -> None:
+    """It is stopped, or a pooler is paused: connections are accepted, and no answer comes. Look-ups are told so in
+    time, changes of the catalog too, and as soon as it goes on so do they."""
+    async with Proxy(database.url).running() as proxy:
+        connections = Database(proxy.url, connections=2, statement_seconds=0.1)
+        await connections.open()
+        try:
+            assert await connections.fetch("server_time")
+            proxy.freeze()
+            with pytest.raises(DatabaseDown):
+                await connections.fetch("server_time")
+            with pytest.raises(DatabaseDown):
+                async with connections.transaction() as transaction:
+                    await transaction.fetch("server_time")
+            proxy.thaw()
+            assert await connections.fetch("server_time")
+        finally:
+            await connections.close()
 
 
 @pytest.fixture
@@ -194,7 +216,7 @@ async def test_a_step_of_our_clock_changes_no_deadline(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch, step: timedelta
 ) -> None:
     """A call carries an instant of the server's clock, after which it does nothing: ours may be set meanwhile."""
-    monkeypatch.setattr(connections_module, "datetime", SteppingClock)
+    monkeypatch.setattr(clock_module, "datetime", SteppingClock)
     monkeypatch.setattr(SteppingClock, "ahead", timedelta(0))
     database.make_service(capacity=10)
     connections = Database(database.url, connections=4)

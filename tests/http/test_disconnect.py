@@ -4,12 +4,17 @@ import asyncio
 import json
 from collections.abc import MutableMapping
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from service.app import create_app
+from service.booking.alternatives import Alternatives
+from service.booking.verbs import Verbs
+from service.database.connections import Database
+from service.database.group_commit import GroupCommit
 from service.http import envelope
-from tests.database import TestDatabase, at
+from tests.database import TestDatabase, at, reserve_request
 from tests.http.conftest import make_settings
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +63,29 @@ async def test_nobody_works_for_a_client_that_is_gone(database: TestDatabase) ->
             await second
         await first
     assert sent == []
+    assert database.value("SELECT count(*) FROM booking.reservations") == 1
+
+
+async def test_what_is_done_for_a_client_that_left_is_announced(database: TestDatabase) -> None:
+    """Its call was under way, and took a slot: those who watch the calendar are told as if it had stayed."""
+    database.make_service(capacity=5)
+    announced = asyncio.Event()
+    connections = Database(database.url, connections=4)
+    await connections.open()
+    group_commit = GroupCommit(connections, max_batch=10, lanes=1)
+    group_commit.start()
+    verbs = Verbs(group_commit, Alternatives(connections), lambda *_, **__: announced.set())
+    request = reserve_request(10)
+    try:
+        with database.locked():
+            leaving = asyncio.create_task(verbs.run("reserve", "salon", UUID(request["operation_id"]), request))
+            await asyncio.to_thread(database.wait_until_blocked)
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+        await asyncio.wait_for(announced.wait(), 10)
+    finally:
+        await group_commit.stop()
+        await connections.close()
     assert database.value("SELECT count(*) FROM booking.reservations") == 1
 
 

@@ -1,10 +1,13 @@
 """What the numbers of reservation health mean."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.booking.health import PURGE_LATE_SECONDS, ReservationHealth, judge
+from service.booking.health import PURGE_LATE_SECONDS, HealthMonitor, ReservationHealth, judge
+from service.database.connections import Database
+from service.errors import DatabaseDown
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 LATE = timedelta(seconds=PURGE_LATE_SECONDS + 1)
@@ -70,3 +73,30 @@ def test_a_violation_outweighs_everything() -> None:
     assert judged.status == "critical"
     assert judged.reasons[0] == "invariant_violated: overbooked_instants (2)"
     assert len(judged.reasons) == 2
+
+
+class Silent(Database):
+    """A database that answers nobody until it has been asked, and then fails."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.gives_up = asyncio.Event()
+
+    async def fetch(self, *_: object) -> list[tuple[object, ...]]:
+        """Fails in the end."""
+        self.asked += 1
+        await self.gives_up.wait()
+        raise DatabaseDown
+
+
+@pytest.mark.anyio
+async def test_those_who_ask_at_once_share_a_failure() -> None:
+    """They asked one after the other: the fourth was told after four times as long as the first."""
+    database = Silent()
+    monitor = HealthMonitor(database)
+    asking = [asyncio.create_task(monitor.health()) for _ in range(4)]
+    await asyncio.sleep(0)
+    database.gives_up.set()
+    results = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(result) for result in results] == [DatabaseDown] * 4
+    assert database.asked == 1
