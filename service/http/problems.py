@@ -39,19 +39,28 @@ def problem(
     if kind.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if request.scope["path"].startswith(WIDGETS):
-        told = for_widget(code, detail or kind.detail, members)
-        widget_status = 400 if code == "SLOT_UNAVAILABLE" else kind.status
-        return Response(json.dumps(told, separators=(",", ":")), widget_status, headers, "application/json")
-    body: dict[str, object] = {
+        status = 400 if code == "SLOT_UNAVAILABLE" else kind.status
+        body, media_type = for_widget(code, detail or kind.detail, members), "application/json"
+    else:
+        status = status or kind.status
+        request_id = request.scope.get("request_id")
+        body, media_type = problem_body(code, request_id, detail, status) | members, MEDIA_TYPE
+    return Response(json.dumps(body, separators=(",", ":")), status, headers, media_type)
+
+
+def problem_body(
+    code: str, request_id: str | None, detail: str | None = None, status: int | None = None
+) -> dict[str, Any]:
+    """The members that every problem has. `detail` and `status` are those of the code, unless others are given."""
+    kind = KINDS[code]
+    return {
         "type": f"/docs#{code}",
         "title": kind.title,
         "status": status or kind.status,
         "detail": detail or kind.detail,
         "code": code,
-        "requestId": request.scope.get("request_id"),
-        **members,
+        "requestId": request_id,
     }
-    return Response(json.dumps(body, separators=(",", ":")), status or kind.status, headers, MEDIA_TYPE)
 
 
 def for_widget(code: str, message: str, members: Mapping[str, object]) -> dict[str, Any]:

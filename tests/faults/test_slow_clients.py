@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 
 from service.app import create_app
 from service.http import protocol
-from service.http.protocol import MAX_HEADERS, BoundedProtocol
+from service.http.protocol import MAX_HEADERS, MAX_REST_BYTES, BoundedProtocol
 from tests.acceptance.conftest import Serve
 from tests.database import TestDatabase, at
 from tests.http.conftest import make_settings
@@ -199,6 +199,43 @@ async def test_a_body_without_end_is_refused_and_then_left(service: Listener) ->
         await asyncio.gather(connection.send(b" "), return_exceptions=True)
         await asyncio.wait([ended], timeout=0.01)
     assert await ended
+
+
+async def test_what_follows_a_body_is_no_header_and_has_an_end(service: Listener, database: TestDatabase) -> None:
+    """Trailers are let pass, a few, and mean nothing. They fill no memory, of which they once took gigabytes."""
+    database.make_service(capacity=1)
+    body = json.dumps({"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}).encode()
+    request = RESERVE + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n" % (len(body), body)
+    connection = await service.connect()
+    for status in (201, 409):
+        await connection.send(request + b"Idempotency-Key: same\r\n\r\n")
+        assert (await connection.answer()).status == status
+    await connection.send(request + b"X-Trailer: aaaaaaaa\r\n" * (MAX_REST_BYTES // 20))
+    refused = await connection.answer()
+    assert (refused.status, refused.problem["code"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert await connection.ended()
+
+
+async def test_an_offer_to_speak_another_protocol_is_no_reason_to_lose_a_body(service: Listener) -> None:
+    """Java's client offers HTTP/2 with every request over plain HTTP. Without a body nothing is lost by ignoring that;
+    with one it is told what to leave out."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
+    connection = await service.connect()
+    await connection.send(HEAD + offer + b"\r\n")
+    assert (await connection.answer()).status == 200
+    await connection.send(RESERVE + offer + b"Content-Length: 2\r\n\r\n{}")
+    refused = await connection.answer()
+    assert (refused.status, refused.problem["code"]) == (400, "MALFORMED_REQUEST")
+    assert "Upgrade" in refused.problem["detail"]
+
+
+async def test_a_widget_reads_these_refusals_in_its_own_shape(service: Listener) -> None:
+    """As it does every other error."""
+    connection = await service.connect()
+    await connection.send(b"POST /api/v1/public/salon/book HTTP/1.1\r\nCookie: " + b"c" * 40_000 + b"\r\n\r\n")
+    refused = await connection.answer()
+    assert refused.status == 431
+    assert json.loads(refused.body)["error"]["code"] == "HEADERS_TOO_LARGE"
 
 
 async def test_a_slow_answer_is_not_the_clients_fault(service: Listener, database: TestDatabase) -> None:
