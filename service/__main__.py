@@ -1,25 +1,27 @@
-"""The command line: `holdfast serve`, `migrate`, `cleanup`, `check`, `catalog`."""
+"""The command line: `python -m service serve`, `migrate`, `cleanup`, `check`, `catalog`."""
 
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
+import psycopg
 from pydantic import ValidationError
 
+from service import __version__
 from service.booking import catalog_file
 from service.booking.catalog import Catalog
 from service.booking.catalog_file import CatalogFileError
 from service.booking.cleanup import Cleanup
 from service.booking.health import invariant_violations
 from service.database.connections import STATEMENT_SECONDS, Database
-from service.database.migrations import MigrationError, migrate
+from service.database.migrations import MigrationError
 from service.embedded.server import EmbeddedServerError
 from service.errors import HoldfastError
-from service.hosting import HostingError, reachable
+from service.hosting import HostingError, existing, migrated, reachable
 from service.settings import Settings
 from service.telemetry import configure_logging
 
@@ -37,12 +39,19 @@ def _settings() -> Iterator[Settings]:
         configure_logging(settings.log_level)
         yield settings
     except ValidationError as error:
-        faults = "; ".join(f"{str(f['loc'][0]).upper()}: {f['msg']}" for f in error.errors(include_input=False))
-        raise _Stop(faults) from None
+        raise _Stop("; ".join(map(_told, error.errors(include_input=False)))) from None
     except (CatalogFileError, EmbeddedServerError, HostingError, MigrationError) as error:
         raise _Stop(str(error)) from None
     except HoldfastError as error:
         raise _Stop(error.detail) from None
+    except psycopg.Error as error:
+        # Its message may quote what is in the database.
+        kind = error.sqlstate or type(error).__name__
+        raise _Stop(f"The database refused ({kind}): is it migrated, and may this role use it? Run migrate.") from None
+
+
+def _told(fault: Any) -> str:
+    return f"{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 class _Stop(click.ClickException):
@@ -50,13 +59,17 @@ class _Stop(click.ClickException):
 
 
 @click.group()
+@click.version_option(__version__, message="holdfast %(version)s")
 def main() -> None:
     """Holds a scarce slot for a while and then confirms it."""
 
 
 @main.command()
 def serve() -> None:
-    """Serve HTTP; without DATABASE_URL, on an embedded PostgreSQL."""
+    """Serve HTTP; without DATABASE_URL, on an embedded PostgreSQL.
+
+    Everything is set by the environment: HOST, PORT, DATABASE_URL and the others are in README.md, under Running it.
+    """
     with _settings() as settings:
         from service.serving import serve as serve_http
 
@@ -67,14 +80,13 @@ def serve() -> None:
 def migrate_database() -> None:
     """Bring the database to the schema of this version."""
     with _settings() as settings, reachable(settings) as database:
-        applied = migrate(database.migration_url)
-        click.echo("\n".join(applied) or "nothing to do")
+        click.echo("\n".join(migrated(database)) or "nothing to do")
 
 
 @main.command()
 def cleanup() -> None:
     """Purge once: mark expired holds, and delete what ended before the idempotency window."""
-    with _settings() as settings, reachable(settings) as reached:
+    with _settings() as settings, existing(settings) as reached:
         retention = timedelta(hours=settings.idempotency_window_hours)
         report = _with_database(reached.url, lambda database: Cleanup(database, retention=retention).run())
         click.echo(report.model_dump_json())
@@ -83,7 +95,7 @@ def cleanup() -> None:
 @main.command()
 def check() -> None:
     """Check the invariants; exit status 1 if one is violated."""
-    with _settings() as settings, reachable(settings) as reached:
+    with _settings() as settings, existing(settings) as reached:
         violations = _with_database(reached.url, invariant_violations, statement_seconds=_CHECK_SECONDS)
     for invariant, count in violations.items():
         click.echo(f"{invariant}: {count}")
@@ -104,17 +116,16 @@ def apply(file: BinaryIO) -> None:
     """
     with _settings() as settings:
         wanted = catalog_file.parse(file.read())
-        with reachable(settings) as reached:
+        with existing(settings) as reached:
             changes = _with_database(reached.url, lambda database: catalog_file.apply(database, wanted))
-        for change in changes:
-            click.echo(change)
+        click.echo("\n".join(changes) or "nothing to do")
 
 
 @catalog.command()
 @click.argument("business_id")
 def export(business_id: str) -> None:
     """Print the catalog of a business, in the form that `apply` takes."""
-    with _settings() as settings, reachable(settings) as reached:
+    with _settings() as settings, existing(settings) as reached:
         content = _with_database(reached.url, lambda database: catalog_file.export(Catalog(database), business_id))
         click.echo(catalog_file.written(content), nl=False)
 
@@ -134,4 +145,4 @@ def _with_database(
 
 
 if __name__ == "__main__":
-    main(prog_name="holdfast")
+    main(prog_name="python -m service")

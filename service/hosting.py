@@ -33,11 +33,15 @@ class HostingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HostedDatabase:
-    """A database: the URL that the service works under, and the one under which the schema is changed."""
+    """A database: the URL that the service works under, and the one under which the schema is changed.
+
+    An embedded one has its schema already; `applied` names what was applied for that just now.
+    """
 
     url: str
     migration_url: str
     embedded: bool
+    applied: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -62,6 +66,26 @@ def reachable(settings: Settings) -> Iterator[HostedDatabase]:
     else:
         with hosted(settings) as database:
             yield database
+
+
+@contextmanager
+def existing(settings: Settings) -> Iterator[HostedDatabase]:
+    """As `reachable`, for a command that has nothing to do on a database that it would have to make first.
+
+    Raises `HostingError` if there is none: that all is well with it would be true, and about nothing.
+    """
+    if settings.database_url is None and not EmbeddedServer(settings.data_dir).has_data():
+        raise HostingError(
+            f"There is no data in {settings.data_dir.resolve()}: set DATABASE_URL, "
+            "or DATA_DIR to the folder of the service, or run this where the service was started."
+        )
+    with reachable(settings) as database:
+        yield database
+
+
+def migrated(database: HostedDatabase) -> tuple[str, ...]:
+    """Brings a database to the schema of this version, and returns the names of what was applied."""
+    return database.applied if database.embedded else tuple(migrate(database.migration_url))
 
 
 def completed(settings: Settings, database: HostedDatabase) -> tuple[Settings, list[str]]:
@@ -97,12 +121,12 @@ def _prepared(superuser_url: str) -> HostedDatabase:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_DATABASE)))
     parts = urlsplit(superuser_url)
     migration_url = parts._replace(path=f"/{_DATABASE}").geturl()
-    migrate(migration_url)
+    applied = tuple(migrate(migration_url))
     password = _login_password(parts.password or "")
     with psycopg.connect(migration_url, autocommit=True) as connection:
         create_login(connection, _LOGIN, password)
     url = parts._replace(netloc=f"{_LOGIN}:{password}@{parts.hostname}:{parts.port}", path=f"/{_DATABASE}").geturl()
-    return HostedDatabase(url, migration_url, embedded=True)
+    return HostedDatabase(url, migration_url, embedded=True, applied=applied)
 
 
 def create_login(connection: psycopg.Connection, name: str, password: str) -> None:

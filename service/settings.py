@@ -2,21 +2,24 @@
 
 import re
 from importlib import import_module
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-# As a browser writes it: a path, or a slash at the end, would never be equal to what it sends.
-Origin = Annotated[str, Field(pattern=r"^(\*|https?://[a-z0-9.\-\[\]:]+)$")]
-
 # So many requests in a second, a minute or an hour.
-RATE: Final = r"^([1-9][0-9]{0,8})/(second|minute|hour)$"
+_RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
+# As a browser writes it: a path, or a slash at the end, would never be equal to what it sends.
+_ORIGIN: Final = re.compile(r"\*|https?://[a-z0-9.\-\[\]:]+")
 _REDIS_URL: Final = re.compile(r"(rediss?://[^/?#\s]|unix:///)")
+_LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+# A shorter secret can be guessed; and whoever has a token that was made with it can try without asking the service.
+SECRET_CHARACTERS: Final = 16
 
 
 class Settings(BaseSettings):
@@ -27,7 +30,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     # Whose pages may call from a browser; in the environment a comma-separated list. `*` is everybody's.
-    cors_origins: Annotated[tuple[Origin, ...], NoDecode] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     workers: Annotated[int, Field(ge=1, le=256)] = 1
 
     # Both may hold a password. Unset, an embedded server is started that keeps its data in data_dir.
@@ -51,7 +54,7 @@ class Settings(BaseSettings):
 
     rate_limit_enabled: bool = True
     # Requests of one client, by its address: a number and second, minute or hour.
-    rate_limit: Annotated[str, Field(pattern=RATE)] = "6000/minute"
+    rate_limit: str = "6000/minute"
     # Live holds of one client in one business, by its address. Off with the limits of requests.
     max_live_holds_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     # Whose X-Forwarded-For is believed; in the environment a comma-separated list.
@@ -60,7 +63,7 @@ class Settings(BaseSettings):
     # How many requests one call to the database carries at most. 1 switches group commit off, for comparison.
     max_batch: Annotated[int, Field(ge=1, le=1000)] = 128
 
-    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    log_level: str = "info"
     # OpenTelemetry's own, and read by it; here it says whether there are traces at all.
     otel_exporter_otlp_endpoint: str | None = None
 
@@ -82,10 +85,50 @@ class Settings(BaseSettings):
             raise ValueError("is not a Redis URL: redis://:password@host:port/0, rediss://… or unix:///path")
         return url
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("migration_database_url")
     @classmethod
-    def _listed(cls, entries: object) -> object:
-        return tuple(filter(None, map(str.strip, entries.split(",")))) if isinstance(entries, str) else entries
+    def _is_beside_another(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """Alone it would be left aside, and an embedded server started instead of the one that it names."""
+        if url and info.data.get("database_url", url) is None:
+            raise ValueError("needs DATABASE_URL beside it: the same database under the role of the service")
+        return url
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _are_origins(cls, entries: object) -> object:
+        listed = _listed(entries)
+        for origin in listed if isinstance(listed, tuple) else ():
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin} is not an origin: * or a list like https://book.example, http://localhost:5173, "
+                    "in lower case, with no path and no slash at the end"
+                )
+        return listed
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _are_networks(cls, entries: object) -> object:
+        listed = _listed(entries)
+        for network in listed if isinstance(listed, tuple) else ():
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{error}: write a list of addresses and networks like 10.0.0.0/8, ::1") from None
+        return listed
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_rate(cls, rate: str) -> str:
+        if not _RATE.fullmatch(rate):
+            raise ValueError(f"{rate} is not a rate: a whole number and /second, /minute or /hour, like 6000/minute")
+        return rate
+
+    @field_validator("log_level")
+    @classmethod
+    def _is_log_level(cls, level: str) -> str:
+        if level.lower() not in _LOG_LEVELS:
+            raise ValueError(f"{level} is not a level: {', '.join(_LOG_LEVELS[:-1])} or {_LOG_LEVELS[-1]}")
+        return level.lower()
 
     @field_validator("admin_token", "cron_secret", "token_secret")
     @classmethod
@@ -108,3 +151,21 @@ class Settings(BaseSettings):
             except ImportError:
                 raise ValueError("needs the packages of the extra `otel`: pip install 'holdfast[otel]'") from None
         return endpoint
+
+    def short_secrets(self) -> list[str]:
+        """The names of the settings whose secret, or one of whose secrets, is short enough to be guessed."""
+        entries = {
+            "ADMIN_TOKEN": [_text(self.admin_token)],
+            "CRON_SECRET": [_text(self.cron_secret)],
+            "TOKEN_SECRET": [entry.strip() for entry in _text(self.token_secret).split(",")],
+        }
+        return [name for name, texts in entries.items() if any(0 < len(text) < SECRET_CHARACTERS for text in texts)]
+
+
+def _text(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret else ""
+
+
+def _listed(entries: object) -> object:
+    """A comma-separated list, as people write it: with spaces, and a comma too many."""
+    return tuple(filter(None, map(str.strip, entries.split(",")))) if isinstance(entries, str) else entries

@@ -59,6 +59,8 @@ def parse(text: bytes) -> CatalogFile:
         members = yaml.load(text, _Loader)  # noqa: S506
     except (yaml.YAMLError, ValueError) as error:
         raise CatalogFileError(f"The file can't be read: {error}") from None
+    if members is None:
+        raise CatalogFileError("The file is empty")
     try:
         content = CatalogFile.model_validate(members)
     except ValidationError as error:
@@ -178,7 +180,9 @@ def _told(record: Record, *without: str) -> dict[str, Any]:
 def _faults(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_input=False):
         path = ".".join(str(part) for part in fault["loc"] if part != "[key]")
-        yield f"{path or 'the file'}: {fault['msg'].removeprefix('Value error, ')}"
+        unknown = fault["type"] == "extra_forbidden"
+        message = "unknown member" if unknown else fault["msg"].removeprefix("Value error, ")
+        yield f"{path or 'the file'}: {message}"
 
 
 def _strangers(content: CatalogFile) -> Iterator[str]:

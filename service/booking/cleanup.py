@@ -48,7 +48,7 @@ class Cleanup:
             PURGE_RUNS.labels("failed").inc()
             raise
         PURGE_RUNS.labels("done").inc()
-        log.info("purged", **report.model_dump())
+        log.info("purged", **report.model_dump(by_alias=False))
         return report
 
     async def _run(self) -> CleanupReport:

@@ -53,7 +53,7 @@ def migrate(url: str) -> list[str]:
     enough. Waits up to a minute for another process that is migrating. Raises `MigrationError`.
     """
     try:
-        with psycopg.connect(url, connect_timeout=5) as connection:
+        with _connection(url) as connection:
             if _is_current(connection):
                 return []
             applied = [path.name for path in migration_files() if _apply_once(connection, path)]
@@ -64,6 +64,14 @@ def migrate(url: str) -> list[str]:
     for name in applied:
         log.info("migration_applied", file=name)
     return applied
+
+
+def _connection(url: str) -> psycopg.Connection:
+    try:
+        return psycopg.connect(url, connect_timeout=5)
+    except psycopg.Error as error:
+        # The driver's message has several lines.
+        raise MigrationError(f"The database does not answer: {' '.join(str(error).split())}") from error
 
 
 def _is_current(connection: psycopg.Connection) -> bool:

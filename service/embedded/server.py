@@ -11,7 +11,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
 from typing import Self
@@ -126,6 +127,14 @@ class EmbeddedServer:
             os.close(self._lock)
             self._lock = None
 
+    def has_data(self) -> bool:
+        """Whether there is a cluster to start, or start would make one.
+
+        Raises EmbeddedServerError if this user may not read the data folder.
+        """
+        with _readable(self._cluster.data_dir):
+            return self._cluster.folder.exists()
+
     def url(self, database: str = "postgres") -> str:
         """The URL of a database for the superuser, password included; to be asked after start."""
         return self._cluster.url(self._port, database)
@@ -213,18 +222,26 @@ class EmbeddedServer:
 def find_running(data_dir: Path) -> str | None:
     """The superuser's URL of the server that runs on a data folder, or None if none does.
 
-    For a process that did not start it. Raises EmbeddedServerError if it is another user's.
+    For a process that did not start it. Raises EmbeddedServerError if this user may not read it.
     """
-    try:
+    with _readable(data_dir):
         for major in INSTALLATIONS:
             cluster = Cluster(data_dir.resolve(), major)
             if found := running_postmaster(cluster.folder):
                 return cluster.url(found.port)
+    return None
+
+
+@contextmanager
+def _readable(data_dir: Path) -> Iterator[None]:
+    """Tells in words why a data folder can't be read."""
+    try:
+        yield
     except PermissionError as error:
         raise EmbeddedServerError(
-            f"{error.filename} belongs to another user: run this as the user who runs the service."
+            f"{data_dir.resolve()} can't be read by this user ({error}). "
+            "Run this as the user who runs the service, or choose another DATA_DIR, or set DATABASE_URL."
         ) from error
-    return None
 
 
 def _free_port() -> int:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -18,11 +19,12 @@ import httpx2
 import psycopg
 import pytest
 
+from service.database.migrations import migration_files
 from service.embedded.postmaster import recorded_postmaster, stop_orphan
 from service.embedded.server import find_running
 from tests.acceptance.clients import Clients, guest, race
 from tests.database import at, with_database
-from tests.serving import SECRETS, ServiceProcess, run_command
+from tests.serving import SECRETS, ServiceProcess, run_command, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -142,6 +144,58 @@ async def test_commands_work_beside_the_running_service_and_without_it(data_dir:
     assert [command.returncode for command in ended] == [0, 0, 0, 0]
     assert ended[0].stdout.splitlines()[-1] == "altered_clock: 0"
     assert find_running(data_dir) is None
+
+
+@pytest.mark.parametrize("words", [["check"], ["cleanup"], ["catalog", "export", "salon"]])
+def test_a_command_that_finds_no_data_makes_none(data_dir: Path, words: list[str]) -> None:
+    """Typed in the wrong folder, it must not say that all is well with a database that it has just made."""
+    folder = data_dir / "of-nobody"
+    ended = run_command(*words, DATA_DIR=folder)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(f"Error: There is no data in {folder}: set DATABASE_URL, or DATA_DIR")
+    assert not folder.exists()
+
+
+def test_migrate_makes_an_embedded_database_and_says_of_what(data_dir: Path) -> None:
+    """The first time everything, the second time nothing, as with any other database."""
+    first, second = (run_command("migrate", DATA_DIR=data_dir) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert first.stdout.split() == [*(path.name for path in migration_files()), "definitions"]
+    assert second.stdout == "nothing to do\n"
+
+
+def test_secrets_are_not_made_by_a_start_that_fails(data_dir: Path) -> None:
+    """They are shown once: that has to be when somebody is there to use them."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        failed = run_command("serve", DATA_DIR=data_dir, PORT=other.getsockname()[1])
+    assert failed.returncode == 2
+    assert "is taken: choose another PORT." in failed.stderr
+    assert "export" not in failed.stderr
+    assert "Serving on" not in failed.stderr
+    assert not (data_dir / "secrets.json").exists()
+    with service_on(data_dir) as service:
+        assert len(shown_secrets(service)) == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_the_address_that_is_announced_is_the_one_that_answers(data_dir: Path, workers: int) -> None:
+    """Also if the system was to choose the port."""
+    service = service_on(data_dir, PORT=0, WORKERS=workers)
+    try:
+        wait_until(lambda: announced(service), "the address")
+        service.url = announced(service)
+        service.wait_until_ready()
+    finally:
+        service.terminate()
+        await anyio.to_thread.run_sync(service.wait)
+    assert service.url != "http://127.0.0.1:0"
+
+
+def announced(service: ServiceProcess) -> str:
+    """The address that the service says it serves on; empty before it does."""
+    found = re.search(r"^Serving on (\S+) ", service.log(), re.MULTILINE)
+    return found[1] if found else ""
 
 
 async def test_a_second_service_on_the_same_folder_is_refused(data_dir: Path) -> None:

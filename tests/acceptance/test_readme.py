@@ -1,5 +1,6 @@
 """The README's tour, run line by line against a first start."""
 
+import re
 import shutil
 
 import pytest
@@ -14,3 +15,10 @@ def test_the_readme_shows_what_is_answered() -> None:
     readme = README.read_text()
     with tour() as shell:
         assert normalized(rewritten(readme, shell)) == normalized(readme)
+
+
+def test_the_readme_leads_into_the_embedded_database() -> None:
+    """By one command: where it listens and with which password is in files that nobody would look for."""
+    [command] = re.findall(r"^(PGPASSWORD=.*?)\n```", README.read_text(), re.MULTILINE | re.DOTALL)
+    with tour() as shell:
+        assert shell.run(f"{command} -Atc 'TABLE booking.slugs' | wc -l") == "4\n"

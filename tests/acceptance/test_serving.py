@@ -1,6 +1,7 @@
 """The service as those who run it see it: how it starts, what it logs, and its command line."""
 
 import json
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from service import __version__
 from service.database.files import sql_folder
 from service.database.migrations import migration_files
 from tests.acceptance.clients import guest, slot
@@ -92,18 +94,72 @@ def test_a_database_that_is_not_there_is_said_without_its_password(role: str) ->
     """What is wrong goes to the operator, the password to nobody."""
     ended = run_command(role, DATABASE_URL="postgresql://somebody:opensesame@127.0.0.1:1/nowhere", **SECRETS)
     assert ended.returncode == 2
-    assert "Connection refused" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("Error: The database does not answer: ")
+    assert "Connection refused" in line
     assert "opensesame" not in ended.stderr + ended.stdout
 
 
 def test_a_setting_that_is_wrong_is_named(database: TestDatabase) -> None:
     """All faults at once, by the names that the operator wrote."""
-    ended = run_command("serve", DATABASE_URL=database.url, PORT="http", WORKERS=0, **SECRETS)
+    ended = run_command("serve", DATABASE_URL=database.url, PORT="http", WORKERS=0, LOG_LEVEL="loud", **SECRETS)
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
-    assert "PORT" in line
-    assert "WORKERS" in line
+    assert "PORT: " in line
+    assert "WORKERS: " in line
+    assert "LOG_LEVEL: loud is not a level" in line
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_port_that_somebody_else_has_is_said_before_anything_else(database: TestDatabase, workers: int) -> None:
+    """In one line, and nothing is announced that can't be had."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = run_command("serve", DATABASE_URL=database.url, PORT=port, WORKERS=workers, **SECRETS)
+    assert ended.returncode == 2
+    assert ended.stderr == f"Error: Port {port} of 127.0.0.1 is taken: choose another PORT.\n"
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
+def test_an_address_of_another_machine_is_said_to_be_one(database: TestDatabase, host: str) -> None:
+    """The setting is named that has to be changed."""
+    ended = run_command("serve", DATABASE_URL=database.url, HOST=host, PORT=0, **SECRETS)
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(f"Error: Port 0 of {host} can't be had: ")
+    assert line.endswith("Choose another HOST or PORT.")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_application_that_can_not_be_made_ends_the_service(
+    database: TestDatabase, tmp_path: Path, workers: int
+) -> None:
+    """The next process could not make it either; what is wrong is in the log, and not a restart each second."""
+    (tmp_path / "icalendar.py").write_text("raise OSError('the disk is broken')")
+    settings: dict[str, object] = {**SECRETS, "DATABASE_URL": database.url, "PORT": 0, "WORKERS": workers}
+    ended = run_command("serve", PYTHONPATH=tmp_path, **settings)
+    assert ended.returncode == 3
+    told = [json.loads(line) for line in ended.stderr.splitlines()]
+    failed = [line for line in told if line["event"] == "start_failed"]
+    assert 1 <= len(failed) <= workers
+    assert all(line["error"] == "OSError" and "icalendar.py" in line["traceback"] for line in failed)
+
+
+def test_secrets_that_can_be_guessed_are_warned_of(serve: Serve) -> None:
+    """By the names of their settings, whichever of a list it is, and never by themselves."""
+    service = serve(ADMIN_TOKEN="quince", TOKEN_SECRET=f"{TOKEN_SECRET}, medlar")
+    warned = service.events("secret_too_short")
+    assert [(line["setting"], line["level"]) for line in warned] == [
+        ("ADMIN_TOKEN", "warning"),
+        ("TOKEN_SECRET", "warning"),
+    ]
+    assert all("openssl rand -hex 32" in line["hint"] for line in warned)
+    assert not any(secret in service.log() for secret in ("quince", "medlar", TOKEN_SECRET))
+
+
+def test_long_secrets_are_not_spoken_of(serve: Serve) -> None:
+    """A warning that is always there is read by nobody."""
+    assert serve().events("secret_too_short") == []
 
 
 # The log.
@@ -232,6 +288,24 @@ def test_migrate_says_what_it_did(empty_database: str) -> None:
     assert second.stdout == "nothing to do\n"
 
 
+@pytest.mark.parametrize("words", [["check"], ["cleanup"], ["catalog", "export", "salon"]])
+def test_a_database_without_the_schema_is_said_to_be_that(empty_database: str, words: list[str]) -> None:
+    """In a line, and not with the exit status of an invariant that is violated."""
+    ended = run_command(*words, DATABASE_URL=empty_database)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    [line] = ended.stderr.splitlines()
+    assert "The database refused (" in line
+    assert line.endswith("is it migrated, and may this role use it? Run migrate.")
+
+
+def test_the_command_line_says_how_it_is_called() -> None:
+    """As it was called here, what it is set by, and which version it is."""
+    usage, serving, version = (run_command(*words).stdout for words in (["--help"], ["serve", "--help"], ["--version"]))
+    assert usage.startswith("Usage: python -m service ")
+    assert "README.md" in serving
+    assert version == f"holdfast {__version__}\n"
+
+
 def test_cleanup_purges_once_and_reports(database: TestDatabase) -> None:
     """For a scheduler that starts processes instead of calling addresses."""
     database.make_service()
@@ -242,6 +316,14 @@ def test_cleanup_purges_once_and_reports(database: TestDatabase) -> None:
     report: dict[str, Any] = json.loads(output)
     assert (report["expired"], report["deleted"], report["remaining"]) == (1, 0, 0)
     assert database.status(hold.id) == "expired"
+
+
+def test_the_log_of_a_purge_is_named_like_the_rest_of_the_log(database: TestDatabase) -> None:
+    """Whoever looks for what takes long looks for one name, and the runbook has it."""
+    ended = run_command("cleanup", DATABASE_URL=database.url)
+    [purged] = [line for line in map(json.loads, ended.stderr.splitlines()) if line["event"] == "purged"]
+    assert {"expired", "deleted", "remaining", "duration_ms"} <= purged.keys()
+    assert not [name for name in purged if not name.islower()]
 
 
 def test_check_finds_nothing_where_nothing_is_wrong(database: TestDatabase) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import anyio
@@ -51,6 +52,33 @@ async def test_what_is_in_flight_when_the_service_is_stopped_is_answered(
     assert await anyio.to_thread.run_sync(service.wait) == 0
 
 
+def refuses(port: int) -> bool:
+    """Whether nobody listens on a port any more."""
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) != 0
+
+
+@with_proc
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_whoever_comes_when_the_service_is_being_stopped_is_refused_at_once(
+    database: TestDatabase, serve: Serve, workers: int
+) -> None:
+    """While somebody else is still being answered: a connection that nobody will take any more is not accepted."""
+    database.make_service()
+    service = serve(WORKERS=workers)
+
+    def stop() -> None:
+        wait_until(lambda: service.connections_read() == 1, "the request to be read")
+        service.terminate()
+        wait_until(lambda: refuses(service.port), "the port to be closed", seconds=5)
+        assert service.process.poll() is None
+
+    async with service.client() as client:
+        answers = await race_behind_lock(client, reserves(client, 1), database, meanwhile=stop)
+    assert statuses(answers) == {201: 1}
+    assert await anyio.to_thread.run_sync(service.wait) == 0
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_under_load_every_hold_that_a_stopping_service_makes_is_told_to_its_client(
     database: TestDatabase, serve: Serve, workers: int
@@ -93,3 +121,5 @@ async def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
             clients.stopped = True
     assert clients.unexpected == []
     assert dict(held(database)) == clients.acknowledged
+    replaced = {line["pid"]: line["exit_status"] for line in service.events("worker_replaced")}
+    assert replaced == dict.fromkeys(first, -signal.SIGKILL)

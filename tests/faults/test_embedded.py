@@ -1,5 +1,6 @@
 """The embedded server, with real processes: what dies is killed, and what must live is asked."""
 
+import errno
 import os
 import pwd
 import shutil
@@ -526,6 +527,29 @@ def test_a_killed_server_is_not_found(make_server: MakeServer, data_dir: Path) -
         assert (data_dir / "postgres-18" / "postmaster.pid").exists()
         # What outlived the postmaster ends by itself, and then the folder can be used again.
         make_server(data_dir).start()
+
+
+def test_a_folder_that_can_not_be_read_is_not_said_to_be_another_users(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be our own, and closed: what is said is what the system said, and what can be done."""
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder / "postmaster.pid"))
+
+    monkeypatch.setattr(server_module, "running_postmaster", refuse)
+    with pytest.raises(
+        EmbeddedServerError, match=r"can't be read by this user .*Permission denied.*DATA_DIR"
+    ) as raised:
+        find_running(data_dir)
+    assert "belongs to" not in str(raised.value)
+
+
+def test_it_is_known_whether_there_is_something_to_start(fresh_dir: Path, data_dir: Path) -> None:
+    """Looking makes nothing."""
+    assert EmbeddedServer(data_dir).has_data()
+    assert not EmbeddedServer(fresh_dir / "none").has_data()
+    assert not (fresh_dir / "none").exists()
 
 
 @pytest.mark.parametrize("package", ["no_such_package", "json"])

@@ -1,6 +1,8 @@
 """The docs page: complete, self-contained, and safe."""
 
+import html
 import re
+import shlex
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -98,6 +100,69 @@ async def test_nothing_on_the_page_needs_more_than_the_policy_allows() -> None:
     assert {"default-src 'none'", "style-src 'self'"} <= set(policy)
     assert "img-src data:" in policy
     assert not [directive for directive in policy if "unsafe" in directive or "*" in directive or "http" in directive]
+
+
+async def test_whoever_opens_the_address_of_the_service_is_led_to_the_page() -> None:
+    """By a way that is right behind a prefix too, and that nobody's Host header leads astray."""
+    async with client_of(make_app()) as client:
+        answer = await client.get("/", headers={"Host": "evil.example"})
+        assert (answer.status_code, answer.headers["location"]) == (307, "docs")
+        assert (await client.get("/", follow_redirects=True)).url.path == "/docs"
+
+
+@pytest.mark.parametrize(
+    ("headers", "address"),
+    [
+        ({"Host": "127.0.0.1:9000"}, "http://127.0.0.1:9000"),
+        ({"Host": "book.example"}, "http://book.example"),
+        ({"Host": "book.example", "X-Forwarded-Proto": "https"}, "https://book.example"),
+        ({"Host": "[::1]:8000"}, "'http://[::1]:8000'"),
+    ],
+)
+async def test_the_examples_are_for_the_address_at_which_the_page_was_opened(
+    headers: dict[str, str], address: str
+) -> None:
+    """They are copied into a shell; and what one reader's address is, no cache between tells another."""
+    async with client_of(make_app()) as client:
+        answer = await client.get("/docs", headers=headers)
+    assert f"HOLDFAST={address}\n" in html.unescape(answer.text)
+    assert ".invalid" not in answer.text
+    assert "private" in answer.headers["cache-control"]
+
+
+async def test_the_start_says_where_everything_comes_from_that_the_examples_need() -> None:
+    """Whoever copies one finds in it no variable that was not set, and no id whose place they were not told."""
+    document = await served_document()
+    async with client_of(make_app()) as client:
+        text = html.unescape((await client.get("/docs")).text)
+    start, calls = text.split('<section id="access">')
+    [lines, *_] = re.findall(r"<pre><code>(.*?)</code>", start, re.DOTALL)
+    assert set(re.findall(r"\$([A-Z_]+)", calls)) == set(re.findall(r"^([A-Z_]+)=", lines, re.MULTILINE))
+    ids = {name for path in document["paths"] for name in re.findall(r"{(reservationId|appointmentId|keyId)}", path)}
+    assert len(ids) == 3
+    for name in (*ids, "key"):
+        assert f"<li><code>{name}</code>" in start, name
+
+
+async def test_on_a_phone_the_table_of_callers_keeps_its_calls_in_sight() -> None:
+    """It is wider than the screen: a yes at its right end would belong to nothing."""
+    async with client_of(make_app()) as client:
+        style_sheet = (await client.get("/docs/style.css")).text
+    [narrow] = re.findall(r"@media \(max-width: 40rem\) {(.*?)\n}", style_sheet, re.DOTALL)
+    [column] = re.findall(r"\.wide th:first-child {(.*?)}", narrow, re.DOTALL)
+    for declaration in ("position: sticky", "left: 0", "background: var(--paper)"):
+        assert declaration in column
+
+
+@pytest.mark.parametrize("host", ["<script>", '"><script>alert(1)</script>', "$(reboot)", "a;reboot", "a'b", "a\\b"])
+async def test_a_host_that_is_none_becomes_neither_markup_nor_a_command(host: str) -> None:
+    """Whatever a request says of itself."""
+    async with client_of(make_app()) as client:
+        text = (await client.get("/docs", headers={"Host": host})).text
+    assert "<script" not in text
+    [value] = re.findall(r"HOLDFAST=(.*)", html.unescape(text))
+    [address] = shlex.split(value)
+    assert value == shlex.quote(address)
 
 
 async def test_text_never_becomes_markup() -> None:

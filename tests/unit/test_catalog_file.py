@@ -60,7 +60,7 @@ def test_plain_words_are_what_they_look_like() -> None:
         ("businessId: salon", "businessId: a salon", ["businessId"]),
         ("durationMinutes: 45", "durationMinutes: long", ["services.cut.durationMinutes"]),
         ("durationMinutes: 45", "durationMinutes: 45, price: 3", ["services.cut.price"]),
-        ("durationMinutes: 45", "durationMinutes: 45, maxDurationMinutes: 30", ["services.cut"]),
+        ("durationMinutes: 45", "durationMinutes: 45, maxDurationMinutes: 30", ["services.cut.maxDurationMinutes"]),
         ("cut:", "'!':", ["services.!"]),
         ("kind: staff", "kind: ''", ["resources.anna.kind"]),
         ("closes: 17:30", "closes: 08:30", ["openingHours.0.closes"]),
@@ -78,9 +78,20 @@ def test_every_fault_is_told_with_its_path(former: str, latter: str, paths: list
     assert [fault.partition(": ")[0] for fault in faults(SALON.replace(former, latter))] == paths
 
 
-@pytest.mark.parametrize("text", ["", "- salon", "salon", "7"])
+def test_a_member_that_nobody_knows_is_called_that() -> None:
+    """And not an input that is extra: whoever misspelt it has not put in anything more."""
+    assert faults(SALON.replace("kind: staff", "sort: staff")) == ["resources.anna.sort: unknown member"]
+
+
+@pytest.mark.parametrize("text", ["", "# salon", "---"])
+def test_a_file_with_nothing_in_it_is_called_empty(text: str) -> None:
+    """As a redirection leaves it whose command has failed."""
+    assert faults(text) == ["The file is empty"]
+
+
+@pytest.mark.parametrize("text", ["- salon", "salon", "7"])
 def test_what_is_no_mapping_is_refused(text: str) -> None:
-    """The wrong file, or an empty one."""
+    """The wrong file."""
     [fault] = faults(text)
     assert fault.startswith("the file: ")
 

@@ -34,6 +34,60 @@ def test_a_faulty_url_is_not_quoted(monkeypatch: pytest.MonkeyPatch, name: str) 
     assert "s3cret" not in str(faults)
 
 
+def test_a_url_for_migrations_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without DATABASE_URL an embedded server would be started, and the one that is named left as it is."""
+    monkeypatch.setenv("MIGRATION_DATABASE_URL", "postgresql://owner@127.0.0.1/holdfast")
+    with pytest.raises(ValidationError, match="needs DATABASE_URL beside it"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "bad", "allowed"),
+    [
+        ("LOG_LEVEL", "loud", "loud", "debug, info, warning or error"),
+        ("RATE_LIMIT", "60/day", "60/day", "/second, /minute or /hour"),
+        ("RATE_LIMIT", "0/hour", "0/hour", "/second, /minute or /hour"),
+        ("CORS_ORIGINS", "https://a.example, https://b.example/", "https://b.example/", "no slash at the end"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, proxy", "proxy", "addresses and networks like 10.0.0.0/8"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "10.0.0.1/8", "addresses and networks like 10.0.0.0/8"),
+    ],
+)
+def test_a_fault_names_the_part_that_is_wrong_and_says_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, bad: str, allowed: str
+) -> None:
+    """In words: a regular expression is no help to somebody who was woken."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    [fault] = raised.value.errors(include_input=False)
+    assert fault["loc"] == (name.lower(),)
+    assert bad in fault["msg"]
+    assert allowed in fault["msg"]
+    assert value == bad or value not in fault["msg"]
+
+
+def test_a_level_may_be_written_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As most programs write it."""
+    monkeypatch.setenv("LOG_LEVEL", "WARNING")
+    assert Settings().log_level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("name", "secret", "short"),
+    [
+        ("ADMIN_TOKEN", "x" * 15, True),
+        ("ADMIN_TOKEN", "x" * 16, False),
+        ("ADMIN_TOKEN", "x,x" * 6, False),
+        ("TOKEN_SECRET", "x" * 16 + "," + "y" * 15, True),
+        ("TOKEN_SECRET", "x" * 16 + ", " + "y" * 16 + ",", False),
+    ],
+)
+def test_a_short_secret_is_known_as_one(monkeypatch: pytest.MonkeyPatch, name: str, secret: str, short: bool) -> None:
+    """Each of a list counts: all of them verify."""
+    monkeypatch.setenv(name, secret)
+    assert Settings().short_secrets() == ([name] if short else [])
+
+
 def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     """As compose files and charts write it."""
     monkeypatch.setenv("DATABASE_URL", "")

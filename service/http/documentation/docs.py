@@ -1,14 +1,17 @@
 """The API's description: the OpenAPI document for programs, and a page of the same for people."""
 
+import html
 import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from service.http.documentation.openapi import document, in_order_of_use
-from service.http.documentation.page import STYLE_SHEET, page
+from service.http.documentation.page import ADDRESS, STYLE_SHEET, page
 from service.http.endpoints import Call, Endpoint
 
 _STATIC: Final = Path(__file__).parent / "static"
@@ -19,7 +22,8 @@ _POLICY: Final = (
 )
 # The same for everybody until the next release.
 _PUBLIC: Final = {"Cache-Control": "max-age=300"}
-_PAGE_HEADERS: Final = {"Content-Security-Policy": _POLICY, **_PUBLIC}
+# But for the address of the service, which is told as the reader wrote it: no cache may show that to others.
+_PAGE_HEADERS: Final = {"Content-Security-Policy": _POLICY, "Cache-Control": "private, max-age=300"}
 
 
 class DocsEndpoints:
@@ -35,6 +39,18 @@ class DocsEndpoints:
     def endpoints(self) -> list[Endpoint]:
         """What there is to call."""
         return [
+            Endpoint(
+                "GET",
+                "/",
+                self.start,
+                "The way to the docs page",
+                {307: None},
+                "For whoever opens the address of the service in a browser.",
+                operation_id="getStart",
+                tag="documentation",
+                asks_database=False,
+                answer_headers={307: ("Location",)},
+            ),
             Endpoint(
                 "GET",
                 "/openapi.json",
@@ -71,14 +87,30 @@ class DocsEndpoints:
             ),
         ]
 
+    async def start(self, call: Call) -> Response:  # noqa: ARG002 — nothing to parse
+        """GET /"""
+        # Relative, so that it is right behind a prefix, and whatever the Host header says.
+        return Response(status_code=307, headers={"Location": "docs"})
+
     async def openapi(self, call: Call) -> Response:  # noqa: ARG002 — nothing to parse
         """GET /openapi.json"""
         return Response(self._document, headers=_PUBLIC, media_type="application/json")
 
-    async def docs(self, call: Call) -> Response:  # noqa: ARG002 — nothing to parse
+    async def docs(self, call: Call) -> Response:
         """GET /docs"""
-        return Response(self._page, headers=_PAGE_HEADERS, media_type="text/html")
+        # For a line of the reader's shell, and in HTML.
+        address = html.escape(shlex.quote(_address(call.request)))
+        shown = self._page.replace(ADDRESS.encode(), address.encode())
+        return Response(shown, headers=_PAGE_HEADERS, media_type="text/html")
 
     async def style_sheet(self, call: Call) -> Response:  # noqa: ARG002 — nothing to parse
         """GET /docs/style.css"""
         return Response(self._style_sheet, headers=_PUBLIC, media_type="text/css")
+
+
+def _address(request: Request) -> str:
+    """Where the reader found the service. It is told to nobody else, so that what they or their proxy say will do."""
+    address = request.base_url
+    if request.headers.get("x-forwarded-proto") == "https":
+        address = address.replace(scheme="https")
+    return str(address).rstrip("/")

@@ -16,7 +16,7 @@ from service.http.documentation.calls import (
     members,
     shape_of_body,
 )
-from service.http.documentation.markup import Html, element, inline, joined, prose
+from service.http.documentation.markup import Html, element, joined, prose
 
 # As the page itself refers to it: relative, so that both may stand behind a prefix.
 STYLE_SHEET: Final = "docs/style.css"
@@ -25,14 +25,35 @@ _ICON: Final = (
     "%3Crect width='16' height='16' rx='4' fill='%230b6b57'/%3E"
     "%3Cpath d='M5 4v8M11 4v8M5 8h6' stroke='white' stroke-width='2'/%3E%3C/svg%3E"
 )
-_TRY: Final = (
-    "The examples below are lines for a shell, made for the demo catalog. Tell it once where the service is, and put "
-    "your own `reservationId` in the place of theirs:"
+# In the place of the service's own address, which each reader knows it by: that is put there with each answer.
+ADDRESS: Final = "https://service.invalid"
+_TRY: Final = """\
+The examples below are lines for a shell, made for the demo catalog. Tell it once where the service is, which is the \
+address of this page without `/docs`, and the two secrets that they use. With the embedded database those are in \
+`.data/secrets.json`; otherwise ask whoever runs the service:
+"""
+_REPLACE: Final = """\
+Then put what your own calls were answered in the place of what the examples have:
+
+- `reservationId`: in the answer to reserve.
+- `appointmentId`: in the answer to commit, or to whichever call booked.
+- `keyId`: in the answer in which the API key was made, and in the list of keys.
+- `key` of a calendar feed: in its `path` in the list of calendar feeds.
+"""
+_FROM_FILE: Final = """$(python3 -c 'import json; print(json.load(open(".data/secrets.json"))["{}"])')"""
+_SHELL: Final = "\n".join(
+    (
+        f"HOLDFAST={ADDRESS}",
+        *(f"{name}={_FROM_FILE.format(name.lower())}" for name in ("ADMIN_TOKEN", "CRON_SECRET")),
+    )
 )
 
 
 def page(document: Json, order: Sequence[str]) -> str:
-    """The page for a document; `order` has the ids of its operations as they are to be read."""
+    """The page for a document; `order` has the ids of its operations as they are to be read.
+
+    It has `ADDRESS` where the service's own belongs.
+    """
     title = f"{document['info']['title']} API"
     groups = _groups(document, order)
     head = element(
@@ -100,8 +121,9 @@ def _start(document: Json) -> Html:
         "section",
         element("h1", f"{info['title']} API ", element("small", info["version"])),
         prose(info["description"]),
-        element("p", inline(_TRY)),
-        code_block("HOLDFAST=http://127.0.0.1:8000"),
+        prose(_TRY),
+        code_block(_SHELL),
+        prose(_REPLACE),
         element("p", "For programs, the same is in ", element("a", "openapi.json", href="openapi.json"), "."),
     )
 
