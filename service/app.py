@@ -1,6 +1,5 @@
 """The application of one process, put together in one place."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -11,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from service.background import end, in_background
 from service.booking.alternatives import Alternatives
 from service.booking.appointments import Appointments
 from service.booking.calendar import Calendars
@@ -80,13 +80,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
     verbs, guests = Verbs(group_commit, Alternatives(database), feed.announce), Guests(database)
     holds = Holds(database, verbs, guests, tokens)
     appointments = Appointments(database, verbs, guests, tokens)
-    catalog = Catalog(database)
+    catalog = Catalog(database, feed.announce)
     keys = Keys(database)
 
     authentication = Authentication(
         SecretStr(_required(settings.admin_token)), SecretStr(_required(settings.cron_secret)), keys
     )
-    limiter = hold_limit = None
+    clients = limiter = hold_limit = None
     if settings.rate_limit_enabled:
         names = ClientNames(token_secret)
         clients = Clients(names, settings.trusted_proxies)
@@ -101,7 +101,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     endpoints: list[Endpoint] = [
         *HoldEndpoints(holds, database, hold_limit).endpoints(),
         *AvailabilityEndpoints(database, cache).endpoints(),
-        *StreamEndpoints(feed).endpoints(),
+        *StreamEndpoints(feed, catalog, clients).endpoints(),
         *AppointmentEndpoints(appointments).endpoints(),
         *WidgetEndpoints(appointments, database).endpoints(),
         *CatalogEndpoints(catalog).endpoints(),
@@ -122,23 +122,23 @@ def create_app(settings: Settings | None = None) -> Starlette:
         feed.start()
         # With a monitor of its own: whoever asks for reservation health gets an answer of their own time.
         background = [
-            asyncio.create_task(HealthMonitor(database).keep_gauges()),
-            asyncio.create_task(store.watch()),
+            in_background("keep gauges", HealthMonitor(database).keep_gauges()),
+            in_background("watch Redis", store.watch()),
         ]
         if settings.cleanup_interval_seconds:
-            background.append(asyncio.create_task(cleanup.run_every(settings.cleanup_interval_seconds)))
-        yield
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        await feed.stop()
-        await store.close()
-        await group_commit.stop()
-        await for_lanes.close()
-        await database.close()
+            background.append(in_background("clean up", cleanup.run_every(settings.cleanup_interval_seconds)))
+        try:
+            yield
+        finally:
+            await end(background)
+            await feed.stop()
+            await store.close()
+            await group_commit.stop()
+            await for_lanes.close()
+            await database.close()
 
-    return Starlette(
-        routes=routes(endpoints, authentication.principal, limiter.count if limiter else None),
+    app = Starlette(
+        routes=routes(endpoints, authentication.principal, limiter),
         middleware=[
             Middleware(SafeDefaults),
             *cross_origin(settings.cors_origins),
@@ -148,6 +148,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
         exception_handlers={HoldfastError: on_holdfast_error, HTTPException: on_http_exception},
         lifespan=lifespan,
     )
+    # An address with a slash too many is another one. Starlette would lead on to where the Host header says.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _tracing(settings: Settings) -> list[Middleware]:

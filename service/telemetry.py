@@ -6,6 +6,7 @@ path, and errors by their SQLSTATE, because a message may quote what a caller se
 
 import logging
 import sys
+import traceback
 from contextvars import ContextVar
 from typing import Final
 
@@ -26,6 +27,15 @@ def note(**facts: object) -> None:
     """Adds facts to the line of the request at hand, if there is one. Nothing personal, and no credential."""
     if (notes := _NOTES.get()) is not None:
         notes.update(facts)
+
+
+def where(error: BaseException) -> dict[str, object]:
+    """Kind and place of an error, without its message: that may quote what a caller sent."""
+    return {
+        "error": type(error).__name__,
+        "sqlstate": getattr(error, "sqlstate", None),
+        "traceback": "".join(traceback.format_tb(error.__traceback__)),
+    }
 
 
 def configure_logging(level: str) -> None:

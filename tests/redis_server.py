@@ -1,17 +1,22 @@
 """A real Redis that a test may kill, freeze, wipe and start again."""
 
+import asyncio
 import shutil
 import signal
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import redis
+from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from service.sharing.store import Store
 from tests.serving import free_port, wait_until
 
 PROGRAM: Final = shutil.which("redis-server")
@@ -67,3 +72,22 @@ class RedisServer:
             return bool(self.client.ping())
         except RedisConnectionError:
             return False
+
+
+@asynccontextmanager
+async def sharing(redis: RedisServer) -> AsyncIterator[Store]:
+    """A store that has found its Redis."""
+    store = Store(SecretStr(redis.url))
+    watch = asyncio.create_task(store.watch())
+    await until_up(store)
+    yield store
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+    await store.close()
+
+
+async def until_up(store: Store) -> None:
+    """Returns when a store has found its Redis."""
+    async with asyncio.timeout(20):
+        while not store.up:  # noqa: ASYNC110 — nobody tells
+            await asyncio.sleep(0.001)

@@ -6,6 +6,8 @@ import psycopg
 from pydantic import TypeAdapter
 
 from service.booking.catalog_settings import (
+    NO_COUNTRY,
+    NO_TIMEZONE,
     Business,
     BusinessSettings,
     Closure,
@@ -18,28 +20,33 @@ from service.booking.catalog_settings import (
     ServiceSettings,
     Settings,
 )
+from service.booking.guests import COUNTRIES
 from service.booking.outcomes import refusal
 from service.booking.text import Identifier
+from service.booking.verbs import Announce
 from service.database.connections import Database, Transaction
 from service.errors import Invalid, Refused
 
-_NO_TIMEZONE = "is not a time zone of the IANA database, like Europe/Berlin"
 _HOURS: TypeAdapter[list[OpeningHoursSettings]] = TypeAdapter(list[OpeningHoursSettings])
 
 
 class Catalog:
     """The verbs on the catalog. Each raises `Refused`, `Invalid` and `Unavailable`, and takes the lock of its business.
 
-    What is made or replaced is returned, and whether it is new.
+    What is made or replaced is returned, and whether it is new. With `announce`, those who watch a calendar are told
+    that it may look different now.
     """
 
-    def __init__(self, database: Database | Transaction) -> None:
+    def __init__(self, database: Database | Transaction, announce: Announce | None = None) -> None:
         self._database = database
+        self._announce = announce
 
     # Businesses.
 
     async def put_business(self, business_id: Identifier, settings: BusinessSettings) -> tuple[Business, bool]:
         """Makes a business or replaces its settings."""
+        if settings.country not in COUNTRIES:
+            raise Invalid.at("country", NO_COUNTRY)
         try:
             outcome, body = await self._change("put_business", business_id, _json(settings))
         except psycopg.Error as error:
@@ -47,7 +54,7 @@ class Catalog:
                 raise Refused("SLUG_TAKEN") from error
             raise
         if outcome == "timezone_unknown":
-            raise Invalid.at("timezone", _NO_TIMEZONE)
+            raise Invalid.at("timezone", NO_TIMEZONE)
         return Business.model_validate(body), outcome == "created"
 
     async def business(self, business_id: Identifier) -> Business:
@@ -89,7 +96,7 @@ class Catalog:
         self, business_id: Identifier, service_id: Identifier, settings: ServiceSettings
     ) -> tuple[Service, bool]:
         """Makes a service or replaces its settings and its pool of resources."""
-        outcome, body = await self._change("put_service", business_id, service_id, _json(settings))
+        outcome, body = await self._change("put_service", business_id, service_id, _json(settings), about=service_id)
         if outcome == "resource_unknown":
             raise _no_resource("resourceIds", body["resource_id"])
         return Service.model_validate(body), outcome == "created"
@@ -104,7 +111,7 @@ class Catalog:
 
     async def delete_service(self, business_id: Identifier, service_id: Identifier) -> None:
         """Takes a service off the catalog; one that was ever booked is archived."""
-        await self._change("delete_service", business_id, service_id)
+        await self._change("delete_service", business_id, service_id, about=service_id)
 
     # When it is open.
 
@@ -162,11 +169,16 @@ class Catalog:
             await self.business(business_id)
         return [body for (body,) in rows]
 
-    async def _change(self, query: str, *parameters: object) -> tuple[str, Any]:
-        """Runs a change and returns its outcome and body."""
+    async def _change(
+        self, query: str, business_id: str, *parameters: object, about: str | None = None
+    ) -> tuple[str, Any]:
+        """Runs a change and returns its outcome and body. It is about a service, or else about all of the business."""
         outcome: str
-        [(outcome, body)] = await self._database.change(query, *parameters)
-        if outcome not in ("created", "done", "timezone_unknown", "resource_unknown"):
+        [(outcome, body)] = await self._database.change(query, business_id, *parameters)
+        if outcome in ("created", "done"):
+            if self._announce:
+                self._announce(business_id, {"service_id": about}, moved=False)
+        elif outcome not in ("timezone_unknown", "resource_unknown"):
             raise refusal(outcome, body)
         return outcome, body
 

@@ -29,6 +29,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from service import metrics
+from service.background import end
 from service.database.connections import ATTEMPTS, FIRST_PAUSE_SECONDS, REQUEST_SECONDS, Database
 from service.database.failures import is_connection_lost, is_lock_timeout, is_passing, translated
 from service.database.queue import CALL_SECONDS, FairQueue, Operation, Outcome, still_in_time
@@ -67,9 +68,7 @@ class GroupCommit:
 
     async def stop(self) -> None:
         """Ends the lanes. The server calls it when every request has been answered."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     async def submit(
         self,

@@ -26,21 +26,18 @@ class Clients:
 
     def __init__(self, names: ClientNames, trusted_proxies: Sequence[Network]) -> None:
         self._trusted = trusted_proxies
-        self._names = names
-        self._name_of = lru_cache(_KNOWN)(self._made)
+        self._name_of = lru_cache(_KNOWN)(names.make)
 
     def name(self, request: Request) -> str:
         """The client's name: always the same for the same client, under the same secret."""
         peer = request.client.host if request.client else ""
-        return self._name_of(peer, tuple(request.headers.getlist("x-forwarded-for")) if self._trusted else ())
-
-    def _made(self, peer: str, forwarded: tuple[str, ...]) -> str:
-        address = self._address(peer, forwarded)
+        address = self._address(peer, request.headers.getlist("x-forwarded-for") if self._trusted else [])
+        # What is remembered is short, whatever the headers are.
         if isinstance(address, IPv6Address):
-            return self._names.make(str(ip_network((address, _CUSTOMER_BITS), strict=False)))
-        return self._names.make(str(address or peer))
+            return self._name_of(str(ip_network((address, _CUSTOMER_BITS), strict=False)))
+        return self._name_of(str(address or peer))
 
-    def _address(self, peer: str, forwarded: tuple[str, ...]) -> Address | None:
+    def _address(self, peer: str, forwarded: list[str]) -> Address | None:
         """Of the nearest that is no trusted proxy. Only what a trusted proxy says is believed."""
         address = _parsed(peer)
         for hop in _from_the_right(forwarded):
@@ -54,9 +51,9 @@ class Clients:
         return address is not None and any(address in network for network in self._trusted)
 
 
-def _from_the_right(forwarded: tuple[str, ...]) -> Iterator[str]:
-    """The nearest hop first; several headers are one list."""
-    return islice(reversed(",".join(forwarded).split(",")), _HOPS)
+def _from_the_right(forwarded: list[str]) -> Iterator[str]:
+    """The nearest hop first, and no more than are looked at; several headers are one list."""
+    return islice(reversed(",".join(forwarded).rsplit(",", _HOPS)), _HOPS)
 
 
 def _parsed(text: str) -> Address | None:

@@ -2,7 +2,6 @@
 
 import re
 import time
-import traceback
 from typing import Final
 from uuid import uuid4
 
@@ -13,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.http.disconnect import ClientGone
 from service.http.problems import problem
 from service.metrics import count_request
-from service.telemetry import begin_notes
+from service.telemetry import begin_notes, where
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -51,7 +50,7 @@ class Envelope:
         except (ClientGone, ClientDisconnect):
             pass
         except Exception as error:
-            log.error("defect", request_id=request_id, **_where(error))
+            log.error("defect", request_id=request_id, **where(error))
             if status == 499:
                 await problem(Request(scope), "INTERNAL_ERROR")(scope, receive, send_with_id)
         finally:
@@ -81,12 +80,3 @@ def _tell(scope: Scope, request_id: str, status: int, seconds: float, notes: dic
         duration_ms=round(seconds * 1000, 2),
         **notes,
     )
-
-
-def _where(error: Exception) -> dict[str, object]:
-    """Kind and place of an error, without its message: that may quote what a caller sent."""
-    return {
-        "error": type(error).__name__,
-        "sqlstate": getattr(error, "sqlstate", None),
-        "traceback": "".join(traceback.format_tb(error.__traceback__)),
-    }

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
 import anyio
@@ -11,14 +12,17 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from service.booking.catalog import Catalog
 from service.booking.text import Identifier
-from service.errors import Overloaded
+from service.errors import Overloaded, Unavailable
+from service.http.clients import Clients
 from service.http.disconnect import ClientGone
 from service.http.documentation import examples
 from service.http.endpoints import Call, Endpoint
 from service.http.shapes import Query
 from service.naming import Record
-from service.sharing.feed import Event, Feed, TooManyWatchers, Watcher
+from service.sharing.feed import Feed
+from service.sharing.watchers import Event, TooManyWatchers, Watcher
 
 # Proxies cut connections on which nothing comes for a while, usually a minute.
 HEARTBEAT_SECONDS: Final = 15
@@ -46,10 +50,12 @@ class SlotChange(Record):
 
 
 class StreamEndpoints:
-    """Turns the feed into server-sent events."""
+    """Turns the feed into server-sent events. With `clients`, nobody has more than their share of it."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, catalog: Catalog, clients: Clients | None) -> None:
         self._feed = feed
+        self._catalog = catalog
+        self._clients = clients
 
     def endpoints(self) -> list[Endpoint]:
         """What there is to call."""
@@ -62,12 +68,13 @@ class StreamEndpoints:
                 {200: None},
                 "Server-sent events, for a browser's `EventSource`. `changed` names a slot that now has more or less "
                 "room: `{serviceId, slotStart, slotEnd}`. `resync` means that something may have been missed: reload. "
-                "It is also sent by the first cleanup after holds have expired. A browser that is cut off reconnects "
-                "by itself with `Last-Event-ID` and gets what it missed.",
+                "It is also sent when the catalog changes, and by the first cleanup after holds have expired. A "
+                "browser that is cut off reconnects by itself with `Last-Event-ID` and gets what it missed.",
                 query=StreamQuery,
-                refusals=("OVERLOADED",),
+                refusals=("SERVICE_NOT_FOUND", "OVERLOADED"),
                 operation_id="watchChanges",
                 tag="availability",
+                # It does, but never fails for want of an answer.
                 asks_database=False,
                 media_type="text/event-stream",
                 request_headers=("Last-Event-ID",),
@@ -78,10 +85,14 @@ class StreamEndpoints:
     async def stream(self, call: Call) -> Response:
         """GET /api/booking/stream"""
         query: StreamQuery = call.query
+        # A misspelt name would be silence for ever. While the database does not answer, it opens all the same.
+        with suppress(Unavailable):
+            await self._catalog.service(query.business_id, query.service_id)
+        client = self._clients.name(call.request) if self._clients else None
         last_event_id = call.request.headers.get("last-event-id")
         begins_at = self._feed.last_id
         try:
-            watcher = self._feed.watch(query.business_id, query.service_id, last_event_id)
+            watcher = self._feed.watch(query.business_id, query.service_id, last_event_id, client)
         except TooManyWatchers:
             raise Overloaded("Too many browsers are watching already; please poll instead") from None
         return _Stream(watcher, begins_at if last_event_id is None else None)

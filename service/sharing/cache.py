@@ -29,11 +29,13 @@ _BUSINESSES: Final = 50
 _LARGEST_BYTES: Final = 256 * 1024
 # Longer than any answer that was asked for before a change can still be on its way.
 _CHANGE_SECONDS: Final = 60
+# In place of a business's id, and no id itself: something was changed, and nobody knows where.
+EVERY_BUSINESS: Final = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What Redis has: its time, how often the business was changed lately, and the answer if it still holds."""
+    """What Redis has: its time, how often the business and all were changed lately, and the answer if it holds."""
 
     now_ms: int
     changes: str
@@ -48,15 +50,18 @@ class AnswerCache:
         self._clock = clock
         # By business and question: until when, and the answer. Without Redis only: others' changes are not known here.
         self._own: OrderedDict[str, OrderedDict[str, tuple[float, bytes]]] = OrderedDict()
-        self._asked: dict[str, dict[str, asyncio.Task[bytes]]] = {}
+        # By business and question: since when, and who asks.
+        self._asked: dict[str, dict[str, tuple[float, asyncio.Task[bytes]]]] = {}
 
     async def get(self, business_id: str, question: str, ask: Callable[[], Awaitable[bytes]]) -> bytes:
         """The answer to a question about a business, from whoever has it, else by asking. Raises what asking raises."""
         key = (business_id, hashlib.sha256(question.encode()).hexdigest())
-        task = self._asked.get(business_id, {}).get(key[1])
-        if task is None:
+        now = self._clock()
+        began, task = self._asked.get(business_id, {}).get(key[1], (now, None))
+        # What was asked for long ago may be an answer from then, and no other process tells this one of its changes.
+        if task is None or now - began >= LIFE_SECONDS:
             task = asyncio.create_task(self._find(key, ask))
-            self._asked.setdefault(business_id, {})[key[1]] = task
+            self._asked.setdefault(business_id, {})[key[1]] = (now, task)
             task.add_done_callback(lambda done: self._end(key, done))
         else:
             AVAILABILITY_CACHE.labels("hit").inc()
@@ -68,6 +73,11 @@ class AnswerCache:
         self._own.pop(business_id, None)
         self._asked.pop(business_id, None)
 
+    def forget_all(self) -> None:
+        """Something may have been changed anywhere."""
+        self._own.clear()
+        self._asked.clear()
+
     def _end(self, key: tuple[str, str], task: asyncio.Task[bytes]) -> None:
         if self._is_asked(key, task):
             del self._asked[key[0]][key[1]]
@@ -78,8 +88,9 @@ class AnswerCache:
             task.exception()
 
     def _is_asked(self, key: tuple[str, str], task: asyncio.Task[bytes] | None) -> bool:
-        """Whether nothing was changed since this task began to ask."""
-        return task is not None and self._asked.get(key[0], {}).get(key[1]) is task
+        """Whether this task is the latest to ask, and nothing was changed since."""
+        _, latest = self._asked.get(key[0], {}).get(key[1], (0.0, None))
+        return task is not None and latest is task
 
     async def _find(self, key: tuple[str, str], ask: Callable[[], Awaitable[bytes]]) -> bytes:
         if not self._store.exists:
@@ -122,7 +133,7 @@ class AnswerCache:
 
 
 def forget(pipeline: Pipeline, business_id: str) -> None:
-    """Makes all answers about a business worthless, in every process."""
+    """Makes all answers about a business, or about `EVERY_BUSINESS`, worthless in every process."""
     pipeline.incr(_changes_key(business_id))
     pipeline.expire(_changes_key(business_id), _CHANGE_SECONDS)
 
@@ -138,10 +149,10 @@ def _answer_key(key: tuple[str, str]) -> str:
 async def _look(redis: Redis, key: tuple[str, str]) -> _Found:
     pipeline = redis.pipeline(transaction=False)
     pipeline.time()
-    pipeline.get(_changes_key(key[0]))
+    pipeline.mget(_changes_key(key[0]), _changes_key(EVERY_BUSINESS))
     pipeline.get(_answer_key(key))
-    (seconds, microseconds), changes, kept = await pipeline.execute()
-    now_ms, changes = seconds * 1000 + microseconds // 1000, changes or ""
+    (seconds, microseconds), counts, kept = await pipeline.execute()
+    now_ms, changes = seconds * 1000 + microseconds // 1000, ",".join(count or "" for count in counts)
     until, at_changes, answer = kept.split("|", 2) if kept else ("0", "", "")
     holds = now_ms < int(until) and at_changes == changes
     return _Found(now_ms, changes, answer.encode() if holds else None)

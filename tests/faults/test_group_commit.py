@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,10 +18,11 @@ from service.database import group_commit as group_commit_module
 from service.database import queue as queue_module
 from service.database.connections import REQUEST_SECONDS, Database
 from service.database.group_commit import GroupCommit
-from service.database.queue import Outcome
+from service.database.queue import FairQueue, Operation, Outcome
 from service.errors import DatabaseDown, Overloaded
 from tests.database import TestDatabase, at, reserve_request
 from tests.faults.proxy import Proxy
+from tests.serving import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -71,12 +74,12 @@ def calls(database: TestDatabase) -> int:
     return count
 
 
-PASSING = ["40001", "40P01", "55P03", "57014"]
+PASSING = ["40001", "40P01", "55P03", "57014", "HF001"]
 
 
 @pytest.mark.parametrize("sqlstate", PASSING)
 async def test_two_passing_failures_take_three_attempts(database: TestDatabase, sqlstate: str) -> None:
-    """A serialization failure, a deadlock or a timeout is tried again, and the caller never hears of it."""
+    """A serialization failure, a deadlock, a timeout or a deadline is tried again, and the caller never hears of it."""
     database.make_service()
     fail_first_calls(database, 2, sqlstate)
     async with running(database.url) as group_commit:
@@ -138,6 +141,16 @@ async def test_requests_that_wait_share_one_call(database: TestDatabase) -> None
         outcomes = await asyncio.gather(*tasks)
     assert {outcome.name for outcome in outcomes} == {"done"}
     assert calls(database) == 2
+
+
+async def test_however_many_tenants_wait_a_call_has_a_fair_share_of_each() -> None:
+    """All of them together fill it, and no more than that."""
+    queue = FairQueue(max_batch=8)
+    for tenant in ("a", "b", "c", "d"):
+        for _ in range(8):
+            queue.add("reserve", tenant, uuid4(), {}, print)
+    batch = await queue.take()
+    assert Counter(operation.tenant for operation in batch) == {"a": 2, "b": 2, "c": 2, "d": 2}
 
 
 async def test_a_caller_that_left_is_dropped_from_the_queue(database: TestDatabase) -> None:
@@ -214,10 +227,11 @@ async def test_without_a_database_nobody_waits_for_long(
     monkeypatch.setattr(connections_module, "CONNECT_SECONDS", 0.5)
     async with Proxy(database.url).running() as proxy:
         nowhere = proxy.url
-    async with running(nowhere) as group_commit:
+    async with running(nowhere, max_batch=2) as group_commit:
         requests = [asyncio.create_task(reserve(group_commit, hour)) for hour in range(5)]
-        results = await asyncio.gather(*requests, return_exceptions=True)
-    assert [type(result) for result in results] == [DatabaseDown] * 5
+        told, not_yet_told = await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+    assert [type(request.exception()) for request in told] == [DatabaseDown] * 5
+    assert not_yet_told == set()
 
 
 async def test_a_tenant_that_is_locked_does_not_stall_the_others(database: TestDatabase) -> None:
@@ -251,6 +265,88 @@ async def test_a_stuck_tenant_among_many_costs_the_others_nothing(database: Test
         for task in stuck:
             task.cancel()
         await asyncio.gather(*stuck, return_exceptions=True)
+
+
+async def test_a_stuck_tenants_requests_leave_room_where_requests_are_sent_again(database: TestDatabase) -> None:
+    """There they go one at a time: the others that were in the same call need not wait until they have timed out."""
+    for business_id in ("stuck", "free"):
+        database.make_service(business_id=business_id, capacity=10)
+    fail_first_calls(database, 1, "22012")
+    async with running(database.url, lanes=2) as group_commit:
+        with database.locked("stuck"):
+            stuck = [asyncio.create_task(reserve(group_commit, business_id="stuck")) for _ in range(4)]
+            free = asyncio.create_task(reserve(group_commit, business_id="free"))
+            assert (await free).name == "done"
+            # The one that failed, the free one's, and one of the stuck one's.
+            assert calls(database) <= 3
+        assert {outcome.name for outcome in await asyncio.gather(*stuck)} == {"done"}
+
+
+def note_tenants(group_commit: GroupCommit, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Notes from now on whose requests each call has."""
+    noted: list[list[str]] = []
+    call = group_commit._call
+
+    async def noting(operations: list[Operation]) -> list[Operation]:
+        noted.append(sorted({operation.tenant for operation in operations}))
+        return await call(operations)
+
+    monkeypatch.setattr(group_commit, "_call", noting)
+    return noted
+
+
+@pytest.mark.parametrize("sqlstate", ["55P03", "57014", "HF001"])
+async def test_a_tenant_whose_lock_was_not_to_be_had_goes_alone_until_it_is(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch, sqlstate: str
+) -> None:
+    """If it has to wait again, it does so at nobody's cost; and as soon as it need not, it shares calls again."""
+    for business_id in ("stuck", "a", "b"):
+        database.make_service(business_id=business_id, capacity=10)
+    fail_first_calls(database, 1, sqlstate)
+    async with running(database.url) as group_commit:
+        await reserve(group_commit, business_id="stuck")
+        noted = note_tenants(group_commit, monkeypatch)
+        for _ in range(2):
+            with database.locked("a"):
+                tasks = [asyncio.create_task(reserve(group_commit, business_id="a"))]
+                await asyncio.to_thread(database.wait_until_blocked)
+                # These wait in the queue.
+                tasks += [asyncio.create_task(reserve(group_commit, business_id=name)) for name in ("stuck", "a", "b")]
+                await asyncio.sleep(0)
+            await asyncio.gather(*tasks)
+    assert noted == [["a"], ["stuck"], ["a", "b"], ["a"], ["a", "b", "stuck"]]
+
+
+async def test_a_call_grants_nothing_when_its_callers_have_given_up(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for its lock no longer than they have time: who was told that it failed has come again meanwhile."""
+    seconds = 0.5
+    database.make_service()
+    async with running(database.url) as group_commit:
+        with monkeypatch.context() as impatient, database.locked():
+            for module in (group_commit_module, queue_module):
+                impatient.setattr(module, "REQUEST_SECONDS", seconds)
+            waiting = asyncio.create_task(reserve(group_commit, 10))
+            await asyncio.to_thread(database.wait_until_blocked)
+            over_at = database.value("SELECT clock_timestamp()") + timedelta(seconds=seconds)
+            with pytest.raises(DatabaseDown):
+                await waiting
+            is_over = "SELECT clock_timestamp() > %s"
+            await asyncio.to_thread(wait_until, lambda: database.value(is_over, over_at), "its time to be over")
+        # The only lane has it when that call is over.
+        assert (await reserve(group_commit, 12)).name == "done"
+    assert database.value("SELECT array_agg(slot_start) FROM booking.reservations") == [at(12)]
+
+
+async def test_a_server_whose_clock_was_set_forward_is_asked_what_time_it_is(database: TestDatabase) -> None:
+    """By what is known of it each deadline has passed before it is told."""
+    database.make_service()
+    async with running(database.url) as group_commit:
+        await reserve(group_commit, 20)
+        clock = group_commit._database._clock
+        clock.set(clock.in_seconds(-3600))
+        assert (await reserve(group_commit)).name == "done"
 
 
 async def test_who_was_told_that_it_failed_is_granted_nothing_afterwards(

@@ -112,6 +112,37 @@ async def test_a_database_that_says_nothing_is_as_good_as_gone(database: TestDat
             await connections.close()
 
 
+async def test_a_change_whose_answer_was_lost_is_not_made_twice(database: TestDatabase) -> None:
+    """Unlike a verb it has no name by which it could be found out: whoever asked for it has to look."""
+    database.make_business()
+    async with Proxy(database.url).running() as proxy:
+        connections = Database(proxy.url, connections=1)
+        await connections.open()
+        try:
+            assert await connections.fetch("server_time")
+            proxy.lose_next_answer_to = b"booking.rotate_calendar"
+            with pytest.raises(DatabaseDown):
+                await connections.change("rotate_calendar", "salon")
+            assert proxy.lost.is_set()
+        finally:
+            await connections.close()
+    assert database.value("SELECT calendar_generation FROM booking.businesses") == 2
+
+
+async def test_everything_that_the_server_waits_for_has_an_end(database: TestDatabase) -> None:
+    """For a lock, a statement, and the next one of a transaction: also if we are no longer there to say so."""
+    names = ["lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
+    connections = Database(database.url, connections=1)
+    await connections.open()
+    try:
+        async with connections.connection() as connection:
+            cursor = await connection.execute("SELECT current_setting(name) FROM unnest(%s::text[]) AS name", [names])
+            timeouts = [timeout for (timeout,) in await cursor.fetchall()]
+    finally:
+        await connections.close()
+    assert timeouts == ["2s", "5s", "10s", "10s"]
+
+
 @pytest.fixture
 def small_disk(cluster: str) -> Iterator[Path]:
     """A disk of 64 MB that PostgreSQL can write to: a file system in memory."""

@@ -2,16 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import httpx2
 import pytest
 
+from service.sharing.limits import Limit, Rate, RequestLimits
 from tests.acceptance.clients import Clients, race, reserves, slot, statuses
 from tests.acceptance.conftest import Serve
 from tests.database import TestDatabase
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, sharing
 from tests.scraping import grown, scrape
 from tests.serving import ServiceProcess, free_port, wait_until
 
@@ -219,3 +221,29 @@ async def test_without_redis_each_worker_has_a_limit_of_its_own(database: TestDa
         granted = Counter(statuses(await race(client, reserves(client, 100))))
     assert granted.keys() == {201, 429}
     assert 30 <= granted[201] <= WORKERS * 30
+
+
+async def test_in_redis_too_the_window_before_counts_for_what_of_it_is_near(redis_server: RedisServer) -> None:
+    """So much was asked in the last hour that nothing is left in this one, until its very end."""
+    async with sharing(redis_server) as store:
+        hour = redis_server.client.time()[0] // 3600
+        counted: dict[Any, Any] = {"index": hour - 1, "previous": 0, "current": 1_000_000}
+        redis_server.client.hset("holdfast:limit:somebody", mapping=counted)
+        assert not (await RequestLimits(store).hit([Limit("client", "somebody", Rate(10, 3600))])).granted
+
+
+async def test_in_redis_too_who_is_refused_by_one_limit_uses_up_no_other(redis_server: RedisServer) -> None:
+    """A client beyond its own limit must not eat up what its business has for others."""
+    client, business = Limit("client", "c", Rate(1, 3600)), Limit("business", "b", Rate(3, 3600))
+    async with sharing(redis_server) as store:
+        limiter = RequestLimits(store)
+        granted = [(await limiter.hit([client, business])).granted for _ in range(5)]
+        assert granted == [True, False, False, False, False]
+        assert (await limiter.hit([business])).remaining == 1
+
+
+async def test_redis_remembers_a_window_for_as_long_as_it_counts(redis_server: RedisServer) -> None:
+    """Through the one after it, and not for ever: there are as many as there are clients."""
+    async with sharing(redis_server) as store:
+        await RequestLimits(store).hit([Limit("client", "somebody", Rate(10, 60))])
+        assert 110 < redis_server.client.ttl("holdfast:limit:somebody") <= 120

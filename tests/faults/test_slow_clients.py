@@ -188,6 +188,15 @@ async def test_a_connection_without_a_request_is_closed(service: Listener, answe
     assert time.monotonic() - began < UVICORN_SECONDS
 
 
+async def test_a_connection_stays_open_for_the_next_request(service: Listener) -> None:
+    """The time for one to arrive ends when it has: what comes then is a pause, which uvicorn bounds."""
+    connection = await service.connect()
+    for _ in range(2):
+        await connection.send(HEAD + b"\r\n")
+        assert (await connection.answer()).status == 200
+        await asyncio.sleep(2 * ARRIVAL_SECONDS)  # twice as long as a request may take to arrive
+
+
 async def test_a_body_without_end_is_refused_and_then_left(service: Listener) -> None:
     """413 as soon as it is too much, and it can't hold the connection by going on."""
     connection = await service.connect()

@@ -2,13 +2,10 @@
 something was changed."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
 import pytest
-from pydantic import SecretStr
 
 from service.errors import DatabaseDown
 from service.metrics import REGISTRY
@@ -17,8 +14,9 @@ from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed
 from service.sharing.store import Store
 from tests.database import TestDatabase, at
+from tests.http.conftest import ADMIN
 from tests.http.test_limits import Clock
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, sharing
 
 pytestmark = pytest.mark.anyio
 
@@ -46,20 +44,6 @@ class Oracle:
         answer = str(self.asked).encode()
         await self.may_answer.wait()
         return answer
-
-
-@asynccontextmanager
-async def sharing(redis: RedisServer) -> AsyncIterator[Store]:
-    """A store that has found its Redis."""
-    store = Store(SecretStr(redis.url))
-    watch = asyncio.create_task(store.watch())
-    async with asyncio.timeout(10):
-        while not store.up:  # noqa: ASYNC110 — nobody tells
-            await asyncio.sleep(0.001)
-    yield store
-    watch.cancel()
-    await asyncio.gather(watch, return_exceptions=True)
-    await store.close()
 
 
 def counted(result: str) -> float:
@@ -102,6 +86,23 @@ async def test_a_crowd_asks_once() -> None:
     crowd[0].cancel()
     oracle.may_answer.set()
     assert await asyncio.gather(*crowd[1:]) == [b"1"] * 99
+
+
+async def test_who_comes_late_does_not_join_a_look_up_that_began_long_ago() -> None:
+    """Its answer may be from then, and without Redis no other process tells of what it has changed since."""
+    clock, oracle = Clock(), Oracle()
+    answers = AnswerCache(Store(None), clock)
+    oracle.may_answer.clear()
+    first = asyncio.create_task(answers.get("salon", "question", oracle))
+    await oracle.is_asked.wait()
+    crowd = [first]
+    for seconds in (LIFE_SECONDS - 0.01, 0.02):
+        clock.now += seconds
+        crowd.append(asyncio.create_task(answers.get("salon", "question", oracle)))
+        await asyncio.sleep(0)
+    oracle.may_answer.set()
+    assert await asyncio.gather(*crowd) == [b"1", b"1", b"2"]
+    assert await answers.get("salon", "question", oracle) == b"2"
 
 
 async def test_a_failure_is_told_to_all_and_not_kept() -> None:
@@ -194,6 +195,22 @@ async def test_an_answer_from_before_a_change_that_comes_after_it_is_not_given(r
         assert await answers.get("salon", "question", oracle) == b"2"
 
 
+async def test_who_may_have_missed_a_change_gets_no_answer_from_before_it(redis_server: RedisServer) -> None:
+    """Another process could not say what it had changed. What it says when it can makes all answers worthless."""
+    async with sharing(redis_server) as one, sharing(redis_server) as two:
+        there, oracle = AnswerCache(two), Oracle()
+        feed = Feed(one, AnswerCache(one))
+        one._up = False
+        feed.announce("salon", {"service_id": "cut", "slot_start": "x", "slot_end": "y"}, moved=False)
+        assert await there.get("salon", "question", oracle) == b"1"
+        one._up = True
+        feed.start()
+        async with asyncio.timeout(LIFE_SECONDS / 2):
+            while await there.get("salon", "question", oracle) == b"1":
+                pass
+        await feed.stop()
+
+
 async def test_without_its_redis_the_cache_is_bypassed(redis_server: RedisServer) -> None:
     """A process by itself does not hear of others' changes."""
     async with sharing(redis_server) as store:
@@ -219,3 +236,14 @@ async def test_a_slot_that_was_just_taken_is_not_listed(client: httpx2.AsyncClie
     database.release(held["reservationId"])
     assert await listed() == []
     assert (await client.post("/api/booking/reserve", json=body)).status_code == 201
+
+
+async def test_what_the_catalog_says_is_listed_at_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Whoever has just closed a day looks whether it is closed."""
+    database.make_service()
+    window = {"businessId": "salon", "serviceId": "cut", "from": at(10).isoformat(), "to": at(11).isoformat()}
+    open_before = (await client.get("/api/booking/availability", params=window)).json()["slots"]
+    closure = {"from": at(9).isoformat(), "to": at(12).isoformat()}
+    await client.put("/api/catalog/businesses/salon/closures/away", json=closure, headers=ADMIN)
+    open_after = (await client.get("/api/booking/availability", params=window)).json()["slots"]
+    assert (len(open_before), len(open_after)) == (1, 0)

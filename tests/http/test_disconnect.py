@@ -99,7 +99,7 @@ async def test_a_body_that_is_cut_off_is_nobodys_defect(
         defects.append(error)
         return {}
 
-    monkeypatch.setattr(envelope, "_where", note)
+    monkeypatch.setattr(envelope, "where", note)
     app = create_app(make_settings(database.url))
     messages: list[Message] = [
         {"type": "http.disconnect"},

@@ -8,32 +8,48 @@ from datetime import timedelta
 from typing import Any, Self
 from urllib.parse import urlencode
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from service.app import create_app
+from service.booking.catalog import Catalog
+from service.errors import DatabaseDown
 from service.http import stream
 from service.metrics import REGISTRY
-from service.sharing import feed
+from service.sharing import feed, store, watchers
 from service.sharing.cache import AnswerCache
-from service.sharing.store import Store
+from service.sharing.feed import Feed
+from service.sharing.store import Store, StoreDown
+from service.sharing.watchers import Change, Event, Watcher
 from tests.database import TestDatabase, at
 from tests.http.conftest import ADMIN, CRON, make_settings
 from tests.http.describing import check, client_of, served_document
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, sharing, until_up
+from tests.serving import wait_until
 
 pytestmark = pytest.mark.anyio
 
 STREAM = "/api/booking/stream"
 CUT = {"businessId": "salon", "serviceId": "cut"}
+BUSINESS = "/api/catalog/businesses/salon"
 
 
 class Browser:
     """One connection to the stream of an application in this process. As a context manager it is connected."""
 
-    def __init__(self, app: Starlette, last_event_id: str | None = None, *, takes: int = 10**6, **watched: str) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        last_event_id: str | None = None,
+        *,
+        takes: int = 10**6,
+        address: str = "192.0.2.1",
+        **watched: str,
+    ) -> None:
         self._app = app
+        self._address = address
         self._headers = [] if last_event_id is None else [(b"last-event-id", last_event_id.encode())]
         self._query = urlencode(CUT | watched).encode()
         self._takes = takes
@@ -76,7 +92,7 @@ class Browser:
             "path": STREAM,
             "query_string": self._query,
             "headers": self._headers,
-            "client": ("192.0.2.1", 1),
+            "client": (self._address, 1),
         }
         messages = [{"type": "http.request", "body": b""}]
 
@@ -100,12 +116,13 @@ class Browser:
 
 
 @asynccontextmanager
-async def running(database: TestDatabase, redis: RedisServer | None = None) -> AsyncIterator[Starlette]:
-    """An application."""
-    settings = make_settings(database.url)
+async def running(
+    database: TestDatabase, redis: RedisServer | None = None, **settings: Any
+) -> AsyncIterator[Starlette]:
+    """An application with these settings."""
     if redis:
-        settings = settings.model_copy(update={"redis_url": SecretStr(redis.url)})
-    app = create_app(settings)
+        settings["redis_url"] = SecretStr(redis.url)
+    app = create_app(make_settings(database.url).model_copy(update=settings))
     async with app.router.lifespan_context(app):
         yield app
 
@@ -118,10 +135,11 @@ async def app(database: TestDatabase) -> AsyncIterator[Starlette]:
         yield app
 
 
-async def post(app: Starlette, path: str, body: dict[str, Any], method: str = "POST") -> Any:
+async def post(app: Starlette, path: str, body: Any, method: str = "POST") -> Any:
     """What somebody does meanwhile."""
+    is_closed = "appointments" in path or "catalog" in path
     async with client_of(app) as client:
-        answer = await client.request(method, path, json=body, headers=ADMIN if "appointments" in path else {})
+        answer = await client.request(method, path, json=body, headers=ADMIN if is_closed else {})
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
@@ -147,6 +165,7 @@ def changed(hour: float, service_id: str = "cut") -> tuple[str, Any]:
 async def test_a_browser_is_told_of_each_change_of_what_it_watches(app: Starlette, database: TestDatabase) -> None:
     """When a slot is held, given up, committed, booked and cancelled; and not of what happens elsewhere."""
     database.make_service("perm", capacity=5)
+    database.make_service(business_id="x")
     async with Browser(app) as browser, Browser(app, serviceId="perm") as other, Browser(app, businessId="x") as third:
         held = await reserve(app, 10)
         assert await browser.next_event() == changed(10)
@@ -175,12 +194,13 @@ async def test_nothing_in_the_stream_says_who_it_was(app: Starlette) -> None:
     assert json.loads(frame["data"]).keys() == {"serviceId", "slotStart", "slotEnd"}
 
 
-async def test_a_move_makes_browsers_load_again(app: Starlette) -> None:
-    """It left a slot that its answer does not name."""
+@pytest.mark.parametrize(("member", "hour"), [("slotStart", 16), ("slotEnd", 14.5)])
+async def test_a_move_makes_browsers_load_again(app: Starlette, member: str, hour: float) -> None:
+    """It left a slot that its answer does not name, or a part of one."""
     slot = {**CUT, "slotStart": at(14).isoformat(), "guestEmail": "ada@example.com"}
     booked = await post(app, "/api/bookings", slot)
     async with Browser(app) as browser:
-        change = {"expectedVersion": 1, "slotStart": at(16).isoformat()}
+        change = {"expectedVersion": 1, member: at(hour).isoformat()}
         await post(app, f"/api/booking/appointments/{booked['appointmentId']}", change, "PATCH")
         assert await browser.next_event() == ("resync", {})
 
@@ -214,6 +234,48 @@ async def test_what_changes_nothing_is_not_told(app: Starlette, database: TestDa
             assert refused.status_code == 409
         await reserve(app, 12)
         assert await browser.next_event() == changed(12)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "", {"name": "Salon", "country": "DE", "timezone": "Europe/London"}),
+        ("PUT", "/resources/rosa", {"name": "Rosa", "kind": "staff", "bookingEnabled": False}),
+        ("PUT", "/opening-hours", [{"weekday": 1, "opens": "09:00", "closes": "12:00"}]),
+        ("PUT", "/closures/away", {"from": at(9).isoformat(), "to": at(12).isoformat()}),
+        ("DELETE", "/resources/rosa", None),
+    ],
+)
+async def test_a_change_of_a_business_makes_browsers_of_all_its_services_load_again(
+    app: Starlette, database: TestDatabase, method: str, path: str, body: Any
+) -> None:
+    """It may have been opened or closed, or somebody may have come or gone. Other businesses are not touched."""
+    database.make_service("perm", resource_ids=["rosa"])
+    database.make_service(business_id="x")
+    async with Browser(app) as cut, Browser(app, serviceId="perm") as perm, Browser(app, businessId="x") as other:
+        await post(app, BUSINESS + path, body, method)
+        assert await cut.next_event() == await perm.next_event() == ("resync", {})
+        await reserve(app, 15, businessId="x")
+        assert await other.next_event() == changed(15)
+
+
+async def test_a_change_of_a_service_makes_its_browsers_load_again(app: Starlette, database: TestDatabase) -> None:
+    """Also when it is taken off the catalog. Other services stay as they were, and a refused change changes nothing."""
+    database.make_service("perm", capacity=5)
+    settings = {"name": "Cut", "durationMinutes": 30, "maxSimultaneousBookings": 5}
+    async with Browser(app) as browser, Browser(app, serviceId="perm") as other:
+        async with client_of(app) as client:
+            strange = {**settings, "resourceIds": ["nobody"]}
+            refused = await client.put(f"{BUSINESS}/services/cut", json=strange, headers=ADMIN)
+            assert refused.status_code == 400
+        await reserve(app, 10)
+        assert await browser.next_event() == changed(10)
+        await post(app, f"{BUSINESS}/services/cut", settings, "PUT")
+        assert await browser.next_event() == ("resync", {})
+        await post(app, f"{BUSINESS}/services/cut", None, "DELETE")
+        assert await browser.next_event() == ("resync", {})
+        await reserve(app, 10, serviceId="perm")
+        assert await other.next_event() == changed(10, "perm")
 
 
 # Cut off.
@@ -259,6 +321,41 @@ async def test_who_missed_much_loads_again(app: Starlette, monkeypatch: pytest.M
         assert await again.next_event() == ("resync", {})
 
 
+def change_at(hour: int) -> dict[str, str]:
+    """What a verb tells of an hour of somebody's, whom services may share."""
+    return {"service_id": "cut", "resource_id": "rosa", "slot_start": str(hour), "slot_end": str(hour + 1)}
+
+
+async def missed(of_process: Feed, last_event_id: str) -> list[Change | None]:
+    """What one who watched the salon until then is told; None where it loads again."""
+    again = of_process.watch("salon", "cut", last_event_id, None)
+    again.close()
+    return [event.change async for event in again.events()]
+
+
+async def test_who_comes_again_is_told_of_its_own_business_only() -> None:
+    """What others did meanwhile stays theirs, also where services of the same name share somebody of the same name."""
+    of_process = Feed(Store(None), AnswerCache(Store(None)))
+    of_process.announce("salon", change_at(8), moved=False)
+    cut_off_at = of_process.last_id
+    for business_id in ("clinic", "salon", "clinic"):
+        of_process.announce(business_id, change_at(10), moved=False)
+    assert await missed(of_process, cut_off_at) == [Change("salon", **change_at(10))]
+
+
+async def test_who_missed_what_nobody_remembers_loads_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered after that is not all that it missed; only from there on it would be."""
+    monkeypatch.setattr(feed, "_REMEMBERED", 2)
+    of_process = Feed(Store(None), AnswerCache(Store(None)))
+    cut_off_at = [of_process.last_id]
+    for hour in range(4):
+        of_process.announce("salon", change_at(hour), moved=False)
+        cut_off_at.append(of_process.last_id)
+    assert [len(await missed(of_process, last_event_id)) for last_event_id in cut_off_at[2:]] == [2, 1, 0]
+    for last_event_id in cut_off_at[:2]:
+        assert await missed(of_process, last_event_id) == [None]
+
+
 # Bounds.
 
 
@@ -267,26 +364,57 @@ def clients() -> float:
     return REGISTRY.get_sample_value("holdfast_stream_clients") or 0
 
 
-async def test_so_many_may_watch_and_no_more(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond that it is a 503, and who leaves makes room."""
-    monkeypatch.setattr(feed, "WATCHERS", 2)
+async def refusal(app: Starlette, address: str = "192.0.2.9", **watched: str) -> str | None:
+    """The code with which one more browser is refused, by default at an address where nobody watches."""
+    transport = httpx2.ASGITransport(app, client=(address, 1))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client, asyncio.timeout(20):
+        return check(await served_document(), await client.get(STREAM, params=CUT | watched))
+
+
+async def test_so_many_may_watch_a_business_and_no_more(
+    app: Starlette, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as there is room left for all. Beyond that it is a 503, and who leaves makes room."""
+    monkeypatch.setattr(watchers, "WATCHERS", 4)
+    for business_id in ("x", "y"):
+        database.make_service(business_id=business_id)
     before = clients()
     async with Browser(app):
         async with Browser(app):
             assert clients() - before == 2
-            async with client_of(app) as client:
-                refused = await client.get(STREAM, params=CUT)
-            assert check(await served_document(), refused) == "OVERLOADED"
+            assert await refusal(app) == "OVERLOADED"
+            async with Browser(app, businessId="x"):
+                assert await refusal(app, businessId="x") == "OVERLOADED"
+                async with Browser(app, businessId="y"):
+                    assert clients() - before == 4
         async with Browser(app) as third:
             assert third.status == 200
     assert clients() == before
 
 
+async def test_no_client_takes_the_stream_from_others(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams cost nothing to hold: so many of one address, and who leaves makes room."""
+    monkeypatch.setattr(watchers, "WATCHERS_OF_CLIENT", 2)
+    async with Browser(app), Browser(app, address="192.0.2.2"):
+        async with Browser(app):
+            assert await refusal(app, "192.0.2.1") == "OVERLOADED"
+        async with Browser(app) as again, Browser(app, address="192.0.2.2") as neighbour:
+            assert again.status == neighbour.status == 200
+
+
+async def test_without_limits_no_client_has_a_bound(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else counts, or all come by way of one address."""
+    monkeypatch.setattr(watchers, "WATCHERS_OF_CLIENT", 1)
+    database.make_service()
+    async with running(database, rate_limit_enabled=False) as app, Browser(app), Browser(app) as second:
+        assert second.status == 200
+
+
 async def test_who_is_too_slow_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is kept for it without bound: it is told what is kept, and then it has to come again."""
-    monkeypatch.setattr(feed, "BACKLOG", 5)
-    of_process = feed.Feed(Store(None), AnswerCache(Store(None)))
-    slow, other = (of_process.watch("salon", service_id, None) for service_id in ("cut", "perm"))
+    monkeypatch.setattr(watchers, "BACKLOG", 5)
+    of_process = Feed(Store(None), AnswerCache(Store(None)))
+    slow, other = (of_process.watch("salon", service_id, None, None) for service_id in ("cut", "perm"))
     for hour in range(10):
         of_process.announce("salon", {"service_id": "cut", "slot_start": str(hour), "slot_end": ""}, moved=False)
     async with asyncio.timeout(10):
@@ -332,6 +460,26 @@ async def test_a_stream_needs_to_know_what_is_watched(app: Starlette) -> None:
         for query in ({"businessId": "salon"}, {**CUT, "serviceId": "-"}, {**CUT, "more": "1"}):
             assert (await client.get(STREAM, params=query)).status_code == 400
         assert (await client.head(STREAM, params=CUT)).status_code == 200
+
+
+async def test_what_is_not_there_can_not_be_watched(app: Starlette, database: TestDatabase) -> None:
+    """A misspelt name would be silence for ever. Nor can what was taken off the catalog."""
+    database.make_service("perm")
+    database.reserve(10, service_id="perm")
+    await post(app, f"{BUSINESS}/services/perm", None, "DELETE")
+    for watched in ({"businessId": "saloon"}, {"serviceId": "cutt"}, {"serviceId": "perm"}):
+        assert await refusal(app, **watched) == "SERVICE_NOT_FOUND"
+
+
+async def test_a_stream_opens_while_the_database_is_down(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can say then whether there is such a service, and browsers that come again had one."""
+
+    async def fail(*_: object) -> None:
+        raise DatabaseDown
+
+    monkeypatch.setattr(Catalog, "service", fail)
+    async with Browser(app) as browser:
+        assert browser.status == 200
 
 
 # With Redis.
@@ -389,3 +537,100 @@ async def test_without_redis_for_a_while_browsers_load_again_and_are_told_what_t
         await until_told(there, here)
         async with Browser(here, browser.last_id) as again:
             assert (await again.next_event())[0] in ("changed", "resync")
+
+
+CHANGE: Any = {"service_id": "cut", "slot_start": at(10).isoformat(), "slot_end": at(11).isoformat()}
+
+
+@asynccontextmanager
+async def feeds(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, Watcher]]:
+    """Two feeds that share a Redis and wait for news of it: one with its store, and who watches at the other."""
+    async with sharing(redis) as one, sharing(redis) as two:
+        here, there = (Feed(store, AnswerCache(store)) for store in (one, two))
+        for each in (here, there):
+            each.start()
+        await until_both_listen(redis)
+        yield here, one, there.watch("salon", "cut", None, None)
+        for each in (here, there):
+            await each.stop()
+
+
+async def until_both_listen(redis: RedisServer) -> None:
+    """Returns when two feeds wait for news."""
+    await asyncio.to_thread(
+        wait_until, lambda: sum(client["cmd"] == "xread" for client in redis.client.client_list()) == 2, "two readers"
+    )
+
+
+async def next_of(watcher: Watcher) -> Event:
+    """What a watcher is told next."""
+    async with asyncio.timeout(20):
+        return await anext(watcher.events())
+
+
+async def test_a_change_that_redis_was_not_told_of_makes_others_load_again_when_it_can_be(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken to be gone for a moment, which nobody else noticed; and what comes later comes after that."""
+    monkeypatch.setattr(store, "WATCH_SECONDS", 0.05)
+    async with feeds(redis_server) as (here, of_here, watcher):
+        of_here._note(up=False)
+        here.announce("salon", CHANGE, moved=False)
+        await until_up(of_here)
+        here.announce("salon", CHANGE, moved=False)
+        assert (await next_of(watcher)).change is None
+        assert (await next_of(watcher)).change
+
+
+async def test_a_change_that_was_lost_on_its_way_makes_others_load_again(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when Redis took too long for it."""
+    async with feeds(redis_server) as (here, of_here, watcher):
+        ask = of_here.ask
+
+        async def fail(*_: object) -> None:
+            monkeypatch.setattr(of_here, "ask", ask)
+            raise StoreDown
+
+        monkeypatch.setattr(of_here, "ask", fail)
+        here.announce("salon", CHANGE, moved=False)
+        assert (await next_of(watcher)).change is None
+
+
+async def test_changes_that_are_too_many_make_all_load_again(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not sent yet is bounded. Nobody is left without a word for that."""
+    monkeypatch.setattr(feed, "_UNSENT", 1)
+    async with feeds(redis_server) as (here, _, watcher):
+        own = here.watch("salon", "cut", None, None)
+        for _ in range(2):
+            here.announce("salon", CHANGE, moved=False)
+        assert (await next_of(own)).change
+        for each in (own, watcher):
+            assert (await next_of(each)).change is None
+
+
+async def test_who_reads_too_late_loads_again(redis_server: RedisServer) -> None:
+    """A process that stood still for a while finds a stream of which the beginning is gone."""
+    async with feeds(redis_server) as (here, _, watcher):
+        begin = here.last_id
+        for business_id in ("other", "salon", "other"):
+            # Without a pause, in which it could read.
+            redis_server.client.xadd("holdfast:changes", {"business_id": business_id, **CHANGE})
+        redis_server.client.xtrim("holdfast:changes", maxlen=1, approximate=False)
+        assert (await next_of(watcher)).change is None
+        again = here.watch("salon", "cut", begin, None)
+        assert (await next_of(again)).change is None
+
+
+async def test_a_stream_that_is_gone_makes_all_load_again(redis_server: RedisServer) -> None:
+    """What Redis forgot may have held something new; and what comes later is told as before."""
+    async with feeds(redis_server) as (here, _, watcher):
+        redis_server.client.flushall()
+        here.announce("salon", CHANGE, moved=False)
+        assert (await next_of(watcher)).change is None
+        await until_both_listen(redis_server)
+        here.announce("salon", CHANGE, moved=False)
+        assert (await next_of(watcher)).change
