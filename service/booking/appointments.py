@@ -2,8 +2,8 @@
 sql/functions."""
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
@@ -22,6 +22,9 @@ from service.naming import Record
 Status = Literal["confirmed", "cancelled", "completed", "no_show"]
 
 _NO_ROOM_TO_MOVE = "No available capacity for the new time slot"
+
+# What is an instant among that which a change can change.
+_INSTANTS: Final = ("slot_start", "slot_end")
 
 
 class Appointment(Record):
@@ -67,8 +70,16 @@ class Actor(Record):
     id: str | None
 
 
-def _by_json_names(changes: dict[str, Any]) -> dict[str, Any]:
-    return {to_camel(name): change for name, change in changes.items()}
+def _as_told(changes: dict[str, Any]) -> dict[str, Any]:
+    """By the names of the answers, and instants as answers have them: the database writes them in its own way."""
+    return {
+        to_camel(name): {when: _in_utc(value) for when, value in change.items()} if name in _INSTANTS else change
+        for name, change in changes.items()
+    }
+
+
+def _in_utc(value: str | None) -> str | None:
+    return value and datetime.fromisoformat(value).astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 class AuditEntry(Record):
@@ -79,7 +90,7 @@ class AuditEntry(Record):
     action: str
     version: int
     # By the field's name: {before, after}, or nothing where what it says is personal.
-    changes: Annotated[dict[str, dict[str, JsonValue]], BeforeValidator(_by_json_names)]
+    changes: Annotated[dict[str, dict[str, JsonValue]], BeforeValidator(_as_told)]
     request_id: str | None
 
 
@@ -139,11 +150,13 @@ class Appointments:
     ) -> list[Appointment]:
         """A page of those that start from the first instant up to the second, by start and id.
 
-        `after` is where the page before ended.
+        `after` is where the page before ended. Raises `Refused` and `Unavailable`.
         """
         rows = await self._database.fetch(
             "list_appointments", business_id, *starts, resource_id, status, *(after or (None, None)), limit
         )
+        if not rows and not await self._database.fetch("business", business_id):
+            raise Refused("BUSINESS_NOT_FOUND")
         return [Appointment.model_validate(body) for (body,) in rows]
 
     async def audit(self, appointment_id: UUID, business_id: str | None) -> list[AuditEntry]:
@@ -190,15 +203,18 @@ class Appointments:
             raise HoldfastError("FORBIDDEN", "The cancellation token does not belong to this appointment.")
         return business_id
 
-    async def erase(self, appointment_id: UUID, author: Author, business_id: str | None) -> None:
+    async def erase(
+        self, appointment_id: UUID, expected_version: int | None, author: Author, business_id: str | None
+    ) -> None:
         """Removes what is or may be personal."""
-        await self._change(appointment_id, {"action": "erase", **asdict(author)}, business_id)
+        request = {"action": "erase", "expected_version": expected_version, **asdict(author)}
+        await self._change(appointment_id, request, business_id)
 
     async def _book(
         self, business_id: str, request: dict[str, object], idempotency_key: str | None, author: Author
     ) -> tuple[dict[str, Any], bool]:
         arguments = {
-            **await self._guests.normalise(business_id, request),
+            **await self._guests.normalise_or_tell(business_id, request),
             **asdict(author),
             "idempotency_key": idempotency_key,
             "fingerprint": fingerprint(request),

@@ -1,6 +1,6 @@
 """What the catalog consists of: what each thing is put with, and how it is read."""
 
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from service.booking.faults import Told, fault_at
 from service.booking.instants import Instant
 from service.booking.text import Identifier, Name, Notes
 from service.naming import Record
@@ -19,6 +20,16 @@ from service.naming import Record
 _YEAR_MINUTES = 366 * 24 * 60
 
 Minutes = Annotated[int, Field(ge=0, le=_YEAR_MINUTES)]
+
+Slug = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"),
+    Told("must be 1 to 64 lower-case letters, digits and hyphens, with no hyphen at either end"),
+]
+
+# Of those that can't be such names, and of those that are none.
+NO_TIMEZONE: Final = "is not a time zone of the IANA database, like Europe/Berlin"
+NO_COUNTRY: Final = "is not an ISO 3166 code of a country that has phone numbers, like DE"
 
 # What one list of a request may have: more would not fit into a body.
 MAX_LISTED = 500
@@ -39,9 +50,9 @@ class BusinessSettings(Settings):
     """What a business is put with. The time zone is an IANA name, the country an ISO 3166 code."""
 
     name: Name
-    slug: Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")] | None = None
-    timezone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$")] = "UTC"
-    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+    slug: Slug | None = None
+    timezone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"), Told(NO_TIMEZONE)] = "UTC"
+    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), Told(NO_COUNTRY)]
 
 
 class Business(Record):
@@ -104,11 +115,11 @@ class ServiceSettings(Settings):
         self.max_hold_lifetime_minutes = self.max_hold_lifetime_minutes or 4 * self.max_hold_ttl_minutes
         self.slot_step_minutes = self.slot_step_minutes or self.duration_minutes
         if self.max_duration_minutes < self.duration_minutes:
-            raise ValueError("maxDurationMinutes must not be less than durationMinutes")
+            raise fault_at("maxDurationMinutes", "must not be less than durationMinutes")
         if self.max_hold_ttl_minutes < self.hold_ttl_minutes:
-            raise ValueError("maxHoldTtlMinutes must not be less than holdTtlMinutes")
+            raise fault_at("maxHoldTtlMinutes", "must not be less than holdTtlMinutes")
         if self.max_hold_lifetime_minutes < self.max_hold_ttl_minutes:
-            raise ValueError("maxHoldLifetimeMinutes must not be less than maxHoldTtlMinutes")
+            raise fault_at("maxHoldLifetimeMinutes", "must not be less than maxHoldTtlMinutes")
         return self
 
 
@@ -138,8 +149,16 @@ class OpeningHoursSettings(Settings):
     """From when to when it is open on one day of the week, in the wall-clock time of the business."""
 
     weekday: Annotated[int, Field(ge=1, le=7)]
-    opens: Annotated[str, StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$")]
-    closes: Annotated[str, StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
+    opens: Annotated[
+        str,
+        StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$"),
+        Told("must be a time of day from 00:00 to 23:59, like 09:00"),
+    ]
+    closes: Annotated[
+        str,
+        StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
+        Told("must be a time of day from 00:00 to 24:00, like 17:30"),
+    ]
     resource_id: Identifier | None = None
 
     @field_validator("closes")

@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from typing import Final
+from typing import Any, Final
 
 import phonenumbers
 
@@ -12,6 +12,9 @@ from service.errors import Invalid
 # A business hardly ever moves to another country. Not for long, because another process may have changed it.
 REMEMBERED_SECONDS: Final = 60.0
 MAX_REMEMBERED: Final = 10_000
+
+# By their ISO 3166 codes.
+COUNTRIES: Final = frozenset(phonenumbers.SUPPORTED_REGIONS)
 
 # The country's code included, without the +.
 _MAX_DIGITS: Final = 15
@@ -70,6 +73,19 @@ class Guests:
         # With its country's code it is the same wherever it is dialled.
         country = None if phone.startswith("+") else await self._country_of(business_id)
         return {**request, "guest_phone": normalised_phone(phone, country)}
+
+    async def normalise_or_tell(self, business_id: str, request: dict[str, object]) -> dict[str, object]:
+        """The same for verbs that may know the attempt. Raises `Unavailable`.
+
+        A replay gets its first result, whatever is wrong with its guest by now: so a fault goes along as `guest_fault`,
+        for the verb to answer with if this is no replay.
+        """
+        try:
+            return await self.normalise(business_id, request)
+        except Invalid as invalid:
+            errors: Any = invalid.members["errors"]
+            fault = {"field": "guest_phone", "message": errors[0]["message"]}
+            return {**request, "guest_phone": None, "guest_fault": fault}
 
     async def _country_of(self, business_id: str) -> str | None:
         """The country of a business, or None where there is no such business."""

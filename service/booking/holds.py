@@ -74,7 +74,7 @@ class Holds:
         appointment and whether it is a replay. Raises `Refused`, `Invalid` and `Unavailable`.
         """
         business_id = await self._tenants.find(reservation_id, business_id)
-        request = await self._guests.normalise(business_id, request)
+        request = await self._guests.normalise_or_tell(business_id, request)
         body, replayed = await self._run("commit", reservation_id, business_id, request)
         return BookedAppointment.of(body, self._tokens), replayed
 

@@ -2,14 +2,16 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from service.booking.faults import Told
+
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 _OFFSET_WITHOUT_SIGN = re.compile(r" \d\d:?\d\d$")
-
+_NO_INSTANT: Final = "must be an ISO 8601 instant with an offset, like 2026-11-21T09:00:00+01:00"
 
 _FIRST = datetime(1900, 1, 1, tzinfo=UTC)
 _LAST = datetime(3000, 1, 1, tzinfo=UTC)
@@ -17,7 +19,7 @@ _LAST = datetime(3000, 1, 1, tzinfo=UTC)
 
 def _written_as_iso_8601(value: object) -> str:
     if not isinstance(value, str) or not _DATE_AND_TIME.match(value):
-        raise PydanticCustomError("instant", "Write an instant in ISO 8601, like 2026-11-21T09:00:00+01:00")
+        raise PydanticCustomError("instant", _NO_INSTANT)
     if _OFFSET_WITHOUT_SIGN.search(value):
         raise PydanticCustomError("instant_plus", "In a URL the + of an offset is written %2B")
     return value
@@ -37,7 +39,13 @@ def _in_sensible_years(value: datetime) -> datetime:
 
 
 # Not strict, because after a validator of ours a string no longer counts as JSON's; that one takes only strings.
-Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written_as_iso_8601), AfterValidator(_in_utc)]
+Instant = Annotated[
+    AwareDatetime,
+    Field(strict=False),
+    Told(_NO_INSTANT),
+    BeforeValidator(_written_as_iso_8601),
+    AfterValidator(_in_utc),
+]
 
 # Of slots: around both ends of time, what is computed from them could not be told any more.
 SlotInstant = Annotated[Instant, AfterValidator(_in_sensible_years)]

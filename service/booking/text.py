@@ -5,11 +5,19 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 
+from service.booking.faults import Told
+
 # Of businesses, services and resources: the caller's own strings.
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")]
+Identifier = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"),
+    Told("must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit"),
+]
 
 # Printable ASCII, because it also comes as a header.
-IdempotencyKey = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,255}$")]
+IdempotencyKey = Annotated[
+    str, StringConstraints(pattern=r"^[ -~]{1,255}$"), Told("must be 1 to 255 printable ASCII characters")
+]
 
 METADATA_BYTES = 4096
 

@@ -1,7 +1,6 @@
 """Appointments: manual and one-call booking, the owner's calendar, changes, cancellation, erasure, the audit trail."""
 
 import base64
-import re
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -9,14 +8,13 @@ from uuid import UUID
 from starlette.responses import Response
 
 from service.booking.appointments import Appointment, Appointments, AuditEntry, Author, BookedAppointment
-from service.errors import HoldfastError, Invalid, Refused
+from service.errors import HoldfastError, Invalid
 from service.http.documentation import examples
 from service.http.endpoints import Access, Call, Endpoint, answer
-from service.http.idempotency import idempotency_key, made
+from service.http.idempotency import HEADERS_OF_APPOINTMENT, idempotency_key, made
 from service.http.shapes import AppointmentBody, AppointmentsQuery, BookingBody, CancelBody, ChangeBody, OfBusiness
+from service.http.versions import expectation, version_tag
 from service.naming import Record
-
-_VERSION_TAG: Final = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
 
 _TO_CLAIM: Final = (
     "IDEMPOTENCY_KEY_MISMATCH",
@@ -64,7 +62,7 @@ class AppointmentEndpoints:
                 operation_id="book",
                 tag="appointments",
                 request_headers=("Idempotency-Key",),
-                answer_headers={200: ("Idempotency-Replayed",)},
+                answer_headers=HEADERS_OF_APPOINTMENT,
                 examples=examples.BOOK,
             ),
             Endpoint(
@@ -81,7 +79,7 @@ class AppointmentEndpoints:
                 operation_id="createAppointment",
                 tag="appointments",
                 request_headers=("Idempotency-Key",),
-                answer_headers={200: ("Idempotency-Replayed",)},
+                answer_headers=HEADERS_OF_APPOINTMENT,
                 examples=examples.CREATE_APPOINTMENT,
             ),
             Endpoint(
@@ -94,6 +92,7 @@ class AppointmentEndpoints:
                 "Whatever was committed before the call is included.",
                 access=Access.READONLY,
                 query=AppointmentsQuery,
+                refusals=("BUSINESS_NOT_FOUND",),
                 operation_id="listAppointments",
                 tag="appointments",
                 examples=examples.LIST_APPOINTMENTS,
@@ -146,7 +145,8 @@ class AppointmentEndpoints:
                 "Cancel an appointment",
                 {200: Appointment},
                 "By the guest's `cancellationToken`, within the service's cancellation window, or by staff at any "
-                "time. Also 200 when it is cancelled already.",
+                "time. Also 200 when it is cancelled already. `expectedVersion`, or `If-Match`, lets it be cancelled "
+                "only as you have read it.",
                 access=Access.GUEST,
                 body=CancelBody,
                 query=OfBusiness,
@@ -156,8 +156,10 @@ class AppointmentEndpoints:
                     "APPOINTMENT_ENDED",
                     "CANCELLATION_WINDOW_CLOSED",
                 ),
+                statuses={"VERSION_CONFLICT": (409, 412)},
                 operation_id="cancelAppointment",
                 tag="appointments",
+                request_headers=("If-Match",),
                 answer_headers={200: ("ETag",)},
                 examples=examples.CANCEL_APPOINTMENT,
             ),
@@ -185,9 +187,11 @@ class AppointmentEndpoints:
                 "and its trail stay.",
                 access=Access.OWNER,
                 query=OfBusiness,
-                refusals=("APPOINTMENT_NOT_FOUND",),
+                refusals=("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT"),
+                statuses={"VERSION_CONFLICT": (412,)},
                 operation_id="eraseGuest",
                 tag="appointments",
+                request_headers=("If-Match",),
             ),
         ]
 
@@ -226,28 +230,28 @@ class AppointmentEndpoints:
     async def change(self, call: Call) -> Response:
         """PATCH /api/booking/appointments/{appointmentId}"""
         body: ChangeBody = call.body
-        expected_version, by_header = _expected_version(call)
-        try:
+        expected = expectation(call)
+        if expected.version is None and not expected.by_header:
+            raise Invalid.at("expectedVersion", "is required, here or as If-Match: the version that you read")
+        with expected.kept():
             changed = await self._appointments.change(
-                _appointment_id(call), body.changes(), expected_version, author(call), call.business_id
+                _appointment_id(call), body.changes(), expected.version, author(call), call.business_id
             )
-        except Refused as refused:
-            if by_header and refused.code == "VERSION_CONFLICT":
-                refused.status = 412
-            raise
         return _tagged(call, changed)
 
     async def cancel(self, call: Call) -> Response:
         """POST /api/booking/appointments/{appointmentId}/cancel"""
         body: CancelBody = call.body
+        expected = expectation(call)
         appointment_id, business_id = _appointment_id(call), call.business_id
         if call.principal is None:
             if body.cancellation_token is None:
                 raise HoldfastError("UNAUTHORIZED", "Send the guest's cancellationToken, or a key of the business.")
             business_id = await self._appointments.check_token(appointment_id, body.cancellation_token, business_id)
-        cancelled = await self._appointments.cancel(
-            appointment_id, body.reason, body.expected_version, author(call), business_id
-        )
+        with expected.kept():
+            cancelled = await self._appointments.cancel(
+                appointment_id, body.reason, expected.version, author(call), business_id
+            )
         return _tagged(call, cancelled)
 
     async def audit(self, call: Call) -> Response:
@@ -256,7 +260,9 @@ class AppointmentEndpoints:
 
     async def erase(self, call: Call) -> Response:
         """DELETE /api/booking/appointments/{appointmentId}/guest"""
-        await self._appointments.erase(_appointment_id(call), author(call), call.business_id)
+        expected = expectation(call)
+        with expected.kept():
+            await self._appointments.erase(_appointment_id(call), expected.version, author(call), call.business_id)
         return Response(status_code=204)
 
 
@@ -277,28 +283,11 @@ def _tagged(call: Call, appointment: Appointment) -> Response:
     one can commit it again, and is told the cancellation token."""
     if call.principal is None or call.principal.kind == "readonly":
         appointment = _without_hold(appointment)
-    return answer(appointment, headers={"ETag": f'"{appointment.version}"'})
+    return answer(appointment, headers=version_tag(appointment))
 
 
 def _without_hold(appointment: Appointment) -> Appointment:
     return appointment.model_copy(update={"reservation_id": None})
-
-
-def _expected_version(call: Call) -> tuple[int | None, bool]:
-    """The version that a change is made on, and whether it came as `If-Match`; `*` means whichever it is."""
-    in_body: int | None = call.body.expected_version
-    in_header = call.request.headers.get("if-match")
-    if in_header is None:
-        if in_body is None:
-            raise Invalid.at("expectedVersion", "is required, here or as If-Match: the version that you read")
-        return in_body, False
-    tag = _VERSION_TAG.fullmatch(in_header.strip())
-    if not tag and in_header.strip() != "*":
-        raise Invalid.at("If-Match", 'must be a version in quotes, like "5", as given in ETag, or *')
-    version = int(tag[1]) if tag else None
-    if in_body not in (None, version):
-        raise Invalid.at("expectedVersion", "and If-Match differ; send one, or the same in both")
-    return version, True
 
 
 def _cursor(last: Appointment) -> str:

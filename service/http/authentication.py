@@ -26,9 +26,9 @@ class Authentication:
         token = token.strip() if scheme.lower() == "bearer" else ""
         if access is Access.CRON and _equal(token, self._cron_secret):
             return None
-        if access is not Access.CRON and _equal(token, self._admin_token):
+        if _equal(token, self._admin_token):
             return Principal("admin", None, None)
-        principal = await self._keys.authenticate(token) if access is not Access.CRON else None
+        principal = await self._keys.authenticate(token)
         if principal is None:
             raise HoldfastError("UNAUTHORIZED")
         return principal

@@ -4,9 +4,8 @@ document are made of these declarations, so that neither can say what the other 
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
-from email.message import Message
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -36,13 +35,13 @@ class Access(Enum):
     STAFF = "staff"
     OWNER = "owner"
     ADMIN = "admin"
-    # The scheduler alone.
+    # The scheduler, with a secret of its own.
     CRON = "cron"
 
     @property
     def roles(self) -> tuple[str, ...]:
         """The kinds of principals that may call, from the least to the administrator."""
-        lowest = "staff" if self is Access.GUEST else self.value
+        lowest = {Access.GUEST: "staff", Access.CRON: "admin"}.get(self, self.value)
         return _ROLES[_ROLES.index(lowest) :] if lowest in _ROLES else ()
 
 
@@ -69,8 +68,8 @@ class Call:
         """An id in the path: 1 to 64 of A-Za-z0-9_.:-, the first alphanumeric."""
         try:
             return _IDENTIFIER.validate_python(self.path[name])
-        except ValidationError:
-            raise Invalid.at(name, "must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit") from None
+        except ValidationError as error:
+            raise Invalid.at(name, error.errors()[0]["msg"]) from None
 
     def path_uuid(self, name: str, missing: str) -> UUID:
         """A uuid in the path. What is none is the id of nothing: raises `Refused` with the code `missing`."""
@@ -133,39 +132,50 @@ class Endpoint:
 
 # Who calls, where the access asks for it: raises UNAUTHORIZED.
 Authenticate = Callable[[Request, Access], Coroutine[Any, Any, Principal | None]]
-# Counts a request of a principal to a business, both if known: raises RATE_LIMITED.
-Count = Callable[[Request, Principal | None, str | None], Coroutine[Any, Any, None]]
 
 
-def routes(endpoints: Iterable[Endpoint], authenticate: Authenticate, count: Count | None) -> list[Route]:
+class Limiter(Protocol):
+    """Counts requests. Both methods raise RATE_LIMITED."""
+
+    async def count_suspect(self, request: Request) -> bool:
+        """Counts a request before it is known who calls, if the client has lately shown tokens that are none. Returns
+        whether it did."""
+
+    async def count(self, request: Request, principal: Principal | None, business_id: str | None) -> None:
+        """Counts a request of a principal to a business, both if known."""
+
+
+def routes(endpoints: Iterable[Endpoint], authenticate: Authenticate, limiter: Limiter | None) -> list[Route]:
     """One route for each address, flat, so that its template is its name in logs and metrics.
 
-    Without `count` there are no limits.
+    Without a limiter there are no limits.
     """
     by_path: dict[str, dict[str, Endpoint]] = defaultdict(dict)
     for endpoint in endpoints:
         by_path[endpoint.path][endpoint.method] = endpoint
     return [
-        Route(path, _dispatcher(methods, authenticate, count), methods=list(methods))
+        Route(path, _dispatcher(methods, authenticate, limiter), methods=list(methods))
         for path, methods in by_path.items()
     ]
 
 
 def _dispatcher(
-    methods: dict[str, Endpoint], authenticate: Authenticate, count: Count | None
+    methods: dict[str, Endpoint], authenticate: Authenticate, limiter: Limiter | None
 ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     async def handle(request: Request) -> Response:
         # Starlette answers HEAD where there is GET.
         endpoint = methods.get(request.method) or methods["GET"]
-        counts = count if endpoint.limited else None
+        limits = limiter if endpoint.limited else None
+        if limits and await limits.count_suspect(request):
+            limits = None  # it is counted
         try:
             call = await _call(request, endpoint, authenticate)
         except HoldfastError:
-            if counts:
-                await counts(request, None, None)
+            if limits:
+                await limits.count(request, None, None)
             raise
-        if counts:
-            await counts(request, call.principal, call.business_id)
+        if limits:
+            await limits.count(request, call.principal, call.business_id)
         return await unless_gone(request.receive, endpoint.handler(call))
 
     return handle
@@ -191,15 +201,30 @@ def _keep_to_business(principal: Principal, *named: str | None) -> None:
         raise Refused("BUSINESS_NOT_FOUND")
 
 
+def may_be_left_out(shape: type[BaseModel]) -> bool:
+    """Whether a body is one of which nothing is required: then no body says the same as an empty one."""
+    return not any(member.is_required() for member in shape.model_fields.values())
+
+
 async def _body(request: Request, shape: type[BaseModel]) -> BaseModel:
-    content_type = Message()
-    content_type["Content-Type"] = request.headers.get("content-type", "")
-    if content_type.get_content_type() != "application/json" or content_type.get_content_charset("utf-8") != "utf-8":
+    content = await _bounded_body(request)
+    if not content and may_be_left_out(shape):
+        return shape()
+    if not _is_json(request.headers.get("content-type", "")):
         raise Invalid("UNSUPPORTED_MEDIA_TYPE")
     try:
-        return shape.model_validate_json(await _bounded_body(request))
+        return shape.model_validate_json(content)
     except ValidationError as error:
         raise invalid(error) from None
+
+
+def _is_json(content_type: str) -> bool:
+    """Whether a body is JSON in UTF-8. Read by hand: the library's parser is made for mail, takes time that grows with
+    the square of the length, and fails on what is malformed."""
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    named = (parameter.partition("=") for parameter in parameters)
+    charsets = [value.strip(' \t"') for name, _, value in named if name.strip() == "charset"]
+    return media_type == "application/json" and all(charset == "utf-8" for charset in charsets)
 
 
 async def _bounded_body(request: Request) -> bytes:

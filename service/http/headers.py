@@ -17,11 +17,19 @@ _DEFAULTS: Final = (
 )
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-_REQUEST_HEADERS: Final = ("Authorization", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-Request-Id")
+_REQUEST_HEADERS: Final = (
+    "Authorization",
+    "Idempotency-Key",
+    "If-Match",
+    "Last-Event-ID",
+    "X-Client-Id",
+    "X-Request-Id",
+)
 # Without this, scripts see no headers but a handful.
 _ANSWER_HEADERS: Final = (
     "Idempotency-Replayed",
     "ETag",
+    "Location",
     "X-Request-Id",
     "Retry-After",
     "RateLimit-Limit",

@@ -11,7 +11,7 @@ from service.database.connections import Database
 from service.http.documentation import examples
 from service.http.endpoints import Call, Endpoint, answer
 from service.http.hoarding import HoldLimit
-from service.http.idempotency import idempotency_key, made
+from service.http.idempotency import HEADERS_OF_APPOINTMENT, HEADERS_OF_HOLD, idempotency_key, made
 from service.http.shapes import CapacityQuery, CommitBody, ExtendBody, OfBusiness, ReserveBody
 
 
@@ -48,7 +48,7 @@ class HoldEndpoints:
                 operation_id="reserve",
                 tag="reservations",
                 request_headers=("Idempotency-Key", "X-Client-Id"),
-                answer_headers={200: ("Idempotency-Replayed",)},
+                answer_headers=HEADERS_OF_HOLD,
                 examples=examples.RESERVE,
             ),
             Endpoint(
@@ -69,7 +69,7 @@ class HoldEndpoints:
                 ),
                 operation_id="commit",
                 tag="reservations",
-                answer_headers={200: ("Idempotency-Replayed",)},
+                answer_headers=HEADERS_OF_APPOINTMENT,
                 examples=examples.COMMIT,
             ),
             Endpoint(

@@ -43,6 +43,16 @@ class RequestLimiter:
         # By the hash of what was shown, or the client that showed something wrong: until when, and whose it is.
         self._remembered: OrderedDict[str, tuple[float, Principal | None]] = OrderedDict()
 
+    async def count_suspect(self, request: Request) -> bool:
+        """Counts a request of a client that has lately shown a wrong token, before the next one is looked up. Returns
+        whether it did. Raises `HoldfastError` (RATE_LIMITED)."""
+        client = self._clients.name(request)
+        until, _ = self._remembered.get(client, (0.0, None))
+        if self._clock() >= until:
+            return False
+        await self._count(request, [Limit("client", client, self._of_client)])
+        return True
+
     async def count(self, request: Request, principal: Principal | None, business_id: str | None) -> None:
         """Counts a request, and leaves for its answer how things stand. Raises `HoldfastError` (RATE_LIMITED)."""
         client = self._clients.name(request)

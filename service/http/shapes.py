@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     EmailStr,
     Field,
@@ -19,6 +20,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from service.booking.appointments import Status
+from service.booking.faults import fault_at
 from service.booking.instants import Instant, SlotInstant
 from service.booking.text import IdempotencyKey, Identifier, Metadata, Name, Notes, Phone
 
@@ -30,7 +32,15 @@ MAX_SLOT = timedelta(minutes=43_200)
 # How much time one listing of slots covers.
 MAX_LISTING = timedelta(days=62)
 
-Email = Annotated[EmailStr, Field(max_length=254)]
+
+def _without_a_name(email: object) -> object:
+    """The parser would take `Ada <ada@example.com>`, and drop the name."""
+    if isinstance(email, str) and "<" in email:
+        raise PydanticCustomError("email", "must be the address alone, like ada@example.com")
+    return email
+
+
+Email = Annotated[EmailStr, Field(max_length=254), BeforeValidator(_without_a_name)]
 Quantity = Annotated[int, Field(ge=1, le=10_000_000)]
 Version = Annotated[int, Field(ge=1, le=2_147_483_647)]
 TtlMinutes = Annotated[float, Field(gt=0, le=MAX_TTL_MINUTES, allow_inf_nan=False)]
@@ -58,14 +68,23 @@ class Query(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", hide_input_in_errors=True)
 
 
-def _check_slot(slot_start: datetime, slot_end: datetime | None) -> None:
-    if slot_end is not None and slot_end <= slot_start:
+def _after_its_start(slot_end: datetime, info: ValidationInfo) -> datetime:
+    slot_start = info.data.get("slot_start")
+    if slot_start and slot_end <= slot_start:
         raise PydanticCustomError("slot", "slotEnd must be after slotStart")
+    return slot_end
 
 
-def _check_length(slot_start: datetime, slot_end: datetime | None) -> None:
-    if slot_end is not None and slot_end - slot_start > MAX_SLOT:
+def _within_reach(slot_end: datetime, info: ValidationInfo) -> datetime:
+    slot_start = info.data.get("slot_start")
+    if slot_start and slot_end - slot_start > MAX_SLOT:
         raise PydanticCustomError("slot", "slotEnd must be at most 30 days after slotStart")
+    return slot_end
+
+
+# Beside the slotStart that was declared before it. How long a slot may be reserved, its service says.
+SlotEnd = Annotated[SlotInstant, AfterValidator(_after_its_start)]
+SlotEndWithinReach = Annotated[SlotEnd, AfterValidator(_within_reach)]
 
 
 class SlotBody(Body):
@@ -74,15 +93,10 @@ class SlotBody(Body):
     business_id: Identifier
     service_id: Identifier
     slot_start: SlotStart
-    slot_end: SlotInstant | None = None
+    slot_end: SlotEnd | None = None
     idempotency_key: IdempotencyKey | None = None
     quantity: Quantity = 1
     resource_id: Identifier | None = None
-
-    @model_validator(mode="after")
-    def _slot(self) -> Self:
-        _check_slot(self.slot_start, self.slot_end)
-        return self
 
     def wish(self) -> dict[str, object]:
         """What is asked for, in the arguments of the verbs."""
@@ -112,7 +126,7 @@ class GuestBody(Body):
 
 def _check_reachable(guest: GuestBody) -> None:
     if guest.guest_email is None and guest.guest_phone is None:
-        raise PydanticCustomError("guest", "guestEmail or guestPhone is required")
+        raise fault_at("guestEmail", "guestEmail or guestPhone is required")
 
 
 class CommitBody(GuestBody):
@@ -141,12 +155,8 @@ class BookingBody(ReserveBody, GuestBody):
 class AppointmentBody(SlotBody, GuestBody):
     """Books a slot on behalf of the business, for a guest who may be known by no more than a name."""
 
+    slot_end: SlotEndWithinReach | None = None
     source: Identifier = "manual"
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Self:
-        _check_length(self.slot_start, self.slot_end)
-        return self
 
 
 def _left_out() -> Any:
@@ -177,7 +187,7 @@ class ChangeBody(Body):
 class CancelBody(Body):
     """Cancels an appointment, as its guest by the token or on behalf of the business."""
 
-    cancellation_token: Annotated[str, StringConstraints(max_length=200)] | None = None
+    cancellation_token: str | None = None
     expected_version: Version | None = None
     reason: Notes | None = None
 
@@ -193,11 +203,12 @@ class AppointmentsQuery(Query):
     limit: Annotated[int, Field(ge=1, le=500)] = 100
     cursor: Annotated[str, StringConstraints(max_length=200)] | None = None
 
-    @model_validator(mode="after")
-    def _range(self) -> Self:
-        if self.to <= self.from_:
+    @field_validator("to")
+    @classmethod
+    def _after_from(cls, to: datetime, info: ValidationInfo) -> datetime:
+        if "from_" in info.data and to <= info.data["from_"]:
             raise PydanticCustomError("range", "to must be after from")
-        return self
+        return to
 
 
 class ExtendBody(Body):
@@ -219,13 +230,7 @@ class CapacityQuery(Query):
     business_id: Identifier
     service_id: Identifier
     slot_start: SlotInstant
-    slot_end: SlotInstant
-
-    @model_validator(mode="after")
-    def _slot(self) -> Self:
-        _check_slot(self.slot_start, self.slot_end)
-        _check_length(self.slot_start, self.slot_end)
-        return self
+    slot_end: SlotEndWithinReach
 
 
 class AvailabilityQuery(Query):

@@ -16,7 +16,7 @@ from service.http.appointments import author
 from service.http.documentation import examples
 from service.http.documentation.schemas import Fault
 from service.http.endpoints import Call, Endpoint
-from service.http.idempotency import idempotency_key, made
+from service.http.idempotency import HEADERS_OF_APPOINTMENT, idempotency_key, made
 from service.http.problems import WIDGETS
 from service.http.shapes import Body, Email
 from service.naming import Record
@@ -109,7 +109,7 @@ class WidgetEndpoints:
                 operation_id="bookFromWidget",
                 tag="appointments",
                 request_headers=("Idempotency-Key",),
-                answer_headers={200: ("Idempotency-Replayed",)},
+                answer_headers=HEADERS_OF_APPOINTMENT,
                 examples=examples.WIDGET,
             )
         ]
@@ -123,7 +123,7 @@ class WidgetEndpoints:
             booked, replayed = await self._appointments.book(business_id, body.request(), key, author(call))
         except Invalid as error:
             raise _by_names_of_widget(error) from None
-        return made(WidgetBooking(data=booked), replayed)
+        return made(booked, replayed, WidgetBooking(data=booked))
 
 
 def _by_names_of_widget(error: Invalid) -> Invalid:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 from structlog.testing import capture_logs
 
@@ -240,6 +241,20 @@ async def test_a_refusal_does_not_wait_for_alternatives_for_long(
         assert await asyncio.gather(*(nearest(finder, hour) for hour in range(8, 14))) == [[]] * 6
     assert {line["error"] for line in lines} == {"TimeoutError"}
     assert await nearest(Alternatives(counted)) != []
+
+
+async def test_look_ups_leave_connections_to_others(
+    counted: CountedDatabase, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those for different slots share nothing: they take turns, so many at a time."""
+    monkeypatch.setattr(alternatives, "LOOK_UP_SECONDS", 60.0)
+    finder = Alternatives(counted)
+    with psycopg.connect(database.admin_url) as lock:
+        lock.execute("LOCK TABLE booking.services")
+        looking = [asyncio.create_task(nearest(finder, hour)) for hour in range(8, 14)]
+        await asyncio.to_thread(database.wait_until_blocked, alternatives.LOOK_UPS)
+        assert counted.asked == alternatives.LOOK_UPS
+    assert [] not in await asyncio.gather(*looking)
 
 
 async def test_a_slot_that_was_found_full_is_listed_again_when_its_hold_expires(

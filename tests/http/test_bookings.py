@@ -5,7 +5,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from service.booking import guests
 from tests.database import TestDatabase, at
+from tests.http.conftest import ADMIN
 from tests.http.test_appointments import Json, fields, get, told, trail, written
 from tests.http.test_holds import reserve, slot
 
@@ -88,6 +90,27 @@ async def test_the_same_key_is_one_booking(client: httpx2.AsyncClient, database:
     assert told(differs) == (400, "IDEMPOTENCY_KEY_MISMATCH")
 
 
+@pytest.mark.parametrize("path", [BOOKINGS, "/api/booking/appointments"])
+async def test_a_replay_is_told_before_a_fault_of_its_guest(
+    client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A number was as it is dialled in Germany, and the business has moved: the same request gets its first result all
+    the same, another one under its key is refused for that, and a new one for its number."""
+    monkeypatch.setattr(guests, "REMEMBERED_SECONDS", 0.0)
+    database.make_service(capacity=5)
+    body = {**slot(), "guestPhone": "030 12345678", "idempotencyKey": "k"}
+    first = await client.post(path, json=body, headers=ADMIN)
+    assert (first.status_code, first.json()["guestPhone"]) == (201, "+493012345678")
+    database.rows("UPDATE booking.businesses SET country = 'US'")
+    again = await client.post(path, json=body, headers=ADMIN)
+    assert (again.status_code, again.json()) == (200, first.json())
+    other = await client.post(path, json={**body, "notes": "quiet"}, headers=ADMIN)
+    assert told(other) == (422, "IDEMPOTENCY_KEY_REUSED")
+    new = await client.post(path, json={**body, "idempotencyKey": "l"}, headers=ADMIN)
+    assert (told(new), fields(new)) == ((400, "VALIDATION_FAILED"), ["guestPhone"])
+    assert database.value("SELECT count(*) FROM booking.appointments") == 1
+
+
 async def test_a_key_of_a_hold_is_not_one_of_a_booking(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """They are attempts at different things."""
     database.make_service(capacity=2)
@@ -130,7 +153,7 @@ async def test_what_binds_the_public_binds_here(
 @pytest.mark.parametrize(
     ("members", "faulty"),
     [
-        ({"guestEmail": None}, ""),
+        ({"guestEmail": None}, "guestEmail"),
         ({"guestEmail": None, "guestPhone": "030"}, "guestPhone"),
         ({"guestEmail": "ada"}, "guestEmail"),
         ({"source": "widget"}, "source"),
@@ -144,6 +167,21 @@ async def test_a_faulty_booking_names_its_field(
     """A guest must be reachable, and can't say on whose behalf they book."""
     database.make_service()
     assert fields(await client.post(BOOKINGS, json={**booking(), **members})) == [faulty]
+
+
+async def test_what_is_booked_is_told_with_its_place_and_its_version(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """The version that it has: a replay tells the present one, as its body does."""
+    database.make_service()
+    first = await client.post(BOOKINGS, json=booking(idempotencyKey="k"))
+    address = f"/api/booking/appointments/{first.json()['appointmentId']}"
+    assert (first.headers["location"], first.headers["etag"]) == (address, '"1"')
+    notes = {"expectedVersion": 1, "notes": "window"}
+    assert (await client.patch(address, json=notes, headers=ADMIN)).status_code == 200
+    replay = await client.post(BOOKINGS, json=booking(idempotencyKey="k"))
+    assert (replay.status_code, replay.headers["etag"], replay.json()["version"]) == (200, '"2"', 2)
+    assert "location" not in replay.headers
 
 
 @pytest.mark.parametrize("member", ["businessId", "serviceId"])

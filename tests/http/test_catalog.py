@@ -80,6 +80,8 @@ async def test_capacity_in_use_names_the_first_slot(client: httpx2.AsyncClient, 
     [
         ("timezone", "Mars/Olympus"),
         ("country", "de"),
+        ("country", "ZZ"),
+        ("country", "UK"),
         ("slug", "Not A Slug"),
         ("name", ""),
         ("name", "\u0000"),
@@ -93,25 +95,27 @@ async def test_a_faulty_business_names_its_field(client: httpx2.AsyncClient, mem
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "faulty"),
     [
-        {"durationMinutes": 0},
-        {"durationMinutes": 60, "maxDurationMinutes": 30},
-        {"durationMinutes": 60, "maxSimultaneousBookings": 0},
-        {"durationMinutes": 60, "holdTtlMinutes": 30, "maxHoldTtlMinutes": 20},
-        {"durationMinutes": 60, "maxHoldTtlMinutes": 30, "maxHoldLifetimeMinutes": 20},
-        {"durationMinutes": 60, "maxAdvanceDays": 3661},
-        {"durationMinutes": "60"},
-        {"duration_minutes": 60},
+        ({"durationMinutes": 0}, ["durationMinutes"]),
+        ({"durationMinutes": 60, "maxDurationMinutes": 30}, ["maxDurationMinutes"]),
+        ({"durationMinutes": 60, "maxSimultaneousBookings": 0}, ["maxSimultaneousBookings"]),
+        ({"durationMinutes": 60, "holdTtlMinutes": 30, "maxHoldTtlMinutes": 20}, ["maxHoldTtlMinutes"]),
+        ({"durationMinutes": 60, "maxHoldTtlMinutes": 30, "maxHoldLifetimeMinutes": 20}, ["maxHoldLifetimeMinutes"]),
+        ({"durationMinutes": 60, "maxHoldLifetimeMinutes": 20}, ["maxHoldLifetimeMinutes"]),
+        ({"durationMinutes": 60, "maxAdvanceDays": 3661}, ["maxAdvanceDays"]),
+        ({"durationMinutes": "60"}, ["durationMinutes"]),
+        ({"duration_minutes": 60}, ["durationMinutes", "duration_minutes"]),
     ],
 )
 async def test_settings_that_do_not_agree_are_refused(
-    client: httpx2.AsyncClient, database: TestDatabase, settings: dict[str, Any]
+    client: httpx2.AsyncClient, database: TestDatabase, settings: dict[str, Any], faulty: list[str]
 ) -> None:
-    """Before they are anybody's rules."""
+    """Before they are anybody's rules; and what is to be changed is named."""
     database.make_business()
     response = await client.put(f"{BUSINESSES}/salon/services/cut", json={"name": "Cut", **settings}, headers=ADMIN)
     assert (response.status_code, response.json()["code"]) == (400, "VALIDATION_FAILED")
+    assert [fault["field"] for fault in response.json()["errors"]] == faulty
 
 
 @pytest.mark.parametrize(

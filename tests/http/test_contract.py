@@ -128,6 +128,7 @@ async def use_a_hold(call: Call, held: Json) -> None:
     own = f"{HOLDS}/{held['reservationId']}"
     query = {name: held[name] for name in ("businessId", "serviceId", "slotStart", "slotEnd")}
     await call("GET", "/api/booking/capacity", 200, params=query)
+    await call("GET", "/api/booking/stream", 404, params={"businessId": "salon", "serviceId": "perm"})
     await call("GET", "/api/booking/capacity", 404, params={**query, "serviceId": "perm"})
     listing = {"businessId": "salon", "serviceId": "cut", "from": at(8).isoformat(), "to": at(12).isoformat()}
     await call("GET", "/api/booking/availability", 200, params=listing)
@@ -214,6 +215,7 @@ async def use_appointments(call: Call) -> None:
     own, unknown = f"{APPOINTMENTS}/{booked['appointmentId']}", f"{APPOINTMENTS}/{uuid4()}"
     day = {"businessId": "salon", "from": at(0).isoformat(), "to": at(24).isoformat()}
     await call("GET", APPOINTMENTS, 200, headers=ADMIN, params=day)
+    await call("GET", APPOINTMENTS, 404, headers=ADMIN, params=day | {"businessId": "nobody"})
     for address, status in ((own, 200), (unknown, 404)):
         await call("GET", address, status, headers=ADMIN)
         await call("GET", f"{address}/audit", status, headers=ADMIN)
@@ -228,9 +230,11 @@ async def use_appointments(call: Call) -> None:
     await call("POST", f"{own}/cancel", 409, token)
     await call("PUT", CUT, 200, SETTINGS, headers=ADMIN)
     await call("POST", f"{own}/cancel", 409, {"expectedVersion": 1}, headers=ADMIN)
+    await call("POST", f"{own}/cancel", 412, headers=ADMIN | {"If-Match": '"1"'})
     await call("POST", f"{own}/cancel", 200, token)
     await call("POST", f"{unknown}/cancel", 404, token)
     await call("PATCH", own, 409, {"expectedVersion": 3, "status": "confirmed"}, headers=ADMIN)
+    await call("DELETE", f"{own}/guest", 412, headers=ADMIN | {"If-Match": '"1"'})
     await call("DELETE", f"{own}/guest", 204, headers=ADMIN)
     await call("DELETE", f"{unknown}/guest", 404, headers=ADMIN)
 
@@ -259,6 +263,7 @@ async def operate(call: Call) -> None:
     for path in ("/cron/cleanup-reservations", "/api/cron/cleanup-reservations"):
         await call("GET", path, 200, headers=CRON)
         await call("POST", path, 200, headers=CRON)
+    await call("GET", "/", 307)
     for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/style.css"):
         await call("GET", path, 200)
     await call("GET", "/health/reservations", 503)

@@ -82,3 +82,17 @@ async def test_only_so_many_countries_are_remembered(
     assert await phone_of(normalising, "0412 345 678", "sydney") == "+61412345678"
     with pytest.raises(Invalid):
         await phone_of(normalising, "0412 345 678")
+
+
+async def test_a_fault_is_sent_along_where_a_replay_may_ignore_it(normalising: Guests) -> None:
+    """Whether it is one only the verb can say. Without a fault the request is as ever."""
+    request: dict[str, object] = {"guest_phone": "123", "guest_email": "ada@example.com", "notes": "quiet"}
+    sent = await normalising.normalise_or_tell("salon", request)
+    message = "lacks its area code: write it with the country's code, like +49 30 1234567"
+    assert sent == {
+        **request,
+        "guest_phone": None,
+        "guest_fault": {"field": "guest_phone", "message": message},
+    }
+    request["guest_phone"] = "030 1234567"
+    assert await normalising.normalise_or_tell("salon", request) == {**request, "guest_phone": "+49301234567"}

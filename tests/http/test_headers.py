@@ -8,7 +8,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.database import TestDatabase, at
 from tests.http.conftest import ADMIN, make_settings
-from tests.http.describing import client_of, served_document
+from tests.http.describing import client_of, operations, served_document
 
 pytestmark = pytest.mark.anyio
 
@@ -92,6 +92,27 @@ async def test_a_page_that_is_listed_may_call(cross_origin_client: httpx2.AsyncC
     assert "access-control-allow-credentials" not in refused.headers
     exposed = set(refused.headers["access-control-expose-headers"].split(", "))
     assert {"Idempotency-Replayed", "ETag", "X-Request-Id", "Retry-After"} <= exposed
+
+
+async def test_a_page_that_is_listed_may_send_and_read_every_header_that_is_documented(
+    cross_origin_client: httpx2.AsyncClient,
+) -> None:
+    """A browser sends none that it was not allowed to, and shows the page none that was not named."""
+    document = await served_document()
+    sent = {
+        parameter["name"]
+        for operation in operations(document)
+        for parameter in operation["parameters"]
+        if parameter["in"] == "header"
+    }
+    assert sent > {"Idempotency-Key", "If-Match"}
+    asked = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": ", ".join(sent)}
+    allowed = await cross_origin_client.options("/api/booking/reserve", headers=asked)
+    assert allowed.status_code == 200, allowed.text
+    answer = await cross_origin_client.get("/health/live", headers={"Origin": PAGE})
+    exposed = set(answer.headers["access-control-expose-headers"].split(", "))
+    # The one is shown anyway, the other says nothing that the status does not.
+    assert set(document["components"]["headers"]) - exposed == {"Cache-Control", "WWW-Authenticate"}
 
 
 async def test_a_page_that_is_not_listed_may_not(cross_origin_client: httpx2.AsyncClient) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
+from starlette.applications import Starlette
 
 from service.app import create_app
 from tests.database import TestDatabase, at
@@ -15,15 +16,24 @@ CAP = 2
 
 
 @pytest.fixture
-async def client(database: TestDatabase) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of the application, which takes the word of its proxy, and lets a client hold two slots."""
+async def app(database: TestDatabase) -> AsyncIterator[Starlette]:
+    """The application, which lets a client hold two slots."""
     database.make_service(capacity=100)
     settings = make_settings(database.url).model_copy(update={"max_live_holds_per_client": CAP})
     app = create_app(settings)
-    async with (
-        app.router.lifespan_context(app),
-        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test") as client,
-    ):
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+def client_at(app: Starlette, address: str) -> httpx2.AsyncClient:
+    """A client at an address."""
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app, client=(address, 12345)), base_url="http://test")
+
+
+@pytest.fixture
+async def client(app: Starlette) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the application."""
+    async with client_at(app, "127.0.0.1") as client:
         yield client
 
 
@@ -65,6 +75,16 @@ async def test_a_retry_gets_its_hold_whatever_is_held(client: httpx2.AsyncClient
     again = await reserve(client, **{"Idempotency-Key": "first"})
     assert again.status_code == 200
     assert again.json()["reservationId"] == first.json()["reservationId"]
+
+
+async def test_a_retry_may_come_from_another_address_and_under_another_name(app: Starlette) -> None:
+    """A telephone changes its network, and a frontend gives its guest a new session: it is the same request."""
+    answers = []
+    for number in (1, 2):
+        async with client_at(app, f"192.0.2.{number}") as client:
+            answers.append(await reserve(client, **{"X-Client-Id": f"guest {number}", "Idempotency-Key": "same"}))
+    assert [answer.status_code for answer in answers] == [201, 200]
+    assert len({answer.json()["reservationId"] for answer in answers}) == 1
 
 
 async def test_no_address_is_stored(client: httpx2.AsyncClient, database: TestDatabase) -> None:

@@ -1,13 +1,15 @@
 """Reserve, commit, look, extend, release and capacity as a frontend meets them."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
 
 from tests.database import TestDatabase, at
+from tests.http.conftest import ADMIN
 
 pytestmark = pytest.mark.anyio
 
@@ -62,6 +64,28 @@ async def test_reserve_and_commit(client: httpx2.AsyncClient, database: TestData
     response = await client.get(f"/api/booking/reservations/{reservation['reservationId']}")
     assert (response.json()["status"], response.json()["expiresInSeconds"]) == ("committed", 0)
     assert "guest" not in response.text
+
+
+async def test_the_id_of_a_hold_is_all_random(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Whoever knows it may commit: when it was made must not help to guess it."""
+    database.make_service(capacity=3)
+    ids = [UUID((await reserve(client))["reservationId"]) for _ in range(3)]
+    assert [reservation_id.version for reservation_id in ids] == [4] * 3
+
+
+async def test_what_was_made_says_where_it_is(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A hold, and the appointment that comes of it; only that has a tag, because a hold is another at each look."""
+    database.make_service()
+    held = await client.post("/api/booking/reserve", json=slot())
+    assert held.headers["location"] == f"/api/booking/reservations/{held.json()['reservationId']}"
+    assert "etag" not in held.headers
+    found = await client.get(held.headers["location"])
+    assert found.json()["reservationId"] == held.json()["reservationId"]
+    first, again = [await commit(client, held.json()["reservationId"]) for _ in range(2)]
+    assert first.headers["location"] == f"/api/booking/appointments/{first.json()['appointmentId']}"
+    assert (first.headers["etag"], again.headers["etag"]) == ('"1"', '"1"')
+    assert "location" not in again.headers
+    assert (await client.get(first.headers["location"], headers=ADMIN)).headers["etag"] == '"1"'
 
 
 async def test_a_taken_slot_is_a_409_with_alternatives(client: httpx2.AsyncClient, database: TestDatabase) -> None:
@@ -145,6 +169,34 @@ async def test_a_second_commit_replays_the_first(client: httpx2.AsyncClient, dat
     assert (first.status_code, second.status_code) == (201, 200)
     assert second.json() == first.json()
     assert second.headers["idempotency-replayed"] == "true"
+
+
+async def test_a_second_commit_replays_the_first_whatever_its_guest(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """A phone number that is none is a fault of a first commit, which leaves the hold alone; a later one ignores it."""
+    database.make_service()
+    reservation = await reserve(client)
+    refused = await commit(client, reservation["reservationId"], guestPhone="123")
+    assert refused.status_code == 400
+    assert [fault["field"] for fault in refused.json()["errors"]] == ["guestPhone"]
+    first = await commit(client, reservation["reservationId"])
+    second = await commit(client, reservation["reservationId"], guestPhone="123")
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert second.json() == first.json()
+
+
+async def test_more_windows_at_once_than_a_call_decides_are_all_answered(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Windows that overlap without being equal are decided one after the other, and what one call leaves goes first in
+    the next."""
+    database.make_service(capacity=40)
+    responses = await asyncio.gather(
+        *(client.post("/api/booking/reserve", json=slot(10 + minute / 60)) for minute in range(41))
+    )
+    assert sorted(response.status_code for response in responses) == [201] * 40 + [409]
+    assert database.value("SELECT count(*) FROM booking.reservations") == 40
 
 
 async def test_an_expired_hold_is_gone(client: httpx2.AsyncClient, database: TestDatabase) -> None:

@@ -59,6 +59,13 @@ async def running(database: TestDatabase, **settings: Any) -> AsyncIterator[Serv
         yield Service(app)
 
 
+async def book(service: Service, address: str = HERE) -> httpx2.Response:
+    """What a widget at an address is answered."""
+    transport = httpx2.ASGITransport(service._app, client=(address, 1))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        return await client.post("/api/v1/public/salon/book", json={})
+
+
 async def statuses(service: Service, count: int, **options: Any) -> list[int]:
     """The statuses of so many requests."""
     return [(await service.get(**options)).status_code for _ in range(count)]
@@ -100,9 +107,7 @@ async def test_a_widget_is_told_in_its_own_shape(database: TestDatabase) -> None
     """A limit is told as every other refusal of that address is."""
     async with running(database, rate_limit="1/hour") as service:
         await service.get()
-        transport = httpx2.ASGITransport(service._app, client=(HERE, 1))
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-            refused = await client.post("/api/v1/public/salon/book", json={})
+        refused = await book(service)
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "RATE_LIMITED"
     assert refused.headers["retry-after"]
@@ -186,6 +191,23 @@ async def test_what_is_no_key_of_the_business_opens_no_door(database: TestDataba
             assert (await statuses(service, 3, address=address, headers=headers))[-1] == 429
 
 
+@pytest.mark.usefixtures("keys")
+async def test_a_key_opens_no_door_to_what_its_client_shows_later(database: TestDatabase) -> None:
+    """It is the key that was found, and not the address at which it was shown."""
+    async with running(database, rate_limit="2/hour") as service:
+        key = await make_key(service, "salon")
+        assert await statuses(service, 1, headers=key) == [200]
+        assert await statuses(service, 3, headers={"Authorization": "Bearer wrong"}) == [200, 200, 429]
+
+
+@pytest.mark.usefixtures("keys")
+async def test_widgets_of_a_business_are_limited_together(database: TestDatabase) -> None:
+    """Wherever they are: a business is one also where it is called by its slug."""
+    async with running(database, rate_limit="1/hour") as service:
+        answers = [await book(service, f"192.0.2.{number}") for number in range(4)]
+    assert [answer.status_code == 429 for answer in answers] == [False, False, False, True]
+
+
 async def test_wrong_keys_are_not_looked_up_one_by_one(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no key is needed, showing one must not become a way to keep the database busy."""
     looked_up = []
@@ -198,6 +220,25 @@ async def test_wrong_keys_are_not_looked_up_one_by_one(database: TestDatabase, m
         for number in range(20):
             await service.get(headers={"Authorization": f"Bearer {number}"})
     assert len(looked_up) == 1
+
+
+async def test_who_has_used_up_its_limit_with_wrong_keys_has_none_looked_up(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a key is needed each one was looked up, whatever the limit said about it afterwards."""
+    looked_up = []
+
+    async def look_up(keys: object, token: str) -> None:  # noqa: ARG001
+        looked_up.append(token)
+
+    monkeypatch.setattr("service.booking.keys.Keys.authenticate", look_up)
+    async with running(database, rate_limit="3/hour") as service:
+        answers = [
+            (await service.get(SERVICES, headers={"Authorization": f"Bearer {number}"})).status_code
+            for number in range(10)
+        ]
+    assert answers == [401] * 3 + [429] * 7
+    assert set(looked_up) == {"0", "1", "2"}
 
 
 # Which client it is.
@@ -226,6 +267,9 @@ OUR_PROXY, CDN = "10.0.0.1", "203.0.113.9"
         (OUR_PROXY, ["unknown"], OUR_PROXY),
         (OUR_PROXY, [f"{ELSEWHERE}, for=\x00, {CDN}"], CDN),
         (OUR_PROXY, ["", ",,,", "1.2.3.4.5"], OUR_PROXY),
+        # Nobody comes through so many.
+        (OUR_PROXY, [", ".join([ELSEWHERE, *["10.9.9.9"] * 19])], ELSEWHERE),
+        (OUR_PROXY, [", ".join([ELSEWHERE, *["10.9.9.9"] * 20])], "10.9.9.9"),
     ],
 )
 def test_the_client_is_the_nearest_that_is_no_trusted_proxy(peer: str, forwarded: list[str], client: str) -> None:
@@ -239,6 +283,14 @@ def test_no_header_is_too_strange(peer: str | None, forwarded: list[str]) -> Non
     """Whatever is in there, it is some client."""
     clients = Clients(ClientNames(SecretStr("secret")), [ip_network("0.0.0.0/0"), ip_network("::/0")])
     assert clients.name(request(peer, forwarded)).startswith("v1.")
+
+
+@pytest.mark.parametrize("made_up", ["{}, 192.0.2.2", "2001:db8::{}", "2001:db8::7%{}"])
+def test_of_a_client_nothing_is_remembered_but_its_address(made_up: str) -> None:
+    """A header has room for kilobytes, and each request for another one."""
+    clients = Clients(ClientNames(SecretStr("secret")), [ip_network("10.0.0.0/8")])
+    names = {clients.name(request(OUR_PROXY, [made_up.format(number)])) for number in range(100)}
+    assert len(names) == clients._name_of.cache_info().currsize == 1
 
 
 def test_a_client_is_named_by_a_secret() -> None:

@@ -14,6 +14,7 @@ from service.booking import health as health_module
 from service.booking.health import HealthMonitor
 from service.database import connections as connections_module
 from service.database import group_commit as group_commit_module
+from service.database import queue as queue_module
 from service.database.connections import Database
 from service.database.group_commit import GroupCommit
 from service.errors import Overloaded
@@ -213,7 +214,7 @@ async def test_batches_that_fail_and_those_that_are_lost_are_told_apart(
 
 async def test_what_a_full_queue_refuses_is_counted(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is what to look at when callers say that they get 503."""
-    monkeypatch.setattr(group_commit_module, "MAX_QUEUE", 0)
+    monkeypatch.setattr(queue_module, "MAX_QUEUE", 0)
     before = now()
     async with group_commit(database.url) as running:
         with pytest.raises(Overloaded):

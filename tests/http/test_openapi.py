@@ -126,6 +126,17 @@ async def test_every_example_of_a_request_is_accepted() -> None:
                 assert faults(document, content["schema"], example["value"]) == []
 
 
+async def test_a_body_may_be_left_out_where_nothing_in_it_is_required() -> None:
+    """A client made from the document does not make up an empty one."""
+    document = await served_document()
+    may_be_left_out = {
+        operation["operationId"]
+        for operation in operations(document)
+        if not operation.get("requestBody", {"required": True})["required"]
+    }
+    assert may_be_left_out == {"changeAppointment", "cancelAppointment"}
+
+
 async def test_every_member_and_parameter_is_explained() -> None:
     """A name alone leaves the reader to guess, and two readers guess differently."""
     document = await served_document()
@@ -134,6 +145,20 @@ async def test_every_member_and_parameter_is_explained() -> None:
             assert of_member.get("description"), f"{name}.{member}"
     for operation in operations(document):
         assert all(parameter["description"] for parameter in operation["parameters"])
+
+
+async def test_the_advice_on_retries_names_every_call_that_needs_a_key_for_them() -> None:
+    """Whoever repeats one of them without a key, because it was not named, books twice."""
+    document = await served_document()
+    wanted = {
+        f"{method.upper()} {path}"
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if any(parameter["name"] == "Idempotency-Key" for parameter in operation["parameters"])
+    }
+    [advice] = re.findall(r"- \*\*Retries\*\*(.*)", document["info"]["description"])
+    assert len(wanted) == 4
+    assert set(re.findall(r"`([A-Z]+ /[^`]*)`", advice)) == wanted
 
 
 async def test_the_reasons_are_those_that_the_database_gives() -> None:

@@ -5,8 +5,10 @@ from datetime import timedelta
 import httpx2
 import pytest
 
+from service.booking import cleanup
 from tests.database import TestDatabase
-from tests.http.conftest import CRON
+from tests.http.conftest import ADMIN, CRON
+from tests.http.test_keys import bearer, make_key
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +49,17 @@ async def test_the_cron_secret_is_required(client: httpx2.AsyncClient, authoriza
     assert response.headers["www-authenticate"] == "Bearer"
 
 
+async def test_the_administrator_may_purge_and_no_business_may(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """The purge is about all businesses. A key is told that its role is too small, which no other key of it cures."""
+    database.make_business()
+    assert (await client.post(PATHS[0], headers=ADMIN)).status_code == 200
+    owner = await make_key(client, "owner")
+    response = await client.post(PATHS[0], headers=bearer(owner["key"]))
+    assert (response.status_code, response.json()["code"]) == (403, "FORBIDDEN")
+
+
 async def test_a_busy_business_is_left_for_the_next_run(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """The purge waits for nobody; what it could not do, it says."""
     database.make_service()
@@ -57,6 +70,19 @@ async def test_a_busy_business_is_left_for_the_next_run(client: httpx2.AsyncClie
     assert (report["expired"], report["remaining"]) == (0, 1)
     report = (await client.post(PATHS[0], headers=CRON)).json()
     assert (report["expired"], report["remaining"]) == (1, 0)
+
+
+async def test_a_run_goes_on_until_nothing_is_due(
+    client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many holds one business has left behind, and however few one transaction takes."""
+    monkeypatch.setattr(cleanup, "_BATCH", 2)
+    database.make_service(capacity=5)
+    for _ in range(5):
+        database.reserve(10)
+    database.move_clock(timedelta(minutes=15))
+    report = (await client.post(PATHS[0], headers=CRON)).json()
+    assert (report["expired"], report["remaining"]) == (5, 0)
 
 
 async def test_the_probes_answer(client: httpx2.AsyncClient) -> None:
@@ -116,6 +142,14 @@ async def test_a_clock_that_is_a_little_off_is_noticed(client: httpx2.AsyncClien
         "CREATE OR REPLACE FUNCTION booking.now() RETURNS timestamptz LANGUAGE sql VOLATILE "
         "AS $$ SELECT clock_timestamp() - interval '1 day' $$"
     )
+    health = (await client.get("/health/reservations")).json()
+    assert health["invariantViolations"]["altered_clock"] == 1
+
+
+async def test_a_clock_with_settings_of_its_own_is_noticed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """With another search path the same body may call another function."""
+    restore_clock(database)
+    database.rows("ALTER FUNCTION booking.now() SET search_path = testing, pg_catalog")
     health = (await client.get("/health/reservations")).json()
     assert health["invariantViolations"]["altered_clock"] == 1
 

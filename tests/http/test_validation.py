@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from tests.database import TestDatabase, at
+from tests.http.conftest import ADMIN
 
 pytestmark = pytest.mark.anyio
 
@@ -98,16 +99,50 @@ async def test_a_faulty_commit_names_its_field(
 
 
 async def test_a_guest_must_be_reachable(client: httpx2.AsyncClient) -> None:
-    """An e-mail address or a phone number."""
+    """An e-mail address or a phone number; the address is what most forms ask for, so the fault is shown there."""
     response = await client.post("/api/booking/commit", json={"reservationId": str(uuid4())})
     assert response.status_code == 400
-    assert response.json()["errors"][0]["message"] == "guestEmail or guestPhone is required"
+    assert response.json()["errors"] == [{"field": "guestEmail", "message": "guestEmail or guestPhone is required"}]
 
 
 async def test_a_slot_does_not_end_before_it_starts(client: httpx2.AsyncClient) -> None:
-    """Nor at the same instant."""
-    response = await client.post("/api/booking/reserve", json={**RESERVE, "slotEnd": RESERVE["slotStart"]})
-    assert response.json()["errors"][0]["message"] == "slotEnd must be after slotStart"
+    """Nor at the same instant; and whatever else is wrong is told with it."""
+    body = {**RESERVE, "slotEnd": RESERVE["slotStart"], "quantity": 0}
+    response = await client.post("/api/booking/reserve", json=body)
+    assert {"field": "slotEnd", "message": "slotEnd must be after slotStart"} in response.json()["errors"]
+    assert fields(response) == {"slotEnd", "quantity"}
+
+
+@pytest.mark.parametrize("value", ["a b", "", 5, None])
+async def test_an_id_is_told_to_be_none_in_the_same_words_wherever_it_stands(
+    client: httpx2.AsyncClient, value: Any
+) -> None:
+    """In a body, in a query, in a path: a pattern would say less to most who read it."""
+    words = "must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit"
+    in_path = await client.get("/api/catalog/businesses/a%20b", headers=ADMIN)
+    in_query = await client.get("/api/booking/stream", params={"businessId": "a b", "serviceId": "cut"})
+    in_body = await client.post("/api/booking/reserve", json={**RESERVE, "businessId": value})
+    for response in (in_path, in_query, in_body):
+        assert response.json()["errors"] == [{"field": "businessId", "message": words}]
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    ["2027-01-04T10:00:60Z", "2027-01-04T10:00:00", "2027-01-04T25:00:00Z", "2027-01-04Tten", "ten", 10, None],
+)
+async def test_what_is_no_instant_is_told_how_one_is_written(client: httpx2.AsyncClient, unreadable: Any) -> None:
+    """A leap second is none: no clock that is asked here has it."""
+    response = await client.post("/api/booking/reserve", json={**RESERVE, "slotStart": unreadable})
+    words = "must be an ISO 8601 instant with an offset, like 2026-11-21T09:00:00+01:00"
+    assert response.json()["errors"] == [{"field": "slotStart", "message": words}]
+
+
+@pytest.mark.parametrize("email", ["Eve <eve@example.com>", '"Eve" <eve@example.com>', "<eve@example.com>"])
+async def test_an_email_address_comes_without_a_name(client: httpx2.AsyncClient, email: str) -> None:
+    """The name would be dropped, and nobody would notice."""
+    response = await client.post("/api/booking/commit", json={**COMMIT, "guestEmail": email})
+    words = "must be the address alone, like ada@example.com"
+    assert response.json()["errors"] == [{"field": "guestEmail", "message": words}]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +185,18 @@ async def test_endless_numbers_in_metadata_are_refused_or_kept(
 
 @pytest.mark.parametrize(
     "content_type",
-    [None, "text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1"],
+    [
+        None,
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=latin-1",
+        "application/json; Charset = latin-1",
+        "application/json; charset=utf-8; charset=latin-1",
+        "application/jsonp",
+        "application/json, text/plain",
+        ";" * 30_000,
+        '";' * 15_000,
+    ],
 )
 async def test_other_media_types_are_a_415(client: httpx2.AsyncClient, content_type: str | None) -> None:
     """JSON in UTF-8 is all that is read."""
@@ -161,7 +207,16 @@ async def test_other_media_types_are_a_415(client: httpx2.AsyncClient, content_t
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/json; profile=x", "application/json; charset=utf-8", 'APPLICATION/JSON;charset="UTF-8"'],
+    [
+        "application/json; profile=x",
+        "application/json; charset=utf-8",
+        'APPLICATION/JSON;charset="UTF-8"',
+        "application/json;",
+        "application/json" + ";" * 30_000,
+        # What RFC 2231 has for mail means nothing here.
+        "application/json; charset*=%00''utf-8",
+        f"application/json; charset*{'1' * 5000}=utf-8",
+    ],
 )
 async def test_json_may_name_its_charset(client: httpx2.AsyncClient, database: TestDatabase, content_type: str) -> None:
     """Many clients do."""
@@ -190,6 +245,17 @@ async def test_what_is_not_there_and_what_is_not_allowed(client: httpx2.AsyncCli
     assert set(response.headers["allow"].split(", ")) == {"DELETE", "GET", "HEAD"}
 
 
+@pytest.mark.parametrize("address", ["/health/live/", "/docs/", "/api/booking/reserve/", "/api/v1/public/salon/book/"])
+async def test_an_address_with_a_slash_too_many_is_another_one(client: httpx2.AsyncClient, address: str) -> None:
+    """A redirection would lead to wherever the Host header says, and has no body that a program could read."""
+    for method in ("GET", "POST"):
+        response = await client.request(method, address, headers={"Host": "evil.example"})
+        assert response.status_code == 404
+        told = response.json()
+        assert (told["error"] if "public" in address else told)["code"] == "NOT_FOUND"
+        assert "location" not in response.headers
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [
@@ -197,7 +263,8 @@ async def test_what_is_not_there_and_what_is_not_allowed(client: httpx2.AsyncCli
         ({"slotEnd": ""}, "slotEnd"),
         ({"slotStart": "1899-12-31T23:59:59Z"}, "slotStart"),
         ({"slotEnd": "3000-01-01T00:00:00Z"}, "slotEnd"),
-        ({"slotStart": "2027-01-01T10:00:00Z", "slotEnd": "2027-02-01T10:00:00Z"}, ""),
+        ({"slotStart": "2027-01-01T10:00:00Z", "slotEnd": "2027-02-01T10:00:00Z"}, "slotEnd"),
+        ({"slotEnd": at(10).isoformat()}, "slotEnd"),
         ({"unknown": "1"}, "unknown"),
         ({"serviceId": ""}, "serviceId"),
     ],

@@ -115,8 +115,14 @@ def test_an_email_address_is_stored_in_its_normal_form() -> None:
     assert EMAIL.validate_python("ju\u0308rgen@example.com") == "j\u00fcrgen@example.com"
 
 
-@pytest.mark.parametrize("email", ["", "ada", "ada@", "ada@example", f"{'a' * 250}@example.com", f"a@{'b' * 300}.com"])
+@pytest.mark.parametrize(
+    "email",
+    [
+        *("", "ada", "ada@", "ada@example", f"{'a' * 250}@example.com", f"a@{'b' * 300}.com"),
+        *("Ada <ada@example.com>", '"Ada" <ada@example.com>', "<ada@example.com>"),
+    ],
+)
 def test_what_is_no_email_address_is_refused(email: str) -> None:
-    """Nor one that is longer than mail can carry."""
+    """Nor one that is longer than mail can carry, nor one with a name, which would be dropped."""
     with pytest.raises(ValidationError):
         EMAIL.validate_python(email)

@@ -45,6 +45,12 @@ def test_imports_point_down_only(floor: str) -> None:
             assert not any(module == name or module.startswith(name + ".") for name in FORBIDDEN[floor]), (path, module)
 
 
+def test_no_header_is_read_by_the_parser_for_mail() -> None:
+    """It takes time that grows with the square of the length, and all other requests wait for it."""
+    for path in (SERVICE / "http").rglob("*.py"):
+        assert not {module for module in imports(path) if module.partition(".")[0] == "email"}, path
+
+
 def test_the_query_file_has_every_statement_and_no_other() -> None:
     """A statement that nobody sends is dead, and one that is not there fails only when it is sent."""
     sources = "".join(path.read_text() for path in SERVICE.rglob("*.py"))

@@ -71,6 +71,11 @@ def test_what_was_made_for_one_purpose_opens_nothing_else() -> None:
     assert not TOKENS.verify(KEYS.make("salon", str(APPOINTMENT), 1), "salon", APPOINTMENT)
 
 
+def test_where_one_name_ends_and_the_next_begins_is_signed_too() -> None:
+    """Feed 1 of generation 1 is not the whole business of generation 11."""
+    assert not KEYS.verify(KEYS.make("salon", "1", 1), "salon", None, 11)
+
+
 @pytest.mark.parametrize("key", ["", "v1.", "v2" + KEY[2:], KEY[:-1], KEY + "=", "\u00e4\u0000"])
 def test_a_malformed_calendar_key_does_not_verify(key: str) -> None:
     """Nor does it raise."""

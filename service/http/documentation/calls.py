@@ -140,7 +140,8 @@ def _curl(call: Json, body: Any) -> str:
         path += "?" + urlencode(examples["query"], safe=":")
     verb = "" if method == "get" else f"-X {method.upper()} "
     lines = [f'curl -i {verb}"$HOLDFAST{path}"']
-    # Whoever tries the service out has started it: so they have the administrator's token, which comes last.
+    # Whoever tries the service out has started it: so they have the administrator's token, which comes last. A
+    # scheduler is better given its own secret, and so that comes after it.
     lines += [f'-H "Authorization: Bearer ${token}"' for token in _tokens(call)[-1:]]
     lines += ["-H " + shlex.quote(f"{name}: {value}") for name, value in examples["header"].items()]
     if body is not None:
@@ -195,7 +196,7 @@ def _status(status: str) -> Html:
 
 
 def _tokens(call: Json) -> list[str]:
-    """What the tokens are called of which one is needed, the least first."""
+    """What the tokens are called of which one is needed."""
     return [name for needed in call["security"] for name in needed]
 
 

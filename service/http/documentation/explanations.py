@@ -37,8 +37,8 @@ EXPLANATIONS: Final[dict[str, Explanation]] = {
     ),
     "UNAUTHORIZED": Explanation(
         "This call needs a bearer token, and there was none or a wrong one, or a key that was revoked.",
-        "Send `Authorization: Bearer …` with a key of the business or the administrator's token, for cron with the "
-        "scheduler's secret. None of them belongs in a browser.",
+        "Send `Authorization: Bearer …` with a key of the business or the administrator's token, for cron with that or "
+        "the scheduler's secret. None of them belongs in a browser.",
     ),
     "FORBIDDEN": Explanation(
         "The key is valid, but its role may not do this. Of a cancellation: the token is not that of the appointment. "
@@ -87,7 +87,8 @@ EXPLANATIONS: Final[dict[str, Explanation]] = {
         {"alternatives": examples.ALTERNATIVES},
     ),
     "VERSION_CONFLICT": Explanation(
-        "It has changed since you read it: `expectedVersion` is no longer its version. This request changed nothing.",
+        "It has changed since you read it: `expectedVersion`, or what `If-Match` says, is no longer its version. This "
+        "request changed nothing.",
         "Reload it, show what it is now, and let the guest decide on that.",
         {"currentVersion": 3},
     ),

@@ -18,7 +18,7 @@ from service.http.documentation import examples
 from service.http.documentation.explanations import EXPLANATIONS
 from service.http.documentation.schemas import Json, Schemas, reference, told
 from service.http.documentation.vocabulary import meaning
-from service.http.endpoints import Access, Endpoint
+from service.http.endpoints import Access, Endpoint, may_be_left_out
 from service.http.problems import MEDIA_TYPE, for_widget
 
 _DESCRIPTION: Final = """\
@@ -28,9 +28,14 @@ a form or pays; `commit` turns the hold into an appointment; a hold that is not 
 - **Bodies** are JSON in camelCase, in UTF-8. Unknown members are refused.
 - **Ids** of businesses, services and resources are your own: 1 to 64 of `A-Za-z0-9_.:-`, the first a letter or digit.
 - **Instants** are sent as ISO 8601 with an offset and answered in UTC. In a URL, the `+` of an offset is written `%2B`.
-- **Retries**: give each attempt to reserve an `Idempotency-Key`. When an answer is lost or is a 503, send the same \
-request with the same key: it has one effect, and a replay is marked `Idempotency-Replayed: true`. The other calls can \
-be repeated as they are.
+- **Retries**: when an answer is lost or is a 503, send the same request again. The calls that take a slot \
+(`POST /api/booking/reserve`, `POST /api/bookings`, `POST /api/booking/appointments` and \
+`POST /api/v1/public/{slug}/book`) need an `Idempotency-Key` for that, another one for each attempt: then the request \
+has one effect, and a replay is marked `Idempotency-Replayed: true`. Repeated without a key they may book twice.
+- **Repeat with care**: a `PATCH`, or an extension with `expectedVersion`, is answered with `VERSION_CONFLICT` if its \
+first attempt had its effect, so read it again before you decide. Creating an API key makes another one each time: \
+revoke the one whose answer was lost. Rotating the calendar feeds replaces their keys again. All other calls can be \
+repeated as they are; a repeated `DELETE` may find nothing left.
 - **Keys** let programs act for one business: `readonly` reads, `staff` also works with appointments, `owner` does \
 everything that concerns the business. Send one as `Authorization: Bearer …`. What the public may call needs none.
 - **Refusals** are `application/problem+json` (RFC 9457). Branch on `code`; `type` leads to its explanation.
@@ -103,6 +108,11 @@ _ANSWER_HEADERS: Final[dict[str, Json]] = {
         "required": True,
         "schema": {"const": "true"},
     },
+    "Location": {
+        "description": "Where it is.",
+        "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
     "ETag": {
         "description": "The version, in quotes.",
         "required": True,
@@ -125,6 +135,7 @@ _ANSWER_HEADERS: Final[dict[str, Json]] = {
     "WWW-Authenticate": {"description": "The scheme that is wanted.", "required": True, "schema": {"const": "Bearer"}},
 }
 _PROBLEM_HEADERS: Final = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
+_WITHOUT_BODY: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.TEMPORARY_REDIRECT)
 _LIMIT_HEADERS: Final = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 
 
@@ -197,7 +208,8 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> Json:
     if endpoint.body:
         bodies = {_slug(shows): {"summary": shows, "value": body} for shows, body in endpoint.examples.bodies.items()}
         content = {"schema": schemas.of(endpoint.body, "validation"), "examples": bodies}
-        operation["requestBody"] = {"required": True, "content": {"application/json": content}}
+        required = not may_be_left_out(endpoint.body)
+        operation["requestBody"] = {"required": required, "content": {"application/json": content}}
     _add_problems(operation["responses"], endpoint, schemas)
     for answer in operation["responses"].values() if endpoint.limited else ():
         answer["headers"].update(_headers(*_LIMIT_HEADERS))
@@ -205,8 +217,9 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> Json:
 
 
 def _security(access: Access) -> list[Json]:
-    """Whose tokens are taken, the least first; an empty one where the request may hold a guest's instead."""
-    holders = ("cron",) if access is Access.CRON else access.roles
+    """Whose tokens are taken, the least first, but the scheduler's last of all: that one is for the examples. There is
+    an empty one where the request may hold a guest's instead."""
+    holders = (*access.roles, "cron") if access is Access.CRON else access.roles
     schemes: list[Json] = [{_SCHEMES[holder][0]: []} for holder in holders]
     return [{}, *schemes] if access is Access.GUEST else schemes
 
@@ -234,7 +247,7 @@ def _answers(endpoint: Endpoint, schemas: Schemas) -> Json:
     answers: Json = {}
     for status, model in endpoint.answers.items():
         answer = answers[str(status)] = _answer(_about(endpoint, status), *endpoint.answer_headers.get(status, ()))
-        if status != HTTPStatus.NO_CONTENT:
+        if status not in _WITHOUT_BODY:
             media: Json = {"schema": schemas.of(model, "serialization") if model else {}}
             if status in endpoint.examples.answers:
                 media["example"] = endpoint.examples.answers[status]

@@ -155,7 +155,7 @@ MEMBERS: Final[dict[str, str]] = {
     "name": "What people call it.",
     "slug": "Its name in public addresses: lower-case letters, digits and hyphens.",
     "timezone": "A time zone of the IANA database, like `Europe/Berlin`.",
-    "country": "An ISO 3166 code of two letters.",
+    "country": "An ISO 3166 code of two letters, like `DE`.",
     "maxSimultaneousBookings": "The capacity: how many units may overlap at one instant.",
     "durationMinutes": "How long a slot is, where a caller does not say.",
     "maxDurationMinutes": "How long a slot may be at most.",
