@@ -4,8 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -192,32 +191,25 @@ async def test_one_tenants_stampede_leaves_room_for_others(
         assert {outcome.name for outcome in await asyncio.gather(first, *admitted)} == {"done"}
 
 
-async def test_whose_turn_would_come_too_late_is_told_so_at_once(
-    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_whose_turn_would_come_too_late_is_told_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Known from how long the last of its tenant waited. Others don't share its fate, nor does who comes afterwards."""
     monkeypatch.setattr(queue_module, "QUEUE_SECONDS", 0.0)
-    database.make_service(capacity=100)
-    database.make_service(business_id="other", capacity=100)
-    async with running(database.url, lanes=2, max_batch=2) as group_commit:
-        with database.locked() as lock:
-            first = asyncio.create_task(reserve(group_commit))
-            await asyncio.to_thread(database.wait_until_blocked)
-            # Nobody has waited yet: nothing is known, and so all are admitted.
-            waiting = [asyncio.create_task(reserve(group_commit)) for _ in range(4)]
-            with ThreadPoolExecutor() as threads, ExitStack() as second_lock:
-                # Whoever asks for a lock second gets it second: between the first call and the next one.
-                second = threads.submit(second_lock.enter_context, database.locked())
-                await asyncio.to_thread(database.wait_until_blocked, 2)
-                lock.commit()
-                await first
-                await asyncio.to_thread(second.result)
-                await asyncio.to_thread(database.wait_until_blocked)
-                with pytest.raises(Overloaded):
-                    await reserve(group_commit)
-                assert (await reserve(group_commit, business_id="other")).name == "done"
-        assert {outcome.name for outcome in await asyncio.gather(*waiting)} == {"done"}
-        assert (await reserve(group_commit)).name == "done"
+    queue = queue_module.FairQueue(max_batch=2)
+
+    def add(tenant: str = "salon") -> None:
+        queue.add("reserve", tenant, uuid4(), {}, print)
+
+    for _ in range(5):
+        add()  # nobody has waited yet: nothing is known, and so all are admitted
+    queue.finished(await queue.take())
+    with pytest.raises(Overloaded):
+        add()
+    add("other")
+    for tenants in (["salon", "other"], ["salon", "salon"]):
+        batch = await queue.take()
+        assert [operation.tenant for operation in batch] == tenants
+        queue.finished(batch)
+    add()
 
 
 async def test_without_a_database_nobody_waits_for_long(
