@@ -5,6 +5,7 @@ CREATE OR REPLACE FUNCTION booking.business_of_appointment(p_appointment_id uuid
 RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 AS $$
 BEGIN
@@ -17,6 +18,7 @@ CREATE OR REPLACE FUNCTION booking.business_of_slug(p_slug text)
 RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 BEGIN
   RETURN (SELECT s.business_id FROM booking.slugs s WHERE s.slug = p_slug);
@@ -28,6 +30,7 @@ CREATE OR REPLACE FUNCTION booking.appointment(p_business_id text, p_appointment
 RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_sort = off
 AS $$
@@ -46,6 +49,7 @@ CREATE OR REPLACE FUNCTION booking.list_appointments(
 RETURNS SETOF jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_sort = off
 SET plan_cache_mode = force_generic_plan
@@ -69,6 +73,7 @@ CREATE OR REPLACE FUNCTION booking.audit_trail(p_business_id text, p_appointment
 RETURNS SETOF jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_sort = off
 AS $$

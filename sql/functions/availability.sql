@@ -14,6 +14,7 @@ CREATE OR REPLACE FUNCTION booking.availability(
 RETURNS booking.outcome
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_sort = off
 SET plan_cache_mode = force_generic_plan
@@ -57,6 +58,7 @@ CREATE OR REPLACE FUNCTION booking.alternatives(
 RETURNS TABLE (slot_start timestamptz, slot_end timestamptz, resource_ids text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_sort = off
 SET plan_cache_mode = force_generic_plan
@@ -76,10 +78,7 @@ BEGIN
   FROM booking.bookable_slots(
     v_service, v_pool.has_resources, v_pool.named,
     ARRAY(SELECT booking.slot_grid(p_business_id, v_service.slot_step_minutes, v_starts) UNION SELECT p_slot_start),
-    coalesce(
-      -- Seconds, not the difference itself, which may be in days: they are not all 24 hours long.
-      make_interval(secs => extract(epoch FROM p_slot_end - p_slot_start)::double precision),
-      make_interval(mins => v_service.duration_minutes)),
+    coalesce(booking.elapsed(p_slot_start, p_slot_end), make_interval(mins => v_service.duration_minutes)),
     p_quantity, v_now, p_except) AS slot
   ORDER BY slot.slot_start <> p_slot_start, p_resource_id <> ALL (slot.resource_ids),
            greatest(slot.slot_start - p_slot_start, p_slot_start - slot.slot_start), slot.slot_start
@@ -113,21 +112,21 @@ BEGIN
   RETURN QUERY
   WITH slot AS MATERIALIZED (
     SELECT starts, starts + p_length AS ends, booking.occupied_by(p_service, starts, starts + p_length) AS occupied
-    FROM booking.bookable_stretches(p_service.business_id, NULL, v_from, v_to) AS business
+    FROM booking.bookable_stretches(p_service.business_id, '{""}', v_from, v_to) AS business
     CROSS JOIN unnest(v_starts) AS starts
-    WHERE tstzrange(starts, starts + p_length) <@ business
+    WHERE tstzrange(starts, starts + p_length) <@ business.open
   ), stretch AS MATERIALIZED (
     SELECT tstzrange(min(lower(occupied)), max(upper(occupied))) AS occupied FROM slot
   ), resource AS MATERIALIZED (
-    SELECT r.resource_id, booking.bookable_stretches(p_service.business_id, r.resource_id, v_from, v_to) AS open,
+    SELECT r.resource_id, bookable.open,
       (SELECT coalesce(range_agg(claim.occupied), '{}')
        FROM booking.resource_claims_during(
          p_service.business_id, r.resource_id, r.longest_occupied_seconds, stretch.occupied, p_now, p_except) AS claim) AS busy
     FROM stretch
-    CROSS JOIN unnest(p_named) AS named (resource_id)
+    CROSS JOIN booking.bookable_stretches(p_service.business_id, p_named, v_from, v_to) AS bookable
     CROSS JOIN LATERAL (
       SELECT * FROM booking.resources r
-      WHERE r.business_id = p_service.business_id AND r.resource_id = named.resource_id AND r.booking_enabled
+      WHERE r.business_id = p_service.business_id AND r.resource_id = bookable.whose AND r.booking_enabled
       OFFSET 0
     ) AS r
   ), room AS MATERIALIZED (

@@ -2,9 +2,11 @@
 --
 --   p_business_id  the tenant
 --   p_requests     [{operation_id, service_id, slot_start, slot_end?, quantity, resource_id?, idempotency_key?,
---                  fingerprint?, manual?, guest_name?, guest_email?, guest_phone?, notes?, metadata?, source,
---                  actor_kind, actor_id?, request_id?}], in the order in which they came. operation_id (a uuid)
---                  becomes the id of the appointment and of its audit row. manual: somebody acts for the business, and
+--                  fingerprint?, manual?, guest_name?, guest_email?, guest_phone?, guest_fault?, notes?, metadata?,
+--                  source, actor_kind, actor_id?, request_id?}], in the order in which they came. operation_id
+--                  (a uuid) becomes the id of the appointment and of its audit row. With an idempotency_key comes a
+--                  fingerprint, as in booking.reserve. guest_fault is what is wrong with the guest's data, {field,
+--                  message}: it is answered with what is no replay. manual: somebody acts for the business, and
 --                  opening hours, notice, the past and bookingEnabled don't bind
 --   p_deadline     as in booking.lock_business
 --
@@ -12,7 +14,7 @@
 --   done                    the new appointment, or the one that this very operation made before
 --   replayed                the appointment that an earlier request with this key made, as it is now
 --   idempotency_key_reused  the key belongs to a different request
---   and the refusals of booking.claim_slots
+--   and those of booking.claim_slots: its refusals, and deferred, which is to be sent again
 -- Raises  as booking.lock_business
 -- Locks   the business
 -- A retry with the same operation_id has one effect. A refusal leaves nothing behind.
@@ -20,6 +22,7 @@ CREATE OR REPLACE FUNCTION booking.book(p_business_id text, p_requests jsonb, p_
 RETURNS SETOF booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
@@ -83,7 +86,7 @@ BEGIN
     INSERT INTO booking.audit_logs (
       business_id, audit_id, appointment_id, version, action, actor_kind, actor_id, changes, request_id, at)
     SELECT p_business_id, operation_id, operation_id, 1, 'created', details ->> 'actor_kind', details ->> 'actor_id',
-           booking.changes(NULL, booked.a), details ->> 'request_id', p_now
+           booking.audit_changes(NULL, booked.a), details ->> 'request_id', p_now
     FROM booked JOIN winner ON winner.operation_id = (booked.a).appointment_id
   )
   SELECT array_agg(ROW((a).appointment_id, 'done', booking.appointment_body(a))::booking.outcome)

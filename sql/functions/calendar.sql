@@ -8,6 +8,7 @@ CREATE OR REPLACE FUNCTION booking.calendars(p_business_id text)
 RETURNS TABLE (resource_id text, name text, generation integer)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_sort = off
 AS $$
@@ -35,6 +36,7 @@ CREATE OR REPLACE FUNCTION booking.calendar_feed(
 RETURNS SETOF jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_sort = off
 SET plan_cache_mode = force_generic_plan
@@ -75,6 +77,7 @@ CREATE OR REPLACE FUNCTION booking.rotate_calendar(p_business_id text, p_deadlin
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN

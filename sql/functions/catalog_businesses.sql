@@ -12,6 +12,7 @@ CREATE OR REPLACE FUNCTION booking.put_business(p_business_id text, p_business j
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
   v_created boolean;
@@ -29,7 +30,8 @@ BEGIN
     RAISE EXCEPTION 'the business was deleted while its lock was waited for' USING ERRCODE = 'serialization_failure';
   END IF;
 
-  -- The slug is taken by its own primary key: two businesses that want one slug at once wait for each other here.
+  -- The slug is taken by its own primary key: two businesses that want one slug at once wait for each other here. (Two that
+  -- exchange their slugs at once may each wait for the other: PostgreSQL ends one of them, and that one is sent again.)
   DELETE FROM booking.slugs WHERE business_id = p_business_id AND slug IS DISTINCT FROM p_business ->> 'slug';
   IF p_business ->> 'slug' IS NOT NULL THEN
     INSERT INTO booking.slugs (slug, business_id) VALUES (p_business ->> 'slug', p_business_id)
@@ -39,6 +41,8 @@ BEGIN
       RAISE EXCEPTION 'the slug % belongs to another business', p_business ->> 'slug' USING ERRCODE = 'HF003';
     END IF;
   END IF;
+  -- That may have taken until past the deadline, which is looked at once more.
+  PERFORM booking.lock_business(p_business_id, p_deadline);
 
   UPDATE booking.businesses b
   SET name = p_business ->> 'name', slug = p_business ->> 'slug', timezone = p_business ->> 'timezone',
@@ -55,6 +59,7 @@ CREATE OR REPLACE FUNCTION booking.delete_business(p_business_id text, p_deadlin
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
@@ -67,6 +72,8 @@ BEGIN
     RETURN (NULL, 'business_in_use', NULL)::booking.outcome;
   END IF;
   DELETE FROM booking.slugs s WHERE s.business_id = p_business_id;
+  -- That may have waited for somebody who wants the slug, until past the deadline, which is looked at once more.
+  PERFORM booking.lock_business(p_business_id, p_deadline);
   DELETE FROM booking.api_keys k WHERE k.business_id = p_business_id;
   DELETE FROM booking.closures c WHERE c.business_id = p_business_id;
   DELETE FROM booking.opening_hours o WHERE o.business_id = p_business_id;

@@ -1,6 +1,7 @@
 -- The catalog: opening hours and closures. Outcomes and errors as in catalog_businesses.sql.
 
--- Replaces all opening hours of a business and of its resources. None: always open. Body: {items}
+-- Replaces all opening hours of a business and of its resources. None: always open. Those of archived resources stay: they
+-- are not in the list that callers read and put back. Body: {items}
 --   p_hours  [{weekday, opens, closes, resource_id?}]: weekday 1 (Monday) to 7, opens and closes as HH:MM in the
 --            wall-clock time of the business
 -- Refusals: business_not_found; resource_unknown; body: {position, resource_id}: the first of the list, from 0,
@@ -9,9 +10,11 @@ CREATE OR REPLACE FUNCTION booking.put_opening_hours(p_business_id text, p_hours
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
   v_missing jsonb;
+  v_kept integer;
 BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
@@ -26,9 +29,11 @@ BEGIN
     RETURN (NULL, 'resource_unknown', v_missing)::booking.outcome;
   END IF;
 
-  DELETE FROM booking.opening_hours o WHERE o.business_id = p_business_id;
+  DELETE FROM booking.opening_hours o
+  WHERE o.business_id = p_business_id AND NOT booking.is_archived(p_business_id, o.resource_id);
+  SELECT coalesce(max(o.position), 0) INTO v_kept FROM booking.opening_hours o WHERE o.business_id = p_business_id;
   INSERT INTO booking.opening_hours (business_id, position, resource_id, weekday, opens, closes)
-  SELECT p_business_id, listed.position, listed.entry ->> 'resource_id', (listed.entry ->> 'weekday')::integer,
+  SELECT p_business_id, v_kept + listed.position, listed.entry ->> 'resource_id', (listed.entry ->> 'weekday')::integer,
          (listed.entry ->> 'opens')::time, (listed.entry ->> 'closes')::time
   FROM jsonb_array_elements(p_hours) WITH ORDINALITY AS listed (entry, position);
   RETURN (NULL, 'done', (
@@ -42,16 +47,18 @@ $$;
 --   p_from, p_to   instants; it is closed from the one until before the other
 --   p_resource_id  closes this resource alone; NULL: the business
 --   p_reason       for the business's own people, or NULL
--- Refusals: business_not_found; resource_unknown, also where it is archived
+-- Refusals: business_not_found; resource_unknown, also where it is archived; validation_failed; body: {field, message},
+-- where the id is that of a closure of an archived resource, which is back when the resource is
 CREATE OR REPLACE FUNCTION booking.put_closure(
   p_business_id text, p_closure_id text, p_from timestamptz, p_to timestamptz, p_resource_id text, p_reason text,
   p_deadline timestamptz)
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
-  v_is_new boolean;
+  v_old booking.closures;
 BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
@@ -61,28 +68,33 @@ BEGIN
     RETURN (NULL, 'resource_unknown', NULL)::booking.outcome;
   END IF;
 
-  v_is_new := NOT EXISTS (
-    SELECT FROM booking.closures c WHERE c.business_id = p_business_id AND c.closure_id = p_closure_id);
+  SELECT * INTO v_old FROM booking.closures c WHERE c.business_id = p_business_id AND c.closure_id = p_closure_id;
+  IF booking.is_archived(p_business_id, v_old.resource_id) THEN
+    RETURN booking.invalid('closure_id', 'is that of a closure of an archived resource: choose another one');
+  END IF;
   INSERT INTO booking.closures (business_id, closure_id, resource_id, during, reason)
   VALUES (p_business_id, p_closure_id, p_resource_id, tstzrange(p_from, p_to), p_reason)
   ON CONFLICT ON CONSTRAINT closures_pkey DO UPDATE
   SET resource_id = excluded.resource_id, during = excluded.during, reason = excluded.reason;
-  RETURN (NULL, CASE WHEN v_is_new THEN 'created' ELSE 'done' END, (
+  RETURN (NULL, CASE WHEN v_old.closure_id IS NULL THEN 'created' ELSE 'done' END, (
     SELECT to_jsonb(c) FROM booking.closure_catalog c
     WHERE c.business_id = p_business_id AND c.closure_id = p_closure_id))::booking.outcome;
 END
 $$;
 
--- Takes a closure off the catalog.
+-- Takes a closure off the catalog; not one of an archived resource, which is not in it.
 -- Refusals: closure_not_found
 CREATE OR REPLACE FUNCTION booking.delete_closure(p_business_id text, p_closure_id text, p_deadline timestamptz)
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 BEGIN
   PERFORM booking.lock_business(p_business_id, p_deadline);
-  DELETE FROM booking.closures c WHERE c.business_id = p_business_id AND c.closure_id = p_closure_id;
+  DELETE FROM booking.closures c
+  WHERE c.business_id = p_business_id AND c.closure_id = p_closure_id
+    AND NOT booking.is_archived(p_business_id, c.resource_id);
   RETURN (NULL, CASE WHEN FOUND THEN 'done' ELSE 'closure_not_found' END, NULL)::booking.outcome;
 END
 $$;

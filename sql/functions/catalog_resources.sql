@@ -14,6 +14,16 @@ AS $$
   ORDER BY wanted.position LIMIT 1
 $$;
 
+-- Whether a resource is archived; not where there is none, as of what is the business's own. The caller has its lock.
+CREATE OR REPLACE FUNCTION booking.is_archived(p_business_id text, p_resource_id text)
+RETURNS boolean
+LANGUAGE sql STABLE
+AS $$
+  SELECT EXISTS (
+    SELECT FROM booking.resources r
+    WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id AND r.archived_at IS NOT NULL)
+$$;
+
 -- Makes a resource or replaces its settings; one that was archived is back, with the pools and hours that it had.
 --   p_resource  {name, kind, booking_enabled}, complete
 -- Refusals: business_not_found
@@ -22,6 +32,7 @@ CREATE OR REPLACE FUNCTION booking.put_resource(
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
@@ -51,6 +62,7 @@ CREATE OR REPLACE FUNCTION booking.delete_resource(p_business_id text, p_resourc
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);

@@ -11,6 +11,7 @@ CREATE OR REPLACE FUNCTION booking.put_service(
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
@@ -81,6 +82,7 @@ CREATE OR REPLACE FUNCTION booking.delete_service(p_business_id text, p_service_
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);

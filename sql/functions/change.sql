@@ -24,7 +24,7 @@
 --   cancellation_window_closed  body: {cancellable_until}
 --   resource_not_found          the service has no such resource
 --   validation_failed           body: {field, message}
---   slot_unavailable            no room, or the resource is not free; body: see booking.wished
+--   slot_unavailable            no room, or the resource is not free; body: see booking.requested_slot
 -- Raises  as booking.lock_business
 -- Locks   the business
 -- A retry with the same operation_id has one effect.
@@ -32,6 +32,7 @@ CREATE OR REPLACE FUNCTION booking.change(p_business_id text, p_requests jsonb, 
 RETURNS SETOF booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
@@ -71,7 +72,7 @@ BEGIN
     RETURN (v_operation_id, 'version_conflict', jsonb_build_object('current_version', v_old.version))::booking.outcome;
   END IF;
 
-  v_new := booking.as_wished(v_old, p_request);
+  v_new := booking.with_changes(v_old, p_request);
   v_refusal := booking.change_refusal(v_old, v_new, p_request ->> 'actor_kind', p_now);
   IF v_refusal.outcome IS NULL AND v_new.status = 'confirmed' THEN
     SELECT * INTO v_placed FROM booking.place(v_old, v_new, p_request -> 'set', p_now);
@@ -91,9 +92,10 @@ BEGIN
 END
 $$;
 
--- An appointment as a request would have it. A slot that is moved keeps its length, if no other is given, and its buffers
--- as they were when it was made.
-CREATE OR REPLACE FUNCTION booking.as_wished(p_old booking.appointments, p_request jsonb)
+-- An appointment with what a request would change of it. A slot that is moved keeps its length, if no other is given, and
+-- its buffers as they were when it was made.
+DROP FUNCTION IF EXISTS booking.as_wished(booking.appointments, jsonb); -- its former name
+CREATE OR REPLACE FUNCTION booking.with_changes(p_old booking.appointments, p_request jsonb)
 RETURNS booking.appointments
 LANGUAGE plpgsql STABLE
 AS $$
@@ -108,22 +110,16 @@ DECLARE
   v_new booking.appointments := jsonb_populate_record(p_old, v_set);
 BEGIN
   IF v_set ? 'slot_start' AND NOT v_set ? 'slot_end' THEN
-    v_new.slot_end := v_new.slot_start + booking.seconds_between(p_old.slot_start, p_old.slot_end);
+    v_new.slot_end := v_new.slot_start + booking.elapsed(p_old.slot_start, p_old.slot_end);
   END IF;
   IF v_new.slot_start < v_new.slot_end THEN
     v_new.occupied := tstzrange(
-      v_new.slot_start - booking.seconds_between(lower(p_old.occupied), p_old.slot_start),
-      v_new.slot_end + booking.seconds_between(p_old.slot_end, upper(p_old.occupied)));
+      v_new.slot_start - booking.elapsed(lower(p_old.occupied), p_old.slot_start),
+      v_new.slot_end + booking.elapsed(p_old.slot_end, upper(p_old.occupied)));
   END IF;
   RETURN v_new;
 END
 $$;
-
--- Elapsed time in seconds: the difference of two instants is told in days, which are 23 or 25 hours where a DST change is.
-CREATE OR REPLACE FUNCTION booking.seconds_between(p_from timestamptz, p_to timestamptz)
-RETURNS interval
-LANGUAGE sql IMMUTABLE
-AS $$ SELECT make_interval(secs => extract(epoch FROM p_to - p_from)::double precision) $$;
 
 -- Why a change can't be made, whatever room there is; an outcome of NULL if it can.
 CREATE OR REPLACE FUNCTION booking.change_refusal(
@@ -199,8 +195,9 @@ BEGIN
     refusal := (NULL, 'validation_failed', booking.quantity_of_resource())::booking.outcome;
     RETURN;
   END IF;
-  IF (p_new.occupied, p_new.resource_id, p_new.quantity) IS NOT DISTINCT FROM
-    (p_old.occupied, p_old.resource_id, p_old.quantity) THEN
+  -- What it has already needs no room: less of it is always to be had, whatever there is by now.
+  IF p_new.occupied <@ p_old.occupied AND p_new.quantity <= p_old.quantity
+    AND p_new.resource_id IS NOT DISTINCT FROM p_old.resource_id THEN
     RETURN;
   END IF;
 
@@ -212,7 +209,7 @@ BEGIN
   IF cardinality(v_free) = 0
     OR NOT booking.fits(v_service, p_new.occupied, p_new.quantity, p_now, p_old.appointment_id)
   THEN
-    refusal := (NULL, 'slot_unavailable', booking.wished(
+    refusal := (NULL, 'slot_unavailable', booking.requested_slot(
       p_old.service_id, p_new.slot_start, p_new.slot_end, p_new.quantity,
       CASE cardinality(v_pool) WHEN 1 THEN v_pool[1] END))::booking.outcome;
     RETURN;
@@ -253,7 +250,7 @@ BEGIN
         IS DISTINCT FROM (p_old.slot_start, p_old.slot_end, p_old.resource_id) THEN 'rescheduled'
       ELSE 'changed'
     END,
-    p_request ->> 'actor_kind', p_request ->> 'actor_id', booking.changes(p_old, p_new), p_request ->> 'request_id',
+    p_request ->> 'actor_kind', p_request ->> 'actor_id', booking.audit_changes(p_old, p_new), p_request ->> 'request_id',
     p_new.updated_at);
 END
 $$;

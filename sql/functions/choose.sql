@@ -44,7 +44,8 @@ BEGIN
       SELECT * FROM booking.services s WHERE s.business_id = p_business_id AND s.service_id = first.service_id OFFSET 0
     ) AS s
     CROSS JOIN LATERAL booking.fullest_instant(
-      p_business_id, first.service_id, s.longest_occupied_seconds, first.occupied, p_now) AS claimed
+      p_business_id, first.service_id, s.longest_occupied_seconds, booking.rest_of(first.occupied, p_now), p_now
+    ) AS claimed
     CROSS JOIN LATERAL (
       SELECT CASE WHEN first.pool IS NOT NULL
         THEN booking.free_resources(p_business_id, first.pool, first.occupied, p_now) END AS resource_ids

@@ -25,6 +25,7 @@ RETURNS TABLE (
   business_id text, service_id text, at timestamptz, until timestamptz, claimed bigint, capacity integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
   v_now timestamptz := booking.now();

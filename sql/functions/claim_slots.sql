@@ -11,9 +11,11 @@
 -- Returns one booking.outcome for each request, in any order: those that the verb names, and
 --   service_not_found       no such business or service, or it is archived
 --   resource_not_found      the service has no such resource
---   validation_failed       the service has resources, and one claim is one of them; body: {field, message}
+--   validation_failed       something is wrong with the guest's data, or the service has resources, and one claim is one
+--                           of them; body: {field, message}
 --   slot_not_bookable       body: {reason}, see booking.slot_refusal
 --   slot_unavailable        no room, or no resource is free
+--   deferred                its round would be one more than booking.max_rounds: not tried, send it again, before others
 -- Locks  none of its own: the caller has the lock of the business
 CREATE OR REPLACE FUNCTION booking.claim_slots(p_business_id text, p_kind text, p_requests jsonb, p_now timestamptz)
 RETURNS SETOF booking.outcome
@@ -25,6 +27,7 @@ DECLARE
   v_round booking.wish[];
   v_granted booking.grant[];
   v_made booking.outcome[];
+  v_rounds integer := 0;
 BEGIN
   v_answers := CASE p_kind
     WHEN 'reservation' THEN booking.known_reservations(p_business_id, v_open, p_now)
@@ -43,7 +46,8 @@ BEGIN
     v_open := booking.still_open(v_open, v_answers);
   END IF;
 
-  WHILE cardinality(v_open) > 0 LOOP
+  WHILE cardinality(v_open) > 0 AND v_rounds < booking.max_rounds() LOOP
+    v_rounds := v_rounds + 1;
     -- Of equal requests with one idempotency key only the first wishes for room: forty copies of one are one decision.
     v_round := booking.next_round(ARRAY(
       SELECT ROW(position, attempt, service_id, occupied, quantity, pool)::booking.wish FROM unnest(v_open) WHERE leads));
@@ -60,18 +64,19 @@ BEGIN
     RETURN QUERY SELECT * FROM unnest(v_answers);
     v_open := booking.still_open(v_open, v_answers);
   END LOOP;
+  RETURN QUERY SELECT operation_id, 'deferred', NULL::jsonb FROM unnest(v_open);
 END
 $$;
 
--- The requests as they came, with what follows from their service. Where there is no such service, occupied is NULL.
+-- The requests as they came, with what follows from their service. Where there is no such service, occupied is NULL. Who
+-- leads is left open.
 CREATE OR REPLACE FUNCTION booking.read_slot_requests(p_business_id text, p_requests jsonb)
 RETURNS booking.slot_request[]
 LANGUAGE sql STABLE
 AS $$
   SELECT ARRAY(
-    SELECT ROW(request.position, asked.operation_id, attempt.name,
-      row_number() OVER (PARTITION BY attempt.name, asked.fingerprint ORDER BY request.position) = 1,
-      asked.service_id, asked.slot_start, slot.ends, booking.occupied_by(offered.s, asked.slot_start, slot.ends),
+    SELECT ROW(request.position, asked.operation_id, attempt.name, NULL, asked.service_id,
+      asked.slot_start, slot.ends, booking.occupied_by(offered.s, asked.slot_start, slot.ends),
       asked.quantity, NULL, asked.idempotency_key, asked.fingerprint, request.details)::booking.slot_request
     FROM jsonb_array_elements(p_requests) WITH ORDINALITY AS request (details, position)
     CROSS JOIN LATERAL jsonb_to_record(request.details) AS asked (
@@ -102,8 +107,8 @@ AS $$
   END
 $$;
 
--- Refuses what can't be booked, whatever room there is, and finds the pools of the rest. Opening hours, notice, the
--- past and bookingEnabled bind all but those who act for the business (manual).
+-- Refuses what can't be booked, whatever room there is, and finds the pools of the rest, and who of them leads. Opening
+-- hours, notice, the past and bookingEnabled bind all but those who act for the business (manual).
 CREATE OR REPLACE FUNCTION booking.judge_slots(
   p_business_id text, p_open booking.slot_request[], p_now timestamptz,
   OUT bookable booking.slot_request[], OUT answers booking.outcome[])
@@ -111,8 +116,9 @@ LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
   WITH asked AS MATERIALIZED (
-    SELECT request.position, request.service_id, request.slot_start, request.slot_end, request.quantity,
-           request.details ->> 'resource_id' AS resource_id,
+    SELECT request.position, request.attempt, request.fingerprint, request.service_id, request.slot_start,
+           request.slot_end, request.quantity, request.details ->> 'resource_id' AS resource_id,
+           request.details -> 'guest_fault' AS guest_fault,
            (request.details ->> 'manual')::boolean IS NOT TRUE AS is_public
     FROM unnest(p_open) AS request
   ), verdict AS MATERIALIZED (
@@ -129,7 +135,7 @@ BEGIN
       SELECT CASE WHEN question.is_public THEN coalesce(
         booking.slot_refusal(offered.s, question.slot_start, question.slot_end, p_now),
         CASE WHEN NOT booking.is_open(
-          p_business_id, NULL, tstzrange(question.slot_start, question.slot_end)) THEN 'closed' END) END AS refusal
+          p_business_id, tstzrange(question.slot_start, question.slot_end)) THEN 'closed' END) END AS refusal
       OFFSET 0
     ) AS unbookable
     -- The hours of the resources matter only where the slot is not refused already.
@@ -138,8 +144,9 @@ BEGIN
       CASE WHEN question.is_public AND unbookable.refusal IS NULL
         THEN tstzrange(question.slot_start, question.slot_end) END) AS found
   ), judged AS (
-    SELECT asked.position, verdict.pool, verdict.refusal, asked.quantity,
+    SELECT asked.position, asked.attempt, asked.fingerprint, asked.guest_fault, verdict.pool, verdict.refusal,
       CASE
+        WHEN asked.guest_fault IS NOT NULL THEN 'validation_failed'
         WHEN NOT verdict.is_offered THEN 'service_not_found'
         WHEN asked.resource_id IS NOT NULL AND cardinality(verdict.named) = 0 THEN 'resource_not_found'
         WHEN verdict.has_resources AND asked.quantity > 1 THEN 'validation_failed'
@@ -149,18 +156,23 @@ BEGIN
       ON verdict.service_id = asked.service_id AND verdict.slot_start = asked.slot_start
       AND verdict.slot_end IS NOT DISTINCT FROM asked.slot_end
       AND verdict.resource_id IS NOT DISTINCT FROM asked.resource_id AND verdict.is_public = asked.is_public
+  ), led AS (
+    -- Only now: what is refused here leads nobody. Without a fingerprint a request is like no other.
+    SELECT judged.*, judged.fingerprint IS NULL OR row_number() OVER (
+      PARTITION BY judged.outcome, judged.attempt, judged.fingerprint ORDER BY judged.position) = 1 AS leads
+    FROM judged
   )
   SELECT
-    coalesce(array_agg(ROW(request.position, request.operation_id, request.attempt, request.leads, request.service_id,
-      request.slot_start, request.slot_end, request.occupied, request.quantity, judged.pool, request.idempotency_key,
-      request.fingerprint, request.details)::booking.slot_request) FILTER (WHERE judged.outcome IS NULL), '{}'),
-    coalesce(array_agg(ROW(request.operation_id, judged.outcome,
-      CASE judged.outcome
-        WHEN 'slot_not_bookable' THEN jsonb_build_object('reason', judged.refusal)
-        WHEN 'validation_failed' THEN booking.quantity_of_resource()
-      END)::booking.outcome) FILTER (WHERE judged.outcome IS NOT NULL), '{}')
+    coalesce(array_agg(ROW(request.position, request.operation_id, request.attempt, led.leads, request.service_id,
+      request.slot_start, request.slot_end, request.occupied, request.quantity, led.pool, request.idempotency_key,
+      request.fingerprint, request.details)::booking.slot_request) FILTER (WHERE led.outcome IS NULL), '{}'),
+    coalesce(array_agg(ROW(request.operation_id, led.outcome,
+      CASE led.outcome
+        WHEN 'slot_not_bookable' THEN jsonb_build_object('reason', led.refusal)
+        WHEN 'validation_failed' THEN coalesce(led.guest_fault, booking.quantity_of_resource())
+      END)::booking.outcome) FILTER (WHERE led.outcome IS NOT NULL), '{}')
   INTO bookable, answers
-  FROM unnest(p_open) AS request JOIN judged USING (position);
+  FROM unnest(p_open) AS request JOIN led USING (position);
 END
 $$;
 
@@ -194,7 +206,8 @@ AS $$
       ON counted.address IS NOT DISTINCT FROM numbered.address AND counted.id IS NOT DISTINCT FROM numbered.id
       AND counted.max_live_holds = numbered.max_live_holds
     JOIN asked AS equal
-      ON equal.attempt = numbered.attempt AND equal.fingerprint IS NOT DISTINCT FROM numbered.fingerprint
+      ON equal.operation_id = numbered.operation_id
+      OR equal.attempt = numbered.attempt AND equal.fingerprint = numbered.fingerprint
     WHERE numbered.leads AND counted.live + numbered.nth > numbered.max_live_holds)
 $$;
 
@@ -213,7 +226,7 @@ AS $$
     SELECT * FROM unnest(p_open)
   ), decided AS (
     SELECT open.operation_id, open.operation_id = leader.operation_id AS leads,
-           open.fingerprint IS NOT DISTINCT FROM leader.fingerprint AS equal,
+           open.operation_id = leader.operation_id OR coalesce(open.fingerprint = leader.fingerprint, false) AS equal,
            made.operation_id IS NOT NULL AS granted, made.body
     FROM unnest(p_round) AS wish
     JOIN open AS leader USING (position)

@@ -4,7 +4,8 @@
 --   p_longest_seconds  the longest span ever claimed on the service (services.longest_occupied_seconds).
 --                      A claim that overlaps the window cannot have begun earlier than that before it,
 --                      so the scan is a short range of an index, whatever the history.
---   p_window           half-open: a claim that ends where the window starts is not in it
+--   p_window           half-open: a claim that ends where the window starts is not in it. Whoever decides gives
+--                      booking.rest_of it
 --   p_now              a hold at or past its expires_at is no claim
 --   p_except           an appointment that is not counted: the one that is about to be moved
 --
@@ -37,3 +38,10 @@ AS $$
     AND a.appointment_id IS DISTINCT FROM p_except
   ORDER BY lower(a.occupied))
 $$;
+
+-- What of a window is not over yet: that is all that room is looked for in, and empty if all of it is over. What has ended
+-- is in nobody's way, though it is a claim until somebody says what became of it.
+CREATE OR REPLACE FUNCTION booking.rest_of(p_window tstzrange, p_now timestamptz)
+RETURNS tstzrange
+LANGUAGE sql IMMUTABLE
+AS $$ SELECT p_window * tstzrange(p_now, NULL) $$;

@@ -8,20 +8,23 @@
 -- decided anew, like any other wish (booking.choose), and the hold stays expired.
 --
 --   p_business_id  the tenant
---   p_requests     [{operation_id, reservation_id, guest_name?, guest_email?, guest_phone?, notes?,
+--   p_requests     [{operation_id, reservation_id, guest_name?, guest_email?, guest_phone?, notes?, guest_fault?,
 --                  metadata, expected_version?, if_expired?, source, actor_kind, actor_id?, request_id?}].
---                  operation_id (a uuid) becomes the id of the appointment and of its audit row
+--                  operation_id (a uuid) becomes the id of the appointment and of its audit row; guest_fault is
+--                  what is wrong with the guest's data, {field, message}
 --   p_deadline     as in booking.lock_business
 --
 -- Returns one booking.outcome for each request, in any order:
 --   done                   the new appointment, or the one that this very operation made before
 --   replayed               the appointment that an earlier commit of this hold made
+--   validation_failed      it has a guest_fault, which is the body, and is no replay
 --   reservation_not_found
 --   reservation_released
 --   reservation_expired
 --   version_conflict       the hold's version is not expected_version; body: {current_version}
 --   slot_unavailable       rebook only: no room any more, or the slot is over, or the service is archived;
---                          body: see booking.wished
+--                          body: see booking.requested_slot
+--   deferred               rebook only: not decided, as in booking.claim_slots
 -- Raises  as booking.lock_business
 -- Locks   the business
 -- A retry has one effect, whatever its operation_id: the reservation is its own key.
@@ -29,6 +32,7 @@ CREATE OR REPLACE FUNCTION booking.commit(p_business_id text, p_requests jsonb, 
 RETURNS SETOF booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
@@ -39,6 +43,7 @@ DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
   v_open booking.commit_request[];
   v_answers booking.outcome[];
+  v_rounds integer := 0;
 BEGIN
   v_open := ARRAY(
     SELECT jsonb_populate_record(NULL::booking.commit_request, request || jsonb_build_object('position', position))
@@ -52,13 +57,15 @@ BEGIN
     SELECT * FROM unnest(v_answers)
     WHERE operation_id NOT IN (SELECT operation_id FROM unnest(v_open));
 
-  WHILE cardinality(v_open) > 0 LOOP
+  WHILE cardinality(v_open) > 0 AND v_rounds < booking.max_rounds() LOOP
+    v_rounds := v_rounds + 1;
     v_answers := booking.rebook_round(p_business_id, v_open, v_now);
     RETURN QUERY SELECT * FROM unnest(v_answers);
     v_open := ARRAY(
       SELECT request FROM unnest(v_open) AS request
       WHERE (request).operation_id NOT IN (SELECT operation_id FROM unnest(v_answers)));
   END LOOP;
+  RETURN QUERY SELECT operation_id, 'deferred', NULL::jsonb FROM unnest(v_open);
 END
 $$;
 
@@ -124,6 +131,7 @@ BEGIN
       CASE
         WHEN (earlier.a).appointment_id = open.operation_id THEN 'done'
         WHEN (earlier.a).appointment_id IS NOT NULL THEN 'replayed'
+        WHEN open.guest_fault IS NOT NULL THEN 'validation_failed'
         WHEN (hold.r).reservation_id IS NULL THEN 'reservation_not_found'
         WHEN (hold.r).status = 'released' THEN 'reservation_released'
         WHEN rebooked.position IS NOT NULL THEN NULL
@@ -161,7 +169,7 @@ BEGIN
     INSERT INTO booking.audit_logs (
       business_id, audit_id, appointment_id, version, action, actor_kind, actor_id, changes, request_id, at)
     SELECT p_business_id, operation_id, operation_id, 1, 'created', actor_kind, actor_id,
-           booking.changes(NULL, booked.a), request_id, p_now
+           booking.audit_changes(NULL, booked.a), request_id, p_now
     FROM booked JOIN winner ON winner.operation_id = (booked.a).appointment_id
   )
   SELECT array_agg(ROW(
@@ -174,8 +182,9 @@ BEGIN
     CASE
       WHEN (booked.a).appointment_id IS NOT NULL THEN booking.appointment_body(booked.a)
       WHEN (found.earlier).appointment_id IS NOT NULL THEN booking.appointment_body(found.earlier)
+      WHEN found.outcome = 'validation_failed' THEN found.guest_fault
       WHEN found.outcome = 'version_conflict' THEN jsonb_build_object('current_version', (found.hold).version)
-      WHEN found.outcome = 'slot_unavailable' THEN booking.wished(
+      WHEN found.outcome = 'slot_unavailable' THEN booking.requested_slot(
         (found.hold).service_id, (found.hold).slot_start, (found.hold).slot_end, (found.hold).quantity,
         CASE WHEN (found.hold).resource_named THEN (found.hold).resource_id END)
     END)::booking.outcome)

@@ -20,6 +20,7 @@ CREATE OR REPLACE FUNCTION booking.extend(p_business_id text, p_requests jsonb, 
 RETURNS SETOF booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off

@@ -1,5 +1,7 @@
--- What booking.fullest_instant says, held and booked together, of many windows of a service at once.
---   p_windows  all of one length, whole seconds, and none twice
+-- What booking.fullest_instant says, held and booked together, of what is left of many windows of a service at once. What
+-- began before p_now and has not ended lasts at p_now: so the fullest instant of a window is never one that is over, and
+-- the windows need not be cut.
+--   p_windows  all of one length, whole seconds, none twice, and none that is over
 --   p_except   an appointment that is not counted; NULL: none
 --
 -- Every claim is read once. Its edges and those of the windows are put in order, and the sum of the edges' steps is how
@@ -14,14 +16,14 @@ LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_all tstzrange := (SELECT tstzrange(min(lower(w)), max(upper(w))) FROM unnest(p_windows) AS w);
-  v_length interval := make_interval(
-    secs => extract(epoch FROM upper(p_windows[1]) - lower(p_windows[1]))::double precision);
+  v_length interval := booking.elapsed(lower(p_windows[1]), upper(p_windows[1]));
 BEGIN
   RETURN QUERY
   WITH edge AS (
     SELECT step.at, step.quantity, NULL::tstzrange AS probe, false AS is_end
     FROM booking.claims_during(
-      p_service.business_id, p_service.service_id, p_service.longest_occupied_seconds, v_all, p_now, p_except) AS claim
+      p_service.business_id, p_service.service_id, p_service.longest_occupied_seconds, booking.rest_of(v_all, p_now),
+      p_now, p_except) AS claim
     CROSS JOIN LATERAL (
       VALUES (lower(claim.occupied), claim.quantity), (upper(claim.occupied), -claim.quantity)
     ) AS step (at, quantity)

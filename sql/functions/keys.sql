@@ -13,6 +13,7 @@ CREATE OR REPLACE FUNCTION booking.create_key(
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
@@ -32,6 +33,7 @@ CREATE OR REPLACE FUNCTION booking.revoke_key(p_business_id text, p_key_id text,
 RETURNS booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
@@ -51,6 +53,7 @@ CREATE OR REPLACE FUNCTION booking.keys(p_business_id text)
 RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 BEGIN
   IF NOT EXISTS (SELECT FROM booking.businesses b WHERE b.business_id = p_business_id) THEN
@@ -70,6 +73,7 @@ CREATE OR REPLACE FUNCTION booking.live_key(p_business_id text, p_key_id text)
 RETURNS TABLE (role text, sha256 bytea)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 AS $$
 BEGIN

@@ -1,48 +1,71 @@
--- When a business, or one of its resources, is open.
+-- When a business and its resources are open.
 --
 -- The one rule: an instant is open if the clock on the wall of the business shows an opening time then. So hours stay
 -- local across a DST change, what the clock skips in spring is not there to be open, and what it repeats in autumn is
 -- open in both passes. sql/time-zones.md has examples. Local time becomes instants in SQL only.
-
--- Whether all of a slot is within the weekly hours of the business (p_resource_id NULL) or of that resource, and
--- none of it in one of its closures. One level only: a resource's hours don't replace the business's, both bind.
 --
+-- These functions are asked about many at a time, because a pool may have hundreds of resources and is asked about under
+-- the lock: the number of statements does not grow with it.
+--   p_whose  whose hours and closures: resources by their ids, and '' for the business's own. One level only: a
+--            resource's hours don't replace the business's, both bind, and who needs both asks for both.
+
+-- They once told of one alone.
+DROP FUNCTION IF EXISTS booking.is_open(text, text, tstzrange);
+DROP FUNCTION IF EXISTS booking.open_stretches(text, text, timestamptz, timestamptz);
+DROP FUNCTION IF EXISTS booking.bookable_stretches(text, text, timestamptz, timestamptz);
+
+-- Whether all of a slot is within the hours of the business itself, and none of it in one of its closures.
+CREATE OR REPLACE FUNCTION booking.is_open(p_business_id text, p_slot tstzrange)
+RETURNS boolean
+LANGUAGE sql STABLE
+AS $$ SELECT cardinality(booking.open_during(p_business_id, '{""}', p_slot)) = 1 $$;
+
+-- Those for whom all of a slot is within their weekly hours, and none of it in one of their closures; in order.
 --   p_slot  finite
 --
--- Two look-ups where there are neither hours nor closures, which is why it is not one statement.
-CREATE OR REPLACE FUNCTION booking.is_open(p_business_id text, p_resource_id text, p_slot tstzrange)
-RETURNS boolean
+-- One statement where nobody has hours, which is the usual case; so what follows from hours has another.
+CREATE OR REPLACE FUNCTION booking.open_during(p_business_id text, p_whose text[], p_slot tstzrange)
+RETURNS text[]
 LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-  v_end timestamptz;
-BEGIN
-  -- In the order of its index, so that no other can be chosen: see sql/README.md.
-  PERFORM FROM booking.closures c
-  WHERE c.business_id = p_business_id AND upper(c.during) > lower(p_slot)
-    AND c.resource_id IS NOT DISTINCT FROM p_resource_id AND c.during && p_slot
-  ORDER BY upper(c.during) LIMIT 1;
-  IF FOUND THEN
-    RETURN false;
-  END IF;
-  IF NOT EXISTS (
-    SELECT FROM booking.opening_hours h
-    WHERE h.business_id = p_business_id AND h.resource_id IS NOT DISTINCT FROM p_resource_id) THEN
-    RETURN true;
-  END IF;
+  v_always text[];
+  v_by_hours text[];
   -- A month is enough: hours that are the same every week, and that long without a break, never have one.
-  v_end := least(upper(p_slot), lower(p_slot) + interval '744 hours');
-  RETURN tstzrange(lower(p_slot), v_end)
-    <@ booking.open_stretches(p_business_id, p_resource_id, lower(p_slot), v_end);
+  v_month tstzrange := tstzrange(lower(p_slot), least(upper(p_slot), lower(p_slot) + interval '744 hours'));
+BEGIN
+  SELECT coalesce(array_agg(whose ORDER BY whose) FILTER (WHERE hours.weekday IS NULL), '{}'),
+         array_agg(whose) FILTER (WHERE hours.weekday IS NOT NULL)
+  INTO v_always, v_by_hours
+  FROM unnest(p_whose) AS whose
+  LEFT JOIN LATERAL (
+    SELECT * FROM booking.closures_during(p_business_id, whose, p_slot) LIMIT 1
+  ) AS closure ON true
+  LEFT JOIN LATERAL (
+    SELECT h.weekday FROM booking.opening_hours h
+    WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = whose
+    ORDER BY h.weekday LIMIT 1
+  ) AS hours ON true
+  WHERE closure.during IS NULL;
+  IF v_by_hours IS NULL THEN
+    RETURN v_always;
+  END IF;
+  RETURN ARRAY(
+    SELECT unnest(v_always)
+    UNION ALL
+    SELECT stretch.whose
+    FROM booking.open_stretches(p_business_id, v_by_hours, lower(v_month), upper(v_month)) AS stretch
+    WHERE v_month <@ stretch.open
+    ORDER BY 1);
 END
 $$;
 
--- When the business (p_resource_id NULL) or a resource is open by its own weekly hours. Exact from p_from to p_to, both
--- finite; what it says about the time around them is not complete. Without hours: always. Stretches that touch are one,
--- so that 09:00–24:00 and 00:00–02:00 are one night. Closures are not subtracted.
+-- When each of them is open by their own weekly hours. Exact from p_from to p_to, both finite; what it says about the time
+-- around them is not complete. Without hours: always. Stretches that touch are one, so that 09:00–24:00 and 00:00–02:00
+-- are one night. Closures are not subtracted.
 CREATE OR REPLACE FUNCTION booking.open_stretches(
-  p_business_id text, p_resource_id text, p_from timestamptz, p_to timestamptz)
-RETURNS tstzmultirange
+  p_business_id text, p_whose text[], p_from timestamptz, p_to timestamptz)
+RETURNS TABLE (whose text, open tstzmultirange)
 LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
@@ -50,41 +73,64 @@ DECLARE
   v_first date := (p_from AT TIME ZONE v_timezone)::date - 1;
   v_days integer := (p_to AT TIME ZONE v_timezone)::date + 1 - v_first;
 BEGIN
-  IF NOT EXISTS (
-    SELECT FROM booking.opening_hours h
-    WHERE h.business_id = p_business_id AND h.resource_id IS NOT DISTINCT FROM p_resource_id) THEN
-    RETURN '{(,)}';
-  END IF;
-  -- A day more on either side, because the clock may be set back at midnight.
-  RETURN (
-    SELECT coalesce(
-      range_agg(phase.during * tstzrange(
-        (v_first + day + h.opens - phase.utc_offset) AT TIME ZONE 'UTC',
-        (v_first + day + h.closes - phase.utc_offset) AT TIME ZONE 'UTC')),
-      '{}')
+  RETURN QUERY
+  WITH day AS MATERIALIZED (
+    -- The days of the wall-clock, by each offset from UTC that it has meanwhile, as far as they are within the time. A day
+    -- more is looked at on either side, because the clock may be set back at midnight.
+    SELECT extract(isodow FROM v_first + n)::integer AS weekday, local.midnight, phase.during
     FROM booking.clock_phases(v_timezone, p_from, p_to) AS phase
-    CROSS JOIN generate_series(0, v_days) AS day
-    JOIN booking.opening_hours h ON h.weekday = extract(isodow FROM v_first + day)
-    WHERE h.business_id = p_business_id AND h.resource_id IS NOT DISTINCT FROM p_resource_id);
+    CROSS JOIN generate_series(0, v_days) AS n
+    CROSS JOIN LATERAL (SELECT v_first + n - phase.utc_offset AS midnight) AS local
+    WHERE phase.during * tstzrange(p_from, p_to)
+      && tstzrange(local.midnight AT TIME ZONE 'UTC', (local.midnight + interval '24 hours') AT TIME ZONE 'UTC')
+  )
+  SELECT asked.whose, CASE WHEN hours.weekday IS NULL THEN '{(,)}' ELSE within.open END
+  FROM unnest(p_whose) AS asked (whose)
+  LEFT JOIN LATERAL (
+    SELECT h.weekday FROM booking.opening_hours h
+    WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = asked.whose
+    ORDER BY h.weekday LIMIT 1
+  ) AS hours ON true
+  CROSS JOIN LATERAL (
+    SELECT coalesce(
+      range_agg(day.during * tstzrange(
+        (day.midnight + h.opens) AT TIME ZONE 'UTC', (day.midnight + h.closes) AT TIME ZONE 'UTC')),
+      '{}') AS open
+    FROM day
+    CROSS JOIN LATERAL (
+      -- In the order of its index, so that no other can be chosen: see sql/README.md.
+      SELECT o.opens, o.closes FROM booking.opening_hours o
+      WHERE o.business_id = p_business_id AND coalesce(o.resource_id, '') = asked.whose
+        AND o.weekday BETWEEN day.weekday AND day.weekday
+      ORDER BY o.weekday
+    ) AS h
+  ) AS within;
 END
 $$;
 
 -- The same, less the closures.
 CREATE OR REPLACE FUNCTION booking.bookable_stretches(
-  p_business_id text, p_resource_id text, p_from timestamptz, p_to timestamptz)
-RETURNS tstzmultirange
-LANGUAGE plpgsql STABLE
+  p_business_id text, p_whose text[], p_from timestamptz, p_to timestamptz)
+RETURNS TABLE (whose text, open tstzmultirange)
+LANGUAGE sql STABLE
 AS $$
-BEGIN
-  RETURN booking.open_stretches(p_business_id, p_resource_id, p_from, p_to) - (
-    SELECT coalesce(range_agg(closure.during), '{}')
-    FROM (
-      SELECT c.during FROM booking.closures c
-      WHERE c.business_id = p_business_id AND upper(c.during) > p_from
-        AND c.resource_id IS NOT DISTINCT FROM p_resource_id AND c.during && tstzrange(p_from, p_to)
-      ORDER BY upper(c.during)
-    ) AS closure);
-END
+  SELECT stretch.whose, stretch.open - coalesce(closed.during, '{}')
+  FROM booking.open_stretches(p_business_id, p_whose, p_from, p_to) AS stretch
+  CROSS JOIN LATERAL (
+    SELECT range_agg(closure.during) AS during
+    FROM booking.closures_during(p_business_id, stretch.whose, tstzrange(p_from, p_to)) AS closure
+  ) AS closed
+$$;
+
+-- The closures of one of them that have any part of a time in common with it, in the order of their index.
+CREATE OR REPLACE FUNCTION booking.closures_during(p_business_id text, p_whose text, p_during tstzrange)
+RETURNS TABLE (during tstzrange)
+LANGUAGE sql STABLE
+AS $$
+  SELECT c.during FROM booking.closures c
+  WHERE c.business_id = p_business_id AND coalesce(c.resource_id, '') = p_whose
+    AND upper(c.during) > lower(p_during) AND c.during && p_during
+  ORDER BY upper(c.during)
 $$;
 
 -- The instants within p_starts (finite) at which the clock on the wall of the business shows midnight or any number of

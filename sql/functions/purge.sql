@@ -21,13 +21,14 @@ CREATE FUNCTION booking.purge(
   OUT expired integer, OUT deleted integer, OUT freed jsonb, OUT busy boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_sort = off
 AS $$
 DECLARE
   v_now timestamptz;
 BEGIN
-  busy := booking.is_busy(p_business_id);
+  busy := booking.try_lock_business(p_business_id) IS FALSE;
   expired := 0;
   deleted := 0;
   freed := '[]';
@@ -63,6 +64,7 @@ CREATE OR REPLACE FUNCTION booking.due_businesses(p_retention interval)
 RETURNS TABLE (business_id text)
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
   SELECT b.business_id FROM booking.businesses b
   CROSS JOIN (SELECT booking.now() AS now OFFSET 0) AS clock
@@ -80,6 +82,7 @@ CREATE OR REPLACE FUNCTION booking.record_purge(
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
   v_now timestamptz := booking.now();
@@ -96,6 +99,7 @@ CREATE OR REPLACE FUNCTION booking.count_due(p_retention interval)
 RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
   -- Tenant by tenant, as the indexes are: the cost is that of what is due.
   SELECT coalesce(sum(expired.n + ended.n), 0)::bigint

@@ -1,13 +1,15 @@
 -- Reads. They take no lock, and what they say may have changed by the time it is read: only the verbs decide.
 
 -- The room in one slot of a service: {capacity, held, booked, available}, held and booked at the fullest
--- instant of the slot and its buffers. Of a service with resources no more is available than there are resources
--- that are free then and that the public can book. NULL if there is no such service.
+-- instant of the slot and its buffers from now on; of a slot that is over, at the fullest that it had. Of a service with
+-- resources no more is available than there are resources that are free then and that the public can book. NULL if there
+-- is no such service.
 CREATE OR REPLACE FUNCTION booking.capacity(
   p_business_id text, p_service_id text, p_slot_start timestamptz, p_slot_end timestamptz)
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_sort = off
 SET plan_cache_mode = force_generic_plan
@@ -24,8 +26,11 @@ BEGIN
           THEN cardinality(booking.free_resources(p_business_id, found.pool, slot.occupied, v_now)) END)))
     FROM booking.services s
     CROSS JOIN LATERAL (SELECT booking.occupied_by(s, p_slot_start, p_slot_end) AS occupied) AS slot
+    CROSS JOIN LATERAL (
+      SELECT coalesce(nullif(booking.rest_of(slot.occupied, v_now), 'empty'), slot.occupied) AS during
+    ) AS counted
     CROSS JOIN LATERAL booking.fullest_instant(
-      p_business_id, p_service_id, s.longest_occupied_seconds, slot.occupied, v_now) AS claimed
+      p_business_id, p_service_id, s.longest_occupied_seconds, counted.during, v_now) AS claimed
     CROSS JOIN LATERAL booking.find_pool(
       p_business_id, p_service_id, NULL, tstzrange(p_slot_start, p_slot_end)) AS found
     WHERE s.business_id = p_business_id AND s.service_id = p_service_id AND s.archived_at IS NULL);
@@ -39,6 +44,7 @@ CREATE OR REPLACE FUNCTION booking.business_of_reservation(p_reservation_id uuid
 RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 AS $$
 BEGIN
@@ -53,6 +59,7 @@ CREATE OR REPLACE FUNCTION booking.reservation(p_business_id text, p_reservation
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 AS $$
 DECLARE

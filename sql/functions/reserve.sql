@@ -3,9 +3,10 @@
 --   p_business_id  the tenant
 --   p_requests     [{operation_id, service_id, slot_start, slot_end?, ttl_minutes?, quantity, resource_id?,
 --                  idempotency_key?, fingerprint?, client_address_hmac?, client_id_hmac?, max_live_holds?}], in
---                  the order in which they came. operation_id (a uuid) becomes the id of the reservation;
---                  fingerprint is that of the whole request; max_live_holds is how many holds the client may
---                  have, and without it they are not counted
+--                  the order in which they came. operation_id (a uuid) becomes the id of the reservation. With an
+--                  idempotency_key comes a fingerprint, that of the whole request: without one no other request is
+--                  equal to it, and none is a replay. max_live_holds is how many holds the client may have, and
+--                  without it they are not counted
 --   p_deadline     as in booking.lock_business
 --
 -- Returns one booking.outcome for each request, in any order:
@@ -13,7 +14,7 @@
 --   replayed                the reservation that an earlier request with this key made
 --   idempotency_key_reused  the key belongs to a different request
 --   too_many_holds          the client has max_live_holds in this business
---   and the refusals of booking.claim_slots
+--   and those of booking.claim_slots: its refusals, and deferred, which is to be sent again
 -- Raises  as booking.lock_business
 -- Locks   the business
 -- A retry with the same operation_id has one effect. A refusal leaves nothing behind.
@@ -21,6 +22,7 @@ CREATE OR REPLACE FUNCTION booking.reserve(p_business_id text, p_requests jsonb,
 RETURNS SETOF booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off

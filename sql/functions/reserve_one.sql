@@ -50,7 +50,7 @@ BEGIN
   END IF;
   v_slot_end := coalesce(v_slot_end, v_slot_start + make_interval(mins => v_service.duration_minutes));
   v_refusal := booking.slot_refusal(v_service, v_slot_start, v_slot_end, p_now);
-  IF v_refusal IS NULL AND NOT booking.is_open(p_business_id, NULL, tstzrange(v_slot_start, v_slot_end)) THEN
+  IF v_refusal IS NULL AND NOT booking.is_open(p_business_id, tstzrange(v_slot_start, v_slot_end)) THEN
     v_refusal := 'closed';
   END IF;
   IF v_refusal IS NOT NULL THEN

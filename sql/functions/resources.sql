@@ -36,9 +36,7 @@ BEGIN
   ) AS r
   WHERE p_resource_id IS NULL OR member.resource_id = p_resource_id;
 
-  pool := ARRAY(
-    SELECT candidate FROM unnest(v_online) AS candidate
-    WHERE p_slot IS NULL OR booking.is_open(p_business_id, candidate, p_slot));
+  pool := CASE WHEN p_slot IS NULL THEN v_online ELSE booking.open_during(p_business_id, v_online, p_slot) END;
   refusal := CASE
     WHEN cardinality(named) = 0 OR cardinality(pool) > 0 THEN NULL
     WHEN cardinality(v_online) = 0 THEN 'not_online'

@@ -1,5 +1,6 @@
 """What a call costs, counted inside the server: statements, and rows and blocks read through which index."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from tests.database import TestDatabase
 
 # What runs once for each row that is written and is no statement of the verbs: PostgreSQL's own check of a
 # foreign key, and functions of SQL that work out a value and read no table.
-PER_ROW = ("FOR KEY SHARE OF x", '"take_if_it_fits"', '"changes"')
+PER_ROW = ("FOR KEY SHARE OF x", '"take_if_it_fits"', '"audit_changes"')
 
 
 def statements_of(database: TestDatabase, call: Callable[[], object]) -> int:
@@ -40,6 +41,31 @@ def statements_of(database: TestDatabase, call: Callable[[], object]) -> int:
         database.rows("SET log_planner_stats = off")
         database.rows("RESET client_min_messages")
     return len(planned)
+
+
+def compiled_in(database: TestDatabase, call: Callable[[], object]) -> list[str]:
+    """The statements of a call on the superuser's connection that PostgreSQL would compile, where it can.
+
+    It decides that by the estimated cost when it plans a statement, and the plan says so, which is logged here. What
+    was planned before is planned again.
+    """
+    compiled: list[str] = []
+
+    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+        flags = re.search(r":jitFlags (\d+)", diagnostic.message_detail or "")
+        if flags and flags[1] != "0":
+            compiled.append((diagnostic.context or "").partition("\n")[0])
+
+    database.rows("DISCARD PLANS")
+    with database.admin.transaction():
+        for setting in ("jit = on", "debug_print_plan = on", "client_min_messages = log"):
+            database.rows(f"SET LOCAL {setting}")
+        database.admin.add_notice_handler(note)
+        try:
+            call()
+        finally:
+            database.admin.remove_notice_handler(note)
+    return compiled
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,11 @@ class Wish:
         """Half-open: what touches does not overlap."""
         return self.start < end and start < self.end
 
+    def is_within(self, other: "Wish") -> bool:
+        """Whether it needs nothing that the other one does not have."""
+        during = other.start <= self.start and self.end <= other.end
+        return during and self.quantity <= other.quantity and self.pool == other.pool
+
 
 @dataclass
 class Hold:
@@ -79,11 +84,12 @@ class Model:
         return sum(claim.quantity for claim in claims if claim.overlaps(instant, instant + STEP))
 
     def peak(self, wish: Wish, beside: str | None = None) -> int:
-        """How much of the service of a wish is claimed at the fullest instant of its window."""
+        """How much of the service of a wish is claimed at the fullest instant of its window, from now on."""
         claims = [claim for claim in self.of_service(wish.service_id, beside) if claim.overlaps(wish.start, wish.end)]
         steps = [wish.start + number * STEP for number in range((wish.end - wish.start) // STEP)]
+        ahead = [step for step in steps if step + STEP > self.now]
         return max(
-            (sum(claim.quantity for claim in claims if claim.overlaps(step, step + STEP)) for step in steps), default=0
+            (sum(claim.quantity for claim in claims if claim.overlaps(step, step + STEP)) for step in ahead), default=0
         )
 
     def first_above(self, service_id: str, capacity: int) -> tuple[datetime, int] | None:
@@ -158,6 +164,9 @@ class Model:
         if appointment.status != "confirmed":
             return "done" if wish == appointment.wish else "appointment_ended"
         if wish == appointment.wish:
+            return "done"
+        if wish.is_within(appointment.wish):
+            appointment.wish, appointment.version = wish, appointment.version + 1
             return "done"
         if not self.fits(wish, appointment_id):
             return "slot_unavailable"

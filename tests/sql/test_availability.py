@@ -238,7 +238,8 @@ def test_what_the_page_on_time_zones_says_besides_is_true(salon: TestDatabase) -
     def opened(opens: str, closes: str, day: str) -> str:
         salon.put_hours([(7, opens, closes)])
         written: str = salon.value(
-            "SELECT booking.open_stretches('salon', NULL, %s::timestamptz, %s::timestamptz + interval '1 day')::text",
+            "SELECT open::text "
+            "FROM booking.open_stretches('salon', '{\"\"}', %s::timestamptz, %s::timestamptz + interval '1 day')",
             day,
             day,
         )

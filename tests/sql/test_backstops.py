@@ -1,5 +1,6 @@
 """What holds although somebody goes around the verbs: the exclusion constraint, and the views of the invariants."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -32,6 +33,14 @@ def plant(
         values["status"],
     )
     return appointment_id
+
+
+def copy(database: TestDatabase, table: str, id_column: str) -> None:
+    """Writes the only row of a table once more, under another id, past the verbs."""
+    database.rows(
+        f"INSERT INTO booking.{table} SELECT (jsonb_populate_record(r, %s)).* FROM booking.{table} r",  # noqa: S608
+        json.dumps({id_column: str(uuid4())}),
+    )
 
 
 @contextmanager
@@ -100,6 +109,54 @@ def test_a_claim_lies_within_what_it_occupies(database: TestDatabase) -> None:
     assert database.status(hold) == "held"
 
 
+@pytest.mark.parametrize("verb", ["reserve", "book"])
+def test_one_key_has_one_effect(database: TestDatabase, verb: str) -> None:
+    """The tables themselves refuse a second hold or appointment of one attempt."""
+    database.make_service(capacity=9)
+    getattr(database, verb)(idempotency_key="k", fingerprint="f")
+    table, id_column = {
+        "reserve": ("reservations", "reservation_id"),
+        "book": ("appointments", "appointment_id"),
+    }[verb]
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        copy(database, table, id_column)
+
+
+def test_one_hold_becomes_one_appointment(database: TestDatabase) -> None:
+    """The table itself refuses a second one, where there is room for it too."""
+    database.make_service(capacity=9)
+    database.commit(database.reserve().id)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        copy(database, "appointments", "appointment_id")
+
+
+def test_one_version_has_one_audit_row(database: TestDatabase) -> None:
+    """Nobody adds another story of what happened."""
+    database.make_service()
+    database.book()
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        copy(database, "audit_logs", "audit_id")
+
+
+def test_what_has_a_resource_is_one(database: TestDatabase) -> None:
+    """Nobody serves two at once, neither held nor booked."""
+    database.make_service(capacity=9, resource_ids=["anna"])
+    database.book(10)
+    database.reserve(12)
+    for table in ("appointments", "reservations"):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            database.rows(f"UPDATE booking.{table} SET quantity = 2")  # noqa: S608
+
+
+def test_what_is_held_has_not_ended(database: TestDatabase) -> None:
+    """And what has ended says when: or the purge would delete what lives, or keep for ever what is over."""
+    database.make_service()
+    database.reserve()
+    for spoil in ("ended_at = now()", "status = 'released'"):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            database.rows(f"UPDATE booking.reservations SET {spoil}")  # noqa: S608
+
+
 def test_overbooked_instants_are_reported(database: TestDatabase) -> None:
     """From when until when, how much is claimed and how much there is; what is over is no longer news."""
     database.make_service(capacity=2)
@@ -148,6 +205,18 @@ def test_double_booked_resources_are_reported(database: TestDatabase) -> None:
         assert (business_id, resource_id, when.lower, when.upper) == ("salon", "anna", at(10.5), at(11))
         database.release(hold)
         assert "double_booked_resources" not in database.violations()
+
+
+def test_what_is_asked_all_the_time_tells_of_every_violation(database: TestDatabase) -> None:
+    """Reservation health leaves out only what went wrong with the audit trail long ago."""
+    database.make_service(capacity=1)
+    database.make_resource("anna")
+    database.reserve(10)
+    with undone(database):
+        plant(database, 10.5, resource_id="anna")
+        database.rows("UPDATE booking.reservations SET resource_id = 'anna'")
+        recent = dict(database.rows("SELECT invariant, violations FROM booking.recent_invariant_violations"))
+    assert recent == {"overbooked_instants": 1, "double_booked_resources": 1, "audit_gaps": 1}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """Many requests in one call: the order in which they are decided, and that none of them spoils its neighbours."""
 
+from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 
-from tests.database import TestDatabase, at, commit_request, reserve_request
+from tests.database import TestDatabase, at, book_request, commit_request, reserve_request
 from tests.sql.asking import keyed_request, names
 
 
@@ -50,6 +51,36 @@ def test_windows_that_overlap_are_decided_in_order(
     database.make_service(capacity=1)
     outcomes = database.call("reserve", [reserve_request(hour, hours) for hour, hours in windows])
     assert names(outcomes) == expected
+
+
+# As many rounds as one call has: see booking.max_rounds.
+ROUNDS = 16
+
+
+def test_a_call_has_a_bounded_number_of_rounds(database: TestDatabase) -> None:
+    """On a slot with many claims each costs milliseconds under the lock. The rest is given back, untouched, in its
+    order, and is decided when it is sent again."""
+    database.make_service(capacity=ROUNDS + 5)
+    holds = [
+        reserve_request(10 + number / 60, idempotency_key=str(number), fingerprint="f") for number in range(ROUNDS + 6)
+    ]
+    same = reserve_request(10)
+    outcomes = database.call("reserve", [*holds, same])
+    assert names(outcomes) == ["done"] * ROUNDS + ["deferred"] * 6 + ["done"]
+    outcomes = database.call("reserve", holds)
+    assert names(outcomes) == ["done"] * (ROUNDS + 4) + ["slot_unavailable"] * 2
+    assert database.value("SELECT count(*) FROM booking.reservations") == ROUNDS + 5
+
+
+def test_a_call_has_a_bounded_number_of_rounds_of_rebooks(database: TestDatabase) -> None:
+    """An expired hold that wants its slot back is a wish like any other."""
+    database.make_service(capacity=ROUNDS + 1)
+    database.freeze_clock(at(0))
+    holds = [database.reserve(10 + number / 60, ttl_minutes=1).id for number in range(ROUNDS + 1)]
+    database.freeze_clock(at(0.1))
+    commits = [commit_request(hold, if_expired="rebook") for hold in holds]
+    assert names(database.call("commit", commits)) == ["done"] * ROUNDS + ["deferred"]
+    assert names(database.call("commit", commits)) == ["done"] * (ROUNDS + 1)
 
 
 def test_services_of_one_batch_do_not_wait_for_each_other(database: TestDatabase) -> None:
@@ -110,6 +141,37 @@ def test_a_refused_request_does_not_keep_its_key_from_another_one_of_the_batch(d
     ]
     outcomes = database.call("reserve", requests)
     assert names(outcomes) == ["slot_unavailable", "done", "slot_unavailable", "slot_not_bookable"]
+
+
+@pytest.mark.parametrize("verb", ["reserve", "book"])
+def test_a_key_without_a_fingerprint_is_never_replayed(database: TestDatabase, verb: str) -> None:
+    """Whether two requests are equal only their fingerprints can tell: one without is like no other, in a batch too."""
+    database.make_service(capacity=2)
+    make = {"reserve": reserve_request, "book": book_request}[verb]
+    requests = [make(hour, idempotency_key="k") for hour in (-999, 10, 10, 12)]
+    outcomes = ["slot_not_bookable", "done", "idempotency_key_reused", "idempotency_key_reused"]
+    assert names(database.call(verb, requests)) == outcomes
+    assert database.call(verb, [make(10, idempotency_key="k")])[0].name == "idempotency_key_reused"
+    requests = [make(10, idempotency_key="l", quantity=quantity) for quantity in (2, 1)]
+    assert names(database.call(verb, requests)) == ["slot_unavailable", "done"]
+
+
+def test_requests_without_a_fingerprint_count_one_by_one_as_a_clients(database: TestDatabase) -> None:
+    """None shares the fate of another one, nor is any answered twice."""
+    database.make_service(capacity=5)
+    client: dict[str, Any] = {"client_address_hmac": "a", "max_live_holds": 1, "idempotency_key": "k"}
+    outcomes = database.call("reserve", [reserve_request(10, **client) for _ in range(3)])
+    assert names(outcomes) == ["done", "too_many_holds", "too_many_holds"]
+
+
+def test_whoever_is_still_open_leads_its_attempt(database: TestDatabase) -> None:
+    """The public can't book what is past and the staff can, with the same key and for the same slot: the first is
+    refused for a reason of its own, and keeps the second from nothing."""
+    database.freeze_clock(at(12))
+    database.make_service()
+    by: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
+    requests = [book_request(10, **by), book_request(10, **by, manual=True), book_request(10, **by, manual=True)]
+    assert names(database.call("book", requests)) == ["slot_not_bookable", "done", "replayed"]
 
 
 def test_a_bad_apple_is_refused_by_itself(database: TestDatabase) -> None:

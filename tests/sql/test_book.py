@@ -119,6 +119,23 @@ def test_keys_of_holds_and_of_bookings_are_separate(database: TestDatabase) -> N
     assert names(database.call("reserve", [keyed_request("k")])) == ["replayed"]
 
 
+def test_a_fault_of_the_guest_is_told_to_all_but_a_replay(database: TestDatabase) -> None:
+    """The caller finds it, who can't know of the earlier attempt; nothing is stored, and the key is not kept."""
+    database.make_service(capacity=3)
+    fault = {"field": "guest_phone", "message": "is no number"}
+
+    def keyed(key: str, fingerprint: str = "this", **request: Any) -> dict[str, Any]:
+        return book_request(10, idempotency_key=key, fingerprint=fingerprint, **request)
+
+    first = database.call("book", [keyed("k")])[0]
+    requests = [keyed("k", guest_fault=fault), keyed("k", "that", guest_fault=fault), keyed("l", guest_fault=fault)]
+    again, other, new = database.call("book", [*requests, keyed("l")])[:3]
+    assert (again.name, again.body) == ("replayed", first.body)
+    assert other.name == "idempotency_key_reused"
+    assert (new.name, new.body) == ("validation_failed", fault)
+    assert database.value("SELECT count(*) FROM booking.appointments") == 2
+
+
 def test_equal_keys_of_two_businesses_have_nothing_to_do_with_each_other(database: TestDatabase) -> None:
     """Callers of different tenants can't know of each other's keys."""
     for business_id in ("clinic", "salon"):

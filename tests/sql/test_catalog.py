@@ -1,30 +1,44 @@
 """The catalog: businesses and services are put and taken away, and never from under a claim."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
+from tests.concurrency.rivals import wait_for
 from tests.database import NO_DEADLINE, Outcome, TestDatabase, at
 from tests.sql.rivals import SECONDS, Rivals
 
 TTL = timedelta(minutes=15)
 
 
-def put_business(database: TestDatabase, business_id: str, **settings: object) -> Outcome:
+def put_business(database: TestDatabase, business_id: str, **settings: Any) -> Outcome:
     """Puts a business on the superuser's connection."""
     return put_business_on(database.admin, business_id, **settings)
 
 
-def put_business_on(connection: psycopg.Connection, business_id: str, **settings: object) -> Outcome:
+def put_business_on(
+    connection: psycopg.Connection, business_id: str, *, deadline: datetime = NO_DEADLINE, **settings: object
+) -> Outcome:
     """Puts a business on a connection of the caller's."""
     complete = {"name": business_id, "slug": None, "timezone": "Europe/Berlin", "country": "DE", **settings}
     [(name, body)] = connection.execute(
-        "SELECT outcome, body FROM booking.put_business(%s, %s, %s)", [business_id, json.dumps(complete), NO_DEADLINE]
+        "SELECT outcome, body FROM booking.put_business(%s, %s, %s)", [business_id, json.dumps(complete), deadline]
     ).fetchall()
     return Outcome(name, body)
+
+
+def put_late(connection: psycopg.Connection, deadline: datetime) -> object:
+    """Puts the salon under another slug."""
+    return put_business_on(connection, "salon", deadline=deadline, name="Late", slug="cuts")
+
+
+def delete_late(connection: psycopg.Connection, deadline: datetime) -> object:
+    """Deletes the salon."""
+    return connection.execute("SELECT booking.delete_business('salon', %s)", [deadline])
 
 
 def delete(database: TestDatabase, *ids: str) -> str:
@@ -86,6 +100,32 @@ def test_a_slug_belongs_to_one_business(database: TestDatabase) -> None:
         ("cuts", "salon"),
         ("hair", "clinic"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("call", "in_the_way"),
+    [
+        (put_late, "INSERT INTO booking.slugs (slug, business_id) VALUES ('cuts', 'clinic')"),
+        (put_late, "SELECT FROM booking.slugs FOR UPDATE"),
+        (delete_late, "SELECT FROM booking.slugs FOR UPDATE"),
+    ],
+)
+def test_who_waits_for_a_slug_past_the_deadline_writes_nothing(
+    database: TestDatabase, rivals: Rivals, call: Callable[[psycopg.Connection, datetime], object], in_the_way: str
+) -> None:
+    """A slug is waited for after the lock: somebody else is about to take it, or looks whose it is."""
+    put_business(database, "salon", slug="hair")
+    deadline = datetime.now(UTC) + timedelta(seconds=1)
+    with psycopg.connect(database.admin_url) as rival:
+        rival.execute(in_the_way.encode())
+        answer = rivals.start(lambda connection: call(connection, deadline))
+        database.wait_until_blocked()
+        wait_for(database.admin, deadline)
+        rival.rollback()
+    with pytest.raises(psycopg.Error) as raised:
+        answer.result(SECONDS)
+    assert raised.value.sqlstate == "HF001"
+    assert database.rows("SELECT name, slug FROM booking.business_catalog") == [("salon", "hair")]
 
 
 @pytest.mark.parametrize("first_commits", [True, False])
@@ -196,6 +236,16 @@ def test_what_is_over_or_has_ended_is_not_in_the_way(database: TestDatabase) -> 
     assert in_the_way(database.put_service(capacity=1)) == ("capacity_in_use", at(10.5), at(11), 3)
     database.freeze_clock(at(11))
     assert database.put_service(capacity=1).name == "done"
+
+
+def test_there_is_never_less_room_than_none(database: TestDatabase) -> None:
+    """In a slot that is over more may have been booked than there is by now."""
+    database.make_service(capacity=2)
+    for _ in range(2):
+        database.book(10)
+    database.freeze_clock(at(12))
+    assert database.put_service(capacity=1).name == "done"
+    assert database.capacity(10) == {"capacity": 1, "held": 0, "booked": 2, "available": 0}
 
 
 def test_room_that_a_lower_capacity_took_is_not_claimed_again_when_the_clock_steps_back(

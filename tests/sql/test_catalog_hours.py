@@ -88,6 +88,31 @@ def test_hours_and_closures_of_an_archived_resource_are_back_with_it(database: T
     assert len(database.rows("SELECT * FROM booking.closure_catalog")) == 1
 
 
+def test_putting_hours_leaves_those_of_an_archived_resource(database: TestDatabase) -> None:
+    """They are not told, so that whoever puts back what was told can't have meant to remove them."""
+    database.make_resource("anna")
+    database.put_hours([(1, "09:00", "13:00"), ANNA])
+    archive(database, "anna")
+    assert [entry["resource_id"] for entry in database.put_hours([(2, "08:00", "12:00")]).body["items"]] == [None]
+    assert database.put_hours([]).body == {"items": []}
+    database.make_resource("anna")
+    assert hours(database) == [(1, "10:00", "15:30", "anna")]
+
+
+def test_a_closure_of_an_archived_resource_is_not_taken_over(database: TestDatabase) -> None:
+    """Its id is not told, but in use: whoever chooses it is told to choose another, and can't delete it either."""
+    database.make_resource("anna")
+    database.put_closure("away", at(10), at(12), "anna")
+    archive(database, "anna")
+    outcome = database.put_closure("away", at(20), at(21))
+    assert (outcome.name, outcome.body["field"]) == ("validation_failed", "closure_id")
+    deleted = database.value("SELECT outcome FROM booking.delete_closure('salon', 'away', %s)", NO_DEADLINE)
+    assert deleted == "closure_not_found"
+    database.make_resource("anna")
+    query = 'SELECT closure_id, "from", resource_id FROM booking.closure_catalog'
+    assert database.rows(query) == [("away", at(10), "anna")]
+
+
 def test_a_closure_is_made_once_and_then_changed(database: TestDatabase) -> None:
     """All of it is replaced."""
     assert database.put_closure("away", at(10), at(12)).name == "business_not_found"

@@ -256,6 +256,16 @@ def test_a_move_keeps_its_resource_or_is_refused(database: TestDatabase, annas: 
     assert move(database, annas, 12.5, resource_id="anna").body["version"] == 3
 
 
+def test_a_move_across_midnight_meets_what_is_claimed_after_it(database: TestDatabase) -> None:
+    """By the same resource, through another service, on the day after the one on which the slot begins."""
+    for service_id in ("cut", "perm"):
+        database.make_service(service_id, resource_ids=["anna"])
+    assert database.reserve(26, service_id="perm").name == "done"
+    moved = database.book(10).id
+    assert move(database, moved, 20, slot_end=at(28).isoformat()).name == "slot_unavailable"
+    assert move(database, moved, 20, slot_end=at(26).isoformat()).name == "done"
+
+
 def test_any_resource_is_the_one_that_it_has_as_long_as_that_is_free(database: TestDatabase, annas: str) -> None:
     """Then another one, and nobody is tried in vain: refused it is only if all are taken."""
     outcome = database.change(annas, set={"resource_id": None})

@@ -14,6 +14,8 @@ from tests.database import (
     Outcome,
     TestDatabase,
     at,
+    book_request,
+    change_request,
     commit_request,
     extend_request,
     release_request,
@@ -29,12 +31,22 @@ VERBS: dict[str, list[Any]] = {
     "commit": ["salon", json.dumps([commit_request(str(uuid4()))])],
     "extend": ["salon", json.dumps([extend_request(str(uuid4()))])],
     "release": ["salon", json.dumps([release_request(str(uuid4()))])],
+    "book": ["salon", json.dumps([book_request(12)])],
+    "change": ["salon", json.dumps([change_request(str(uuid4()))])],
     "execute": [json.dumps([{"business_id": "salon", "reserve": [reserve_request(12)]}])],
     "purge": ["salon", "1 day", 10],
     "put_business": ["salon", json.dumps({"name": "x", "timezone": "UTC", "country": "DE"})],
     "delete_business": ["salon"],
     "put_service": ["salon", "cut", "{}"],
     "delete_service": ["salon", "cut"],
+    "put_resource": ["salon", "anna", "{}"],
+    "delete_resource": ["salon", "bert"],
+    "put_opening_hours": ["salon", "[]"],
+    "put_closure": ["salon", "away", at(10), at(12), None, None],
+    "delete_closure": ["salon", "holiday"],
+    "create_key": ["salon", "key", "till", "staff", bytes(32)],
+    "revoke_key": ["salon", "key"],
+    "rotate_calendar": ["salon"],
 }
 
 
@@ -47,7 +59,10 @@ def call(connection: psycopg.Connection, verb: str, deadline: datetime = NO_DEAD
 
 def everything(database: TestDatabase) -> list[list[tuple[Any, ...]]]:
     """All that is stored."""
-    tables = ("businesses", "slugs", "services", "reservations", "appointments", "audit_logs")
+    tables = (
+        *("businesses", "slugs", "services", "resources", "opening_hours", "closures", "api_keys"),
+        *("reservations", "appointments", "audit_logs"),
+    )
     return [database.rows(f"SELECT * FROM booking.{table} ORDER BY 1, 2") for table in tables]  # noqa: S608
 
 
@@ -179,6 +194,9 @@ def test_the_clock_of_a_transaction_goes_on(database: TestDatabase) -> None:
 def test_past_its_deadline_a_call_writes_nothing(database: TestDatabase, rivals: Rivals) -> None:
     """It had waited for the lock while its caller was told that it had failed."""
     database.make_service()
+    database.make_resource("bert")
+    database.put_hours([(1, "09:00", "13:00")])
+    database.put_closure("holiday", at(0), at(24))
     database.reserve(10, ttl_minutes=0.001)
     database.move_clock(timedelta(days=2))
     before = everything(database)
@@ -204,6 +222,18 @@ def test_the_deadline_is_by_the_servers_clock_and_not_by_the_one_that_decides(da
     with pytest.raises(psycopg.Error) as raised:
         database.reserve(10, deadline=datetime.now(UTC) - timedelta(minutes=5))
     assert raised.value.sqlstate == "HF001"
+
+
+def test_where_no_lock_timeout_is_set_a_call_with_a_near_deadline_does_not_wait_for_ever(
+    database: TestDatabase,
+) -> None:
+    """Behind a pooler the settings of a session are not there; the statement's own timeout would be a later end."""
+    database.make_service()
+    with database.locked(), database.connect() as connection:
+        connection.execute("SET lock_timeout = 0")
+        connection.execute("SET statement_timeout = '8s'")
+        deadline = datetime.now(UTC) + timedelta(seconds=30)
+        assert sqlstate(lambda: database.reserve(10, deadline=deadline, connection=connection)) == "55P03"
 
 
 @pytest.mark.parametrize("level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE])

@@ -230,3 +230,25 @@ def test_a_keyed_hold_is_replayed_as_committed(database: TestDatabase) -> None:
     database.commit(hold.id)
     [again] = database.call("reserve", [keyed_request("k")])
     assert (again.name, again.id, again.body["status"]) == ("replayed", hold.id, "committed")
+
+
+def test_a_fault_of_the_guest_is_told_to_all_but_a_replay(database: TestDatabase) -> None:
+    """The caller finds it, who can't know of the earlier commit. The hold stays as it is; one that is not there, or has
+    expired, is not looked at."""
+    database.make_service(capacity=3)
+    fault = {"field": "guest_phone", "message": "is no number"}
+    holds = [database.reserve(10).id for _ in range(2)]
+    expired = database.reserve(10, ttl_minutes=1).id
+    database.move_clock(timedelta(minutes=1))
+    requests = [
+        commit_request(hold, guest_fault=fault, if_expired="rebook") for hold in (holds[0], str(uuid4()), expired)
+    ]
+    for outcome in database.call("commit", requests):
+        assert (outcome.name, outcome.body) == ("validation_failed", fault)
+    assert [database.status(hold) for hold in holds] == ["held", "held"]
+    assert database.value("SELECT count(*) FROM booking.appointments") == 0
+    committed = database.commit(holds[0])
+    for again in (database.commit(holds[0], guest_fault=fault), *database.call("commit", requests[:1])):
+        assert (again.name, again.body) == ("replayed", committed.body)
+    pair = [commit_request(holds[1]), commit_request(holds[1], guest_fault=fault)]
+    assert names(database.call("commit", pair)) == ["done", "replayed"]

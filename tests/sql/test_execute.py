@@ -1,14 +1,20 @@
 """booking.execute: one call for all verbs of several businesses."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
+import pytest
 
+from tests.concurrency.rivals import wait_for
 from tests.database import (
     NO_DEADLINE,
     Outcome,
     TestDatabase,
+    book_request,
     commit_request,
     extend_request,
     release_request,
@@ -19,11 +25,14 @@ from tests.sql.rivals import SECONDS, Rivals
 
 
 def execute(
-    database: TestDatabase, batches: list[dict[str, Any]], connection: psycopg.Connection | None = None
+    database: TestDatabase,
+    batches: list[dict[str, Any]],
+    connection: psycopg.Connection | None = None,
+    deadline: datetime = NO_DEADLINE,
 ) -> dict[str | None, Outcome]:
     """Runs batches of several businesses in one call, and returns the outcomes by their operations."""
     rows = (connection or database.admin).execute(
-        "SELECT operation_id, outcome, body FROM booking.execute(%s, %s)", [json.dumps(batches), NO_DEADLINE]
+        "SELECT operation_id, outcome, body FROM booking.execute(%s, %s)", [json.dumps(batches), deadline]
     )
     return {operation_id and str(operation_id): Outcome(name, body) for operation_id, name, body in rows}
 
@@ -66,6 +75,17 @@ def test_what_makes_room_comes_before_what_takes_it(database: TestDatabase) -> N
     release, reserve = release_request(held), reserve_request(10)
     outcomes = execute(database, [{"business_id": "salon", "reserve": [reserve], "release": [release]}])
     assert {outcome.name for outcome in outcomes.values()} == {"done"}
+
+
+def test_a_release_makes_room_for_a_rebook_that_came_with_it(database: TestDatabase) -> None:
+    """A commit may take room too, so that it comes after the releases."""
+    database.make_service(capacity=1)
+    expired = database.reserve(10).id
+    database.move_clock(timedelta(minutes=15))
+    rival = database.reserve(10).id
+    commit, release = commit_request(expired, if_expired="rebook"), release_request(rival)
+    outcomes = execute(database, [{"business_id": "salon", "commit": [commit], "release": [release]}])
+    assert names(outcomes.values()) == ["done", "done"]
 
 
 def test_a_busy_business_behind_the_first_is_deferred(database: TestDatabase) -> None:
@@ -115,3 +135,59 @@ def test_a_call_that_waits_holds_no_other_lock(database: TestDatabase, rivals: R
         unhindered = execute(database, [{"business_id": "salon", "reserve": [reserve_request(10)]}])
         assert names(unhindered.values()) == ["done"]
     assert sorted(names(answer.result(SECONDS).values())) == ["done", "done", "lock_waited"]
+
+
+@contextmanager
+def slowed_down(database: TestDatabase, business_id: str) -> Iterator[None]:
+    """While the block lasts no claim can be made on the service of a business: a call that is at it goes no further."""
+    with psycopg.connect(database.admin_url) as rival:
+        rival.execute("SELECT FROM booking.services WHERE business_id = %s FOR UPDATE", [business_id])
+        yield
+
+
+def test_a_slow_business_costs_the_others_a_delay_and_nobody_what_was_granted(
+    database: TestDatabase, rivals: Rivals
+) -> None:
+    """The deadline is about getting the lock: who has it in time finishes; whose turn comes too late is given back."""
+    for business_id in ("clinic", "salon"):
+        database.make_service(business_id=business_id, capacity=2)
+    book, reserve, late = book_request(10), reserve_request(10), reserve_request(10)
+    batches = [
+        {"business_id": "clinic", "book": [book], "reserve": [reserve]},
+        {"business_id": "salon", "reserve": [late]},
+    ]
+    deadline = datetime.now(UTC) + timedelta(seconds=1)
+    with slowed_down(database, "clinic"):
+        answer = rivals.start(lambda connection: execute(database, batches, connection, deadline))
+        database.wait_until_blocked()
+        wait_for(database.admin, deadline)
+    outcomes = {operation_id: outcome.name for operation_id, outcome in answer.result(SECONDS).items()}
+    assert outcomes == {
+        book["operation_id"]: "done",
+        reserve["operation_id"]: "done",
+        late["operation_id"]: "deferred",
+    }
+    assert database.rows("SELECT DISTINCT business_id FROM booking.reservations") == [("clinic",)]
+    assert names(execute(database, [batches[1]]).values()) == ["done"]
+
+
+def test_past_its_deadline_a_call_begins_nothing(database: TestDatabase) -> None:
+    """Neither with a lock that is free nor with one that it would have to wait for: whoever sent it has given up."""
+    database.make_service()
+    with pytest.raises(psycopg.Error) as raised:
+        execute(database, [{"business_id": "salon", "reserve": [reserve_request(10)]}], deadline=datetime.now(UTC))
+    assert raised.value.sqlstate == "HF001"
+    assert database.rows("SELECT FROM booking.reservations") == []
+
+
+def test_the_lock_is_tried_without_waiting(database: TestDatabase) -> None:
+    """Who gets it has it until the end of the transaction; where there is no business, there is none to get."""
+    database.make_business()
+    query = "SELECT booking.try_lock_business(%s)"
+    with database.locked():
+        assert database.value(query, "salon") is False
+    assert database.value(query, "nobody") is None
+    with database.admin.transaction():
+        assert database.value(query, "salon") is True
+        with psycopg.connect(database.admin_url) as rival:
+            assert rival.execute(query.encode(), ["salon"]).fetchone() == (False,)

@@ -45,6 +45,19 @@ def test_an_id_counts_besides_the_address(database: TestDatabase, *, together: b
     assert outcomes(database, *requests, together=together) == ["done"] * CAP + ["too_many_holds"]
 
 
+@pytest.mark.parametrize("resource_ids", [[], ["anna", "bert", "cleo", "dora"]], ids=["room", "resources"])
+@pytest.mark.parametrize("together", [False, True])
+def test_what_an_id_holds_already_counts_from_every_address(
+    database: TestDatabase, *, together: bool, resource_ids: list[str]
+) -> None:
+    """However the hold after it is asked for, alone or in a batch, and whether the service has resources or not."""
+    database.make_service(capacity=4, resource_ids=resource_ids)
+    for number in range(CAP - 1):
+        assert database.reserve(**client(f"before {number}", "id")).name == "done"
+    requests = [reserve_request(**client(f"after {number}", "id")) for number in range(2)]
+    assert outcomes(database, *requests, together=together) == ["done", "too_many_holds"]
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_others_are_not_counted(database: TestDatabase, *, together: bool) -> None:
     """Neither other clients nor those that are not limited."""
@@ -89,6 +102,17 @@ def test_equal_requests_of_one_attempt_count_once(database: TestDatabase) -> Non
         assert database.reserve(hour, **client()).name == "done"
     copies = [reserve_request(10, **client(idempotency_key="other", fingerprint="f")) for _ in range(2)]
     assert outcomes(database, *copies, together=True) == ["too_many_holds"] * 2
+
+
+def test_another_request_with_the_key_does_not_share_a_refusal(database: TestDatabase) -> None:
+    """Only equal ones are one attempt: this one is of somebody else, who has no hold, and a refusal keeps no key."""
+    database.make_service(capacity=10)
+    database.reserve(8, **client("full", max_live_holds=1))
+    requests = [
+        reserve_request(hour, **client(address, idempotency_key="key", fingerprint=address, max_live_holds=1))
+        for hour, address in ((10, "full"), (12, "free"))
+    ]
+    assert outcomes(database, *requests, together=True) == ["too_many_holds", "done"]
 
 
 def test_each_business_counts_for_itself(database: TestDatabase) -> None:

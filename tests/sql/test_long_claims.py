@@ -1,8 +1,10 @@
 """Searches for overlaps reach back as far as the longest claim that was ever made, and no farther."""
 
+from datetime import timedelta
+
 import pytest
 
-from tests.database import TestDatabase, reserve_request
+from tests.database import TestDatabase, at, reserve_request
 from tests.sql.asking import names
 
 
@@ -38,14 +40,52 @@ def test_a_long_claim_is_seen_after_the_settings_were_lowered(database: TestData
     ]
 
 
-def test_how_far_the_search_reaches_back_never_shrinks(database: TestDatabase) -> None:
-    """A shorter claim says nothing about the longer ones before it."""
-    database.make_service(capacity=2)
+def test_buffers_make_a_claim_longer(database: TestDatabase) -> None:
+    """A slot no longer than those before it, and with its buffers longer than all of them."""
+    database.make_service(capacity=1)
+    assert database.reserve(30).name == "done"
+    database.put_service(capacity=1, buffer_before_minutes=180)
+    assert database.reserve(10).name == "done"
+    database.put_service(capacity=1)
+    assert database.reserve(7, 0.25).name == "slot_unavailable"
+    assert database.reserve(10.5, 0.25).name == "slot_unavailable"
+
+
+def test_a_long_claim_that_was_booked_again_with_another_resource_is_seen_from_deep_inside_it(
+    database: TestDatabase,
+) -> None:
+    """Its hold had lengthened the search for the claims of the resource that it had, and not for this one's."""
+    database.make_service(resource_ids=["anna", "bert"])
+    database.make_service("perm", resource_ids=["bert"])
+    hold = database.reserve(0, 24 * 20)
+    assert hold.body["resource_id"] == "anna"
+    database.move_clock(timedelta(minutes=15))
+    assert database.book(0, resource_id="anna").name == "done"
+    assert database.commit(hold.id, if_expired="rebook").body["resource_id"] == "bert"
+    assert database.reserve(24 * 20 - 1, service_id="perm").name == "slot_unavailable"
+
+
+@pytest.mark.parametrize("way", ["held", "held in a batch", "booked", "moved"])
+def test_how_far_the_search_reaches_back_never_shrinks(database: TestDatabase, way: str) -> None:
+    """A shorter claim says nothing about the longer ones before it, neither of its service nor of its resource."""
+    database.make_service(resource_ids=["anna"])
     reaches = []
-    for hours in (2, 5, 1):
-        database.reserve(10, hours)
-        reaches.append(database.value("SELECT longest_occupied_seconds FROM booking.services"))
-    assert reaches == [7200, 18000, 18000]
+    for day, hours in enumerate((2, 5, 1)):
+        hour = 24 * day + 10
+        if way == "held":
+            outcomes = [database.reserve(hour, hours)]
+        elif way == "held in a batch":
+            outcomes = database.call("reserve", [reserve_request(hour, hours), reserve_request(hour + 6)])
+        elif way == "booked":
+            outcomes = [database.book(hour, hours)]
+        else:
+            slot = {"slot_start": at(hour).isoformat(), "slot_end": at(hour + hours).isoformat()}
+            outcomes = [database.change(database.book(hour + 6).id, set=slot)]
+        assert set(names(outcomes)) == {"done"}
+        reaches += database.rows(
+            "SELECT s.longest_occupied_seconds, r.longest_occupied_seconds FROM booking.services s, booking.resources r"
+        )
+    assert reaches == [(7200, 7200), (18000, 18000), (18000, 18000)]
 
 
 @pytest.mark.parametrize(

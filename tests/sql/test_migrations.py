@@ -121,7 +121,7 @@ def test_one_killed_half_way_leaves_no_lock_and_the_next_goes_on(empty: TestData
     """It had applied the tables and was at the functions: the tables stay, of the functions nothing does."""
     empty.rows("CREATE SCHEMA booking")
     with psycopg.connect(empty.admin_url) as in_the_way, ready_to_migrate(empty.admin_url) as killed:
-        in_the_way.execute("CREATE FUNCTION booking.is_busy(text) RETURNS boolean LANGUAGE sql AS 'SELECT true'")
+        in_the_way.execute("CREATE FUNCTION booking.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'")
         go(killed)
         empty.wait_until_blocked()
         killed.kill()

@@ -35,10 +35,12 @@ def move_to(database: TestDatabase, timezone: str) -> None:
     database.rows("UPDATE booking.businesses SET timezone = %s", timezone)
 
 
-def is_open(database: TestDatabase, start: datetime, end: datetime, resource_id: str | None = None) -> bool:
-    """What the verbs ask for a slot."""
-    found: bool = database.value("SELECT booking.is_open('salon', %s, tstzrange(%s, %s))", resource_id, start, end)
-    return found
+def is_open(database: TestDatabase, start: datetime, end: datetime, whose: str = "") -> bool:
+    """What the verbs ask for a slot: of a resource, or of the business itself."""
+    query = "SELECT booking.open_during('salon', %s::text[], tstzrange(%s, %s))"
+    found: list[str] = database.value(query, [whose], start, end)
+    assert found in ([], [whose])
+    return found == [whose]
 
 
 @pytest.fixture
@@ -52,7 +54,8 @@ def salon(database: TestDatabase) -> TestDatabase:
 def test_without_hours_it_is_always_open(salon: TestDatabase) -> None:
     """Nobody has to write down what does not matter to them; and hours of a resource say nothing about the business."""
     assert is_open(salon, at(3), at(5000))
-    assert salon.value("SELECT booking.open_stretches('salon', NULL, %s, %s) = '{(,)}'", at(0), at(1))
+    found = salon.rows("SELECT whose, open::text FROM booking.open_stretches('salon', '{\"\"}', %s, %s)", at(0), at(1))
+    assert found == [("", "{(,)}")]
     salon.put_hours([{"weekday": 1, "opens": "09:00", "closes": "10:00", "resource_id": "chair"}])
     assert is_open(salon, at(3), at(5000))
     assert not is_open(salon, at(3), at(4), "chair")
@@ -95,6 +98,34 @@ def test_a_closure_closes_what_it_is_about(salon: TestDatabase) -> None:
         assert is_open(salon, at(start), at(end)) is not closed, (start, end)
     for start, end, closed in ((16, 17, True), (15, 16, False), (18, 19, False), (12, 13, False)):
         assert is_open(salon, at(start), at(end), "chair") is not closed, (start, end)
+
+
+def test_of_many_each_is_asked_about_by_itself(salon: TestDatabase) -> None:
+    """With hours and without, closed or not, the business among them: the answer has those that are open, in order."""
+    for resource_id in ("away", "early", "late", "off"):
+        salon.make_resource(resource_id)
+    move_to(salon, "UTC")
+    hours = [("early", "08:00", "12:00"), ("late", "11:00", "19:00"), ("off", "08:00", "19:00")]
+    salon.put_hours(
+        [(1, "09:00", "17:00")]
+        + [{"weekday": 1, "opens": opens, "closes": closes, "resource_id": whose} for whose, opens, closes in hours]
+    )
+    salon.put_closure("trip", at(0), at(24), "away")
+    salon.put_closure("day-off", at(9), at(10), "off")
+    everybody = ["off", "late", "early", "chair", "away", ""]
+    expected = {
+        8: "chair early off",
+        9: " chair early",
+        11: " chair early late off",
+        16: " chair late off",
+        18: "chair late off",
+    }
+    for hour, names in expected.items():
+        found = salon.value(
+            "SELECT booking.open_during('salon', %s, tstzrange(%s, %s))", everybody, at(hour), at(hour + 1)
+        )
+        assert found == names.split(" "), hour
+    assert salon.value("SELECT booking.open_during('salon', '{}', tstzrange(%s, %s))", at(9), at(10)) == []
 
 
 def test_a_slot_of_any_length_is_answered_at_once(salon: TestDatabase) -> None:
@@ -155,10 +186,11 @@ def test_it_is_open_exactly_when_the_clock_on_the_wall_says_so(
     first = datetime.combine(day, time(), UTC) - timedelta(days=2)
     halves = [first + n * HALF_HOUR for n in range(5 * 48)]
     found = salon.rows(
-        "SELECT at, booking.is_open('salon', NULL, tstzrange(at, at + interval '30 minutes')), "
-        "at <@ booking.open_stretches('salon', NULL, %s, %s) FROM unnest(%s::timestamptz[]) AS at",
+        "SELECT at, booking.is_open('salon', tstzrange(at, at + interval '30 minutes')), at <@ stretch.open "
+        "FROM booking.open_stretches('salon', '{\"\"}', %s, %s) AS stretch, unnest(%s::timestamptz[]) AS at "
+        "ORDER BY at",
         halves[0],
-        halves[-1],
+        halves[-1] + HALF_HOUR,
         halves,
     )
     expected = [(half, *2 * [shows_an_opening_time(half.astimezone(ZoneInfo(timezone)), hours)]) for half in halves]

@@ -192,3 +192,11 @@ def test_each_run_is_written_down_and_last_months_are_forgotten(database: TestDa
     )
     assert runs == [(at, timedelta(seconds=5), 3, 2, 1) for at in (now - timedelta(days=29), now)]
     assert database.value("SELECT last_purge_at FROM booking.reservation_health") == now
+
+
+def test_a_run_that_is_written_down_again_stands_there_once(database: TestDatabase) -> None:
+    """The answer was lost, and whoever asked sends it again under the same id."""
+    run_id = uuid4()
+    for _ in range(2):
+        database.rows("SELECT booking.record_purge(%s, now(), 3, 2, 1)", run_id)
+    assert database.rows("SELECT run_id, expired FROM booking.maintenance_runs") == [(run_id, 3)]

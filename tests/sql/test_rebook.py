@@ -128,6 +128,16 @@ def test_a_slot_of_a_service_that_is_gone_is_not_booked(database: TestDatabase, 
     assert rebook(database, expired).name == "slot_unavailable"
 
 
+def test_a_refused_rebook_is_the_end_of_its_hold_even_if_the_clock_steps_back(
+    database: TestDatabase, expired: str
+) -> None:
+    """Also where nobody looked for room, as the service is gone: the money went back when it was refused."""
+    database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
+    assert rebook(database, expired).name == "slot_unavailable"
+    database.move_clock(-TTL)
+    assert database.commit(expired).name == "reservation_expired"
+
+
 def test_two_rebooks_in_one_batch_share_what_room_there_is(database: TestDatabase) -> None:
     """First come, first served; and one hold that is rebooked twice is one appointment."""
     database.make_service(capacity=2)

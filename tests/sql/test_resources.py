@@ -101,6 +101,18 @@ def test_a_day_is_that_of_the_wall_clock_of_the_business(database: TestDatabase)
     assert book(18) == "anna"
 
 
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("verb", ["reserve", "book"])
+def test_a_window_across_midnight_meets_what_is_claimed_after_it(database: TestDatabase, verb: str, size: int) -> None:
+    """Work is counted on the day on which the window begins; who is free is asked for all of it."""
+    for service_id in ("cut", "perm"):
+        database.make_service(service_id, resource_ids=["anna"])
+    assert database.reserve(26, service_id="perm").name == "done"
+    request = {"reserve": reserve_request, "book": book_request}[verb]
+    outcomes = database.call(verb, [request(20, 8) for _ in range(size)])
+    assert names(outcomes) == ["slot_unavailable"] * size
+
+
 def test_any_of_ten_is_ten_different_ones(database: TestDatabase) -> None:
     """A batch that races for them fills exactly those that there are."""
     database.make_service(resource_ids=TEN_CHAIRS)
@@ -367,6 +379,19 @@ def test_an_expired_hold_gives_its_resource_to_another_service_for_good(database
     assert database.commit(dead, if_expired="rebook").name == "slot_unavailable"
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_an_expired_hold_of_any_of_a_pool_ends_with_its_resource_given_away(database: TestDatabase, size: int) -> None:
+    """Whoever asked for anybody is given the last of them, whose expired hold is then dead whatever the clock does."""
+    database.make_service(resource_ids=["anna", "bert"])
+    database.make_service("perm", resource_ids=["bert"])
+    dead = database.reserve(10, service_id="perm").id
+    database.move_clock(TTL)
+    database.book(10, resource_id="anna")
+    outcomes = database.call("reserve", [reserve_request(10) for _ in range(size)])
+    assert resources(outcomes) == ["bert"]
+    assert database.status(dead) == "expired"
+
+
 def test_a_commit_keeps_the_resource(database: TestDatabase) -> None:
     """Whatever became of the resource meanwhile."""
     database.make_service(resource_ids=["anna", "bert"])
@@ -423,6 +448,30 @@ def test_a_rebook_is_refused_when_the_resource_is_gone(database: TestDatabase, e
     assert database.commit(expired, if_expired="rebook").name == "slot_unavailable"
     database.make_resource("anna")
     assert database.commit(expired, if_expired="rebook").name == "done"
+
+
+def test_a_rebook_of_a_resource_is_refused_when_the_service_has_none_any_more(
+    database: TestDatabase, expired: str
+) -> None:
+    """There is room, and the guest was promised Anna."""
+    database.put_service(capacity=2)
+    assert database.commit(expired, if_expired="rebook").name == "slot_unavailable"
+
+
+def test_a_rebook_of_two_is_refused_when_the_service_has_resources_by_now(database: TestDatabase) -> None:
+    """A claim has one resource, and a half of what was promised is not what was promised."""
+    database.make_service(capacity=2)
+    hold = database.reserve(10, quantity=2).id
+    database.move_clock(TTL)
+    database.make_service(resource_ids=["anna", "bert"])
+    assert database.commit(hold, if_expired="rebook").name == "slot_unavailable"
+
+
+def test_a_rebook_is_not_bound_by_closures(database: TestDatabase, expired: str) -> None:
+    """The guest has paid: whether Anna comes in for it is for her and the guest to talk about."""
+    database.put_closure("ill", at(0), at(24), "anna")
+    outcome = database.commit(expired, if_expired="rebook")
+    assert (outcome.name, outcome.body["resource_id"]) == ("done", "anna")
 
 
 def test_rebooks_of_one_resource_in_one_batch_are_decided_in_order(database: TestDatabase, expired: str) -> None:

@@ -181,6 +181,15 @@ def test_verbs_run_as_their_owner_and_look_nowhere_else(database: TestDatabase) 
     assert functions(database, "p.prosecdef AND p.proowner::regrole::text <> 'holdfast_owner'") == set()
 
 
+def test_no_verb_is_compiled(database: TestDatabase) -> None:
+    """Where the planner is told to avoid something that it can't avoid, the plan seems to cost 1e10, and PostgreSQL up
+    to 17 would compile it each time that it runs."""
+    has_jit_off = "coalesce('jit=off' = ANY (p.proconfig), false)"
+    steers_the_planner = "EXISTS (SELECT FROM unnest(p.proconfig) AS setting WHERE starts_with(setting, 'enable_'))"
+    assert functions(database, steers_the_planner) >= {"purge(text, interval, integer, timestamp with time zone)"}
+    assert functions(database, f"(p.prosecdef OR {steers_the_planner}) AND NOT {has_jit_off}") == set()
+
+
 def test_the_services_login_may_run_the_verbs_and_read_the_views(database: TestDatabase) -> None:
     """And nothing else: not the functions that the verbs are made of, and no table."""
     assert functions(database, "has_function_privilege('holdfast_test', p.oid, 'EXECUTE')") == VERBS
@@ -233,7 +242,17 @@ def test_functions_that_decide_are_volatile(database: TestDatabase) -> None:
         "rebook_round",
         "extend",
     }
-    deciding |= {"release", "purge", "choose", "fits", "end_holds", "lock_business", "is_busy", "now", "note_longest"}
+    deciding |= {
+        "release",
+        "purge",
+        "choose",
+        "fits",
+        "end_holds",
+        "lock_business",
+        "try_lock_business",
+        "now",
+        "note_longest",
+    }
     rows = database.rows(
         "SELECT proname, provolatile FROM pg_proc WHERE pronamespace = 'booking'::regnamespace AND proname = ANY (%s)",
         list(deciding),

@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.database import (
     TestDatabase,
+    at,
     book_request,
     commit_request,
     extend_request,
@@ -14,8 +15,8 @@ from tests.database import (
 from tests.sql.asking import keyed_request
 from tests.sql.measuring import statements_of
 
-# What is looked up for each window by itself: its pool, the closures and the opening hours.
-LOOK_UPS = 3
+# What is looked up for each window by itself: its pool, and the closures and opening hours.
+LOOK_UPS = 2
 
 
 def test_statements_do_not_grow_with_the_number_of_requests(database: TestDatabase) -> None:
@@ -72,3 +73,30 @@ def test_windows_apart_from_each_other_share_a_round(database: TestDatabase) -> 
     same = statements_of(database, lambda: database.call("reserve", [reserve_request(1) for _ in range(20)]))
     apart = statements_of(database, lambda: database.call("reserve", [reserve_request(hour) for hour in range(20)]))
     assert apart <= same + 19 * LOOK_UPS
+
+
+def test_statements_do_not_grow_with_the_number_of_resources(database: TestDatabase) -> None:
+    """A pool is asked about as a whole: when each of its resources is open, which of them are free, and which of their
+    holds have expired."""
+    for size in (2, 40):
+        business_id = f"of-{size}"
+        rooms = [f"room-{number}" for number in range(size)]
+        database.make_service(business_id=business_id, resource_ids=rooms)
+        database.put_hours(
+            [
+                {"weekday": weekday, "opens": "00:00", "closes": "24:00", "resource_id": room}
+                for weekday in range(1, 8)
+                for room in (None, *rooms[::2])
+            ],
+            business_id=business_id,
+        )
+        for room in rooms[::3]:
+            database.put_closure(f"closed-{room}", at(15), at(16), room, business_id)
+
+    def statements(size: int) -> int:
+        batch = [reserve_request(hour) for hour in (10, 10, 12)]
+        return statements_of(database, lambda: database.call("reserve", batch, business_id=f"of-{size}"))
+
+    statements(2)
+    few, many = statements(2), statements(40)
+    assert 0 < many <= few

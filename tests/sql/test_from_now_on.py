@@ -1,0 +1,151 @@
+"""What is past is in nobody's way: a service has its capacity at every instant from now on."""
+
+from typing import Any
+from uuid import uuid4
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.database import TestDatabase, at, book_request, change_request, reserve_request
+from tests.sql.asking import names
+from tests.sql.model import STEP, Model, Wish
+
+CAPACITY = 2
+BUFFERS = {"plain": 0 * STEP, "buffered": STEP}
+# By the time that all of this is asked for, about a half of it is over.
+STARTS = st.integers(min_value=0, max_value=12)
+LENGTHS = st.integers(min_value=1, max_value=8)
+QUANTITIES = st.sampled_from([1, 1, 2])
+SLOTS = st.tuples(st.sampled_from(sorted(BUFFERS)), STARTS, LENGTHS, QUANTITIES)
+MOVES = st.tuples(st.integers(min_value=0, max_value=3), STARTS, LENGTHS, QUANTITIES)
+BEGINNING = at(10)
+NOON = BEGINNING + 6 * STEP
+
+
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(earlier=st.lists(SLOTS, max_size=5), later=st.lists(SLOTS, max_size=3), moves=st.lists(MOVES, max_size=4))
+def test_what_is_over_is_in_nobodys_way(
+    database: TestDatabase,
+    earlier: list[tuple[str, int, int, int]],
+    later: list[tuple[str, int, int, int]],
+    moves: list[tuple[int, int, int, int]],
+) -> None:
+    """Slots that are over, under way and still to come, booked and moved by the staff; counted instant by instant."""
+    business_id = f"b{uuid4().hex}"
+    for service_id, buffer in BUFFERS.items():
+        minutes = buffer.seconds // 60
+        database.make_service(
+            service_id,
+            business_id=business_id,
+            capacity=CAPACITY,
+            buffer_before_minutes=minutes,
+            buffer_after_minutes=minutes,
+        )
+    model = Model(database.freeze_clock(BEGINNING), dict.fromkeys(BUFFERS, CAPACITY))
+    for slot in earlier:
+        book(database, business_id, model, *slot)
+    model.now = database.freeze_clock(NOON)
+    for slot in later:
+        book(database, business_id, model, *slot)
+    for which, start, length, quantity in moves:
+        if which < len(model.appointments):
+            move(database, business_id, model, sorted(model.appointments)[which], start, length, quantity)
+    assert database.violations() == {}
+
+
+def book(
+    database: TestDatabase, business_id: str, model: Model, service_id: str, start: int, length: int, quantity: int
+) -> None:
+    """Books one slot on behalf of the business, and compares."""
+    slot_start, slot_end = BEGINNING + start * STEP, BEGINNING + (start + length) * STEP
+    outcome = database.book(
+        business_id=business_id,
+        service_id=service_id,
+        slot_start=slot_start.isoformat(),
+        slot_end=slot_end.isoformat(),
+        quantity=quantity,
+        manual=True,
+    )
+    wish = Wish(service_id, slot_start - BUFFERS[service_id], slot_end + BUFFERS[service_id], quantity)
+    name = outcome.id if outcome.name == "done" else ""
+    assert outcome.name == model.book(name, wish, None)
+
+
+def move(
+    database: TestDatabase, business_id: str, model: Model, name: str, start: int, length: int, quantity: int
+) -> None:
+    """Moves one appointment, and compares."""
+    claim = model.appointments[name].wish
+    slot_start, slot_end = BEGINNING + start * STEP, BEGINNING + (start + length) * STEP
+    buffer = BUFFERS[claim.service_id]
+    wanted: dict[str, Any] = {
+        "slot_start": slot_start.isoformat(),
+        "slot_end": slot_end.isoformat(),
+        "quantity": quantity,
+    }
+    [outcome] = database.call("change", [change_request(name, set=wanted)], business_id=business_id)
+    wish = Wish(claim.service_id, slot_start - buffer, slot_end + buffer, quantity)
+    assert outcome.name == model.move(name, wish, None)
+
+
+def test_what_has_ended_is_in_nobodys_way_in_a_batch_either(database: TestDatabase) -> None:
+    """Somebody who came at half past eight is written down at ten, when whoever was there before is gone."""
+    database.freeze_clock(at(8))
+    database.make_service()
+    database.book(8)
+    database.freeze_clock(at(10))
+    requests = [book_request(8.5, hours, manual=True) for hours in (1, 1.5, 2)]
+    assert names(database.call("book", requests)) == ["done"] * 3
+    assert database.book(9.5, manual=True).name == "slot_unavailable"
+
+
+def test_a_buffer_that_reaches_back_before_now_meets_only_what_still_lasts(database: TestDatabase) -> None:
+    """The public too is refused nothing for the sake of somebody who has gone; and what is granted is listed."""
+    database.freeze_clock(at(8))
+    database.make_service(buffer_before_minutes=30)
+    database.book(8.75)
+    database.freeze_clock(at(9.75))
+    [(slots,)] = database.rows(
+        "SELECT body -> 'slots' FROM booking.availability('salon', 'cut', tstzrange(%s, %s), 1, NULL)", at(10), at(10.5)
+    )
+    assert [slot["available"] for slot in slots] == [1]
+    assert database.capacity(10)["available"] == 1
+    assert names(database.call("reserve", [reserve_request(10), reserve_request(10)])) == ["done", "slot_unavailable"]
+    assert database.reserve(11.25).name == "slot_unavailable"
+
+
+def test_no_quantity_is_ever_above_the_capacity(database: TestDatabase) -> None:
+    """Whether the slot is over or not: more than there is can't have been had."""
+    database.freeze_clock(at(12))
+    database.make_service(capacity=2)
+    for hour in (8, 14):
+        requests = [book_request(hour, quantity=3, manual=True), book_request(hour, quantity=2, manual=True)]
+        assert names(database.call("book", requests)) == ["slot_unavailable", "done"]
+
+
+def test_the_capacity_of_a_slot_that_is_over_is_what_it_was(database: TestDatabase) -> None:
+    """Of one that is under way, what there is from now on."""
+    database.freeze_clock(at(8))
+    database.make_service(capacity=3)
+    database.book(8, quantity=2)
+    database.book(9, 4)
+    database.freeze_clock(at(9))
+    database.reserve(9, 4, ttl_minutes=60)
+    database.freeze_clock(at(9.5))
+    assert database.capacity(8) == {"capacity": 3, "held": 0, "booked": 2, "available": 1}
+    assert database.capacity(8, 2) == {"capacity": 3, "held": 1, "booked": 1, "available": 1}
+    database.freeze_clock(at(12))
+    assert database.capacity(8, 2) == {"capacity": 3, "held": 0, "booked": 2, "available": 1}
+
+
+def test_a_change_that_asks_for_nothing_more_is_never_refused_for_lack_of_room(database: TestDatabase) -> None:
+    """Less of a slot that is over, when the capacity has been lowered since."""
+    database.freeze_clock(at(8))
+    database.make_service(capacity=5)
+    long, many = database.book(8, 4).id, database.book(8, quantity=4).id
+    database.freeze_clock(at(10))
+    assert database.put_service(capacity=1).name == "done"
+    assert database.change(long, set={"slot_end": at(11).isoformat()}).name == "done"
+    assert database.change(many, set={"quantity": 3}).name == "done"
+    assert database.change(many, set={"quantity": 4}).name == "slot_unavailable"
+    assert database.change(long, set={"slot_end": at(12).isoformat(), "quantity": 2}).name == "slot_unavailable"
