@@ -205,6 +205,8 @@ class Database:
             connection.prepare_threshold = None
             self._warn(missing)
         else:
+            # What is asked outside of the verbs, which switch it off themselves: see sql/README.md.
+            await connection.execute("SET jit = off")
             for name, seconds in timeouts.items():
                 await connection.execute("SELECT set_config(%s, %s, false)", [name, f"{seconds}s"])
 

@@ -9,7 +9,7 @@ What can happen to a request, in the order in which it is looked at:
 - it can't be its turn in time, or its tenant has as much of the queue as there is left for all: refused at once;
 - its caller goes away: it is dropped, unless a call with it is under way;
 - its deadline passes while it waits: refused, nothing was sent;
-- its tenant's lock was taken by another batch (`deferred`): it goes first in the next call;
+- its tenant's lock was taken, or the call had enough to do without it (`deferred`): it goes first in the next one;
 - its call fails as a whole: it is sent again by itself, so that one bad request never fails its neighbours;
 - its answer is lost: it is sent again by itself, but only after the deadline that the first call carried. From
   then on the verbs refuse whatever is left of that call, and if it had its effect they know the
