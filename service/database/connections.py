@@ -38,6 +38,16 @@ _GAUGES_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 
+class _Pool(AsyncConnectionPool):
+    """A pool that does not wait for ever for a connection on which it has asked whether there is anybody."""
+
+    @staticmethod
+    async def check_connection(connection: psycopg.AsyncConnection) -> None:
+        """Is called for each idle connection when another one was lost. One that fails is replaced."""
+        with _answered_within(1, connection):
+            await connection.execute("")
+
+
 class Database:
     """A pool of connections, and the statements of sql/queries.sql by their names. `pool` is its name in metrics."""
 
@@ -51,7 +61,7 @@ class Database:
         self._check: asyncio.Task[None] | None = None
         self._gauges: asyncio.Task[None] | None = None
         self._warned = False
-        self._pool = AsyncConnectionPool(
+        self._pool = _Pool(
             url,
             open=False,
             min_size=connections,

@@ -169,20 +169,21 @@ class GroupCommit:
             raise
         _ANSWERED.inc()
         metrics.BATCH_SIZE.observe(len(operations))
-        deferred = []
+        deferred = set()
         for operation_id, outcome, body in rows:
             if outcome == "lock_waited":
                 metrics.LOCK_WAIT_SECONDS.observe(body["seconds"])
                 log.debug("lock_waited", seconds=body["seconds"], requests=len(operations))
             elif outcome == "deferred":
-                deferred.append(by_id[operation_id])
+                deferred.add(operation_id)
             else:
                 operation = by_id[operation_id]
                 operation.waited_seconds = sent_at - operation.submitted_at
                 metrics.QUEUE_WAIT_SECONDS.observe(operation.waited_seconds)
                 metrics.count_decision(operation.verb, outcome)
                 operation.succeed(Outcome(outcome, body))
-        return deferred
+        # The rows come in any order: who came first is put back first.
+        return [operation for operation in operations if operation.operation_id in deferred]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

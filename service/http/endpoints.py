@@ -141,8 +141,10 @@ class Limiter(Protocol):
         """Counts a request before it is known who calls, if the client has lately shown tokens that are none. Returns
         whether it did."""
 
-    async def count(self, request: Request, principal: Principal | None, business_id: str | None) -> None:
-        """Counts a request of a principal to a business, both if known."""
+    async def count(
+        self, request: Request, principal: Principal | None, business_id: str | None, *, client_counted: bool = False
+    ) -> None:
+        """Counts a request of a principal to a business, both if known; of a client, unless that is done already."""
 
 
 def routes(endpoints: Iterable[Endpoint], authenticate: Authenticate, limiter: Limiter | None) -> list[Route]:
@@ -166,16 +168,15 @@ def _dispatcher(
         # Starlette answers HEAD where there is GET.
         endpoint = methods.get(request.method) or methods["GET"]
         limits = limiter if endpoint.limited else None
-        if limits and await limits.count_suspect(request):
-            limits = None  # it is counted
+        client_counted = limits is not None and await limits.count_suspect(request)
         try:
             call = await _call(request, endpoint, authenticate)
         except HoldfastError:
-            if limits:
+            if limits and not client_counted:
                 await limits.count(request, None, None)
             raise
         if limits:
-            await limits.count(request, call.principal, call.business_id)
+            await limits.count(request, call.principal, call.business_id, client_counted=client_counted)
         return await unless_gone(request.receive, endpoint.handler(call))
 
     return handle

@@ -24,7 +24,8 @@ _REMEMBERED: Final = 4096
 
 
 class RequestLimiter:
-    """Counts requests by client and by business. Who shows a key of the business is not counted as a client."""
+    """Counts requests by client and by business. Who shows a key of the business is not counted as a client, unless
+    somebody at the same address has just shown what is no key."""
 
     def __init__(
         self,
@@ -53,14 +54,17 @@ class RequestLimiter:
         await self._count(request, [Limit("client", client, self._of_client)])
         return True
 
-    async def count(self, request: Request, principal: Principal | None, business_id: str | None) -> None:
+    async def count(
+        self, request: Request, principal: Principal | None, business_id: str | None, *, client_counted: bool = False
+    ) -> None:
         """Counts a request, and leaves for its answer how things stand. Raises `HoldfastError` (RATE_LIMITED)."""
         client = self._clients.name(request)
-        principal = principal or await self._holder(request, client)
+        if principal is None and not client_counted:
+            principal = await self._holder(request, client)
         if principal:
             business_id = business_id or principal.business_id
         limits = []
-        if principal is None or principal.business_id not in (None, business_id):
+        if not client_counted and (principal is None or principal.business_id not in (None, business_id)):
             limits.append(Limit("client", client, self._of_client))
         if business_id is None and "slug" in request.path_params:
             # The same business by another name, and `~` is in no id.

@@ -31,7 +31,6 @@ _LINGER_SECONDS: Final = 2.0
 log = structlog.get_logger("service.request")
 
 
-_BODY_HEADERS: Final = (b"content-length", b"transfer-encoding")
 _NO_UPGRADE: Final = "This service speaks HTTP/1.1 only: send a request with a body without the header Upgrade."
 
 
@@ -82,7 +81,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._rest_bytes += received
         if self._rest_bytes > MAX_REST_BYTES:
             if self.cycle.response_started:
-                self._refused = True  # it has its answer, and the timer runs
+                self._refused = True  # it has its answer, and time to read it
+                self.loop.call_later(_LINGER_SECONDS, self.transport.close)
             else:
                 self._refuse("PAYLOAD_TOO_LARGE")
 
@@ -91,6 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = self._rest_bytes = 0
+        self._stop_timer()
         self._start_timer()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -104,7 +105,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._reject("HEADERS_TOO_LARGE")
         # Without a body the offer is ignored, as it may be; with one, the parser leaves the body to the other protocol.
-        if self.parser.should_upgrade() and any(name in _BODY_HEADERS for name, _ in self.headers):
+        if self.parser.should_upgrade() and any(map(_announces_body, self.headers)):
             self._reject("MALFORMED_REQUEST", _NO_UPGRADE)
         self._in_head = False
         super().on_headers_complete()
@@ -112,7 +113,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The last byte of a request."""
         super().on_message_complete()
-        self._stop_timer()
+        # Answered before its end had come, it was refused: the timer goes on, and closes the connection.
+        if self._is_answering():
+            self._stop_timer()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 — says that it is not HTTP, and no more
         """The parser gave up."""
@@ -164,6 +167,11 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.transport.write_eof()
             self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+
+def _announces_body(header: tuple[bytes, bytes]) -> bool:
+    name, value = header
+    return name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 \t") != b"")
 
 
 def _answer(code: str, detail: str | None, *, for_widgets: bool) -> bytes:

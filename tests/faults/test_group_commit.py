@@ -438,6 +438,26 @@ async def test_the_deferred_are_sent_again(database: TestDatabase) -> None:
             assert (await tasks[2]).name == "done"
 
 
+async def test_the_deferred_keep_their_order(database: TestDatabase) -> None:
+    """A call decides so many windows that stand in each other's way, and the next ones the rest: first come, first
+    served, with an idempotency key or without."""
+    database.make_service(capacity=100)
+    async with running(database.url) as group_commit:
+        with database.locked():
+            tasks = [asyncio.create_task(reserve(group_commit, 20))]
+            await asyncio.to_thread(database.wait_until_blocked)
+            for number in range(40):
+                attempt = {"idempotency_key": f"key-{number}", "fingerprint": "f"} if number % 7 == 6 else {}
+                tasks.append(asyncio.create_task(reserve(group_commit, 10 + number / 60, **attempt)))
+            await asyncio.sleep(0)
+        assert {outcome.name for outcome in await asyncio.gather(*tasks)} == {"done"}
+    decided = database.rows(
+        "SELECT created_at FROM booking.reservations WHERE slot_start < %s ORDER BY slot_start", at(20)
+    )
+    assert decided == sorted(decided)
+    assert len(set(decided)) == 3
+
+
 async def test_a_lost_answer_is_found_out(database: TestDatabase) -> None:
     """The connection breaks when the work is done and before its answer came: one hold, and the caller hears of it."""
     database.make_service()

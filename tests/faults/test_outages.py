@@ -19,7 +19,9 @@ import pytest
 from psycopg import sql
 
 from service.database import clock as clock_module
+from service.database import connections as connections_module
 from service.database.connections import CONNECT_SECONDS, Database
+from service.database.failures import NoAnswer
 from service.database.group_commit import GroupCommit
 from service.errors import DatabaseDown
 from tests.acceptance.clients import Clients, guest, race, reserves, slot
@@ -99,8 +101,10 @@ async def test_a_database_that_says_nothing_is_as_good_as_gone(database: TestDat
         connections = Database(proxy.url, connections=2, statement_seconds=0.1)
         await connections.open()
         try:
-            assert await connections.fetch("server_time")
-            proxy.freeze()
+            async with connections.connection() as connection:
+                proxy.freeze()
+                with pytest.raises(NoAnswer):
+                    await connections_module._Pool.check_connection(connection)
             with pytest.raises(DatabaseDown):
                 await connections.fetch("server_time")
             with pytest.raises(DatabaseDown):

@@ -210,6 +210,16 @@ async def test_a_body_without_end_is_refused_and_then_left(service: Listener) ->
     assert await ended
 
 
+@pytest.mark.parametrize("length", [90_000, MAX_REST_BYTES], ids=["a little", "all that may follow"])
+async def test_who_was_refused_before_its_body_had_ended_is_let_go(service: Listener, length: int) -> None:
+    """However its end comes: no connection stays open for ever, and none takes requests that nobody answers."""
+    connection = await service.connect()
+    await connection.send(RESERVE + b"Content-Length: %d\r\n\r\n" % length + b" " * 70_000)
+    assert (await connection.answer()).status == 413
+    await connection.send(b" " * (length - 70_000))
+    assert await connection.ended()
+
+
 async def test_what_follows_a_body_is_no_header_and_has_an_end(service: Listener, database: TestDatabase) -> None:
     """Trailers are let pass, a few, and mean nothing. They fill no memory, of which they once took gigabytes."""
     database.make_service(capacity=1)
@@ -232,6 +242,8 @@ async def test_an_offer_to_speak_another_protocol_is_no_reason_to_lose_a_body(se
     connection = await service.connect()
     await connection.send(HEAD + offer + b"\r\n")
     assert (await connection.answer()).status == 200
+    await connection.send(RESERVE + offer + b"Content-Length: 0\r\n\r\n")
+    assert (await connection.answer()).problem["code"] == "VALIDATION_FAILED"
     await connection.send(RESERVE + offer + b"Content-Length: 2\r\n\r\n{}")
     refused = await connection.answer()
     assert (refused.status, refused.problem["code"]) == (400, "MALFORMED_REQUEST")

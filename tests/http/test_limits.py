@@ -222,6 +222,17 @@ async def test_wrong_keys_are_not_looked_up_one_by_one(database: TestDatabase, m
     assert len(looked_up) == 1
 
 
+async def test_showing_a_wrong_key_is_no_way_around_the_limit_of_a_business(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a client is counted beforehand; what it asks of a business counts there all the same."""
+    monkeypatch.setattr(limits, "BUSINESS_FACTOR", 1)
+    async with running(database, rate_limit="3/hour") as service:
+        wrong = {"headers": {"Authorization": "Bearer wrong"}}
+        assert await statuses(service, 2, **wrong) == [200] * 2
+        assert await statuses(service, 2, address=ELSEWHERE) == [200, 429]
+
+
 async def test_who_has_used_up_its_limit_with_wrong_keys_has_none_looked_up(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
