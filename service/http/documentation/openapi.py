@@ -19,7 +19,7 @@ from service.http.documentation.explanations import EXPLANATIONS
 from service.http.documentation.schemas import Json, Schemas, reference, told
 from service.http.documentation.vocabulary import meaning
 from service.http.endpoints import Access, Endpoint, may_be_left_out
-from service.http.problems import MEDIA_TYPE, for_widget
+from service.http.problems import MEDIA_TYPE, for_widget, problem_body
 
 _DESCRIPTION: Final = """\
 Holdfast holds a scarce slot for a while and then confirms it. `reserve` takes room for as long as a guest fills in \
@@ -294,15 +294,7 @@ def _headers(*names: str) -> Json:
 def _problem(code: str, status: int | None = None) -> Json:
     """The explanation of a code, and how the service tells it; `status` where that is not the usual one."""
     kind, explanation = KINDS[code], EXPLANATIONS[code]
-    value = {
-        "type": f"/docs#{code}",
-        "title": kind.title,
-        "status": status or kind.status,
-        "detail": kind.detail,
-        "code": code,
-        "requestId": examples.REQUEST_ID,
-        **explanation.members,
-    }
+    value = {**problem_body(code, examples.REQUEST_ID, status=status), **explanation.members}
     description = f"{explanation.meaning}\n\n**What to do:** {explanation.advice}"
     return {"summary": kind.title, "description": description, "value": value}
 
