@@ -1,6 +1,7 @@
 """The settings of the service, from the environment. The names are a contract with those who run it."""
 
 import re
+from collections.abc import Callable
 from importlib import import_module
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -96,25 +97,12 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _are_origins(cls, entries: object) -> object:
-        listed = _listed(entries)
-        for origin in listed if isinstance(listed, tuple) else ():
-            if not _ORIGIN.fullmatch(origin):
-                raise ValueError(
-                    f"{origin} is not an origin: * or a list like https://book.example, http://localhost:5173, "
-                    "in lower case, with no path and no slash at the end"
-                )
-        return listed
+        return _listed(entries, _check_origin)
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _are_networks(cls, entries: object) -> object:
-        listed = _listed(entries)
-        for network in listed if isinstance(listed, tuple) else ():
-            try:
-                ip_network(network)
-            except ValueError as error:
-                raise ValueError(f"{error}: write a list of addresses and networks like 10.0.0.0/8, ::1") from None
-        return listed
+        return _listed(entries, _check_network)
 
     @field_validator("rate_limit")
     @classmethod
@@ -166,6 +154,24 @@ def _text(secret: SecretStr | None) -> str:
     return secret.get_secret_value() if secret else ""
 
 
-def _listed(entries: object) -> object:
-    """A comma-separated list, as people write it: with spaces, and a comma too many."""
-    return tuple(filter(None, map(str.strip, entries.split(",")))) if isinstance(entries, str) else entries
+def _listed(entries: object, check: Callable[[str], None]) -> object:
+    """A comma-separated list, as people write it: with spaces, and a comma too many. Each entry is checked."""
+    listed = tuple(filter(None, map(str.strip, entries.split(",")))) if isinstance(entries, str) else entries
+    for entry in listed if isinstance(listed, tuple) else ():
+        check(entry)
+    return listed
+
+
+def _check_origin(entry: str) -> None:
+    if not _ORIGIN.fullmatch(entry):
+        raise ValueError(
+            f"{entry} is not an origin: * or a list like https://book.example, http://localhost:5173, "
+            "in lower case, with no path and no slash at the end"
+        )
+
+
+def _check_network(entry: str) -> None:
+    try:
+        ip_network(entry)
+    except ValueError as error:
+        raise ValueError(f"{error}: write a list of addresses and networks like 10.0.0.0/8, ::1") from None
