@@ -3,8 +3,8 @@
 Two kinds of files, in `sql/`:
 
 - `migrations/*.sql` run once each, in the order of their names, and never change afterwards;
-- functions, views and grants say what is true now: when any of them changed, all are applied again, unless those of a
-  newer version are there.
+- functions, views and grants say what is true now: when any of them changed, those of the database are dropped and all
+  are created anew, unless those of a newer version are there.
 
 Each file of the first kind, and the whole of the second, is one transaction, which begins by taking a lock
 that ends with it. So any number of processes may start at once, one killed half-way leaves nothing behind
@@ -109,6 +109,8 @@ def _apply_definitions(connection: psycopg.Connection) -> bool:
         if not _lacks_definitions(_ledger(connection)):
             return False
         connection.execute("GRANT SELECT ON booking.schema_migrations TO holdfast_service")
+        # Not as the owner of the definitions: the owner of the schema may also drop what another role made in it.
+        connection.execute((sql_folder() / "drop_definitions.sql").read_bytes())
         connection.execute("SET LOCAL ROLE holdfast_owner")
         # Functions may be applied in any order: what they call is looked up when they run.
         connection.execute("SET LOCAL check_function_bodies = off")

@@ -27,7 +27,6 @@ $$;
 
 -- What a refusal for lack of room says of the slot that was asked for, where the request itself did not name it: so
 -- that alternatives to it can be looked for.
-DROP FUNCTION IF EXISTS booking.wished(text, timestamptz, timestamptz, integer, text); -- its former name
 CREATE OR REPLACE FUNCTION booking.requested_slot(
   p_service_id text, p_slot_start timestamptz, p_slot_end timestamptz, p_quantity integer, p_resource_id text)
 RETURNS jsonb

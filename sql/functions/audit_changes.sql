@@ -2,7 +2,6 @@
 -- personal (the guest, notes, the reason, the caller's metadata) appears by name only, so that the trail may outlive
 -- an erasure. The reservation is not named at all: its id is the credential of its holder.
 --   p_before  NULL for a new appointment
-DROP FUNCTION IF EXISTS booking.changes(booking.appointments, booking.appointments); -- its former name
 CREATE OR REPLACE FUNCTION booking.audit_changes(p_before booking.appointments, p_after booking.appointments)
 RETURNS jsonb
 LANGUAGE sql STABLE

@@ -52,7 +52,6 @@ $$;
 --   p_slot_end     NULL: the service's duration after p_slot_start
 --   p_resource_id  NULL: any
 --   p_except       the appointment that is to be moved, whose own claim is in nobody's way then; NULL: none
-DROP FUNCTION IF EXISTS booking.alternatives(text, text, timestamptz, timestamptz, integer, text); -- without p_except
 CREATE OR REPLACE FUNCTION booking.alternatives(
   p_business_id text, p_service_id text, p_slot_start timestamptz, p_slot_end timestamptz, p_quantity integer,
   p_resource_id text, p_except uuid DEFAULT NULL)

@@ -94,7 +94,6 @@ $$;
 
 -- An appointment with what a request would change of it. A slot that is moved keeps its length, if no other is given, and
 -- its buffers as they were when it was made.
-DROP FUNCTION IF EXISTS booking.as_wished(booking.appointments, jsonb); -- its former name
 CREATE OR REPLACE FUNCTION booking.with_changes(p_old booking.appointments, p_request jsonb)
 RETURNS booking.appointments
 LANGUAGE plpgsql STABLE

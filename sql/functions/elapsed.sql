@@ -1,5 +1,4 @@
 -- The time between two instants, in seconds. Their difference is told in days, which are 23 or 25 hours where a DST change is.
-DROP FUNCTION IF EXISTS booking.seconds_between(timestamptz, timestamptz); -- its former name
 CREATE OR REPLACE FUNCTION booking.elapsed(p_from timestamptz, p_to timestamptz)
 RETURNS interval
 LANGUAGE sql IMMUTABLE

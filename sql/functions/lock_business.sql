@@ -66,6 +66,3 @@ BEGIN
   END;
 END
 $$;
-
--- It once said the contrary, under a name that sounded as if it only looked.
-DROP FUNCTION IF EXISTS booking.is_busy(text);

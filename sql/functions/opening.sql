@@ -9,11 +9,6 @@
 --   p_whose  whose hours and closures: resources by their ids, and '' for the business's own. One level only: a
 --            resource's hours don't replace the business's, both bind, and who needs both asks for both.
 
--- They once told of one alone.
-DROP FUNCTION IF EXISTS booking.is_open(text, text, tstzrange);
-DROP FUNCTION IF EXISTS booking.open_stretches(text, text, timestamptz, timestamptz);
-DROP FUNCTION IF EXISTS booking.bookable_stretches(text, text, timestamptz, timestamptz);
-
 -- Whether all of a slot is within the hours of the business itself, and none of it in one of its closures.
 CREATE OR REPLACE FUNCTION booking.is_open(p_business_id text, p_slot tstzrange)
 RETURNS boolean

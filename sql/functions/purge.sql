@@ -14,9 +14,7 @@
 --   busy              whether somebody else is at work in the business: then nothing was tried
 -- Raises  as booking.lock_business
 -- Locks   the business, without waiting
--- It once returned fewer columns, and what a function returns can't be replaced.
-DROP FUNCTION IF EXISTS booking.purge(text, interval, integer, timestamptz);
-CREATE FUNCTION booking.purge(
+CREATE OR REPLACE FUNCTION booking.purge(
   p_business_id text, p_retention interval, p_limit integer, p_deadline timestamptz,
   OUT expired integer, OUT deleted integer, OUT freed jsonb, OUT busy boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

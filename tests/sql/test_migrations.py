@@ -107,6 +107,53 @@ def test_definitions_that_were_changed_are_applied_again(empty: TestDatabase) ->
     assert empty.value("SELECT body FROM booking.clock_definition") == "SELECT clock_timestamp()"
 
 
+def test_definitions_of_an_older_version_are_dropped(empty: TestDatabase) -> None:
+    """Whichever role made them: functions, aggregates and views that are not in the files are gone, a function whose
+    return type changed is replaced, and those that a type or an index needs stay."""
+    migrate(empty.admin_url)
+    expected = definitions(empty)
+    for statement in (
+        "CREATE FUNCTION booking.former(a bigint, b bigint) RETURNS bigint LANGUAGE sql AS 'SELECT a + b'",
+        "CREATE AGGREGATE booking.former_sum(bigint) (sfunc = booking.former, stype = bigint, initcond = 0)",
+        "CREATE VIEW booking.former AS SELECT booking.former(1, 2), booking.now()",
+        "CREATE VIEW booking.former_too AS SELECT * FROM booking.former, booking.claims",
+        "CREATE FUNCTION booking.indexed(name text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT lower(name)'",
+        "CREATE TABLE public.indexed (name text)",
+        "CREATE INDEX ON public.indexed (booking.indexed(name))",
+    ):
+        empty.rows(statement)
+    empty.rows("SET ROLE holdfast_owner")
+    empty.rows("CREATE FUNCTION booking.former() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+    empty.rows("DROP FUNCTION booking.count_due(interval)")
+    empty.rows("CREATE FUNCTION booking.count_due(p_retention interval) RETURNS text LANGUAGE sql AS $$ SELECT '1' $$")
+    empty.rows("RESET ROLE")
+    empty.rows("UPDATE booking.schema_migrations SET sha256 = 'of older files' WHERE filename = 'definitions'")
+    assert migrate(empty.admin_url) == ["definitions"]
+    assert definitions(empty) == expected | {("f", "booking.indexed(text)", "text")}
+
+
+def definitions(database: TestDatabase) -> set[tuple[str, str, str]]:
+    """The routines and views of the schema: kind, signature, what a routine returns."""
+    rows = database.rows(
+        "SELECT prokind::text, oid::regprocedure::text, pg_get_function_result(oid) FROM pg_proc "
+        "WHERE pronamespace = 'booking'::regnamespace "
+        "UNION ALL SELECT relkind::text, oid::regclass::text, '' FROM pg_class "
+        "WHERE relnamespace = 'booking'::regnamespace AND relkind = 'v'"
+    )
+    return {(kind, name, result) for kind, name, result in rows}
+
+
+def test_a_transaction_that_is_under_way_survives_a_change_of_the_definitions(empty: TestDatabase) -> None:
+    """Its statements were prepared for the functions of the old definitions, and find those of the new ones."""
+    migrate(empty.admin_url)
+    query = "SELECT booking.capacity('salon', 'cut', now(), now()), booking.count_due('1 day')"
+    with psycopg.connect(empty.admin_url, prepare_threshold=0) as connection:
+        assert connection.execute(query).fetchall() == [(None, 0)]
+        empty.rows("UPDATE booking.schema_migrations SET sha256 = 'of older files' WHERE filename = 'definitions'")
+        assert migrate(empty.admin_url) == ["definitions"]
+        assert connection.execute(query).fetchall() == [(None, 0)]
+
+
 def test_definitions_of_a_newer_version_are_left_alone(empty: TestDatabase) -> None:
     """While that is being rolled out, an older process that is restarted must not put its own back."""
     migrate(empty.admin_url)
