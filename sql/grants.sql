@@ -1,5 +1,4 @@
--- What the service's own role may do: execute the verbs and read the views. Its one right on a
--- table, to read schema_migrations, is granted by service/database/migrations.py, which owns that table.
+-- All that the service's own role may do: execute these functions. It has no right on a table or a view.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA booking FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -15,6 +14,16 @@ GRANT EXECUTE ON FUNCTION
   booking.due_businesses(interval),
   booking.count_due(interval),
   booking.record_purge(uuid, timestamptz, integer, integer, integer),
+  booking.reservation_health(),
+  booking.invariant_violations(boolean),
+  booking.clock_definition(),
+  booking.applied_migrations(),
+  booking.business(text),
+  booking.businesses(),
+  booking.services(text, text),
+  booking.resources(text, text),
+  booking.opening_hours(text),
+  booking.closures(text, text),
   booking.put_business(text, jsonb, timestamptz),
   booking.delete_business(text, timestamptz),
   booking.put_service(text, text, jsonb, timestamptz),
@@ -40,21 +49,5 @@ GRANT EXECUTE ON FUNCTION
   booking.business_of_slug(text),
   booking.appointment(text, uuid),
   booking.list_appointments(text, timestamptz, timestamptz, text, text, timestamptz, uuid, integer),
-  booking.audit_trail(text, uuid),
-  booking.find_overbooked_instants()
-TO holdfast_service;
-
-GRANT SELECT ON
-  booking.business_catalog,
-  booking.service_catalog,
-  booking.resource_catalog,
-  booking.opening_hours_catalog,
-  booking.closure_catalog,
-  booking.overbooked_instants,
-  booking.double_booked_resources,
-  booking.audit_gaps,
-  booking.reservation_health,
-  booking.invariant_violations,
-  booking.recent_invariant_violations,
-  booking.clock_definition
+  booking.audit_trail(text, uuid)
 TO holdfast_service;

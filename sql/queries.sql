@@ -1,5 +1,6 @@
--- The statements that the service sends: each calls one function or reads one view. A line `-- name: …`
--- begins a statement; parameters are psycopg's.
+-- The statements that the service sends: each calls one function, whose first argument is a business, or which is about
+-- all of them, so that it can be routed by its business. A line `-- name: …` begins a statement; parameters are
+-- psycopg's.
 
 -- name: execute
 SELECT operation_id, outcome, body FROM booking.execute(%s::jsonb, %s)
@@ -51,19 +52,16 @@ SELECT booking.record_purge(%s, %s, %s, %s, %s)
 
 -- name: reservation_health
 SELECT now, live, expired_unpurged, oldest_expired_at, last_purge_at, committed_last_hour, ended_last_hour
-FROM booking.reservation_health
+FROM booking.reservation_health()
 
 -- name: invariant_violations
-SELECT invariant, violations FROM booking.invariant_violations
-
--- name: recent_invariant_violations
-SELECT invariant, violations FROM booking.recent_invariant_violations
+SELECT invariant, violations FROM booking.invariant_violations(%s)
 
 -- name: clock_definition
-SELECT body, language, settings FROM booking.clock_definition
+SELECT body, language, settings FROM booking.clock_definition()
 
 -- name: applied_migrations
-SELECT filename FROM booking.schema_migrations
+SELECT filename, sha256, service_version FROM booking.applied_migrations()
 
 -- name: migration_ledger
 SELECT filename, sha256, service_version FROM booking.schema_migrations
@@ -80,13 +78,10 @@ SELECT outcome, body FROM booking.put_business(%s, %s::jsonb, %s)
 SELECT outcome, body FROM booking.delete_business(%s, %s)
 
 -- name: business
-SELECT to_jsonb(b) FROM booking.business_catalog b WHERE business_id = %s
-
--- name: country_of_business
-SELECT country FROM booking.business_catalog WHERE business_id = %s
+SELECT * FROM booking.business(%s)
 
 -- name: businesses
-SELECT to_jsonb(b) FROM booking.business_catalog b ORDER BY business_id
+SELECT * FROM booking.businesses()
 
 -- name: put_service
 SELECT outcome, body FROM booking.put_service(%s, %s, %s::jsonb, %s)
@@ -94,11 +89,8 @@ SELECT outcome, body FROM booking.put_service(%s, %s, %s::jsonb, %s)
 -- name: delete_service
 SELECT outcome, body FROM booking.delete_service(%s, %s, %s)
 
--- name: service
-SELECT to_jsonb(s) FROM booking.service_catalog s WHERE business_id = %s AND service_id = %s
-
 -- name: services
-SELECT to_jsonb(s) FROM booking.service_catalog s WHERE business_id = %s ORDER BY service_id
+SELECT * FROM booking.services(%s, %s)
 
 -- name: put_resource
 SELECT outcome, body FROM booking.put_resource(%s, %s, %s::jsonb, %s)
@@ -106,18 +98,14 @@ SELECT outcome, body FROM booking.put_resource(%s, %s, %s::jsonb, %s)
 -- name: delete_resource
 SELECT outcome, body FROM booking.delete_resource(%s, %s, %s)
 
--- name: resource
-SELECT to_jsonb(r) FROM booking.resource_catalog r WHERE business_id = %s AND resource_id = %s
-
 -- name: resources
-SELECT to_jsonb(r) FROM booking.resource_catalog r WHERE business_id = %s ORDER BY resource_id
+SELECT * FROM booking.resources(%s, %s)
 
 -- name: put_opening_hours
 SELECT outcome, body FROM booking.put_opening_hours(%s, %s::jsonb, %s)
 
 -- name: opening_hours
-SELECT to_jsonb(o) FROM booking.opening_hours_catalog o WHERE business_id = %s
-ORDER BY resource_id NULLS FIRST, weekday, opens, closes
+SELECT * FROM booking.opening_hours(%s)
 
 -- name: put_closure
 SELECT outcome, body FROM booking.put_closure(%s, %s, %s, %s, %s, %s, %s)
@@ -125,11 +113,8 @@ SELECT outcome, body FROM booking.put_closure(%s, %s, %s, %s, %s, %s, %s)
 -- name: delete_closure
 SELECT outcome, body FROM booking.delete_closure(%s, %s, %s)
 
--- name: closure
-SELECT to_jsonb(c) FROM booking.closure_catalog c WHERE business_id = %s AND closure_id = %s
-
 -- name: closures
-SELECT to_jsonb(c) FROM booking.closure_catalog c WHERE business_id = %s ORDER BY "from", closure_id
+SELECT * FROM booking.closures(%s, %s)
 
 -- name: create_key
 SELECT outcome FROM booking.create_key(%s, %s, %s, %s, %s, %s)

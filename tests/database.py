@@ -62,7 +62,7 @@ class TestDatabase:
         self.admin.close()
 
     def connect(self, *, autocommit: bool = True) -> psycopg.Connection:
-        """A connection as the service has it: it may execute verbs and read views."""
+        """A connection as the service has it: it may execute the granted functions."""
         return psycopg.connect(self.url, autocommit=autocommit)
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -76,8 +76,7 @@ class TestDatabase:
 
     def violations(self) -> dict[str, int]:
         """The invariants that are violated, with how many rows their views have."""
-        rows = self.rows("SELECT invariant, violations FROM booking.invariant_violations WHERE violations > 0")
-        return dict(rows)
+        return {name: count for name, count in self.rows("SELECT * FROM booking.invariant_violations(false)") if count}
 
     # The clock.
 
@@ -108,7 +107,7 @@ class TestDatabase:
         Makes its business and its resources if need be.
         """
         self.make_business(business_id)
-        known = self.rows("SELECT resource_id FROM booking.resource_catalog WHERE business_id = %s", business_id)
+        known = self.rows("SELECT booking.resources(%s) ->> 'resource_id'", business_id)
         for resource_id in set(settings.get("resource_ids", [])) - {resource_id for (resource_id,) in known}:
             self.make_resource(resource_id, business_id=business_id)
         outcome = self.put_service(service_id, business_id=business_id, capacity=capacity, **settings)

@@ -3,7 +3,7 @@
 --   MIGRATOR_PASSWORD=… SERVICE_PASSWORD=… psql -v ON_ERROR_STOP=1 -f deploy/postgres/roles.sql "$ADMINISTRATOR_URL"
 --
 --   holdfast_owner     owns every object, can't log in
---   holdfast_service   may execute the verbs and read the views, can't write a table, can't log in
+--   holdfast_service   may execute the granted functions, can't read or write a table, can't log in
 --   holdfast_migrator  MIGRATION_DATABASE_URL: owns the database; used by `migrate` only
 --   holdfast           DATABASE_URL: a member of holdfast_service
 \getenv migrator_password MIGRATOR_PASSWORD

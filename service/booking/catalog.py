@@ -80,11 +80,11 @@ class Catalog:
 
     async def resource(self, business_id: Identifier, resource_id: Identifier) -> Resource:
         """One resource."""
-        return Resource.model_validate(await self._one("RESOURCE_NOT_FOUND", "resource", business_id, resource_id))
+        return Resource.model_validate(await self._one("RESOURCE_NOT_FOUND", "resources", business_id, resource_id))
 
     async def resources(self, business_id: Identifier) -> list[Resource]:
         """The resources of a business, by id."""
-        return [Resource.model_validate(body) for body in await self._all("resources", business_id)]
+        return [Resource.model_validate(body) for body in await self._all("resources", business_id, None)]
 
     async def delete_resource(self, business_id: Identifier, resource_id: Identifier) -> None:
         """Takes a resource off the catalog; one that was ever used is archived."""
@@ -103,11 +103,11 @@ class Catalog:
 
     async def service(self, business_id: Identifier, service_id: Identifier) -> Service:
         """One service."""
-        return Service.model_validate(await self._one("SERVICE_NOT_FOUND", "service", business_id, service_id))
+        return Service.model_validate(await self._one("SERVICE_NOT_FOUND", "services", business_id, service_id))
 
     async def services(self, business_id: Identifier) -> list[Service]:
         """The services of a business, by id."""
-        return [Service.model_validate(body) for body in await self._all("services", business_id)]
+        return [Service.model_validate(body) for body in await self._all("services", business_id, None)]
 
     async def delete_service(self, business_id: Identifier, service_id: Identifier) -> None:
         """Takes a service off the catalog; one that was ever booked is archived."""
@@ -146,11 +146,11 @@ class Catalog:
 
     async def closure(self, business_id: Identifier, closure_id: Identifier) -> Closure:
         """One closure."""
-        return Closure.model_validate(await self._one("CLOSURE_NOT_FOUND", "closure", business_id, closure_id))
+        return Closure.model_validate(await self._one("CLOSURE_NOT_FOUND", "closures", business_id, closure_id))
 
     async def closures(self, business_id: Identifier) -> list[Closure]:
         """The closures of a business and its resources, by their beginning."""
-        return [Closure.model_validate(body) for body in await self._all("closures", business_id)]
+        return [Closure.model_validate(body) for body in await self._all("closures", business_id, None)]
 
     async def delete_closure(self, business_id: Identifier, closure_id: Identifier) -> None:
         """Takes a closure off the catalog."""
@@ -162,9 +162,9 @@ class Catalog:
             raise Refused(missing)
         return rows[0][0]
 
-    async def _all(self, query: str, business_id: str) -> list[Any]:
-        """What a business has of something: nothing, if it is there at all."""
-        rows = await self._database.fetch(query, business_id)
+    async def _all(self, query: str, business_id: str, *parameters: None) -> list[Any]:
+        """Lists the entries of a business, which may be none. Raises `Refused` if there is no such business."""
+        rows = await self._database.fetch(query, business_id, *parameters)
         if not rows:
             await self.business(business_id)
         return [body for (body,) in rows]

@@ -92,8 +92,8 @@ class Guests:
         country, believed_until = self._countries.get(business_id, (None, 0.0))
         if time.monotonic() < believed_until:
             return country
-        rows = await self._database.fetch("country_of_business", business_id)
-        country = rows[0][0] if rows else None
+        rows = await self._database.fetch("business", business_id)
+        country = rows[0][0]["country"] if rows else None
         self._countries[business_id] = country, time.monotonic() + REMEMBERED_SECONDS
         self._countries.move_to_end(business_id)
         if len(self._countries) > MAX_REMEMBERED:

@@ -103,17 +103,17 @@ class HealthMonitor:
         if self._violations_at is None or time.monotonic() - self._violations_at > _INVARIANTS_VALID_SECONDS:
             # Before the answer: a database that fails at it is not asked again by everybody at once.
             self._violations_at = time.monotonic()
-            self._violations = await _violations(self._database, "recent_invariant_violations")
+            self._violations = await _violations(self._database, recent=True)
         return self._violations
 
 
 async def invariant_violations(database: Database) -> dict[str, int]:
     """How many rows each invariant's view has, and whether booking.now() is the clock that was shipped."""
-    return await _violations(database, "invariant_violations")
+    return await _violations(database, recent=False)
 
 
-async def _violations(database: Database, query: str) -> dict[str, int]:
-    violations = dict(await database.fetch(query))
+async def _violations(database: Database, *, recent: bool) -> dict[str, int]:
+    violations = dict(await database.fetch("invariant_violations", recent))
     [definition] = await database.fetch("clock_definition")
     return {**violations, "altered_clock": int(definition != _CLOCK)}
 

@@ -78,8 +78,12 @@ def _is_current(connection: psycopg.Connection) -> bool:
     """Whether there is nothing to do, as far as this role may know."""
     try:
         with connection.transaction():
-            ledger = _ledger(connection)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+            ledger = _ledger(connection, "applied_migrations")
+    except (
+        psycopg.errors.InvalidSchemaName,
+        psycopg.errors.UndefinedFunction,
+        psycopg.errors.InsufficientPrivilege,
+    ):
         return False
     unchanged = all(
         path.name in ledger and ledger[path.name].sha256 == _sha256(path.read_bytes()) for path in migration_files()
@@ -108,7 +112,7 @@ def _apply_definitions(connection: psycopg.Connection) -> bool:
         _begin(connection)
         if not _lacks_definitions(_ledger(connection)):
             return False
-        connection.execute("GRANT SELECT ON booking.schema_migrations TO holdfast_service")
+        connection.execute("GRANT SELECT ON booking.schema_migrations TO holdfast_owner")
         # Not as the owner of the definitions: the owner of the schema may also drop what another role made in it.
         connection.execute((sql_folder() / "drop_definitions.sql").read_bytes())
         connection.execute("SET LOCAL ROLE holdfast_owner")
@@ -142,8 +146,8 @@ def _begin(connection: psycopg.Connection) -> None:
     connection.execute((sql_folder() / "ledger.sql").read_bytes())
 
 
-def _ledger(connection: psycopg.Connection) -> dict[str, _Applied]:
-    rows = connection.execute(named_queries()["migration_ledger"]).fetchall()
+def _ledger(connection: psycopg.Connection, query: str = "migration_ledger") -> dict[str, _Applied]:
+    rows = connection.execute(named_queries()[query]).fetchall()
     return {filename: _Applied(sha256, service_version) for filename, sha256, service_version in rows}
 
 

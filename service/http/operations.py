@@ -103,7 +103,7 @@ class OperationsEndpoints:
 
     async def ready(self, call: Call) -> Response:  # noqa: ARG002 — nothing to parse
         """GET /health/ready: an older process stays ready on a newer schema."""
-        applied = {filename for (filename,) in await self._database.fetch("applied_migrations")}
+        applied = {filename for filename, *_ in await self._database.fetch("applied_migrations")}
         if not {path.name for path in migration_files()} <= applied:
             raise Unavailable("DATABASE_UNAVAILABLE", "The database lacks migrations: run `holdfast migrate`")
         return answer(Ready())

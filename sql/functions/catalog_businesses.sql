@@ -2,7 +2,7 @@
 -- the verbs decide by; none of them goes through a batch.
 --
 -- Outcomes, of these and of the other catalog_*.sql: 'created', 'done', or a refusal as in booking.outcome. A body
--- is what was put, as its view shows it. Raises as booking.lock_business.
+-- is what was put, as catalog.sql reads it. Raises as booking.lock_business.
 
 -- Makes a business or replaces its settings.
 --   p_business  {name, slug?, timezone, country}, complete
@@ -16,7 +16,6 @@ SET jit = off
 AS $$
 DECLARE
   v_created boolean;
-  v_row booking.businesses;
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_timezone_names WHERE name = p_business ->> 'timezone') THEN
     RETURN (NULL, 'timezone_unknown', NULL)::booking.outcome;
@@ -47,9 +46,9 @@ BEGIN
   UPDATE booking.businesses b
   SET name = p_business ->> 'name', slug = p_business ->> 'slug', timezone = p_business ->> 'timezone',
       country = p_business ->> 'country'
-  WHERE b.business_id = p_business_id
-  RETURNING * INTO v_row;
-  RETURN (NULL, CASE WHEN v_created THEN 'created' ELSE 'done' END, to_jsonb(v_row))::booking.outcome;
+  WHERE b.business_id = p_business_id;
+  RETURN (NULL, CASE WHEN v_created THEN 'created' ELSE 'done' END, (
+    SELECT booking.business(p_business_id)))::booking.outcome;
 END
 $$;
 

@@ -37,9 +37,8 @@ BEGIN
          (listed.entry ->> 'opens')::time, (listed.entry ->> 'closes')::time
   FROM jsonb_array_elements(p_hours) WITH ORDINALITY AS listed (entry, position);
   RETURN (NULL, 'done', (
-    SELECT jsonb_build_object('items', coalesce(
-      jsonb_agg(to_jsonb(o) ORDER BY o.resource_id NULLS FIRST, o.weekday, o.opens, o.closes), '[]'))
-    FROM booking.opening_hours_catalog o WHERE o.business_id = p_business_id))::booking.outcome;
+    SELECT jsonb_build_object('items', coalesce(jsonb_agg(entry), '[]'))
+    FROM booking.opening_hours(p_business_id) AS entry))::booking.outcome;
 END
 $$;
 
@@ -77,8 +76,7 @@ BEGIN
   ON CONFLICT ON CONSTRAINT closures_pkey DO UPDATE
   SET resource_id = excluded.resource_id, during = excluded.during, reason = excluded.reason;
   RETURN (NULL, CASE WHEN v_old.closure_id IS NULL THEN 'created' ELSE 'done' END, (
-    SELECT to_jsonb(c) FROM booking.closure_catalog c
-    WHERE c.business_id = p_business_id AND c.closure_id = p_closure_id))::booking.outcome;
+    SELECT booking.closures(p_business_id, p_closure_id)))::booking.outcome;
 END
 $$;
 

@@ -49,8 +49,7 @@ BEGIN
   ON CONFLICT ON CONSTRAINT resources_pkey DO UPDATE
   SET name = excluded.name, kind = excluded.kind, booking_enabled = excluded.booking_enabled, archived_at = NULL;
   RETURN (NULL, CASE WHEN v_is_new THEN 'created' ELSE 'done' END, (
-    SELECT to_jsonb(r) FROM booking.resource_catalog r
-    WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id))::booking.outcome;
+    SELECT booking.resources(p_business_id, p_resource_id)))::booking.outcome;
 END
 $$;
 

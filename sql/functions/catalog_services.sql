@@ -70,8 +70,7 @@ BEGIN
   SELECT p_business_id, p_service_id, member.resource_id
   FROM jsonb_array_elements_text(v_pool) AS member (resource_id);
   RETURN (NULL, CASE WHEN v_old.service_id IS NULL THEN 'created' ELSE 'done' END, (
-    SELECT to_jsonb(s) FROM booking.service_catalog s
-    WHERE s.business_id = p_business_id AND s.service_id = p_service_id))::booking.outcome;
+    SELECT booking.services(p_business_id, p_service_id)))::booking.outcome;
 END
 $$;
 

@@ -33,20 +33,3 @@ CREATE OR REPLACE VIEW booking.audit_gaps AS
     WHERE l.business_id = a.business_id AND l.appointment_id = a.appointment_id
   ) AS trail ON true
   WHERE trail.versions IS DISTINCT FROM ARRAY(SELECT generate_series(1, a.version));
-
--- How many rows each has: for `check`, which may take its time over the whole history.
-CREATE OR REPLACE VIEW booking.invariant_violations AS
-  SELECT 'overbooked_instants' AS invariant, count(*) AS violations FROM booking.overbooked_instants
-  UNION ALL
-  SELECT 'double_booked_resources', count(*) FROM booking.double_booked_resources
-  UNION ALL
-  SELECT 'audit_gaps', count(*) FROM booking.audit_gaps;
-
--- The same for reservation health, which is asked all the time: of the audit trail only what changed lately.
-CREATE OR REPLACE VIEW booking.recent_invariant_violations AS
-  SELECT 'overbooked_instants' AS invariant, count(*) AS violations FROM booking.overbooked_instants
-  UNION ALL
-  SELECT 'double_booked_resources', count(*) FROM booking.double_booked_resources
-  UNION ALL
-  SELECT 'audit_gaps', count(*) FROM booking.audit_gaps, (SELECT booking.now() AS now OFFSET 0) AS clock
-  WHERE updated_at > clock.now - interval '1 hour';

@@ -28,7 +28,7 @@ def test_a_dump_comes_back(tmp_path: Path) -> None:
         checked = run_command("check", DATABASE_URL=new.url)
         assert checked.returncode == 0, checked.stderr
         with psycopg.connect(new.url) as connection:
-            assert connection.execute("SELECT name FROM booking.business_catalog").fetchall() == [("Salon",)]
+            assert connection.execute("SELECT booking.business('salon') ->> 'name'").fetchall() == [("Salon",)]
 
 
 def _program(name: str, *arguments: str | Path) -> None:

@@ -36,7 +36,7 @@ def test_the_service_finds_nothing_to_migrate(migrated: Installation) -> None:
 
 
 async def test_the_service_can_call_its_verbs(migrated: Installation) -> None:
-    """A call that begins with the lock, and one that reads a view."""
+    """A call that begins with the lock, and one that only reads."""
     database = Database(migrated.url, connections=1)
     await database.open()
     try:
@@ -50,6 +50,8 @@ async def test_the_service_can_call_its_verbs(migrated: Installation) -> None:
     "statement",
     [
         b"SELECT FROM booking.appointments",
+        b"SELECT FROM booking.claims",
+        b"SELECT FROM booking.schema_migrations",
         b"INSERT INTO booking.slugs VALUES ('a', 'b')",
         b"CREATE TABLE booking.mine ()",
         b"CREATE TABLE public.mine ()",

@@ -284,18 +284,18 @@ async def test_a_database_that_goes_and_comes_is_noticed(
         await until(lambda told: told.value("holdfast_database_up") == 1)
 
 
-async def test_a_view_that_is_missing_is_no_database_that_is_down(
+async def test_a_function_that_is_missing_is_no_database_that_is_down(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It answers; and the gauges are kept when the view is back."""
+    """It answers; and the gauges are kept when the function is back."""
     database.make_service()
     database.reserve(10)
     async with gauges_of(database.url, monkeypatch):
         await until(lambda told: told.value("holdfast_reservations_live") == 1)
-        database.rows("ALTER VIEW booking.reservation_health RENAME TO lost")
+        database.rows("ALTER FUNCTION booking.reservation_health() RENAME TO lost")
         database.reserve(11)
         await until(lambda told: told.value("holdfast_database_up") == 1)
-        database.rows("ALTER VIEW booking.lost RENAME TO reservation_health")
+        database.rows("ALTER FUNCTION booking.lost() RENAME TO reservation_health")
         await until(lambda told: told.value("holdfast_reservations_live") == 2)
 
 

@@ -215,7 +215,7 @@ def test_what_is_asked_all_the_time_tells_of_every_violation(database: TestDatab
     with undone(database):
         plant(database, 10.5, resource_id="anna")
         database.rows("UPDATE booking.reservations SET resource_id = 'anna'")
-        recent = dict(database.rows("SELECT invariant, violations FROM booking.recent_invariant_violations"))
+        recent = dict(database.rows("SELECT * FROM booking.invariant_violations(true)"))
     assert recent == {"overbooked_instants": 1, "double_booked_resources": 1, "audit_gaps": 1}
 
 

@@ -50,7 +50,8 @@ def delete(database: TestDatabase, *ids: str) -> str:
 
 def businesses(database: TestDatabase) -> list[tuple[Any, ...]]:
     """The ids and slugs of all."""
-    return database.rows("SELECT business_id, slug FROM booking.business_catalog ORDER BY business_id")
+    query = "SELECT business ->> 'business_id', business ->> 'slug' FROM booking.businesses() AS business"
+    return database.rows(query)
 
 
 def in_the_way(outcome: Outcome) -> tuple[str, datetime, datetime, int]:
@@ -125,7 +126,8 @@ def test_who_waits_for_a_slug_past_the_deadline_writes_nothing(
     with pytest.raises(psycopg.Error) as raised:
         answer.result(SECONDS)
     assert raised.value.sqlstate == "HF001"
-    assert database.rows("SELECT name, slug FROM booking.business_catalog") == [("salon", "hair")]
+    business = database.value("SELECT booking.business('salon')")
+    assert (business["name"], business["slug"]) == ("salon", "hair")
 
 
 @pytest.mark.parametrize("first_commits", [True, False])
@@ -179,7 +181,7 @@ def test_a_service_is_made_once_and_then_changed(database: TestDatabase) -> None
     database.reserve(10, 5)
     outcome = database.put_service(capacity=7, name="Cut", duration_minutes=30, booking_enabled=False)
     assert outcome.name == "done"
-    assert outcome.body == database.value("SELECT to_jsonb(s) FROM booking.service_catalog s")
+    assert outcome.body == database.value("SELECT booking.services('salon', 'cut')")
     assert (outcome.body["max_simultaneous_bookings"], outcome.body["booking_enabled"]) == (7, False)
     assert database.value("SELECT longest_occupied_seconds FROM booking.services") == 5 * 3600
 
@@ -301,7 +303,7 @@ def test_a_service_that_was_reserved_is_archived(database: TestDatabase, is_book
     assert delete(database, "salon", "cut") == "done"
     assert database.reserve(10).name == "service_not_found"
     assert database.capacity(10) is None
-    assert database.rows("SELECT * FROM booking.service_catalog") == []
+    assert database.rows("SELECT booking.services('salon')") == []
     assert delete(database, "salon", "cut") == "service_not_found"
     assert database.commit(hold).name == ("replayed" if is_booked else "done")
 

@@ -11,12 +11,15 @@ from tests.database import NO_DEADLINE, TestDatabase, at
 ANNA = {"weekday": 1, "opens": "10:00", "closes": "15:30", "resource_id": "anna"}
 
 
-def hours(database: TestDatabase) -> list[tuple[Any, ...]]:
+def hours(database: TestDatabase, business_id: str = "salon") -> list[tuple[Any, ...]]:
     """The opening hours, as the catalog has them."""
-    return database.rows(
-        "SELECT weekday, opens, closes, resource_id FROM booking.opening_hours_catalog "
-        "ORDER BY resource_id NULLS FIRST, weekday, opens"
-    )
+    entries = [entry for (entry,) in database.rows("SELECT booking.opening_hours(%s)", business_id)]
+    return [tuple(entry[name] for name in ("weekday", "opens", "closes", "resource_id")) for entry in entries]
+
+
+def closures(database: TestDatabase) -> list[dict[str, Any]]:
+    """The closures, as the catalog has them."""
+    return [closure for (closure,) in database.rows("SELECT booking.closures('salon')")]
 
 
 def archive(database: TestDatabase, resource_id: str) -> None:
@@ -52,7 +55,7 @@ def test_hours_of_another_business_stay(database: TestDatabase) -> None:
     database.make_business()
     database.put_hours([(1, "09:00", "13:00")], business_id="clinic")
     database.put_hours([])
-    assert len(hours(database)) == 1
+    assert len(hours(database, "clinic")) == 1
 
 
 def test_hours_of_a_resource_that_is_not_there_are_refused(database: TestDatabase) -> None:
@@ -82,10 +85,10 @@ def test_hours_and_closures_of_an_archived_resource_are_back_with_it(database: T
     database.put_closure("away", at(10), at(12), "anna")
     archive(database, "anna")
     assert hours(database) == []
-    assert database.rows("SELECT * FROM booking.closure_catalog") == []
+    assert closures(database) == []
     database.make_resource("anna")
     assert len(hours(database)) == 1
-    assert len(database.rows("SELECT * FROM booking.closure_catalog")) == 1
+    assert len(closures(database)) == 1
 
 
 def test_putting_hours_leaves_those_of_an_archived_resource(database: TestDatabase) -> None:
@@ -109,8 +112,9 @@ def test_a_closure_of_an_archived_resource_is_not_taken_over(database: TestDatab
     deleted = database.value("SELECT outcome FROM booking.delete_closure('salon', 'away', %s)", NO_DEADLINE)
     assert deleted == "closure_not_found"
     database.make_resource("anna")
-    query = 'SELECT closure_id, "from", resource_id FROM booking.closure_catalog'
-    assert database.rows(query) == [("away", at(10), "anna")]
+    [closure] = closures(database)
+    assert (closure["closure_id"], datetime.fromisoformat(closure["from"])) == ("away", at(10))
+    assert closure["resource_id"] == "anna"
 
 
 def test_a_closure_is_made_once_and_then_changed(database: TestDatabase) -> None:

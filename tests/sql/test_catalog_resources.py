@@ -18,7 +18,7 @@ def delete(database: TestDatabase, resource_id: str = "anna") -> str:
 
 def offered(database: TestDatabase) -> list[str]:
     """The resources that the catalog has, by id."""
-    return [row[0] for row in database.rows("SELECT resource_id FROM booking.resource_catalog ORDER BY resource_id")]
+    return [resource_id for (resource_id,) in database.rows("SELECT booking.resources('salon') ->> 'resource_id'")]
 
 
 def stored(database: TestDatabase) -> list[str]:
@@ -28,9 +28,7 @@ def stored(database: TestDatabase) -> list[str]:
 
 def pool(database: TestDatabase, service_id: str = "cut") -> list[str]:
     """The resources of a service, as the catalog has it."""
-    ids: list[str] = database.value(
-        "SELECT resource_ids FROM booking.service_catalog WHERE service_id = %s", service_id
-    )
+    ids: list[str] = database.value("SELECT booking.services('salon', %s) -> 'resource_ids'", service_id)
     return ids
 
 
@@ -42,7 +40,7 @@ def test_a_resource_is_made_once_and_then_changed(database: TestDatabase) -> Non
     database.make_business()
     [(name, body)] = database.rows(query, settings, NO_DEADLINE)
     assert name == "created"
-    assert body == database.value("SELECT to_jsonb(r) FROM booking.resource_catalog r")
+    assert body == database.value("SELECT booking.resources('salon')")
     made_at = database.value("SELECT created_at FROM booking.resources")
     database.rows("UPDATE booking.resources SET longest_occupied_seconds = 7")
     settings = '{"name": "Room 1", "kind": "room", "booking_enabled": false}'
@@ -118,8 +116,8 @@ def test_a_pool_has_only_resources_that_are_there(database: TestDatabase) -> Non
     for ids, missing in ((["anna", "zoe", "nobody"], "zoe"), (["ben"], "ben")):
         outcome = database.put_service(name="changed", resource_ids=ids)
         assert (outcome.name, outcome.body) == ("resource_unknown", {"resource_id": missing})
-    [(name, resources)] = database.rows("SELECT name, resource_ids FROM booking.service_catalog")
-    assert (name, resources) == ("cut", ["anna"])
+    service = database.value("SELECT booking.services('salon')")
+    assert (service["name"], service["resource_ids"]) == ("cut", ["anna"])
 
 
 def test_a_service_whose_resources_are_all_archived_keeps_its_pool(database: TestDatabase) -> None:

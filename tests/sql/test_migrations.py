@@ -104,7 +104,7 @@ def test_definitions_that_were_changed_are_applied_again(empty: TestDatabase) ->
     empty.rows("CREATE OR REPLACE FUNCTION booking.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'")
     empty.rows("UPDATE booking.schema_migrations SET sha256 = 'of older files' WHERE filename = 'definitions'")
     assert migrate(empty.admin_url) == ["definitions"]
-    assert empty.value("SELECT body FROM booking.clock_definition") == "SELECT clock_timestamp()"
+    assert empty.value("SELECT body FROM booking.clock_definition()") == "SELECT clock_timestamp()"
 
 
 def test_definitions_of_an_older_version_are_dropped(empty: TestDatabase) -> None:

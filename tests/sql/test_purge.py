@@ -191,7 +191,7 @@ def test_each_run_is_written_down_and_last_months_are_forgotten(database: TestDa
         "FROM booking.maintenance_runs ORDER BY finished_at"
     )
     assert runs == [(at, timedelta(seconds=5), 3, 2, 1) for at in (now - timedelta(days=29), now)]
-    assert database.value("SELECT last_purge_at FROM booking.reservation_health") == now
+    assert database.value("SELECT last_purge_at FROM booking.reservation_health()") == now
 
 
 def test_a_run_that_is_written_down_again_stands_there_once(database: TestDatabase) -> None:

@@ -1,6 +1,7 @@
 """The rooms of the house: who may import whom, and what is shipped."""
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -22,6 +23,12 @@ FORBIDDEN = {
     "http": {"redis", "psycopg", "psycopg_pool", "service.app", "service.embedded"},
     "embedded": {"service.database", "service.booking", "service.http", "service.app"},
 }
+
+
+# A statement that is one call of one function, as PL/Proxy can route. Its arguments are parameters, or made of them.
+ONE_CALL = re.compile(r"SELECT ([\w, *]+\sFROM )?booking\.\w+\(([%\w:, ]|\w+\([%\w, ]*\))*\)")
+# What a session asks of the server that it is connected to, and what the migrations ask of theirs.
+OF_THE_SERVER = {"session", "server_time", "migration_ledger", "record_migration"}
 
 
 def imports(path: Path) -> set[str]:
@@ -56,6 +63,20 @@ def test_the_query_file_has_every_statement_and_no_other() -> None:
     sources = "".join(path.read_text() for path in SERVICE.rglob("*.py"))
     for name in named_queries():
         assert f'"{name}"' in sources, name
+
+
+def test_every_statement_is_one_call_of_one_function() -> None:
+    """No view, no table, no statement across functions: that is what can be routed by business."""
+    queries = {name: body.decode() for name, body in named_queries().items()}
+    assert {name for name, body in queries.items() if not ONE_CALL.fullmatch(body)} == OF_THE_SERVER
+    for other in (
+        "SELECT * FROM booking.services",
+        "SELECT * FROM booking.services(%s) WHERE true",
+        "SELECT * FROM booking.services(%s), booking.resources(%s)",
+        "SELECT booking.services(booking.business_of_slug(%s), %s)",
+        "SELECT booking.services(%s, %s); SELECT 1",
+    ):
+        assert not ONE_CALL.fullmatch(other), other
 
 
 def test_the_wheel_carries_the_sql(tmp_path: Path) -> None:
