@@ -15,7 +15,7 @@ from service.naming import Record
 
 Role = Literal["owner", "staff", "readonly"]
 
-# Its business finds the key on a database that is sharded by tenant, and `~` is in no id.
+# A key names its business, by which the look-up is routed. No id contains `~`.
 _KEY: Final = re.compile(r"hf~([A-Za-z0-9][A-Za-z0-9_.:-]{0,63})~([0-9a-f]{16})~[A-Za-z0-9_-]{43}")
 
 

@@ -19,9 +19,6 @@
 --   lock_waited  of no operation: the lock of the first business was waited for; body: {seconds}
 -- Raises  as booking.lock_business, while it waits for the first business: then nothing was done for any
 -- Locks   the businesses of the batches
---
--- On a PostgreSQL that is sharded by tenant the verbs are called directly instead: each runs whole on the
--- shard of its business.
 CREATE OR REPLACE FUNCTION booking.execute(p_batches jsonb, p_deadline timestamptz)
 RETURNS SETOF booking.outcome
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

@@ -37,7 +37,7 @@ BEGIN
 END
 $$;
 
--- The business of a reservation, or NULL. By its id alone: on a sharded PostgreSQL this asks every shard, so
+-- The business of a reservation, or NULL. By its id alone: with several servers this would have to ask each, so
 -- callers who know the business say so and don't need it. An appointment remembers its reservation when
 -- the purge has deleted it.
 CREATE OR REPLACE FUNCTION booking.business_of_reservation(p_reservation_id uuid)

@@ -148,8 +148,8 @@ def test_every_constraint_was_named_by_a_person(database: TestDatabase) -> None:
 
 
 def test_nothing_happens_behind_a_statements_back(database: TestDatabase) -> None:
-    """No triggers, no sequences, no keys that cascade: they would not run the same on a sharded PostgreSQL, and
-    nobody who reads a verb would see them."""
+    """No triggers, no sequences, no keys that cascade: what a call does depends on its business alone, and stands in
+    the verb."""
     assert (
         database.rows(
             "SELECT tgrelid::regclass, tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
