@@ -17,11 +17,11 @@ _RESERVE = """
 \\set request :n * {clients} + :client_id
 \\set business :request % {businesses}
 \\set slot :request / {businesses} * {step}
-SELECT outcome FROM booking.reserve(
-  'bench-' || :business,
-  jsonb_build_array(jsonb_build_object(
+SELECT outcome FROM booking.execute(
+  ARRAY['bench-' || :business],
+  ARRAY[jsonb_build_object('reserve', jsonb_build_array(jsonb_build_object(
     'operation_id', gen_random_uuid(), 'service_id', '{service_id}', 'quantity', 1,
-    'slot_start', timestamptz '{start}' + :slot * interval '1 hour')),
+    'slot_start', timestamptz '{start}' + :slot * interval '1 hour')))],
   'infinity')
 """
 
