@@ -28,8 +28,9 @@ check: .venv/dev ## Check style, types, migrations and deploy/
 audit: .venv/dev ## Check the locked dependencies for known vulnerabilities (needs the network)
 	$(BIN)/pip-audit --require-hashes --disable-pip --timeout 5 -r requirements.txt
 
-bench: .venv/dev ## Measure requests per second, against one-by-one, pgbench and the bare HTTP server
+bench: .venv/dev ## Measure requests per second, and what a decision costs inside PostgreSQL
 	$(BIN)/python -m tests.bench $(ARGS)
+	$(BIN)/python -m tests.bench.decisions $(DECISIONS)
 
 race: .venv/dev ## Race fifty clients at one slot, in this design and in four that fail
 	$(BIN)/python -m tests.concurrency.race
