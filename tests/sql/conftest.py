@@ -1,12 +1,14 @@
-"""What the tests of the SQL stand on besides a database: rivals, and an end to every wait."""
+"""What the tests of the SQL stand on besides a database: rivals, an empty database, and an end to every wait."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from psycopg import sql
 
-from tests.database import TestDatabase
+from tests.database import TestDatabase, with_database
 from tests.sql.rivals import Rivals
 
 
@@ -25,3 +27,15 @@ def rivals(database: TestDatabase) -> Iterator[Rivals]:
     """Calls beside the test's own. Waited for at the end, when the test has let go of its locks."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         yield Rivals(database, pool)
+
+
+@pytest.fixture
+def empty(cluster: str) -> Iterator[TestDatabase]:
+    """A database in which there is nothing yet."""
+    name = f"holdfast_empty_{os.getpid()}_{os.urandom(4).hex()}"
+    with psycopg.connect(cluster, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        database = TestDatabase(with_database(cluster, name))
+        yield database
+        database.close()
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from service.database.migrations import MigrationError, migrate, migration_files
 from service.embedded.server import EmbeddedServer, EmbeddedServerError
-from tests.database import PASSWORD, TestDatabase, with_database
+from tests.database import PASSWORD, TestDatabase
 
 ALL = [path.name for path in migration_files()] + ["definitions"]
 MIGRATOR = f"holdfast_migrator_{os.getpid()}"
@@ -27,18 +27,6 @@ from service.database.migrations import migrate
 sys.stdin.readline()
 print(*migrate(sys.argv[1]), file=sys.stderr)
 """
-
-
-@pytest.fixture
-def empty(cluster: str) -> Iterator[TestDatabase]:
-    """A database in which there is nothing yet."""
-    name = f"holdfast_empty_{os.getpid()}_{os.urandom(4).hex()}"
-    with psycopg.connect(cluster, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        database = TestDatabase(with_database(cluster, name))
-        yield database
-        database.close()
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @contextmanager
