@@ -1,0 +1,223 @@
+"""The upgrade of a database of version 0.1.0, whose claims were not counted yet: nothing is lost, all is counted.
+
+database_of_0_1_0.sql says what is booked and held in it. definitions_of_0_1_0.sql has the functions and views that the
+old version left behind, which the new ones replace.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.database import migrations
+from tests.database import Outcome, TestDatabase
+
+_FOLDER: Final = Path(__file__).parent
+_MOVABLE_CLOCK: Final = _FOLDER.parent / "movable_clock.sql"
+_OLD_MIGRATIONS: Final = 5
+# After the expired holds of the dump, and long before the live ones and all future slots.
+_NOW: Final = datetime(2026, 6, 1, tzinfo=UTC)
+_MONDAY: Final = 2
+_TUESDAY: Final = 3
+
+# Every window that is claimed, with how much, and when the first of its holds expires.
+_CLAIMED_WINDOWS: Final = """
+  SELECT business_id, service_id, coalesce(resource_id, ''), lower(occupied), upper(occupied), sum(quantity)::bigint,
+         min(expires_at)
+  FROM (
+    SELECT business_id, service_id, resource_id, occupied, quantity, expires_at
+    FROM booking.reservations WHERE status = 'held'
+    UNION ALL
+    SELECT business_id, service_id, resource_id, occupied, quantity, NULL
+    FROM booking.appointments WHERE status = 'confirmed'
+  ) AS claim
+  GROUP BY business_id, service_id, resource_id, lower(occupied), upper(occupied)
+"""
+_COUNTED_WINDOWS: Final = """
+  SELECT business_id, service_id, resource_id, starts, ends, claimed, next_expiry FROM booking.occupancy
+"""
+
+
+@pytest.fixture
+def old(empty: TestDatabase) -> TestDatabase:
+    """A database as version 0.1.0 left it."""
+    files = migrations.migration_files()[:_OLD_MIGRATIONS]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "migration_files", lambda: files)
+        patch.setattr(migrations, "_definitions", (_FOLDER / "definitions_of_0_1_0.sql").read_bytes)
+        patch.setattr(migrations, "_VERSION", [0, 1, 0])
+        assert migrations.migrate(empty.admin_url) == [*(path.name for path in files), "definitions"]
+    empty.admin.execute((_FOLDER / "database_of_0_1_0.sql").read_bytes())
+    return empty
+
+
+@pytest.fixture
+def upgraded(old: TestDatabase) -> Iterator[TestDatabase]:
+    """The same with the schema of today. Afterwards the invariants must hold, whatever the test did."""
+    migrations.migrate(old.admin_url)
+    old.admin.execute(_MOVABLE_CLOCK.read_bytes())
+    old.freeze_clock(_NOW)
+    yield old
+    assert old.violations() == {}
+
+
+def reserve(database: TestDatabase, service_id: str, day: int, hour: float, hours: float, **request: Any) -> Outcome:
+    """Reserves a slot on a day of July 2035."""
+    start, end = (
+        datetime(2035, 7, day, int(time), round(60 * (time % 1)), tzinfo=UTC) for time in (hour, hour + hours)
+    )
+    slot = {"service_id": service_id, "slot_start": start.isoformat(), "slot_end": end.isoformat()}
+    return database.reserve(**{**slot, **request})
+
+
+def row_counts(database: TestDatabase) -> dict[str, int]:
+    """How many rows each table has, apart from the ledger of migrations."""
+    tables = database.rows(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'booking'::regnamespace AND relkind = 'r' "
+        "AND relname <> 'schema_migrations'"
+    )
+    return {name: database.value(f"SELECT count(*) FROM booking.{name}") for (name,) in tables}  # noqa: S608 — a table
+
+
+def windows(database: TestDatabase, query: str) -> dict[tuple[Any, ...], tuple[int, datetime | None]]:
+    """Of each window, by its key: what is claimed, and when the first hold expires."""
+    return {tuple(key): (claimed, expiry) for *key, claimed, expiry in database.rows(query)}
+
+
+def test_no_row_is_lost_or_added(old: TestDatabase) -> None:
+    """The tables of before have as many rows as before."""
+    before = row_counts(old)
+    assert before["reservations"] > 0
+    migrations.migrate(old.admin_url)
+    assert {name: count for name, count in row_counts(old).items() if name in before} == before
+
+
+def test_every_claim_is_counted(old: TestDatabase) -> None:
+    """Each window has the sum of its held reservations, expired or not, and confirmed appointments."""
+    claimed = windows(old, _CLAIMED_WINDOWS)
+    migrations.migrate(old.admin_url)
+    counted = windows(old, _COUNTED_WINDOWS)
+    assert {key: quantity for key, (quantity, _) in counted.items()} == {
+        key: quantity for key, (quantity, _) in claimed.items()
+    }
+    for key, (_, first_expiry) in claimed.items():
+        next_expiry = counted[key][1]
+        if first_expiry is None:
+            assert next_expiry is None, key
+        else:
+            assert next_expiry is not None, key
+            assert next_expiry <= first_expiry, key
+
+
+def test_the_second_migration_has_nothing_to_do(old: TestDatabase) -> None:
+    """Neither the claims are counted again nor the definitions applied."""
+    assert migrations.migrate(old.admin_url)
+    counted = windows(old, _COUNTED_WINDOWS)
+    assert migrations.migrate(old.admin_url) == []
+    assert windows(old, _COUNTED_WINDOWS) == counted
+
+
+def test_live_holds_can_be_committed(upgraded: TestDatabase) -> None:
+    """All of them, those of a full slot, with a resource and with a quantity too."""
+    holds = upgraded.rows(
+        "SELECT business_id, reservation_id::text FROM booking.reservations WHERE status = 'held' AND expires_at > %s",
+        _NOW,
+    )
+    assert len(holds) > 10
+    for business_id, reservation_id in holds:
+        assert upgraded.commit(reservation_id, business_id=business_id).name == "done"
+    # A commit changes who claims, not how much is claimed.
+    claimed, counted = windows(upgraded, _CLAIMED_WINDOWS), windows(upgraded, _COUNTED_WINDOWS)
+    assert {key: quantity for key, (quantity, _) in counted.items()} == {
+        key: quantity for key, (quantity, _) in claimed.items()
+    }
+
+
+def test_an_expired_hold_cannot_be_committed(upgraded: TestDatabase) -> None:
+    """It was not purged, and is still marked as held."""
+    expired = upgraded.rows(
+        "SELECT business_id, reservation_id::text FROM booking.reservations WHERE status = 'held' AND expires_at <= %s",
+        _NOW,
+    )
+    assert len(expired) == 5
+    for business_id, reservation_id in expired:
+        assert upgraded.commit(reservation_id, business_id=business_id).name == "reservation_expired"
+
+
+@pytest.mark.parametrize(
+    ("service_id", "hour", "hours", "request_"),
+    [
+        pytest.param("class", 11, 1, {}, id="full of appointments and a hold that overlaps"),
+        pytest.param("class", 10.5, 1, {"quantity": 1}, id="overlaps what is full"),
+        pytest.param("cut", 10, 1, {}, id="the window of a hold"),
+        pytest.param("cut", 9, 1, {}, id="within the buffer of a hold"),
+        pytest.param("cut", 14, 1, {}, id="within a longer hold"),
+        pytest.param("colour", 14, 1, {}, id="both resources booked"),
+        pytest.param("colour", 12.5, 1, {"resource_id": "anna"}, id="this resource held"),
+        pytest.param("tour", 15, 1.5, {"business_id": "boats"}, id="holds and an appointment of one window"),
+        pytest.param("trip", 15, 2, {"business_id": "boats", "resource_id": "rowing"}, id="a resource's hold"),
+    ],
+)
+def test_what_was_full_is_refused(
+    upgraded: TestDatabase, service_id: str, hour: float, hours: float, request_: dict[str, Any]
+) -> None:
+    """Claims of before the upgrade take room, whatever they are."""
+    assert reserve(upgraded, service_id, _MONDAY, hour, hours, **request_).name == "slot_unavailable"
+
+
+def test_what_had_room_is_granted(upgraded: TestDatabase) -> None:
+    """As much as there was, and no more."""
+    assert reserve(upgraded, "class", _MONDAY, 11.5, 1, quantity=3).name == "slot_unavailable"
+    assert reserve(upgraded, "class", _MONDAY, 11.5, 1, quantity=2).name == "done"
+    assert reserve(upgraded, "class", _MONDAY, 11.5, 1).name == "slot_unavailable"
+    assert reserve(upgraded, "colour", _MONDAY, 12, 1).body["resource_id"] == "bert"
+    assert reserve(upgraded, "trip", _MONDAY, 15, 2, business_id="boats").body["resource_id"] == "sailing"
+    assert reserve(upgraded, "cut", _MONDAY, 11.5, 1).name == "done"
+
+
+def test_expired_holds_block_nobody(upgraded: TestDatabase) -> None:
+    """Nobody has purged them, and their windows count them."""
+    assert reserve(upgraded, "class", _MONDAY, 10, 1, quantity=8).name == "slot_unavailable"
+    assert reserve(upgraded, "class", _MONDAY, 10, 1, quantity=7).name == "done"
+    assert reserve(upgraded, "class", _MONDAY, 10, 1).name == "slot_unavailable"
+    assert reserve(upgraded, "cut", _TUESDAY, 10, 1).name == "done"
+    assert reserve(upgraded, "colour", _MONDAY, 10, 1, resource_id="anna").name == "done"
+    assert reserve(upgraded, "trip", _MONDAY, 18, 2, business_id="boats", resource_id="sailing").name == "done"
+
+
+def test_room_that_becomes_free_is_counted(upgraded: TestDatabase) -> None:
+    """An appointment that is cancelled and a hold that is released, both of before the upgrade."""
+    appointment_id = upgraded.value(
+        "SELECT appointment_id::text FROM booking.appointments "
+        "WHERE service_id = 'class' AND status = 'confirmed' AND slot_start = '2035-07-02T11:00Z'"
+    )
+    assert upgraded.change(appointment_id, action="cancel").name == "done"
+    assert reserve(upgraded, "class", _MONDAY, 11, 1, quantity=14).name == "slot_unavailable"
+    assert reserve(upgraded, "class", _MONDAY, 11, 1, quantity=13).name == "done"
+    reservation_id = upgraded.value(
+        "SELECT reservation_id::text FROM booking.reservations "
+        "WHERE service_id = 'cut' AND status = 'held' AND slot_start = '2035-07-02T10:00Z'"
+    )
+    assert upgraded.release(reservation_id).name == "done"
+    assert reserve(upgraded, "cut", _MONDAY, 10, 1).name == "done"
+
+
+def test_keys_answer_as_before(upgraded: TestDatabase) -> None:
+    """A retry across the upgrade gets the hold that the first attempt made, and another request its refusal."""
+    again = {"idempotency_key": "attempt-1"}
+    replayed = reserve(upgraded, "class", _MONDAY, 10, 1, fingerprint="b" * 64, **again)
+    assert replayed.name == "replayed"
+    assert upgraded.status(replayed.id) == "held"
+    assert reserve(upgraded, "class", _MONDAY, 10, 1, fingerprint="d" * 64, **again).name == "idempotency_key_reused"
+
+
+def test_progress_is_logged(old: TestDatabase) -> None:
+    """Counting takes its time in a large database: the operator sees how far it is."""
+    with capture_logs() as lines:
+        migrations.migrate(old.admin_url)
+    progress = [line for line in lines if line["event"] == "migration_progress"]
+    assert progress
+    assert {line["log_level"] for line in progress} == {"info"}
