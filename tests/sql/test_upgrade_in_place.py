@@ -40,6 +40,27 @@ _COUNTED_WINDOWS: Final = """
   SELECT business_id, service_id, resource_id, starts, ends, claimed, next_expiry FROM booking.occupancy
 """
 
+# What there is in the schema, but for what functions do.
+_OBJECTS: Final = """
+  SELECT 'function', oid::regprocedure::text, pg_get_function_result(oid)
+  FROM pg_proc WHERE pronamespace = 'booking'::regnamespace
+  UNION ALL
+  SELECT 'column', attrelid::regclass || '.' || attname, format_type(atttypid, atttypmod) || attnotnull
+  FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+  WHERE relnamespace = 'booking'::regnamespace AND relkind IN ('r', 'v', 'c') AND attnum > 0 AND NOT attisdropped
+  UNION ALL
+  SELECT 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
+  FROM pg_constraint WHERE connamespace = 'booking'::regnamespace AND contype <> 'n'
+  UNION ALL
+  SELECT 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid)
+  FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE relnamespace = 'booking'::regnamespace
+  UNION ALL
+  SELECT 'type', oid::regtype::text, typtype::text FROM pg_type WHERE typnamespace = 'booking'::regnamespace
+  UNION ALL
+  SELECT 'right', oid::regprocedure::text, has_function_privilege('holdfast_service', oid, 'EXECUTE')::text
+  FROM pg_proc WHERE pronamespace = 'booking'::regnamespace
+"""
+
 
 @pytest.fixture
 def old(empty: TestDatabase) -> TestDatabase:
@@ -110,6 +131,12 @@ def test_every_claim_is_counted(old: TestDatabase) -> None:
         else:
             assert next_expiry is not None, key
             assert next_expiry <= first_expiry, key
+
+
+def test_the_schema_is_that_of_a_new_database(old: TestDatabase, database: TestDatabase) -> None:
+    """Nothing of the old version stays behind that somebody could still call, and nothing is missing."""
+    migrations.migrate(old.admin_url)
+    assert set(old.rows(_OBJECTS)) == set(database.rows(_OBJECTS))
 
 
 def test_the_second_migration_has_nothing_to_do(old: TestDatabase) -> None:
