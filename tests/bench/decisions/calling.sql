@@ -10,7 +10,7 @@ CREATE FUNCTION bench.reserve_request(p_service_id text, p_slot_start timestampt
 LANGUAGE sql VOLATILE
 AS $$
   SELECT jsonb_build_object(
-    'operation_id', gen_random_uuid(), 'service_id', p_service_id, 'slot_start', p_slot_start, 'slot_end', NULL,
+    'operation_id', uuidv7(), 'service_id', p_service_id, 'slot_start', p_slot_start, 'slot_end', NULL,
     'quantity', 1, 'resource_id', NULL, 'ttl_minutes', NULL, 'idempotency_key', gen_random_uuid(),
     'fingerprint', md5(random()::text) || md5(random()::text))
 $$;

@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-_WIDTHS: Final = (66, 28, 16)
+_WIDTHS: Final = (70, 28, 16)
 
 
 @dataclass(frozen=True, slots=True)
