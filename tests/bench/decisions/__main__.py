@@ -24,7 +24,7 @@ _ALL: Final = tuple(range(1, len(MEASUREMENTS) + 1))
 
 @click.command()
 @click.option("--quick", is_flag=True, help="One run with fewer rows: less precise, in about fifteen seconds.")
-@click.option("--full", is_flag=True, help="With ten million past appointments: some eight minutes, and 10 GB of disk.")
+@click.option("--full", is_flag=True, help="With ten million past appointments: eight minutes, gigabytes of disk.")
 @click.option("--planted", type=click.FloatRange(min=0, min_open=True), help="Scales all rows that are planted.")
 @click.option("--runs", type=click.IntRange(min=1), help="How often everything is measured.")
 @click.option("--calls", type=click.IntRange(min=10), help="How many calls a run makes, more or less.")

@@ -1,5 +1,6 @@
 """What callers notice of a purge: a steady stream of reserves, with and without one beside it."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,19 +9,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from service.booking.cleanup import Cleanup
+from service.database.connections import Database
 from tests.bench.decisions.plan import Plan
 from tests.bench.decisions.report import Row
 from tests.bench.decisions.scratch import HUGE_CAPACITY, Scratch, expect
-from tests.database import NO_DEADLINE
 
 _CALLS_PER_SECOND: Final = 200.0
 # The stream is called for in pieces of a second, and ends with the piece in which the purge ended.
 _PIECE_CALLS: Final = 200
-# How many rows a call of the purge ends at most: as many as in service/booking/cleanup.py.
-_LIMIT: Final = 1000
 _RETENTION: Final = timedelta(hours=24)
 _PURGED_SLOTS: Final = 100
-_BUSY_SECONDS: Final = 0.002
 # A purge of a few rows, as in the smallest run, is over before many calls have begun.
 _SHORTEST_SECONDS: Final = 0.5
 
@@ -93,30 +92,22 @@ def _stream_beside_purge(scratch: Scratch, stream: _Stream) -> list[_Call]:
         calls = pool.submit(stream.run, lambda: not purged.is_set())
         try:
             began_at = time.time()
-            _purge(scratch)
+            asyncio.run(_purge(scratch.database.url))
             ended_at = max(time.time(), began_at + _SHORTEST_SECONDS)
         finally:
             purged.set()
     return [call for call in calls.result() if began_at <= call.began_at <= ended_at]
 
 
-def _purge(scratch: Scratch) -> None:
-    """Purges business b1, call after call, until no hold of it is expired any more."""
-    with scratch.database.connect() as connection:
-        while True:
-            row = connection.execute(
-                "SELECT coalesce(sum(expired), 0) FROM booking.purge(ARRAY['b1'], %s, %s, %s)",
-                [_RETENTION, _LIMIT, NO_DEADLINE],
-            ).fetchone()
-            assert row
-            if row[0] == 0:
-                if not scratch.database.value(
-                    "SELECT EXISTS (SELECT FROM booking.reservations "
-                    "WHERE business_id = 'b1' AND ended_at IS NULL AND expires_at <= clock_timestamp())"
-                ):
-                    return
-                # Another call has the lock of the business.
-                time.sleep(_BUSY_SECONDS)
+async def _purge(url: str) -> None:
+    """Purges as the service does, in its steps, until nothing is due."""
+    database = Database(url, connections=1)
+    await database.open()
+    try:
+        while (await Cleanup(database, retention=_RETENTION).run()).remaining:
+            pass
+    finally:
+        await database.close()
 
 
 def _p99(calls: list[_Call]) -> float:
