@@ -3,7 +3,7 @@
 -- psycopg's.
 
 -- name: execute
-SELECT operation_id, outcome, body FROM booking.execute(%s::jsonb, %s)
+SELECT operation_id, outcome, body FROM booking.execute(%s, %s, %s)
 
 -- name: session
 SELECT pg_backend_pid(), ARRAY(SELECT name FROM unnest(%s::text[]) AS name WHERE current_setting(name) = '0')
@@ -42,7 +42,7 @@ SELECT outcome, body FROM booking.availability(%s, %s, tstzrange(%s, %s), %s, %s
 SELECT slot_start, slot_end, resource_ids FROM booking.alternatives(%s, %s, %s, %s, %s, %s, %s)
 
 -- name: due_businesses
-SELECT business_id FROM booking.due_businesses(%s)
+SELECT business_id, due FROM booking.due_businesses(%s)
 
 -- name: purge
 SELECT expired, deleted, freed, busy FROM booking.purge(%s, %s, %s, %s)
@@ -136,6 +136,3 @@ SELECT * FROM booking.calendar_feed(%s, %s, %s, %s, %s)
 
 -- name: rotate_calendar
 SELECT outcome FROM booking.rotate_calendar(%s, %s)
-
--- name: count_due
-SELECT booking.count_due(%s)

@@ -43,6 +43,7 @@ def insert_appointment(database: TestDatabase, start: datetime, *, hours: float 
         """,
         *(row["business_id"], appointment_id, row["updated_at"], row["version"]),
     )
+    database.rows("SELECT booking.recount(%s, 'infinity')", row["business_id"])
     return appointment_id
 
 
@@ -61,3 +62,4 @@ def change_appointment(
         """,
         *(version, at(hour), at(hour + 1), at(hour), at(hour + 1), status, appointment_id, appointment_id, version),
     )
+    database.recount()

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 LOGIN = "holdfast_test"
 PASSWORD = "holdfast"
@@ -207,8 +208,10 @@ class TestDatabase:
         connection: psycopg.Connection | None = None,
     ) -> list[Outcome]:
         """Calls a verb with a batch of requests, and returns the outcomes in the order of the requests."""
-        query = f"SELECT operation_id, outcome, body FROM booking.{verb}(%s, %s, %s)"  # noqa: S608 — a verb's name
-        rows = (connection or self.admin).execute(query.encode(), [business_id, json.dumps(requests), deadline])
+        rows = (connection or self.admin).execute(
+            "SELECT operation_id, outcome, body FROM booking.execute(%s, %s, %s) WHERE outcome <> 'lock_waited'",
+            [[business_id], [Jsonb({verb: requests})], deadline],
+        )
         outcomes = {operation_id: Outcome(name, body) for operation_id, name, body in rows}
         assert len(outcomes) == len(requests)
         return [outcomes[UUID(request["operation_id"])] for request in requests]
@@ -245,7 +248,10 @@ class TestDatabase:
     def purge(self, *, retention: timedelta = timedelta(hours=24), limit: int = 1000) -> tuple[int, int, bool]:
         """Purges the salon: (expired, deleted, busy)."""
         [(expired, deleted, busy)] = self.rows(
-            "SELECT expired, deleted, busy FROM booking.purge('salon', %s, %s, %s)", retention, limit, NO_DEADLINE
+            "SELECT expired, deleted, busy <> '{}' FROM booking.purge('{salon}', %s, %s, %s)",
+            retention,
+            limit,
+            NO_DEADLINE,
         )
         return expired, deleted, busy
 
@@ -255,6 +261,14 @@ class TestDatabase:
             "SELECT booking.capacity('salon', %s, %s, %s)", service_id, at(hour), at(hour + hours)
         )
         return room
+
+    def recount(self) -> None:
+        """Counts what was planted or deleted past the verbs."""
+        self.rows("SELECT booking.recount(business_id, %s) FROM booking.businesses", NO_DEADLINE)
+
+    def forget_claims(self) -> None:
+        """Deletes everything that was ever held or booked."""
+        self.rows("TRUNCATE booking.audit_logs, booking.appointments, booking.reservations, booking.occupancy")
 
     def status(self, reservation_id: str) -> str | None:
         """The state of a reservation as it is stored: not whether its time is up."""

@@ -40,7 +40,7 @@ class Alternative(Record):
 
 
 class Wish(NamedTuple):
-    """What was refused, in the parameters of booking.alternatives (sql/functions/availability.sql)."""
+    """What was refused, in the parameters of booking.alternatives (sql/functions/reads/availability.sql)."""
 
     business_id: str
     service_id: str

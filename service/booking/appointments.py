@@ -118,8 +118,8 @@ class Appointments:
     ) -> tuple[BookedAppointment, bool]:
         """Holds and commits a slot in one: for a guest.
 
-        `request` has the arguments of `booking.book` as the caller sent them. Returns the appointment and
-        whether it is a replay.
+        `request` has the members of a request to book (sql/functions/verbs/claim.sql) as the caller sent them. Returns
+        the appointment and whether it is a replay.
         """
         body, replayed = await self._book(business_id, request, idempotency_key, author)
         return BookedAppointment.of(body, self._tokens), replayed
@@ -175,7 +175,7 @@ class Appointments:
         author: Author,
         business_id: str | None,
     ) -> Appointment:
-        """Sets what `changes` names, in the arguments of `booking.change`."""
+        """Sets what `changes` names, in the members of `set` (sql/functions/verbs/change.sql)."""
         business_id = await self._tenants.find(appointment_id, business_id)
         changes = await self._guests.normalise(business_id, changes)
         return await self._change(

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Final
 
@@ -15,10 +16,11 @@ from service.database.failures import is_connection_lost, is_passing
 from service.metrics import PURGE_RUNS, PURGED
 from service.naming import Record
 
-# Rows that one transaction expires, and deletes, at most: a few milliseconds under the lock of one business.
-_BATCH: Final = 1000
+# Rows that one transaction expires, and deletes, at most, and businesses that it locks: half a millisecond by which a
+# caller may have to wait longer.
+_STEP_ROWS: Final = 5
 # How long one run goes on at most: less than the minute in which a scheduler calls again.
-_RUN_SECONDS: Final = 15.0
+_RUN_SECONDS: Final = 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +43,7 @@ class Cleanup:
         self._announce = announce
 
     async def run(self) -> CleanupReport:
-        """Purges every business that has something due, one transaction for each batch of one. Raises `Unavailable`."""
+        """Purges every business that has something due, in transactions of a few rows each. Raises `Unavailable`."""
         try:
             report = await self._run()
         except Exception:
@@ -54,12 +56,14 @@ class Cleanup:
     async def _run(self) -> CleanupReport:
         started = time.monotonic()
         [(started_at,)] = await self._database.fetch("server_time")
+        due = [business_id for business_id, _ in await self._database.fetch("due_businesses", self._retention)]
         expired = deleted = 0
-        for (business_id,) in await self._database.fetch("due_businesses", self._retention):
-            of_business = await self._purge(business_id, until=started + _RUN_SECONDS)
-            expired += of_business[0]
-            deleted += of_business[1]
-        [(remaining,)] = await self._database.fetch("count_due", self._retention)
+        for first in range(0, len(due), _STEP_ROWS):
+            steps = self._purge(due[first : first + _STEP_ROWS], until=started + _RUN_SECONDS)
+            async for step_expired, step_deleted in steps:
+                expired += step_expired
+                deleted += step_deleted
+        remaining = sum(count for _, count in await self._database.fetch("due_businesses", self._retention))
         await self._database.fetch("record_purge", new_operation_id(), started_at, expired, deleted, remaining)
         return CleanupReport(
             expired=expired,
@@ -68,31 +72,33 @@ class Cleanup:
             duration_ms=round((time.monotonic() - started) * 1000),
         )
 
-    async def _purge(self, business_id: str, *, until: float) -> tuple[int, int]:
-        """Purges one business until nothing is due, somebody else is at work in it, or the run's time is up."""
-        total_expired = total_deleted = 0
+    async def _purge(self, business_ids: list[str], *, until: float) -> AsyncIterator[tuple[int, int]]:
+        """Purges businesses step by step, until nothing is due, all are busy, or the run's time is up.
+
+        Yields how many holds each step marked as expired, and how many reservations it deleted.
+        """
         while time.monotonic() < until:
-            deadline = self._database.deadline(1)
+            step_started = time.monotonic()
             try:
                 async with self._database.connection() as connection:
-                    [(expired, deleted, freed, busy)] = await self._database.rows(
-                        connection, "purge", business_id, self._retention, _BATCH, deadline
+                    [(expired, deleted, freed, _)] = await self._database.rows(
+                        connection, "purge", business_ids, self._retention, _STEP_ROWS, self._database.deadline(1)
                     )
             except psycopg.Error as error:
                 if not (is_passing(error) or is_connection_lost(error)):
                     raise
-                expired, deleted, freed, busy = 0, 0, [], True
+                return
             if self._announce:
                 for service in freed:
                     # They had room since their holds expired, but nobody was told then.
-                    self._announce(business_id, service, moved=False)
+                    self._announce(service.pop("business_id"), service, moved=False)
             PURGED.labels("expired").inc(expired)
             PURGED.labels("deleted").inc(deleted)
-            total_expired += expired
-            total_deleted += deleted
-            if busy or max(expired, deleted) < _BATCH:
-                break
-        return total_expired, total_deleted
+            yield expired, deleted
+            if max(expired, deleted) < _STEP_ROWS:
+                return
+            # As long as it worked it leaves the locks, and the processor, to the others.
+            await asyncio.sleep(time.monotonic() - step_started)
 
     async def run_every(self, interval_seconds: float) -> None:
         """Runs for ever. Several processes share the interval: whoever finds that another one has just run, waits."""

@@ -22,7 +22,7 @@ _GAUGES_SECONDS: Final = 15.0
 # A scheduler calls every minute. Five missed calls in a row are no coincidence.
 PURGE_LATE_SECONDS: Final = 300.0
 
-# The body, language and settings of booking.now() in sql/functions/now.sql.
+# The body, language and settings of booking.now() in sql/functions/rules/now.sql.
 _CLOCK: Final = ("SELECT clock_timestamp()", "sql", None)
 
 log = structlog.get_logger(__name__)

@@ -49,9 +49,9 @@ class Holds:
     ) -> tuple[Reservation, bool]:
         """Holds a slot.
 
-        `request` has the arguments of `booking.reserve` in sql/functions as the caller sent them: what the
-        catalog would fill in is not filled in, because it is their fingerprint that a replay is compared by. `holder`
-        has those that say who holds, where that is limited: a retry may come from another address.
+        `request` has the members of a request to reserve (sql/functions/verbs/claim.sql) as the caller sent them: what
+        the catalog would fill in is not filled in, because it is their fingerprint that a replay is compared by.
+        `holder` has those that say who holds, where that is limited: a retry may come from another address.
         Returns the reservation and whether it is a replay. Raises `Refused`, `Invalid` and `Unavailable`.
         """
         # A reservation's id is the credential of its holder: all of it random.
@@ -70,8 +70,8 @@ class Holds:
     ) -> tuple[BookedAppointment, bool]:
         """Turns a hold into an appointment.
 
-        `request` has the arguments of `booking.commit`. Without a `business_id` it is looked up. Returns the
-        appointment and whether it is a replay. Raises `Refused`, `Invalid` and `Unavailable`.
+        `request` has the members of a request to commit (sql/functions/verbs/commit.sql). Without a `business_id` it is
+        looked up. Returns the appointment and whether it is a replay. Raises `Refused`, `Invalid` and `Unavailable`.
         """
         business_id = await self._tenants.find(reservation_id, business_id)
         request = await self._guests.normalise_or_tell(business_id, request)

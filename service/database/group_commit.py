@@ -17,7 +17,6 @@ What can happen to a request, in the order in which it is looked at:
 """
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -27,6 +26,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 import structlog
+from psycopg.types.json import Jsonb
 
 from service import metrics
 from service.background import end
@@ -163,7 +163,7 @@ class GroupCommit:
                 deadline = self._database.deadline(min(CALL_SECONDS, *(one.seconds_left() for one in operations)))
                 sent_at = time.monotonic()
                 with _in_doubt(operations):
-                    rows = await self._database.rows(connection, "execute", json.dumps(_batches(operations)), deadline)
+                    rows = await self._database.rows(connection, "execute", *_batches(operations), deadline)
         except Exception as error:
             metrics.BATCHES.labels("lost" if is_connection_lost(error) else "failed").inc()
             raise
@@ -208,13 +208,12 @@ def _in_doubt(operations: list[Operation]) -> Iterator[None]:
                 operation.in_doubt -= 1
 
 
-def _batches(operations: list[Operation]) -> list[dict[str, object]]:
-    """The operations as `booking.execute` takes them: by tenant, and within it by verb, in their order."""
+def _batches(operations: list[Operation]) -> tuple[list[str], list[Jsonb]]:
+    """Returns the operations as `booking.execute` takes them: businesses, and their requests by verb, in order."""
     batches: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        batch = batches.setdefault(operation.tenant, {"business_id": operation.tenant})
-        batch.setdefault(operation.verb, []).append(operation.arguments)
-    return list(batches.values())
+        batches.setdefault(operation.tenant, {}).setdefault(operation.verb, []).append(operation.arguments)
+    return list(batches), [Jsonb(batch) for batch in batches.values()]
 
 
 def _name(error: Exception) -> str:

@@ -56,6 +56,7 @@ def migrate(url: str) -> list[str]:
         with _connection(url) as connection:
             if _is_current(connection):
                 return []
+            connection.add_notice_handler(_log_progress)
             applied = [path.name for path in migration_files() if _apply_once(connection, path)]
             if _apply_definitions(connection):
                 applied.append(_DEFINITIONS)
@@ -64,6 +65,12 @@ def migrate(url: str) -> list[str]:
     for name in applied:
         log.info("migration_applied", file=name)
     return applied
+
+
+def _log_progress(notice: psycopg.errors.Diagnostic) -> None:
+    """Logs what a long migration says by RAISE INFO. PostgreSQL's own notices have another severity."""
+    if notice.severity_nonlocalized == "INFO":
+        log.info("migration_progress", detail=notice.message_primary)
 
 
 def _connection(url: str) -> psycopg.Connection:
@@ -132,7 +139,7 @@ def _lacks_definitions(ledger: dict[str, _Applied]) -> bool:
 
 def _definitions() -> bytes:
     """The functions, then the views that call them, then who may use them."""
-    functions = sorted((sql_folder() / "functions").glob("*.sql"))
+    functions = sorted((sql_folder() / "functions").rglob("*.sql"))
     views = sorted((sql_folder() / "views").glob("*.sql"))
     return b"".join(path.read_bytes() for path in [*functions, *views, sql_folder() / "grants.sql"])
 

@@ -23,7 +23,7 @@ class HoldLimit:
         self._max_live_holds = max_live_holds
 
     def holder(self, request: Request) -> dict[str, object]:
-        """In the arguments of `booking.reserve`. Raises `Invalid`."""
+        """Returns the members of a request to reserve that limit its client. Raises `Invalid`."""
         return {
             "client_address_hmac": self._clients.name(request),
             "client_id_hmac": self._client_id(request),

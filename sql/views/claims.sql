@@ -1,5 +1,5 @@
--- What occupies capacity at this moment: live holds and confirmed appointments.
-CREATE OR REPLACE VIEW booking.claims AS
+-- What occupies room at this moment: live holds and confirmed appointments.
+CREATE VIEW booking.claims AS
   SELECT r.business_id, r.service_id, r.resource_id, r.reservation_id AS claim_id, r.occupied, r.quantity
   FROM booking.reservations r
   WHERE r.status = 'held' AND r.expires_at > booking.now()

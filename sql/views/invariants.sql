@@ -1,30 +1,50 @@
--- One view for each invariant that SQL can check by itself. They are empty, or something is badly wrong.
+-- A view for each invariant that SQL can check by itself. They are empty, or something is badly wrong.
+--
+-- The first two read the counts, and the third compares the counts with the claims: together they say what a look at
+-- every claim would say, and cost what a look at the windows ahead does.
 
--- Stretches of time from now on in which more of a service is claimed than there is.
-CREATE OR REPLACE VIEW booking.overbooked_instants AS
-  SELECT business_id, service_id, at, until, claimed, capacity FROM booking.find_overbooked_instants();
+-- Times from now on in which more of a service is claimed than its capacity.
+CREATE VIEW booking.overbooked_instants AS
+  SELECT s.business_id, s.service_id, level.at, level.until, level.claimed, own.capacity
+  FROM booking.services AS s
+  CROSS JOIN (SELECT booking.now() AS now OFFSET 0) AS clock
+  CROSS JOIN LATERAL booking.capacity_of(s) AS own
+  CROSS JOIN LATERAL booking.claim_levels(s.business_id, s.service_id, s.longest_occupied_seconds, own.counted_ids,
+    clock.now, 'infinity', NULL, clock.now, NULL) AS level
+  WHERE level.claimed > own.capacity;
 
--- Claims that have a resource while an earlier claim still has it, through whichever services they came. One pass over
--- each resource's claims in order, so that the cost does not grow with their square.
-CREATE OR REPLACE VIEW booking.double_booked_resources AS
-  SELECT taken.business_id, taken.resource_id, taken.claim_id,
-         (SELECT other.claim_id FROM booking.claims other
-          WHERE other.business_id = taken.business_id AND other.resource_id = taken.resource_id
-            AND other.claim_id <> taken.claim_id AND other.occupied && taken.occupied
-          ORDER BY lower(other.occupied) LIMIT 1) AS other_claim_id,
-         tstzrange(lower(taken.occupied), least(upper(taken.occupied), taken.busy_until)) AS at
+-- Times from now on in which a resource is claimed twice: in windows that overlap without being one session, beyond its
+-- seats, or by two claims of a service that does not share its resources.
+CREATE VIEW booking.double_booked_resources AS
+  SELECT busy.business_id, busy.resource_id, busy.claimed, tstzrange(busy.starts, CASE
+           WHEN busy.starts < busy.busy_until THEN least(busy.ends, busy.busy_until) ELSE busy.ends END) AS at
   FROM (
-    SELECT c.*, max(upper(c.occupied)) OVER (
-      PARTITION BY c.business_id, c.resource_id ORDER BY lower(c.occupied), c.claim_id
+    SELECT r.business_id, r.resource_id, r.seats, w.*, max(w.ends) OVER (
+      PARTITION BY r.business_id, r.resource_id ORDER BY w.starts, w.ends, w.service_id
       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS busy_until
-    FROM booking.claims c
+    FROM booking.resources AS r
     CROSS JOIN (SELECT booking.now() AS now OFFSET 0) AS clock
-    WHERE c.resource_id IS NOT NULL AND upper(c.occupied) > clock.now
-  ) AS taken
-  WHERE lower(taken.occupied) < taken.busy_until;
+    CROSS JOIN LATERAL (
+      SELECT (m.o).service_id, (m.o).starts, (m.o).ends, m.claimed
+      FROM booking.resource_windows(
+        r.business_id, r.resource_id, r.longest_occupied_seconds, clock.now, 'infinity', clock.now) AS m
+      OFFSET 0
+    ) AS w
+    WHERE w.claimed > 0
+  ) AS busy
+  JOIN booking.services AS s ON s.business_id = busy.business_id AND s.service_id = busy.service_id
+  WHERE busy.starts < busy.busy_until OR busy.claimed > busy.seats
+    OR s.resource_sharing = 'exclusive' AND busy.claimed > 1 AND (
+      SELECT count(*) FROM booking.claims AS c
+      WHERE c.business_id = busy.business_id AND c.service_id = busy.service_id AND c.resource_id = busy.resource_id
+        AND c.occupied = tstzrange(busy.starts, busy.ends)) > 1;
+
+-- Windows whose count is not the sum of their claims, or that may hold an expired hold without saying so.
+CREATE VIEW booking.miscounted_windows AS
+  SELECT * FROM booking.find_miscounted('-infinity');
 
 -- Appointments whose audit rows are not exactly one for each of the versions 1 to the current one.
-CREATE OR REPLACE VIEW booking.audit_gaps AS
+CREATE VIEW booking.audit_gaps AS
   SELECT a.business_id, a.appointment_id, a.updated_at, a.version, trail.versions
   FROM booking.appointments a
   LEFT JOIN LATERAL (

@@ -211,10 +211,10 @@ _PERSONAL: dict[str, Any] = {
     "metadata": {"crm": "client-of-quince"},
 }
 _BROKEN = """
-CREATE OR REPLACE FUNCTION booking.commit(p_business_id text, p_requests jsonb, p_deadline timestamptz)
+CREATE OR REPLACE FUNCTION booking.commit(p_business_ids text[], p_batches jsonb[], p_now timestamptz)
 RETURNS SETOF booking.outcome LANGUAGE plpgsql AS $$
 BEGIN
-  RAISE EXCEPTION 'can not commit %%', p_requests USING DETAIL = p_requests::text, HINT = p_requests::text;
+  RAISE EXCEPTION 'can not commit %%', p_batches USING DETAIL = p_batches::text, HINT = p_batches::text;
 END $$
 """
 
@@ -337,6 +337,7 @@ def test_check_finds_nothing_where_nothing_is_wrong(database: TestDatabase) -> N
     assert counts == {
         "overbooked_instants": "0",
         "double_booked_resources": "0",
+        "miscounted_windows": "0",
         "audit_gaps": "0",
         "altered_clock": "0",
     }
@@ -365,5 +366,6 @@ def test_check_fails_on_a_clock_that_is_not_the_one_that_was_shipped(database: T
 
 def restore_clock(database: TestDatabase) -> None:
     """Puts booking.now() back to what it is everywhere but in tests."""
-    database.rows((sql_folder() / "functions" / "now.sql").read_text())
+    shipped = (sql_folder() / "functions" / "rules" / "now.sql").read_text()
+    database.rows(shipped.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
     assert database.value("SELECT booking.now() < %s", at(0))

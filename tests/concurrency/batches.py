@@ -1,10 +1,10 @@
 """booking.execute called straight: several businesses' requests in one call, as the service sends them."""
 
-import json
 from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from tests.database import NO_DEADLINE, Outcome, TestDatabase
 
@@ -13,8 +13,10 @@ Batch = dict[str, Any]
 
 def bind(database: TestDatabase, batches: list[Batch], deadline: datetime = NO_DEADLINE) -> bytes:
     """The call as one statement that carries its arguments."""
-    query = b"SELECT operation_id, outcome, body FROM booking.execute(%s, %s) WHERE outcome <> 'lock_waited'"
-    return psycopg.ClientCursor(database.admin).mogrify(query, [json.dumps(batches), deadline]).encode()
+    query = b"SELECT operation_id, outcome, body FROM booking.execute(%s, %s, %s) WHERE outcome <> 'lock_waited'"
+    business_ids = [batch["business_id"] for batch in batches]
+    requests = [Jsonb({verb: asked for verb, asked in batch.items() if verb != "business_id"}) for batch in batches]
+    return psycopg.ClientCursor(database.admin).mogrify(query, [business_ids, requests, deadline]).encode()
 
 
 def execute(database: TestDatabase, batches: list[Batch], *, deadline: datetime = NO_DEADLINE) -> dict[str, Outcome]:

@@ -63,7 +63,7 @@ def state(database: TestDatabase) -> list[Any]:
     """All that the verbs write."""
     return [
         database.rows(f"SELECT t FROM booking.{table} t ORDER BY t::text")  # noqa: S608 — names of our own
-        for table in ("reservations", "appointments", "audit_logs")
+        for table in ("reservations", "appointments", "audit_logs", "occupancy")
     ]
 
 

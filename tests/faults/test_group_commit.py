@@ -54,16 +54,16 @@ def fail_first_calls(database: TestDatabase, count: int, sqlstate: str) -> None:
     """Makes the first `count` calls of booking.execute raise. A sequence counts them: it isn't rolled back."""
     database.rows("CREATE SEQUENCE testing.calls")
     database.rows("GRANT USAGE ON SEQUENCE testing.calls TO PUBLIC")
-    database.rows("ALTER FUNCTION booking.execute(jsonb, timestamptz) RENAME TO execute_unharmed")
-    database.rows("GRANT EXECUTE ON FUNCTION booking.execute_unharmed(jsonb, timestamptz) TO PUBLIC")
+    database.rows("ALTER FUNCTION booking.execute RENAME TO execute_unharmed")
+    database.rows("GRANT EXECUTE ON FUNCTION booking.execute_unharmed TO PUBLIC")
     database.rows(f"""
-        CREATE FUNCTION booking.execute(p_batches jsonb, p_deadline timestamptz) RETURNS SETOF booking.outcome
-        LANGUAGE plpgsql AS $$
+        CREATE FUNCTION booking.execute(p_business_ids text[], p_batches jsonb[], p_deadline timestamptz)
+        RETURNS SETOF booking.outcome LANGUAGE plpgsql AS $$
         BEGIN
           IF nextval('testing.calls') <= {count} THEN
             RAISE EXCEPTION 'planted' USING ERRCODE = '{sqlstate}';
           END IF;
-          RETURN QUERY SELECT * FROM booking.execute_unharmed(p_batches, p_deadline);
+          RETURN QUERY SELECT * FROM booking.execute_unharmed(p_business_ids, p_batches, p_deadline);
         END $$""")  # noqa: S608 — of a test's own
 
 

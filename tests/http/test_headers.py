@@ -19,7 +19,7 @@ DEFAULTS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "cache-control": "no-store",
 }
-BROKEN = "ALTER FUNCTION booking.reserve(text, jsonb, timestamptz) RENAME TO gone"
+BROKEN = "ALTER FUNCTION booking.claim RENAME TO gone"
 PAGE = "https://book.example"
 
 

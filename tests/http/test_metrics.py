@@ -202,10 +202,10 @@ async def test_batches_that_fail_and_those_that_are_lost_are_told_apart(
     async with Proxy(database.url).running() as proxy, group_commit(proxy.url) as running:
         proxy.lose_next_answer_to = b"booking.execute"
         assert await reserve(running) in ("done", "replayed")
-        database.rows("ALTER FUNCTION booking.lock_business RENAME TO lost")
-        with pytest.raises(Exception, match="lock_business"):
+        database.rows("ALTER FUNCTION booking.lock_businesses RENAME TO lost")
+        with pytest.raises(Exception, match="lock_businesses"):
             await reserve(running)
-        database.rows("ALTER FUNCTION booking.lost RENAME TO lock_business")
+        database.rows("ALTER FUNCTION booking.lost RENAME TO lock_businesses")
     after = now()
     told = {result: grown(before, after, "holdfast_batches_total", result=result) for result in ("lost", "failed")}
     # What fails as a whole is sent once more, by itself.
@@ -234,7 +234,7 @@ async def test_purges_are_counted(client: httpx2.AsyncClient, database: TestData
     database.move_clock(timedelta(minutes=15))
     before = await scrape(client)
     assert (await client.post("/cron/cleanup-reservations", headers=CRON)).status_code == 200
-    database.rows("DROP FUNCTION booking.count_due")
+    database.rows("DROP FUNCTION booking.due_businesses")
     assert (await client.post("/cron/cleanup-reservations", headers=CRON)).status_code == 500
     after = await scrape(client)
     assert grown(before, after, "holdfast_purge_runs_total", result="done") == 1

@@ -164,7 +164,9 @@ async def test_the_advice_on_retries_names_every_call_that_needs_a_key_for_them(
 async def test_the_reasons_are_those_that_the_database_gives() -> None:
     """They are written once in SQL and once for the document."""
     document = await served_document()
-    sources = [(sql_folder() / "functions" / name).read_text() for name in ("slot_refusal.sql", "resources.sql")]
+    definitions = "".join(path.read_text() for path in sorted((sql_folder() / "functions").rglob("*.sql")))
+    sources = re.findall(r"FUNCTION booking\.(?:slot_refusal|find_pool)\(.*?\n\$\$;", definitions, re.DOTALL)
+    assert len(sources) == 2
     documented = document["components"]["schemas"]["Problem"]["properties"]["reason"]["enum"]
     assert sorted(documented) == sorted(set(re.findall(r"(?:THEN|ELSE) '(\w+)'", "".join(sources))))
 

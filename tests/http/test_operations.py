@@ -76,7 +76,7 @@ async def test_a_run_goes_on_until_nothing_is_due(
     client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many holds one business has left behind, and however few one transaction takes."""
-    monkeypatch.setattr(cleanup, "_BATCH", 2)
+    monkeypatch.setattr(cleanup, "_STEP_ROWS", 2)
     database.make_service(capacity=5)
     for _ in range(5):
         database.reserve(10)
@@ -160,6 +160,7 @@ async def test_expired_holds_that_nobody_purges_degrade(client: httpx2.AsyncClie
     database.reserve(10, ttl_minutes=1)
     restore_clock(database)
     database.rows("UPDATE booking.reservations SET expires_at = clock_timestamp() - interval '10 minutes'")
+    database.recount()
     response = await client.get("/health/reservations")
     health = response.json()
     assert (response.status_code, health["status"], health["purgeLate"]) == (200, "degraded", True)

@@ -307,19 +307,20 @@ def test_many_windows_have_the_peaks_that_each_has_by_itself(
     salon: TestDatabase, starts: list[int], length: int, claims: list[tuple[int, int, int]]
 ) -> None:
     """The sweep over all of them is compared with the one that decides, which looks at one."""
-    salon.rows("DELETE FROM booking.reservations")
+    salon.forget_claims()
     salon.put_service(capacity=1000)
     for hour, size, quantity in claims:
         salon.reserve(hour, size, quantity=quantity)
     compared = salon.rows(
         """
-        SELECT peak.claimed, one.held + one.booked
+        SELECT s.max_simultaneous_bookings - peak.room, one.claimed
         FROM booking.services s
-        CROSS JOIN booking.fullest_instants(s, ARRAY(
+        CROSS JOIN booking.room_in_windows(s, ARRAY(
           SELECT tstzrange(at, at + %s * interval '1 hour') FROM unnest(%s::timestamptz[]) AS at
         ), booking.now(), NULL) AS peak
-        CROSS JOIN LATERAL booking.fullest_instant(
-          s.business_id, s.service_id, s.longest_occupied_seconds, peak.during, booking.now()) AS one
+        CROSS JOIN LATERAL booking.peak(
+          s.business_id, s.service_id, s.longest_occupied_seconds, NULL, greatest(lower(peak.during), booking.now()),
+          upper(peak.during), NULL, booking.now(), 0) AS one (claimed)
         WHERE s.service_id = 'cut'
         """,
         length,
@@ -349,6 +350,9 @@ def fill(database: TestDatabase, first_day: int, last_day: int) -> None:
           FROM generate_series(%s, %s - interval '1 hour', interval '1 hour') AS at
           CROSS JOIN unnest(%s::text[]) AS resource_id
           RETURNING *
+        ), counted AS (
+          INSERT INTO booking.occupancy (business_id, service_id, starts, ends, resource_id, claimed)
+          SELECT business_id, service_id, slot_start, slot_end, resource_id, quantity FROM booked
         )
         INSERT INTO booking.audit_logs (business_id, audit_id, appointment_id, version, action, actor_kind, changes, at)
         SELECT business_id, appointment_id, appointment_id, 1, 'created', 'guest', '{}', created_at FROM booked
@@ -361,13 +365,13 @@ def fill(database: TestDatabase, first_day: int, last_day: int) -> None:
     database.rows("UPDATE booking.resources SET longest_occupied_seconds = 3600")
 
 
-def test_a_listing_reads_each_claim_once_however_many_slots_there_are(salon: TestDatabase) -> None:
-    """And runs as many statements: what it costs is the claims of its time and nothing else, of no other day."""
+def test_a_listing_reads_each_window_once_however_many_slots_there_are(salon: TestDatabase) -> None:
+    """And runs as many statements: its cost is that of the counts of its time, and of no other day."""
     make_service(salon, resource_ids=STAFF)
     fill(salon, 0, 30)
     coarse = reads_of(salon, month(salon, 720))
     fine = reads_of(salon, month(salon, 15))
-    # Each claim once for the service, and once for its resource; the last slots end some hours apart.
+    # Each count once for the service, and once for its resource; the last slots end some hours apart.
     assert abs(coarse.rows - 2 * 2 * 30 * 24) < 100
     assert abs(fine.rows - 2 * 2 * 30 * 24) < 100
     assert fine.whole_tables == frozenset()

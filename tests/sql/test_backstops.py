@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import psycopg
@@ -32,6 +32,7 @@ def plant(
         at(hour + hours),
         values["status"],
     )
+    database.recount()
     return appointment_id
 
 
@@ -138,14 +139,62 @@ def test_one_version_has_one_audit_row(database: TestDatabase) -> None:
         copy(database, "audit_logs", "audit_id")
 
 
-def test_what_has_a_resource_is_one(database: TestDatabase) -> None:
-    """Nobody serves two at once, neither held nor booked."""
+@pytest.mark.parametrize("table", ["appointments", "reservations"])
+def test_what_is_claimed_of_a_resource_is_no_more_than_it_seats(database: TestDatabase, table: str) -> None:
+    """Neither held nor booked: a party up to its seats is no violation, and one above them is reported."""
     database.make_service(capacity=9, resource_ids=["anna"])
+    database.make_resource("anna", seats=2)
     database.book(10)
     database.reserve(12)
-    for table in ("appointments", "reservations"):
-        with pytest.raises(psycopg.errors.CheckViolation):
-            database.rows(f"UPDATE booking.{table} SET quantity = 2")  # noqa: S608
+    for quantity, expected in ((2, {}), (3, {"double_booked_resources": 1})):
+        with undone(database):
+            database.rows(f"UPDATE booking.{table} SET quantity = {quantity}")  # noqa: S608
+            database.recount()
+            assert database.violations() == expected
+
+
+def test_no_more_is_freed_than_is_claimed(database: TestDatabase) -> None:
+    """The table of the counts itself refuses a claim that is given up without having been counted."""
+    database.make_service(capacity=9)
+    held = [database.reserve(10).id, database.reserve(10, quantity=2).id]
+    with undone(database):
+        for spoil in ("UPDATE booking.occupancy SET claimed = 1", "DELETE FROM booking.occupancy"):
+            database.rows(spoil)
+            refused = pytest.raises(psycopg.errors.CheckViolation, match="occupancy_claimed_check")
+            with refused, database.admin.transaction():
+                database.release(held[1])
+    assert [database.release(hold).name for hold in held] == ["done", "done"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "UPDATE booking.occupancy SET claimed = claimed + 1",
+        "UPDATE booking.occupancy SET next_expiry = next_expiry + interval '1 second'",
+        "UPDATE booking.occupancy SET next_expiry = NULL",
+        "UPDATE booking.occupancy SET resource_id = 'anna'",
+        "UPDATE booking.reservations SET quantity = 2",
+        "UPDATE booking.reservations SET expires_at = expires_at - interval '1 second'",
+        "DELETE FROM booking.reservations",
+        "DELETE FROM booking.occupancy",
+    ],
+)
+def test_counts_that_are_not_those_of_the_claims_are_reported(database: TestDatabase, spoil: str) -> None:
+    """Whichever of the two was changed past the verbs; counting anew puts it right."""
+    database.make_service(capacity=9)
+    database.make_service("perm", capacity=9)
+    database.reserve(10)
+    database.commit(database.reserve(10, service_id="perm").id)
+    database.reserve(11, service_id="perm")
+    assert database.violations() == {}
+    with undone(database):
+        database.rows(spoil + " WHERE service_id = 'cut'")
+        assert set(database.violations()) == {"miscounted_windows"}
+        recent = dict(database.rows("SELECT * FROM booking.invariant_violations(true)"))
+        assert recent["miscounted_windows"] == database.violations()["miscounted_windows"]
+        assert {found for (found,) in database.rows("SELECT service_id FROM booking.miscounted_windows")} == {"cut"}
+        database.recount()
+        assert database.violations() == {}
 
 
 def test_what_is_held_has_not_ended(database: TestDatabase) -> None:
@@ -170,8 +219,25 @@ def test_overbooked_instants_are_reported(database: TestDatabase) -> None:
         found = database.rows("SELECT service_id, at, until, claimed, capacity FROM booking.overbooked_instants")
         assert found == [("cut", at(11), at(12), 3, 2)]
         database.rows("UPDATE booking.reservations SET expires_at = %s", at(14))
+        database.recount()
         database.freeze_clock(at(12))
         assert "overbooked_instants" not in database.violations()
+
+
+def test_counting_anew_takes_the_lock_of_the_business(database: TestDatabase) -> None:
+    """And has a deadline, past which nothing is changed: no claim is made or freed while they are counted."""
+    database.make_service()
+    database.reserve(10)
+    with undone(database):
+        database.rows("DELETE FROM booking.occupancy")
+        with pytest.raises(psycopg.Error) as raised, database.admin.transaction():
+            database.rows("SELECT booking.recount('salon', %s)", datetime.now(UTC))
+        assert raised.value.sqlstate == "HF001"
+        assert database.rows("SELECT FROM booking.occupancy") == []
+    with database.locked():
+        database.rows("SET lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            database.recount()
 
 
 def test_neighbours_and_ended_claims_are_no_violation(database: TestDatabase) -> None:
@@ -198,6 +264,7 @@ def test_double_booked_resources_are_reported(database: TestDatabase) -> None:
         plant(database, 10.5, resource_id="anna")
         assert "double_booked_resources" not in database.violations()
         database.rows("UPDATE booking.reservations SET resource_id = 'anna'")
+        database.recount()
         assert database.violations()["double_booked_resources"] == 1
         [(business_id, resource_id, when)] = database.rows(
             "SELECT business_id, resource_id, at FROM booking.double_booked_resources"
@@ -215,8 +282,9 @@ def test_what_is_asked_all_the_time_tells_of_every_violation(database: TestDatab
     with undone(database):
         plant(database, 10.5, resource_id="anna")
         database.rows("UPDATE booking.reservations SET resource_id = 'anna'")
+        database.recount()
         recent = dict(database.rows("SELECT * FROM booking.invariant_violations(true)"))
-    assert recent == {"overbooked_instants": 1, "double_booked_resources": 1, "audit_gaps": 1}
+    assert recent == {"overbooked_instants": 1, "double_booked_resources": 1, "miscounted_windows": 0, "audit_gaps": 1}
 
 
 @pytest.mark.parametrize(

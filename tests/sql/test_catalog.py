@@ -308,6 +308,16 @@ def test_a_service_that_was_reserved_is_archived(database: TestDatabase, is_book
     assert database.commit(hold).name == ("replayed" if is_booked else "done")
 
 
+def test_a_service_whose_claims_were_purged_is_archived_too(database: TestDatabase) -> None:
+    """That it ever had a claim is remembered with the service: no claims are looked for."""
+    database.make_service()
+    database.release(database.reserve(10).id)
+    database.move_clock(timedelta(hours=24))
+    assert database.purge() == (0, 1, False)
+    assert delete(database, "salon", "cut") == "done"
+    assert database.value("SELECT archived_at IS NOT NULL FROM booking.services") is True
+
+
 def test_an_archived_service_that_is_put_again_has_its_claims_still(database: TestDatabase) -> None:
     """Or its room would be sold a second time."""
     database.make_service(capacity=1)

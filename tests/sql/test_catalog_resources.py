@@ -1,6 +1,7 @@
 """The catalog: resources, and the pools of the services that they serve."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -81,7 +82,16 @@ def book(database: TestDatabase) -> None:
     database.put_service(resource_ids=[])
 
 
-@pytest.mark.parametrize("use", [put_in_a_pool, give_hours, close, book])
+def hold_and_forget(database: TestDatabase) -> None:
+    """It was held once, and the purge has deleted the hold since."""
+    database.make_service(resource_ids=["anna"])
+    database.release(database.reserve(10).id)
+    database.move_clock(timedelta(hours=24))
+    assert database.purge() == (0, 1, False)
+    database.put_service(resource_ids=[])
+
+
+@pytest.mark.parametrize("use", [put_in_a_pool, give_hours, close, book, hold_and_forget])
 def test_a_resource_that_is_used_is_archived(database: TestDatabase, use: Any) -> None:
     """It is not offered any more, but all that refers to it stays; and it is back when it is put again."""
     database.make_resource("anna")

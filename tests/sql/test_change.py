@@ -292,10 +292,27 @@ def test_a_resource_that_the_service_has_not_is_not_found(database: TestDatabase
 
 
 def test_a_resource_that_is_gone_keeps_its_appointments(database: TestDatabase, annas: str) -> None:
-    """Archived, it can still be moved in time; any other one may take over."""
+    """Archived, it has what it had and gets no new work: another one of the pool takes what is moved in time."""
     database.rows("SELECT * FROM booking.delete_resource('salon', 'anna', 'infinity')")
-    assert move(database, annas, 12).body["resource_id"] == "anna"
-    assert database.change(annas, set={"resource_id": None}).body["resource_id"] == "bert"
+    assert database.change(annas, set={"notes": "by the window"}).body["resource_id"] == "anna"
+    assert move(database, annas, 12).body["resource_id"] == "bert"
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_resource_that_left_the_pool_gets_no_new_work(database: TestDatabase, annas: str, busy: bool) -> None:
+    """Though it still works for others: the move is refused where nobody of today's pool is free."""
+    database.put_service(resource_ids=["bert"])
+    if busy:
+        database.book(12, resource_id="bert")
+    outcome = move(database, annas, 12)
+    assert (outcome.name, outcome.body["resource_id"]) == ("slot_unavailable" if busy else "done", "bert")
+
+
+def test_a_move_within_a_service_that_lost_its_pool(database: TestDatabase, annas: str) -> None:
+    """Put without resources, the service is booked without any, also by what is moved."""
+    database.put_service(capacity=1, resource_ids=[])
+    moved = move(database, annas, 12)
+    assert (moved.name, moved.body["resource_id"]) == ("done", None)
 
 
 def test_an_appointment_has_one_resource(database: TestDatabase, annas: str) -> None:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.database import (
     NO_DEADLINE,
@@ -25,16 +26,22 @@ from tests.sql.asking import names
 from tests.sql.rivals import SECONDS, Rivals
 
 TTL = timedelta(minutes=15)
-# Every verb that decides, with what it is called with.
+
+
+def batch_of(verb: str, request: dict[str, Any]) -> list[Any]:
+    """The parameters of booking.execute for one request of the salon."""
+    return [["salon"], [Jsonb({verb: [request]})]]
+
+
+# Every function that decides, and what it is called with; what stands after its name tells calls of it apart.
 VERBS: dict[str, list[Any]] = {
-    "reserve": ["salon", json.dumps([reserve_request(12)])],
-    "commit": ["salon", json.dumps([commit_request(str(uuid4()))])],
-    "extend": ["salon", json.dumps([extend_request(str(uuid4()))])],
-    "release": ["salon", json.dumps([release_request(str(uuid4()))])],
-    "book": ["salon", json.dumps([book_request(12)])],
-    "change": ["salon", json.dumps([change_request(str(uuid4()))])],
-    "execute": [json.dumps([{"business_id": "salon", "reserve": [reserve_request(12)]}])],
-    "purge": ["salon", "1 day", 10],
+    "execute reserve": batch_of("reserve", reserve_request(12)),
+    "execute commit": batch_of("commit", commit_request(str(uuid4()))),
+    "execute extend": batch_of("extend", extend_request(str(uuid4()))),
+    "execute release": batch_of("release", release_request(str(uuid4()))),
+    "execute book": batch_of("book", book_request(12)),
+    "execute change": batch_of("change", change_request(str(uuid4()))),
+    "purge": [["salon"], "1 day", 10],
     "put_business": ["salon", json.dumps({"name": "x", "timezone": "UTC", "country": "DE"})],
     "delete_business": ["salon"],
     "put_service": ["salon", "cut", "{}"],
@@ -51,9 +58,9 @@ VERBS: dict[str, list[Any]] = {
 
 
 def call(connection: psycopg.Connection, verb: str, deadline: datetime = NO_DEADLINE) -> list[tuple[Any, ...]]:
-    """Calls a verb by its name."""
+    """Calls one of VERBS."""
     parameters = [*VERBS[verb], deadline]
-    query = f"SELECT * FROM booking.{verb}({', '.join(['%s'] * len(parameters))})"  # noqa: S608 — a verb's name
+    query = f"SELECT * FROM booking.{verb.partition(' ')[0]}({', '.join(['%s'] * len(parameters))})"  # noqa: S608 — a verb's name
     return connection.execute(query.encode(), parameters).fetchall()
 
 
@@ -61,7 +68,7 @@ def everything(database: TestDatabase) -> list[list[tuple[Any, ...]]]:
     """All that is stored."""
     tables = (
         *("businesses", "slugs", "services", "resources", "opening_hours", "closures", "api_keys"),
-        *("reservations", "appointments", "audit_logs"),
+        *("reservations", "appointments", "audit_logs", "occupancy"),
     )
     return [database.rows(f"SELECT * FROM booking.{table} ORDER BY 1, 2") for table in tables]  # noqa: S608
 

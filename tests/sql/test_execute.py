@@ -1,6 +1,5 @@
 """booking.execute: one call for all verbs of several businesses."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -8,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.concurrency.rivals import wait_for
 from tests.database import (
@@ -31,8 +31,10 @@ def execute(
     deadline: datetime = NO_DEADLINE,
 ) -> dict[str | None, Outcome]:
     """Runs batches of several businesses in one call, and returns the outcomes by their operations."""
+    business_ids = [batch["business_id"] for batch in batches]
+    requests = [Jsonb({verb: asked for verb, asked in batch.items() if verb != "business_id"}) for batch in batches]
     rows = (connection or database.admin).execute(
-        "SELECT operation_id, outcome, body FROM booking.execute(%s, %s)", [json.dumps(batches), deadline]
+        "SELECT operation_id, outcome, body FROM booking.execute(%s, %s, %s)", [business_ids, requests, deadline]
     )
     return {operation_id and str(operation_id): Outcome(name, body) for operation_id, name, body in rows}
 
@@ -148,13 +150,13 @@ def slowed_down(database: TestDatabase, business_id: str) -> Iterator[None]:
 def test_a_slow_business_costs_the_others_a_delay_and_nobody_what_was_granted(
     database: TestDatabase, rivals: Rivals
 ) -> None:
-    """The deadline is about getting the lock: who has it in time finishes; whose turn comes too late is given back."""
+    """The deadline is about getting the locks: a call that has them in time finishes the work of all businesses."""
     for business_id in ("clinic", "salon"):
         database.make_service(business_id=business_id, capacity=2)
-    book, reserve, late = book_request(10), reserve_request(10), reserve_request(10)
+    book, reserve, other = book_request(10), reserve_request(10), reserve_request(10)
     batches = [
         {"business_id": "clinic", "book": [book], "reserve": [reserve]},
-        {"business_id": "salon", "reserve": [late]},
+        {"business_id": "salon", "reserve": [other]},
     ]
     deadline = datetime.now(UTC) + timedelta(seconds=1)
     with slowed_down(database, "clinic"):
@@ -165,10 +167,49 @@ def test_a_slow_business_costs_the_others_a_delay_and_nobody_what_was_granted(
     assert outcomes == {
         book["operation_id"]: "done",
         reserve["operation_id"]: "done",
-        late["operation_id"]: "deferred",
+        other["operation_id"]: "done",
     }
-    assert database.rows("SELECT DISTINCT business_id FROM booking.reservations") == [("clinic",)]
-    assert names(execute(database, [batches[1]]).values()) == ["done"]
+    assert database.rows("SELECT business_id FROM booking.reservations ORDER BY 1") == [("clinic",), ("salon",)]
+
+
+def test_a_lock_that_comes_too_late_leaves_all_businesses_of_the_call_as_they_were(
+    database: TestDatabase, rivals: Rivals
+) -> None:
+    """Those too whose lock was free: the deadline is looked at once, when all locks are there."""
+    for business_id in ("clinic", "salon"):
+        database.make_service(business_id=business_id)
+    batches = [{"business_id": business_id, "reserve": [reserve_request(10)]} for business_id in ("clinic", "salon")]
+    deadline = datetime.now(UTC) + timedelta(seconds=1)
+    with database.locked("clinic"):
+        answer = rivals.start(lambda connection: execute(database, batches, connection, deadline))
+        database.wait_until_blocked()
+        wait_for(database.admin, deadline)
+    with pytest.raises(psycopg.Error) as raised:
+        answer.result(SECONDS)
+    assert raised.value.sqlstate == "HF001"
+    assert database.rows("SELECT FROM booking.reservations") == []
+
+
+def test_all_businesses_of_a_call_are_decided_at_one_instant(database: TestDatabase, rivals: Rivals) -> None:
+    """The clock is read once, after the last lock: whichever of them is decided last."""
+    for business_id in ("clinic", "kennel", "salon"):
+        database.make_service(business_id=business_id)
+    batches = [
+        {"business_id": business_id, "reserve": [reserve_request(10)], "book": [book_request(12)]}
+        for business_id in ("clinic", "kennel", "salon")
+    ]
+    with database.locked("clinic") as lock:
+        answer = rivals.start(lambda connection: execute(database, batches, connection))
+        database.wait_until_blocked()
+        granted_from = database.value("SELECT booking.now()")
+        lock.commit()
+        assert sorted(names(answer.result(SECONDS).values())) == ["done"] * 6 + ["lock_waited"]
+    [(first, last, number)] = database.rows(
+        "SELECT min(created_at), max(created_at), count(*) FROM ("
+        "SELECT created_at FROM booking.reservations UNION ALL SELECT created_at FROM booking.appointments) AS made"
+    )
+    assert (first, number) == (last, 6)
+    assert first > granted_from
 
 
 def test_past_its_deadline_a_call_begins_nothing(database: TestDatabase) -> None:
@@ -180,14 +221,38 @@ def test_past_its_deadline_a_call_begins_nothing(database: TestDatabase) -> None
     assert database.rows("SELECT FROM booking.reservations") == []
 
 
-def test_the_lock_is_tried_without_waiting(database: TestDatabase) -> None:
-    """Who gets it has it until the end of the transaction; where there is no business, there is none to get."""
-    database.make_business()
-    query = "SELECT booking.try_lock_business(%s)"
+def test_locks_are_tried_without_waiting(database: TestDatabase) -> None:
+    """A transaction that gets one has it until its end; where there is no business, there is none to wait for."""
+    for business_id in ("clinic", "salon"):
+        database.make_business(business_id)
+    query = "SELECT ready, waited_seconds FROM booking.lock_businesses(%s, 'infinity', false)"
     with database.locked():
-        assert database.value(query, "salon") is False
-    assert database.value(query, "nobody") is None
+        assert database.rows(query, ["salon", "nobody", "clinic"]) == [(["nobody", "clinic"], None)]
     with database.admin.transaction():
-        assert database.value(query, "salon") is True
+        assert database.rows(query, ["clinic", "salon"]) == [(["clinic", "salon"], None)]
+        assert database.rows(query, ["clinic", "salon"]) == [(["clinic", "salon"], None)]
         with psycopg.connect(database.admin_url) as rival:
-            assert rival.execute(query.encode(), ["salon"]).fetchone() == (False,)
+            assert rival.execute(query.encode(), [["salon", "clinic"]]).fetchall() == [([], None)]
+
+
+@pytest.mark.parametrize(
+    ("capacity", "also", "waits"),
+    [(1, [], "off"), (9, [], "on"), (1, ["release"], "on")],
+    ids=["refused", "granted", "refused beside a release"],
+)
+def test_only_a_call_that_refuses_everything_does_not_wait_for_the_disk(
+    database: TestDatabase, capacity: int, also: list[str], waits: str
+) -> None:
+    """What a call has done is safe on the disk before it is answered; a refusal has done nothing."""
+    database.make_service(capacity=capacity)
+    hold = database.reserve(10).id
+    elsewhere = database.reserve(12).id
+    batch: dict[str, Any] = {"business_id": "salon", "reserve": [reserve_request(10)]}
+    if also:
+        batch["release"] = [release_request(elsewhere)]
+    with database.admin.transaction(force_rollback=True):
+        outcomes = execute(database, [batch])
+        assert outcomes[batch["reserve"][0]["operation_id"]].name == ("done" if capacity > 1 else "slot_unavailable")
+        assert database.value("SELECT current_setting('synchronous_commit')") == waits
+    assert database.value("SELECT current_setting('synchronous_commit')") == "on"
+    assert database.status(hold) == "held"

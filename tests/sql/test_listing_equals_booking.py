@@ -24,8 +24,8 @@ DECLARE
   v_granted integer := 0;
 BEGIN
   WHILE v_granted < 9 AND (
-    SELECT outcome = 'done' FROM booking.reserve('salon', jsonb_build_array(
-      p_request || jsonb_build_object('operation_id', gen_random_uuid())), 'infinity')) LOOP
+    SELECT outcome = 'done' FROM booking.execute(ARRAY['salon'], ARRAY[jsonb_build_object('reserve', jsonb_build_array(
+      p_request || jsonb_build_object('operation_id', gen_random_uuid())))], 'infinity')) LOOP
     v_granted := v_granted + 1;
   END LOOP;
   RAISE EXCEPTION USING ERRCODE = 'UNDO1';
@@ -194,7 +194,8 @@ def test_a_slot_is_listed_exactly_if_reserve_grants_it(salon: TestDatabase, cale
 
 def prepare(database: TestDatabase, calendar: Calendar) -> None:
     """Puts what the calendar says in the place of what there was."""
-    for table in ("audit_logs", "appointments", "reservations", "closures", "opening_hours"):
+    database.forget_claims()
+    for table in ("closures", "opening_hours"):
         database.rows(f"DELETE FROM booking.{table}")  # noqa: S608
     database.rows("UPDATE booking.businesses SET timezone = %s", calendar.timezone)
     database.rows(
@@ -239,6 +240,7 @@ def claim(database: TestDatabase, calendar: Calendar) -> None:
         "UPDATE booking.reservations SET expires_at = %s + CASE WHEN ttl_clamped THEN interval '1 hour' ELSE '0' END",
         now,
     )
+    database.recount()
 
 
 def request_of(calendar: Calendar, wanted: dict[str, Any]) -> dict[str, Any]:

@@ -112,8 +112,10 @@ def test_definitions_of_an_older_version_are_dropped(empty: TestDatabase) -> Non
         empty.rows(statement)
     empty.rows("SET ROLE holdfast_owner")
     empty.rows("CREATE FUNCTION booking.former() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
-    empty.rows("DROP FUNCTION booking.count_due(interval)")
-    empty.rows("CREATE FUNCTION booking.count_due(p_retention interval) RETURNS text LANGUAGE sql AS $$ SELECT '1' $$")
+    empty.rows("DROP FUNCTION booking.due_businesses(interval)")
+    empty.rows(
+        "CREATE FUNCTION booking.due_businesses(p_retention interval) RETURNS text LANGUAGE sql AS $$ SELECT '1' $$"
+    )
     empty.rows("RESET ROLE")
     empty.rows("UPDATE booking.schema_migrations SET sha256 = 'of older files' WHERE filename = 'definitions'")
     assert migrate(empty.admin_url) == ["definitions"]
@@ -134,12 +136,12 @@ def definitions(database: TestDatabase) -> set[tuple[str, str, str]]:
 def test_a_transaction_that_is_under_way_survives_a_change_of_the_definitions(empty: TestDatabase) -> None:
     """Its statements were prepared for the functions of the old definitions, and find those of the new ones."""
     migrate(empty.admin_url)
-    query = "SELECT booking.capacity('salon', 'cut', now(), now()), booking.count_due('1 day')"
+    query = "SELECT booking.capacity('salon', 'cut', now(), now()), ARRAY(SELECT booking.due_businesses('1 day'))"
     with psycopg.connect(empty.admin_url, prepare_threshold=0) as connection:
-        assert connection.execute(query).fetchall() == [(None, 0)]
+        assert connection.execute(query).fetchall() == [(None, [])]
         empty.rows("UPDATE booking.schema_migrations SET sha256 = 'of older files' WHERE filename = 'definitions'")
         assert migrate(empty.admin_url) == ["definitions"]
-        assert connection.execute(query).fetchall() == [(None, 0)]
+        assert connection.execute(query).fetchall() == [(None, [])]
 
 
 def test_definitions_of_a_newer_version_are_left_alone(empty: TestDatabase) -> None:

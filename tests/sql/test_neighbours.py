@@ -33,7 +33,8 @@ def test_a_business_that_is_deleted_while_it_is_put_keeps_no_slug(database: Test
 def test_an_older_version_leaves_newer_functions_alone(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a new version is rolled out, an old process that restarts must not put its own functions back."""
     assert migrate(database.admin_url) == []
-    monkeypatch.setattr(migrations, "_definitions", lambda: b"SELECT 'other definitions'")
+    others = migrations._definitions() + b"-- of another version\n"
+    monkeypatch.setattr(migrations, "_definitions", lambda: others)
     monkeypatch.setattr(migrations, "_VERSION", [0, 0, 9])
     assert migrate(database.admin_url) == []
     monkeypatch.setattr(migrations, "_VERSION", [99, 0, 0])

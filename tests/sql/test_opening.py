@@ -186,7 +186,8 @@ def test_it_is_open_exactly_when_the_clock_on_the_wall_says_so(
     first = datetime.combine(day, time(), UTC) - timedelta(days=2)
     halves = [first + n * HALF_HOUR for n in range(5 * 48)]
     found = salon.rows(
-        "SELECT at, booking.is_open('salon', tstzrange(at, at + interval '30 minutes')), at <@ stretch.open "
+        "SELECT at, booking.open_during('salon', '{\"\"}', tstzrange(at, at + interval '30 minutes')) <> '{}', "
+        "at <@ stretch.open "
         "FROM booking.open_stretches('salon', '{\"\"}', %s, %s) AS stretch, unnest(%s::timestamptz[]) AS at "
         "ORDER BY at",
         halves[0],

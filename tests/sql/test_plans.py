@@ -1,5 +1,6 @@
 """The cost of a decision grows neither with history nor with how full other days are, whatever the planner believes."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,18 +23,15 @@ from tests.sql.measuring import compiled_in, reads_of
 
 ROWS = 10_000
 # What may be read to decide: the row of a business, of a service, of a hold or an appointment, and one slot.
-SLOT = {"idx_reservations_slot", "idx_appointments_slot"}
-RESOURCE = {"idx_reservations_resource", "idx_appointments_resource"}
+SLOT = {"occupancy_pkey", "idx_reservations_window"}
+RESOURCE = {"idx_occupancy_resource"}
 ONE_ROW = {
     "businesses_pkey",
     "services_pkey",
     "reservations_pkey",
-    "idx_reservations_id",
     "reservations_idempotency_key_key",
     "appointments_pkey",
-    "idx_appointments_id",
     "appointments_reservation_id_key",
-    "idx_appointments_reservation_id",
     "appointments_idempotency_key_key",
     "audit_logs_pkey",
     "audit_logs_version_key",
@@ -51,19 +49,22 @@ CHECKED = {"appointments_resource_excl"}
 DUE = {"idx_reservations_expiry", "idx_reservations_ended"}
 ROOMS = ["room-1", "room-2", "room-3"]
 CAPACITY = 50
+CROWD = 20
 TEN = 10.0
 SITUATIONS = pytest.mark.parametrize("situation", ["never analysed", "analysed while tiny", "analysed"])
 
 
 def prepare(database: TestDatabase) -> None:
-    """A service with a slot that has neighbours, another one with rooms, and opening hours for all. Nobody analyses its
-    tables behind the test's back."""
+    """A service with a slot that has neighbours, another one with rooms, two with a popular slot, one of them full of
+    expired holds, and opening hours for all. Nobody analyses its tables behind the test's back."""
     for (table,) in database.rows(
         "SELECT relname FROM pg_class WHERE relnamespace = 'booking'::regnamespace AND relkind = 'r'"
     ):
         database.rows(f"ALTER TABLE booking.{table} SET (autovacuum_enabled = off)")
     database.make_service(capacity=CAPACITY)
     database.make_service("suite", resource_ids=ROOMS)
+    database.make_service("concert", capacity=10 * ROWS)
+    database.make_service("course", capacity=CROWD)
     database.put_hours(
         [
             {"weekday": weekday, "opens": "00:00", "closes": "24:00", "resource_id": resource_id}
@@ -77,6 +78,46 @@ def prepare(database: TestDatabase) -> None:
     for room in ROOMS:
         database.reserve(TEN - 1, service_id="suite", resource_id=room)
         database.book(TEN - 2, service_id="suite", resource_id=room)
+    add_crowd(database, CROWD)
+
+
+def add_crowd(database: TestDatabase, number: int) -> None:
+    """So many live holds and as many appointments in one slot, and expired holds in that of another service, which are
+    all that it has room for."""
+    for service_id, expires_after in (("concert", "1 hour"), ("course", "-1 minute")):
+        database.rows(
+            """
+            INSERT INTO booking.reservations (business_id, reservation_id, service_id, slot_start, slot_end, occupied,
+              quantity, status, expires_at, ttl_clamped, version, last_operation_id, created_at)
+            SELECT 'salon', gen_random_uuid(), %s, %s, %s, tstzrange(%s, %s), 1, 'held', booking.now() + %s::interval,
+              false, 1, gen_random_uuid(), booking.now()
+            FROM generate_series(1, %s)
+            """,
+            *(service_id, at(TEN), at(TEN + 1), at(TEN), at(TEN + 1), expires_after, number),
+        )
+    database.rows(
+        """
+        WITH booked AS (
+          INSERT INTO booking.appointments (business_id, appointment_id, service_id, slot_start, slot_end, occupied,
+            quantity, status, version, metadata, source, created_at, updated_at)
+          SELECT 'salon', gen_random_uuid(), 'concert', %s, %s, tstzrange(%s, %s), 1, 'confirmed', 1, '{}', 'online',
+            booking.now(), booking.now()
+          FROM generate_series(1, %s)
+          RETURNING *
+        )
+        INSERT INTO booking.audit_logs (business_id, audit_id, appointment_id, version, action, actor_kind, changes, at)
+        SELECT business_id, appointment_id, appointment_id, 1, 'created', 'guest', '{}', created_at FROM booked
+        """,
+        *(at(TEN), at(TEN + 1), at(TEN), at(TEN + 1), number),
+    )
+    database.rows(
+        "UPDATE booking.services s SET max_simultaneous_bookings = (SELECT count(*) FROM booking.reservations r "
+        "WHERE r.service_id = 'course') WHERE service_id = 'course'"
+    )
+    database.rows(
+        "UPDATE booking.services SET longest_occupied_seconds = 3600 WHERE service_id IN ('concert', 'course')"
+    )
+    database.recount()
 
 
 def add_history(database: TestDatabase) -> None:
@@ -158,35 +199,56 @@ def grow(database: TestDatabase, situation: str) -> None:
     add_history(database)
     add_other_days(database)
     add_other_resources(database)
+    add_crowd(database, ROWS)
     if situation == "analysed":
         database.rows("VACUUM ANALYZE")
 
 
 @SITUATIONS
 def test_one_slot_is_read_by_its_index_and_bounded_in_time(database: TestDatabase, situation: str) -> None:
-    """The plan of the predicate, under the settings that the verbs have: a range of the index, closed on both sides."""
+    """The plans of what reads the counts and the expired holds of a window, under the settings of the verbs and of the
+    reads: a range of one index, closed on both sides."""
     prepare(database)
     grow(database, situation)
+    a_slot = ("business_id =", "service_id =", "starts <", "starts >")
+    a_day_of_a_resource = ("business_id =", "resource_id >=", "resource_id <=", "starts <", "starts >")
+    a_window = ("business_id =", "service_id =", "lower(occupied) >=", "lower(occupied) <=", "expires_at <=")
     expected = {
-        "claims_during": SLOT,
-        "fullest_instant": SLOT,
-        "expired_during": {"idx_reservations_slot"},
-        "resource_claims_during": RESOURCE,
-        "resource_expired_during": {"idx_reservations_resource"},
+        "service_windows": ("occupancy_pkey", a_slot),
+        "resource_windows": ("idx_occupancy_resource", a_day_of_a_resource),
+        "expired_quantity": ("idx_reservations_window", a_window),
     }
-    for function, indexes in expected.items():
-        of = "resource_id =" if function.startswith("resource") else "service_id ="
-        scans = [node for node in nodes(plan_of(database, function)) if {"Relation Name", "Index Name"} & node.keys()]
-        assert {scan.get("Index Name") for scan in scans} == indexes
-        for scan in scans:
-            for bound in ("business_id =", of, "lower(occupied) <", "lower(occupied) >"):
-                assert bound in scan["Index Cond"]
+    for function, (index, bounds) in expected.items():
+        query = body_of(database, function)
+        for caller in ("execute", "availability", "capacity"):
+            scans = [
+                node
+                for node in nodes(plan_of(database, query, caller))
+                if {"Relation Name", "Index Name"} & node.keys()
+            ]
+            assert [scan.get("Index Name") for scan in scans] == [index], (function, caller)
+            for bound in bounds:
+                assert bound in scans[0]["Index Cond"], (function, caller)
 
 
-def plan_of(database: TestDatabase, function: str) -> dict[str, Any]:
-    """The plan of one of the functions that read claims, as a verb has it."""
-    query = f"EXPLAIN (FORMAT json, GENERIC_PLAN) SELECT * FROM booking.{function}($1, $2, $3, $4, $5)"  # noqa: S608
-    settings = database.value("SELECT proconfig FROM pg_proc WHERE oid = 'booking.reserve'::regproc")
+def body_of(database: TestDatabase, function: str) -> str:
+    """The one query of a function of SQL, with its parameters numbered and typed."""
+    [(body, names, types)] = database.rows(
+        "SELECT prosrc, proargnames, ARRAY(SELECT format_type(t, NULL) FROM unnest(proargtypes) AS t) "
+        "FROM pg_proc WHERE pronamespace = 'booking'::regnamespace AND proname = %s",
+        function,
+    )
+    query: str = body
+    # The names of what it returns come after those of its parameters.
+    for number, (name, parameter_type) in enumerate(zip(names, types, strict=False), 1):
+        query = re.sub(rf"\b{name}\b", f"(${number}::{parameter_type})", query)
+    return query
+
+
+def plan_of(database: TestDatabase, query: str, caller: str) -> dict[str, Any]:
+    """The plan of a query, as one of the granted functions has it."""
+    query = f"EXPLAIN (FORMAT json, GENERIC_PLAN) {query}"
+    settings = database.value("SELECT proconfig FROM pg_proc WHERE oid = %s::regproc", f"booking.{caller}")
     with database.admin.transaction():
         for name, value in (setting.split("=", 1) for setting in settings):
             database.rows("SELECT set_config(%s, %s, true)", name, value)
@@ -202,8 +264,9 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 @SITUATIONS
 def test_what_a_call_reads_does_not_grow(database: TestDatabase, situation: str) -> None:
-    """Ten thousand appointments of the past, ten thousand claims on other days and a thousand resources of other
-    services make no difference to any call, whether its statements were planned before they came or afterwards."""
+    """Ten thousand appointments of the past, ten thousand claims on other days, ten thousand of the same slot and a
+    thousand resources of other services make no difference to any call, whether its statements were planned before they
+    came or afterwards."""
     prepare(database)
     calls = {f"{name} of {size}": call for size in (1, 2) for name, call in calls_with(database, size).items()}
     before = {name: reads_of(database, call) for name, call in calls.items()}
@@ -241,6 +304,8 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
     database.call("commit", [commit_request(hold) for hold in booked])
     suites = [database.book(TEN + 3 + size + n, service_id="suite", resource_id=ROOMS[0]).id for n in range(size)]
     plain = [database.book(TEN + 3).id for _ in range(size)]
+    popular = [database.reserve(TEN, service_id="concert").id for _ in range(size)]
+    concerts = [database.book(TEN, service_id="concert").id for _ in range(size)]
     booked_by_key = [book_request(TEN + 4, idempotency_key=f"b {n} of {size}", fingerprint="this") for n in range(size)]
     database.call("book", booked_by_key)
 
@@ -284,10 +349,25 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
         "sent again": call("reserve", resent),
         "commit": call("commit", [commit_request(hold) for hold in holds]),
         "committed before": call("commit", [commit_request(hold) for hold in booked]),
+        "reserve popular": call("reserve", [reserve_request(TEN, service_id="concert") for _ in range(size)]),
+        "book popular": call("book", [book_request(TEN, service_id="concert") for _ in range(size)]),
+        "overlap popular": call("reserve", [reserve_request(TEN + 0.5, service_id="concert") for _ in range(size)]),
+        "refused popular": call(
+            "reserve", [reserve_request(TEN, service_id="concert", quantity=10 * ROWS) for _ in range(size)]
+        ),
+        "commit popular": call("commit", [commit_request(hold) for hold in popular]),
+        "extend popular": call("extend", [extend_request(hold) for hold in popular]),
+        "release popular": call("release", [release_request(hold) for hold in popular]),
+        "cancel popular": changes(concerts, action="cancel"),
+        "reserve expired": call("reserve", [reserve_request(TEN, service_id="course") for _ in range(size)]),
+        "book expired": call("book", [book_request(TEN, service_id="course") for _ in range(size)]),
+        "listed popular": lambda: database.rows(
+            "SELECT booking.availability('salon', 'concert', tstzrange(%s, %s), 1, NULL)", at(TEN - 2), at(TEN + 2)
+        ),
         "rebook": call("commit", [commit_request(hold, if_expired="rebook") for hold in expired]),
         "extend": call("extend", [extend_request(hold) for hold in holds]),
         "release": call("release", [release_request(hold) for hold in holds]),
-        "purge": database.purge,
+        "purge": lambda: database.purge(limit=10),
         "capacity": lambda: database.capacity(TEN),
         "reservation": lambda: database.value("SELECT booking.reservation('salon', %s)", holds[0]),
         "business": lambda: database.value("SELECT booking.business_of_reservation(%s)", holds[0]),

@@ -17,15 +17,16 @@ TTL = timedelta(minutes=15)
 def purge(connection: psycopg.Connection, *, business_id: str = "salon", limit: int = 1000) -> tuple[Any, ...]:
     """Purges a business on a connection of the caller's: (expired, deleted, busy)."""
     [row] = connection.execute(
-        "SELECT expired, deleted, busy FROM booking.purge(%s, %s, %s, %s)", [business_id, DAY, limit, NO_DEADLINE]
+        "SELECT expired, deleted, busy <> '{}' FROM booking.purge(%s, %s, %s, %s)",
+        [[business_id], DAY, limit, NO_DEADLINE],
     ).fetchall()
     return row
 
 
 def due(database: TestDatabase) -> tuple[list[str], int]:
     """The businesses that have something to purge, and how much there is in all."""
-    businesses = database.rows("SELECT business_id FROM booking.due_businesses(%s) ORDER BY business_id", DAY)
-    return [business_id for (business_id,) in businesses], database.value("SELECT booking.count_due(%s)", DAY)
+    businesses = database.rows("SELECT business_id, due FROM booking.due_businesses(%s) ORDER BY business_id", DAY)
+    return [business_id for business_id, _ in businesses], sum(number for _, number in businesses)
 
 
 def make_due(database: TestDatabase, *, expired: int, ended: int) -> tuple[list[str], list[str]]:
@@ -178,6 +179,53 @@ def test_only_businesses_that_have_something_due_are_visited(database: TestDatab
         (0, 0, False),
     ]
     assert due(database) == ([], 0)
+
+
+def purge_all(
+    database: TestDatabase, *business_ids: str, limit: int = 1000
+) -> tuple[int, int, list[dict[str, Any]], list[str]]:
+    """Purges several businesses in one call: (expired, deleted, freed, busy)."""
+    [(expired, deleted, freed, busy)] = database.rows(
+        "SELECT expired, deleted, freed, busy FROM booking.purge(%s, %s, %s, %s)",
+        list(business_ids),
+        DAY,
+        limit,
+        NO_DEADLINE,
+    )
+    return expired, deleted, freed, busy
+
+
+def test_one_call_purges_several_businesses_and_leaves_out_the_busy_ones(database: TestDatabase) -> None:
+    """It waits for none of them, and what was freed is named by its business, once for each service."""
+    for business_id in ("clinic", "kennel", "salon"):
+        database.make_service(business_id=business_id, capacity=5)
+        for _ in range(2):
+            database.reserve(10, business_id=business_id)
+    database.move_clock(TTL)
+
+    def freed(*business_ids: str) -> list[dict[str, Any]]:
+        return [{"business_id": name, "service_id": "cut", "resource_id": None} for name in business_ids]
+
+    with database.locked("kennel"):
+        expired, deleted, more_room, busy = purge_all(database, "kennel", "clinic", "nobody", "salon")
+    assert (expired, deleted, busy) == (4, 0, ["kennel"])
+    assert sorted(more_room, key=lambda room: room["business_id"]) == freed("clinic", "salon")
+    assert due(database) == (["kennel"], 2)
+    assert purge_all(database, "kennel") == (2, 0, freed("kennel"), [])
+
+
+def test_the_limit_is_that_of_the_call_and_not_of_each_business(database: TestDatabase) -> None:
+    """A call is bounded, whatever the number of its businesses."""
+    for business_id in ("clinic", "salon"):
+        database.make_service(business_id=business_id, capacity=5)
+        for _ in range(2):
+            database.reserve(10, business_id=business_id)
+    database.move_clock(TTL)
+    assert purge_all(database, "clinic", "salon", limit=3)[0] == 3
+    assert purge_all(database, "clinic", "salon", limit=3)[0] == 1
+    database.move_clock(DAY)
+    assert purge_all(database, "clinic", "salon", limit=3)[1] == 3
+    assert purge_all(database, "clinic", "salon", limit=3)[1] == 1
 
 
 def test_each_run_is_written_down_and_last_months_are_forgotten(database: TestDatabase) -> None:

@@ -513,6 +513,7 @@ def test_a_whole_day_may_be_moved_in_one_statement(database: TestDatabase) -> No
         "slot_end = slot_end + '1 hour'::interval, "
         "occupied = tstzrange(lower(occupied) + '1 hour'::interval, upper(occupied) + '1 hour'::interval)"
     )
+    database.recount()
     assert database.reserve(10).name == "done"
     assert database.reserve(13).name == "slot_unavailable"
 

@@ -305,7 +305,7 @@ class Reservations(RuleBasedStateMachine):
     def purge(self) -> None:
         """Which nothing depends on."""
         query = "SELECT expired, deleted FROM booking.purge(%s, %s, 1000, %s)"
-        assert self.database.rows(query, self.business_id, RETENTION, NO_DEADLINE) == [self.model.purge(RETENTION)]
+        assert self.database.rows(query, [self.business_id], RETENTION, NO_DEADLINE) == [self.model.purge(RETENTION)]
 
     @rule(service_id=services, capacity=st.sampled_from([1, 2, 3]))
     def change_the_capacity(self, service_id: str, capacity: int) -> None:
@@ -371,6 +371,7 @@ class Reservations(RuleBasedStateMachine):
             "audit_logs",
             "appointments",
             "reservations",
+            "occupancy",
             "service_resources",
             "services",
             "resources",

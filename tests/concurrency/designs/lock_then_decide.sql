@@ -1,13 +1,13 @@
--- Ours: the lock in a statement of its own, and then the statement that decides and writes. Both are inside the
--- verb, where each statement has a snapshot of its own.
+-- Ours: the lock in a statement of its own, and then the statement that decides and writes. Both are inside
+-- booking.execute, where each statement has a snapshot of its own.
 BEGIN ISOLATION LEVEL READ COMMITTED;
 
 SELECT operation_id
-FROM booking.reserve(
-  %(business_id)s,
-  jsonb_build_array(jsonb_build_object(
+FROM booking.execute(
+  ARRAY[%(business_id)s],
+  ARRAY[jsonb_build_object('reserve', jsonb_build_array(jsonb_build_object(
     'operation_id', %(operation_id)s, 'service_id', %(service_id)s, 'slot_start', %(slot_start)s,
-    'slot_end', %(slot_end)s, 'quantity', 1)),
+    'slot_end', %(slot_end)s, 'quantity', 1)))],
   'infinity')
 WHERE outcome = 'done';
 

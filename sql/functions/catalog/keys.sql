@@ -1,0 +1,71 @@
+-- The keys by which programs act for a business. What is stored is the hash of a whole key; the key itself is told
+-- once, by the service, and never comes here. The verbs take the lock of the business.
+--
+-- Outcomes: 'done', or a refusal as in booking.outcome. Raise as booking.lock_business.
+
+-- Makes a key.
+--   p_key_id  names it among the keys of its business; no secret
+--   p_role    'owner', 'staff' or 'readonly'
+--   p_sha256  of the whole key, 32 bytes
+-- Refusals: business_not_found
+CREATE FUNCTION booking.create_key(
+  p_business_id text, p_key_id text, p_name text, p_role text, p_sha256 bytea, p_deadline timestamptz)
+RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+  v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
+BEGIN
+  IF v_now IS NULL THEN
+    RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
+  END IF;
+  INSERT INTO booking.api_keys (business_id, key_id, name, role, sha256, created_at)
+  VALUES (p_business_id, p_key_id, p_name, p_role, p_sha256, v_now);
+  RETURN (NULL, 'done', NULL)::booking.outcome;
+END
+$$;
+
+-- Makes a key worthless, for good. One that was revoked before stays as it was.
+-- Refusals: business_not_found; key_not_found
+CREATE FUNCTION booking.revoke_key(p_business_id text, p_key_id text, p_deadline timestamptz)
+RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+  v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
+BEGIN
+  IF v_now IS NULL THEN
+    RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
+  END IF;
+  UPDATE booking.api_keys k SET revoked_at = coalesce(k.revoked_at, v_now)
+  WHERE k.business_id = p_business_id AND k.key_id = p_key_id;
+  RETURN (NULL, CASE WHEN FOUND THEN 'done' ELSE 'key_not_found' END, NULL)::booking.outcome;
+END
+$$;
+
+-- The keys of a business by their age, the revoked ones too: [{key_id, name, role, created_at, revoked_at}], never
+-- their hashes. NULL if there is no such business. Takes no lock.
+CREATE FUNCTION booking.keys(p_business_id text)
+RETURNS jsonb LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+  RETURN (
+    SELECT (
+      SELECT coalesce(jsonb_agg(jsonb_build_object(
+        'key_id', k.key_id, 'name', k.name, 'role', k.role, 'created_at', k.created_at, 'revoked_at', k.revoked_at)
+        ORDER BY k.created_at, k.key_id), '[]'::jsonb)
+      FROM booking.api_keys k WHERE k.business_id = p_business_id)
+    FROM booking.businesses b WHERE b.business_id = p_business_id);
+END
+$$;
+
+-- What a key is verified by, one row or none: none if it is unknown or revoked. The caller compares the hashes, in
+-- constant time. Takes no lock: a key is worthless from the commit of its revocation on.
+CREATE FUNCTION booking.live_key(p_business_id text, p_key_id text)
+RETURNS TABLE (role text, sha256 bytea) LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
+AS $$
+BEGIN
+  RETURN QUERY
+    SELECT k.role, k.sha256 FROM booking.api_keys k
+    WHERE k.business_id = p_business_id AND k.key_id = p_key_id AND k.revoked_at IS NULL;
+END
+$$;

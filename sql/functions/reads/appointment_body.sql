@@ -1,0 +1,35 @@
+-- An appointment as its owner and its guest see it.
+CREATE FUNCTION booking.appointment_body(a booking.appointments)
+RETURNS jsonb LANGUAGE sql STABLE
+AS $$
+  SELECT jsonb_build_object(
+    'appointment_id', a.appointment_id,
+    'reservation_id', a.reservation_id,
+    'business_id', a.business_id,
+    'service_id', a.service_id,
+    'resource_id', a.resource_id,
+    'slot_start', a.slot_start,
+    'slot_end', a.slot_end,
+    'quantity', a.quantity,
+    'status', a.status,
+    'version', a.version,
+    'guest_name', a.guest_name,
+    'guest_email', a.guest_email,
+    'guest_phone', a.guest_phone,
+    'notes', a.notes,
+    'metadata', a.metadata,
+    'source', a.source,
+    'created_at', a.created_at,
+    'updated_at', a.updated_at,
+    'cancellation_reason', a.cancellation_reason)
+$$;
+
+-- What a refusal for lack of room says of the slot that was asked for, where the request itself did not name it: so
+-- that alternatives to it can be looked for.
+CREATE FUNCTION booking.requested_slot(
+  p_service_id text, p_slot_start timestamptz, p_slot_end timestamptz, p_quantity integer, p_resource_id text)
+RETURNS jsonb LANGUAGE sql STABLE
+AS $$
+  SELECT jsonb_build_object('service_id', p_service_id, 'slot_start', p_slot_start, 'slot_end', p_slot_end,
+    'quantity', p_quantity, 'resource_id', p_resource_id)
+$$;

@@ -1,0 +1,65 @@
+-- What operations read of the whole database.
+
+-- Reservation health: aggregates only, one row. Conversion is over the holds that ended within the last hour.
+CREATE FUNCTION booking.reservation_health()
+RETURNS TABLE (
+  now timestamptz, live bigint, expired_unpurged bigint, oldest_expired_at timestamptz, last_purge_at timestamptz,
+  committed_last_hour bigint, ended_last_hour bigint)
+LANGUAGE sql VOLATILE
+AS $$
+  SELECT
+    clock.now,
+    (SELECT count(*) FROM booking.reservations r WHERE r.ended_at IS NULL AND r.expires_at > clock.now),
+    due.expired_unpurged,
+    due.oldest_expired_at,
+    last_run.finished_at,
+    ended.committed,
+    ended.ended
+  FROM (SELECT booking.now() AS now OFFSET 0) AS clock
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS expired_unpurged, min(r.expires_at) AS oldest_expired_at
+    FROM booking.reservations r WHERE r.ended_at IS NULL AND r.expires_at <= clock.now
+  ) AS due
+  LEFT JOIN LATERAL (
+    SELECT m.finished_at FROM booking.maintenance_runs m
+    WHERE m.business_id = '*' ORDER BY m.finished_at DESC LIMIT 1
+  ) AS last_run ON true
+  CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE r.status = 'committed') AS committed, count(*) AS ended
+    FROM booking.reservations r WHERE r.ended_at > clock.now - interval '1 hour'
+  ) AS ended
+$$;
+
+-- How many violations there are of each invariant that SQL can check by itself: the rows of its view.
+--   p_recent  of the audit trail only what changed within the last hour, of the counts only the windows ahead; false:
+--             the whole history, which takes its time
+CREATE FUNCTION booking.invariant_violations(p_recent boolean)
+RETURNS TABLE (invariant text, violations bigint) LANGUAGE sql VOLATILE
+AS $$
+  SELECT 'overbooked_instants', count(*) FROM booking.overbooked_instants
+  UNION ALL
+  SELECT 'double_booked_resources', count(*) FROM booking.double_booked_resources
+  UNION ALL
+  SELECT 'miscounted_windows', count(*)
+  FROM booking.find_miscounted(CASE WHEN p_recent THEN booking.now() ELSE '-infinity' END)
+  UNION ALL
+  SELECT 'audit_gaps', count(*)
+  FROM booking.audit_gaps
+  CROSS JOIN (
+    SELECT CASE WHEN p_recent THEN booking.now() - interval '1 hour' ELSE '-infinity' END AS instant OFFSET 0) AS since
+  WHERE updated_at > since.instant
+$$;
+
+-- The clock as it is defined: anything but the shipped definition does not tell the time.
+CREATE FUNCTION booking.clock_definition()
+RETURNS TABLE (body text, language text, settings text[]) LANGUAGE sql STABLE
+AS $$
+  SELECT btrim(p.prosrc), l.lanname::text, p.proconfig
+  FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+  WHERE p.oid = 'booking.now()'::regprocedure
+$$;
+
+-- The migrations and definitions that were applied to this database.
+CREATE FUNCTION booking.applied_migrations()
+RETURNS TABLE (filename text, sha256 text, service_version integer[]) LANGUAGE sql STABLE
+AS $$ SELECT m.filename, m.sha256, m.service_version FROM booking.schema_migrations m $$;

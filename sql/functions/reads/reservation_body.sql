@@ -1,0 +1,19 @@
+-- A reservation as its holder sees it at p_now. Never guest data: whoever has the id may read this.
+CREATE FUNCTION booking.reservation_body(r booking.reservations, p_now timestamptz)
+RETURNS jsonb LANGUAGE sql STABLE
+AS $$
+  SELECT jsonb_build_object(
+    'reservation_id', r.reservation_id,
+    'business_id', r.business_id,
+    'service_id', r.service_id,
+    'resource_id', r.resource_id,
+    'slot_start', r.slot_start,
+    'slot_end', r.slot_end,
+    'quantity', r.quantity,
+    'status', CASE WHEN r.status = 'held' AND r.expires_at <= p_now THEN 'expired' ELSE r.status END,
+    'expires_at', r.expires_at,
+    'expires_in_seconds', CASE WHEN r.status = 'held'
+      THEN greatest(0, round(extract(epoch FROM r.expires_at - p_now), 3)) ELSE 0 END,
+    'ttl_clamped', r.ttl_clamped,
+    'version', r.version)
+$$;

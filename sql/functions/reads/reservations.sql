@@ -1,0 +1,86 @@
+-- Reads. They take no lock, and what they say may have changed by the time it is read: only the verbs decide.
+
+-- The room in one slot of a service: {capacity, held, booked, available}, held and booked at the fullest instant of the
+-- slot and its buffers from now on; of a slot that is over, at the fullest that it had. Of a service with resources no
+-- more is available than the resources seat that are free then and that the public can book. NULL if there is no such
+-- service.
+CREATE FUNCTION booking.capacity(
+  p_business_id text, p_service_id text, p_slot_start timestamptz, p_slot_end timestamptz)
+RETURNS jsonb LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+  v_now timestamptz := booking.now();
+BEGIN
+  RETURN (
+    SELECT jsonb_build_object(
+      'capacity', own.capacity, 'held', coalesce(held.quantity, 0),
+      'booked', coalesce(fullest.claimed, 0) - coalesce(held.quantity, 0),
+      'available', greatest(0, least(own.capacity - coalesce(fullest.claimed, 0), free.seats)))
+    FROM booking.services AS s
+    CROSS JOIN LATERAL booking.capacity_of(s) AS own
+    CROSS JOIN LATERAL (
+      SELECT p_slot_start - make_interval(mins => s.buffer_before_minutes) AS starts,
+             p_slot_end + make_interval(mins => s.buffer_after_minutes) AS ends
+    ) AS slot
+    CROSS JOIN LATERAL (
+      SELECT CASE WHEN slot.ends > v_now THEN greatest(slot.starts, v_now) ELSE slot.starts END AS starts
+    ) AS counted
+    LEFT JOIN LATERAL (
+      SELECT level.at, level.claimed
+      FROM booking.claim_levels(p_business_id, p_service_id, s.longest_occupied_seconds, own.counted_ids, counted.starts,
+        slot.ends, NULL, v_now, NULL) AS level
+      WHERE level.at < slot.ends
+      ORDER BY level.claimed DESC LIMIT 1
+    ) AS fullest ON true
+    CROSS JOIN LATERAL (
+      SELECT sum(r.quantity) AS quantity
+      FROM (
+        SELECT r.* FROM booking.reservations r
+        WHERE r.business_id = p_business_id AND r.service_id = p_service_id AND r.status = 'held'
+          AND lower(r.occupied) <= fullest.at AND upper(r.occupied) > fullest.at
+          AND lower(r.occupied) > fullest.at - make_interval(secs => s.longest_occupied_seconds)
+          AND r.expires_at > v_now AND (own.counted_ids IS NULL OR coalesce(r.resource_id, '') = ANY (own.counted_ids))
+        ORDER BY lower(r.occupied), r.expires_at
+      ) AS r
+    ) AS held
+    CROSS JOIN LATERAL (
+      SELECT booking.find_pool(p_business_id, p_service_id, NULL, tstzrange(p_slot_start, p_slot_end)) AS pool OFFSET 0
+    ) AS found
+    CROSS JOIN LATERAL (
+      SELECT CASE WHEN (found.pool).has_resources THEN coalesce(sum(room), 0) END AS seats
+      FROM booking.pool_room(
+        p_business_id, p_service_id, (found.pool).resource_ids, slot.starts, slot.ends,
+        s.resource_sharing = 'session', NULL, v_now) AS of_pool
+      CROSS JOIN unnest(of_pool.rooms) AS room
+    ) AS free
+    WHERE s.business_id = p_business_id AND s.service_id = p_service_id AND s.archived_at IS NULL);
+END
+$$;
+
+-- The business of a reservation, or NULL. By its id alone: callers who know the business say so and don't need it. An
+-- appointment remembers its reservation when the purge has deleted it.
+CREATE FUNCTION booking.business_of_reservation(p_reservation_id uuid)
+RETURNS text LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
+AS $$
+BEGIN
+  RETURN coalesce(
+    (SELECT r.business_id FROM booking.reservations r WHERE r.reservation_id = p_reservation_id),
+    (SELECT a.business_id FROM booking.appointments a WHERE a.reservation_id = p_reservation_id));
+END
+$$;
+
+-- One reservation as its holder sees it, or NULL.
+CREATE FUNCTION booking.reservation(p_business_id text, p_reservation_id uuid)
+RETURNS jsonb LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off
+AS $$
+DECLARE
+  v_now timestamptz := booking.now();
+BEGIN
+  RETURN (
+    SELECT booking.reservation_body(r, v_now) FROM booking.reservations r
+    WHERE r.reservation_id = p_reservation_id AND r.business_id = p_business_id);
+END
+$$;

@@ -1,0 +1,45 @@
+-- The resources of a service that a request may have.
+--   p_resource_id  the one that was asked for by name; NULL for any
+--   p_slot         the slot, where opening hours, closures and bookingEnabled bind; NULL where they don't
+-- Returns
+--   has_resources  whether the service is only ever booked together with a resource
+--   largest        how many the largest of those seats that the request can mean: of the pool, not archived, and the
+--                  named one if one is named; NULL if there is none
+--   resource_ids   of these, those that can serve the slot, free or not; NULL for a service without resources
+--   refusal        why that is none of them: 'not_online' or 'closed'
+CREATE FUNCTION booking.find_pool(p_business_id text, p_service_id text, p_resource_id text, p_slot tstzrange)
+RETURNS booking.pool LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_pool booking.pool;
+  v_online text[];
+BEGIN
+  SELECT count(*) > 0, max(r.seats),
+         coalesce(array_agg(r.resource_id) FILTER (WHERE r.booking_enabled OR p_slot IS NULL), '{}')
+  INTO v_pool.has_resources, v_pool.largest, v_online
+  FROM (
+    SELECT m.resource_id FROM booking.service_resources m
+    WHERE m.business_id = p_business_id AND m.service_id BETWEEN p_service_id AND p_service_id
+    ORDER BY m.service_id, m.resource_id
+  ) AS member
+  LEFT JOIN LATERAL (
+    SELECT * FROM booking.resources r
+    WHERE r.business_id = p_business_id AND r.resource_id = member.resource_id AND r.archived_at IS NULL
+      AND (p_resource_id IS NULL OR r.resource_id = p_resource_id) OFFSET 0
+  ) AS r ON true;
+  IF NOT v_pool.has_resources THEN
+    RETURN v_pool;
+  END IF;
+  v_online := array_remove(v_online, NULL);
+  v_pool.resource_ids := CASE
+    WHEN p_slot IS NULL THEN v_online
+    ELSE booking.open_during(p_business_id, v_online, p_slot)
+  END;
+  v_pool.refusal := CASE
+    WHEN v_pool.largest IS NULL OR cardinality(v_pool.resource_ids) > 0 THEN NULL
+    WHEN cardinality(v_online) = 0 THEN 'not_online'
+    ELSE 'closed'
+  END;
+  RETURN v_pool;
+END
+$$;

@@ -1,0 +1,296 @@
+-- Changes appointments: moves, edits, cancels and erases them. The verb behind PATCH, cancel and the erasure of a
+-- guest's data.
+--
+-- In each round one change of an appointment is decided, and of a business one move: changes don't come in crowds, and
+-- a move must see what the one before it left.
+--
+--   p_business_ids, p_batches  as in booking.execute; [{operation_id, appointment_id, action, expected_version?,
+--                  actor_kind, actor_id?, request_id?, set?, reason?}]. operation_id (a uuid) becomes the id of the
+--                  audit row. action is
+--                    'change'  set: {slot_start?, slot_end?, resource_id?, quantity?, status?, guest_name?,
+--                              guest_email?, guest_phone?, notes?, metadata?}; slot_start alone keeps the duration, and
+--                              a resource_id of null means any free one
+--                    'cancel'  with a reason; a guest (actor_kind) is held to the service's cancellation window
+--                    'erase'   removes what is or may be personal: the guest, notes, the reason, metadata
+--   p_now          the clock, read after the locks
+--
+-- Returns one booking.outcome for each request:
+--   done                        the appointment as it is now. Where nothing differs nothing was changed, the version
+--                               neither; nor where a cancelled one is cancelled again
+--   appointment_not_found
+--   version_conflict            the version is not expected_version; body: {current_version}
+--   appointment_ended           it is cancelled, completed or no_show: its slot and status are final;
+--                               body: {appointment_status}
+--   cancellation_window_closed  body: {cancellable_until}
+--   resource_not_found          the service has no such resource
+--   validation_failed           body: {field, message}
+--   slot_unavailable            no room, or the resource is not free; body: see booking.requested_slot
+--   deferred                    it needs more rounds than booking.max_rounds: not tried
+-- Locks   none of its own: the caller has the locks of the businesses
+-- A retry with the same operation_id has one effect.
+CREATE FUNCTION booking.change(p_business_ids text[], p_batches jsonb[], p_now timestamptz)
+RETURNS SETOF booking.outcome LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+  v_open booking.appointment_change[];
+  v_round booking.appointment_change[];
+  v_moves booking.appointment_change[];
+BEGIN
+  v_open := ARRAY(
+    SELECT ROW(row_number() OVER (), b.business_id, request ->> 'operation_id', request,
+      NULL, NULL, NULL, NULL, NULL, NULL)::booking.appointment_change
+    FROM unnest(p_business_ids, p_batches) AS b (business_id, batch)
+    CROSS JOIN jsonb_array_elements(b.batch -> 'change') AS request);
+
+  FOR v_n IN 1 .. booking.max_rounds() LOOP
+    EXIT WHEN cardinality(v_open) = 0;
+    v_round := booking.judge_changes(v_open, p_now);
+    -- What frees room comes before what takes it.
+    RETURN QUERY SELECT * FROM booking.record_changes(
+      ARRAY(SELECT c FROM unnest(v_round) AS c WHERE c.is_move IS NOT TRUE), p_now);
+    v_moves := booking.decide_moves(v_round, p_now);
+    RETURN QUERY SELECT * FROM booking.record_changes(v_moves, p_now);
+    v_open := ARRAY(
+      SELECT c FROM unnest(v_open) AS c WHERE c.operation_id NOT IN (SELECT r.operation_id FROM unnest(v_round) AS r));
+  END LOOP;
+  RETURN QUERY SELECT c.operation_id, 'deferred', NULL::jsonb FROM unnest(v_open) AS c;
+END
+$$;
+
+-- Judges one round of changes: of each appointment the first, and of these all that is no move and the first move of
+-- each business. Returns them with their outcome, or without one if they can be made, as far as no room is needed.
+CREATE FUNCTION booking.judge_changes(p_open booking.appointment_change[], p_now timestamptz)
+RETURNS booking.appointment_change[] LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+  RETURN ARRAY(
+    WITH first_of_appointment AS (
+      SELECT DISTINCT ON (c.business_id, c.details ->> 'appointment_id') c.*,
+             (c.details ->> 'appointment_id')::uuid AS appointment_id
+      FROM unnest(p_open) AS c
+      ORDER BY c.business_id, c.details ->> 'appointment_id', c.position
+    ), found AS MATERIALIZED (
+      SELECT c.position, c.business_id, c.operation_id, c.details, old.a AS before, service.s AS service,
+             booking.with_changes(old.a, c.details) AS after,
+        CASE
+          WHEN (old.a).appointment_id IS NULL THEN 'appointment_not_found'
+          WHEN own.audit_id IS NOT NULL THEN 'done'
+          WHEN c.details ->> 'action' = 'cancel' AND (old.a).status = 'cancelled' THEN 'done'
+          WHEN (old.a).version <> (c.details ->> 'expected_version')::integer THEN 'version_conflict'
+        END AS known
+      FROM first_of_appointment AS c
+      LEFT JOIN LATERAL (
+        SELECT a FROM booking.appointment_by_id(c.business_id, c.appointment_id) AS a
+      ) AS old ON true
+      LEFT JOIN LATERAL (
+        SELECT s FROM booking.services s
+        WHERE s.business_id = c.business_id AND s.service_id = (old.a).service_id OFFSET 0
+      ) AS service ON true
+      LEFT JOIN LATERAL (
+        SELECT l.audit_id FROM booking.audit_logs l
+        WHERE l.business_id = c.business_id AND l.audit_id BETWEEN c.operation_id AND c.operation_id ORDER BY l.audit_id
+      ) AS own ON true
+    ), refused AS MATERIALIZED (
+      SELECT found.*, CASE
+          WHEN known IS NULL THEN booking.change_refusal(before, after, service, details ->> 'actor_kind', p_now)
+        END AS refusal
+      FROM found
+    ), placed AS MATERIALIZED (
+      SELECT refused.*, known IS NULL AND (refusal).outcome IS NULL AND (before).status = 'confirmed'
+          AND (after).status = 'confirmed' AND ((details -> 'set') ? 'resource_id' OR ((after).occupied, (after).quantity)
+            IS DISTINCT FROM ((before).occupied, (before).quantity)) AS is_move
+      FROM refused
+    ), judged AS MATERIALIZED (
+      -- The resources that a move may get: those that it asks for, else the one that it has.
+      SELECT placed.*, CASE
+          WHEN NOT is_move THEN NULL
+          WHEN (details -> 'set') ? 'resource_id' AND (after).resource_id IS DISTINCT FROM (before).resource_id
+          THEN booking.find_pool(business_id, (before).service_id, (after).resource_id, NULL)
+          -- A resource that has left its pool gets no new work.
+          WHEN (before).resource_id IS NOT NULL AND (after).occupied <> (before).occupied AND NOT EXISTS (
+            SELECT FROM booking.members(placed.business_id, (placed.before).service_id) AS m
+            WHERE m.resource_id = (placed.before).resource_id)
+          THEN booking.find_pool(business_id, (before).service_id, NULL, NULL)
+          WHEN (before).resource_id IS NOT NULL
+          THEN ROW(true, (SELECT r.seats FROM booking.resources r
+            WHERE r.business_id = placed.business_id AND r.resource_id = (placed.before).resource_id),
+            ARRAY[(before).resource_id], NULL)::booking.pool
+        END AS pool
+      FROM placed
+    ), answered AS (
+      SELECT judged.*, row_number() OVER (PARTITION BY business_id, is_move ORDER BY position) AS nth,
+        CASE
+          WHEN known IS NOT NULL THEN known
+          WHEN (refusal).outcome IS NOT NULL THEN (refusal).outcome
+          WHEN is_move AND details -> 'set' ->> 'resource_id' IS NOT NULL AND (pool).largest IS NULL
+          THEN 'resource_not_found'
+          WHEN is_move AND (after).quantity > (pool).largest THEN 'validation_failed'
+        END AS outcome
+      FROM judged
+    )
+    SELECT ROW(position, business_id, operation_id, details, before, after, is_move AND outcome IS NULL,
+      (pool).resource_ids, outcome,
+      CASE outcome
+        WHEN 'done' THEN booking.appointment_body(before)
+        WHEN 'version_conflict' THEN jsonb_build_object('current_version', (before).version)
+        WHEN 'validation_failed' THEN coalesce((refusal).body, booking.too_many_for_a_resource((pool).largest))
+        ELSE (refusal).body
+      END)::booking.appointment_change
+    FROM answered
+    WHERE nth = 1 OR is_move IS NOT TRUE);
+END
+$$;
+
+-- An appointment with what a request would change of it: the members that are named here, and no others. A slot that is
+-- moved keeps its length, if no other is given, and its buffers as they were when it was made.
+CREATE FUNCTION booking.with_changes(p_before booking.appointments, p_details jsonb)
+RETURNS booking.appointments LANGUAGE plpgsql IMMUTABLE
+AS $$
+DECLARE
+  v_after booking.appointments := p_before;
+  v_set jsonb := p_details -> 'set';
+BEGIN
+  IF p_details ->> 'action' = 'cancel' THEN
+    v_after.status := 'cancelled';
+    v_after.cancellation_reason := p_details ->> 'reason';
+    RETURN v_after;
+  ELSIF p_details ->> 'action' = 'erase' THEN
+    v_set := '{"guest_name": null, "guest_email": null, "guest_phone": null, "notes": null, "metadata": {}}';
+    v_after.cancellation_reason := NULL;
+    v_after.fingerprint := NULL; -- it is a digest over the guest's data
+  END IF;
+  SELECT s.slot_start, s.slot_end, s.resource_id, s.quantity, s.status, s.guest_name, s.guest_email, s.guest_phone,
+         s.notes, s.metadata
+  INTO v_after.slot_start, v_after.slot_end, v_after.resource_id, v_after.quantity, v_after.status, v_after.guest_name,
+       v_after.guest_email, v_after.guest_phone, v_after.notes, v_after.metadata
+  FROM jsonb_populate_record(p_before, v_set) AS s;
+  IF v_set ? 'slot_start' AND NOT v_set ? 'slot_end' THEN
+    v_after.slot_end := v_after.slot_start + booking.elapsed(p_before.slot_start, p_before.slot_end);
+  END IF;
+  IF v_after.slot_start < v_after.slot_end THEN
+    v_after.occupied := tstzrange(
+      v_after.slot_start - booking.elapsed(lower(p_before.occupied), p_before.slot_start),
+      v_after.slot_end + booking.elapsed(p_before.slot_end, upper(p_before.occupied)));
+  END IF;
+  RETURN v_after;
+END
+$$;
+
+-- Why a change can't be made, whatever room there is; an outcome of NULL if it can.
+CREATE FUNCTION booking.change_refusal(
+  p_before booking.appointments, p_after booking.appointments, p_service booking.services, p_actor_kind text,
+  p_now timestamptz)
+RETURNS booking.outcome LANGUAGE plpgsql IMMUTABLE
+AS $$
+DECLARE
+  v_is_elsewhere boolean := (p_after.slot_start, p_after.slot_end, p_after.resource_id, p_after.quantity)
+    IS DISTINCT FROM (p_before.slot_start, p_before.slot_end, p_before.resource_id, p_before.quantity);
+  v_cancellable_until timestamptz := p_before.slot_start - make_interval(mins => p_service.cancellation_window_minutes);
+BEGIN
+  IF p_before.status <> 'confirmed' AND (v_is_elsewhere OR p_after.status <> p_before.status) THEN
+    RETURN (NULL, 'appointment_ended', jsonb_build_object('appointment_status', p_before.status))::booking.outcome;
+  ELSIF p_before.status = 'confirmed' AND p_after.status <> 'confirmed' AND v_is_elsewhere THEN
+    RETURN booking.invalid('status', 'can''t be changed together with the slot, the resource or the quantity');
+  ELSIF p_after.slot_end <= p_after.slot_start THEN
+    RETURN booking.invalid('slot_end', 'slotEnd must be after slotStart');
+  ELSIF p_after.slot_end > p_after.slot_start + interval '720 hours' AND p_after.occupied <> p_before.occupied THEN
+    RETURN booking.invalid('slot_end', 'must be at most 30 days after slotStart');
+  ELSIF p_actor_kind = 'guest' AND p_after.status = 'cancelled' AND p_now > v_cancellable_until THEN
+    RETURN (NULL, 'cancellation_window_closed', jsonb_build_object(
+      'cancellable_until', v_cancellable_until))::booking.outcome;
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+-- The outcome for a fault that only shows beside what is stored.
+CREATE FUNCTION booking.invalid(p_field text, p_message text)
+RETURNS booking.outcome LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT (NULL, 'validation_failed', jsonb_build_object('field', p_field, 'message', p_message))::booking.outcome
+$$;
+
+-- Decides the moves of a round. Their own claims are not counted against them, and what needs no more than its own
+-- claim has keeps its room, whatever there is by now. Returns those that were decided: each has the resource that it
+-- gets, or is refused.
+CREATE FUNCTION booking.decide_moves(p_round booking.appointment_change[], p_now timestamptz)
+RETURNS booking.appointment_change[] LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+  v_moves booking.appointment_change[] := ARRAY(SELECT c FROM unnest(p_round) AS c WHERE c.is_move);
+  v_decided record := booking.decide(ARRAY(
+    SELECT ROW(c.position, c.business_id, c.operation_id, c.operation_id::text, (c.before).service_id,
+      (c.after).slot_start, (c.after).slot_end, lower((c.after).occupied), upper((c.after).occupied), (c.after).quantity,
+      c.resource_ids, NULL, NULL, NULL, NULL, NULL, NULL,
+      ROW(coalesce((c.before).resource_id, ''), lower((c.before).occupied), upper((c.before).occupied),
+        (c.before).quantity)::booking.own_claim,
+      (c.after).occupied <@ (c.before).occupied AND (c.after).quantity <= (c.before).quantity
+        AND (c.after).resource_id IS NOT DISTINCT FROM (c.before).resource_id)::booking.claim_request
+    FROM unnest(v_moves) AS c), p_now);
+BEGIN
+  RETURN ARRAY(
+    SELECT CASE v_decided.outcomes[n]
+      WHEN 'granted' THEN ROW(c.position, c.business_id, c.operation_id, c.details, c.before,
+        jsonb_populate_record(c.after, jsonb_build_object('resource_id', v_decided.resource_ids[n], 'is_exclusive', CASE
+          WHEN (v_decided.resource_ids[n], (c.after).occupied)
+            IS DISTINCT FROM ((c.before).resource_id, (c.before).occupied)
+          THEN NOT v_decided.in_session[n] ELSE (c.before).is_exclusive END)),
+        true, c.resource_ids, NULL, NULL)::booking.appointment_change
+      ELSE ROW(c.position, c.business_id, c.operation_id, c.details, c.before, c.after, true, c.resource_ids,
+        'slot_unavailable', booking.requested_slot(
+          (c.before).service_id, (c.after).slot_start, (c.after).slot_end, (c.after).quantity,
+          CASE cardinality(c.resource_ids) WHEN 1 THEN c.resource_ids[1] END))::booking.appointment_change
+    END
+    FROM generate_subscripts(v_moves, 1) AS n CROSS JOIN LATERAL (SELECT (v_moves[n]).*) AS c
+    WHERE v_decided.outcomes[n] IS NOT NULL);
+END
+$$;
+
+-- Writes the changes of a round that were not refused and that change anything, with their audit rows, and frees the
+-- room of what was moved or ended. Returns the outcomes of the round.
+CREATE FUNCTION booking.record_changes(p_round booking.appointment_change[], p_now timestamptz)
+RETURNS SETOF booking.outcome LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+  v_changes booking.appointment_change[] := ARRAY(
+    SELECT ROW(c.position, c.business_id, c.operation_id, c.details, c.before,
+      jsonb_populate_record(c.after, jsonb_build_object('version', (c.before).version + 1, 'updated_at', p_now)),
+      c.is_move, c.resource_ids, c.outcome, c.body)::booking.appointment_change
+    FROM unnest(p_round) AS c
+    WHERE c.outcome IS NULL AND c.after IS DISTINCT FROM c.before);
+BEGIN
+  -- An upsert of rows that exist: it finds them by primary key by construction, whatever other index has their id too.
+  INSERT INTO booking.appointments AS a SELECT (c.after).* FROM unnest(v_changes) AS c
+  ON CONFLICT (appointment_id, business_id) DO UPDATE
+  SET (resource_id, is_exclusive, slot_start, slot_end, occupied, quantity, status, version, guest_name, guest_email,
+       guest_phone, notes, metadata, cancellation_reason, fingerprint, updated_at)
+    = (excluded.resource_id, excluded.is_exclusive, excluded.slot_start, excluded.slot_end, excluded.occupied,
+       excluded.quantity, excluded.status, excluded.version, excluded.guest_name, excluded.guest_email,
+       excluded.guest_phone, excluded.notes, excluded.metadata, excluded.cancellation_reason, excluded.fingerprint,
+       excluded.updated_at);
+
+  INSERT INTO booking.audit_logs (
+    business_id, audit_id, appointment_id, version, action, actor_kind, actor_id, changes, request_id, at)
+  SELECT c.business_id, c.operation_id, (c.after).appointment_id, (c.after).version,
+    CASE
+      WHEN c.details ->> 'action' = 'erase' THEN 'erased'
+      WHEN (c.after).status <> (c.before).status THEN (c.after).status
+      WHEN ((c.after).slot_start, (c.after).slot_end, (c.after).resource_id)
+        IS DISTINCT FROM ((c.before).slot_start, (c.before).slot_end, (c.before).resource_id) THEN 'rescheduled'
+      ELSE 'changed'
+    END,
+    c.details ->> 'actor_kind', c.details ->> 'actor_id', booking.audit_changes(c.before, c.after),
+    c.details ->> 'request_id', p_now
+  FROM unnest(v_changes) AS c;
+
+  PERFORM booking.free_claims(ARRAY(
+    SELECT ROW(c.business_id, (c.before).service_id, (c.before).resource_id, (c.before).occupied, (c.before).quantity
+      )::booking.freed_claim
+    FROM unnest(p_round) AS c
+    WHERE c.outcome IS NULL AND (c.before).status = 'confirmed' AND (c.is_move OR (c.after).status <> 'confirmed')));
+  RETURN QUERY
+    SELECT c.operation_id, coalesce(c.outcome, 'done'),
+           CASE WHEN c.outcome IS NULL THEN booking.appointment_body(coalesce(changed.after, c.after)) ELSE c.body END
+    FROM unnest(p_round) AS c LEFT JOIN unnest(v_changes) AS changed ON changed.operation_id = c.operation_id;
+END
+$$;

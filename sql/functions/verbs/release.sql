@@ -1,0 +1,44 @@
+-- Releases holds: the verb behind DELETE /api/booking/reservations/{id}.
+--
+--   p_business_ids, p_batches  as in booking.execute; [{operation_id, reservation_id}]
+--   p_now                      the clock, read after the locks
+--
+-- Returns one booking.outcome for each request, in any order:
+--   done                   it is no longer held, whether or not it was before;
+--                          body: {service_id, resource_id, slot_start, slot_end}
+--   reservation_not_found
+--   reservation_committed  it is an appointment by now: that is cancelled, not released
+-- Locks  none of its own: the caller has the locks of the businesses
+-- A retry has one effect.
+CREATE FUNCTION booking.release(p_business_ids text[], p_batches jsonb[], p_now timestamptz)
+RETURNS SETOF booking.outcome LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+  v_business_ids text[];
+  v_operation_ids uuid[];
+  v_reservation_ids uuid[];
+BEGIN
+  SELECT array_agg(b.business_id), array_agg((request ->> 'operation_id')::uuid),
+         array_agg((request ->> 'reservation_id')::uuid)
+  INTO v_business_ids, v_operation_ids, v_reservation_ids
+  FROM unnest(p_business_ids, p_batches) AS b (business_id, batch)
+  CROSS JOIN jsonb_array_elements(b.batch -> 'release') AS request;
+  PERFORM booking.end_holds(v_business_ids, v_reservation_ids, 'released', p_now);
+
+  RETURN QUERY
+  SELECT request.operation_id,
+    CASE
+      WHEN hold.status IS NULL THEN 'reservation_not_found'
+      WHEN hold.status = 'committed' THEN 'reservation_committed'
+      ELSE 'done'
+    END,
+    CASE WHEN hold.status <> 'committed' THEN jsonb_build_object(
+      'service_id', hold.service_id, 'resource_id', hold.resource_id, 'slot_start', hold.slot_start,
+      'slot_end', hold.slot_end) END
+  FROM unnest(v_business_ids, v_operation_ids, v_reservation_ids) AS request (business_id, operation_id, reservation_id)
+  LEFT JOIN LATERAL (
+    SELECT * FROM booking.reservations r
+    WHERE r.reservation_id = request.reservation_id AND r.business_id = request.business_id OFFSET 0
+  ) AS hold ON true;
+END
+$$;
