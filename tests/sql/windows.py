@@ -1,0 +1,90 @@
+"""The counted windows of a business, and holds that are planted in numbers past the verbs."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.database import MONDAY, Outcome, TestDatabase
+
+# A window in hours of the Monday of the tests: (service, resource or '', from, to).
+Window = tuple[str, str, float, float]
+
+
+def hour_of(instant: datetime) -> float:
+    """The distance of an instant from the midnight before the Monday of the tests, in hours."""
+    return (instant - MONDAY) / timedelta(hours=1)
+
+
+def counts(database: TestDatabase, business_id: str = "salon") -> dict[Window, int]:
+    """What booking.occupancy says is claimed in each window."""
+    rows = database.rows(
+        "SELECT service_id, resource_id, starts, ends, claimed FROM booking.occupancy WHERE business_id = %s "
+        "ORDER BY service_id, starts, ends, resource_id",
+        business_id,
+    )
+    return {(service, resource, hour_of(starts), hour_of(ends)): n for service, resource, starts, ends, n in rows}
+
+
+def statuses(database: TestDatabase) -> dict[str, int]:
+    """How many reservations are stored in each state, whether or not their time is up."""
+    return dict(database.rows("SELECT status, count(*) FROM booking.reservations GROUP BY status"))
+
+
+def plant_holds(database: TestDatabase, number: int, start: datetime, *, minutes: int = 60, **columns: Any) -> datetime:
+    """Plants equal holds of one window, by default of one unit of "cut" for a minute, and returns their expiry."""
+    row = {
+        "service_id": "cut",
+        "resource_id": None,
+        "in_session": False,
+        "quantity": 1,
+        "ttl": timedelta(minutes=1),
+        **columns,
+    }
+    end = start + timedelta(minutes=minutes)
+    [(expiry,)] = database.rows(
+        """
+        WITH planted AS (
+          INSERT INTO booking.reservations (business_id, reservation_id, service_id, resource_id, in_session,
+            slot_start, slot_end, occupied, quantity, status, expires_at, ttl_clamped, version, last_operation_id,
+            created_at)
+          SELECT 'salon', gen_random_uuid(), %s, %s, %s, %s, %s, tstzrange(%s, %s), %s, 'held', booking.now() + %s,
+            false, 1, gen_random_uuid(), booking.now()
+          FROM generate_series(1, %s) RETURNING expires_at)
+        SELECT max(expires_at) FROM planted
+        """,
+        *(row["service_id"], row["resource_id"], row["in_session"], start, end, start, end),
+        *(row["quantity"], row["ttl"], number),
+    )
+    # Holds past the verbs don't tell the searches for overlaps how far they have to reach back.
+    database.rows(
+        "UPDATE booking.services SET longest_occupied_seconds = greatest(longest_occupied_seconds, %s) "
+        "WHERE service_id = %s",
+        minutes * 60,
+        row["service_id"],
+    )
+    database.rows(
+        "UPDATE booking.resources SET longest_occupied_seconds = greatest(longest_occupied_seconds, %s) "
+        "WHERE resource_id = %s",
+        minutes * 60,
+        row["resource_id"],
+    )
+    database.recount()
+    return expiry  # type: ignore[no-any-return]
+
+
+def put_seats(database: TestDatabase, resource_id: str, seats: int) -> Outcome:
+    """Puts a resource with so many seats."""
+    [(name, body)] = database.rows(
+        "SELECT outcome, body FROM booking.put_resource('salon', %s, jsonb_build_object("
+        "'name', 'room', 'kind', 'room', 'booking_enabled', true, 'seats', %s::integer), 'infinity')",
+        resource_id,
+        seats,
+    )
+    return Outcome(name, body)
+
+
+def delete_resource(database: TestDatabase, resource_id: str) -> Outcome:
+    """Takes a resource off the catalog."""
+    [(name, body)] = database.rows(
+        "SELECT outcome, body FROM booking.delete_resource('salon', %s, 'infinity')", resource_id
+    )
+    return Outcome(name, body)
