@@ -1,0 +1,342 @@
+"""One big call of all verbs has the effect of its requests one by one: outcomes and stored state are equal."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from tests.database import Outcome, TestDatabase, at
+from tests.sql.one_by_one import Batch, OneByOne, Request, execute, execute_all
+
+# Resources have distinct seats, so that the order in which they are tried never depends on the work of a day.
+SEATS = {"small": 1, "middle": 2, "large": 4}
+SERVICES: dict[str, dict[str, Any]] = {
+    "cut": {"capacity": 2},
+    "wash": {
+        "capacity": 5,
+        "buffer_before_minutes": 10,
+        "buffer_after_minutes": 20,
+        "cancellation_window_minutes": 120,
+    },
+    "table": {"resource_ids": [*SEATS], "max_simultaneous_bookings": None},
+    "pair": {"resource_ids": ["small", "middle"], "capacity": 2},
+    "yoga": {"resource_ids": ["middle", "large"], "resource_sharing": "session", "max_simultaneous_bookings": None},
+    "swim": {"resource_ids": ["large"], "resource_sharing": "session", "capacity": 3, "buffer_after_minutes": 15},
+}
+# Two pairs of equal businesses: the left of each gets the call, the right the requests one by one.
+PAIRS = {"alpha": "alpha-1", "beta": "beta-1"}
+# What may become of the catalog in between: another number of seats or none, or other settings of a service.
+CATALOG: list[tuple[str, int | dict[str, Any]]] = [
+    ("middle", 0),
+    ("large", 0),
+    ("large", 3),
+    ("large", 8),
+    ("yoga", {"resource_sharing": "exclusive"}),
+    ("table", {"resource_sharing": "session"}),
+    ("pair", {"resource_ids": ["middle"]}),
+    ("swim", {"resource_ids": [], "capacity": 3}),
+    ("cut", {"resource_ids": ["small", "large"], "max_simultaneous_bookings": None}),
+]
+
+HALF_HOURS = st.sampled_from([-1, 1, 2, 2, 2, 3, 4, 4, 6])
+SLOTS = st.tuples(HALF_HOURS, st.sampled_from([1, 2, 2, 2, 3, 4]))
+QUANTITIES = st.sampled_from([1, 1, 1, 1, 2, 2, 3, 4, 5])
+# The nth resource of the pool, if there is one.
+NAMED = st.sampled_from([None] * 6 + [0, 1, 2])
+VERSIONS = st.sampled_from([None] * 8 + [1, 2])
+NUMBERS = st.integers(min_value=0, max_value=30)
+
+
+@st.composite
+def claims(draw: st.DrawFn) -> Request:
+    """The service, slot and quantity of a request, without its ids."""
+    half, length = draw(SLOTS)
+    return {
+        "service": draw(NUMBERS),
+        "slot_start": at(half / 2).isoformat(),
+        "slot_end": at((half + length) / 2).isoformat(),
+        "quantity": draw(QUANTITIES),
+        "resource": draw(NAMED),
+    }
+
+
+@st.composite
+def reserves(draw: st.DrawFn) -> Request:
+    """A request to hold, often with a key that another request has too."""
+    asked = {**draw(claims()), "ttl_minutes": draw(st.sampled_from([5, 5, 30, 60]))}
+    key = draw(st.sampled_from([None, None, None, "k", "l"]))
+    return {**asked, "idempotency_key": key, "fingerprint": repr(asked)} if key else asked
+
+
+@st.composite
+def books(draw: st.DrawFn) -> Request:
+    """A request to book for the business, which the past does not bind."""
+    asked = {
+        **draw(claims()),
+        "manual": True,
+        "guest_email": "guest@example.com",
+        "metadata": {},
+        "source": "manual",
+        "actor_kind": "staff",
+    }
+    key = draw(st.sampled_from([None, None, None, "m", "n"]))
+    return {**asked, "idempotency_key": key, "fingerprint": repr(asked)} if key else asked
+
+
+@st.composite
+def commits(draw: st.DrawFn) -> Request:
+    """A commit of the nth hold, some with the wish to book it again."""
+    return {
+        "nth": draw(NUMBERS),
+        "guest_email": "guest@example.com",
+        "metadata": {},
+        "source": "online",
+        "actor_kind": "guest",
+        "expected_version": draw(VERSIONS),
+        "if_expired": draw(st.sampled_from([None, "rebook", "rebook", "rebook"])),
+    }
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> Request:
+    """A change of the nth appointment: an edit, a cancel, a move, another quantity or resource."""
+    half, length = draw(SLOTS)
+    start, end = {"slot_start": at(half / 2).isoformat()}, {"slot_end": at((half + length) / 2).isoformat()}
+    members: dict[str, Any] = {}
+    for part in draw(
+        st.lists(st.sampled_from([start, start, {**start, **end}, "quantity", "resource", "notes"]), max_size=2)
+    ):
+        if part == "quantity":
+            members["quantity"] = draw(QUANTITIES)
+        elif part == "resource":
+            members["resource_id"] = draw(st.sampled_from([None, *SEATS]))
+        elif part == "notes":
+            members["notes"] = draw(st.sampled_from(["late", "early"]))
+        else:
+            members |= part  # type: ignore[arg-type]
+    end_of_it = draw(st.sampled_from([None] * 5 + ["cancel", "cancel", "completed"]))
+    if end_of_it == "completed":
+        members = {"status": "completed"}
+    change = {"action": "cancel"} if end_of_it == "cancel" else {"action": "change", "set": members}
+    return {
+        "nth": draw(NUMBERS),
+        "actor_kind": draw(st.sampled_from(["staff", "guest"])),
+        "expected_version": draw(VERSIONS),
+        **change,
+    }
+
+
+@st.composite
+def extends(draw: st.DrawFn) -> Request:
+    """An extend of the nth hold."""
+    return {
+        "nth": draw(NUMBERS),
+        "ttl_minutes": draw(st.sampled_from([1, 20, 60])),
+        "expected_version": draw(VERSIONS),
+    }
+
+
+releases = st.fixed_dictionaries({"nth": NUMBERS})
+MAKERS: dict[str, st.SearchStrategy[Request]] = {
+    "release": releases,
+    "commit": commits(),
+    "extend": extends(),
+    "change": changes(),
+    "book": books(),
+    "reserve": reserves(),
+}
+# What makes a history: mostly holds and bookings, then some of the rest, and time that passes.
+STEPS = st.one_of(
+    *[st.tuples(st.just(verb), MAKERS[verb]) for verb in ("reserve", "reserve", "book", "book", "commit", "change")],
+    st.tuples(st.just("wait"), st.sampled_from([1, 6, 20])),
+    st.tuples(st.just("catalog"), st.sampled_from(CATALOG)),
+)
+MIXES = st.lists(
+    st.one_of(*[st.tuples(st.just(verb), maker) for verb, maker in MAKERS.items()]), min_size=2, max_size=24
+)
+
+
+class Twins:
+    """Equal businesses, and requests that get the same ids in both."""
+
+    def __init__(self, services: list[str]) -> None:
+        self._services = services
+        self._made = 0
+        self.holds: list[str] = []
+        self.appointments: list[str] = []
+
+    def complete(self, verb: str, drawn: Request) -> Request | None:
+        """A request with its ids, or None if there is nothing yet that it could be about."""
+        self._made += 1
+        operation_id = str(UUID(int=self._made))
+        request = {name: value for name, value in drawn.items() if value is not None}
+        if "service" in drawn:
+            request["service_id"] = self._services[request.pop("service") % len(self._services)]
+            named = SERVICES[request["service_id"]].get("resource_ids", [])[request.pop("resource", 9) :]
+            request |= {"resource_id": named[0]} if named else {}
+        known = {"reserve": None, "book": None, "change": self.appointments}.get(verb, self.holds)
+        if known is not None:
+            if not known:
+                return None
+            name = "appointment_id" if verb == "change" else "reservation_id"
+            request[name] = known[request.pop("nth") % len(known)]
+        return {**request, "operation_id": operation_id}
+
+    def note(self, verb: str, request: Request) -> None:
+        """Remembers what a request may make, so that later ones can be about it."""
+        if verb == "reserve":
+            self.holds.append(request["operation_id"])
+        elif verb in ("book", "commit"):
+            self.appointments.append(request["operation_id"])
+
+
+@pytest.fixture
+def twins(database: TestDatabase) -> TestDatabase:
+    """Two pairs of equal businesses."""
+    for business_id in (*PAIRS, *PAIRS.values()):
+        database.make_business(business_id)
+    return database
+
+
+def clear(database: TestDatabase) -> datetime:
+    """Forgets the example before, restores the catalog, and stops the clock."""
+    database.forget_claims()
+    for business_id in (*PAIRS, *PAIRS.values()):
+        for resource_id, seats in SEATS.items():
+            database.make_resource(resource_id, business_id=business_id, seats=seats)
+        for service_id, service in SERVICES.items():
+            assert database.put_service(service_id, business_id=business_id, **service).name in ("created", "done")
+    for table in ("services", "resources"):
+        database.rows(f"UPDATE booking.{table} SET longest_occupied_seconds = 0")  # noqa: S608
+    return database.freeze_clock(at(0))
+
+
+def change_catalog(database: TestDatabase, name: str, setting: int | dict[str, Any]) -> None:
+    """Changes a resource or a service of all businesses, or of none where that is refused."""
+    outcomes: list[str] = []
+    for business_id in (*PAIRS, *PAIRS.values()):
+        if isinstance(setting, dict):
+            outcome = database.put_service(name, business_id=business_id, **{**SERVICES[name], **setting}).name
+        elif setting == 0:
+            outcome = database.value(
+                "SELECT outcome FROM booking.delete_resource(%s, %s, 'infinity')", business_id, name
+            )
+        else:
+            outcome = database.value(
+                "SELECT outcome FROM booking.put_resource(%s, %s, jsonb_build_object("
+                "'name', 'room', 'kind', 'room', 'booking_enabled', true, 'seats', %s::integer), 'infinity')",
+                *(business_id, name, setting),
+            )
+        outcomes.append(outcome)
+    event(f"catalog: {outcomes[0]}")
+    assert set(outcomes) == {outcomes[0]}
+
+
+def set_rounds(database: TestDatabase, rounds: int) -> None:
+    """Sets how many rounds a call has: what needs more is deferred."""
+    database.rows(
+        f"CREATE OR REPLACE FUNCTION booking.max_rounds() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT {rounds}'"
+    )
+
+
+def seen(outcome: Outcome) -> tuple[str, dict[str, Any]]:
+    """An outcome without the business, and without the version of a hold whose expiry may be noted at another time."""
+    differing = {"business_id", "version"} if outcome.body.get("status") == "expired" else {"business_id"}
+    return outcome.name, {name: value for name, value in outcome.body.items() if name not in differing}
+
+
+def stored(database: TestDatabase, business_id: str) -> dict[str, list[Any]]:
+    """All that a business has, as far as it may not differ."""
+    queries = {
+        "reservations": "SELECT to_jsonb(r) - ARRAY['business_id', 'status', 'version', 'ended_at'], now.status, "
+        "CASE WHEN now.status <> 'expired' THEN version END FROM booking.reservations r CROSS JOIN LATERAL ("
+        "SELECT booking.reservation_body(r, booking.now()) ->> 'status' AS status) AS now "
+        "WHERE business_id = %s ORDER BY reservation_id",
+        "appointments": "SELECT to_jsonb(a) - 'business_id' FROM booking.appointments a WHERE business_id = %s "
+        "ORDER BY appointment_id",
+        "audit logs": "SELECT to_jsonb(l) - 'business_id' FROM booking.audit_logs l WHERE business_id = %s "
+        "ORDER BY audit_id",
+        "claims": "SELECT service_id, resource_id, occupied, sum(quantity) FROM booking.claims WHERE business_id = %s "
+        "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+        "counts": "SELECT * FROM (SELECT service_id, resource_id, starts, ends, claimed - coalesce(("
+        "SELECT sum(r.quantity) FROM booking.reservations r WHERE r.business_id = o.business_id "
+        "AND r.service_id = o.service_id AND coalesce(r.resource_id, '') = o.resource_id AND r.status = 'held' "
+        "AND r.occupied = tstzrange(o.starts, o.ends) AND r.expires_at <= booking.now()), 0) AS live "
+        "FROM booking.occupancy o WHERE business_id = %s) AS w WHERE live > 0 ORDER BY 1, 2, 3, 4",
+        "services": "SELECT service_id, longest_occupied_seconds FROM booking.services WHERE business_id = %s "
+        "ORDER BY service_id",
+        "resources": "SELECT resource_id, longest_occupied_seconds FROM booking.resources WHERE business_id = %s "
+        "ORDER BY resource_id",
+    }
+    return {name: database.rows(query, business_id) for name, query in queries.items()}
+
+
+@settings(max_examples=120, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    services=st.lists(st.sampled_from([*SERVICES]), min_size=1, max_size=3, unique=True),
+    history=st.lists(STEPS, min_size=8, max_size=20),
+    mixes=st.tuples(MIXES, st.just([]) | MIXES),
+    rounds=st.sampled_from([2, 16, 16]),
+)
+def test_a_call_has_the_effect_of_its_requests_one_by_one(
+    twins: TestDatabase,
+    services: list[str],
+    history: list[tuple[str, Any]],
+    mixes: tuple[list[tuple[str, Request]], ...],
+    rounds: int,
+) -> None:
+    """Of all verbs, of two businesses at once, with keys that repeat, also where a call has too few rounds for it."""
+    database = twins
+    now = clear(database)
+    set_rounds(database, 16)
+    made = Twins(services)
+    for verb, drawn in history:
+        if verb == "wait":
+            now = database.freeze_clock(now + timedelta(minutes=drawn))
+            continue
+        if verb == "catalog":
+            change_catalog(database, *drawn)
+            continue
+        request = made.complete(verb, drawn)
+        if request is None:
+            continue
+        outcomes = [
+            execute(database, {business_id: {verb: [request]}})[business_id, request["operation_id"]]
+            for pair in PAIRS.items()
+            for business_id in pair
+        ]
+        assert len({str(seen(outcome)) for outcome in outcomes}) == 1
+        if outcomes[0].name == "done":
+            made.note(verb, request)
+
+    batches: dict[str, Batch] = {}
+    for business_id, mix in zip(PAIRS, mixes, strict=True):
+        # Commits of the call come before its changes, which may be about them.
+        batch: Batch = {}
+        known = list(made.appointments)
+        for verb, drawn in sorted(mix, key=lambda pair: pair[0] == "change"):
+            request = made.complete(verb, drawn)
+            if request is not None:
+                batch.setdefault(verb, []).append(request)
+                if verb == "commit":
+                    made.note(verb, request)
+        made.appointments = known
+        batches[business_id] = batch
+
+    set_rounds(database, rounds)
+    together = execute_all(database, {name: batch for name, batch in batches.items() if batch})
+    for left, right in PAIRS.items():
+        alone = OneByOne(database, right)
+        alone.run(batches[left])
+        asked = [request["operation_id"] for requests in batches[left].values() for request in requests]
+        assert {name: seen(together[left, name]) for name in asked} == {
+            name: seen(alone.outcomes[name]) for name in asked
+        }
+        for what, rows in stored(database, left).items():
+            assert rows == stored(database, right)[what], what
+        for name in asked:
+            event(together[left, name].name)
+    assert database.violations() == {}
