@@ -1,0 +1,192 @@
+"""Listings of seats agree with reserve, on random catalogs of parties and sessions."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from tests.database import TestDatabase, at
+
+RESOURCES = ("attic", "cellar", "hall")
+SERVICES = ("first", "second")
+HOURS = range(1, 5)
+QUANTITIES = (1, 2, 3, 5)
+
+# Whether reserve grants a request. It is undone.
+IS_GRANTED = """
+CREATE FUNCTION testing.is_granted(p_request jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  v_granted boolean;
+BEGIN
+  SELECT outcome = 'done' INTO v_granted
+  FROM booking.execute(ARRAY['salon'], ARRAY[jsonb_build_object('reserve', jsonb_build_array(p_request))], 'infinity');
+  RAISE EXCEPTION USING ERRCODE = 'UNDO1';
+EXCEPTION WHEN SQLSTATE 'UNDO1' THEN
+  RETURN v_granted;
+END
+$$
+"""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What there is in one example."""
+
+    seats: tuple[int, ...]
+    services: tuple[dict[str, Any], ...]
+    claims: list[dict[str, Any]]
+    hidden: str | None
+    archived: str | None
+
+
+@st.composite
+def services(draw: st.DrawFn) -> dict[str, Any]:
+    """The settings of a service with a pool."""
+    return {
+        "resource_ids": sorted(draw(st.sets(st.sampled_from(RESOURCES), min_size=1))),
+        "resource_sharing": draw(st.sampled_from(["exclusive", "session", "session"])),
+        "max_simultaneous_bookings": draw(st.none() | st.integers(min_value=1, max_value=8)),
+        "buffer_after_minutes": draw(st.sampled_from([0, 0, 30])),
+    }
+
+
+@st.composite
+def claims(draw: st.DrawFn) -> dict[str, Any]:
+    """A claim of some hour or half hour, of a window that is listed or one beside it."""
+    return {
+        "kind": draw(st.sampled_from(["held", "held", "booked", "expired", "cancelled"])),
+        "service_id": draw(st.sampled_from(SERVICES)),
+        "resource_id": draw(st.sampled_from([None, None, None, *RESOURCES])),
+        "hour": draw(st.sampled_from([1, 2, 2, 3, 3, 4, 1.5, 2.5])),
+        "hours": draw(st.sampled_from([1, 1, 1, 0.5, 2])),
+        "quantity": draw(st.sampled_from([1, 1, 2, 3])),
+    }
+
+
+CATALOGS = st.builds(
+    Catalog,
+    st.tuples(*[st.integers(min_value=1, max_value=5) for _ in RESOURCES]),
+    st.tuples(*[services() for _ in SERVICES]),
+    st.lists(claims(), min_size=2, max_size=14),
+    st.none() | st.sampled_from(RESOURCES),
+    st.none() | st.sampled_from(RESOURCES),
+)
+
+
+@pytest.fixture
+def salon(database: TestDatabase) -> TestDatabase:
+    """A business with three rooms."""
+    for resource_id in RESOURCES:
+        database.make_resource(resource_id)
+    database.rows(IS_GRANTED)
+    return database
+
+
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(catalog=CATALOGS)
+def test_a_slot_is_listed_exactly_with_the_seats_that_reserve_grants(salon: TestDatabase, catalog: Catalog) -> None:
+    """For each quantity the resources are those that are granted by name, and available is what capacity() says."""
+    prepare(salon, catalog)
+    for service_id, service in zip(SERVICES, catalog.services, strict=True):
+        for quantity in QUANTITIES:
+            listing = listed(salon, service_id, quantity)
+            event(f"{service['resource_sharing']}, {len(listing)} of {len(HOURS)}")
+            for hour in HOURS:
+                names = [name for name in service["resource_ids"] if granted(salon, service_id, hour, quantity, name)]
+                assert granted(salon, service_id, hour, quantity) == bool(names)
+                assert listing.get(hour, (0, []))[1] == names
+                room = salon.capacity(hour, 1, service_id)["available"]
+                if names:
+                    assert listing[hour][0] == room >= quantity
+                if quantity == 1 and service["resource_sharing"] == "session":
+                    assert bool(names) == (room > 0)
+
+
+@settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(catalog=CATALOGS)
+def test_a_session_can_be_filled_with_as_many_as_are_available(salon: TestDatabase, catalog: Catalog) -> None:
+    """One by one and all at once, and there is no place for one more."""
+    prepare(salon, catalog)
+    for service_id, service in zip(SERVICES, catalog.services, strict=True):
+        if service["resource_sharing"] == "session":
+            for hour in HOURS:
+                room = salon.capacity(hour, 1, service_id)["available"]
+                requests = [request(service_id, hour, 1) for _ in range(room + 1)]
+                with salon.admin.transaction(force_rollback=True):
+                    together = [outcome.name for outcome in salon.call("reserve", requests)]
+                with salon.admin.transaction(force_rollback=True):
+                    alone = [salon.call("reserve", [asked])[0].name for asked in requests]
+                assert together == alone
+                assert (together.count("done"), together[-1] == "done") == (room, False)
+
+
+def prepare(database: TestDatabase, catalog: Catalog) -> None:
+    """Puts what the catalog says in the place of what there was, and makes the claims as far as they are granted."""
+    database.forget_claims()
+    database.freeze_clock(at(0))
+    for resource_id, seats in zip(RESOURCES, catalog.seats, strict=True):
+        database.make_resource(resource_id, seats=seats)
+    for service_id, service in zip(SERVICES, catalog.services, strict=True):
+        assert database.put_service(service_id, **service).name in ("created", "done")
+    for claim in catalog.claims:
+        asked = {name: value for name, value in claim.items() if name != "kind"}
+        if claim["kind"] in ("held", "expired"):
+            database.reserve(**asked, ttl_minutes=60 if claim["kind"] == "held" else 1)
+        else:
+            outcome = database.book(**asked)
+            if claim["kind"] == "cancelled" and outcome.name == "done":
+                database.change(outcome.id, action="cancel")
+    database.freeze_clock(at(0.5))
+    if catalog.hidden:
+        database.rows(
+            "UPDATE booking.resources SET booking_enabled = false WHERE resource_id = %s",
+            catalog.hidden,
+        )
+    if catalog.archived:
+        database.rows("SELECT booking.delete_resource('salon', %s, 'infinity')", catalog.archived)
+
+
+def request(service_id: str, hour: float, quantity: int, resource_id: str | None = None) -> dict[str, Any]:
+    """A request for an hour of the Monday of the tests."""
+    return {
+        "operation_id": str(uuid4()),
+        "service_id": service_id,
+        "slot_start": at(hour).isoformat(),
+        "slot_end": at(hour + 1).isoformat(),
+        "quantity": quantity,
+        "resource_id": resource_id,
+    }
+
+
+def granted(
+    database: TestDatabase, service_id: str, hour: float, quantity: int, resource_id: str | None = None
+) -> bool:
+    """Whether reserve grants a request."""
+    asked = json.dumps(request(service_id, hour, quantity, resource_id))
+    is_granted: bool = database.value("SELECT testing.is_granted(%s)", asked)
+    return is_granted
+
+
+def listed(database: TestDatabase, service_id: str, quantity: int) -> dict[float, tuple[int, list[str]]]:
+    """The hours that are listed, with how many units and with which resources; none where no resource seats so many."""
+    [(outcome, body)] = database.rows(
+        "SELECT outcome, body FROM booking.availability('salon', %s, tstzrange(%s, %s), %s, NULL)",
+        service_id,
+        at(min(HOURS)),
+        at(max(HOURS) + 1),
+        quantity,
+    )
+    assert outcome in ("done", "validation_failed")
+    slots = (body or {}).get("slots", [])
+    return {
+        (datetime.fromisoformat(slot["slot_start"]) - at(0)) / timedelta(hours=1): (
+            slot["available"],
+            slot["resource_ids"],
+        )
+        for slot in slots
+    }
