@@ -21,9 +21,9 @@ from service.database.connections import STATEMENT_SECONDS, Database
 from service.database.migrations import MigrationError
 from service.embedded.server import EmbeddedServerError
 from service.errors import HoldfastError
-from service.hosting import HostingError, existing, migrated, reachable
+from service.observability.logging import configure_logging
+from service.process.hosting import HostingError, existing, migrated, reachable
 from service.settings import Settings
-from service.telemetry import configure_logging
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def serve() -> None:
     Everything is set by the environment: HOST, PORT, DATABASE_URL and the others are in README.md, under Running it.
     """
     with _settings() as settings:
-        from service.serving import serve as serve_http
+        from service.process.serving import serve as serve_http
 
         serve_http(settings)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from service.telemetry import where
+from service.observability.logging import where
 
 log = structlog.get_logger(__name__)
 

@@ -135,7 +135,7 @@ class Settings(BaseSettings):
         """Found out here, because a worker could only fail to start."""
         if endpoint:
             try:
-                import_module("service.tracing")
+                import_module("service.observability.tracing")
             except ImportError:
                 raise ValueError("needs the packages of the extra `otel`: pip install 'holdfast[otel]'") from None
         return endpoint

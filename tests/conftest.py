@@ -17,7 +17,7 @@ from psycopg import sql
 
 from service.database.migrations import migrate
 from service.embedded.server import EmbeddedServer
-from service.hosting import create_login
+from service.process.hosting import create_login
 from tests.database import LOGIN, PASSWORD, TestDatabase, with_database
 from tests.redis_server import PROGRAM, RedisServer
 

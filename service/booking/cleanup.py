@@ -13,8 +13,8 @@ from service.booking.operations import new_operation_id
 from service.booking.verbs import Announce
 from service.database.connections import Database
 from service.database.failures import is_connection_lost, is_passing
-from service.metrics import PURGE_RUNS, PURGED
 from service.naming import Record
+from service.observability.metrics import PURGE_RUNS, PURGED
 
 # Rows that one transaction expires, and deletes, at most, and businesses that it locks: half a millisecond by which a
 # caller may have to wait longer.

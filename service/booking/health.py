@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 import structlog
 
-from service import metrics
 from service.database.connections import Database
 from service.naming import Record
+from service.observability import metrics
 
 # Whoever asks more often than this gets the last answer: the endpoint is public, and counting has its price.
 _COUNTS_VALID_SECONDS: Final = 1.0

@@ -17,7 +17,7 @@ from service.database.clock import ServerClock
 from service.database.failures import NoAnswer, is_connection_lost, is_passing, translated
 from service.database.files import named_queries
 from service.errors import DatabaseDown, Overloaded
-from service.metrics import POOL_CONNECTIONS, POOL_WAITING
+from service.observability.metrics import POOL_CONNECTIONS, POOL_WAITING
 
 # How long things may take, in seconds, each less than the one that waits for it.
 LOCK_SECONDS = 2

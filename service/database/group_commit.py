@@ -28,13 +28,13 @@ from weakref import WeakValueDictionary
 import structlog
 from psycopg.types.json import Jsonb
 
-from service import metrics
 from service.background import end
 from service.database.connections import ATTEMPTS, FIRST_PAUSE_SECONDS, REQUEST_SECONDS, Database
 from service.database.failures import is_connection_lost, is_lock_timeout, is_passing, translated
 from service.database.queue import CALL_SECONDS, FairQueue, Operation, Outcome, still_in_time
 from service.errors import DatabaseDown, Overloaded
-from service.telemetry import note
+from service.observability import metrics
+from service.observability.logging import note
 
 # How long after a lost answer its request is sent again: when the lost call's deadline has passed for certain,
 # by a server's clock that is measured to a few milliseconds.

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from service import metrics
 from service.database.connections import REQUEST_SECONDS
 from service.errors import DatabaseDown, Overloaded
+from service.observability import metrics
 
 # How long one call may take to get its lock. Less than a request's time, so that after a lost answer there is
 # time left to find out.

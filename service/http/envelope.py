@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.disconnect import ClientGone
 from service.http.problems import problem
-from service.metrics import count_request
-from service.telemetry import begin_notes, where
+from service.observability.logging import begin_notes, where
+from service.observability.metrics import count_request
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 

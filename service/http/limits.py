@@ -12,7 +12,7 @@ from service.booking.keys import Principal
 from service.errors import HoldfastError
 from service.http.clients import Clients
 from service.http.endpoints import Access, Authenticate
-from service.metrics import RATE_LIMITED
+from service.observability.metrics import RATE_LIMITED
 from service.sharing.limits import Limit, Rate, RequestLimits
 
 # So many clients may use up their own limit at one business. A ticket drop has thousands of honest ones, and what is

@@ -16,7 +16,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from service.metrics import AVAILABILITY_CACHE
+from service.observability.metrics import AVAILABILITY_CACHE
 from service.sharing.store import Store, StoreDown
 
 # With the time that an answer is on its way this stays below a second.

@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from service.metrics import REDIS_FAILURES, redis_up
+from service.observability.metrics import REDIS_FAILURES, redis_up
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from service.metrics import STREAM_CLIENTS
+from service.observability.metrics import STREAM_CLIENTS
 
 # In one process. Each costs a connection and some kilobytes. Beyond that, browsers can still ask now and then.
 WATCHERS: Final = 500

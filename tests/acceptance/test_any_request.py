@@ -16,7 +16,7 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from service.database.connections import Database
-from service.demo import make_demo_catalog
+from service.process.demo import make_demo_catalog
 from tests.acceptance.conftest import Serve
 from tests.acceptance.test_serving import restore_clock
 from tests.database import TestDatabase, at

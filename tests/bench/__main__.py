@@ -25,8 +25,8 @@ import psycopg
 
 from service.database.migrations import migrate
 from service.embedded.server import EmbeddedServer
-from service.hosting import create_login
-from service.telemetry import configure_logging
+from service.observability.logging import configure_logging
+from service.process.hosting import create_login
 from tests.bench.load import generate
 from tests.bench.report import report
 from tests.bench.rounds import BATCHED, SINGLE, Bench, Plan, say

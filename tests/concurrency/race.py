@@ -20,7 +20,7 @@ import psycopg
 
 from service.database.migrations import migrate
 from service.embedded.server import EmbeddedServer
-from service.telemetry import configure_logging
+from service.observability.logging import configure_logging
 from tests.concurrency.designs import BAD, OURS, Design
 from tests.database import TestDatabase, at
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from service.app import LANES, OTHER_CONNECTIONS
 from service.database.connections import TRANSACTION_SECONDS
-from service.serving import _GRACE_SECONDS
+from service.process.app import LANES, OTHER_CONNECTIONS
+from service.process.serving import _GRACE_SECONDS
 from service.settings import Settings
 from tests.deploy.installation import DEPLOY
 

@@ -11,9 +11,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.app import create_app
 from service.http import protocol
 from service.http.protocol import MAX_HEADERS, MAX_REST_BYTES, BoundedProtocol
+from service.process.app import create_app
 from tests.acceptance.conftest import Serve
 from tests.database import TestDatabase, at
 from tests.http.conftest import make_settings

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from service.metrics import REGISTRY
+from service.observability.metrics import REGISTRY
 from service.sharing import store as of_store
 from service.sharing.store import Store, StoreDown
 from tests.redis_server import RedisServer, sharing, until_up

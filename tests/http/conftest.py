@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
-from service.app import create_app
+from service.process.app import create_app
 from service.settings import Settings
 from service.sharing import cache
 from tests.database import TestDatabase

@@ -9,7 +9,7 @@ import httpx2
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from starlette.applications import Starlette
 
-from service.app import create_app
+from service.process.app import create_app
 from tests.http.conftest import make_settings
 
 Json = dict[str, Any]

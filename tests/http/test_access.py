@@ -16,9 +16,9 @@ from pydantic import SecretStr
 
 from service.booking.tokens import CancellationTokens
 from service.database.connections import Database
-from service.demo import make_demo_catalog
 from service.http.documentation import examples
 from service.http.endpoints import Access
+from service.process.demo import make_demo_catalog
 from tests.database import TestDatabase
 from tests.http.conftest import ADMIN, CRON
 from tests.http.describing import Json, example_request, served_document

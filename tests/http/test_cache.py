@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from service.errors import DatabaseDown
-from service.metrics import REGISTRY
+from service.observability.metrics import REGISTRY
 from service.sharing import cache
 from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed

@@ -12,8 +12,8 @@ import httpx2
 import pytest
 
 from service.database.connections import Database
-from service.demo import make_demo_catalog
 from service.http.documentation.examples import PATH
+from service.process.demo import make_demo_catalog
 from tests.database import TestDatabase, at
 from tests.http.conftest import ADMIN, CRON
 from tests.http.describing import PROBLEM, Json, answers, check, example_request, operation_of, served_document

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from service.app import create_app
 from service.booking.alternatives import Alternatives
 from service.booking.verbs import Verbs
 from service.database.connections import Database
 from service.database.group_commit import GroupCommit
 from service.http import envelope
+from service.process.app import create_app
 from tests.database import TestDatabase, at, reserve_request
 from tests.http.conftest import make_settings
 

@@ -4,7 +4,7 @@ import httpx2
 import pytest
 from pydantic import ValidationError
 
-from service.app import create_app
+from service.process.app import create_app
 from service.settings import Settings
 from tests.database import TestDatabase, at
 from tests.http.conftest import ADMIN, make_settings

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from starlette.requests import Request
 
-from service.app import create_app
 from service.booking.tokens import ClientNames
 from service.http import limits
 from service.http.clients import Clients
+from service.process.app import create_app
 from service.settings import Settings
 from service.sharing.limits import Limit, Rate, RequestLimits
 from service.sharing.store import Store

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from service.api import metrics as metrics_endpoints
 from service.booking import health as health_module
 from service.booking.health import HealthMonitor
 from service.database import connections as connections_module
@@ -18,8 +19,7 @@ from service.database import queue as queue_module
 from service.database.connections import Database
 from service.database.group_commit import GroupCommit
 from service.errors import Overloaded
-from service.http import metrics as metrics_endpoints
-from service.metrics import exposition
+from service.observability.metrics import exposition
 from tests.database import TestDatabase, at, reserve_request
 from tests.faults.proxy import Proxy
 from tests.http.conftest import CRON

@@ -13,11 +13,11 @@ import pytest
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from service.app import create_app
+from service.api import stream
 from service.booking.catalog import Catalog
 from service.errors import DatabaseDown
-from service.http import stream
-from service.metrics import REGISTRY
+from service.observability.metrics import REGISTRY
+from service.process.app import create_app
 from service.sharing import feed, store, watchers
 from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.api.appointments import _cursor, _place
 from service.booking.appointments import Appointment
 from service.errors import Invalid
-from service.http.appointments import _cursor, _place
 
 instants = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))]))
 

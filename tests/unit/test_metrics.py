@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from service import metrics
+from service.observability import metrics
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ def test_a_method_that_http_does_not_know_has_no_series_of_its_own() -> None:
 
 def test_a_folder_that_somebody_else_set_does_not_matter(tmp_path: Path) -> None:
     """The variable is the library's own, and may be meant for another service: then the folder is not ours."""
-    script = "from service.metrics import exposition; print(exposition().decode())"
+    script = "from service.observability.metrics import exposition; print(exposition().decode())"
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     ended = subprocess.run(
         [sys.executable, "-c", script], env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=True

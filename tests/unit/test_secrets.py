@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import SecretStr
 
-from service.app import create_app
+from service.process.app import create_app
 from service.settings import Settings
 
 PASSWORD = "opensesame"

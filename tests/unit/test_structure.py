@@ -16,12 +16,12 @@ SERVICE = REPOSITORY / "service"
 
 # Each floor with those that it must not know.
 FORBIDDEN = {
-    "database": {"service.booking", "service.http", "service.app", "service.sharing", "redis"},
+    "database": {"service.booking", "service.http", "service.process.app", "service.sharing", "redis"},
     # Nothing that grants a slot knows what may be lost.
-    "booking": {"service.http", "service.app", "service.sharing", "redis", "starlette"},
-    "sharing": {"service.booking", "service.database", "service.http", "service.app", "starlette"},
-    "http": {"redis", "psycopg", "psycopg_pool", "service.app", "service.embedded"},
-    "embedded": {"service.database", "service.booking", "service.http", "service.app"},
+    "booking": {"service.http", "service.process.app", "service.sharing", "redis", "starlette"},
+    "sharing": {"service.booking", "service.database", "service.http", "service.process.app", "starlette"},
+    "http": {"redis", "psycopg", "psycopg_pool", "service.process.app", "service.embedded"},
+    "embedded": {"service.database", "service.booking", "service.http", "service.process.app"},
 }
 
 

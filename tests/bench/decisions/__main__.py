@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from service.telemetry import configure_logging
+from service.observability.logging import configure_logging
 from tests.bench.decisions.plan import FULL, QUICK, USUAL
 from tests.bench.decisions.report import Row, report
 from tests.bench.decisions.rows import MEASUREMENTS

@@ -10,6 +10,17 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from service.api.appointments import AppointmentEndpoints
+from service.api.availability import AvailabilityEndpoints
+from service.api.calendar import CalendarEndpoints
+from service.api.catalog import CatalogEndpoints
+from service.api.holds import HoldEndpoints
+from service.api.keys import KeyEndpoints
+from service.api.metrics import MetricsEndpoints
+from service.api.opening import OpeningEndpoints
+from service.api.operations import OperationsEndpoints
+from service.api.stream import StreamEndpoints
+from service.api.widget import WidgetEndpoints
 from service.background import end, in_background
 from service.booking.alternatives import Alternatives
 from service.booking.appointments import Appointments
@@ -25,33 +36,22 @@ from service.booking.verbs import Verbs
 from service.database.connections import Database
 from service.database.group_commit import GroupCommit
 from service.errors import HoldfastError
-from service.http.appointments import AppointmentEndpoints
 from service.http.authentication import Authentication
-from service.http.availability import AvailabilityEndpoints
-from service.http.calendar import CalendarEndpoints
-from service.http.catalog import CatalogEndpoints
 from service.http.clients import Clients
 from service.http.documentation.docs import DocsEndpoints
 from service.http.endpoints import Endpoint, routes
 from service.http.envelope import Envelope
 from service.http.headers import SafeDefaults, cross_origin
 from service.http.hoarding import HoldLimit
-from service.http.holds import HoldEndpoints
-from service.http.keys import KeyEndpoints
 from service.http.limits import RequestLimiter
-from service.http.metrics import MetricsEndpoints
-from service.http.opening import OpeningEndpoints
-from service.http.operations import OperationsEndpoints
 from service.http.problems import on_holdfast_error, on_http_exception
-from service.http.stream import StreamEndpoints
-from service.http.widget import WidgetEndpoints
-from service.lifeline import stop_with_parent
+from service.observability.logging import configure_logging
+from service.process.lifeline import stop_with_parent
 from service.settings import Settings
 from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed
 from service.sharing.limits import Rate, RequestLimits
 from service.sharing.store import Store
-from service.telemetry import configure_logging
 
 # Calls under way at once in one process. While one waits for its fsync the other works; more lanes would only
 # make smaller batches. Without batches each request needs a lane of its own.
@@ -156,7 +156,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
 def _tracing(settings: Settings) -> list[Middleware]:
     if not settings.otel_exporter_otlp_endpoint:
         return []
-    from service.tracing import Tracing
+    from service.observability.tracing import Tracing
 
     return [Middleware(Tracing)]
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, cast
 from pydantic import Field, StringConstraints
 from starlette.responses import Response
 
+from service.api.appointments import author
 from service.booking.alternatives import Alternative
 from service.booking.appointments import Appointments, BookedAppointment
 from service.booking.instants import SlotInstant
@@ -12,7 +13,6 @@ from service.booking.tenants import business_of_slug
 from service.booking.text import Identifier, Notes, Phone
 from service.database.connections import Database
 from service.errors import Invalid
-from service.http.appointments import author
 from service.http.documentation import examples
 from service.http.documentation.schemas import Fault
 from service.http.endpoints import Call, Endpoint

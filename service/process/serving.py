@@ -18,13 +18,13 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from service.database.connections import Database
-from service.demo import make_demo_catalog
-from service.hosting import HostedDatabase, completed, hosted, migrated
 from service.http.protocol import BoundedProtocol
-from service.listening import listen, url
-from service.metrics import forget_process
+from service.observability.logging import configure_logging, where
+from service.observability.metrics import forget_process
+from service.process.demo import make_demo_catalog
+from service.process.hosting import HostedDatabase, completed, hosted, migrated
+from service.process.listening import listen, url
 from service.settings import SECRET_CHARACTERS, Settings
-from service.telemetry import configure_logging, where
 
 # What is in flight when SIGTERM comes has this long to be answered: a look-up and a call, both at their slowest.
 _GRACE_SECONDS = 25
@@ -50,7 +50,7 @@ def serve(settings: Settings) -> None:
             click.echo(f"Serving on {url(listening)} — try /docs", err=True)
         _hand_to_workers(complete)
         config = uvicorn.Config(
-            "service.serving:make_app",
+            "service.process.serving:make_app",
             factory=True,
             http=BoundedProtocol,
             workers=complete.workers,
@@ -72,7 +72,7 @@ def make_app() -> Starlette:
         settings = Settings()
         configure_logging(settings.log_level)
         # Here, because that may be what fails.
-        from service.app import create_app
+        from service.process.app import create_app
 
         return create_app(settings)
     except Exception as error:

@@ -1,9 +1,10 @@
-"""What the service counts and measures about itself, for Prometheus. deploy/metrics.md has the same as a table.
+"""Defines the metrics of the service and renders them for Prometheus. deploy/metrics.md has the same as a table.
 
-Each is measured by whoever owns it. No label holds an id, or anything else that a caller could make up.
+The module that owns a value records it. No label holds an id or another value that a caller can choose.
 
-With several workers each counts in files of its own, in the folder that service/serving.py makes, and whichever is
-asked adds up those of all. A gauge says how it is put together; one of a worker that has ended is no longer told.
+With several workers, each worker counts in files of its own, in the folder that service/process/serving.py makes; the
+worker that is scraped adds up those of all. Each gauge declares how its values are combined; the gauges of a worker
+that ended are dropped.
 """
 
 import multiprocessing

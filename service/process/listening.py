@@ -3,7 +3,7 @@
 import errno
 import socket
 
-from service.hosting import HostingError
+from service.process.hosting import HostingError
 
 # How many connections the kernel keeps for us until they are taken: those of a stampede, and of the moment of a start.
 _BACKLOG = 2048

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.http.documentation import examples
 from service.http.endpoints import Call, Endpoint
-from service.metrics import exposition
+from service.observability.metrics import exposition
 
 # The version of the text format that every Prometheus reads.
 _TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
