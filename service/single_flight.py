@@ -1,0 +1,59 @@
+"""Single flight: concurrent callers with the same question share one look-up, and may share its result for a while."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
+
+from cachetools import TTLCache
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class SingleFlight(Generic[K, V]):
+    """Runs at most one task per key and gives its result to all callers of the key.
+
+    A result is kept for `keep_seconds` after its task has ended, for the `max_kept` most recently used keys. With
+    `keep_failures`, an exception is kept as well: callers of a failing source do not wait for it one after the other.
+    """
+
+    def __init__(
+        self,
+        *,
+        keep_seconds: float = 0,
+        max_kept: int = 1,
+        keep_failures: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._running: dict[K, asyncio.Task[V]] = {}
+        self._kept: TTLCache[K, asyncio.Task[V]] = TTLCache(max_kept, keep_seconds, clock)
+        self._keep_failures = keep_failures
+
+    async def run(self, key: K, load: Callable[[], Coroutine[Any, Any, V]]) -> V:
+        """Returns the result of the key's task, which runs `load` unless one runs already or its result is kept.
+
+        Raises what `load` raises.
+        """
+        task = self._running.get(key) or self._find_kept(key)
+        if task is None:
+            task = self._running[key] = asyncio.create_task(load())
+            task.add_done_callback(lambda ended: self._end(key, ended))
+        if not task.done():
+            # Awaiting the task itself would cancel it together with this caller.
+            await asyncio.wait((task,))
+        return task.result()
+
+    def _find_kept(self, key: K) -> asyncio.Task[V] | None:
+        # Not `get`: an entry that expires between its two look-ups raises KeyError there.
+        try:
+            return self._kept[key]
+        except KeyError:
+            return None
+
+    def _end(self, key: K, task: asyncio.Task[V]) -> None:
+        del self._running[key]
+        # `exception` also marks the exception as retrieved, in case all callers were cancelled.
+        failed = task.cancelled() or task.exception() is not None
+        if self._kept.ttl > 0 and (not failed or (self._keep_failures and not task.cancelled())):
+            self._kept[key] = task
