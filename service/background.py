@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from service.observability.logging import where
+from service.observability.logging import error_fields
 
 log = structlog.get_logger(__name__)
 
@@ -34,4 +34,4 @@ async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 def _tell(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
-        log.error("defect", task=task.get_name(), **where(error))
+        log.error("defect", task=task.get_name(), **error_fields(error))

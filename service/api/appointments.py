@@ -1,216 +1,210 @@
-"""Appointments: manual and one-call booking, the owner's calendar, changes, cancellation, erasure, the audit trail."""
+"""Appointments: one-call and manual booking, the owner's calendar, changes, cancellation, erasure, the audit trail."""
 
 import base64
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-from starlette.responses import Response
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from service.booking.appointments import Appointment, Appointments, AuditEntry, Author, BookedAppointment
+from service.api.shapes import (
+    ONLY_AT_VERSION,
+    Body,
+    BusinessQuery,
+    Email,
+    GuestBody,
+    Quantity,
+    Query,
+    ReachableGuestBody,
+    SlotBody,
+    SlotEndWithinReach,
+    SlotStart,
+    TtlMinutes,
+    Version,
+    author,
+)
+from service.booking.appointments import Appointment, Appointments, AuditEntry, BookedAppointment, Status
+from service.booking.guests import PHONE_MEANING
+from service.booking.instants import Instant, SlotInstant
+from service.booking.requests import Book, Change
+from service.booking.text import BusinessId, Identifier, Metadata, Name, Notes, Phone
 from service.errors import HoldfastError, Invalid
-from service.http.documentation import examples
-from service.http.endpoints import Access, Call, Endpoint, answer
-from service.http.idempotency import HEADERS_OF_APPOINTMENT, idempotency_key, made
-from service.http.shapes import AppointmentBody, AppointmentsQuery, BookingBody, CancelBody, ChangeBody, OfBusiness
+from service.http.answer import Answer, answer, no_content
+from service.http.call import Call
+from service.http.endpoint import Access, Missing, endpoint
+from service.http.idempotency import APPOINTMENT_HEADERS, created_answer, idempotency_key
 from service.http.versions import expectation, version_tag
 from service.naming import Record
 
-_TO_CLAIM: Final = (
-    "IDEMPOTENCY_KEY_MISMATCH",
-    "SERVICE_NOT_FOUND",
-    "RESOURCE_NOT_FOUND",
+AppointmentId = Annotated[UUID, Missing("APPOINTMENT_NOT_FOUND"), Field(description="The appointment, by its id.")]
+_APPOINTMENTS: Final = "/api/booking/appointments"
+_APPOINTMENT: Final = _APPOINTMENTS + "/{appointmentId}"
+_CLAIM_REFUSALS: Final = (
+    *("IDEMPOTENCY_KEY_MISMATCH", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
     "SLOT_UNAVAILABLE",
-    "IDEMPOTENCY_KEY_REUSED",
 )
 
 
-class AppointmentPage(Record):
-    """Appointments by start. `next_cursor` asks for the next page; it is null on the last one."""
+class BookingBody(SlotBody, ReachableGuestBody):
+    """Books a slot at once. It takes every member of a hold's body too."""
 
-    items: list[Appointment]
-    next_cursor: str | None
+    ttl_minutes: TtlMinutes | None = Field(
+        None, description="Has no effect: there is no hold. Accepted so that a body for `reserve` works here too."
+    )
+
+
+class AppointmentBody(SlotBody, GuestBody):
+    """Books a slot on behalf of the business, for a guest of whom no more than a name may be known."""
+
+    slot_end: SlotEndWithinReach | None = Field(
+        None, description="When the slot ends. Left out, it is as long as the service."
+    )
+    source: Identifier = Field("manual", description="Where it was made, in your own words.")
+
+
+def _left_out() -> Any:
+    """Returns the default of a member that may be left out but is never null: the schema does not show it."""
+    return None
+
+
+class ChangeBody(Body):
+    """Changes the members that are sent. Null removes one that is optional; a resource of null means any free one."""
+
+    expected_version: Version | None = Field(
+        None, description="The version that you have read. Required, here or as `If-Match`."
+    )
+    slot_start: SlotStart = Field(
+        default_factory=_left_out, description="The new start of the slot. Alone, it keeps the duration."
+    )
+    slot_end: SlotInstant = Field(default_factory=_left_out, description="The new end of the slot.")
+    resource_id: Identifier | None = Field(None, description="The resource that it moves to; `null` for any free one.")
+    quantity: Quantity = Field(default_factory=_left_out, description="How many units of the service's capacity.")
+    status: Status = Field(
+        default_factory=_left_out, description="`completed`, `no_show` or `cancelled`. That is final."
+    )
+    guest_name: Name | None = Field(None, description="The guest's name.")
+    guest_email: Email | None = Field(None, description="The guest's e-mail address.")
+    guest_phone: Phone | None = Field(None, description=PHONE_MEANING)
+    notes: Notes | None = Field(None, description="Free text for the business.")
+    metadata: Metadata = Field(default_factory=dict, description="Replaces the former metadata.")
+
+    def changes(self) -> dict[str, Any]:
+        """Returns the members that were sent, by the names of the verb."""
+        return self.model_dump(mode="json", by_alias=False, include=self.model_fields_set - {"expected_version"})
+
+
+class CancelBody(Body):
+    """Cancels an appointment, as its guest by the token or on behalf of the business."""
+
+    cancellation_token: str | None = Field(
+        None, description="The guest's token. Without it, a key of the business is required."
+    )
+    expected_version: Version | None = Field(None, description=ONLY_AT_VERSION)
+    reason: Notes | None = Field(
+        None,
+        description="Why, for the business. The audit trail records that a reason was given, but not its text.",
+    )
+
+
+class AppointmentsQuery(Query):
+    """A page of the appointments that start from `from` up to `to`."""
+
+    business_id: BusinessId
+    from_: Annotated[Instant, Field(alias="from")] = Field(
+        description="Appointments that start at this instant or later,"
+    )
+    to: Instant = Field(description="and before this one.")
+    resource_id: Identifier | None = Field(None, description="Only those of this resource.")
+    status: Status | None = Field(None, description="Only those with this status.")
+    limit: Annotated[int, Field(ge=1, le=500)] = Field(100, description="How many to a page, 500 at most.")
+    cursor: Annotated[str, StringConstraints(max_length=200)] | None = Field(
+        None, description="`nextCursor` of the page before."
+    )
+
+    @field_validator("to")
+    @classmethod
+    def _after_from(cls, to: datetime, info: ValidationInfo) -> datetime:
+        if "from_" in info.data and to <= info.data["from_"]:
+            raise PydanticCustomError("range", "to must be after from")
+        return to
+
+
+class AppointmentPage(Record):
+    """Appointments by start."""
+
+    items: list[Appointment] = Field(description="The appointments, by start.")
+    next_cursor: str | None = Field(description="Asks for the next page; `null` on the last one.")
 
 
 class AuditTrail(Record):
     """The changes of an appointment, by version."""
 
-    items: list[AuditEntry]
+    items: list[AuditEntry] = Field(description="The changes, by version.")
 
 
-class AppointmentEndpoints:
-    """Parses, calls one verb, answers."""
+class AppointmentApi:
+    """The calls on appointments."""
 
     def __init__(self, appointments: Appointments) -> None:
         self._appointments = appointments
 
-    def endpoints(self) -> list[Endpoint]:
-        """What there is to call."""
-        appointments = "/api/booking/appointments"
-        of_id = appointments + "/{appointmentId}"
-        return [
-            Endpoint(
-                "POST",
-                "/api/bookings",
-                self.book,
-                "Book a slot at once",
-                {201: BookedAppointment, 200: BookedAppointment},
-                "Hold and commit in one, for callers that need no hold. 200 with `Idempotency-Replayed: true` means "
-                "that an earlier request with this idempotency key made it.",
-                body=BookingBody,
-                refusals=(*_TO_CLAIM, "SLOT_NOT_BOOKABLE"),
-                operation_id="book",
-                tag="appointments",
-                request_headers=("Idempotency-Key",),
-                answer_headers=HEADERS_OF_APPOINTMENT,
-                examples=examples.BOOK,
-            ),
-            Endpoint(
-                "POST",
-                appointments,
-                self.create,
-                "Book on behalf of the business",
-                {201: Appointment, 200: Appointment},
-                "Without a hold. The same rule about room, but opening hours, notice, the past and `bookingEnabled` "
-                "don't bind.",
-                access=Access.STAFF,
-                body=AppointmentBody,
-                refusals=_TO_CLAIM,
-                operation_id="createAppointment",
-                tag="appointments",
-                request_headers=("Idempotency-Key",),
-                answer_headers=HEADERS_OF_APPOINTMENT,
-                examples=examples.CREATE_APPOINTMENT,
-            ),
-            Endpoint(
-                "GET",
-                appointments,
-                self.calendar,
-                "List appointments",
-                {200: AppointmentPage},
-                "The calendar of a business: the appointments that start in `[from, to)`, by start, in pages. "
-                "Whatever was committed before the call is included.",
-                access=Access.READONLY,
-                query=AppointmentsQuery,
-                refusals=("BUSINESS_NOT_FOUND",),
-                operation_id="listAppointments",
-                tag="appointments",
-                examples=examples.LIST_APPOINTMENTS,
-            ),
-            Endpoint(
-                "GET",
-                of_id,
-                self.get,
-                "One appointment",
-                {200: Appointment},
-                "`ETag` is its version, for `If-Match`.",
-                access=Access.READONLY,
-                query=OfBusiness,
-                refusals=("APPOINTMENT_NOT_FOUND",),
-                operation_id="getAppointment",
-                tag="appointments",
-                answer_headers={200: ("ETag",)},
-                examples=examples.GET_APPOINTMENT,
-            ),
-            Endpoint(
-                "PATCH",
-                of_id,
-                self.change,
-                "Change or move an appointment",
-                {200: Appointment},
-                "Changes what the body names, if the appointment is still at the version that you read: give it as "
-                "`expectedVersion`, or as `If-Match`, which answers a conflict with 412 instead of 409. `slotStart` "
-                "alone keeps the duration. The appointment's own claim does not count against it.",
-                access=Access.STAFF,
-                body=ChangeBody,
-                query=OfBusiness,
-                refusals=(
-                    "APPOINTMENT_NOT_FOUND",
-                    "RESOURCE_NOT_FOUND",
-                    "SLOT_UNAVAILABLE",
-                    "VERSION_CONFLICT",
-                    "APPOINTMENT_ENDED",
-                ),
-                statuses={"VERSION_CONFLICT": (409, 412)},
-                operation_id="changeAppointment",
-                tag="appointments",
-                request_headers=("If-Match",),
-                answer_headers={200: ("ETag",)},
-                examples=examples.CHANGE_APPOINTMENT,
-            ),
-            Endpoint(
-                "POST",
-                of_id + "/cancel",
-                self.cancel,
-                "Cancel an appointment",
-                {200: Appointment},
-                "By the guest's `cancellationToken`, within the service's cancellation window, or by staff at any "
-                "time. Also 200 when it is cancelled already. `expectedVersion`, or `If-Match`, lets it be cancelled "
-                "only as you have read it.",
-                access=Access.GUEST,
-                body=CancelBody,
-                query=OfBusiness,
-                refusals=(
-                    "APPOINTMENT_NOT_FOUND",
-                    "VERSION_CONFLICT",
-                    "APPOINTMENT_ENDED",
-                    "CANCELLATION_WINDOW_CLOSED",
-                ),
-                statuses={"VERSION_CONFLICT": (409, 412)},
-                operation_id="cancelAppointment",
-                tag="appointments",
-                request_headers=("If-Match",),
-                answer_headers={200: ("ETag",)},
-                examples=examples.CANCEL_APPOINTMENT,
-            ),
-            Endpoint(
-                "GET",
-                of_id + "/audit",
-                self.audit,
-                "The audit trail of an appointment",
-                {200: AuditTrail},
-                "One entry for each version. The guest, notes, reasons and metadata appear by name only.",
-                access=Access.READONLY,
-                query=OfBusiness,
-                refusals=("APPOINTMENT_NOT_FOUND",),
-                operation_id="getAuditTrail",
-                tag="appointments",
-                examples=examples.AUDIT_TRAIL,
-            ),
-            Endpoint(
-                "DELETE",
-                of_id + "/guest",
-                self.erase,
-                "Erase a guest's data",
-                {204: None},
-                "Removes the guest, notes, the reason and metadata: whatever is or may be personal. The appointment "
-                "and its trail stay.",
-                access=Access.OWNER,
-                query=OfBusiness,
-                refusals=("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT"),
-                statuses={"VERSION_CONFLICT": (412,)},
-                operation_id="eraseGuest",
-                tag="appointments",
-                request_headers=("If-Match",),
-            ),
-        ]
+    @endpoint(
+        "POST",
+        "/api/bookings",
+        tag="appointments",
+        answers={201: BookedAppointment, 200: BookedAppointment},
+        refusals=(*_CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE"),
+        request_headers=("Idempotency-Key",),
+        answer_headers=APPOINTMENT_HEADERS,
+    )
+    async def book(self, call: Call, body: BookingBody) -> Answer:
+        """Book a slot at once.
 
-    async def book(self, call: Call) -> Response:
-        """POST /api/bookings"""
-        body: BookingBody = call.body
-        request = {**body.wish(), **body.guest(), "source": "online"}
-        return made(*await self._appointments.book(body.business_id, request, idempotency_key(call), author(call)))
+        Hold and commit in one, for callers that need no hold. 200 with `Idempotency-Replayed: true` means that an
+        earlier request with this idempotency key made it.
+        """
+        request = Book(body.slot(), body.guest(), "online")
+        booked = await self._appointments.book(body.business_id, request, idempotency_key(call), author(call))
+        return created_answer(*booked)
 
-    async def create(self, call: Call) -> Response:
-        """POST /api/booking/appointments"""
-        body: AppointmentBody = call.body
-        request = {**body.wish(), **body.guest(), "source": body.source}
-        return made(*await self._appointments.create(body.business_id, request, idempotency_key(call), author(call)))
+    @endpoint(
+        "POST",
+        _APPOINTMENTS,
+        tag="appointments",
+        operation_id="createAppointment",
+        answers={201: Appointment, 200: Appointment},
+        access=Access.STAFF,
+        refusals=_CLAIM_REFUSALS,
+        request_headers=("Idempotency-Key",),
+        answer_headers=APPOINTMENT_HEADERS,
+    )
+    async def create(self, call: Call, body: AppointmentBody) -> Answer:
+        """Book on behalf of the business.
 
-    async def calendar(self, call: Call) -> Response:
-        """GET /api/booking/appointments"""
-        query: AppointmentsQuery = call.query
-        # One more than is shown tells whether there is a next page.
+        Without a hold. The same rule about room, but opening hours, notice, the past and `bookingEnabled` don't bind.
+        """
+        request = Book(body.slot(), body.guest(), body.source, manual=True)
+        booked, replayed = await self._appointments.book(body.business_id, request, idempotency_key(call), author(call))
+        # The token is the guest's alone.
+        return created_answer(booked, replayed, Appointment.model_construct(**booked.__dict__))
+
+    @endpoint(
+        "GET",
+        _APPOINTMENTS,
+        tag="appointments",
+        operation_id="listAppointments",
+        answers={200: AppointmentPage},
+        access=Access.READONLY,
+        refusals=("BUSINESS_NOT_FOUND",),
+    )
+    async def list_page(self, query: AppointmentsQuery) -> Answer:
+        """List appointments.
+
+        The calendar of a business: the appointments that start in `[from, to)`, by start, in pages. Everything that was
+        committed before the call is included.
+        """
+        # One more than the page shows whether there is a next one.
         found = await self._appointments.page(
             query.business_id,
             (query.from_, query.to),
@@ -223,64 +217,128 @@ class AppointmentEndpoints:
         next_cursor = _cursor(items[-1]) if len(found) > query.limit else None
         return answer(AppointmentPage(items=items, next_cursor=next_cursor))
 
-    async def get(self, call: Call) -> Response:
-        """GET /api/booking/appointments/{appointmentId}"""
-        return _tagged(call, await self._appointments.get(_appointment_id(call), call.business_id))
+    @endpoint(
+        "GET",
+        _APPOINTMENT,
+        tag="appointments",
+        operation_id="getAppointment",
+        query=BusinessQuery,
+        answers={200: Appointment},
+        access=Access.READONLY,
+        refusals=("APPOINTMENT_NOT_FOUND",),
+        answer_headers={200: ("ETag",)},
+    )
+    async def get(self, call: Call, appointment_id: AppointmentId) -> Answer:
+        """Get an appointment.
 
-    async def change(self, call: Call) -> Response:
-        """PATCH /api/booking/appointments/{appointmentId}"""
-        body: ChangeBody = call.body
+        `ETag` is its version, for `If-Match`.
+        """
+        return _tagged(call, await self._appointments.get(appointment_id, call.business_id))
+
+    @endpoint(
+        "PATCH",
+        _APPOINTMENT,
+        tag="appointments",
+        operation_id="changeAppointment",
+        query=BusinessQuery,
+        answers={200: Appointment},
+        access=Access.STAFF,
+        refusals=(
+            *("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT", "APPOINTMENT_ENDED", "RESOURCE_NOT_FOUND"),
+            "SLOT_UNAVAILABLE",
+        ),
+        statuses={"VERSION_CONFLICT": (409, 412)},
+        request_headers=("If-Match",),
+        answer_headers={200: ("ETag",)},
+    )
+    async def change(self, call: Call, appointment_id: AppointmentId, body: ChangeBody) -> Answer:
+        """Change or move an appointment.
+
+        Changes the members that are sent, if the appointment is still at the version that you read: give it as
+        `expectedVersion`, or as `If-Match`, which answers a conflict with 412 instead of 409. `slotStart` alone keeps
+        the duration. The appointment's own claim does not count against it.
+        """
         expected = expectation(call)
         if expected.version is None and not expected.by_header:
             raise Invalid.at("expectedVersion", "is required, here or as If-Match: the version that you read")
-        with expected.kept():
-            changed = await self._appointments.change(
-                _appointment_id(call), body.changes(), expected.version, author(call), call.business_id
-            )
-        return _tagged(call, changed)
+        request = Change(appointment_id, "change", expected.version, body.changes())
+        with expected.checked():
+            return _tagged(call, await self._appointments.change(request, author(call), call.business_id))
 
-    async def cancel(self, call: Call) -> Response:
-        """POST /api/booking/appointments/{appointmentId}/cancel"""
-        body: CancelBody = call.body
+    @endpoint(
+        "POST",
+        _APPOINTMENT + "/cancel",
+        tag="appointments",
+        operation_id="cancelAppointment",
+        query=BusinessQuery,
+        answers={200: Appointment},
+        access=Access.GUEST,
+        refusals=("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT", "APPOINTMENT_ENDED", "CANCELLATION_WINDOW_CLOSED"),
+        statuses={"VERSION_CONFLICT": (409, 412)},
+        request_headers=("If-Match",),
+        answer_headers={200: ("ETag",)},
+    )
+    async def cancel(self, call: Call, appointment_id: AppointmentId, body: CancelBody) -> Answer:
+        """Cancel an appointment.
+
+        By the guest's `cancellationToken`, within the service's cancellation window, or by staff at any time. Also 200
+        when it is cancelled already. With `expectedVersion`, or `If-Match`, it is cancelled only at that version.
+        """
         expected = expectation(call)
-        appointment_id, business_id = _appointment_id(call), call.business_id
+        business_id = call.business_id
         if call.principal is None:
             if body.cancellation_token is None:
                 raise HoldfastError("UNAUTHORIZED", "Send the guest's cancellationToken, or a key of the business.")
             business_id = await self._appointments.check_token(appointment_id, body.cancellation_token, business_id)
-        with expected.kept():
-            cancelled = await self._appointments.cancel(
-                appointment_id, body.reason, expected.version, author(call), business_id
-            )
-        return _tagged(call, cancelled)
+        request = Change(appointment_id, "cancel", expected.version, reason=body.reason)
+        with expected.checked():
+            return _tagged(call, await self._appointments.change(request, author(call), business_id))
 
-    async def audit(self, call: Call) -> Response:
-        """GET /api/booking/appointments/{appointmentId}/audit"""
-        return answer(AuditTrail(items=await self._appointments.audit(_appointment_id(call), call.business_id)))
+    @endpoint(
+        "GET",
+        _APPOINTMENT + "/audit",
+        tag="appointments",
+        operation_id="getAuditTrail",
+        query=BusinessQuery,
+        answers={200: AuditTrail},
+        access=Access.READONLY,
+        refusals=("APPOINTMENT_NOT_FOUND",),
+    )
+    async def audit(self, call: Call, appointment_id: AppointmentId) -> Answer:
+        """Get the audit trail of an appointment.
 
-    async def erase(self, call: Call) -> Response:
-        """DELETE /api/booking/appointments/{appointmentId}/guest"""
+        One entry for each version. The guest, notes, reasons and metadata appear by name only.
+        """
+        return answer(AuditTrail(items=await self._appointments.audit(appointment_id, call.business_id)))
+
+    @endpoint(
+        "DELETE",
+        _APPOINTMENT + "/guest",
+        tag="appointments",
+        operation_id="eraseGuest",
+        query=BusinessQuery,
+        answers={204: None},
+        access=Access.OWNER,
+        refusals=("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT"),
+        statuses={"VERSION_CONFLICT": (412,)},
+        request_headers=("If-Match",),
+    )
+    async def erase(self, call: Call, appointment_id: AppointmentId) -> Answer:
+        """Erase a guest's data.
+
+        Removes the guest, notes, the reason and metadata: everything that is or may be personal. The appointment and
+        its trail stay.
+        """
         expected = expectation(call)
-        with expected.kept():
-            await self._appointments.erase(_appointment_id(call), expected.version, author(call), call.business_id)
-        return Response(status_code=204)
+        with expected.checked():
+            request = Change(appointment_id, "erase", expected.version)
+            await self._appointments.change(request, author(call), call.business_id)
+        return no_content()
 
 
-def author(call: Call) -> Author:
-    """Who asks for a change: the key that was used, or a guest."""
-    request_id = call.request.scope["request_id"]
-    if call.principal is None:
-        return Author("guest", None, request_id)
-    return Author(call.principal.kind, call.principal.key_id, request_id)
-
-
-def _appointment_id(call: Call) -> UUID:
-    return call.path_uuid("appointmentId", "APPOINTMENT_NOT_FOUND")
-
-
-def _tagged(call: Call, appointment: Appointment) -> Response:
-    """An appointment with its version. Its hold is named only to those who may cancel it anyway: with the id of a hold
-    one can commit it again, and is told the cancellation token."""
+def _tagged(call: Call, appointment: Appointment) -> Answer:
+    """Builds the answer with an appointment and its version. Its hold is shown only to those who may cancel it anyway:
+    with the id of a hold one can commit it again, and gets the cancellation token."""
     if call.principal is None or call.principal.kind == "readonly":
         appointment = _without_hold(appointment)
     return answer(appointment, headers=version_tag(appointment))
@@ -291,7 +349,7 @@ def _without_hold(appointment: Appointment) -> Appointment:
 
 
 def _cursor(last: Appointment) -> str:
-    """The place behind the last one of a page, opaque to callers."""
+    """Returns the place after the last one of a page, opaque to callers."""
     place = f"{last.slot_start.isoformat()} {last.appointment_id}"
     return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 

@@ -1,45 +1,62 @@
-"""The slots that can be booked, for those who choose one."""
+"""The slots that can be booked."""
 
-from starlette.responses import Response
+from datetime import datetime, timedelta
+from typing import Annotated
 
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from service.api.shapes import MAX_LISTING, Quantity, Query
 from service.booking.availability import Availability, availability
+from service.booking.instants import Instant
+from service.booking.text import BusinessId, Identifier, ServiceId
 from service.database.connections import Database
-from service.http.documentation import examples
-from service.http.endpoints import Call, Endpoint
-from service.http.shapes import AvailabilityQuery
+from service.http.answer import JSON, Answer
+from service.http.endpoint import endpoint
 from service.sharing.cache import AnswerCache
 
 
-class AvailabilityEndpoints:
-    """Parses, asks, answers."""
+class AvailabilityQuery(Query):
+    """The slots that start from `from` up to `to`."""
+
+    business_id: BusinessId
+    service_id: ServiceId
+    from_: Annotated[Instant, Field(alias="from")] = Field(description="The first instant at which a slot may start.")
+    to: Instant = Field(description="The slots start before this, at most 62 days after `from`.")
+    quantity: Quantity = Field(1, description="How many units are wanted. Slots with less room are not listed.")
+    resource_id: Identifier | None = Field(None, description="Only the slots in which this one is free.")
+
+    @field_validator("to")
+    @classmethod
+    def _within_reach(cls, to: datetime, info: ValidationInfo) -> datetime:
+        starts_from = info.data.get("from_")
+        if starts_from is not None and not timedelta(0) < to - starts_from <= MAX_LISTING:
+            raise PydanticCustomError("range", "to must be after from, by 62 days at most")
+        return to
+
+
+class AvailabilityApi:
+    """The call that lists slots."""
 
     def __init__(self, database: Database, cache: AnswerCache) -> None:
         self._database = database
         self._cache = cache
 
-    def endpoints(self) -> list[Endpoint]:
-        """What there is to call."""
-        return [
-            Endpoint(
-                "GET",
-                "/api/booking/availability",
-                self.availability,
-                "The slots that can be booked",
-                {200: Availability},
-                "Slots that start in `[from, to)`, at most 62 days, each as long as the service, by the same rules as "
-                "`reserve`. They begin every `slotStepMinutes` from midnight by the clock of the business. What is "
-                "full or closed is not listed.",
-                query=AvailabilityQuery,
-                refusals=("SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
-                operation_id="getAvailability",
-                tag="availability",
-                examples=examples.AVAILABILITY,
-            )
-        ]
+    @endpoint(
+        "GET",
+        "/api/booking/availability",
+        tag="availability",
+        operation_id="getAvailability",
+        answers={200: Availability},
+        refusals=("SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
+    )
+    async def availability(self, query: AvailabilityQuery) -> Answer:
+        """List the slots that can be booked.
 
-    async def availability(self, call: Call) -> Response:
-        """GET /api/booking/availability"""
-        query: AvailabilityQuery = call.query
+        Slots that start in `[from, to)`, at most 62 days, each as long as the service, by the same rules as `reserve`.
+        They begin every `slotStepMinutes` from midnight by the clock of the business. What is full or closed is not
+        listed.
+        """
 
         async def ask() -> bytes:
             listed = await availability(
@@ -53,5 +70,4 @@ class AvailabilityEndpoints:
             )
             return listed.model_dump_json().encode()
 
-        answered = await self._cache.get(query.business_id, query.model_dump_json(), ask)
-        return Response(answered, media_type="application/json")
+        return Answer(await self._cache.get(query.business_id, query.model_dump_json(), ask), media_type=JSON)

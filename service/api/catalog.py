@@ -1,6 +1,8 @@
 """The catalog: businesses, their services and their resources."""
 
-from starlette.responses import Response
+from typing import Final
+
+from pydantic import Field
 
 from service.booking.catalog import Catalog
 from service.booking.catalog_settings import (
@@ -11,250 +13,155 @@ from service.booking.catalog_settings import (
     Service,
     ServiceSettings,
 )
-from service.http.documentation import examples
-from service.http.endpoints import Access, Call, Endpoint, answer
+from service.booking.text import BusinessId, ResourceId, ServiceId
+from service.http.answer import Answer, answer, no_content
+from service.http.endpoint import Access, endpoint
 from service.naming import Record
+
+_BUSINESSES: Final = "/api/catalog/businesses"
+_BUSINESS: Final = _BUSINESSES + "/{businessId}"
+_SERVICES: Final = _BUSINESS + "/services"
+_SERVICE: Final = _SERVICES + "/{serviceId}"
+_RESOURCES: Final = _BUSINESS + "/resources"
+_RESOURCE: Final = _RESOURCES + "/{resourceId}"
 
 
 class Businesses(Record):
     """All businesses, by id."""
 
-    items: list[Business]
-
-
-class Resources(Record):
-    """The resources of a business, by id."""
-
-    items: list[Resource]
+    items: list[Business] = Field(description="All of them, by id.")
 
 
 class Services(Record):
     """The services of a business, by id."""
 
-    items: list[Service]
+    items: list[Service] = Field(description="All of them, by id.")
 
 
-class CatalogEndpoints:
-    """Parses, calls one verb, answers."""
+class Resources(Record):
+    """The resources of a business, by id."""
+
+    items: list[Resource] = Field(description="All of them, by id.")
+
+
+class CatalogApi:
+    """The calls on the catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    def endpoints(self) -> list[Endpoint]:
-        """What there is to call."""
-        businesses = "/api/catalog/businesses"
-        business = businesses + "/{businessId}"
-        services = business + "/services"
-        service = services + "/{serviceId}"
-        resources = business + "/resources"
-        resource = resources + "/{resourceId}"
-        return [
-            Endpoint(
-                "GET",
-                businesses,
-                self.list_businesses,
-                "All businesses",
-                {200: Businesses},
-                access=Access.ADMIN,
-                operation_id="listBusinesses",
-                tag="catalog",
-                examples=examples.BUSINESSES,
-            ),
-            Endpoint(
-                "PUT",
-                business,
-                self.put_business,
-                "Create a business or replace its settings",
-                {200: Business, 201: Business},
-                access=Access.OWNER,
-                body=BusinessSettings,
-                refusals=("SLUG_TAKEN",),
-                operation_id="putBusiness",
-                tag="catalog",
-                examples=examples.PUT_BUSINESS,
-            ),
-            Endpoint(
-                "GET",
-                business,
-                self.get_business,
-                "One business",
-                {200: Business},
-                access=Access.READONLY,
-                refusals=("BUSINESS_NOT_FOUND",),
-                operation_id="getBusiness",
-                tag="catalog",
-                examples=examples.GET_BUSINESS,
-            ),
-            Endpoint(
-                "DELETE",
-                business,
-                self.delete_business,
-                "Delete a business that has no services and no resources",
-                {204: None},
-                "Its opening hours, closures and keys go with it.",
-                access=Access.ADMIN,
-                refusals=("BUSINESS_NOT_FOUND", "BUSINESS_IN_USE"),
-                operation_id="deleteBusiness",
-                tag="catalog",
-            ),
-            Endpoint(
-                "GET",
-                services,
-                self.list_services,
-                "The services of a business",
-                {200: Services},
-                access=Access.READONLY,
-                refusals=("BUSINESS_NOT_FOUND",),
-                operation_id="listServices",
-                tag="catalog",
-                examples=examples.SERVICES,
-            ),
-            Endpoint(
-                "PUT",
-                service,
-                self.put_service,
-                "Create a service or replace its settings",
-                {200: Service, 201: Service},
-                "A capacity below what is claimed from now on is refused, naming the first slot in the way. A service "
-                "with resources is only ever booked together with one of them.",
-                access=Access.OWNER,
-                body=ServiceSettings,
-                refusals=("BUSINESS_NOT_FOUND", "CAPACITY_IN_USE"),
-                operation_id="putService",
-                tag="catalog",
-                examples=examples.PUT_SERVICE,
-            ),
-            Endpoint(
-                "GET",
-                service,
-                self.get_service,
-                "One service",
-                {200: Service},
-                access=Access.READONLY,
-                refusals=("SERVICE_NOT_FOUND",),
-                operation_id="getService",
-                tag="catalog",
-                examples=examples.GET_SERVICE,
-            ),
-            Endpoint(
-                "DELETE",
-                service,
-                self.delete_service,
-                "Remove a service from the catalog",
-                {204: None},
-                "One that was ever reserved or booked is archived: no new holds, but its holds can be committed.",
-                access=Access.OWNER,
-                refusals=("SERVICE_NOT_FOUND",),
-                operation_id="deleteService",
-                tag="catalog",
-            ),
-            Endpoint(
-                "GET",
-                resources,
-                self.list_resources,
-                "The resources of a business",
-                {200: Resources},
-                access=Access.READONLY,
-                refusals=("BUSINESS_NOT_FOUND",),
-                operation_id="listResources",
-                tag="catalog",
-                examples=examples.RESOURCES,
-            ),
-            Endpoint(
-                "PUT",
-                resource,
-                self.put_resource,
-                "Create a resource or replace its settings",
-                {200: Resource, 201: Resource},
-                "A service has it in its pool where the service's `resourceIds` names it. One that was taken off the "
-                "catalog is back in the pools that it was in.",
-                access=Access.OWNER,
-                body=ResourceSettings,
-                refusals=("BUSINESS_NOT_FOUND",),
-                operation_id="putResource",
-                tag="catalog",
-                examples=examples.PUT_RESOURCE,
-            ),
-            Endpoint(
-                "GET",
-                resource,
-                self.get_resource,
-                "One resource",
-                {200: Resource},
-                access=Access.READONLY,
-                refusals=("RESOURCE_NOT_FOUND",),
-                operation_id="getResource",
-                tag="catalog",
-                examples=examples.GET_RESOURCE,
-            ),
-            Endpoint(
-                "DELETE",
-                resource,
-                self.delete_resource,
-                "Remove a resource from the catalog",
-                {204: None},
-                "Nothing new is given to it; what is booked on it stays. A service whose last resource is gone can't "
-                "be booked until it has another, or is put without any.",
-                access=Access.OWNER,
-                refusals=("RESOURCE_NOT_FOUND",),
-                operation_id="deleteResource",
-                tag="catalog",
-            ),
-        ]
-
-    async def list_businesses(self, call: Call) -> Response:  # noqa: ARG002 — nothing to parse
-        """GET /api/catalog/businesses"""
+    @endpoint("GET", _BUSINESSES, tag="catalog", answers={200: Businesses}, access=Access.ADMIN)
+    async def list_businesses(self) -> Answer:
+        """List all businesses."""
         return answer(Businesses(items=await self._catalog.businesses()))
 
-    async def put_business(self, call: Call) -> Response:
-        """PUT /api/catalog/businesses/{businessId}"""
-        business, created = await self._catalog.put_business(call.path_id("businessId"), call.body)
+    @endpoint(
+        "PUT", _BUSINESS, tag="catalog", answers={200: Business, 201: Business}, access=Access.OWNER,
+        refusals=("SLUG_TAKEN",),
+    )  # fmt: skip
+    async def put_business(self, business_id: BusinessId, body: BusinessSettings) -> Answer:
+        """Create a business or replace its settings."""
+        business, created = await self._catalog.put_business(business_id, body)
         return answer(business, 201 if created else 200)
 
-    async def get_business(self, call: Call) -> Response:
-        """GET /api/catalog/businesses/{businessId}"""
-        return answer(await self._catalog.business(call.path_id("businessId")))
+    @endpoint(
+        "GET", _BUSINESS, tag="catalog", answers={200: Business}, access=Access.READONLY,
+        refusals=("BUSINESS_NOT_FOUND",),
+    )  # fmt: skip
+    async def get_business(self, business_id: BusinessId) -> Answer:
+        """Get a business."""
+        return answer(await self._catalog.business(business_id))
 
-    async def delete_business(self, call: Call) -> Response:
-        """DELETE /api/catalog/businesses/{businessId}"""
-        await self._catalog.delete_business(call.path_id("businessId"))
-        return Response(status_code=204)
+    @endpoint(
+        "DELETE", _BUSINESS, tag="catalog", answers={204: None}, access=Access.ADMIN,
+        refusals=("BUSINESS_NOT_FOUND", "BUSINESS_IN_USE"),
+    )  # fmt: skip
+    async def delete_business(self, business_id: BusinessId) -> Answer:
+        """Delete a business that has no services and no resources.
 
-    async def list_services(self, call: Call) -> Response:
-        """GET /api/catalog/businesses/{businessId}/services"""
-        return answer(Services(items=await self._catalog.services(call.path_id("businessId"))))
+        Its opening hours, closures and keys go with it.
+        """
+        await self._catalog.delete_business(business_id)
+        return no_content()
 
-    async def put_service(self, call: Call) -> Response:
-        """PUT /api/catalog/businesses/{businessId}/services/{serviceId}"""
-        service, created = await self._catalog.put_service(
-            call.path_id("businessId"), call.path_id("serviceId"), call.body
-        )
+    @endpoint(
+        "GET", _SERVICES, tag="catalog", answers={200: Services}, access=Access.READONLY,
+        refusals=("BUSINESS_NOT_FOUND",),
+    )  # fmt: skip
+    async def list_services(self, business_id: BusinessId) -> Answer:
+        """List the services of a business."""
+        return answer(Services(items=await self._catalog.services(business_id)))
+
+    @endpoint(
+        "PUT", _SERVICE, tag="catalog", answers={200: Service, 201: Service}, access=Access.OWNER,
+        refusals=("BUSINESS_NOT_FOUND", "CAPACITY_IN_USE"),
+    )  # fmt: skip
+    async def put_service(self, business_id: BusinessId, service_id: ServiceId, body: ServiceSettings) -> Answer:
+        """Create a service or replace its settings.
+
+        A capacity below what is claimed from now on is refused, naming the first slot in the way. A service with
+        resources is only ever booked together with one of them.
+        """
+        service, created = await self._catalog.put_service(business_id, service_id, body)
         return answer(service, 201 if created else 200)
 
-    async def get_service(self, call: Call) -> Response:
-        """GET /api/catalog/businesses/{businessId}/services/{serviceId}"""
-        return answer(await self._catalog.service(call.path_id("businessId"), call.path_id("serviceId")))
+    @endpoint(
+        "GET", _SERVICE, tag="catalog", answers={200: Service}, access=Access.READONLY,
+        refusals=("SERVICE_NOT_FOUND",),
+    )  # fmt: skip
+    async def get_service(self, business_id: BusinessId, service_id: ServiceId) -> Answer:
+        """Get a service."""
+        return answer(await self._catalog.service(business_id, service_id))
 
-    async def delete_service(self, call: Call) -> Response:
-        """DELETE /api/catalog/businesses/{businessId}/services/{serviceId}"""
-        await self._catalog.delete_service(call.path_id("businessId"), call.path_id("serviceId"))
-        return Response(status_code=204)
+    @endpoint(
+        "DELETE", _SERVICE, tag="catalog", answers={204: None}, access=Access.OWNER, refusals=("SERVICE_NOT_FOUND",)
+    )
+    async def delete_service(self, business_id: BusinessId, service_id: ServiceId) -> Answer:
+        """Remove a service from the catalog.
 
-    async def list_resources(self, call: Call) -> Response:
-        """GET /api/catalog/businesses/{businessId}/resources"""
-        return answer(Resources(items=await self._catalog.resources(call.path_id("businessId"))))
+        One that was ever reserved or booked is archived: no new holds, but its holds can be committed.
+        """
+        await self._catalog.delete_service(business_id, service_id)
+        return no_content()
 
-    async def put_resource(self, call: Call) -> Response:
-        """PUT /api/catalog/businesses/{businessId}/resources/{resourceId}"""
-        ids = call.path_id("businessId"), call.path_id("resourceId")
-        resource, created = await self._catalog.put_resource(*ids, call.body)
+    @endpoint(
+        "GET", _RESOURCES, tag="catalog", answers={200: Resources}, access=Access.READONLY,
+        refusals=("BUSINESS_NOT_FOUND",),
+    )  # fmt: skip
+    async def list_resources(self, business_id: BusinessId) -> Answer:
+        """List the resources of a business."""
+        return answer(Resources(items=await self._catalog.resources(business_id)))
+
+    @endpoint(
+        "PUT", _RESOURCE, tag="catalog", answers={200: Resource, 201: Resource}, access=Access.OWNER,
+        refusals=("BUSINESS_NOT_FOUND",),
+    )  # fmt: skip
+    async def put_resource(self, business_id: BusinessId, resource_id: ResourceId, body: ResourceSettings) -> Answer:
+        """Create a resource or replace its settings.
+
+        It is in the pool of a service whose `resourceIds` names it. A resource that was removed from the catalog is
+        back in the pools that it was in.
+        """
+        resource, created = await self._catalog.put_resource(business_id, resource_id, body)
         return answer(resource, 201 if created else 200)
 
-    async def get_resource(self, call: Call) -> Response:
-        """GET /api/catalog/businesses/{businessId}/resources/{resourceId}"""
-        return answer(await self._catalog.resource(call.path_id("businessId"), call.path_id("resourceId")))
+    @endpoint(
+        "GET", _RESOURCE, tag="catalog", answers={200: Resource}, access=Access.READONLY,
+        refusals=("RESOURCE_NOT_FOUND",),
+    )  # fmt: skip
+    async def get_resource(self, business_id: BusinessId, resource_id: ResourceId) -> Answer:
+        """Get a resource."""
+        return answer(await self._catalog.resource(business_id, resource_id))
 
-    async def delete_resource(self, call: Call) -> Response:
-        """DELETE /api/catalog/businesses/{businessId}/resources/{resourceId}"""
-        await self._catalog.delete_resource(call.path_id("businessId"), call.path_id("resourceId"))
-        return Response(status_code=204)
+    @endpoint(
+        "DELETE", _RESOURCE, tag="catalog", answers={204: None}, access=Access.OWNER,
+        refusals=("RESOURCE_NOT_FOUND",),
+    )  # fmt: skip
+    async def delete_resource(self, business_id: BusinessId, resource_id: ResourceId) -> Answer:
+        """Remove a resource from the catalog.
+
+        It gets no new bookings; those that exist stay. A service whose last resource is gone can't be booked until it
+        has another, or is put without any.
+        """
+        await self._catalog.delete_resource(business_id, resource_id)
+        return no_content()

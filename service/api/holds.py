@@ -1,183 +1,175 @@
-"""Reserve, look, extend, release, commit, and the room in a slot."""
+"""Reserve, look up, extend, release and commit holds, and the capacity left in a slot."""
 
+from typing import Annotated, Literal
 from uuid import UUID
 
-from starlette.responses import Response
+from pydantic import Field
 
+from service.api.shapes import (
+    ONLY_AT_VERSION,
+    Body,
+    BusinessQuery,
+    Query,
+    ReachableGuestBody,
+    SlotBody,
+    SlotEndWithinReach,
+    TtlMinutes,
+    Version,
+    author,
+)
 from service.booking.appointments import BookedAppointment
-from service.booking.capacity import Capacity, capacity
+from service.booking.availability import Capacity, capacity
 from service.booking.holds import Holds, Reservation
+from service.booking.instants import SlotInstant
+from service.booking.requests import Commit, Extend, Release, Reserve
+from service.booking.text import BusinessId, Identifier, ServiceId
 from service.database.connections import Database
-from service.http.documentation import examples
-from service.http.endpoints import Call, Endpoint, answer
-from service.http.hoarding import HoldLimit
-from service.http.idempotency import HEADERS_OF_APPOINTMENT, HEADERS_OF_HOLD, idempotency_key, made
-from service.http.shapes import CapacityQuery, CommitBody, ExtendBody, OfBusiness, ReserveBody
+from service.http.answer import Answer, answer, no_content
+from service.http.call import Call
+from service.http.endpoint import Missing, endpoint
+from service.http.hold_limit import HoldLimit
+from service.http.idempotency import APPOINTMENT_HEADERS, HOLD_HEADERS, created_answer, idempotency_key
+
+ReservationId = Annotated[UUID, Missing("RESERVATION_NOT_FOUND"), Field(description="The hold, by its id.")]
+_HOLD = "/api/booking/reservations/{reservationId}"
 
 
-class HoldEndpoints:
-    """Parses, calls one verb, answers."""
+class ReserveBody(SlotBody):
+    """Holds a slot."""
+
+    ttl_minutes: TtlMinutes | None = Field(
+        None,
+        description="How long to hold the slot, fractions allowed. Cut to the service's maximum (`ttlClamped`); the "
+        "default is the service's `holdTtlMinutes`.",
+    )
+
+
+class CommitBody(ReachableGuestBody):
+    """Turns a hold into an appointment. An e-mail address or a phone number is required."""
+
+    reservation_id: UUID = Field(description="The hold.")
+    expected_version: Version | None = Field(None, description=ONLY_AT_VERSION)
+    business_id: Identifier | None = Field(None, description="Spares a look-up, where you know the business.")
+    if_expired: Literal["rebook"] | None = Field(
+        None,
+        description="`rebook` books the slot of an expired hold anew if it is still free, for a late payment.",
+    )
+
+
+class ExtendBody(Body):
+    """Prolongs a hold to a number of minutes from now, if that is later than its present end."""
+
+    ttl_minutes: TtlMinutes = Field(
+        description="How long to keep the hold from now on. Cut to the service's maximum (`ttlClamped`)."
+    )
+    expected_version: Version | None = Field(None, description=ONLY_AT_VERSION)
+
+
+class CapacityQuery(Query):
+    """A slot of a service."""
+
+    business_id: BusinessId
+    service_id: ServiceId
+    slot_start: SlotInstant = Field(description="When the slot begins.")
+    slot_end: SlotEndWithinReach = Field(description="When the slot ends. That instant is not part of it.")
+
+
+class HoldApi:
+    """The calls on holds. Without a `hold_limit` a client may hold any number of slots."""
 
     def __init__(self, holds: Holds, database: Database, hold_limit: HoldLimit | None) -> None:
         self._holds = holds
         self._database = database
         self._hold_limit = hold_limit
 
-    def endpoints(self) -> list[Endpoint]:
-        """What there is to call."""
-        of_id = "/api/booking/reservations/{reservationId}"
-        return [
-            Endpoint(
-                "POST",
-                "/api/booking/reserve",
-                self.reserve,
-                "Hold a slot",
-                {201: Reservation, 200: Reservation},
-                "Holds a slot until `expiresAt`. 200 with `Idempotency-Replayed: true` means that an earlier request "
-                "with this idempotency key made it. The key may come as the `Idempotency-Key` header instead.",
-                body=ReserveBody,
-                refusals=(
-                    "IDEMPOTENCY_KEY_MISMATCH",
-                    "SERVICE_NOT_FOUND",
-                    "RESOURCE_NOT_FOUND",
-                    "SLOT_UNAVAILABLE",
-                    "IDEMPOTENCY_KEY_REUSED",
-                    "SLOT_NOT_BOOKABLE",
-                    "TOO_MANY_HOLDS",
-                ),
-                operation_id="reserve",
-                tag="reservations",
-                request_headers=("Idempotency-Key", "X-Client-Id"),
-                answer_headers=HEADERS_OF_HOLD,
-                examples=examples.RESERVE,
-            ),
-            Endpoint(
-                "POST",
-                "/api/booking/commit",
-                self.commit,
-                "Turn a hold into an appointment",
-                {201: BookedAppointment, 200: BookedAppointment},
-                "The reservation is its own key: committed again, it answers 200 with the same appointment, and later "
-                "guest fields are ignored. `ifExpired: rebook` books an expired hold's slot if it is still free.",
-                body=CommitBody,
-                refusals=(
-                    "RESERVATION_NOT_FOUND",
-                    "SLOT_UNAVAILABLE",
-                    "VERSION_CONFLICT",
-                    "RESERVATION_EXPIRED",
-                    "RESERVATION_RELEASED",
-                ),
-                operation_id="commit",
-                tag="reservations",
-                answer_headers=HEADERS_OF_APPOINTMENT,
-                examples=examples.COMMIT,
-            ),
-            Endpoint(
-                "GET",
-                of_id,
-                self.get,
-                "Is a hold still valid?",
-                {200: Reservation},
-                query=OfBusiness,
-                refusals=("RESERVATION_NOT_FOUND",),
-                operation_id="getReservation",
-                tag="reservations",
-                examples=examples.GET_RESERVATION,
-            ),
-            Endpoint(
-                "POST",
-                of_id + "/extend",
-                self.extend,
-                "Extend a hold",
-                {200: Reservation},
-                "`expiresAt` becomes the later of what it is and now + `ttlMinutes`. A refused extend changes nothing.",
-                body=ExtendBody,
-                query=OfBusiness,
-                refusals=(
-                    "RESERVATION_NOT_FOUND",
-                    "HOLD_LIFETIME_EXCEEDED",
-                    "RESERVATION_COMMITTED",
-                    "VERSION_CONFLICT",
-                    "RESERVATION_EXPIRED",
-                    "RESERVATION_RELEASED",
-                ),
-                operation_id="extend",
-                tag="reservations",
-                examples=examples.EXTEND,
-            ),
-            Endpoint(
-                "DELETE",
-                of_id,
-                self.release,
-                "Release a hold",
-                {204: None},
-                "Also 204 when repeated, or when the hold had expired.",
-                query=OfBusiness,
-                refusals=("RESERVATION_NOT_FOUND", "RESERVATION_COMMITTED"),
-                operation_id="release",
-                tag="reservations",
-                examples=examples.RELEASE,
-            ),
-            Endpoint(
-                "GET",
-                "/api/booking/capacity",
-                self.capacity,
-                "The capacity left in one slot",
-                {200: Capacity},
-                "`held` and `booked` at the fullest instant of the slot and its buffers.",
-                query=CapacityQuery,
-                refusals=("SERVICE_NOT_FOUND",),
-                operation_id="getCapacity",
-                tag="capacity",
-                examples=examples.CAPACITY,
-            ),
-        ]
+    @endpoint(
+        "POST",
+        "/api/booking/reserve",
+        tag="reservations",
+        answers={201: Reservation, 200: Reservation},
+        refusals=(
+            *("IDEMPOTENCY_KEY_MISMATCH", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
+            *("SLOT_NOT_BOOKABLE", "TOO_MANY_HOLDS", "SLOT_UNAVAILABLE"),
+        ),
+        request_headers=("Idempotency-Key", "X-Client-Id"),
+        answer_headers=HOLD_HEADERS,
+    )
+    async def reserve(self, call: Call, body: ReserveBody) -> Answer:
+        """Hold a slot.
 
-    async def reserve(self, call: Call) -> Response:
-        """POST /api/booking/reserve"""
-        body: ReserveBody = call.body
-        request = {**body.wish(), "ttl_minutes": body.ttl_minutes}
-        holder = self._hold_limit.holder(call.request) if self._hold_limit else {}
-        return made(*await self._holds.reserve(body.business_id, request, idempotency_key(call), holder))
+        Holds a slot until `expiresAt`. 200 with `Idempotency-Replayed: true` means that an earlier request with this
+        idempotency key made it. The key may come as the `Idempotency-Key` header instead.
+        """
+        request = Reserve(body.slot(), body.ttl_minutes)
+        holder = self._hold_limit.holder(call) if self._hold_limit else None
+        return created_answer(*await self._holds.reserve(body.business_id, request, idempotency_key(call), holder))
 
-    async def commit(self, call: Call) -> Response:
-        """POST /api/booking/commit"""
-        body: CommitBody = call.body
-        request = {
-            **body.guest(),
-            "expected_version": body.expected_version,
-            "if_expired": body.if_expired,
-            "source": "online",
-            "actor_kind": "guest",
-            "request_id": call.request.scope["request_id"],
-        }
-        return made(*await self._holds.commit(body.reservation_id, request, body.business_id))
+    @endpoint(
+        "POST",
+        "/api/booking/commit",
+        tag="reservations",
+        answers={201: BookedAppointment, 200: BookedAppointment},
+        refusals=(
+            *("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED", "VERSION_CONFLICT"),
+            "SLOT_UNAVAILABLE",
+        ),
+        answer_headers=APPOINTMENT_HEADERS,
+    )
+    async def commit(self, call: Call, body: CommitBody) -> Answer:
+        """Turn a hold into an appointment.
 
-    async def get(self, call: Call) -> Response:
-        """GET /api/booking/reservations/{reservationId}"""
-        return answer(await self._holds.get(_reservation_id(call), call.query.business_id))
+        The reservation is its own key: committed again, it answers 200 with the same appointment, and later guest
+        fields are ignored. `ifExpired: rebook` books an expired hold's slot if it is still free.
+        """
+        request = Commit(body.reservation_id, body.guest(), body.expected_version, body.if_expired)
+        return created_answer(*await self._holds.commit(request, author(call), body.business_id))
 
-    async def extend(self, call: Call) -> Response:
-        """POST /api/booking/reservations/{reservationId}/extend"""
-        body: ExtendBody = call.body
-        return answer(
-            await self._holds.extend(
-                _reservation_id(call), body.ttl_minutes, body.expected_version, call.query.business_id
-            )
-        )
+    @endpoint(
+        "GET", _HOLD, tag="reservations", answers={200: Reservation}, refusals=("RESERVATION_NOT_FOUND",),
+        operation_id="getReservation",
+    )  # fmt: skip
+    async def get(self, reservation_id: ReservationId, query: BusinessQuery) -> Answer:
+        """Look up a hold."""
+        return answer(await self._holds.get(reservation_id, query.business_id))
 
-    async def release(self, call: Call) -> Response:
-        """DELETE /api/booking/reservations/{reservationId}"""
-        await self._holds.release(_reservation_id(call), call.query.business_id)
-        return Response(status_code=204)
+    @endpoint(
+        "POST",
+        _HOLD + "/extend",
+        tag="reservations",
+        answers={200: Reservation},
+        refusals=(
+            *("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_COMMITTED", "RESERVATION_EXPIRED"),
+            *("VERSION_CONFLICT", "HOLD_LIFETIME_EXCEEDED"),
+        ),
+    )
+    async def extend(self, reservation_id: ReservationId, body: ExtendBody, query: BusinessQuery) -> Answer:
+        """Extend a hold.
 
-    async def capacity(self, call: Call) -> Response:
-        """GET /api/booking/capacity"""
-        query: CapacityQuery = call.query
-        return answer(
-            await capacity(self._database, query.business_id, query.service_id, query.slot_start, query.slot_end)
-        )
+        `expiresAt` becomes the later of its present value and now + `ttlMinutes`. A refused extend changes nothing.
+        """
+        request = Extend(reservation_id, body.ttl_minutes, body.expected_version)
+        return answer(await self._holds.extend(request, query.business_id))
 
+    @endpoint(
+        "DELETE", _HOLD, tag="reservations", answers={204: None},
+        refusals=("RESERVATION_NOT_FOUND", "RESERVATION_COMMITTED"),
+    )  # fmt: skip
+    async def release(self, reservation_id: ReservationId, query: BusinessQuery) -> Answer:
+        """Release a hold.
 
-def _reservation_id(call: Call) -> UUID:
-    return call.path_uuid("reservationId", "RESERVATION_NOT_FOUND")
+        Also 204 when repeated, or when the hold has expired.
+        """
+        await self._holds.release(Release(reservation_id), query.business_id)
+        return no_content()
+
+    @endpoint(
+        "GET", "/api/booking/capacity", tag="capacity", answers={200: Capacity}, refusals=("SERVICE_NOT_FOUND",),
+        operation_id="getCapacity",
+    )  # fmt: skip
+    async def capacity(self, query: CapacityQuery) -> Answer:
+        """Get the capacity left in one slot.
+
+        `held` and `booked` at the fullest instant of the slot and its buffers.
+        """
+        slot = query.slot_start, query.slot_end
+        return answer(await capacity(self._database, query.business_id, query.service_id, *slot))

@@ -1,91 +1,76 @@
 """The keys by which programs act for a business, for its owner."""
 
-from starlette.responses import Response
+from typing import Annotated, Final
 
-from service.booking.keys import ApiKey, Keys, NewKey, Role
-from service.booking.text import Name
-from service.http.documentation import examples
-from service.http.endpoints import Access, Call, Endpoint, answer
-from service.http.shapes import Body
+from pydantic import Field
+
+from service.api.shapes import Body
+from service.booking.keys import ROLE_MEANING, ApiKey, Keys, NewKey, Role
+from service.booking.text import BusinessId, Identifier, Name
+from service.http.answer import Answer, answer, no_content
+from service.http.endpoint import Access, endpoint
 from service.naming import Record
+
+KeyId = Annotated[Identifier, Field(description="The key, by its id. Not a secret.")]
+_KEYS: Final = "/api/catalog/businesses/{businessId}/keys"
 
 
 class KeyBody(Body):
-    """What a key is made with."""
+    """What a key is created with."""
 
-    name: Name
-    role: Role
+    name: Name = Field(description="The person or program that will use this key.")
+    role: Role = Field(description=ROLE_MEANING)
 
 
 class ApiKeys(Record):
     """The keys of a business, by their age."""
 
-    items: list[ApiKey]
+    items: list[ApiKey] = Field(description="All of them, the oldest first.")
 
 
-class KeyEndpoints:
-    """Parses, calls one verb, answers."""
+class KeyApi:
+    """The calls on keys."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
-    def endpoints(self) -> list[Endpoint]:
-        """What there is to call."""
-        keys = "/api/catalog/businesses/{businessId}/keys"
-        return [
-            Endpoint(
-                "POST",
-                keys,
-                self.create_key,
-                "Create a key",
-                {201: NewKey},
-                "`key` is shown in this answer only: just its hash is stored. A key acts for this business alone. If "
-                "the answer is lost, revoke the key and create another.",
-                access=Access.OWNER,
-                body=KeyBody,
-                refusals=("BUSINESS_NOT_FOUND",),
-                operation_id="createKey",
-                tag="keys",
-                answer_headers={201: ("Cache-Control",)},
-                examples=examples.CREATE_KEY,
-            ),
-            Endpoint(
-                "GET",
-                keys,
-                self.list_keys,
-                "The keys of a business",
-                {200: ApiKeys},
-                "The revoked ones too.",
-                access=Access.OWNER,
-                refusals=("BUSINESS_NOT_FOUND",),
-                operation_id="listKeys",
-                tag="keys",
-                examples=examples.KEYS,
-            ),
-            Endpoint(
-                "DELETE",
-                keys + "/{keyId}",
-                self.revoke_key,
-                "Revoke a key",
-                {204: None},
-                "It stops working at once, for good. Revoking it again changes nothing.",
-                access=Access.OWNER,
-                refusals=("BUSINESS_NOT_FOUND", "KEY_NOT_FOUND"),
-                operation_id="revokeKey",
-                tag="keys",
-            ),
-        ]
+    @endpoint(
+        "POST",
+        _KEYS,
+        tag="keys",
+        answers={201: NewKey},
+        access=Access.OWNER,
+        refusals=("BUSINESS_NOT_FOUND",),
+        answer_headers={201: ("Cache-Control",)},
+    )
+    async def create_key(self, business_id: BusinessId, body: KeyBody) -> Answer:
+        """Create a key.
 
-    async def create_key(self, call: Call) -> Response:
-        """POST /api/catalog/businesses/{businessId}/keys"""
-        key = await self._keys.create(call.path_id("businessId"), call.body.name, call.body.role)
-        return answer(key, 201, {"Cache-Control": "no-store"})
+        `key` is shown in this answer only: just its hash is stored. A key acts for this business alone. If the answer
+        is lost, revoke the key and create another.
+        """
+        return answer(await self._keys.create(business_id, body.name, body.role), 201)
 
-    async def list_keys(self, call: Call) -> Response:
-        """GET /api/catalog/businesses/{businessId}/keys"""
-        return answer(ApiKeys(items=await self._keys.of_business(call.path_id("businessId"))))
+    @endpoint("GET", _KEYS, tag="keys", answers={200: ApiKeys}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
+    async def list_keys(self, business_id: BusinessId) -> Answer:
+        """List the keys of a business.
 
-    async def revoke_key(self, call: Call) -> Response:
-        """DELETE /api/catalog/businesses/{businessId}/keys/{keyId}"""
-        await self._keys.revoke(call.path_id("businessId"), call.path_id("keyId"))
-        return Response(status_code=204)
+        The revoked ones too.
+        """
+        return answer(ApiKeys(items=await self._keys.list_all(business_id)))
+
+    @endpoint(
+        "DELETE",
+        _KEYS + "/{keyId}",
+        tag="keys",
+        answers={204: None},
+        access=Access.OWNER,
+        refusals=("BUSINESS_NOT_FOUND", "KEY_NOT_FOUND"),
+    )
+    async def revoke_key(self, business_id: BusinessId, key_id: KeyId) -> Answer:
+        """Revoke a key.
+
+        It stops working at once, for good. Revoking it again changes nothing.
+        """
+        await self._keys.revoke(business_id, key_id)
+        return no_content()

@@ -1,133 +1,131 @@
-"""One-call booking for a booking widget, which knows a business by its slug and speaks a language of its own."""
+"""One-call booking for a booking widget, which knows a business by its slug and has a format of its own."""
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, StringConstraints
-from starlette.responses import Response
 
-from service.api.appointments import author
+from service.api.shapes import Body, Email, author
 from service.booking.alternatives import Alternative
 from service.booking.appointments import Appointments, BookedAppointment
+from service.booking.guests import PHONE_MEANING
 from service.booking.instants import SlotInstant
+from service.booking.requests import Book, Guest, Slot
 from service.booking.tenants import business_of_slug
-from service.booking.text import Identifier, Notes, Phone
+from service.booking.text import Identifier, Notes, Phone, ServiceId
 from service.database.connections import Database
 from service.errors import Invalid
-from service.http.documentation import examples
-from service.http.documentation.schemas import Fault
-from service.http.endpoints import Call, Endpoint
-from service.http.idempotency import HEADERS_OF_APPOINTMENT, idempotency_key, made
+from service.http.answer import Answer
+from service.http.call import Call
+from service.http.endpoint import endpoint
+from service.http.idempotency import APPOINTMENT_HEADERS, created_answer, idempotency_key
 from service.http.problems import WIDGETS
-from service.http.shapes import Body, Email
+from service.http.schemas import Fault
 from service.naming import Record
 
 FirstOrLastName = Annotated[str, StringConstraints(min_length=1, max_length=99, pattern=r"^[^\x00]*$")]
+PathSlug = Annotated[str, Field(description="The public name of the business.")]
 
 
 class WidgetBody(Body):
     """Books a slot of the business of the address, as long as the service."""
 
-    service_id: Identifier
-    staff_id: Identifier | None = None
-    start_time: SlotInstant
-    first_name: FirstOrLastName
-    last_name: FirstOrLastName
-    email: Email
-    phone: Phone | None = None
-    notes: Notes | None = None
-    location_id: Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")] | None = None
+    service_id: ServiceId
+    staff_id: Identifier | None = Field(None, description="One resource of the service. Left out, any free one.")
+    start_time: SlotInstant = Field(description="When the slot begins.")
+    first_name: FirstOrLastName = Field(description="The guest's first name.")
+    last_name: FirstOrLastName = Field(description="The guest's last name.")
+    email: Email = Field(description="The guest's e-mail address.")
+    phone: Phone | None = Field(None, description=PHONE_MEANING)
+    notes: Notes | None = Field(None, description="Free text for the business.")
+    location_id: Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")] | None = Field(
+        None, description="Kept in `metadata` as it is."
+    )
 
-    def request(self) -> dict[str, object]:
-        """The same in the arguments of the verb."""
-        return {
-            "service_id": self.service_id,
-            "slot_start": self.start_time.isoformat(),
-            "quantity": 1,
-            "resource_id": self.staff_id,
-            "guest_name": f"{self.first_name} {self.last_name}",
-            "guest_email": self.email,
-            "guest_phone": self.phone,
-            "notes": self.notes,
-            "metadata": {"locationId": self.location_id} if self.location_id else {},
-            "source": "widget",
-        }
+    def request(self) -> Book:
+        """Returns the request of the verb."""
+        metadata: dict[str, Any] = {"locationId": self.location_id} if self.location_id else {}
+        return Book(
+            Slot(self.service_id, self.start_time, None, 1, self.staff_id),
+            Guest(f"{self.first_name} {self.last_name}", self.email, self.phone, self.notes, metadata),
+            "widget",
+        )
 
 
 class WidgetBooking(Record):
     """A success, as the widget reads it."""
 
-    success: Literal[True] = True
-    data: BookedAppointment
+    success: Literal[True] = Field(default=True, description="Whether it worked.")
+    data: BookedAppointment = Field(description="The appointment.")
 
 
 class WidgetError(Record):
-    """What was wrong."""
+    """An error of the widget's call."""
 
-    code: str
-    message: str
-    errors: list[Fault] | None = Field(default=None, exclude_if=lambda errors: errors is None)
-    reason: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
+    code: str = Field(
+        description="Branch on this. `TIME_CONFLICT` where the slot is taken; else the code of `Problem`."
+    )
+    message: str = Field(description="For the person who reads it.")
+    errors: list[Fault] | None = Field(
+        default=None,
+        exclude_if=lambda errors: errors is None,
+        description="With `VALIDATION_FAILED`: each fault.",
+    )
+    reason: str | None = Field(
+        default=None, exclude_if=lambda reason: reason is None, description="With `SLOT_NOT_BOOKABLE`: why."
+    )
 
 
 class WidgetRefusal(Record):
-    """An error, as the widget reads it: see service.http.problems, which writes it."""
+    """An error, as the widget reads it; service.http.problems writes it."""
 
-    success: Literal[False] = False
-    error: WidgetError
-    alternatives: list[Alternative] | None = Field(default=None, exclude_if=lambda slots: slots is None)
+    success: Literal[False] = Field(default=False, description="Whether it worked.")
+    error: WidgetError = Field(description="The error.")
+    alternatives: list[Alternative] | None = Field(
+        default=None,
+        exclude_if=lambda slots: slots is None,
+        description="With `TIME_CONFLICT`: slots to take instead.",
+    )
 
 
-class WidgetEndpoints:
-    """Parses, calls one verb, answers."""
+class WidgetApi:
+    """The call of the widget."""
 
     def __init__(self, appointments: Appointments, database: Database) -> None:
         self._appointments = appointments
         self._database = database
 
-    def endpoints(self) -> list[Endpoint]:
-        """What there is to call."""
-        return [
-            Endpoint(
-                "POST",
-                WIDGETS + "{slug}/book",
-                self.book,
-                "Book from a widget",
-                {201: WidgetBooking, 200: WidgetBooking},
-                "One call, for a booking widget. Every error has the widget's own shape; a slot that was taken is a "
-                "400 with `TIME_CONFLICT` and `alternatives`.",
-                body=WidgetBody,
-                refusals=(
-                    "BUSINESS_NOT_FOUND",
-                    "SERVICE_NOT_FOUND",
-                    "RESOURCE_NOT_FOUND",
-                    "SLOT_UNAVAILABLE",
-                    "IDEMPOTENCY_KEY_REUSED",
-                    "SLOT_NOT_BOOKABLE",
-                ),
-                statuses={"SLOT_UNAVAILABLE": (400,)},
-                refusal_shape=WidgetRefusal,
-                operation_id="bookFromWidget",
-                tag="appointments",
-                request_headers=("Idempotency-Key",),
-                answer_headers=HEADERS_OF_APPOINTMENT,
-                examples=examples.WIDGET,
-            )
-        ]
+    @endpoint(
+        "POST",
+        WIDGETS + "{slug}/book",
+        tag="appointments",
+        operation_id="bookFromWidget",
+        answers={201: WidgetBooking, 200: WidgetBooking},
+        refusals=(
+            *("BUSINESS_NOT_FOUND", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
+            *("SLOT_NOT_BOOKABLE", "SLOT_UNAVAILABLE"),
+        ),
+        statuses={"SLOT_UNAVAILABLE": (400,)},
+        refusal_model=WidgetRefusal,
+        request_headers=("Idempotency-Key",),
+        answer_headers=APPOINTMENT_HEADERS,
+    )
+    async def book(self, call: Call, slug: PathSlug, body: WidgetBody) -> Answer:
+        """Book from a widget.
 
-    async def book(self, call: Call) -> Response:
-        """POST /api/v1/public/{slug}/book"""
-        body: WidgetBody = call.body
+        One call, for a booking widget. Every error has the widget's own format; a slot that was taken is a 400 with
+        `TIME_CONFLICT` and `alternatives`.
+        """
         key = idempotency_key(call)
-        business_id = await business_of_slug(self._database, call.path["slug"])
+        business_id = await business_of_slug(self._database, slug)
         try:
             booked, replayed = await self._appointments.book(business_id, body.request(), key, author(call))
         except Invalid as error:
-            raise _by_names_of_widget(error) from None
-        return made(booked, replayed, WidgetBooking(data=booked))
+            raise _in_widget_names(error) from None
+        return created_answer(booked, replayed, WidgetBooking(data=booked))
 
 
-def _by_names_of_widget(error: Invalid) -> Invalid:
-    """Faults that are found behind the body's shape are named as the service names its members."""
+def _in_widget_names(error: Invalid) -> Invalid:
+    """Converts faults that the domain finds: it names members as the rest of the API does."""
     names = {"guestPhone": "phone"}
     faults = cast(list[dict[str, str]], error.members["errors"])
     return Invalid(

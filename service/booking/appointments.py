@@ -1,18 +1,28 @@
-"""Appointments: book without a hold, look, list, change, cancel, erase, and the audit trail. The rules are in
+"""Appointments: book without a hold, look up, list, change, cancel, erase, and the audit trail. The rules are in
 sql/functions."""
 
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, Self
+from functools import partial
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
 from pydantic.alias_generators import to_camel
+from pydantic_core import from_json
 
-from service.booking.guests import Guests
+from service.booking.guests import PHONE_MEANING, Guests
 from service.booking.operations import new_operation_id
-from service.booking.outcomes import fingerprint
+from service.booking.requests import (
+    Author,
+    Book,
+    Change,
+    fingerprint,
+    members,
+    merged,
+    written_author,
+)
 from service.booking.tenants import Tenants
+from service.booking.text import BusinessId, ServiceId
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Verbs
 from service.database.connections import Database
@@ -21,57 +31,56 @@ from service.naming import Record
 
 Status = Literal["confirmed", "cancelled", "completed", "no_show"]
 
-_NO_ROOM_TO_MOVE = "No available capacity for the new time slot"
-
-# What is an instant among that which a change can change.
+# The members of a change that are instants.
 _INSTANTS: Final = ("slot_start", "slot_end")
 
 
 class Appointment(Record):
-    """A confirmed booking, or what became of it."""
+    """A confirmed booking, or an ended one."""
 
-    appointment_id: UUID
-    reservation_id: UUID | None
-    business_id: str
-    service_id: str
-    resource_id: str | None
-    slot_start: AwareDatetime
-    slot_end: AwareDatetime
-    quantity: int
-    status: Status
-    version: int
-    guest_name: str | None
-    guest_email: str | None
-    guest_phone: str | None
-    notes: str | None
-    metadata: dict[str, JsonValue]
-    source: str
-    created_at: AwareDatetime
-    updated_at: AwareDatetime
-    cancellation_reason: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
+    appointment_id: UUID = Field(description="The appointment, by its id.")
+    reservation_id: UUID | None = Field(
+        description="The hold that it was made from; `null` where there was none, in lists, and for those who may only "
+        "read: with it, one can cancel."
+    )
+    business_id: BusinessId
+    service_id: ServiceId
+    resource_id: str | None = Field(description="The resource that is taken; `null` where the service has none.")
+    slot_start: AwareDatetime = Field(description="When the slot begins.")
+    slot_end: AwareDatetime = Field(description="When the slot ends. That instant is not part of it.")
+    quantity: int = Field(description="How many units of the service's capacity.")
+    status: Status = Field(description="`confirmed`, or how it ended. Only a confirmed one takes room.")
+    version: int = Field(description="Rises by 1 with every change of the appointment.")
+    guest_name: str | None = Field(description="The guest's name.")
+    guest_email: str | None = Field(description="The guest's e-mail address.")
+    guest_phone: str | None = Field(description=PHONE_MEANING)
+    notes: str | None = Field(description="Free text for the business.")
+    metadata: dict[str, JsonValue] = Field(description="The data of your own system, as it was sent.")
+    source: str = Field(description="Where it was made: `online` for a committed hold.")
+    created_at: AwareDatetime = Field(description="When it was made.")
+    updated_at: AwareDatetime = Field(description="When it was last changed.")
+    cancellation_reason: str | None = Field(
+        default=None,
+        exclude_if=lambda reason: reason is None,
+        description="Why it was cancelled. Present only if a reason was given.",
+    )
 
 
 class BookedAppointment(Appointment):
-    """An appointment as its maker sees it, with what its guest cancels it by."""
+    """An appointment as its maker sees it, with the token by which its guest can cancel it."""
 
-    cancellation_token: str
-
-    @classmethod
-    def of(cls, body: dict[str, Any], tokens: CancellationTokens) -> Self:
-        """What a verb made, with its token."""
-        token = tokens.make(body["business_id"], UUID(body["appointment_id"]))
-        return cls.model_validate({**body, "cancellation_token": token})
+    cancellation_token: str = Field(description="Lets the guest cancel without an account. Only for the guest.")
 
 
 class Actor(Record):
-    """Who made a change: `guest`, `admin`, or the role of a key, which is named by its id."""
+    """The author of a change."""
 
-    kind: str
-    id: str | None
+    kind: str = Field(description="`guest`, `admin`, or the role of the key: `owner`, `staff`.")
+    id: str | None = Field(description="The key that was used; `null` for guests and the administrator.")
 
 
-def _as_told(changes: dict[str, Any]) -> dict[str, Any]:
-    """By the names of the answers, and instants as answers have them: the database writes them in its own way."""
+def _in_json_names(changes: dict[str, Any]) -> dict[str, Any]:
+    """Converts the names to camelCase, and the database's instants to those of the other answers."""
     return {
         to_camel(name): {when: _in_utc(value) for when, value in change.items()} if name in _INSTANTS else change
         for name, change in changes.items()
@@ -85,26 +94,28 @@ def _in_utc(value: str | None) -> str | None:
 class AuditEntry(Record):
     """One change of an appointment."""
 
-    at: AwareDatetime
-    actor: Actor
-    action: str
-    version: int
-    # By the field's name: {before, after}, or nothing where what it says is personal.
-    changes: Annotated[dict[str, dict[str, JsonValue]], BeforeValidator(_as_told)]
-    request_id: str | None
+    at: AwareDatetime = Field(description="When it happened.")
+    actor: Actor = Field(description="The author of the change.")
+    action: str = Field(
+        description="`created`, `changed`, `rescheduled`, `cancelled`, `completed`, `no_show` or `erased`."
+    )
+    version: int = Field(description="The version that it made.")
+    changes: Annotated[dict[str, dict[str, JsonValue]], BeforeValidator(_in_json_names)] = Field(
+        description="The fields that changed, with their values `before` and `after`; personal ones by name only."
+    )
+    request_id: str | None = Field(description="The request that made the change, as in the service's log.")
 
 
-@dataclass(frozen=True, slots=True)
-class Author:
-    """Who asks for a change, and by which request: for its audit row."""
-
-    actor_kind: str
-    actor_id: str | None
-    request_id: str
+def booked(tokens: CancellationTokens, body: bytes) -> BookedAppointment:
+    """Reads an appointment that a verb made, and adds its token."""
+    fields = from_json(body)
+    token = tokens.make(fields["business_id"], UUID(fields["appointment_id"]))
+    return BookedAppointment.model_validate({**fields, "cancellation_token": token})
 
 
 class Appointments:
-    """The verbs on appointments. Each raises `Refused`, `Invalid` and `Unavailable`."""
+    """The verbs on appointments. Each raises `Refused`, `Invalid` and `Unavailable`, and looks up a `business_id` of
+    None."""
 
     def __init__(self, database: Database, verbs: Verbs, guests: Guests, tokens: CancellationTokens) -> None:
         self._database = database
@@ -114,30 +125,27 @@ class Appointments:
         self._tenants = Tenants(database, query="business_of_appointment", missing="APPOINTMENT_NOT_FOUND")
 
     async def book(
-        self, business_id: str, request: dict[str, object], idempotency_key: str | None, author: Author
+        self, business_id: str, request: Book, idempotency_key: str | None, author: Author
     ) -> tuple[BookedAppointment, bool]:
-        """Holds and commits a slot in one: for a guest.
-
-        `request` has the members of a request to book (sql/functions/verbs/claim.sql) as the caller sent them. Returns
-        the appointment and whether it is a replay.
-        """
-        body, replayed = await self._book(business_id, request, idempotency_key, author)
-        return BookedAppointment.of(body, self._tokens), replayed
-
-    async def create(
-        self, business_id: str, request: dict[str, object], idempotency_key: str | None, author: Author
-    ) -> tuple[Appointment, bool]:
-        """The same on behalf of the business: opening hours, notice, the past and bookingEnabled don't bind."""
-        body, replayed = await self._book(business_id, {**request, "manual": True}, idempotency_key, author)
-        return Appointment.model_validate(body), replayed
+        """Books a slot at once, and returns the appointment and whether it is a replay."""
+        written = request.written()
+        rest = members(idempotency_key=idempotency_key, fingerprint=fingerprint(written))
+        guest = await self._guests.written(business_id, request.guest)
+        return await self._verbs.run(
+            business_id,
+            new_operation_id(),
+            request,
+            merged(written, guest, rest, written_author(author)),
+            partial(booked, self._tokens),
+        )
 
     async def get(self, appointment_id: UUID, business_id: str | None) -> Appointment:
-        """One appointment."""
+        """Returns an appointment as it is now."""
         business_id = await self._tenants.find(appointment_id, business_id)
         [(body,)] = await self._database.fetch("appointment", business_id, appointment_id)
         if body is None:
             raise Refused("APPOINTMENT_NOT_FOUND")
-        return Appointment.model_validate(body)
+        return Appointment.model_validate_json(body)
 
     async def page(
         self,
@@ -148,86 +156,41 @@ class Appointments:
         after: tuple[datetime, UUID] | None,
         limit: int,
     ) -> list[Appointment]:
-        """A page of those that start from the first instant up to the second, by start and id.
+        """Returns a page of the appointments that start from the first instant up to the second, by start and id.
 
-        `after` is where the page before ended. Raises `Refused` and `Unavailable`.
+        `after` is the start and id of the last one of the page before.
         """
         rows = await self._database.fetch(
             "list_appointments", business_id, *starts, resource_id, status, *(after or (None, None)), limit
         )
         if not rows and not await self._database.fetch("business", business_id):
             raise Refused("BUSINESS_NOT_FOUND")
-        return [Appointment.model_validate(body) for (body,) in rows]
+        return [Appointment.model_validate_json(body) for (body,) in rows]
 
     async def audit(self, appointment_id: UUID, business_id: str | None) -> list[AuditEntry]:
-        """The trail of one appointment, by version."""
+        """Returns the trail of an appointment, by version."""
         business_id = await self._tenants.find(appointment_id, business_id)
         rows = await self._database.fetch("audit_trail", business_id, appointment_id)
         if not rows:
             raise Refused("APPOINTMENT_NOT_FOUND")
-        return [AuditEntry.model_validate(body) for (body,) in rows]
+        return [AuditEntry.model_validate_json(body) for (body,) in rows]
 
-    async def change(
-        self,
-        appointment_id: UUID,
-        changes: dict[str, object],
-        expected_version: int | None,
-        author: Author,
-        business_id: str | None,
-    ) -> Appointment:
-        """Sets what `changes` names, in the members of `set` (sql/functions/verbs/change.sql)."""
-        business_id = await self._tenants.find(appointment_id, business_id)
-        changes = await self._guests.normalise(business_id, changes)
-        return await self._change(
-            appointment_id,
-            {"action": "change", "set": changes, "expected_version": expected_version, **asdict(author)},
+    async def change(self, request: Change, author: Author, business_id: str | None) -> Appointment:
+        """Changes, cancels or erases an appointment, and returns it. One that is cancelled already stays as it is."""
+        business_id = await self._tenants.find(request.appointment_id, business_id)
+        request = await self._guests.normalise_change(business_id, request)
+        appointment, _ = await self._verbs.run(
             business_id,
+            new_operation_id(),
+            request,
+            merged(request.written(), written_author(author)),
+            Appointment.model_validate_json,
         )
-
-    async def cancel(
-        self,
-        appointment_id: UUID,
-        reason: str | None,
-        expected_version: int | None,
-        author: Author,
-        business_id: str | None,
-    ) -> Appointment:
-        """Cancels an appointment; one that is cancelled already stays as it is."""
-        request = {"action": "cancel", "reason": reason, "expected_version": expected_version, **asdict(author)}
-        return await self._change(appointment_id, request, business_id)
+        return appointment
 
     async def check_token(self, appointment_id: UUID, token: str, business_id: str | None) -> str:
-        """The business of an appointment, if the token is the appointment's. Raises `HoldfastError` (FORBIDDEN)."""
+        """Returns the business of an appointment. Raises `HoldfastError` (FORBIDDEN) if the token is another one's."""
         business_id = await self._tenants.find(appointment_id, business_id)
         if not self._tokens.verify(token, business_id, appointment_id):
             raise HoldfastError("FORBIDDEN", "The cancellation token does not belong to this appointment.")
         return business_id
-
-    async def erase(
-        self, appointment_id: UUID, expected_version: int | None, author: Author, business_id: str | None
-    ) -> None:
-        """Removes what is or may be personal."""
-        request = {"action": "erase", "expected_version": expected_version, **asdict(author)}
-        await self._change(appointment_id, request, business_id)
-
-    async def _book(
-        self, business_id: str, request: dict[str, object], idempotency_key: str | None, author: Author
-    ) -> tuple[dict[str, Any], bool]:
-        arguments = {
-            **await self._guests.normalise_or_tell(business_id, request),
-            **asdict(author),
-            "idempotency_key": idempotency_key,
-            "fingerprint": fingerprint(request),
-        }
-        return await self._verbs.run("book", business_id, new_operation_id(), arguments)
-
-    async def _change(self, appointment_id: UUID, request: dict[str, object], business_id: str | None) -> Appointment:
-        business_id = await self._tenants.find(appointment_id, business_id)
-        body, _ = await self._verbs.run(
-            "change",
-            business_id,
-            new_operation_id(),
-            {"appointment_id": str(appointment_id), **request},
-            no_room=_NO_ROOM_TO_MOVE,
-        )
-        return Appointment.model_validate(body)

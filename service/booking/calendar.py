@@ -25,14 +25,14 @@ _WRONG_KEY: Final = "There is no calendar at this address, or its key is no long
 
 
 class CalendarFeed(Record):
-    """One feed: of a resource, or of the whole business where `resource_id` is null."""
+    """One feed: of a resource, or of the whole business where `resource_id` is None."""
 
     resource_id: str | None
     key: str
 
 
 class _Source(Record):
-    """What a feed is about, and what its key is made of."""
+    """The subject of a feed, and the generation of its key."""
 
     resource_id: str | None
     name: str
@@ -40,7 +40,7 @@ class _Source(Record):
 
 
 class _Entry(Record):
-    """An appointment as it stands in a feed."""
+    """An appointment, as a feed shows it."""
 
     appointment_id: UUID
     slot_start: AwareDatetime
@@ -64,7 +64,7 @@ class Calendars:
         self._keys = keys
 
     async def feeds(self, business_id: Identifier) -> list[CalendarFeed]:
-        """The feeds of a business: its own first, then one for each of its resources, by id."""
+        """Returns the feeds of a business: its own first, then one for each of its resources, by id."""
         sources = await self._sources(business_id)
         if not sources:
             raise Refused("BUSINESS_NOT_FOUND")
@@ -77,22 +77,22 @@ class Calendars:
         ]
 
     async def rotate(self, business_id: Identifier) -> list[CalendarFeed]:
-        """Makes all keys of a business's feeds worthless, and returns the feeds with their new ones."""
+        """Invalidates all keys of a business's feeds, and returns the feeds with their new ones."""
         [(outcome,)] = await self._database.change("rotate_calendar", business_id)
         if outcome != "done":
             raise Refused(outcome.upper())
         return await self.feeds(business_id)
 
     async def feed(self, business_id: Identifier, resource_id: Identifier | None, key: str) -> bytes:
-        """A feed as iCalendar. Whatever is not right about its address is refused in the same way."""
+        """Returns a feed as iCalendar. Every wrong address is refused in the same way."""
         sources = await self._sources(business_id)
-        of_feed = [source for source in sources if source.resource_id == resource_id]
-        if not of_feed or not self._keys.verify(key, business_id, resource_id, of_feed[0].generation):
+        matching = [source for source in sources if source.resource_id == resource_id]
+        if not matching or not self._keys.verify(key, business_id, resource_id, matching[0].generation):
             raise forbidden()
-        name = sources[0].name if resource_id is None else f"{of_feed[0].name} \u2013 {sources[0].name}"
+        name = sources[0].name if resource_id is None else f"{matching[0].name} \u2013 {sources[0].name}"
         rows = await self._database.fetch("calendar_feed", business_id, resource_id, PAST, AHEAD, MAX_APPOINTMENTS)
-        entries = [_Entry.model_validate(body) for (body,) in rows]
-        # A full feed takes about a second to write, and the others have requests to answer meanwhile.
+        entries = [_Entry.model_validate_json(body) for (body,) in rows]
+        # In a thread: a full feed takes about a second to write.
         return await asyncio.to_thread(_written, name, business_id, entries)
 
     async def _sources(self, business_id: Identifier) -> list[_Source]:
@@ -103,7 +103,7 @@ class Calendars:
 
 
 def forbidden() -> Refused:
-    """The one refusal that every wrong address of a feed gets: it must not tell which businesses there are."""
+    """Builds the one refusal for every wrong address of a feed: it must not reveal which businesses exist."""
     return Refused("FORBIDDEN", _WRONG_KEY)
 
 
@@ -112,7 +112,7 @@ def _written(name: str, business_id: str, entries: Iterable[_Entry]) -> bytes:
     calendar.add("VERSION", "2.0")
     calendar.add("PRODID", "-//Holdfast//Calendar feed//EN")
     calendar.add("X-WR-CALNAME", _on_one_line(name))
-    # The standard's word for it, and the one that programs knew before.
+    # The standard's property, and the older one that programs still read.
     calendar.add("REFRESH-INTERVAL", _REFRESH, parameters={"VALUE": "DURATION"})
     calendar.add("X-PUBLISHED-TTL", vDuration(_REFRESH))
     for entry in entries:
@@ -149,7 +149,7 @@ def _on_one_line(text: str) -> str:
 
 
 def _on_lines(text: str) -> str:
-    """Text without control characters, which the format has no way to write. Whatever ends a line becomes a newline:
-    some programs break lines where the standard does not, and a guest's notes must not become lines of the feed."""
+    """Removes control characters, which the format can't write, and turns every line break into a newline: some
+    programs break lines where the standard does not, and a guest's notes must not become lines of the feed."""
     lines = ("".join(c for c in line if unicodedata.category(c) != "Cc" or c == "\t") for line in text.splitlines())
     return "\n".join(lines)

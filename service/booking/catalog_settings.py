@@ -1,4 +1,4 @@
-"""What the catalog consists of: what each thing is put with, and how it is read."""
+"""The things of the catalog: the settings that each is put with, and how it is read."""
 
 from typing import Annotated, Final, Self
 
@@ -12,103 +12,135 @@ from pydantic import (
     model_validator,
 )
 
-from service.booking.faults import Told, fault_at
+from service.booking.faults import FaultMessage, fault_at
 from service.booking.instants import Instant
-from service.booking.text import Identifier, Name, Notes
+from service.booking.text import BusinessId, Identifier, Name, Notes, ResourceId, ServiceId
 from service.naming import Record
 
 _YEAR_MINUTES = 366 * 24 * 60
 
 Minutes = Annotated[int, Field(ge=0, le=_YEAR_MINUTES)]
+SlotMinutes = Annotated[int, Field(ge=1, le=43_200)]
+TtlMinutes = Annotated[int, Field(ge=1, le=10_080)]
+BufferMinutes = Annotated[int, Field(ge=0, le=1440)]
 
 Slug = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"),
-    Told("must be 1 to 64 lower-case letters, digits and hyphens, with no hyphen at either end"),
+    FaultMessage("must be 1 to 64 lower-case letters, digits and hyphens, with no hyphen at either end"),
 ]
 
-# Of those that can't be such names, and of those that are none.
+# For names that can't be one, and for those that the database does not know.
 NO_TIMEZONE: Final = "is not a time zone of the IANA database, like Europe/Berlin"
 NO_COUNTRY: Final = "is not an ISO 3166 code of a country that has phone numbers, like DE"
 
-# What one list of a request may have: more would not fit into a body.
+# The longest list in a request: more would not fit into a body.
 MAX_LISTED = 500
 
 
 def _without_repetition(resource_ids: list[str]) -> list[str]:
-    """By id, as they are read."""
+    """Sorts the ids, as they are read, and refuses one that is named twice."""
     if len(set(resource_ids)) < len(resource_ids):
         raise ValueError("must not name a resource twice")
     return sorted(resource_ids)
 
 
 class Settings(Record, strict=True, extra="forbid", validate_by_name=False):
-    """What is put. What is left out has the default, whatever it was before."""
+    """Settings as they are put. A member that is left out gets its default, whatever it was before."""
 
 
 class BusinessSettings(Settings):
-    """What a business is put with. The time zone is an IANA name, the country an ISO 3166 code."""
+    """What a business is put with."""
 
-    name: Name
-    slug: Slug | None = None
-    timezone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"), Told(NO_TIMEZONE)] = "UTC"
-    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), Told(NO_COUNTRY)]
+    name: Name = Field(description="The name that people read.")
+    slug: Slug | None = Field(None, description="Its name in public addresses: lower-case letters, digits and hyphens.")
+    timezone: Annotated[
+        str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"), FaultMessage(NO_TIMEZONE)
+    ] = Field("UTC", description="A time zone of the IANA database, like `Europe/Berlin`.")
+    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), FaultMessage(NO_COUNTRY)] = Field(
+        description="An ISO 3166 code of two letters, like `DE`."
+    )
 
 
 class Business(Record):
-    """A tenant."""
+    """A business."""
 
-    business_id: str
-    name: str
-    slug: str | None
-    timezone: str
-    country: str
+    business_id: BusinessId
+    name: str = Field(description="The name that people read.")
+    slug: str | None = Field(description="Its name in public addresses.")
+    timezone: str = Field(description="A time zone of the IANA database.")
+    country: str = Field(description="An ISO 3166 code of two letters.")
 
 
 class ResourceSettings(Settings):
-    """What a resource is put with. What is left out has the default, whatever it was before."""
+    """What a resource is put with. A member that is left out gets its default, whatever it was before."""
 
-    name: Name
-    kind: Identifier = "resource"
-    booking_enabled: bool = True
+    name: Name = Field(description="The name that people read.")
+    kind: Identifier = Field(
+        "resource", description="The sort of resource, in your own words: `staff`, `suite`, `room`."
+    )
+    booking_enabled: bool = Field(True, description="Whether the public may reserve it.")
 
 
 class Resource(Record):
-    """What can be in one place at a time: a member of staff, a suite, a room."""
+    """A member of staff, a suite, a room: one claim at a time takes it."""
 
-    business_id: str
-    resource_id: str
-    name: str
-    kind: str
-    booking_enabled: bool
+    business_id: BusinessId
+    resource_id: ResourceId
+    name: str = Field(description="The name that people read.")
+    kind: str = Field(description="The sort of resource, in your own words.")
+    booking_enabled: bool = Field(description="Whether the public may reserve it.")
 
 
 class ServiceSettings(Settings):
-    """What a service is put with. What is left out has the default, whatever it was before."""
+    """What a service is put with. A member that is left out gets its default, whatever it was before."""
 
-    name: Name
-    max_simultaneous_bookings: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    duration_minutes: Annotated[int, Field(ge=1, le=43_200)]
-    max_duration_minutes: Annotated[int, Field(ge=1, le=43_200)] | None = None
-    hold_ttl_minutes: Annotated[int, Field(ge=1, le=10_080)] = 15
-    max_hold_ttl_minutes: Annotated[int, Field(ge=1, le=10_080)] | None = None
-    max_hold_lifetime_minutes: Annotated[int, Field(ge=1, le=43_200)] | None = None
-    slot_step_minutes: Annotated[int, Field(ge=1, le=43_200)] | None = None
-    buffer_before_minutes: Annotated[int, Field(ge=0, le=1440)] = 0
-    buffer_after_minutes: Annotated[int, Field(ge=0, le=1440)] = 0
-    min_notice_minutes: Minutes = 0
-    max_advance_days: Annotated[int, Field(ge=0, le=3660)] = 365
-    cancellation_window_minutes: Minutes = 0
-    booking_enabled: bool = True
+    name: Name = Field(description="The name that people read.")
+    max_simultaneous_bookings: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        None,
+        description="The capacity: how many units may overlap at one instant. Left out, the number of `resourceIds`, "
+        "or 1.",
+    )
+    duration_minutes: SlotMinutes = Field(description="The length of a slot, where a caller does not give one.")
+    max_duration_minutes: SlotMinutes | None = Field(
+        None, description="The longest slot. Left out, a day, or `durationMinutes` if that is longer."
+    )
+    hold_ttl_minutes: TtlMinutes = Field(15, description="How long a slot is held, where a caller does not say.")
+    max_hold_ttl_minutes: TtlMinutes | None = Field(
+        None,
+        description="How long one request may hold a slot. Left out, an hour, or `holdTtlMinutes` if that is longer.",
+    )
+    max_hold_lifetime_minutes: SlotMinutes | None = Field(
+        None,
+        description="How long a hold can live, however often it is extended. Left out, four times `maxHoldTtlMinutes`.",
+    )
+    slot_step_minutes: SlotMinutes | None = Field(
+        None, description="The distance between the starts of listed slots. Left out, `durationMinutes`."
+    )
+    buffer_before_minutes: BufferMinutes = Field(0, description="Kept free before each slot.")
+    buffer_after_minutes: BufferMinutes = Field(0, description="Kept free after each slot.")
+    min_notice_minutes: Minutes = Field(0, description="How long before its start a slot must be reserved.")
+    max_advance_days: Annotated[int, Field(ge=0, le=3660)] = Field(
+        365, description="How many days ahead a slot may be reserved."
+    )
+    cancellation_window_minutes: Minutes = Field(
+        0, description="How long before the start guests must cancel; after that only staff can."
+    )
+    booking_enabled: bool = Field(True, description="Whether the public may reserve it.")
     resource_ids: Annotated[
         list[Identifier],
-        Field(default_factory=list, max_length=MAX_LISTED, json_schema_extra={"uniqueItems": True}),
+        Field(
+            default_factory=list,
+            max_length=MAX_LISTED,
+            json_schema_extra={"uniqueItems": True},
+            description="The pool: each booking takes one of these resources, whichever is free. Left out, none.",
+        ),
         AfterValidator(_without_repetition),
     ]
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        """Fills in what follows from other settings, and checks that they agree."""
+        """Fills in the defaults that depend on other settings, and checks that the settings agree."""
         self.max_simultaneous_bookings = self.max_simultaneous_bookings or max(1, len(self.resource_ids))
         self.max_duration_minutes = self.max_duration_minutes or max(self.duration_minutes, 1440)
         self.max_hold_ttl_minutes = self.max_hold_ttl_minutes or max(self.hold_ttl_minutes, 60)
@@ -126,40 +158,46 @@ class ServiceSettings(Settings):
 class Service(Record):
     """What is booked."""
 
-    business_id: str
-    service_id: str
-    name: str
-    max_simultaneous_bookings: int
-    duration_minutes: int
-    max_duration_minutes: int
-    hold_ttl_minutes: int
-    max_hold_ttl_minutes: int
-    max_hold_lifetime_minutes: int
-    slot_step_minutes: int
-    buffer_before_minutes: int
-    buffer_after_minutes: int
-    min_notice_minutes: int
-    max_advance_days: int
-    cancellation_window_minutes: int
-    booking_enabled: bool
-    resource_ids: list[str]
+    business_id: BusinessId
+    service_id: ServiceId
+    name: str = Field(description="The name that people read.")
+    max_simultaneous_bookings: int = Field(description="The capacity: how many units may overlap at one instant.")
+    duration_minutes: int = Field(description="The length of a slot, where a caller does not give one.")
+    max_duration_minutes: int = Field(description="The longest slot.")
+    hold_ttl_minutes: int = Field(description="How long a slot is held, where a caller does not say.")
+    max_hold_ttl_minutes: int = Field(description="How long one request may hold a slot.")
+    max_hold_lifetime_minutes: int = Field(description="How long a hold can live, however often it is extended.")
+    slot_step_minutes: int = Field(description="The distance between the starts of listed slots.")
+    buffer_before_minutes: int = Field(description="Kept free before each slot.")
+    buffer_after_minutes: int = Field(description="Kept free after each slot.")
+    min_notice_minutes: int = Field(description="How long before its start a slot must be reserved.")
+    max_advance_days: int = Field(description="How many days ahead a slot may be reserved.")
+    cancellation_window_minutes: int = Field(
+        description="How long before the start guests must cancel; after that only staff can."
+    )
+    booking_enabled: bool = Field(description="Whether the public may reserve it.")
+    resource_ids: list[str] = Field(description="The pool: each booking takes one of these resources.")
+
+
+_HOURS_RESOURCE: Final = "The one resource that these hours are for; `null` for the whole business."
+_CLOSURE_RESOURCE: Final = "The one resource that is closed; `null` for the whole business."
 
 
 class OpeningHoursSettings(Settings):
-    """From when to when it is open on one day of the week, in the wall-clock time of the business."""
+    """Opening hours of one day of the week, in the wall-clock time of the business."""
 
-    weekday: Annotated[int, Field(ge=1, le=7)]
+    weekday: Annotated[int, Field(ge=1, le=7)] = Field(description="1 for Monday, to 7 for Sunday.")
     opens: Annotated[
         str,
         StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$"),
-        Told("must be a time of day from 00:00 to 23:59, like 09:00"),
-    ]
+        FaultMessage("must be a time of day from 00:00 to 23:59, like 09:00"),
+    ] = Field(description="When it opens, like `09:00`.")
     closes: Annotated[
         str,
         StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
-        Told("must be a time of day from 00:00 to 24:00, like 17:30"),
-    ]
-    resource_id: Identifier | None = None
+        FaultMessage("must be a time of day from 00:00 to 24:00, like 17:30"),
+    ] = Field(description="When it closes, like `17:30`; `24:00` is the end of the day. A night is two entries.")
+    resource_id: Identifier | None = Field(None, description=_HOURS_RESOURCE)
 
     @field_validator("closes")
     @classmethod
@@ -170,21 +208,21 @@ class OpeningHoursSettings(Settings):
 
 
 class OpeningHours(Record):
-    """From when to when it is open on one day of the week, in the wall-clock time of the business."""
+    """Opening hours of one day of the week, in the wall-clock time of the business."""
 
-    weekday: int
-    opens: str
-    closes: str
-    resource_id: str | None
+    weekday: int = Field(description="1 for Monday, to 7 for Sunday.")
+    opens: str = Field(description="When it opens, like `09:00`.")
+    closes: str = Field(description="When it closes, like `17:30`; `24:00` is the end of the day.")
+    resource_id: str | None = Field(description=_HOURS_RESOURCE)
 
 
 class ClosureSettings(Settings):
-    """What a closure is put with. It is closed from the one instant until before the other."""
+    """What a closure is put with."""
 
-    from_: Annotated[Instant, Field(alias="from")]
-    to: Instant
-    resource_id: Identifier | None = None
-    reason: Notes | None = None
+    from_: Annotated[Instant, Field(alias="from")] = Field(description="When it begins.")
+    to: Instant = Field(description="When it ends. At that instant it is open again.")
+    resource_id: Identifier | None = Field(None, description=_CLOSURE_RESOURCE)
+    reason: Notes | None = Field(None, description="Why, for the business's own people.")
 
     @field_validator("to")
     @classmethod
@@ -195,11 +233,11 @@ class ClosureSettings(Settings):
 
 
 class Closure(Record):
-    """A time at which a business, or one of its resources, takes no public bookings. What is booked stays."""
+    """A time at which a business, or one of its resources, takes no public bookings. Bookings that exist stay."""
 
-    business_id: str
-    closure_id: str
-    from_: Annotated[AwareDatetime, Field(alias="from")]
-    to: AwareDatetime
-    resource_id: str | None
-    reason: str | None
+    business_id: BusinessId
+    closure_id: Identifier = Field(description="The closure, by its id within the business.")
+    from_: AwareDatetime = Field(alias="from", description="When it begins.")
+    to: AwareDatetime = Field(description="When it ends. At that instant it is open again.")
+    resource_id: str | None = Field(description=_CLOSURE_RESOURCE)
+    reason: str | None = Field(description="Why, for the business's own people.")

@@ -1,4 +1,4 @@
-"""The purge: expired holds become expired, and what ended long ago is deleted. Nothing depends on it."""
+"""The purge: marks expired holds and deletes reservations that ended long ago. No decision depends on it."""
 
 import asyncio
 import time
@@ -8,6 +8,8 @@ from typing import Final
 
 import psycopg
 import structlog
+from pydantic import Field
+from pydantic_core import from_json
 
 from service.booking.operations import new_operation_id
 from service.booking.verbs import Announce
@@ -16,22 +18,22 @@ from service.database.failures import is_connection_lost, is_passing
 from service.naming import Record
 from service.observability.metrics import PURGE_RUNS, PURGED
 
-# Rows that one transaction expires, and deletes, at most, and businesses that it locks: half a millisecond by which a
-# caller may have to wait longer.
+# Rows that one transaction expires and deletes at most, and businesses that it locks: a caller waits half a millisecond
+# longer for it.
 _STEP_ROWS: Final = 5
-# How long one run goes on at most: less than the minute in which a scheduler calls again.
+# The longest run: less than the minute after which a scheduler calls again.
 _RUN_SECONDS: Final = 30.0
 
 log = structlog.get_logger(__name__)
 
 
 class CleanupReport(Record):
-    """What a run did. `remaining` is what it had to leave: businesses that were busy, or more than fits in a run."""
+    """The result of one run."""
 
-    expired: int
-    deleted: int
-    remaining: int
-    duration_ms: int
+    expired: int = Field(description="Holds that were marked as expired.")
+    deleted: int = Field(description="Ended reservations that were deleted.")
+    remaining: int = Field(description="Rows left for the next run: of busy businesses, or more than fits in a run.")
+    duration_ms: int = Field(description="How long the run took, in milliseconds.")
 
 
 class Cleanup:
@@ -43,7 +45,7 @@ class Cleanup:
         self._announce = announce
 
     async def run(self) -> CleanupReport:
-        """Purges every business that has something due, in transactions of a few rows each. Raises `Unavailable`."""
+        """Purges every business with rows that are due, in transactions of a few rows. Raises `Unavailable`."""
         try:
             report = await self._run()
         except Exception:
@@ -75,7 +77,7 @@ class Cleanup:
     async def _purge(self, business_ids: list[str], *, until: float) -> AsyncIterator[tuple[int, int]]:
         """Purges businesses step by step, until nothing is due, all are busy, or the run's time is up.
 
-        Yields how many holds each step marked as expired, and how many reservations it deleted.
+        Yields for each step how many holds it marked as expired, and how many reservations it deleted.
         """
         while time.monotonic() < until:
             step_started = time.monotonic()
@@ -89,19 +91,19 @@ class Cleanup:
                     raise
                 return
             if self._announce:
-                for service in freed:
-                    # They had room since their holds expired, but nobody was told then.
+                for service in from_json(freed):
+                    # The expiry itself was announced by no request.
                     self._announce(service.pop("business_id"), service, moved=False)
             PURGED.labels("expired").inc(expired)
             PURGED.labels("deleted").inc(deleted)
             yield expired, deleted
             if max(expired, deleted) < _STEP_ROWS:
                 return
-            # As long as it worked it leaves the locks, and the processor, to the others.
+            # Leaves the locks and the processor to the requests for as long as the step took.
             await asyncio.sleep(time.monotonic() - step_started)
 
     async def run_every(self, interval_seconds: float) -> None:
-        """Runs for ever. Several processes share the interval: whoever finds that another one has just run, waits."""
+        """Runs for ever. Processes share the interval: one that finds a recent run of another skips its own."""
         while True:
             await asyncio.sleep(interval_seconds)
             try:

@@ -1,4 +1,4 @@
-"""What is wrong with what a caller wrote: told in words, and at the member that is to be changed."""
+"""Faults of what a caller wrote: their message, and the member that is to be changed."""
 
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -8,16 +8,16 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """In an `Annotated`: whatever the parser finds wrong with what stands before it, it is told in these words."""
+class FaultMessage:
+    """In an `Annotated`: replaces the message of every fault that the parser finds in what stands before it."""
 
-    words: LiteralString
+    message: LiteralString
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.custom_error_schema(handler(source), "fault", custom_error_message=self.words)
+        return core_schema.custom_error_schema(handler(source), "fault", custom_error_message=self.message)
 
 
 def fault_at(member: str, message: LiteralString) -> ValidationError:
-    """For a validator that looks at several members: a fault of the one that is to be changed."""
+    """Builds the error of a validator that compares several members, at the one that is to be changed."""
     fault = InitErrorDetails(type=PydanticCustomError("fault", message), loc=(member,), input=None)
     return ValidationError.from_exception_data("several members", [fault])

@@ -2,12 +2,20 @@
 
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any, Final
 
 import phonenumbers
+from pydantic_core import from_json
 
+from service.booking.requests import Change, Guest, members
 from service.database.connections import Database
 from service.errors import Invalid
+
+PHONE_MEANING: Final = (
+    "The guest's phone number, kept as E.164, like `+49301234567`. Written without a country's code it is taken for "
+    "one of the business's country."
+)
 
 # A business hardly ever moves to another country. Not for long, because another process may have changed it.
 REMEMBERED_SECONDS: Final = 60.0
@@ -65,27 +73,32 @@ class Guests:
         # By business: its country, and until when that is believed.
         self._countries: OrderedDict[str, tuple[str | None, float]] = OrderedDict()
 
-    async def normalise(self, business_id: str, request: dict[str, object]) -> dict[str, object]:
-        """The request with its `guest_phone`, if it has one, as E.164. Raises `Invalid` and `Unavailable`."""
-        phone = request.get("guest_phone")
-        if not isinstance(phone, str):
-            return request
-        # With its country's code it is the same wherever it is dialled.
-        country = None if phone.startswith("+") else await self._country_of(business_id)
-        return {**request, "guest_phone": normalised_phone(phone, country)}
+    async def written(self, business_id: str, guest: Guest) -> bytes:
+        """Returns the members of a request that replace its phone number as it was sent. Raises `Unavailable`.
 
-    async def normalise_or_tell(self, business_id: str, request: dict[str, object]) -> dict[str, object]:
-        """The same for verbs that may know the attempt. Raises `Unavailable`.
-
-        A replay gets its first result, whatever is wrong with its guest by now: so a fault goes along as `guest_fault`,
-        for the verb to answer with if this is no replay.
+        A replay returns its first result, even if its guest's data would be invalid now. So a fault is sent along as
+        `guest_fault`, and the verb answers with it unless the request is a replay.
         """
+        if guest.guest_phone is None:
+            return b"{}"
         try:
-            return await self.normalise(business_id, request)
+            return members(guest_phone=await self._normalised(business_id, guest.guest_phone))
         except Invalid as invalid:
             errors: Any = invalid.members["errors"]
-            fault = {"field": "guest_phone", "message": errors[0]["message"]}
-            return {**request, "guest_phone": None, "guest_fault": fault}
+            return members(guest_phone=None, guest_fault={"field": "guest_phone", "message": errors[0]["message"]})
+
+    async def normalise_change(self, business_id: str, request: Change) -> Change:
+        """Returns a change with the phone number that it sets as E.164. Raises `Invalid` and `Unavailable`."""
+        phone = request.changes.get("guest_phone")
+        if phone is None:
+            return request
+        normalised = await self._normalised(business_id, phone)
+        return replace(request, changes={**request.changes, "guest_phone": normalised})
+
+    async def _normalised(self, business_id: str, phone: str) -> str:
+        # A number with its country's code does not depend on the business.
+        country = None if phone.startswith("+") else await self._country_of(business_id)
+        return normalised_phone(phone, country)
 
     async def _country_of(self, business_id: str) -> str | None:
         """The country of a business, or None where there is no such business."""
@@ -93,7 +106,7 @@ class Guests:
         if time.monotonic() < believed_until:
             return country
         rows = await self._database.fetch("business", business_id)
-        country = rows[0][0]["country"] if rows else None
+        country = from_json(rows[0][0])["country"] if rows else None
         self._countries[business_id] = country, time.monotonic() + REMEMBERED_SECONDS
         self._countries.move_to_end(business_id)
         if len(self._countries) > MAX_REMEMBERED:

@@ -1,106 +1,122 @@
-"""Holds: reserve, look, extend, release, and commit to an appointment. The rules are in sql/functions."""
+"""Holds: reserve, look up, extend, release, and commit to an appointment. The rules are in sql/functions."""
 
-from typing import Any, Literal
-from uuid import UUID, uuid4
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, TypeVar
+from uuid import UUID
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
-from service.booking.appointments import BookedAppointment
+from service.booking.appointments import BookedAppointment, booked
 from service.booking.guests import Guests
 from service.booking.operations import new_operation_id
-from service.booking.outcomes import fingerprint
+from service.booking.requests import (
+    Author,
+    Commit,
+    Extend,
+    Holder,
+    Release,
+    Reserve,
+    fingerprint,
+    members,
+    merged,
+    written_author,
+    written_holder,
+)
 from service.booking.tenants import Tenants
+from service.booking.text import BusinessId, ServiceId
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Verbs
 from service.database.connections import Database
 from service.errors import Refused
 from service.naming import Record
 
+T = TypeVar("T")
+
 
 class Reservation(Record):
-    """A hold as its holder sees it. `expires_in_seconds` is 0 when it has ended."""
+    """A hold as its holder sees it."""
 
-    reservation_id: UUID
-    business_id: str
-    service_id: str
-    resource_id: str | None
-    slot_start: AwareDatetime
-    slot_end: AwareDatetime
-    quantity: int
-    status: Literal["held", "committed", "released", "expired"]
-    expires_at: AwareDatetime
-    expires_in_seconds: float
-    ttl_clamped: bool
-    version: int
+    reservation_id: UUID = Field(description="The hold. This id can commit or release it: show it to its holder only.")
+    business_id: BusinessId
+    service_id: ServiceId
+    resource_id: str | None = Field(description="The resource that is taken; `null` where the service has none.")
+    slot_start: AwareDatetime = Field(description="When the slot begins.")
+    slot_end: AwareDatetime = Field(description="When the slot ends. That instant is not part of it.")
+    quantity: int = Field(description="How many units of the service's capacity.")
+    status: Literal["held", "committed", "released", "expired"] = Field(
+        description="`held`, or how it ended. An ended hold never changes again."
+    )
+    expires_at: AwareDatetime = Field(description="When the hold ends by itself: from then on it can't be committed.")
+    expires_in_seconds: float = Field(
+        description="Seconds until `expiresAt`; 0 when it has ended. Count down from this, not by the client's clock."
+    )
+    ttl_clamped: bool = Field(description="Whether the requested time was cut to the service's maximum.")
+    version: int = Field(description="Rises by 1 with every change of the hold.")
 
 
 class Holds:
-    """The verbs on holds."""
+    """The verbs on holds. Each raises `Refused`, `Invalid` and `Unavailable`, and looks up a `business_id` of None."""
 
     def __init__(self, database: Database, verbs: Verbs, guests: Guests, tokens: CancellationTokens) -> None:
         self._database = database
         self._verbs = verbs
         self._guests = guests
-        self._tokens = tokens
+        self._read_booked = partial(booked, tokens)
         self._tenants = Tenants(database, query="business_of_reservation", missing="RESERVATION_NOT_FOUND")
 
     async def reserve(
-        self, business_id: str, request: dict[str, object], idempotency_key: str | None, holder: dict[str, object]
+        self, business_id: str, request: Reserve, idempotency_key: str | None, holder: Holder | None
     ) -> tuple[Reservation, bool]:
-        """Holds a slot.
+        """Holds a slot, and returns the hold and whether it is a replay.
 
-        `request` has the members of a request to reserve (sql/functions/verbs/claim.sql) as the caller sent them: what
-        the catalog would fill in is not filled in, because it is their fingerprint that a replay is compared by.
-        `holder` has those that say who holds, where that is limited: a retry may come from another address.
-        Returns the reservation and whether it is a replay. Raises `Refused`, `Invalid` and `Unavailable`.
+        The request is compared as the caller sent it: what the catalog fills in, and the `holder`, are no part of its
+        fingerprint, because either may differ at a retry.
         """
-        # A reservation's id is the credential of its holder: all of it random.
-        body, replayed = await self._verbs.run(
-            "reserve",
+        # The id of a reservation is the credential of its holder: all of it random.
+        operation_id = UUID(bytes=os.urandom(16), version=4)
+        written = request.written()
+        rest = members(idempotency_key=idempotency_key, fingerprint=fingerprint(written))
+        reservation, replayed = await self._verbs.run(
             business_id,
-            uuid4(),
-            {**request, **holder, "idempotency_key": idempotency_key, "fingerprint": fingerprint(request)},
+            operation_id,
+            request,
+            merged(written, rest, written_holder(holder)),
+            Reservation.model_validate_json,
         )
-        reservation = Reservation.model_validate(body)
         self._tenants.remember(reservation.reservation_id, business_id)
         return reservation, replayed
 
-    async def commit(
-        self, reservation_id: UUID, request: dict[str, object], business_id: str | None
-    ) -> tuple[BookedAppointment, bool]:
-        """Turns a hold into an appointment.
+    async def commit(self, request: Commit, author: Author, business_id: str | None) -> tuple[BookedAppointment, bool]:
+        """Turns a hold into an appointment, and returns that and whether it is a replay."""
+        business_id = await self._tenants.find(request.reservation_id, business_id)
+        guest = await self._guests.written(business_id, request.guest)
+        return await self._verbs.run(
+            business_id,
+            new_operation_id(),
+            request,
+            merged(request.written(), guest, written_author(author)),
+            self._read_booked,
+        )
 
-        `request` has the members of a request to commit (sql/functions/verbs/commit.sql). Without a `business_id` it is
-        looked up. Returns the appointment and whether it is a replay. Raises `Refused`, `Invalid` and `Unavailable`.
-        """
-        business_id = await self._tenants.find(reservation_id, business_id)
-        request = await self._guests.normalise_or_tell(business_id, request)
-        body, replayed = await self._run("commit", reservation_id, business_id, request)
-        return BookedAppointment.of(body, self._tokens), replayed
+    async def extend(self, request: Extend, business_id: str | None) -> Reservation:
+        """Prolongs a hold, if the new end is later than it was."""
+        return await self._run(request, business_id, Reservation.model_validate_json)
 
-    async def extend(
-        self, reservation_id: UUID, ttl_minutes: float, expected_version: int | None, business_id: str | None
-    ) -> Reservation:
-        """Prolongs a hold to `ttl_minutes` from now, if that is later. Raises `Refused` and `Unavailable`."""
-        request: dict[str, object] = {"ttl_minutes": ttl_minutes, "expected_version": expected_version}
-        body, _ = await self._run("extend", reservation_id, business_id, request)
-        return Reservation.model_validate(body)
-
-    async def release(self, reservation_id: UUID, business_id: str | None) -> None:
-        """Gives up a hold. Raises `Refused` and `Unavailable`."""
-        await self._run("release", reservation_id, business_id, {})
+    async def release(self, request: Release, business_id: str | None) -> None:
+        """Gives up a hold."""
+        await self._run(request, business_id, bytes)
 
     async def get(self, reservation_id: UUID, business_id: str | None) -> Reservation:
-        """A hold as it is now. Raises `Refused` and `Unavailable`."""
+        """Returns a hold as it is now."""
         business_id = await self._tenants.find(reservation_id, business_id)
         [(body,)] = await self._database.fetch("reservation", business_id, reservation_id)
         if body is None:
             raise Refused("RESERVATION_NOT_FOUND")
-        return Reservation.model_validate(body)
+        return Reservation.model_validate_json(body)
 
-    async def _run(
-        self, verb: str, reservation_id: UUID, business_id: str | None, request: dict[str, object]
-    ) -> tuple[dict[str, Any], bool]:
-        business_id = await self._tenants.find(reservation_id, business_id)
-        arguments = {"reservation_id": str(reservation_id), **request}
-        return await self._verbs.run(verb, business_id, new_operation_id(), arguments)
+    async def _run(self, request: Extend | Release, business_id: str | None, read: Callable[[bytes], T]) -> T:
+        business_id = await self._tenants.find(request.reservation_id, business_id)
+        result, _ = await self._verbs.run(business_id, new_operation_id(), request, request.written(), read)
+        return result

@@ -1,4 +1,4 @@
-"""Instants as callers write them: ISO 8601 with an offset, and turned to UTC."""
+"""Instants as callers write them: ISO 8601 with an offset, converted to UTC."""
 
 import re
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from service.booking.faults import Told
+from service.booking.faults import FaultMessage
 
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 _OFFSET_WITHOUT_SIGN = re.compile(r" \d\d:?\d\d$")
@@ -42,10 +42,10 @@ def _in_sensible_years(value: datetime) -> datetime:
 Instant = Annotated[
     AwareDatetime,
     Field(strict=False),
-    Told(_NO_INSTANT),
+    FaultMessage(_NO_INSTANT),
     BeforeValidator(_written_as_iso_8601),
     AfterValidator(_in_utc),
 ]
 
-# Of slots: around both ends of time, what is computed from them could not be told any more.
+# Of slots: near both ends of time, instants that are computed from them could not be written.
 SlotInstant = Annotated[Instant, AfterValidator(_in_sensible_years)]

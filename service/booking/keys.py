@@ -1,4 +1,4 @@
-"""Keys by which programs act for a business, and whom a key stands for. Only a hash of a key is ever stored."""
+"""Keys by which programs act for a business, and the principal of a key. Only a hash of a key is stored."""
 
 import hashlib
 import re
@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field, TypeAdapter
 
 from service.booking.text import Identifier, Name
 from service.database.connections import Database
@@ -14,6 +14,10 @@ from service.errors import Refused
 from service.naming import Record
 
 Role = Literal["owner", "staff", "readonly"]
+ROLE_MEANING: Final = (
+    "`readonly` reads; `staff` also makes, changes and cancels appointments; `owner` also changes the catalog, makes "
+    "keys and erases guests."
+)
 
 # A key names its business, by which the look-up is routed. No id contains `~`.
 _KEY: Final = re.compile(r"hf~([A-Za-z0-9][A-Za-z0-9_.:-]{0,63})~([0-9a-f]{16})~[A-Za-z0-9_-]{43}")
@@ -21,7 +25,7 @@ _KEY: Final = re.compile(r"hf~([A-Za-z0-9][A-Za-z0-9_.:-]{0,63})~([0-9a-f]{16})~
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls. The administrator belongs to no business and has no key."""
+    """The caller of a request. The administrator belongs to no business and has no key."""
 
     kind: Literal["admin", "owner", "staff", "readonly"]
     business_id: str | None
@@ -29,21 +33,24 @@ class Principal:
 
 
 class NewKey(Record):
-    """A key that was just made: `key` is told this once."""
+    """A key that was just made."""
 
-    key_id: str
-    key: str
-    role: Role
+    key_id: str = Field(description="Names the key in lists and logs. Not a secret.")
+    key: str = Field(description="What to send as `Authorization: Bearer …`. It is shown only here, and never again.")
+    role: Role = Field(description=ROLE_MEANING)
 
 
 class ApiKey(Record):
-    """A key as it is listed. What it opens doors with is not known any more."""
+    """A key as it is listed: the key itself is not stored."""
 
-    key_id: str
-    name: str
-    role: Role
-    created_at: AwareDatetime
-    revoked_at: AwareDatetime | None
+    key_id: str = Field(description="Names the key in lists and logs. Not a secret.")
+    name: str = Field(description="The person or program that uses this key.")
+    role: Role = Field(description=ROLE_MEANING)
+    created_at: AwareDatetime = Field(description="When it was made.")
+    revoked_at: AwareDatetime | None = Field(description="When it was revoked; `null` if it was not.")
+
+
+_API_KEYS: Final = TypeAdapter(list[ApiKey])
 
 
 class Keys:
@@ -53,34 +60,34 @@ class Keys:
         self._database = database
 
     async def create(self, business_id: Identifier, name: Name, role: Role) -> NewKey:
-        """Makes a key."""
+        """Creates a key."""
         key_id = secrets.token_hex(8)
         key = f"hf~{business_id}~{key_id}~{secrets.token_urlsafe(32)}"
         await self._change("create_key", business_id, key_id, name, role, _sha256(key))
         return NewKey(key_id=key_id, key=key, role=role)
 
-    async def of_business(self, business_id: Identifier) -> list[ApiKey]:
-        """The keys of a business, the revoked ones too, by their age."""
+    async def list_all(self, business_id: Identifier) -> list[ApiKey]:
+        """Returns the keys of a business, the revoked ones too, by their age."""
         [(keys,)] = await self._database.fetch("keys", business_id)
         if keys is None:
             raise Refused("BUSINESS_NOT_FOUND")
-        return [ApiKey.model_validate(key) for key in keys]
+        return _API_KEYS.validate_json(keys)
 
     async def revoke(self, business_id: Identifier, key_id: str) -> None:
-        """Makes a key worthless from its next use on. Doing it again changes nothing."""
+        """Revokes a key from its next use on. Repeated, it changes nothing."""
         await self._change("revoke_key", business_id, key_id)
 
     async def authenticate(self, token: str) -> Principal | None:
-        """Whom a key stands for; None if it is malformed, unknown or revoked.
+        """Returns the principal of a key; None if it is malformed, unknown or revoked.
 
-        It is looked up each time, so that a revoked key is worthless at once, in every process.
+        The key is looked up each time, so that a revoked key fails at once, in every process.
         """
         parts = _KEY.fullmatch(token)
         if parts is None:
             return None
         business_id, key_id = parts.groups()
         rows = await self._database.fetch("live_key", business_id, key_id)
-        # In constant time: how long it takes must not tell how much of it was right.
+        # In constant time, so that the time tells nothing about how much of a key was right.
         if not rows or not secrets.compare_digest(rows[0][1], _sha256(token)):
             return None
         return Principal(rows[0][0], business_id, key_id)
@@ -92,5 +99,5 @@ class Keys:
 
 
 def _sha256(key: str) -> bytes:
-    """Enough for what is random through and through: there is no guessing that a slow hash would slow down."""
+    """Hashes a key. A fast hash is enough for 256 random bits, which can't be guessed."""
     return hashlib.sha256(key.encode()).digest()

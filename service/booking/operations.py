@@ -6,5 +6,5 @@ from uuid_utils import compat
 
 
 def new_operation_id() -> UUID:
-    """A version 7 uuid: rows that are made together lie together in their index."""
+    """Returns a version 7 UUID: rows that are made together lie together in their index."""
     return compat.uuid7()

@@ -1,7 +1,5 @@
-"""What verbs answer, as the service goes on with it: a success, or a refusal to be raised."""
+"""The outcomes of verbs that are refusals, as the errors to raise."""
 
-import hashlib
-import json
 from typing import Any
 
 from pydantic import AwareDatetime
@@ -11,8 +9,8 @@ from service.errors import HoldfastError, Invalid, Refused
 from service.naming import Record
 
 
-class _Said(Record):
-    """What verbs have to say about a refusal; each says some of it."""
+class RefusalDetails(Record):
+    """The members that verbs add to their refusals; each refusal has some of them."""
 
     reason: str | None = None
     current_version: int | None = None
@@ -25,14 +23,9 @@ class _Said(Record):
 
 
 def refusal(name: str, body: dict[str, Any] | None) -> HoldfastError:
-    """The refusal that a verb gave as its outcome."""
+    """Builds the error for an outcome, by its name and body."""
     body = body or {}
     if name == "validation_failed":
         return Invalid.at(to_camel(body["field"]), body["message"])
-    said = _Said.model_validate(body)
-    return Refused(name.upper(), **said.model_dump(mode="json", exclude_unset=True))
-
-
-def fingerprint(request: dict[str, object]) -> str:
-    """Of the whole request as it was sent, whatever the order of its members."""
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    details = RefusalDetails.model_validate(body)
+    return Refused(name.upper(), **details.model_dump(mode="json", exclude_unset=True))

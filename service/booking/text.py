@@ -1,50 +1,54 @@
-"""What callers may write: ids, keys, names and free text, with their bounds."""
+"""The text that callers may write: ids, keys, names and free text, with their bounds."""
 
 import json
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 
-from service.booking.faults import Told
+from service.booking.faults import FaultMessage
 
-# Of businesses, services and resources: the caller's own strings.
+# The caller's own strings, for businesses, services and resources.
 Identifier = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"),
-    Told("must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit"),
+    FaultMessage("must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit"),
 ]
+BusinessId = Annotated[Identifier, Field(description="The business, by its id in the catalog.")]
+ServiceId = Annotated[Identifier, Field(description="The service, by its id within the business.")]
+ResourceId = Annotated[Identifier, Field(description="The resource, by its id within the business.")]
 
 # Printable ASCII, because it also comes as a header.
 IdempotencyKey = Annotated[
-    str, StringConstraints(pattern=r"^[ -~]{1,255}$"), Told("must be 1 to 255 printable ASCII characters")
+    str, StringConstraints(pattern=r"^[ -~]{1,255}$"), FaultMessage("must be 1 to 255 printable ASCII characters")
 ]
 
 METADATA_BYTES = 4096
 
 
 def _storable(text: str) -> str:
-    """PostgreSQL stores every character but one."""
+    """Refuses the one character that PostgreSQL does not store."""
     if "\x00" in text:
         raise ValueError("must not contain the character U+0000")
     return text
 
 
 def _without_letters(phone: str) -> str:
-    """The parser of numbers would take letters for digits, as on a telephone's keys."""
+    """Refuses letters, which the parser of numbers would take for digits, as on the keys of a telephone."""
     if any(character.isalpha() for character in phone):
         raise ValueError("must not contain letters: write it like +49 30 1234567; an extension belongs in the notes")
     return phone
 
 
 def _storable_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What JSON in PostgreSQL can hold, and not more than is small."""
+    """Refuses what JSON in PostgreSQL can't hold, and what is too large."""
     try:
         text = json.dumps(metadata, allow_nan=False)
     except ValueError as error:
         raise ValueError("must not contain NaN or infinite numbers") from error
     if len(text) > METADATA_BYTES:
         raise ValueError(f"must not be longer than {METADATA_BYTES} bytes as JSON")
-    if any("\x00" in string for string in _strings(metadata)):
+    # Escaped by the writer: a real NUL is \u0000 after an even number of backslashes.
+    if "\\u0000" in text and any("\x00" in string for string in _strings(metadata)):
         raise ValueError("must not contain the character U+0000")
     return metadata
 
@@ -61,6 +65,6 @@ def _strings(value: Any) -> list[str]:
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
 Notes = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_storable)]
-# As it is written; service.booking.guests makes of it what is stored.
+# As the caller writes it; service.booking.guests turns it into what is stored.
 Phone = Annotated[str, StringConstraints(min_length=3, max_length=40), AfterValidator(_without_letters)]
 Metadata = Annotated[dict[str, JsonValue], Field(max_length=100), AfterValidator(_storable_metadata)]

@@ -1,7 +1,7 @@
 """Tokens that need no account: a guest's to cancel an appointment, and the keys of calendar feeds.
 
-A token is an HMAC over its version, its purpose and what it opens. There is nothing in the database to steal, and
-it can be shown again at any time.
+A token is an HMAC over its version, its purpose and the ids of what it opens. The database holds none that could be
+stolen, and a token can be shown again at any time.
 """
 
 import base64
@@ -22,43 +22,43 @@ class _Signer:
         return _sign(self._keys[0], parts)
 
     def _verify(self, token: str, *parts: str) -> bool:
-        """In constant time. Whatever is malformed does not verify."""
+        """Compares in constant time. A malformed token does not verify."""
         given = token.encode()
         return any(hmac.compare_digest(given, _sign(key, parts).encode()) for key in self._keys)
 
 
 class CancellationTokens(_Signer):
-    """What lets a guest cancel."""
+    """The tokens by which guests cancel."""
 
     def make(self, business_id: str, appointment_id: UUID) -> str:
-        """The token of an appointment, always the same under the same secret."""
+        """Returns the token of an appointment, always the same under the same secret."""
         return self._make("cancel", business_id, str(appointment_id))
 
     def verify(self, token: str, business_id: str, appointment_id: UUID) -> bool:
-        """Whether the token is this appointment's, in constant time. Whatever is malformed is not."""
+        """Returns whether the token is this appointment's, in constant time."""
         return self._verify(token, "cancel", business_id, str(appointment_id))
 
 
 class CalendarKeys(_Signer):
-    """What lets a calendar program read a feed: of one resource, or of the whole business where that is None.
+    """The keys by which calendar programs read a feed: of one resource, or of the whole business where that is None.
 
-    Raising the business's `generation` ends all keys of the former ones.
+    Raising the business's `generation` invalidates all earlier keys.
     """
 
     def make(self, business_id: str, resource_id: str | None, generation: int) -> str:
-        """The key of a feed, always the same under the same secret."""
+        """Returns the key of a feed, always the same under the same secret and generation."""
         return self._make("calendar", business_id, resource_id or "", str(generation))
 
     def verify(self, key: str, business_id: str, resource_id: str | None, generation: int) -> bool:
-        """Whether the key is this feed's, in constant time. Whatever is malformed is not."""
+        """Returns whether the key is this feed's, in constant time."""
         return self._verify(key, "calendar", business_id, resource_id or "", str(generation))
 
 
 class ClientNames(_Signer):
-    """What clients are called by those who count them, so that no address is kept anywhere."""
+    """The names by which clients are counted, so that no address is stored."""
 
     def make(self, address: str) -> str:
-        """The name of a client, always the same under the same secret."""
+        """Returns the name of a client, always the same under the same secret."""
         return self._make("client", address)
 
 

@@ -1,24 +1,30 @@
 """The way to the verbs that decide: through group commit, and back with a body or a refusal."""
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from service.booking.alternatives import Alternatives, Wish
 from service.booking.outcomes import refusal
+from service.booking.requests import Book, Change, Request, Reserve
 from service.database.group_commit import GroupCommit
 from service.database.queue import Outcome
 from service.errors import Refused
 
+T = TypeVar("T")
+
+_NO_ROOM_TO_MOVE = "No available capacity for the new time slot"
+
 
 class Announce(Protocol):
-    """Tells those who watch a calendar of what a verb did. It must neither wait nor fail."""
+    """Reports what a verb changed to those who watch a calendar. It neither waits nor fails."""
 
     def __call__(self, business_id: str, body: dict[str, Any], *, moved: bool) -> None: ...
 
 
 class Verbs:
-    """Runs verbs. Whoever is refused for lack of room is told of alternatives, looked for outside of the lock."""
+    """Runs verbs. A refusal for lack of room comes with alternatives, which are looked up outside of the lock."""
 
     def __init__(self, group_commit: GroupCommit, alternatives: Alternatives, announce: Announce) -> None:
         self._group_commit = group_commit
@@ -26,38 +32,40 @@ class Verbs:
         self._announce = announce
 
     async def run(
-        self, verb: str, business_id: str, operation_id: UUID, arguments: dict[str, Any], *, no_room: str | None = None
-    ) -> tuple[dict[str, Any], bool]:
-        """Runs a verb of sql/functions; returns what it made, and whether that is a replay.
+        self, business_id: str, operation_id: UUID, request: Request, written: bytes, read: Callable[[bytes], T]
+    ) -> tuple[T, bool]:
+        """Runs the verb of a request; `written` is the request with all that the verb takes, in JSON.
 
-        `no_room` is what a refusal for lack of room says, if not the usual. Raises `Refused`, `Invalid` and
+        Returns what the verb made, by `read`, and whether that is a replay. Raises `Refused`, `Invalid` and
         `Unavailable`.
         """
-        # A slot that is moved leaves another one behind.
-        moved = not {"slot_start", "slot_end"}.isdisjoint(arguments.get("set", ()))
 
         def announce(outcome: Outcome) -> None:
-            if outcome.name == "done" and outcome.body and verb != "extend":
-                self._announce(business_id, outcome.body, moved=moved)
+            if outcome.name == "done" and request.verb != "extend":
+                self._announce(business_id, outcome.body, moved=isinstance(request, Change) and request.moves)
 
-        outcome = await self._group_commit.submit(verb, business_id, operation_id, arguments, announce)
+        outcome = await self._group_commit.submit(request.verb, business_id, operation_id, written, announce)
         if outcome.name in ("done", "replayed"):
-            return outcome.body or {}, outcome.name == "replayed"
+            return read(outcome.json or b"{}"), outcome.name == "replayed"
         if outcome.name == "slot_unavailable":
-            wished = {**arguments, **(outcome.body or {})}
-            raise Refused("SLOT_UNAVAILABLE", no_room, alternatives=await self._instead_of(business_id, wished))
+            detail = _NO_ROOM_TO_MOVE if isinstance(request, Change) else None
+            nearest = await self._alternatives.nearest(_wish(business_id, request, outcome.body))
+            alternatives = [alternative.model_dump(mode="json") for alternative in nearest]
+            raise Refused("SLOT_UNAVAILABLE", detail, alternatives=alternatives)
         raise refusal(outcome.name, outcome.body)
 
-    async def _instead_of(self, business_id: str, wished: dict[str, Any]) -> list[dict[str, Any]]:
-        slot_end = wished.get("slot_end")
-        wish = Wish(
-            business_id,
-            wished["service_id"],
-            datetime.fromisoformat(wished["slot_start"]),
-            datetime.fromisoformat(slot_end) if slot_end else None,
-            wished["quantity"],
-            wished.get("resource_id"),
-            wished.get("appointment_id"),
-        )
-        nearest = await self._alternatives.nearest(wish)
-        return [alternative.model_dump(mode="json") for alternative in nearest]
+
+def _wish(business_id: str, request: Request, wanted: dict[str, Any]) -> Wish:
+    """Returns what was refused. Of a commit and a change the verb tells it: they name no slot themselves."""
+    if isinstance(request, Reserve | Book):
+        slot = request.slot
+        return Wish(business_id, slot.service_id, slot.slot_start, slot.slot_end, slot.quantity, slot.resource_id)
+    return Wish(
+        business_id,
+        wanted["service_id"],
+        datetime.fromisoformat(wanted["slot_start"]),
+        datetime.fromisoformat(wanted["slot_end"]) if wanted.get("slot_end") else None,
+        wanted["quantity"],
+        wanted.get("resource_id"),
+        str(request.appointment_id) if isinstance(request, Change) else None,
+    )

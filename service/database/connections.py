@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import stamina
 import structlog
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from service.database.clock import ServerClock
@@ -19,7 +20,7 @@ from service.database.files import named_queries
 from service.errors import DatabaseDown, Overloaded
 from service.observability.metrics import POOL_CONNECTIONS, POOL_WAITING
 
-# How long things may take, in seconds, each less than the one that waits for it.
+# Time limits in seconds, each less than that of the step that waits for it.
 LOCK_SECONDS = 2
 STATEMENT_SECONDS = 5
 CONNECT_SECONDS = 5
@@ -29,27 +30,31 @@ REQUEST_SECONDS = 10.0
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.1
 
-# Callers that wait for a connection. Each look-up takes about a millisecond: whoever came later would wait too long.
+# Callers that wait for a connection. A look-up takes about a millisecond: later callers would wait too long.
 MAX_WAITING = 1000
 
-# How often a pool's gauges are set: it asks nobody, and is oftener than anybody scrapes.
+# How often a pool's gauges are set: more often than they are scraped, and it costs no query.
 _GAUGES_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
 
 class _Pool(AsyncConnectionPool):
-    """A pool that does not wait for ever for a connection on which it has asked whether there is anybody."""
+    """A pool whose check of an idle connection has a time limit."""
 
     @staticmethod
     async def check_connection(connection: psycopg.AsyncConnection) -> None:
-        """Is called for each idle connection when another one was lost. One that fails is replaced."""
+        """Checks an idle connection, after another one was lost. A connection that fails is replaced."""
         with _answered_within(1, connection):
             await connection.execute("")
 
 
 class Database:
-    """A pool of connections, and the statements of sql/queries.sql by their names. `pool` is its name in metrics."""
+    """A pool of connections, and the statements of sql/queries.sql by their names.
+
+    `statement_seconds` is the time limit of a statement, `pool` the name of the pool in metrics. Values of type
+    jsonb are returned as bytes: the model that they belong to parses them.
+    """
 
     def __init__(
         self, url: str, *, connections: int, statement_seconds: float = STATEMENT_SECONDS, pool: str = "other"
@@ -68,21 +73,21 @@ class Database:
             max_size=connections,
             timeout=CONNECT_SECONDS,
             max_waiting=MAX_WAITING,
-            # Then it waits until a connection is asked for again, instead of ever longer.
+            # Then the pool waits until a connection is asked for, instead of backing off further.
             reconnect_timeout=CONNECT_SECONDS,
             configure=self._configure,
             kwargs={
                 "autocommit": True,
                 "application_name": "holdfast",
                 "connect_timeout": CONNECT_SECONDS,
-                # Find out about a server that vanished without a word, in seconds rather than in hours.
+                # A server that vanished without closing its connections is noticed in seconds rather than hours.
                 "tcp_user_timeout": STATEMENT_SECONDS * 1000,
                 "keepalives_idle": STATEMENT_SECONDS,
             },
         )
 
     async def open(self) -> None:
-        """Starts to connect. Returns at once: a database that is not there yet is found when it is."""
+        """Starts to connect, and returns at once: a database that is not up yet is connected to when it is."""
         await self._pool.open(wait=False)
         self._gauges = asyncio.create_task(self._set_gauges())
 
@@ -94,7 +99,10 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        """A connection in autocommit mode. Raises `DatabaseDown` if none can be had in time: nothing was sent then."""
+        """Lends a connection in autocommit mode.
+
+        Raises `Overloaded` or `DatabaseDown` if none is free in time: nothing was sent then.
+        """
         try:
             async with self._pool.connection() as connection:
                 if self._clock.is_stale:
@@ -111,18 +119,18 @@ class Database:
             raise
 
     async def rows(self, connection: psycopg.AsyncConnection, name: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Runs the named statement on a connection of the caller's, once. Raises `psycopg.Error`."""
+        """Runs a named statement on the caller's connection, once. Raises `psycopg.Error`."""
         try:
             with _answered_within(self._statement_seconds + 1, connection):
                 cursor = await connection.execute(self._queries[name], parameters)
                 return await cursor.fetchall()
         except psycopg.Error as error:
             if error.sqlstate == "HF001":
-                self._clock.doubt()  # perhaps the server's was set
+                self._clock.doubt()  # the server's clock may have been set
             raise
 
     async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Runs a named statement that may be run twice without harm, until it succeeds or it is too late.
+        """Runs a named statement that may be run twice without harm, until it succeeds or the time is up.
 
         Raises `Overloaded` or `DatabaseDown`.
         """
@@ -133,17 +141,18 @@ class Database:
         return await self._retried(name, lambda: parameters, retryable)
 
     async def change(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Runs a named statement that takes a deadline last, until it succeeds or it is too late.
+        """Runs a named statement whose last parameter is a deadline, until it succeeds or the time is up.
 
-        If its answer was lost it is not run again: it may have had its effect. Raises `Overloaded` or `DatabaseDown`.
+        A statement whose answer was lost is not run again: it may have had its effect. Raises `Overloaded` or
+        `DatabaseDown`.
         """
         return await self._retried(name, lambda: (*parameters, self.deadline(LOCK_SECONDS + 1)), is_passing)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
-        """Statements that take effect together at the end of the block, or not at all if it is left by an error.
+        """Opens a transaction, which is rolled back if the block raises.
 
-        Nothing is tried twice. Raises `Overloaded` or `DatabaseDown`.
+        Nothing is retried. Raises `Overloaded` or `DatabaseDown`.
         """
         try:
             async with self.connection() as connection:
@@ -172,7 +181,7 @@ class Database:
         raise AssertionError("unreachable: the last attempt returned or raised")
 
     def deadline(self, seconds: float) -> datetime:
-        """The instant in so many seconds, by the clock of the server."""
+        """Returns the instant `seconds` from now, by the server's clock."""
         return self._clock.in_seconds(seconds)
 
     async def _set_gauges(self) -> None:
@@ -186,22 +195,23 @@ class Database:
             await asyncio.sleep(_GAUGES_SECONDS)
 
     def _check_idle_connections(self) -> None:
-        """Where one connection broke, others will have: they are replaced before a request meets them."""
+        """Replaces broken idle connections before a request gets one: where one broke, others did too."""
         if self._check is None or self._check.done():
             self._check = asyncio.create_task(self._pool.check())
 
     async def _configure(self, connection: psycopg.AsyncConnection) -> None:
-        """Makes a new connection ready.
+        """Sets up a new connection.
 
-        A pooler gives each transaction whichever of its connections is free. Statements that were prepared on another
-        one are missing there, or are others by the same name; and what is set for a session reaches one of many and
-        stays there for somebody else. So behind a pooler nothing is prepared, and the timeouts have to be the role's.
+        A pooler gives each transaction any free connection of its own. Statements prepared on another one are missing
+        there, or differ under the same name; and settings of a session reach one connection of many and stay there for
+        another client. So behind a pooler nothing is prepared, and the timeouts have to be those of the role.
         """
         with _answered_within(CONNECT_SECONDS, connection):
             await self._set_up(connection)
 
     async def _set_up(self, connection: psycopg.AsyncConnection) -> None:
-        await connection.execute("SET timezone = 'UTC'")  # poolers keep this one for each client
+        set_json_loads(_unparsed, connection)
+        await connection.execute("SET timezone = 'UTC'")  # poolers keep this setting for each client
         timeouts = {
             "lock_timeout": LOCK_SECONDS,
             "statement_timeout": self._statement_seconds,
@@ -210,12 +220,12 @@ class Database:
         if connection.info.server_version >= 170000:
             timeouts["transaction_timeout"] = max(TRANSACTION_SECONDS, self._statement_seconds)
         [(pid, missing)] = await self.rows(connection, "session", [*timeouts])
-        # Who is told of another process than there is talks to somebody in between.
+        # The backend that answers is not the one that was connected to: there is a pooler in between.
         if pid != connection.info.backend_pid:
             connection.prepare_threshold = None
             self._warn(missing)
         else:
-            # What is asked outside of the verbs, which switch it off themselves: see sql/README.md.
+            # For the reads; the verbs switch it off themselves. See sql/README.md.
             await connection.execute("SET jit = off")
             for name, seconds in timeouts.items():
                 await connection.execute("SELECT set_config(%s, %s, false)", [name, f"{seconds}s"])
@@ -226,8 +236,12 @@ class Database:
             log.warning("timeouts_missing", settings=missing, hint="behind a pooler they have to be the role's")
 
 
+def _unparsed(json: str | bytes) -> str | bytes:
+    return json
+
+
 class Transaction:
-    """The statements of sql/queries.sql, within one transaction."""
+    """The statements of sql/queries.sql, in one transaction."""
 
     def __init__(self, database: Database, connection: psycopg.AsyncConnection) -> None:
         self._database = database
@@ -238,16 +252,16 @@ class Transaction:
         return await self._database.rows(self._connection, name, *parameters)
 
     async def change(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Runs a named statement that takes a deadline last."""
+        """Runs a named statement whose last parameter is a deadline."""
         return await self.fetch(name, *parameters, self._database.deadline(LOCK_SECONDS + 1))
 
 
 @contextmanager
 def _answered_within(seconds: float, connection: psycopg.AsyncConnection) -> Iterator[None]:
-    """Ends a connection on which no answer comes: the server would have ended the statement by itself by then, so it
-    is out of reach, stopped, or paused by a pooler. Raises `NoAnswer`.
+    """Shuts a connection down if no answer comes in time. The server would have ended the statement by then, so it is
+    unreachable, stopped, or paused by a pooler. Raises `NoAnswer`.
 
-    Cancelling the statement would not do: psycopg then asks the server to cancel it too, and waits for that.
+    Cancelling the task would not do: psycopg then asks the server to cancel the statement, and waits for that.
     """
     ended = False
 

@@ -1,19 +1,19 @@
 """Group commit: one call to PostgreSQL for all the requests that came while the last one was under way.
 
-A transaction for each request wastes most of its time on round trips, locks and fsync, and on a hot slot it
-queues everybody behind one row lock. Here requests wait in a bounded queue; a lane takes what is there, of
-as many tenants as there are, and sends it as one call. No artificial delay: an idle service sends batches of one.
+A transaction for each request spends most of its time on round trips, locks and fsync, and on a hot slot all of them
+queue behind one row lock. Here requests wait in a bounded queue; a lane takes what has gathered, of as many businesses
+as there are, and sends it as one call. There is no artificial delay: an idle service sends batches of one.
 
-What can happen to a request, in the order in which it is looked at:
+What can happen to a request, in the order of the checks:
 
-- it can't be its turn in time, or its tenant has as much of the queue as there is left for all: refused at once;
-- its caller goes away: it is dropped, unless a call with it is under way;
-- its deadline passes while it waits: refused, nothing was sent;
-- its tenant's lock was taken, or the call had enough to do without it (`deferred`): it goes first in the next one;
+- its turn would come too late, or its business has its share of the queue: it is refused at once;
+- its caller leaves: it is dropped, unless a call with it is under way;
+- its deadline passes while it waits: it is refused, and nothing was sent;
+- its business's lock was taken, or the call had enough to decide without it (`deferred`): it goes first in the next;
 - its call fails as a whole: it is sent again by itself, so that one bad request never fails its neighbours;
-- its answer is lost: it is sent again by itself, but only after the deadline that the first call carried. From
-  then on the verbs refuse whatever is left of that call, and if it had its effect they know the
-  operation id and answer what was recorded. So it has one effect.
+- its answer is lost: it is sent again by itself, but only after the deadline that the first call carried. From then on
+  the verbs refuse what is left of that call, and if that had its effect they know the operation id and answer with the
+  recorded outcome. So the request has one effect.
 """
 
 import asyncio
@@ -32,12 +32,13 @@ from service.background import end
 from service.database.connections import ATTEMPTS, FIRST_PAUSE_SECONDS, REQUEST_SECONDS, Database
 from service.database.failures import is_connection_lost, is_lock_timeout, is_passing, translated
 from service.database.queue import CALL_SECONDS, FairQueue, Operation, Outcome, still_in_time
+from service.deadlines import Deadlines
 from service.errors import DatabaseDown, Overloaded
 from service.observability import metrics
-from service.observability.logging import note
+from service.observability.logging import error_name, note
 
-# How long after a lost answer its request is sent again: when the lost call's deadline has passed for certain,
-# by a server's clock that is measured to a few milliseconds.
+# How long after a lost answer its request is sent again: the lost call's deadline has passed then, by the server's
+# clock, which is known to a few milliseconds.
 RESEND_SECONDS: Final = CALL_SECONDS + 0.1
 
 _ANSWERED: Final = metrics.BATCHES.labels("answered")
@@ -48,8 +49,8 @@ log = structlog.get_logger(__name__)
 class GroupCommit:
     """The lanes that empty the queue of one process.
 
-    `max_batch` is how many requests one call carries. With 1 each request is a call of its own, as many at
-    once as there are lanes: what group commit is compared with. `lanes` is how many calls are under way at once.
+    `max_batch` is how many requests one call carries; with 1, for comparison, each request is a call of its own.
+    `lanes` is how many calls are under way at once.
     """
 
     def __init__(self, database: Database, *, max_batch: int, lanes: int) -> None:
@@ -58,8 +59,9 @@ class GroupCommit:
         self._lane_count = lanes
         self._tasks: set[asyncio.Task[None]] = set()
         self._singles = asyncio.Semaphore(lanes)
-        # Forgets a tenant when nobody waits for its turn any more.
+        # An entry lasts as long as a request waits for its turn.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._deadlines: Deadlines[Operation] = Deadlines(REQUEST_SECONDS, _end_late)
 
     def start(self) -> None:
         """Starts the lanes, in the running event loop."""
@@ -67,30 +69,30 @@ class GroupCommit:
             self._spawn(self._lane())
 
     async def stop(self) -> None:
-        """Ends the lanes. The server calls it when every request has been answered."""
+        """Ends the lanes, once every request has been answered."""
         await end(self._tasks)
 
     async def submit(
         self,
         verb: str,
-        tenant: str,
+        business_id: str,
         operation_id: UUID,
-        arguments: dict[str, object],
+        arguments: bytes,
         on_outcome: Callable[[Outcome], None] = lambda _: None,
     ) -> Outcome:
         """Runs a verb and returns its outcome.
 
-        `operation_id` names the operation for good: it is sent again under the same id, never under another.
-        `on_outcome` hears the outcome too, also if the caller has left by then; it must neither wait nor fail.
-        Raises `Overloaded` (the queue is full, or it was not this request's turn in time, or five attempts
-        failed) or `DatabaseDown`. After `DatabaseDown` the operation may have had its effect, once.
+        `arguments` is a JSON object. `operation_id` names the operation for good: it is sent again under the same id,
+        never under another. `on_outcome` is called with the outcome too, also if the caller has left by then; it must
+        neither wait nor fail. Raises `Overloaded` (the queue is full, or the request's turn came too late, or five
+        attempts failed) or `DatabaseDown`. After `DatabaseDown` the operation may have had its effect, once.
         """
-        operation = self._queue.add(verb, tenant, operation_id, arguments, on_outcome)
+        operation = self._queue.add(verb, business_id, operation_id, arguments, on_outcome)
+        self._deadlines.add(operation)
         try:
-            async with asyncio.timeout(REQUEST_SECONDS):
-                outcome = await operation.outcome
-        except TimeoutError:
-            raise (DatabaseDown if operation.in_doubt else Overloaded) from None
+            outcome = await operation.outcome
+        finally:
+            self._deadlines.discard(operation)
         note(outcome=outcome.name, queue_ms=round(operation.waited_seconds * 1000, 2))
         return outcome
 
@@ -106,23 +108,23 @@ class GroupCommit:
         try:
             deferred = await self._call(batch)
         except DatabaseDown as down:
-            # No connection could be had in time, for anybody: whoever waits has waited long enough.
+            # No connection was free in time: the requests in the queue have waited as long.
             for operation in [*batch, *self._queue.take_all()]:
                 operation.fail(down)
         except Exception as error:
-            log.info("batch_failed", requests=len(batch), error=_name(error))
+            log.info("batch_failed", requests=len(batch), error=error_name(error))
             if is_lock_timeout(error):
-                # Only the first tenant's lock is ever waited for.
-                self._queue.note_lock({batch[0].tenant}, timed_out=True)
+                # A call waits for the lock of its first business only.
+                self._queue.note_lock({batch[0].business_id}, timed_out=True)
             for operation in batch:
                 self._spawn(self._send_again(operation, error))
         else:
-            self._queue.note_lock({operation.tenant for operation in batch}, timed_out=False)
+            self._queue.note_lock({operation.business_id for operation in batch}, timed_out=False)
             if deferred:
                 self._queue.put_back(deferred)
 
     async def _send_again(self, operation: Operation, error: Exception) -> None:
-        """Sends a request by itself until it is answered, it is too late, or there is no point in it."""
+        """Sends a request by itself until it is answered, its time is up, or another attempt is pointless."""
         attempt = 1
         shared = True
         while not operation.outcome.done():
@@ -132,7 +134,7 @@ class GroupCommit:
                 pause = FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(1, 1.5)
                 attempt += 1
             elif shared and not is_passing(error):
-                pause = 0.0  # perhaps it was a neighbour's fault
+                pause = 0.0  # a neighbour may have caused the failure
             else:
                 operation.give_up(translated(error))
                 return
@@ -142,8 +144,8 @@ class GroupCommit:
             await asyncio.sleep(pause)
             shared = False
             try:
-                # One at a time of each tenant: if its lock is what is missing, the others have the other places.
-                async with self._turns.setdefault(operation.tenant, asyncio.Lock()), self._singles:
+                # One at a time of each business: if its lock is taken, the others keep the other places.
+                async with self._turns.setdefault(operation.business_id, asyncio.Lock()), self._singles:
                     if not await self._call([operation]):
                         return
             except DatabaseDown as down:
@@ -152,11 +154,11 @@ class GroupCommit:
                 error = latest
 
     async def _call(self, operations: list[Operation]) -> list[Operation]:
-        """One call with all the operations. Hands out the outcomes and returns the operations that were deferred."""
+        """Sends one call with all the operations, delivers the outcomes, and returns the deferred operations."""
         by_id = {operation.operation_id: operation for operation in operations}
         try:
             async with self._database.connection() as connection:
-                # Only now: a connection may have been waited for.
+                # Only now: it may have taken time to get the connection.
                 operations = still_in_time(operations)
                 if not operations:
                     return []
@@ -172,17 +174,17 @@ class GroupCommit:
         deferred = set()
         for operation_id, outcome, body in rows:
             if outcome == "lock_waited":
-                metrics.LOCK_WAIT_SECONDS.observe(body["seconds"])
-                log.debug("lock_waited", seconds=body["seconds"], requests=len(operations))
+                seconds = Outcome(outcome, body).body["seconds"]
+                metrics.LOCK_WAIT_SECONDS.observe(seconds)
+                log.debug("lock_waited", seconds=seconds, requests=len(operations))
             elif outcome == "deferred":
                 deferred.add(operation_id)
             else:
                 operation = by_id[operation_id]
                 operation.waited_seconds = sent_at - operation.submitted_at
-                metrics.QUEUE_WAIT_SECONDS.observe(operation.waited_seconds)
-                metrics.count_decision(operation.verb, outcome)
+                metrics.count_decision(operation.verb, outcome, operation.waited_seconds)
                 operation.succeed(Outcome(outcome, body))
-        # The rows come in any order: who came first is put back first.
+        # The rows come in any order; the operations are put back in theirs.
         return [operation for operation in operations if operation.operation_id in deferred]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -193,7 +195,7 @@ class GroupCommit:
 
 @contextmanager
 def _in_doubt(operations: list[Operation]) -> Iterator[None]:
-    """While a call is under way its operations may have had their effect, and for good if its answer is lost."""
+    """Marks operations as in doubt while their call is under way, and for good if its answer is lost."""
     for operation in operations:
         operation.in_doubt += 1
     lost = False
@@ -209,13 +211,27 @@ def _in_doubt(operations: list[Operation]) -> Iterator[None]:
 
 
 def _batches(operations: list[Operation]) -> tuple[list[str], list[Jsonb]]:
-    """Returns the operations as `booking.execute` takes them: businesses, and their requests by verb, in order."""
-    batches: dict[str, dict[str, Any]] = {}
+    """Returns the operations as `booking.execute` takes them: businesses, and their requests by verb, in order.
+
+    The arguments are already JSON, so a batch is put together as text.
+    """
+    batches: dict[str, dict[str, list[bytes]]] = {}
     for operation in operations:
-        batches.setdefault(operation.tenant, {}).setdefault(operation.verb, []).append(operation.arguments)
-    return list(batches), [Jsonb(batch) for batch in batches.values()]
+        requests = batches.setdefault(operation.business_id, {}).setdefault(operation.verb, [])
+        requests.append(b'{"operation_id":"%s",%s' % (str(operation.operation_id).encode(), operation.arguments[1:]))
+    return list(batches), [
+        Jsonb(
+            b"{%s}" % b",".join(b'"%s":[%s]' % (verb.encode(), b",".join(batch[verb])) for verb in batch),
+            dumps=_as_it_is,
+        )
+        for batch in batches.values()
+    ]
 
 
-def _name(error: Exception) -> str:
-    """What kind of error it is, without its text: that may quote a caller's data."""
-    return getattr(error, "sqlstate", None) or type(error).__name__
+def _as_it_is(written: bytes) -> bytes:
+    return written
+
+
+def _end_late(operation: Operation) -> None:
+    """Refuses an operation whose time is up, wherever it is."""
+    operation.give_up(Overloaded())

@@ -1,4 +1,4 @@
-"""Which client a request comes from, by a name that tells nobody its address."""
+"""Names the client of a request: a digest that does not reveal its address."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -6,41 +6,50 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from itertools import islice
 from typing import Final
 
-from starlette.requests import Request
-
 from service.booking.tokens import ClientNames
+from service.http.call import Call
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# What one customer of a provider is given: within it, they may take another address for each request.
+# The addresses that a provider gives to one customer, who may take another of them for each request.
 _CUSTOMER_BITS: Final = 64
 # Hops that are looked at. A request comes through a handful; more are made up.
 _HOPS: Final = 20
-# Clients whose names are remembered.
-_KNOWN: Final = 4096
+# Clients, and chains of hops, whose names are cached: about a megabyte.
+_CACHED: Final = 4096
+# Longer chains of hops are made up, and are not worth the memory.
+_MAX_CACHED_CHARACTERS: Final = 200
 
 
 class Clients:
-    """Knows which proxies may say for whom they ask."""
+    """Names clients. Only the addresses of `trusted_proxies` may say for which client they ask."""
 
     def __init__(self, names: ClientNames, trusted_proxies: Sequence[Network]) -> None:
+        self._names = names
         self._trusted = trusted_proxies
-        self._name_of = lru_cache(_KNOWN)(names.make)
+        self._cached_name = lru_cache(_CACHED)(self._name)
 
-    def name(self, request: Request) -> str:
-        """The client's name: always the same for the same client, under the same secret."""
-        peer = request.client.host if request.client else ""
-        address = self._address(peer, request.headers.getlist("x-forwarded-for") if self._trusted else [])
-        # What is remembered is short, whatever the headers are.
+    def name(self, call: Call) -> str:
+        """Returns the client's name: always the same for the same client, under the same secret."""
+        client = call.scope.get("client")
+        peer = client[0] if client else ""
+        forwarded = ""
+        if self._trusted:
+            values = (value for name, value in call.scope["headers"] if name == b"x-forwarded-for")
+            forwarded = b",".join(values).decode("latin-1")
+        return (self._cached_name if len(forwarded) <= _MAX_CACHED_CHARACTERS else self._name)(peer, forwarded)
+
+    def _name(self, peer: str, forwarded: str) -> str:
+        address = self._address(peer, forwarded)
         if isinstance(address, IPv6Address):
-            return self._name_of(str(ip_network((address, _CUSTOMER_BITS), strict=False)))
-        return self._name_of(str(address or peer))
+            return self._names.make(str(ip_network((address, _CUSTOMER_BITS), strict=False)))
+        return self._names.make(str(address or peer))
 
-    def _address(self, peer: str, forwarded: list[str]) -> Address | None:
-        """Of the nearest that is no trusted proxy. Only what a trusted proxy says is believed."""
+    def _address(self, peer: str, forwarded: str) -> Address | None:
+        """Returns the address of the nearest hop that is no trusted proxy. Only trusted proxies are believed."""
         address = _parsed(peer)
-        for hop in _from_the_right(forwarded):
+        for hop in _nearest_first(forwarded):
             before = _parsed(hop) if self._is_trusted(address) else None
             if before is None:
                 break
@@ -51,13 +60,12 @@ class Clients:
         return address is not None and any(address in network for network in self._trusted)
 
 
-def _from_the_right(forwarded: list[str]) -> Iterator[str]:
-    """The nearest hop first, and no more than are looked at; several headers are one list."""
-    return islice(reversed(",".join(forwarded).rsplit(",", _HOPS)), _HOPS)
+def _nearest_first(forwarded: str) -> Iterator[str]:
+    return islice(reversed(forwarded.rsplit(",", _HOPS)), _HOPS) if forwarded else iter(())
 
 
 def _parsed(text: str) -> Address | None:
-    """An address as proxies write it: some with a port, and IPv6 then in brackets. None if it is none."""
+    """Parses an address as proxies write it: some with a port, and IPv6 then in brackets. None if it is none."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -1,4 +1,4 @@
-"""Notices when a client has gone away while its request waits, so that nobody works for it."""
+"""Cancels the work for a client that went away, so that the service does not decide what nobody will read."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,45 +6,62 @@ from typing import Any, Final, TypeVar
 
 from starlette.types import Receive
 
+from service.deadlines import Deadlines
+
 T = TypeVar("T")
 
-# Most requests are answered before that; only the others are worth a watcher.
+# Most requests are answered before that; only the others are worth a task that watches the connection.
 _PATIENCE_SECONDS: Final = 0.25
 
 
 class ClientGone(Exception):
-    """There is nobody left to answer."""
+    """The client disconnected: there is no caller left to answer."""
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Awaits `work`, but cancels it when the client disconnects. Raises `ClientGone` then.
+class _Waiting:
+    """A request whose answer is being made."""
 
-    The body must have been read: from then on all that `receive` can tell is the disconnect.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    watcher: asyncio.Task[None] | None = None
-    gone = False
+    __slots__ = ("gone", "receive", "task", "watcher")
 
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
+    def __init__(self, task: asyncio.Task[Any], receive: Receive) -> None:
+        self.task = task
+        self.receive = receive
+        self.watcher: asyncio.Task[None] | None = None
+        self.gone = False
+
+    async def watch(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
             pass
-        gone = True
-        task.cancel()
+        self.gone = True
+        self.task.cancel()
 
-    def begin() -> None:
-        nonlocal watcher
-        watcher = asyncio.create_task(watch())
 
-    timer = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, begin)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if gone and task.uncancel() == 0:
-            raise ClientGone from None
-        raise
-    finally:
-        timer.cancel()
-        if watcher is not None:
-            watcher.cancel()
+class Disconnects:
+    """Watches the connections of the requests that take long."""
+
+    def __init__(self) -> None:
+        self._patience: Deadlines[_Waiting] = Deadlines(_PATIENCE_SECONDS, _start_watching)
+
+    async def unless_gone(self, receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+        """Awaits `work`, and cancels it when the client disconnects. Raises `ClientGone` then.
+
+        The body must have been read: from then on `receive` returns nothing but the disconnect.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        waiting = _Waiting(task, receive)
+        self._patience.add(waiting)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if waiting.gone and task.uncancel() == 0:
+                raise ClientGone from None
+            raise
+        finally:
+            self._patience.discard(waiting)
+            if waiting.watcher:
+                waiting.watcher.cancel()
+
+
+def _start_watching(waiting: _Waiting) -> None:
+    waiting.watcher = asyncio.create_task(waiting.watch())

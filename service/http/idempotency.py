@@ -1,32 +1,32 @@
-"""Idempotency keys as they come, and what was made as it is told, at first and in a replay."""
+"""Idempotency keys as callers send them, and the answer to a call that creates something or replays that."""
 
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from starlette.responses import Response
 
 from service.booking.appointments import Appointment
 from service.booking.holds import Reservation
 from service.booking.text import IdempotencyKey
 from service.errors import Invalid
-from service.http.endpoints import Call, answer
+from service.http.answer import Answer, answer
+from service.http.call import Call
 from service.http.versions import version_tag
 
-_KEY: Final = TypeAdapter(IdempotencyKey)
+_KEY: Final[TypeAdapter[Any]] = TypeAdapter(IdempotencyKey)
 
-# What `made` puts around a hold, and around an appointment.
-HEADERS_OF_HOLD: Final = {201: ("Location",), 200: ("Idempotency-Replayed",)}
-HEADERS_OF_APPOINTMENT: Final = {201: ("Location", "ETag"), 200: ("Idempotency-Replayed", "ETag")}
+# The headers of `created_answer`, for a hold and for an appointment.
+HOLD_HEADERS: Final = {201: ("Location",), 200: ("Idempotency-Replayed",)}
+APPOINTMENT_HEADERS: Final = {201: ("Location", "ETag"), 200: ("Idempotency-Replayed", "ETag")}
 
 
 def idempotency_key(call: Call) -> str | None:
-    """From the body or the header; both, if given, must agree."""
+    """Reads the key from the body or the header; both, if given, must agree. Raises `Invalid`."""
     in_body: str | None = getattr(call.body, "idempotency_key", None)
-    in_header = call.request.headers.get("idempotency-key")
+    in_header = call.header(b"idempotency-key")
     if in_header is None:
         return in_body
     try:
-        in_header = _KEY.validate_python(in_header)
+        _KEY.validate_python(in_header)
     except ValidationError as error:
         raise Invalid.at("Idempotency-Key", error.errors()[0]["msg"]) from None
     if in_body not in (None, in_header):
@@ -34,16 +34,16 @@ def idempotency_key(call: Call) -> str | None:
     return in_header
 
 
-def made(record: Reservation | Appointment, replayed: bool, told: BaseModel | None = None) -> Response:
-    """What was made: 201 and where it is, or 200 with a marker where an earlier request has made it.
+def created_answer(record: Reservation | Appointment, replayed: bool, body: BaseModel | None = None) -> Answer:
+    """Builds a 201 with the place of what was created, or a 200 with a marker where an earlier request created it.
 
-    `told` is what the answer says of it, if not the record itself. Only an appointment has a tag: a hold runs out, and
-    so is another one at each look.
+    `body` replaces the record in the answer. Only an appointment has a tag: the remaining time of a hold differs at
+    each look.
     """
     headers = {"Idempotency-Replayed": "true"} if replayed else {"Location": _place(record)}
     if isinstance(record, Appointment):
         headers |= version_tag(record)
-    return answer(told or record, 200 if replayed else 201, headers)
+    return answer(body or record, 200 if replayed else 201, headers)
 
 
 def _place(record: Reservation | Appointment) -> str:

@@ -1,35 +1,35 @@
 """Uvicorn's HTTP protocol with bounds: how long a request may take to arrive, and how large it may be.
 
-Uvicorn has neither. A client that sends a byte a minute would hold its connection for ever, and one whose headers never
-end, before the body or after it, would fill the memory.
+Uvicorn has neither. A client that sends a byte a minute would hold its connection for ever, and endless headers, before
+the body or after it, would fill the memory.
 """
 
 import asyncio
-import json
+import os
 from asyncio import TimerHandle
 from typing import Any, Final, NoReturn
-from uuid import uuid4
 
+import orjson
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.errors import KINDS
-from service.http.problems import MEDIA_TYPE, WIDGETS, for_widget, problem_body
+from service.errors import PROBLEMS
+from service.http.answer import JSON
+from service.http.problems import MEDIA_TYPE, WIDGETS, problem_body, widget_body
 
-# From the first byte of a request to its last, of 64 KB at most. A telephone in a train has it there in a second or
-# two; behind a proxy that collects requests, as most do, it is milliseconds.
+# From the first byte of a request to its last, of 64 KB at most. A phone in a train needs a second or two; behind a
+# proxy that buffers requests, as most do, it is milliseconds.
 REQUEST_ARRIVAL_SECONDS: Final = 10.0
-# Request line and headers. Ours are a few hundred bytes; the rest are cookies of others on the same domain.
+# Request line and headers. Ours are a few hundred bytes; the rest are cookies of other pages on the same domain.
 MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_HEADERS: Final = 100
 # All that may follow the head: a body, of which the application takes 64 KB, in chunks of any size, and trailers.
 MAX_REST_BYTES: Final = 1024 * 1024
-# How long the rest of what was refused is still read. If the connection were closed while the client sends, its system
-# would throw the answer away unread.
+# How long the rest of a refused request is still read. If the connection were closed while the client sends, its system
+# would discard the answer unread.
 _LINGER_SECONDS: Final = 2.0
 
 log = structlog.get_logger("service.request")
-
 
 _NO_UPGRADE: Final = "This service speaks HTTP/1.1 only: send a request with a body without the header Upgrade."
 
@@ -44,30 +44,40 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.url = b""
+        # One timer for the connection, and the time at which the request must have arrived; None while none is awaited.
+        # A request moves the time only: a timer for each costs more than its parsing.
         self._timer: TimerHandle | None = None
+        self._deadline: float | None = None
         self._in_head = True
+        # Bytes of the head in the chunks before the present one, and the length of that one.
         self._head_bytes = 0
+        self._chunk_bytes = 0
         self._rest_bytes = 0
-        # What the parser is told when it is not its own fault: a code, and what to say about it.
+        # The answer when the parser gives up: a code, and its detail.
         self._fault: tuple[str, str | None] = ("MALFORMED_REQUEST", None)
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Somebody connected: from now on we wait for a request."""
+        """Starts to wait for a request."""
         super().connection_made(transport)
-        self._start_timer()
+        self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
-        self._stop_timer()
+        """Ends the connection."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        self._deadline = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes of a request, or of several."""
+        """Takes some bytes of a request, or of several."""
         if self._refused:
             return
-        # Also empty lines, which begin no message and yet end the wait for the next request.
-        self._start_timer()
+        # For empty lines too, which begin no message and yet end the wait for the next request.
+        if self._deadline is None:
+            self._expect()
+        self._chunk_bytes = len(data)
         super().data_received(data)
         if not self._refused:
             self._bound(len(data))
@@ -87,67 +97,68 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse("PAYLOAD_TOO_LARGE")
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Begins a request, whose time starts with its first byte."""
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = self._rest_bytes = 0
-        self._stop_timer()
-        self._start_timer()
+        self._expect()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header of the request. What comes after the body is nobody's."""
+        """Takes a header. Trailers are ignored."""
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The end of the head. Starts the application, unless the head is too large."""
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+        """Ends the head, and starts the application unless the head is too large."""
+        if len(self.headers) > MAX_HEADERS or self._is_head_too_large():
             self._reject("HEADERS_TOO_LARGE")
-        # Without a body the offer is ignored, as it may be; with one, the parser leaves the body to the other protocol.
+        # Without a body the offer may be ignored; with one, the parser leaves the body to the other protocol.
         if self.parser.should_upgrade() and any(map(_announces_body, self.headers)):
             self._reject("MALFORMED_REQUEST", _NO_UPGRADE)
         self._in_head = False
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The last byte of a request."""
+        """Ends a request."""
         super().on_message_complete()
-        # Answered before its end had come, it was refused: the timer goes on, and closes the connection.
+        # A request that was answered before its end was refused: the timer goes on, and closes the connection.
         if self._is_answering():
-            self._stop_timer()
+            self._deadline = None
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 — says that it is not HTTP, and no more
-        """The parser gave up."""
+        """Answers when the parser gave up."""
         self._refuse(*self._fault)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Anybody can offer one, with each request: no news for the log."""
+        """Logs nothing: any client can offer an upgrade with each request."""
+
+    def _is_head_too_large(self) -> bool:
+        # No more than was received; only a long chunk is worth the sum.
+        if self._head_bytes + self._chunk_bytes <= MAX_HEAD_BYTES:
+            return False
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES
 
     def _reject(self, code: str, detail: str | None = None) -> NoReturn:
         self._fault = (code, detail)
         raise _Rejected
 
-    def _start_timer(self) -> None:
+    def _expect(self) -> None:
+        """Gives the next request, or the rest of this one, its time to arrive."""
+        self._deadline = self.loop.time() + REQUEST_ARRIVAL_SECONDS
         if self._timer is None:
             self._timer = self.loop.call_later(REQUEST_ARRIVAL_SECONDS, self._on_time)
 
-    def _stop_timer(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-
     def _on_time(self) -> None:
         self._timer = None
-        if self._is_answering() and not self.cycle.more_body:
-            # Beside a request that is complete and waits for its answer, something began that is none yet.
-            self._start_timer()
-        elif self._in_head:
-            if self._head_bytes:
-                self._refuse("REQUEST_TIMEOUT")
-            else:
-                self.transport.close()
-        elif self.cycle.response_started:
+        if self._deadline is None:
+            return
+        left = self._deadline - self.loop.time()
+        if left > 0:
+            self._timer = self.loop.call_later(left, self._on_time)
+        elif self._is_answering() and not self.cycle.more_body:
+            # Beside a complete request that waits for its answer, another one has begun and is not complete.
+            self._expect()
+        elif (self._in_head and not self._head_bytes) or (not self._in_head and self.cycle.response_started):
             self.transport.close()
         else:
             self._refuse("REQUEST_TIMEOUT")
@@ -156,9 +167,9 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse(self, code: str, detail: str | None = None) -> None:
-        """Answers what never got as far as the application."""
+        """Answers a request that never reached the application."""
         self._refused = True
-        self._stop_timer()
+        self._deadline = None
         if self.transport.is_closing():
             return
         self.transport.write(_answer(code, detail, for_widgets=self.url.startswith(WIDGETS.encode())))
@@ -175,14 +186,16 @@ def _announces_body(header: tuple[bytes, bytes]) -> bool:
 
 
 def _answer(code: str, detail: str | None, *, for_widgets: bool) -> bytes:
-    """The problem, as `service.http.problems` tells those of requests that could be read."""
-    kind, request_id = KINDS[code], uuid4().hex
-    log.info("request", request_id=request_id, status=kind.status, code=code)
-    told = for_widget(code, detail or kind.detail, {}) if for_widgets else problem_body(code, request_id, detail)
-    body = json.dumps(told, separators=(",", ":")).encode()
+    """Returns the problem as bytes, like those of requests that the application answered."""
+    problem, request_id = PROBLEMS[code], os.urandom(16).hex()
+    log.info("request", request_id=request_id, status=problem.status, code=code)
+    if for_widgets:
+        fields, media_type = widget_body(code, detail or problem.detail, {}), JSON
+    else:
+        fields, media_type = problem_body(code, request_id, detail), MEDIA_TYPE
+    body = orjson.dumps(fields)
     headers = (
-        f"content-type: {'application/json' if for_widgets else MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
-        f"x-request-id: {request_id}\r\n"
+        f"content-type: {media_type}\r\ncontent-length: {len(body)}\r\nx-request-id: {request_id}\r\n"
         "x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
     )
-    return STATUS_LINE[kind.status] + headers.encode() + body
+    return STATUS_LINE[problem.status] + headers.encode() + body

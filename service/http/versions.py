@@ -1,4 +1,4 @@
-"""The version of an appointment: told as `ETag`, expected as `If-Match` or in the body."""
+"""The version of an appointment: sent as `ETag`, expected as `If-Match` or in the body."""
 
 import re
 from collections.abc import Iterator
@@ -8,38 +8,38 @@ from typing import Final
 
 from service.booking.appointments import Appointment
 from service.errors import Invalid, Refused
-from service.http.endpoints import Call
+from service.http.call import Call
 
 _TAG: Final = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
 
 
 def version_tag(appointment: Appointment) -> dict[str, str]:
-    """The header that tells the version."""
+    """Returns the header with the version."""
     return {"ETag": f'"{appointment.version}"'}
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """The version that a change is to be made on; None where any will do. By the header that is said with `*`."""
+    """The version that a change expects; None for any. In a header, `*` expects any."""
 
     version: int | None
     by_header: bool
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Around the change: where the header said what was expected, a conflict is a 412."""
+    def checked(self) -> Iterator[None]:
+        """Wraps the change: a conflict is a 412 where the header named the version (RFC 9110, 13.1.1)."""
         try:
             yield
         except Refused as refused:
-            if self.by_header and refused.code == "VERSION_CONFLICT":
-                refused.status = 412
-            raise
+            if not self.by_header or refused.code != "VERSION_CONFLICT":
+                raise
+            raise Refused(refused.code, refused.detail, status=412, **refused.members) from None
 
 
 def expectation(call: Call) -> Expectation:
-    """What a request expects, in its body or as `If-Match`; both, if given, must agree."""
+    """Reads the expected version from the body or `If-Match`; both, if given, must agree. Raises `Invalid`."""
     in_body: int | None = getattr(call.body, "expected_version", None)
-    in_header = call.request.headers.get("if-match")
+    in_header = call.header(b"if-match")
     if in_header is None:
         return Expectation(in_body, by_header=False)
     tag = _TAG.fullmatch(in_header.strip())

@@ -1,36 +1,49 @@
-"""What the service says about itself: one structured line for each request and for what is worth a look at night.
+"""The log: one JSON line for each request, and for each event that operators should see.
 
-No line holds personal data or a credential: requests are named by their route's template, not by their
-path, and errors by their SQLSTATE, because a message may quote what a caller sent.
+No line holds personal data or a credential. Requests are named by their route's template, not by their path, and errors
+by their SQLSTATE or class, because a message may quote what a caller sent.
 """
 
+import asyncio
+import atexit
 import logging
 import sys
 import traceback
 from contextvars import ContextVar
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
+import orjson
 import structlog
 
-# What is noted about the request at hand. One dict from its first step to its last, in whichever task each is done.
+# How long lines of the levels below warning are collected before they are written: a write for each costs more than the
+# line itself. After kill -9 the lines of this time are missing.
+_COLLECT_SECONDS: Final = 0.05
+
+# What is noted about the current request, in whichever task: one dict from its first step to its last.
 _NOTES: Final[ContextVar[dict[str, object] | None]] = ContextVar("notes", default=None)
 
 
 def begin_notes() -> dict[str, object]:
-    """What will be noted about the request that begins here."""
+    """Returns the notes of the request that begins here, which fill as it is handled."""
     notes: dict[str, object] = {}
     _NOTES.set(notes)
     return notes
 
 
 def note(**facts: object) -> None:
-    """Adds facts to the line of the request at hand, if there is one. Nothing personal, and no credential."""
+    """Adds facts to the line of the current request, if there is one. Nothing personal, and no credential."""
     if (notes := _NOTES.get()) is not None:
         notes.update(facts)
 
 
-def where(error: BaseException) -> dict[str, object]:
-    """Kind and place of an error, without its message: that may quote what a caller sent."""
+def error_name(error: BaseException) -> str:
+    """Returns the kind of an error, without its text: that may quote a caller's data."""
+    return getattr(error, "sqlstate", None) or type(error).__name__
+
+
+def error_fields(error: BaseException) -> dict[str, object]:
+    """Returns the kind and place of an error for a log line, without its text."""
     return {
         "error": type(error).__name__,
         "sqlstate": getattr(error, "sqlstate", None),
@@ -38,23 +51,69 @@ def where(error: BaseException) -> dict[str, object]:
     }
 
 
+class LineLogger:
+    """Writes lines to stderr: those of a warning or worse at once, the others collected."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        # The loop that will write what is collected.
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def collect(self, line: bytes) -> None:
+        """Writes a line soon; outside of an event loop, at once."""
+        self._lines.append(line)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        if loop is not self._loop:
+            self._loop = loop
+            loop.call_later(_COLLECT_SECONDS, self.flush)
+
+    def write(self, line: bytes) -> None:
+        """Writes a line at once, after those that were collected before it."""
+        self._lines.append(line)
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes what was collected."""
+        lines, self._lines, self._loop = self._lines, [], None
+        if lines:
+            sys.stderr.write(b"".join(lines).decode())
+            sys.stderr.flush()
+
+    debug = info = collect
+    warning = error = critical = write
+
+
+_LINES: Final = LineLogger()
+flush = _LINES.flush
+atexit.register(flush)
+
+
+def _render(_logger: object, level: str, event: Any) -> bytes:
+    """Renders a line: the fields of the event, its level and its time."""
+    event["level"] = level
+    event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return orjson.dumps(event, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+
+
 def configure_logging(level: str) -> None:
     """Writes JSON lines to stderr, ours and those of the libraries."""
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
     structlog.configure(
-        processors=[*processors, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        processors=[structlog.processors.format_exc_info, _render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: _LINES,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=processors,
+            foreign_pre_chain=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+            ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,

@@ -51,7 +51,7 @@ class Tracing:
             try:
                 await self._app(scope, receive, send_noting)
             finally:
-                route = getattr(scope.get("route"), "path", "unmatched")
+                route = scope.get("route", "unmatched")
                 span.update_name(f"{method} {route}")
                 span.set_attributes({"http.request.method": method, "http.route": route})
                 span.set_attribute("holdfast.request_id", scope["request_id"])

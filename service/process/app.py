@@ -1,26 +1,26 @@
-"""The application of one process, put together in one place."""
+"""The application of one process, put together."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
 from pydantic import SecretStr
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
-from service.api.appointments import AppointmentEndpoints
-from service.api.availability import AvailabilityEndpoints
-from service.api.calendar import CalendarEndpoints
-from service.api.catalog import CatalogEndpoints
-from service.api.holds import HoldEndpoints
-from service.api.keys import KeyEndpoints
-from service.api.metrics import MetricsEndpoints
-from service.api.opening import OpeningEndpoints
-from service.api.operations import OperationsEndpoints
-from service.api.stream import StreamEndpoints
-from service.api.widget import WidgetEndpoints
+from service.api.appointments import AppointmentApi
+from service.api.availability import AvailabilityApi
+from service.api.calendar import CalendarApi
+from service.api.catalog import CatalogApi
+from service.api.docs import DocsApi
+from service.api.holds import HoldApi
+from service.api.keys import KeyApi
+from service.api.metrics import MetricsApi
+from service.api.opening import OpeningApi
+from service.api.operations import OperationsApi
+from service.api.stream import StreamApi
+from service.api.widget import WidgetApi
 from service.background import end, in_background
 from service.booking.alternatives import Alternatives
 from service.booking.appointments import Appointments
@@ -35,17 +35,15 @@ from service.booking.tokens import CalendarKeys, CancellationTokens, ClientNames
 from service.booking.verbs import Verbs
 from service.database.connections import Database
 from service.database.group_commit import GroupCommit
-from service.errors import HoldfastError
+from service.http.application import Application
 from service.http.authentication import Authentication
 from service.http.clients import Clients
-from service.http.documentation.docs import DocsEndpoints
-from service.http.endpoints import Endpoint, routes
-from service.http.envelope import Envelope
-from service.http.headers import SafeDefaults, cross_origin
-from service.http.hoarding import HoldLimit
+from service.http.dispatch import Dispatcher
+from service.http.endpoint import Endpoint, endpoints_of
+from service.http.hold_limit import HoldLimit
 from service.http.limits import RequestLimiter
-from service.http.problems import on_holdfast_error, on_http_exception
-from service.observability.logging import configure_logging
+from service.observability import logging
+from service.observability.metrics import keep_flushing
 from service.process.lifeline import stop_with_parent
 from service.settings import Settings
 from service.sharing.cache import AnswerCache
@@ -53,23 +51,26 @@ from service.sharing.feed import Feed
 from service.sharing.limits import Rate, RequestLimits
 from service.sharing.store import Store
 
-# Calls under way at once in one process. While one waits for its fsync the other works; more lanes would only
-# make smaller batches. Without batches each request needs a lane of its own.
+# Calls under way at once in one process. While one waits for its fsync the other works; more lanes would only make
+# smaller batches. Without batches each request needs a lane of its own.
 LANES: Final = 2
 LANES_WITHOUT_BATCHES: Final = 16
 # For look-ups, the catalog, the purge and health.
 OTHER_CONNECTIONS: Final = 4
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
-    """The ASGI application for `settings`, which must name a database and all secrets; by default the environment's."""
+def create_app(settings: Settings | None = None) -> Application:
+    """Builds the ASGI application for `settings`, by default the environment's.
+
+    They must name a database and all secrets, else raises ValueError.
+    """
     settings = settings or Settings()
-    configure_logging(settings.log_level)
+    logging.configure_logging(settings.log_level)
     lanes = LANES if settings.max_batch > 1 else LANES_WITHOUT_BATCHES
     database = Database(_required(settings.database_url), connections=OTHER_CONNECTIONS)
-    # Of their own, so that no flood of look-ups can take them; twice, because what is sent again goes beside the lanes.
-    for_lanes = Database(_required(settings.database_url), connections=2 * lanes, pool="lanes")
-    group_commit = GroupCommit(for_lanes, max_batch=settings.max_batch, lanes=lanes)
+    # A pool that look-ups can't exhaust; twice as large, because requests are sent again beside the lanes.
+    lane_database = Database(_required(settings.database_url), connections=2 * lanes, pool="lanes")
+    group_commit = GroupCommit(lane_database, max_batch=settings.max_batch, lanes=lanes)
     token_secret = SecretStr(_required(settings.token_secret))
     tokens = CancellationTokens(token_secret)
     store = Store(settings.redis_url)
@@ -78,11 +79,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
     retention = timedelta(hours=settings.idempotency_window_hours)
     cleanup = Cleanup(database, retention=retention, announce=feed.announce)
     verbs, guests = Verbs(group_commit, Alternatives(database), feed.announce), Guests(database)
-    holds = Holds(database, verbs, guests, tokens)
     appointments = Appointments(database, verbs, guests, tokens)
     catalog = Catalog(database, feed.announce)
     keys = Keys(database)
-
     authentication = Authentication(
         SecretStr(_required(settings.admin_token)), SecretStr(_required(settings.cron_secret)), keys
     )
@@ -90,39 +89,36 @@ def create_app(settings: Settings | None = None) -> Starlette:
     if settings.rate_limit_enabled:
         names = ClientNames(token_secret)
         clients = Clients(names, settings.trusted_proxies)
-        hold_limit = HoldLimit(clients, names, settings.max_live_holds_per_client)
-        limiter = RequestLimiter(
-            RequestLimits(store),
-            Rate.parse(settings.rate_limit),
-            clients,
-            authentication.principal,
-        )
+        hold_limit = HoldLimit(names, settings.max_live_holds_per_client)
+        limiter = RequestLimiter(RequestLimits(store), Rate.parse(settings.rate_limit), authentication)
 
-    endpoints: list[Endpoint] = [
-        *HoldEndpoints(holds, database, hold_limit).endpoints(),
-        *AvailabilityEndpoints(database, cache).endpoints(),
-        *StreamEndpoints(feed, catalog, clients).endpoints(),
-        *AppointmentEndpoints(appointments).endpoints(),
-        *WidgetEndpoints(appointments, database).endpoints(),
-        *CatalogEndpoints(catalog).endpoints(),
-        *OpeningEndpoints(catalog).endpoints(),
-        *KeyEndpoints(keys).endpoints(),
-        *CalendarEndpoints(Calendars(database, CalendarKeys(token_secret))).endpoints(),
-        *OperationsEndpoints(database, cleanup, HealthMonitor(database)).endpoints(),
-        *MetricsEndpoints().endpoints(),
-    ]
-    endpoints += DocsEndpoints(endpoints).endpoints()
+    apis = (
+        HoldApi(Holds(database, verbs, guests, tokens), database, hold_limit),
+        AvailabilityApi(database, cache),
+        StreamApi(feed, catalog),
+        AppointmentApi(appointments),
+        WidgetApi(appointments, database),
+        CatalogApi(catalog),
+        OpeningApi(catalog),
+        KeyApi(keys),
+        CalendarApi(Calendars(database, CalendarKeys(token_secret))),
+        OperationsApi(database, cleanup, HealthMonitor(database)),
+        MetricsApi(),
+    )
+    endpoints: list[Endpoint] = [declared for api in apis for declared in endpoints_of(api)]
+    endpoints += endpoints_of(DocsApi(endpoints))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         stop_with_parent()
         await database.open()
-        await for_lanes.open()
+        await lane_database.open()
         group_commit.start()
         feed.start()
-        # With a monitor of its own: whoever asks for reservation health gets an answer of their own time.
         background = [
+            # With a monitor of its own: the gauges are no answer to a caller, who gets one of their own time.
             in_background("keep gauges", HealthMonitor(database).keep_gauges()),
+            in_background("flush metrics", keep_flushing()),
             in_background("watch Redis", store.watch()),
         ]
         if settings.cleanup_interval_seconds:
@@ -134,31 +130,25 @@ def create_app(settings: Settings | None = None) -> Starlette:
             await feed.stop()
             await store.close()
             await group_commit.stop()
-            await for_lanes.close()
+            await lane_database.close()
             await database.close()
+            logging.flush()
 
-    app = Starlette(
-        routes=routes(endpoints, authentication.principal, limiter),
-        middleware=[
-            Middleware(SafeDefaults),
-            *cross_origin(settings.cors_origins),
-            *_tracing(settings),
-            Middleware(Envelope),
-        ],
-        exception_handlers={HoldfastError: on_holdfast_error, HTTPException: on_http_exception},
+    return Application(
+        endpoints,
+        Dispatcher(authentication, clients, limiter),
         lifespan=lifespan,
+        cors_origins=settings.cors_origins,
+        tracing=_tracing(settings),
     )
-    # An address with a slash too many is another one. Starlette would lead on to where the Host header says.
-    app.router.redirect_slashes = False
-    return app
 
 
-def _tracing(settings: Settings) -> list[Middleware]:
+def _tracing(settings: Settings) -> Callable[[ASGIApp], ASGIApp] | None:
     if not settings.otel_exporter_otlp_endpoint:
-        return []
+        return None
     from service.observability.tracing import Tracing
 
-    return [Middleware(Tracing)]
+    return Tracing
 
 
 def _required(secret: SecretStr | None) -> str:

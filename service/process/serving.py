@@ -19,7 +19,7 @@ from uvicorn.supervisors import Multiprocess
 
 from service.database.connections import Database
 from service.http.protocol import BoundedProtocol
-from service.observability.logging import configure_logging, where
+from service.observability.logging import configure_logging, error_fields
 from service.observability.metrics import forget_process
 from service.process.demo import make_demo_catalog
 from service.process.hosting import HostedDatabase, completed, hosted, migrated
@@ -76,7 +76,7 @@ def make_app() -> Starlette:
 
         return create_app(settings)
     except Exception as error:
-        log.error("start_failed", **where(error))
+        log.error("start_failed", **error_fields(error))
         sys.exit(STARTUP_FAILURE)
 
 

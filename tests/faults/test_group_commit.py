@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 import psycopg
 import pytest
 
@@ -47,7 +48,7 @@ async def reserve(
 ) -> Outcome:
     """Reserves through the group commit."""
     arguments = reserve_request(hour, **request)
-    return await group_commit.submit("reserve", business_id, UUID(arguments["operation_id"]), arguments)
+    return await group_commit.submit("reserve", business_id, UUID(arguments["operation_id"]), orjson.dumps(arguments))
 
 
 def fail_first_calls(database: TestDatabase, count: int, sqlstate: str) -> None:
@@ -96,7 +97,7 @@ async def test_five_attempts_are_enough(database: TestDatabase, sqlstate: str) -
         with pytest.raises(Overloaded) as raised:
             await reserve(group_commit)
     assert calls(database) == 5
-    assert (raised.value.kind.status, raised.value.kind.retry_after_seconds) == (503, 5)
+    assert (raised.value.problem.status, raised.value.problem.retry_after_seconds) == (503, 5)
     assert raised.value.detail == "High load, please retry"
 
 
@@ -147,7 +148,7 @@ async def test_however_many_tenants_wait_a_call_has_a_fair_share_of_each() -> No
     queue = FairQueue(max_batch=8)
     for tenant in ("a", "b", "c", "d"):
         for _ in range(8):
-            queue.add("reserve", tenant, uuid4(), {}, print)
+            queue.add("reserve", tenant, uuid4(), b"{}", print)
     batch = await queue.take()
     assert Counter(operation.tenant for operation in batch) == {"a": 2, "b": 2, "c": 2, "d": 2}
 
@@ -197,7 +198,7 @@ async def test_whose_turn_would_come_too_late_is_told_so_at_once(monkeypatch: py
     queue = queue_module.FairQueue(max_batch=2)
 
     def add(tenant: str = "salon") -> None:
-        queue.add("reserve", tenant, uuid4(), {}, print)
+        queue.add("reserve", tenant, uuid4(), b"{}", print)
 
     for _ in range(5):
         add()  # nobody has waited yet: nothing is known, and so all are admitted
@@ -381,7 +382,7 @@ async def test_who_waits_behind_a_lock_for_too_long_is_told_whether_it_was_sent(
 async def test_who_has_hardly_any_time_left_is_not_sent(in_doubt: int, told: type[Exception]) -> None:
     """Its neighbours would have no more time for their lock than it has. Sent before, it may have had its effect."""
     operation = queue_module.Operation(
-        "salon", "reserve", uuid4(), {}, print, time.monotonic() - REQUEST_SECONDS + 0.1, 0
+        "salon", "reserve", uuid4(), b"{}", print, time.monotonic() - REQUEST_SECONDS + 0.1, 0
     )
     operation.in_doubt = in_doubt
     assert queue_module.still_in_time([operation]) == []

@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 from uuid import UUID
 
 import httpx2
+import orjson
 import psycopg
 import pytest
 from psycopg import sql
@@ -266,7 +267,9 @@ async def test_a_step_of_our_clock_changes_no_deadline(
         for ahead in (timedelta(0), step):
             monkeypatch.setattr(SteppingClock, "ahead", ahead)
             request = reserve_request(10)
-            outcome = await group_commit.submit("reserve", "salon", UUID(request["operation_id"]), request)
+            outcome = await group_commit.submit(
+                "reserve", "salon", UUID(request["operation_id"]), orjson.dumps(request)
+            )
             assert outcome.name == "done"
             assert abs(connections.deadline(0) - datetime.now(UTC)) < timedelta(seconds=5)
     finally:

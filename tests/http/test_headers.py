@@ -30,7 +30,7 @@ def differing(response: httpx2.Response) -> set[str]:
 
 
 async def test_every_address_answers_with_the_safe_headers(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Only what is the same for everybody may be kept, and only the page may load anything: its own style sheet."""
+    """Only what is the same for everybody may be kept, and only the pages may load anything: from here."""
     database.make_service()
     found = {}
     for path, methods in (await served_document())["paths"].items():
@@ -38,7 +38,7 @@ async def test_every_address_answers_with_the_safe_headers(client: httpx2.AsyncC
             found[path] = differing(await client.request(method, path.replace("{", "").replace("}", "")))
     assert {path: names for path, names in found.items() if names} == {
         "/docs": {"cache-control", "content-security-policy"},
-        "/docs/style.css": {"cache-control"},
+        "/docs/errors": {"cache-control", "content-security-policy"},
         "/openapi.json": {"cache-control"},
     }
 

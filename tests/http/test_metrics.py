@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx2
+import orjson
 import pytest
 
 from service.api import metrics as metrics_endpoints
@@ -189,7 +190,7 @@ async def group_commit(url: str) -> AsyncIterator[GroupCommit]:
 async def reserve(running: GroupCommit) -> str:
     """The outcome of one reserve."""
     request = reserve_request(10)
-    return (await running.submit("reserve", "salon", UUID(request["operation_id"]), request)).name
+    return (await running.submit("reserve", "salon", UUID(request["operation_id"]), orjson.dumps(request))).name
 
 
 async def test_batches_that_fail_and_those_that_are_lost_are_told_apart(

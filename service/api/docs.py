@@ -1,0 +1,132 @@
+"""The description of the API: the OpenAPI document, a viewer in which calls can be tried, and a page of the errors."""
+
+import html
+import json
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from service.errors import PROBLEMS, HoldfastError, Problem
+from service.http.answer import JSON, Answer
+from service.http.endpoint import Endpoint, endpoint, endpoints_of
+from service.http.openapi import document
+
+# The viewer sets styles on elements; everything else comes from this service, and goes nowhere else.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+# The same for every reader until the next release.
+_CACHED: Final = {"Cache-Control": "max-age=300"}
+_PAGE: Final = {**_CACHED, "Content-Security-Policy": _POLICY}
+_HTML: Final = "text/html; charset=utf-8"
+_STATIC: Final = files("service.api").joinpath("static")
+# Swagger UI is vendored, with its version and licence; `make viewer` renews it.
+_ASSETS: Final = {
+    "docs.js": ("docs.js", "text/javascript; charset=utf-8"),
+    "docs.css": ("docs.css", "text/css; charset=utf-8"),
+    "swagger-ui-bundle.js": ("swagger-ui/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
+    "swagger-ui.css": ("swagger-ui/swagger-ui.css", "text/css; charset=utf-8"),
+}
+
+Asset = Annotated[str, Field(description="The name of the file.")]
+
+
+class DocsApi:
+    """Describes the `others` and itself. Everything is made once, at the start."""
+
+    def __init__(self, others: Iterable[Endpoint]) -> None:
+        described = document([*others, *endpoints_of(self)])
+        self._document = json.dumps(described, ensure_ascii=False).encode()
+        self._page = _STATIC.joinpath("docs.html").read_bytes()
+        self._errors = errors_page().encode()
+        self._assets = {name: (_STATIC.joinpath(path).read_bytes(), kind) for name, (path, kind) in _ASSETS.items()}
+
+    @endpoint(
+        "GET", "/", tag="documentation", limited=False, asks_database=False, operation_id="getStart",
+        answers={307: None}, answer_headers={307: ("Location",)},
+    )  # fmt: skip
+    async def start(self) -> Answer:
+        """Go to the documentation.
+
+        For browsers that open the address of the service.
+        """
+        # Relative, so that it is right behind a prefix, and whatever the Host header says.
+        return Answer(status=307, headers={"Location": "docs"})
+
+    @endpoint(
+        "GET", "/openapi.json", tag="documentation", limited=False, asks_database=False, operation_id="getOpenapi",
+        answers={200: None},
+    )  # fmt: skip
+    async def openapi(self) -> Answer:
+        """Get the OpenAPI document.
+
+        OpenAPI 3.1, for making clients and tests.
+        """
+        return Answer(self._document, headers=_CACHED, media_type=JSON)
+
+    @endpoint(
+        "GET", "/docs", tag="documentation", limited=False, asks_database=False, operation_id="getDocs",
+        answers={200: None}, media_type="text/html",
+    )  # fmt: skip
+    async def docs(self) -> Answer:
+        """Get the documentation page.
+
+        Shows the OpenAPI document; each call can be tried and has a link of its own.
+        """
+        return Answer(self._page, headers=_PAGE, media_type=_HTML)
+
+    @endpoint(
+        "GET", "/docs/errors", tag="documentation", limited=False, asks_database=False, operation_id="getErrorsPage",
+        answers={200: None}, media_type="text/html",
+    )  # fmt: skip
+    async def errors(self) -> Answer:
+        """Get the page of the codes of errors.
+
+        The `type` of each problem leads here, by way of the documentation page.
+        """
+        return Answer(self._errors, headers=_PAGE, media_type=_HTML)
+
+    @endpoint(
+        "GET", "/docs/{asset}", tag="documentation", limited=False, asks_database=False, operation_id="getDocsAsset",
+        answers={200: None}, refusals=("NOT_FOUND",), media_type="text/javascript",
+    )  # fmt: skip
+    async def asset(self, asset: Asset) -> Answer:
+        """Get a script or a style sheet of these pages."""
+        if asset not in self._assets:
+            raise HoldfastError("NOT_FOUND")
+        content, media_type = self._assets[asset]
+        return Answer(content, headers=_CACHED, media_type=media_type)
+
+
+def errors_page() -> str:
+    """Builds the page of the codes, in order of precedence."""
+    sections = "\n".join(map(_section, PROBLEMS.values()))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        "<title>Holdfast: codes of errors</title>\n"
+        '<link rel="icon" href="data:,">\n<link rel="stylesheet" href="docs.css">\n</head>\n<body>\n'
+        '<main class="errors">\n<h1>Codes of errors</h1>\n'
+        "<p>Branch on the code: the texts are for people and may change. A request with several faults gets the code "
+        'that stands first here. <a href="../docs">All calls</a></p>\n'
+        f"{sections}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _section(problem: Problem) -> str:
+    members = json.dumps(problem.members, indent=1) if problem.members else ""
+    return (
+        f'<section id="{problem.code}">\n<h2><code>{problem.code}</code> {problem.status}</h2>\n'
+        f"<p>{_text(problem.meaning)}</p>\n<p><strong>What to do:</strong> {_text(problem.advice)}</p>\n"
+        + (f"<pre><code>{html.escape(members)}</code></pre>\n" if members else "")
+        + "</section>"
+    )
+
+
+def _text(text: str) -> str:
+    """Escapes text, and marks `code`."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))

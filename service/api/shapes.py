@@ -1,0 +1,143 @@
+"""The shapes that requests of several nouns share: strict, in camelCase, and without unknown members."""
+
+from datetime import MAXYEAR, datetime, timedelta
+from typing import Annotated, Final, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    EmailStr,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from service.booking.faults import fault_at
+from service.booking.guests import PHONE_MEANING
+from service.booking.instants import Instant, SlotInstant
+from service.booking.requests import Author, Guest, Slot
+from service.booking.text import BusinessId, IdempotencyKey, Identifier, Metadata, Name, Notes, Phone, ServiceId
+from service.http.call import Call
+
+# The longest slot of any service: scans are bounded in time, and would not find what reaches further.
+MAX_SLOT: Final = timedelta(minutes=43_200)
+# The time that one listing of slots covers.
+MAX_LISTING: Final = timedelta(days=62)
+
+ONLY_AT_VERSION: Final = "Only if this is still its version; else `VERSION_CONFLICT`, and nothing changes."
+
+
+def _without_a_name(email: object) -> object:
+    """Refuses `Ada <ada@example.com>`, of which the parser would drop the name."""
+    if isinstance(email, str) and "<" in email:
+        raise PydanticCustomError("email", "must be the address alone, like ada@example.com")
+    return email
+
+
+def _leaves_room_for_its_end(start: datetime) -> datetime:
+    """Refuses the last year that can be written: a slot that begins in it might end after it."""
+    if start.year == MAXYEAR:
+        raise PydanticCustomError("slot_start", "must be before the year 9999")
+    return start
+
+
+def _after_its_start(slot_end: datetime, info: ValidationInfo) -> datetime:
+    slot_start = info.data.get("slot_start")
+    if slot_start and slot_end <= slot_start:
+        raise PydanticCustomError("slot", "slotEnd must be after slotStart")
+    return slot_end
+
+
+def _within_reach(slot_end: datetime, info: ValidationInfo) -> datetime:
+    slot_start = info.data.get("slot_start")
+    if slot_start and slot_end - slot_start > MAX_SLOT:
+        raise PydanticCustomError("slot", "slotEnd must be at most 30 days after slotStart")
+    return slot_end
+
+
+Email = Annotated[EmailStr, Field(max_length=254), BeforeValidator(_without_a_name)]
+Quantity = Annotated[int, Field(ge=1, le=10_000_000)]
+Version = Annotated[int, Field(ge=1, le=2_147_483_647)]
+TtlMinutes = Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)]
+SlotStart = Annotated[Instant, AfterValidator(_leaves_room_for_its_end)]
+# Beside a slotStart that is declared before it. The service limits how long a slot may be.
+SlotEnd = Annotated[SlotInstant, AfterValidator(_after_its_start)]
+SlotEndWithinReach = Annotated[SlotEnd, AfterValidator(_within_reach)]
+
+
+class Body(BaseModel):
+    """A request's body. Strict: a number in quotes is no number."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class Query(BaseModel):
+    """A request's query. Not strict, because all values are strings."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", hide_input_in_errors=True)
+
+
+class BusinessQuery(Query):
+    """The business of an id in the path."""
+
+    business_id: Identifier | None = Field(None, description="Spares a look-up, where you know the business.")
+
+
+class SlotBody(Body):
+    """A slot of a service, and the caller's name for the attempt to get it."""
+
+    business_id: BusinessId
+    service_id: ServiceId
+    slot_start: SlotStart = Field(description="When the slot begins.")
+    slot_end: SlotEnd | None = Field(None, description="When the slot ends. Left out, it is as long as the service.")
+    idempotency_key: IdempotencyKey | None = Field(
+        None,
+        description="Your name for this attempt: sent again with the same key, the request has no second effect. It "
+        "may come as the `Idempotency-Key` header instead.",
+    )
+    quantity: Quantity = Field(1, description="How many units of the service's capacity.")
+    resource_id: Identifier | None = Field(None, description="One resource of the service. Left out, any free one.")
+
+    def slot(self) -> Slot:
+        """Returns the slot as the verbs take it."""
+        return Slot(self.service_id, self.slot_start, self.slot_end, self.quantity, self.resource_id)
+
+
+class GuestBody(Body):
+    """The guest, and what the business wants to know."""
+
+    guest_name: Name | None = Field(None, description="The guest's name.")
+    guest_email: Email | None = Field(None, description="The guest's e-mail address.")
+    guest_phone: Phone | None = Field(None, description=PHONE_MEANING)
+    notes: Notes | None = Field(None, description="Free text for the business.")
+    metadata: Metadata = Field(
+        default_factory=dict, description="Whatever your own system needs, up to 4096 bytes as JSON. Kept as it is."
+    )
+
+    def guest(self) -> Guest:
+        """Returns the guest as the verbs take it."""
+        return Guest(self.guest_name, self.guest_email, self.guest_phone, self.notes, self.metadata)
+
+
+class ReachableGuestBody(GuestBody):
+    """A guest who can be reached: an e-mail address or a phone number is required."""
+
+    guest_email: Email | None = Field(None, description="The guest's e-mail address. This or `guestPhone` is required.")
+    guest_phone: Phone | None = Field(None, description=f"{PHONE_MEANING} This or `guestEmail` is required.")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.guest_email is None and self.guest_phone is None:
+            raise fault_at("guestEmail", "guestEmail or guestPhone is required")
+        return self
+
+
+def author(call: Call) -> Author:
+    """Returns the author of a change: the key that was sent, or a guest."""
+    if call.principal is None:
+        return Author("guest", None, call.request_id)
+    return Author(call.principal.kind, call.principal.key_id, call.request_id)

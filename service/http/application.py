@@ -1,0 +1,189 @@
+"""The ASGI application of one process: routing, one wrapper around each request, and its line in the log."""
+
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
+
+from service.errors import HoldfastError
+from service.http.call import Call
+from service.http.disconnect import ClientGone, Disconnects
+from service.http.dispatch import Dispatcher
+from service.http.endpoint import Endpoint
+from service.http.problems import problem_answer
+from service.observability.logging import begin_notes, error_fields
+from service.observability.metrics import count_request
+
+# Sent with every answer that does not set them itself. Most answers hold personal data or a credential (the id of a
+# reservation is one), and JSON opened in a browser must not load or run anything.
+_SAFE_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+_CORS_OPTIONS: Final[dict[str, Any]] = {
+    "allow_methods": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+    "allow_headers": (
+        *("Authorization", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-Client-Id", "X-Request-Id"),
+    ),
+    # Without this, scripts see no headers but a handful.
+    "expose_headers": (
+        *("Idempotency-Replayed", "ETag", "Location", "X-Request-Id", "Retry-After"),
+        *("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"),
+    ),
+}
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+# The status in the log of a request whose client went away before there was an answer.
+_CLIENT_GONE: Final = 499
+
+log = structlog.get_logger("service.request")
+
+
+@dataclass(slots=True)
+class Address:
+    """A path, or the template of one, and its endpoints by their methods."""
+
+    path: str
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+
+    def endpoint(self, method: str) -> Endpoint | None:
+        """Returns the endpoint of a method. HEAD is answered like GET; the server leaves the body out."""
+        return self.endpoints.get("GET" if method == "HEAD" else method)
+
+    @property
+    def allowed(self) -> str:
+        """The methods, as the header Allow lists them."""
+        return ", ".join(sorted({*self.endpoints, *(["HEAD"] if "GET" in self.endpoints else [])}))
+
+
+class Application(Starlette):
+    """Starlette with a table of fixed paths in front, and one wrapper instead of its stack of middleware.
+
+    `cors_origins` are the origins whose pages may call from a browser; `tracing` wraps the whole.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        dispatcher: Dispatcher,
+        *,
+        lifespan: Lifespan[Any],
+        cors_origins: tuple[str, ...] = (),
+        tracing: Callable[[ASGIApp], ASGIApp] | None = None,
+    ) -> None:
+        super().__init__(lifespan=lifespan)
+        self.endpoints = endpoints
+        self._dispatcher = dispatcher
+        self._disconnects = Disconnects()
+        addresses: dict[str, Address] = {}
+        for endpoint in endpoints:
+            addresses.setdefault(endpoint.path, Address(endpoint.path)).endpoints[endpoint.method] = endpoint
+        self._fixed = {path: address for path, address in addresses.items() if "{" not in path}
+        self._templates = [(compile_path(path)[0], addresses[path]) for path in addresses if "{" in path]
+        # Around whatever makes errors: pages read them too. There are no cookies, so a page can do no more than any
+        # other client with the same token.
+        self._answering: ASGIApp = self._answer
+        if cors_origins:
+            self._answering = CORSMiddleware(self._answer, allow_origins=cors_origins, **_CORS_OPTIONS)
+        self._http: ASGIApp = tracing(self._serve) if tracing else self._serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request, or the lifespan of the process."""
+        await (self._http if scope["type"] == "http" else super().__call__)(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Gives a request its id, adds to its answer the headers of all answers, counts it and logs it."""
+        started = time.perf_counter()
+        request_id = scope["request_id"] = _request_id(scope)
+        notes = begin_notes()
+        status = _CLIENT_GONE
+
+        async def send_complete(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                names = {name for name, _ in message["headers"]}
+                # With the state of a limit, whether this is an answer or a refusal.
+                message["headers"] = [
+                    *message["headers"],
+                    *(header for header in _SAFE_HEADERS if header[0] not in names),
+                    (b"x-request-id", request_id.encode()),
+                    *scope.get("limit_headers", ()),
+                ]
+            await send(message)
+
+        try:
+            await self._answering(scope, receive, send_complete)
+        except (ClientGone, ClientDisconnect):
+            pass
+        except Exception as error:
+            log.error("defect", request_id=request_id, **error_fields(error))
+        finally:
+            seconds = time.perf_counter() - started
+            # The template and never the path: that may hold the id of a reservation, which is a credential.
+            route, code = scope.get("route"), scope.get("problem_code")
+            count_request(scope["method"], route, status, code, seconds)
+            log.info(
+                "request",
+                request_id=request_id,
+                method=scope["method"],
+                route=route,
+                status=status,
+                code=code,
+                duration_ms=round(seconds * 1000, 2),
+                **notes,
+            )
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Finds the endpoint and sends its answer, or the problem."""
+        response: ASGIApp
+        try:
+            response = await self._respond(scope, receive)
+        except HoldfastError as error:
+            response = problem_answer(scope, error)
+        except (ClientGone, ClientDisconnect):
+            raise
+        except Exception as error:
+            log.error("defect", request_id=scope["request_id"], **error_fields(error))
+            response = problem_answer(scope, HoldfastError("INTERNAL_ERROR"))
+        await response(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive) -> ASGIApp:
+        address, values = self._find(scope["path"])
+        if address is None:
+            raise HoldfastError("NOT_FOUND")
+        scope["route"] = address.path
+        endpoint = address.endpoint(scope["method"])
+        if endpoint is None:
+            return problem_answer(scope, HoldfastError("METHOD_NOT_ALLOWED"), {"Allow": address.allowed})
+        call = Call(scope, receive, values)
+        work = await self._dispatcher.admit(endpoint, call)
+        return await self._disconnects.unless_gone(receive, work)
+
+    def _find(self, path: str) -> tuple[Address | None, dict[str, str]]:
+        """Finds the address of a path. A trailing slash makes a different path, which is not redirected."""
+        if address := self._fixed.get(path):
+            return address, {}
+        for pattern, address in self._templates:
+            if match := pattern.match(path):
+                return address, match.groupdict()
+        return None, {}
+
+
+def _request_id(scope: Scope) -> str:
+    """Returns the caller's id if it can be logged, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value, "ascii")
+    return os.urandom(16).hex()

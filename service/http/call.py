@@ -1,0 +1,52 @@
+"""One request, as far as it was read: what the machinery of HTTP and the handlers share about it."""
+
+from typing import Any
+
+from starlette.types import Receive, Scope
+
+from service.booking.keys import Principal
+
+
+class Call:
+    """One request at one endpoint. `path` has the values of the path's template, by their names in it.
+
+    The members that are not given at first are set once they are known: `client`, the name of the client, or None where
+    clients are not told apart; `principal`, None where the public or the scheduler calls; `body` and `query`, as the
+    handler declares them.
+    """
+
+    __slots__ = ("_headers", "body", "client", "path", "principal", "query", "receive", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, path: dict[str, str]) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.path = path
+        # Of a header that is repeated, the first counts.
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        self.client: str | None = None
+        self.principal: Principal | None = None
+        self.body: Any = None
+        self.query: Any = None
+
+    def header(self, name: bytes) -> str | None:
+        """Returns a header by its name in lower case."""
+        value = self._headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request, as in the log and the answer."""
+        request_id: str = self.scope["request_id"]
+        return request_id
+
+    @property
+    def business_id(self) -> str | None:
+        """The business that the path, query or body names; else the one whose key was sent."""
+        for named in (
+            self.path.get("businessId"),
+            getattr(self.query, "business_id", None),
+            getattr(self.body, "business_id", None),
+        ):
+            if named:
+                return str(named)
+        return self.principal.business_id if self.principal else None

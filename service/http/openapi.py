@@ -1,0 +1,313 @@
+"""The OpenAPI 3.1 document, made of the endpoints' declarations, the table of errors and recorded examples."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from service import __version__
+from service.booking.text import IdempotencyKey
+from service.errors import PROBLEMS
+from service.http.endpoint import Access, Endpoint, may_omit_body
+from service.http.problems import MEDIA_TYPE, problem_body, widget_body
+from service.http.schemas import Json, Schemas, component, in_json_names
+
+_DESCRIPTION: Final = """\
+Holdfast holds a scarce slot for a while and then confirms it. `reserve` takes room while a guest fills in a form or \
+pays; `commit` turns the hold into an appointment; a hold that is not committed ends by itself.
+
+- **Bodies** are JSON in camelCase, in UTF-8. Unknown members are refused.
+- **Ids** of businesses, services and resources are your own: 1 to 64 of `A-Za-z0-9_.:-`, the first a letter or digit.
+- **Instants** are sent as ISO 8601 with an offset and answered in UTC. In a URL, the `+` of an offset is written `%2B`.
+- **Retries**: when an answer is lost or is a 503, send the same request again. The calls that take a slot \
+(`POST /api/booking/reserve`, `POST /api/bookings`, `POST /api/booking/appointments` and \
+`POST /api/v1/public/{slug}/book`) need an `Idempotency-Key` for that, another one for each attempt: then the request \
+has one effect, and a replay is marked `Idempotency-Replayed: true`. Repeated without a key they may book twice.
+- **Repeat with care**: a `PATCH`, or an extension with `expectedVersion`, is answered with `VERSION_CONFLICT` if its \
+first attempt had its effect, so read it again before you decide. Creating an API key makes another one each time: \
+revoke the one whose answer was lost. Rotating the calendar feeds replaces their keys again. All other calls can be \
+repeated as they are; a repeated `DELETE` may find nothing left.
+- **Access**: `readonly`, `staff` and `owner` are the roles of a business's keys, each of which may do what those \
+before it may; for a key, other businesses don't exist. Send a key as `Authorization: Bearer …`. Public calls need \
+none. The id of a reservation and the address of a calendar feed are credentials in themselves.
+- **Refusals** are `application/problem+json` (RFC 9457). Branch on `code`; `type` leads to its explanation. A request \
+with several faults gets the code that stands first in the [list of codes](docs/errors).
+- **Requests** have an id, answered as `X-Request-Id`. Send one of your own in the same header to find it in the log.
+"""
+
+# By noun, in the order in which they are used.
+TAGS: Final = {
+    "reservations": "Hold a slot, keep it, commit it or give it up.",
+    "availability": "The slots that can be booked.",
+    "appointments": "Book at once, read the calendar, change, cancel.",
+    "capacity": "The capacity left in a slot.",
+    "health": "For probes, and for those who run the service.",
+    "cron": "For the scheduler.",
+    "catalog": "The businesses and their services, for their owners.",
+    "keys": "API keys for the programs of a business.",
+    "calendar": "Appointments in the calendar programs of the staff.",
+    "documentation": "This document, and the pages that show it.",
+}
+
+# By the kind of principal. Those of the service itself are named after the settings that hold them.
+_SCHEMES: Final = {
+    "readonly": ("READONLY_KEY", "A key of the business with the role `readonly`."),
+    "staff": ("STAFF_KEY", "A key of the business with the role `staff`."),
+    "owner": ("OWNER_KEY", "A key of the business with the role `owner`."),
+    "admin": ("ADMIN_TOKEN", "The administrator's token. It belongs to no business and may act for each."),
+    "cron": ("CRON_SECRET", "The scheduler's secret."),
+}
+
+_REQUEST_HEADERS: Final[dict[str, Json]] = {
+    "Idempotency-Key": {
+        "description": "Your name for this attempt: sent again with the same key, the request has no second effect.",
+        "schema": TypeAdapter(IdempotencyKey).json_schema(),
+    },
+    "X-Client-Id": {
+        "description": "The frontend's own id for its guest. Live holds are counted by it as well as by the address. "
+        "Stored as a digest.",
+        "schema": TypeAdapter(IdempotencyKey).json_schema(),
+    },
+    "Last-Event-ID": {
+        "description": "The last event received before the stream was cut off. Browsers send it by themselves.",
+        "schema": {"type": "string"},
+    },
+    "If-Match": {
+        "description": "The version that you read, in quotes, as in `ETag`; or `*` for any.",
+        "schema": {"type": "string"},
+    },
+}
+
+_ANSWER_HEADERS: Final[dict[str, Json]] = {
+    "X-Request-Id": {
+        "description": "Names this request in the service's log: the caller's own, or a new one.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    },
+    "Idempotency-Replayed": {
+        "description": "`true`: an earlier request had this effect.",
+        "required": True,
+        "schema": {"const": "true"},
+    },
+    "Location": {
+        "description": "The address of what was created.",
+        "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
+    "ETag": {
+        "description": "The version, in quotes.",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
+    },
+    "Retry-After": {
+        "description": "The seconds to wait before sending the same request again.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "RateLimit-Limit": {
+        "description": "How many requests the limit with the least left allows: the client's or the business's.",
+        "schema": {"type": "integer"},
+    },
+    "RateLimit-Remaining": {"description": "How many of them are left.", "schema": {"type": "integer"}},
+    "RateLimit-Reset": {
+        "description": "The seconds until all of them are available again, if no more are made.",
+        "schema": {"type": "integer"},
+    },
+    "Cache-Control": {"description": "It holds a secret.", "required": True, "schema": {"const": "no-store"}},
+    "WWW-Authenticate": {"description": "The scheme to use.", "required": True, "schema": {"const": "Bearer"}},
+}
+_PROBLEM_HEADERS: Final = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
+_WITHOUT_BODY: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.TEMPORARY_REDIRECT)
+_LIMIT_HEADERS: Final = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+
+# The request id of the examples of problems.
+_REQUEST_ID: Final = "4fd3a1c09b7e4d0f9a55e2d8c6b31a70"
+# The Monday about which the examples were recorded: see `shifted`.
+EXAMPLE_DAY: Final = datetime(2027, 1, 11, tzinfo=UTC)
+_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
+
+
+def document(endpoints: Sequence[Endpoint]) -> Json:
+    """Builds the document for these endpoints, in the order of their tags."""
+    schemas = Schemas(endpoints)
+    examples = shifted(recorded_examples())
+    paths: dict[str, Json] = defaultdict(dict)
+    for endpoint in sorted(endpoints, key=lambda endpoint: list(TAGS).index(endpoint.tag)):
+        example = examples.get(endpoint.operation_id, {})
+        paths[endpoint.path][endpoint.method.lower()] = _operation(endpoint, schemas, example)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Holdfast",
+            "version": __version__,
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
+        "paths": dict(paths),
+        "components": {
+            "schemas": schemas.named,
+            "headers": _ANSWER_HEADERS,
+            "examples": {code: _problem_example(code) for code in PROBLEMS},
+            "securitySchemes": {
+                name: {"type": "http", "scheme": "bearer", "description": description}
+                for name, description in _SCHEMES.values()
+            },
+        },
+    }
+
+
+def recorded_examples() -> Json:
+    """Returns the requests and answers that the contract test recorded, by operation id."""
+    recorded: Json = json.loads(files("service.http").joinpath("examples.json").read_text(encoding="utf-8"))
+    return recorded
+
+
+def shifted(examples: Json) -> Json:
+    """Moves the instants of examples by whole weeks, to the first Monday of the month after next: so the slot of an
+    example that is copied can still be booked."""
+    day = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    for _ in range(2):
+        day = (day + timedelta(days=31)).replace(day=1)
+    weeks = (day + timedelta(days=-day.weekday() % 7) - EXAMPLE_DAY).days // 7
+
+    def shift(match: re.Match[str]) -> str:
+        moved = datetime.fromisoformat(match[0]) + timedelta(weeks=weeks)
+        return moved.isoformat().replace("+00:00", "Z")
+
+    moved: Json = json.loads(_INSTANT.sub(shift, json.dumps(examples)))
+    return moved
+
+
+def codes(endpoint: Endpoint) -> list[str]:
+    """Returns every code that a call can meet, in order of precedence: its own, and those of its declaration."""
+    met = set(endpoint.refusals)
+    if endpoint.body or endpoint.query or any(not parameter.missing for parameter in endpoint.path_parameters):
+        met.add("VALIDATION_FAILED")
+    if endpoint.body:
+        met |= {"PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"}
+    if endpoint.access is not Access.PUBLIC:
+        met.add("UNAUTHORIZED")
+    if endpoint.access.roles:
+        met.update(_refusals_of_keys(endpoint))
+    if endpoint.limited:
+        met.add("RATE_LIMITED")
+    if endpoint.asks_database:
+        met |= {"OVERLOADED", "DATABASE_UNAVAILABLE"}
+    return sorted(met, key=list(PROBLEMS).index)
+
+
+def _refusals_of_keys(endpoint: Endpoint) -> Iterator[str]:
+    """Yields the codes for a valid key of another business or of too low a role."""
+    if "readonly" not in endpoint.access.roles:
+        yield "FORBIDDEN"
+    models = (endpoint.query, endpoint.body)
+    if "{businessId}" in endpoint.path or any(model and "business_id" in model.model_fields for model in models):
+        yield "BUSINESS_NOT_FOUND"
+
+
+def _operation(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
+    operation: Json = {
+        "operationId": endpoint.operation_id,
+        "tags": [endpoint.tag],
+        "summary": endpoint.summary,
+        "description": endpoint.description,
+        "security": _security(endpoint.access),
+        "x-access": endpoint.access.value,
+        "parameters": _parameters(endpoint, schemas, example),
+        "responses": _answers(endpoint, schemas, example),
+    }
+    if endpoint.body:
+        content = {"schema": schemas.reference(endpoint.body, "validation"), "example": example.get("body")}
+        required = not may_omit_body(endpoint.body)
+        operation["requestBody"] = {"required": required, "content": {"application/json": content}}
+    _add_problems(operation["responses"], endpoint, schemas)
+    for answer in operation["responses"].values() if endpoint.limited else ():
+        answer["headers"].update(_headers(*_LIMIT_HEADERS))
+    return operation
+
+
+def _security(access: Access) -> list[Json]:
+    """Returns the schemes whose tokens are taken, and an empty one where the request may hold a guest's instead."""
+    holders = (*access.roles, "cron") if access is Access.CRON else access.roles
+    schemes: list[Json] = [{_SCHEMES[holder][0]: []} for holder in holders]
+    return [{}, *schemes] if access is Access.GUEST else schemes
+
+
+def _parameters(endpoint: Endpoint, schemas: Schemas, example: Json) -> list[Json]:
+    parameters: list[Json] = []
+    for read in endpoint.path_parameters:
+        schema = read.adapter.json_schema()
+        description = schema.pop("description", "")
+        parameters.append(
+            {"name": read.name, "in": "path", "required": True, "description": description, "schema": schema}
+        )
+    parameters += [{"name": name, "in": "header", **_REQUEST_HEADERS[name]} for name in endpoint.request_headers]
+    parameters += schemas.parameters(endpoint.query) if endpoint.query else []
+    for parameter in parameters:
+        given: Mapping[str, Any] = example.get(parameter["in"], {})
+        if parameter["name"] in given:
+            parameter["example"] = given[parameter["name"]]
+    return parameters
+
+
+def _answers(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
+    answers: Json = {}
+    for status, model in endpoint.answers.items():
+        answer = answers[str(status)] = _answer(_about(endpoint, status), *endpoint.answer_headers.get(status, ()))
+        if status not in _WITHOUT_BODY:
+            media: Json = {"schema": schemas.reference(model, "serialization") if model else {}}
+            if (body := example.get("answers", {}).get(str(status))) is not None:
+                media["example"] = body
+            answer["content"] = {endpoint.media_type: media}
+    return answers
+
+
+def _about(endpoint: Endpoint, status: int) -> str:
+    if "Idempotency-Replayed" in endpoint.answer_headers.get(status, ()):
+        return "A replay: an earlier request has had this effect."
+    model = endpoint.answers[status]
+    sentence = in_json_names(model.__doc__).partition(". ")[0].rstrip(".") + "." if model else ""
+    return f"{HTTPStatus(status).phrase}. {sentence}".strip()
+
+
+def _add_problems(answers: Json, endpoint: Endpoint, schemas: Schemas) -> None:
+    """Adds one answer for each status, with an example for each code."""
+    for code in codes(endpoint):
+        problem = PROBLEMS[code]
+        for status in endpoint.statuses.get(code, (problem.status,)):
+            answer = answers.setdefault(str(status), _answer(""))
+            answer["description"] = f"{answer['description']} {problem.title}.".strip()
+            answer["headers"].update(_headers(*_PROBLEM_HEADERS.get(status, ())))
+            content = answer.setdefault("content", {})
+            if endpoint.refusal_model:
+                value = widget_body(code, problem.detail, problem.members)
+                schema = schemas.reference(endpoint.refusal_model, "serialization")
+                refusals = content.setdefault("application/json", {"schema": schema, "examples": {}})
+                refusals["examples"][value["error"]["code"]] = {"summary": problem.title, "value": value}
+                continue
+            problems = content.setdefault(MEDIA_TYPE, {"schema": component("schemas", "Problem"), "examples": {}})
+            usual = status == problem.status
+            problems["examples"][code] = component("examples", code) if usual else _problem_example(code, status)
+
+
+def _answer(description: str, *headers: str) -> Json:
+    return {"description": description, "headers": _headers("X-Request-Id", *headers)}
+
+
+def _headers(*names: str) -> Json:
+    return {name: component("headers", name) for name in names}
+
+
+def _problem_example(code: str, status: int | None = None) -> Json:
+    """Returns the explanation of a code and an example of its problem; `status` where that is not the usual one."""
+    problem = PROBLEMS[code]
+    value = {**problem_body(code, _REQUEST_ID, status=status), **problem.members}
+    description = f"{problem.meaning}\n\n**What to do:** {problem.advice}"
+    return {"summary": problem.title, "description": description, "value": value}

@@ -1,0 +1,148 @@
+"""The JSON schemas of requests and answers, made of the models that parse and write them."""
+
+import re
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
+
+from service.booking.alternatives import Alternative
+from service.errors import PROBLEMS
+from service.http.endpoint import Endpoint
+from service.naming import Record
+
+Json = dict[str, Any]
+
+
+class Fault(Record):
+    """One fault of a request."""
+
+    field: str = Field(description="The member, parameter or header, by its path.")
+    message: str = Field(description="What is wrong with it.")
+
+
+class Schemas:
+    """The schemas of all requests and answers. `named` has them by the names of their models."""
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        models: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {
+            (Fault, "serialization"): None,
+            (Alternative, "serialization"): None,
+        }
+        queries = set()
+        for endpoint in endpoints:
+            models |= {(model, "validation"): None for model in (endpoint.body, endpoint.query) if model}
+            answers = (*endpoint.answers.values(), endpoint.refusal_model)
+            models |= {(model, "serialization"): None for model in answers if model}
+            if endpoint.query:
+                queries.add(endpoint.query.__name__)
+        self._references, generated = models_json_schema(
+            list(models), ref_template="#/components/schemas/{model}", schema_generator=_ModelSchema
+        )
+        self.named: dict[str, Json] = {**generated["$defs"], "Problem": _problem()}
+        for schema in self.named.values():
+            schema["description"] = in_json_names(schema.get("description"))
+        # A query is written as parameters, and is no schema of its own.
+        self._queries = {name: self.named.pop(name) for name in queries}
+
+    def reference(self, model: type[BaseModel], mode: JsonSchemaMode) -> Json:
+        """Returns the reference to a model's schema: 'validation' for requests, 'serialization' for answers."""
+        return self._references[model, mode]
+
+    def parameters(self, query: type[BaseModel]) -> list[Json]:
+        """Returns a query's members as parameters. They may be left out, but are never null."""
+        schema = deepcopy(self._queries[query.__name__])
+        return [
+            {
+                "name": name,
+                "in": "query",
+                "required": name in schema.get("required", ()),
+                "description": member.pop("description", ""),
+                "schema": next(option for option in member.get("anyOf", [member]) if option != {"type": "null"}),
+            }
+            for name, member in schema["properties"].items()
+        ]
+
+
+def component(kind: str, name: str) -> Json:
+    """Returns the reference to a component of the document."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def in_json_names(text: str | None) -> str:
+    """Writes a docstring on one line, with the members that it names in camelCase."""
+    one_line = " ".join((text or "").split())
+    return re.sub(r"`([a-z]+(?:_[a-z]+)+)`", lambda match: f"`{to_camel(match[1])}`", one_line)
+
+
+class _ModelSchema(GenerateJsonSchema):
+    """Makes no titles of names. An answer has all of its members, except those with `exclude_if`, so it has no defaults
+    for them."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 — the same for all
+        return False
+
+    def field_is_required(
+        self,
+        field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
+        total: bool,
+    ) -> bool:
+        if self.mode == "serialization":
+            return "serialization_exclude_if" not in field
+        return super().field_is_required(field, total)
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"]) if self.mode == "serialization" else super().default_schema(schema)
+
+
+_INSTANT: Final = {"type": "string", "format": "date-time"}
+_REASONS: Final = ["past", "too_soon", "too_far_ahead", "too_long", "closed", "not_online"]
+# Every problem has these members.
+_USUAL_MEMBERS: Final[dict[str, tuple[Json, str]]] = {
+    "type": ({"type": "string", "format": "uri-reference"}, "The page that explains the code."),
+    "title": ({"type": "string"}, "A short name."),
+    "status": ({"type": "integer"}, "The HTTP status, repeated."),
+    "detail": ({"type": "string"}, "One sentence for people."),
+    "code": (
+        {"type": "string", "enum": list(PROBLEMS)},
+        "Branch on this, never on `title` or `detail`, whose wording may change.",
+    ),
+    "requestId": ({"type": "string"}, "Names this request in the service's log, like the `X-Request-Id` header."),
+}
+# And some of these, by their code.
+_MEMBERS: Final[dict[str, tuple[Json, str]]] = {
+    "errors": (
+        {"type": "array", "items": component("schemas", "Fault")},
+        "With `VALIDATION_FAILED`: each fault of the request.",
+    ),
+    "alternatives": (
+        {"type": "array", "maxItems": 5, "items": component("schemas", "Alternative")},
+        "With `SLOT_UNAVAILABLE`: at most five other slots. May be empty.",
+    ),
+    "reason": ({"type": "string", "enum": _REASONS}, "With `SLOT_NOT_BOOKABLE`: why."),
+    "currentVersion": ({"type": "integer"}, "With `VERSION_CONFLICT`: the present version."),
+    "maxExpiresAt": (_INSTANT, "With `HOLD_LIFETIME_EXCEEDED`: the latest end of the hold."),
+    "appointmentStatus": ({"type": "string"}, "With `APPOINTMENT_ENDED`: how it ended."),
+    "cancellableUntil": (_INSTANT, "With `CANCELLATION_WINDOW_CLOSED`: until when guests could cancel it."),
+    "slotStart": (_INSTANT, "With `CAPACITY_IN_USE`: the start of the first time in the way."),
+    "slotEnd": (_INSTANT, "With `CAPACITY_IN_USE`: its end."),
+    "claimed": ({"type": "integer"}, "With `CAPACITY_IN_USE`: how many units are claimed then."),
+}
+
+
+def _problem() -> Json:
+    """Returns the schema of RFC 9457, with members of our own."""
+    return {
+        "title": "Problem",
+        "description": "Why a request was refused (RFC 9457).",
+        "type": "object",
+        "properties": {
+            name: {**schema, "description": description}
+            for name, (schema, description) in {**_USUAL_MEMBERS, **_MEMBERS}.items()
+        },
+        "required": list(_USUAL_MEMBERS),
+    }
