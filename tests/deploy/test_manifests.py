@@ -184,7 +184,7 @@ def test_the_units_are_valid(tmp_path: Path) -> None:
 
 def test_links_between_the_documents_lead_somewhere() -> None:
     """To a file that is there, and to a heading in it."""
-    documents = [*DEPLOY.glob("*.md"), DEPLOY.parent / "SECURITY.md"]
+    documents = [*DEPLOY.glob("*.md"), *(DEPLOY.parent / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md"))]
     for document in documents:
         for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
             if target.startswith(("http", "mailto:")):
