@@ -1,4 +1,4 @@
-# Everything you do with a checkout. `make` on its own lists the targets.
+# The tasks of a checkout. `make` on its own lists the targets.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -49,7 +49,7 @@ clean: ## Remove the environment and caches; keeps the data in .data
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Holdfast needs Python 3.11 or later; choose one: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv .venv
 
-# Everything comes from the lock files, hashes checked. `make run` needs the first of them only.
+# All packages come from the lock files, with hashes. `make run` needs the first file only.
 .venv/run: requirements.txt | .venv/bin/python
 	$(PIP_INSTALL) --require-hashes -r requirements.txt
 	@touch $@

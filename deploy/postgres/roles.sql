@@ -1,4 +1,4 @@
--- The roles and the database, once, as an administrator: before the first migration.
+-- Creates the roles and the database. An administrator runs it once, before the first migration.
 --
 --   MIGRATOR_PASSWORD=… SERVICE_PASSWORD=… psql -v ON_ERROR_STOP=1 -f deploy/postgres/roles.sql "$ADMINISTRATOR_URL"
 --
@@ -14,8 +14,8 @@ CREATE ROLE holdfast_service NOLOGIN;
 CREATE ROLE holdfast_migrator LOGIN PASSWORD :'migrator_password' IN ROLE holdfast_owner;
 CREATE ROLE holdfast LOGIN PASSWORD :'service_password' IN ROLE holdfast_service;
 
--- The service sets these for each session of its own. A pooler in transaction mode has no sessions to set them for,
--- so there they have to be the role's.
+-- The service sets these for each of its sessions. Behind a pooler in transaction mode a session setting would reach
+-- other clients, so there the role has to have them.
 ALTER ROLE holdfast SET timezone = 'UTC';
 ALTER ROLE holdfast SET lock_timeout = '2s';
 ALTER ROLE holdfast SET statement_timeout = '5s';
