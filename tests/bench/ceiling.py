@@ -1,6 +1,6 @@
-"""What HTTP alone costs: an application that reads a request and answers as the service would, without working for it.
+"""The bare application, the ceiling of HTTP alone: it reads a request and answers as much as the service would.
 
-Served as the service is: the same uvicorn with the same settings. `python -m tests.bench.ceiling PORT WORKERS`.
+It is served as the service is, by the same server with the same settings: `python -m tests.bench.ceiling PORT WORKERS`.
 """
 
 import sys
@@ -9,13 +9,15 @@ from typing import Final
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from service.http.protocol import BoundedProtocol
+
 # As long as a reservation.
 _ANSWER: Final = b'{"status":"alive","padding":"' + b"x" * 350 + b'"}'
 _HEADERS: Final = [(b"content-type", b"application/json"), (b"content-length", str(len(_ANSWER)).encode())]
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers 200 to everything."""
+    """Answers 200 to every request."""
     assert scope["type"] == "http"
     while (await receive()).get("more_body"):
         pass
@@ -26,10 +28,12 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 if __name__ == "__main__":
     uvicorn.run(
         "tests.bench.ceiling:app",
+        http=BoundedProtocol,
         port=int(sys.argv[1]),
         workers=int(sys.argv[2]),
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
     )

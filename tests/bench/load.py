@@ -1,13 +1,12 @@
-"""A load generator that leaves the processor to what is measured: plain sockets, one thread, requests made beforehand.
+"""A load generator that leaves the processor to the service: plain sockets, one thread, one epoll.
 
-Either a closed loop: each connection sends its next request when the last one was answered, so there are always as many
-in flight as there are connections. Or at a steady pace, whatever the answers take; then a request's time runs from when
-it was due, so that one slow answer shows in those that it made late. httpx would spend more time on a request than the
-service does.
+A closed loop sends the next request on a connection when the last one was answered: there are always as many requests
+in flight as connections. An open loop sends requests at a steady pace, however long the answers take; the latency of a
+request then counts from the moment it was due, so that a slow answer shows in the requests that it delays.
 """
 
 import re
-import selectors
+import select
 import socket
 import time
 from collections import Counter, deque
@@ -16,18 +15,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
-_CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
-# Nobody answers for so long: longer than the service lets any request wait.
+_CONTENT_LENGTH: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: (\d+)\r\n")
+_ANSWER_BYTES: Final = 16 * 1024
+# Longer than the service lets any request wait.
 _SILENCE_SECONDS: Final = 20.0
 
 
 @dataclass(slots=True)
 class Measurement:
-    """What one run of load showed. The warm-up counts for the statuses only."""
+    """The answers of one run. Latencies are those after the warm-up; statuses and processor time are of all requests.
 
-    seconds: float
+    cpu_seconds: the processor time of the generator.
+    """
+
+    seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
     latencies_ms: list[float] = field(default_factory=list)
+    cpu_seconds: float = 0.0
 
     @property
     def per_second(self) -> float:
@@ -35,7 +39,9 @@ class Measurement:
         return len(self.latencies_ms) / self.seconds
 
     def percentile_ms(self, percent: float) -> float:
-        """The latency that so many per cent of the requests did not exceed."""
+        """Returns the latency that this percentage of the requests did not exceed; NaN without answers."""
+        if not self.latencies_ms:
+            return float("nan")
         ordered = sorted(self.latencies_ms)
         return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
@@ -45,7 +51,9 @@ class Silence(Exception):
 
 
 class _Connection:
-    """One keep-alive connection with one request in flight."""
+    """A keep-alive connection with at most one request in flight."""
+
+    __slots__ = ("_received", "due_at", "socket")
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -58,17 +66,18 @@ class _Connection:
         self.socket.sendall(request)
 
     def receive(self) -> int | None:
-        """The status, when the answer is complete."""
-        chunk = self.socket.recv(65536)
+        """Returns the status if the answer is complete."""
+        chunk = self.socket.recv(_ANSWER_BYTES)
         if not chunk:
             raise Silence("a connection was closed")
-        self._received += chunk
-        head, separator, body = self._received.partition(b"\r\n\r\n")
-        length = _CONTENT_LENGTH.search(head + b"\r\n")
-        if not separator or (length and len(body) < int(length[1])):
+        received = self._received + chunk if self._received else chunk
+        head_end = received.find(b"\r\n\r\n")
+        length = _CONTENT_LENGTH.search(received, 0, head_end + 2) if head_end > 0 else None
+        if head_end < 0 or (length and len(received) - head_end - 4 < int(length[1])):
+            self._received = received
             return None
         self._received = b""
-        return int(head[9:12])
+        return int(received[9:12])
 
 
 def generate(
@@ -76,29 +85,39 @@ def generate(
     requests: Iterator[bytes],
     *,
     connections: int,
-    warm_up_seconds: float,
-    seconds: float,
+    warm_up_seconds: float = 0.0,
+    seconds: float = float("inf"),
     per_second: float | None = None,
 ) -> Measurement:
-    """Keeps so many connections busy, or sends so many requests `per_second` over them. Raises `Silence`."""
-    result = Measurement(seconds)
-    with selectors.DefaultSelector() as selector, ExitStack() as stack:
+    """Sends requests for a while or until there are no more, in a closed loop, or `per_second` in an open one.
+
+    Raises `Silence`.
+    """
+    result = Measurement()
+    cpu_before = time.process_time()
+    interval = 1 / per_second if per_second else 0.0
+    with select.epoll() as epoll, ExitStack() as stack:
         idle = deque(_Connection(port) for _ in range(connections))
-        for connection in idle:
+        by_descriptor = {connection.socket.fileno(): connection for connection in idle}
+        for descriptor, connection in by_descriptor.items():
             stack.enter_context(connection.socket)
-            selector.register(connection.socket, selectors.EVENT_READ, connection)
+            epoll.register(descriptor, select.EPOLLIN)
         due_at = time.perf_counter()
         begins = due_at + warm_up_seconds
         ends = begins + seconds
         while True:
             now = time.perf_counter()
-            while idle and now < ends and due_at <= now:
-                idle.popleft().send(next(requests), due_at if per_second else now)
-                due_at += 1 / per_second if per_second else 0
+            while idle and due_at <= now < ends:
+                request = next(requests, None)
+                if request is None:
+                    ends = now
+                    break
+                idle.popleft().send(request, due_at if per_second else now)
+                due_at += interval
             if now >= ends and len(idle) == connections:
-                return result
-            for key in _ready(selector, due_at - now if idle and now < ends else _SILENCE_SECONDS):
-                connection = key.data
+                break
+            for descriptor, _ in _ready(epoll, due_at - now if idle and now < ends else None):
+                connection = by_descriptor[descriptor]
                 status = connection.receive()
                 if status is None:
                     continue
@@ -107,18 +126,29 @@ def generate(
                 if begins <= now < ends:
                     result.latencies_ms.append((now - connection.due_at) * 1000)
                 idle.append(connection)
+    result.seconds = ends - begins
+    result.cpu_seconds = time.process_time() - cpu_before
+    return result
 
 
-def _ready(selector: selectors.BaseSelector, seconds: float) -> list[selectors.SelectorKey]:
-    ready = selector.select(seconds)
-    if not ready and seconds == _SILENCE_SECONDS:
+def _ready(epoll: select.epoll, seconds: float | None) -> list[tuple[int, int]]:
+    """Waits for answers, either until the next request is due, or until the service counts as silent."""
+    if seconds is not None:
+        # epoll counts in milliseconds, which is too coarse for thousands of requests a second.
+        select.select([epoll], [], [], max(0.0, seconds))
+        return epoll.poll(0)
+    ready = epoll.poll(_SILENCE_SECONDS)
+    if not ready:
         raise Silence(f"no answer in {_SILENCE_SECONDS:.0f} s")
-    return [key for key, _ in ready]
+    return ready
 
 
-def post(path: str, body: bytes) -> bytes:
-    """A POST with JSON, as it goes over the wire."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+def get(path: str) -> bytes:
+    """Returns a GET request as bytes."""
+    return f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+
+
+def post_json(path: str, headers: str, body: str) -> bytes:
+    """Returns a POST request as bytes, of a body that has only ASCII."""
+    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}{headers}\r\n{body}".encode()

@@ -1,52 +1,85 @@
-"""What is printed at the end."""
+"""The tables at the end."""
 
-from statistics import median
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 import click
 
-from tests.bench.load import Measurement
-from tests.bench.rounds import BATCHED, OTHERS_PER_SECOND, SINGLE, Bench
+from tests.bench.figures import Figures, Rounds, median_of, median_ratio
+from tests.bench.rounds import (
+    BARE,
+    GROUP_COMMIT,
+    HALF_LOAD,
+    HTTP_ONLY,
+    ONE_BY_ONE,
+    OTHERS_PER_SECOND,
+    YARDSTICK,
+    Bench,
+)
+from tests.bench.scenarios import SCENARIOS
+
+# The most that p99 may be, as a multiple of p50, at half load.
+WANTED_SPREAD: Final = 3.0
+
+_NAME_WIDTH: Final = 25
+_COLUMNS: Final[tuple[tuple[str, Callable[[Figures], float | None], str], ...]] = (
+    ("req/s", lambda one: one.per_second, ",.0f"),
+    ("p50 ms", lambda one: one.p50_ms, ".1f"),
+    ("p99 ms", lambda one: one.p99_ms, ".1f"),
+    ("service us", lambda one: one.service_us, ",.0f"),
+    ("postgres us", lambda one: one.postgres_us, ",.0f"),
+    ("load us", lambda one: one.load_us, ",.0f"),
+)
 
 
 def report(bench: Bench) -> None:
-    """The table and the two ratios that are demanded."""
-    ceiling = median(bench.ceiling)
-    click.echo(f"\n{'':24}{'one by one':>22}{'group commit':>24}{'group commit against':>36}")
-    click.echo(
-        f"{f'{bench.plan.connections} connections':24}{'req/s':>8}{'p50/p99 ms':>14}{'req/s':>10}{'p50/p99 ms':>14}"
-        f"{'one by one':>14}{'pgbench':>10}{'bare HTTP':>12}{'pgbench/s':>11}"
-    )
-    for scenario, rounds in bench.rounds.items():
-        single, batched = rounds.http[SINGLE], rounds.http[BATCHED]
-        click.echo(
-            f"{scenario.name:24}"
-            f"{_rate(single):>8}{_latencies(single):>14}{_rate(batched):>10}{_latencies(batched):>14}"
-            f"{_ratio(batched, [one.per_second for one in single]):>13.2f}x"
-            f"{_ratio(batched, rounds.pgbench):>9.2f}x"
-            f"{_ratio(batched, bench.ceiling):>11.2f}x"
-            f"{median(rounds.pgbench):>11,.0f}"
-        )
-    click.echo(f"{'HTTP without a database':24}{'':22}{ceiling:>10,.0f}")
-    click.echo(f"\nothers, at a steady {OTHERS_PER_SECOND:.0f}/s")
-    for name, rounds in (("alone", bench.undisturbed), ("beside a stampede", bench.disturbed)):
-        single, batched = rounds.http[SINGLE], rounds.http[BATCHED]
-        click.echo(f"{name:24}{_rate(single):>8}{_latencies(single):>14}{_rate(batched):>10}{_latencies(batched):>14}")
-    for scenario, rounds in bench.rounds.items():
+    """Prints medians over the rounds, and how they compare with what is wanted."""
+    results = bench.results
+    bare = results[HTTP_ONLY][BARE]
+    click.echo(f"\n{bench.plan.connections} connections; us: microseconds of processor time a request")
+    _header(GROUP_COMMIT, ("x yardstick", "x bare HTTP", "x 1 by 1"))
+    for name, rounds in results[GROUP_COMMIT].items():
+        others = (results[YARDSTICK][name], bare, results[ONE_BY_ONE][name])
+        _line(name, rounds, (f"{median_ratio(rounds, other):.2f}" for other in others))
+    for name, rounds in results[HTTP_ONLY].items():
+        _line(name, rounds, ("", f"{median_ratio(rounds, bare):.2f}"))
+    _section("one call for each request (MAX_BATCH=1)", results[ONE_BY_ONE])
+    _section("yardstick: yardstick.sql, one call a transaction, from pgbench", results[YARDSTICK])
+    click.echo("\nlatency at half load (open loop, from when a request is due)")
+    _header("", ("p99/p50",))
+    for name, rounds in results[HALF_LOAD].items():
+        _line(f"  {name}", rounds, (f"{_spread(rounds):.1f}",))
+    for variant in (GROUP_COMMIT, ONE_BY_ONE):
+        _section(f"others at {OTHERS_PER_SECOND:.0f}/s, {variant}", results[f"others, {variant}"])
+    click.echo()
+    for scenario in SCENARIOS:
         if scenario.wanted_ratio:
-            ratio = _ratio(rounds.http[BATCHED], [one.per_second for one in rounds.http[SINGLE]])
+            ratio = median_ratio(results[GROUP_COMMIT][scenario.name], results[ONE_BY_ONE][scenario.name])
             verdict = "as it must" if ratio >= scenario.wanted_ratio else "LESS than it must"
             click.echo(f"{scenario.name}: {ratio:.2f}x one by one, {verdict} ({scenario.wanted_ratio}x)")
+    for name, rounds in results[HALF_LOAD].items():
+        verdict = "as it must" if _spread(rounds) <= WANTED_SPREAD else "MORE than it must"
+        click.echo(f"{name}: p99/p50 at half load {_spread(rounds):.1f}, {verdict} ({WANTED_SPREAD})")
 
 
-def _rate(measured: list[Measurement]) -> str:
-    return f"{median(one.per_second for one in measured):,.0f}"
+def _section(title: str, rows: Mapping[str, Rounds]) -> None:
+    click.echo(f"\n{title}")
+    for name, rounds in rows.items():
+        _line(f"  {name}", rounds)
 
 
-def _latencies(measured: list[Measurement]) -> str:
-    p50, p99 = (median(one.percentile_ms(percent) for one in measured) for percent in (50, 99))
-    return f"{p50:.0f}/{p99:.0f}"
+def _header(name: str, more: Iterable[str]) -> None:
+    click.echo(name.ljust(_NAME_WIDTH) + "".join(f"{title:>12}" for title in (*(c[0] for c in _COLUMNS), *more)))
 
 
-def _ratio(measured: list[Measurement], others: list[float]) -> float:
-    """The median of the ratios within one round."""
-    return median(one.per_second / other for one, other in zip(measured, others, strict=True))
+def _line(name: str, rounds: Rounds, more: Iterable[str] = ()) -> None:
+    medians = ((median_of(rounds, figure), form) for _, figure, form in _COLUMNS)
+    cells = ("" if value is None else format(value, form) for value, form in medians)
+    click.echo((name.ljust(_NAME_WIDTH) + "".join(f"{cell:>12}" for cell in (*cells, *more))).rstrip())
+
+
+def _spread(rounds: Rounds) -> float:
+    """Returns the median of p99/p50."""
+    spread = median_of(rounds, lambda one: one.p99_ms / one.p50_ms if one.p99_ms and one.p50_ms else None)
+    assert spread is not None
+    return spread

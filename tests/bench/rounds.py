@@ -1,133 +1,166 @@
-"""The measurements: round after round, each scenario in each of its variants, one after the other."""
+"""The measurements: round after round, each scenario in each variant, one after the other."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Final
 
 import click
 
+from tests.bench.figures import Figures, Rounds
 from tests.bench.load import Measurement, generate
-from tests.bench.pgbench import run_pgbench
-from tests.bench.scenarios import OTHERS, SCENARIOS, STAMPEDE, Scenario
-from tests.database import TestDatabase
+from tests.bench.pgbench import measure_yardstick
+from tests.bench.scenarios import OTHERS, SCENARIOS, SPREAD, STAMPEDE, Scenario, health_requests
+from tests.bench.targets import Machinery, Target
 
-BATCHED: Final = "group commit"
-SINGLE: Final = "one by one"
+GROUP_COMMIT: Final = "group commit"
+ONE_BY_ONE: Final = "one by one"
+YARDSTICK: Final = "yardstick"
+HTTP_ONLY: Final = "HTTP only"
+HALF_LOAD: Final = "half load"
+HEALTH: Final = "/health/live"
+BARE: Final = "bare application"
 
-# What the others want of a stampede's neighbour: far less than there is, at a steady pace. In a closed loop they would
-# measure who gets how much of the processor, which a stampede that is refused more quickly has more of.
+# A steady pace far below what the service can do. In a closed loop the others would measure their share of the
+# processor, of which a stampede takes more when it is refused more quickly.
 OTHERS_PER_SECOND: Final = 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How often, how long, and how many at once."""
+    """How often, how long, and with how many connections everything is measured."""
 
     rounds: int
     seconds: float
     connections: int = 64
 
 
-@dataclass(slots=True)
-class Rounds:
-    """What was measured of one scenario, round by round."""
-
-    http: dict[str, list[Measurement]] = field(default_factory=lambda: {BATCHED: [], SINGLE: []})
-    pgbench: list[float] = field(default_factory=list)
-    unexpected: int = 0
-
-
 class Bench:
-    """Everything that runs while it is measured."""
+    """Measures round after round.
 
-    def __init__(self, database: TestDatabase, ports: dict[str, int], ceiling_port: int, plan: Plan) -> None:
-        self._database = database
-        self._ports = ports
-        self._ceiling_port = ceiling_port
+    variants: the service with group commit, and with one call for each request.
+    results: by section of the report and name of the row.
+    """
+
+    def __init__(self, machinery: Machinery, variants: dict[str, Target], bare: Target, plan: Plan) -> None:
+        self._machinery = machinery
+        self._variants = variants
+        self._bare = bare
         self.plan = plan
-        self._services = 0
-        self.ceiling: list[float] = []
-        self.rounds = {scenario: Rounds() for scenario in SCENARIOS}
-        # What others get without a stampede, and beside one.
-        self.undisturbed, self.disturbed = Rounds(), Rounds()
+        self.results: defaultdict[str, defaultdict[str, Rounds]] = defaultdict(lambda: defaultdict(list))
+        self.unexpected = 0
 
     def run(self) -> None:
-        """All rounds. Which variant goes first changes from round to round."""
+        """Measures all rounds. The variants change places from round to round."""
+        self._warm_up()
         for number in range(self.plan.rounds):
             say(f"round {number + 1} of {self.plan.rounds}")
-            self._measure_ceiling()
+            self._measure_http_only()
             for scenario in SCENARIOS:
-                steps: list[Callable[[Scenario], float]] = [self._group_commit, self._one_by_one, self._pgbench]
-                for step in steps if number % 2 == 0 else steps[1::-1] + steps[2:]:
-                    per_second = step(scenario)
-                    say(f"  {scenario.name}, {step.__name__.strip('_').replace('_', ' ')}: {per_second:,.0f}/s")
-            for variant in (BATCHED, SINGLE):
+                for variant in list(self._variants)[:: 1 if number % 2 == 0 else -1]:
+                    self._measure_scenario(scenario, variant)
+                self._measure_yardstick(scenario)
+            for scenario in SPREAD:
+                self._measure_half_load(scenario)
+            for variant in self._variants:
                 self._measure_others(variant)
 
-    def _group_commit(self, scenario: Scenario) -> float:
-        return self._measure(scenario, BATCHED)
+    def _warm_up(self) -> None:
+        """Lets each connection of the services make its plans, which takes longer than a short measurement."""
+        for target in self._variants.values():
+            for scenario in SPREAD:
+                _generate(target.port, scenario.requests(self._prepare(scenario)), self.plan)
 
-    def _one_by_one(self, scenario: Scenario) -> float:
-        return self._measure(scenario, SINGLE)
+    def _measure_http_only(self) -> None:
+        for name, target in ((BARE, self._bare), (HEALTH, self._variants[GROUP_COMMIT])):
+            self._add(HTTP_ONLY, name, self._load(target, health_requests(), status=200))
 
-    def _measure(self, scenario: Scenario, variant: str) -> float:
-        service_id = self._prepare(scenario)
-        measured = load(self.plan, self._ports[variant], scenario, service_id)
-        self._add(self.rounds[scenario], variant, scenario, measured)
-        return measured.per_second
+    def _measure_scenario(self, scenario: Scenario, variant: str) -> None:
+        self._add(variant, scenario.name, self._demand(scenario, self._variants[variant]))
 
-    def _pgbench(self, scenario: Scenario) -> float:
-        service_id = self._prepare(scenario)
-        script = scenario.script(service_id, clients=self.plan.connections)
-        per_second, total = run_pgbench(
-            self._database.url, script, clients=self.plan.connections, seconds=self.plan.seconds
+    def _measure_half_load(self, scenario: Scenario) -> None:
+        """Measures latencies at half the rate that this round has shown to be possible."""
+        possible = self.results[GROUP_COMMIT][scenario.name][-1].per_second
+        self._add(
+            HALF_LOAD, scenario.name, self._demand(scenario, self._variants[GROUP_COMMIT], max(1.0, possible / 2))
         )
-        held = self._database.value("SELECT count(*) FROM booking.reservations WHERE service_id = %s", service_id)
-        rounds = self.rounds[scenario]
-        rounds.pgbench.append(per_second)
-        rounds.unexpected += abs(held - (total if scenario.granted else scenario.businesses))
-        return per_second
+
+    def _measure_yardstick(self, scenario: Scenario) -> None:
+        figures, unexpected = measure_yardstick(
+            self._machinery, scenario, clients=self.plan.connections, seconds=self.plan.seconds
+        )
+        self._add(YARDSTICK, scenario.name, figures)
+        if unexpected:
+            say(f"  unexpected transactions: {unexpected}")
+            self.unexpected += unexpected
 
     def _measure_others(self, variant: str) -> None:
-        """What the callers of many businesses get while all the others want one sold-out slot of another business."""
-        port = self._ports[variant]
-        alone = load(self.plan, port, OTHERS, self._prepare(OTHERS), OTHERS_PER_SECOND)
-        self._add(self.undisturbed, variant, OTHERS, alone)
+        """Measures the callers of many businesses, alone and beside a stampede at one slot of another business."""
+        target = self._variants[variant]
+        self._add(f"others, {variant}", "alone", self._demand(OTHERS, target, OTHERS_PER_SECOND))
         # In a process of its own: two generators in one would wait for each other.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
-            processes.submit(_unexpected, STAMPEDE, alone).result()  # so that it is there when it is wanted
-            stampede = processes.submit(load, self.plan, port, STAMPEDE, self._prepare(STAMPEDE))
-            beside = load(self.plan, port, OTHERS, self._prepare(OTHERS), OTHERS_PER_SECOND)
+            processes.submit(abs, 0).result()  # the process has started before the stampede begins
+            service_id = self._prepare(STAMPEDE)
+            stampede = processes.submit(generate_scenario, STAMPEDE, service_id, target.port, self.plan)
+            # The processor time is mostly that of the stampede.
+            beside = replace(self._demand(OTHERS, target, OTHERS_PER_SECOND), service_us=None, postgres_us=None)
+            self._add(f"others, {variant}", "beside a stampede", beside)
             storm = stampede.result()
-        self._add(self.disturbed, variant, OTHERS, beside)
-        self.disturbed.unexpected += _unexpected(STAMPEDE, storm)
-        p99 = f"p99 {alone.percentile_ms(99):.0f} ms; {beside.percentile_ms(99):.0f} ms"
-        say(f"  others, {variant}: {p99} beside {storm.per_second:,.0f}/s of one tenant")
+        say(f"  the stampede: {storm.per_second:,.0f}/s")
+        self._check(storm, STAMPEDE.status)
 
-    def _add(self, rounds: Rounds, variant: str, scenario: Scenario, measured: Measurement) -> None:
-        rounds.http[variant].append(measured)
-        rounds.unexpected += _unexpected(scenario, measured)
-
-    def _measure_ceiling(self) -> None:
-        measured = load(self.plan, self._ceiling_port, SCENARIOS[0], "ceiling")
-        assert set(measured.statuses) == {200}
-        self.ceiling.append(measured.per_second)
-        say(f"  HTTP without a database: {measured.per_second:,.0f}/s")
+    def _demand(self, scenario: Scenario, target: Target, per_second: float | None = None) -> Figures:
+        service_id = self._prepare(scenario)
+        return self._load(target, scenario.requests(service_id), status=scenario.status, per_second=per_second)
 
     def _prepare(self, scenario: Scenario) -> str:
-        self._services += 1
-        service_id = f"service-{self._services}"
-        scenario.prepare(self._database, service_id)
+        service_id = self._machinery.new_service_id()
+        scenario.prepare(self._machinery.database, service_id)
         return service_id
 
+    def _load(
+        self, target: Target, requests: Iterator[bytes], *, status: int, per_second: float | None = None
+    ) -> Figures:
+        """Generates load, and reads the processor time of all processes before it and after it."""
+        sources: tuple[Callable[[], float], ...] = (target.cpu_seconds, self._machinery.postgres_cpu_seconds)
+        before = [source() for source in sources]
+        measured = _generate(target.port, requests, self.plan, per_second)
+        self._check(measured, status)
+        total = measured.statuses.total()
+        service, postgres = (source() - earlier for source, earlier in zip(sources, before, strict=True))
+        return Figures(
+            per_second=measured.per_second,
+            load_us=measured.cpu_seconds / total * 1e6,
+            service_us=service / total * 1e6,
+            postgres_us=postgres / total * 1e6,
+            p50_ms=measured.percentile_ms(50),
+            p99_ms=measured.percentile_ms(99),
+        )
 
-def load(plan: Plan, port: int, scenario: Scenario, service_id: str, per_second: float | None = None) -> Measurement:
-    """One measurement of the plan: as many requests as are answered, or so many per second."""
+    def _check(self, measured: Measurement, status: int) -> None:
+        others = {other: count for other, count in measured.statuses.items() if other != status}
+        if others:
+            say(f"  unexpected statuses: {others}")
+            self.unexpected += sum(others.values())
+
+    def _add(self, section: str, name: str, figures: Figures) -> None:
+        self.results[section][name].append(figures)
+        latencies = "" if figures.p50_ms is None else f", p50/p99 {figures.p50_ms:.1f}/{figures.p99_ms:.1f} ms"
+        say(f"  {section}, {name}: {figures.per_second:,.0f}/s{latencies}")
+
+
+def generate_scenario(scenario: Scenario, service_id: str, port: int, plan: Plan) -> Measurement:
+    """Generates the load of a scenario, in whichever process."""
+    return _generate(port, scenario.requests(service_id), plan)
+
+
+def _generate(port: int, requests: Iterator[bytes], plan: Plan, per_second: float | None = None) -> Measurement:
     return generate(
         port,
-        scenario.requests(service_id),
+        requests,
         connections=plan.connections,
         warm_up_seconds=plan.seconds / 5,
         seconds=plan.seconds,
@@ -135,11 +168,6 @@ def load(plan: Plan, port: int, scenario: Scenario, service_id: str, per_second:
     )
 
 
-def _unexpected(scenario: Scenario, measured: Measurement) -> int:
-    """How many were answered with something else."""
-    return measured.statuses.total() - measured.statuses[scenario.status]
-
-
 def say(progress: str) -> None:
-    """Progress, for whoever waits."""
+    """Prints progress to stderr."""
     click.echo(progress, err=True)

@@ -1,35 +1,46 @@
-"""The benchmark itself: that it runs. What it measures is for people to read."""
+"""Tests that the benchmark runs. Its figures are for people to read."""
 
 import subprocess
 import sys
 
 from tests.bench.decisions.rows import MEASUREMENTS
-from tests.bench.scenarios import SCENARIOS
+from tests.bench.rounds import BARE, HEALTH
+from tests.bench.scenarios import SCENARIOS, SPREAD
+from tests.bench.targets import WORKERS
 from tests.serving import REPOSITORY
 
 
 def test_the_benchmark_runs_and_gets_the_answers_that_it_expects() -> None:
-    """In its smallest form, so that it is not found broken on the day when the numbers are wanted."""
-    smallest = ["--rounds", "1", "--seconds", "0.3", "--connections", "4"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.bench", *smallest], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
+    """Runs it in its smallest form: every scenario has a row in each of its tables."""
+    ended = _run("tests.bench", "--rounds", "1", "--seconds", "0.3", "--connections", "4")
     assert ended.returncode == 0, ended.stderr
     for scenario in SCENARIOS:
         assert ended.stdout.count(f"\n{scenario.name} ") == 1
-    assert ended.stdout.count("\nbeside a stampede ") == 1
+        in_other_tables = 3 if scenario in SPREAD else 2
+        assert ended.stdout.count(f"\n  {scenario.name} ") == in_other_tables
+    for name in (BARE, HEALTH):
+        assert ended.stdout.count(f"\n{name} ") == 1
+    assert ended.stdout.count("\n  beside a stampede ") == 2
+
+
+def test_the_soak_runs_and_prints_the_memory_of_each_worker() -> None:
+    """Runs it with few requests: a line for each mark, with as many sizes as there are workers."""
+    ended = _run("tests.bench", "--soak", "200", "--connections", "4")
+    assert ended.returncode == 0, ended.stderr
+    _, *lines = ended.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["20", "100", "200"]
+    assert all(len(line.split()) == 2 + WORKERS for line in lines)
 
 
 def test_the_benchmark_of_decisions_runs_and_gets_the_outcomes_that_it_expects() -> None:
     """With a hundredth of the rows: every measurement gives at least one line, whatever its verdict."""
-    smallest = ["--quick", "--planted", "0.01", "--calls", "10"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.bench.decisions", *smallest],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = _run("tests.bench.decisions", "--quick", "--planted", "0.01", "--calls", "10")
     assert ended.returncode == 0, ended.stderr
     for number in range(1, len(MEASUREMENTS) + 1):
         assert f"\n{number} " in ended.stdout
+
+
+def _run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
