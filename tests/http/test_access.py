@@ -15,14 +15,14 @@ import pytest
 from pydantic import SecretStr
 
 from service.booking.tokens import CancellationTokens
-from service.database.connections import Database
+from service.demo import make_demo_catalog
 from service.http.documentation import examples
 from service.http.endpoints import Access
-from service.process.demo import make_demo_catalog
+from tests.connections import open_database
 from tests.database import TestDatabase
 from tests.http.conftest import ADMIN, CRON
 from tests.http.describing import Json, example_request, served_document
-from tests.http.test_keys import BUSINESSES, bearer, make_key
+from tests.http.keys import BUSINESSES, bearer, make_key
 
 pytestmark = pytest.mark.anyio
 
@@ -107,10 +107,8 @@ class House:
 @pytest.fixture
 async def house(client: httpx2.AsyncClient, database: TestDatabase) -> House:
     """With one hold, one appointment and one more key in the salon."""
-    demo = Database(database.url, connections=1)
-    await demo.open()
-    await make_demo_catalog(demo)
-    await demo.close()
+    async with open_database(database.url) as demo:
+        await make_demo_catalog(demo)
     headers = {"none": {}, "guest": {}, "garbage": bearer("hf~garbage"), "admin": ADMIN, "cron": CRON}
     for role in ("readonly", "staff", "owner"):
         headers[role] = bearer((await make_key(client, role))["key"])

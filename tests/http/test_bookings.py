@@ -7,9 +7,10 @@ import pytest
 
 from service.booking import guests
 from tests.database import TestDatabase, at
+from tests.http.booking_calls import audit_trail, read, reserve, slot, timestamp
 from tests.http.conftest import ADMIN
-from tests.http.test_appointments import Json, fields, get, told, trail, written
-from tests.http.test_holds import reserve, slot
+from tests.http.describing import Json
+from tests.http.refusals import faulty_fields, refusal
 
 pytestmark = pytest.mark.anyio
 
@@ -30,11 +31,15 @@ async def test_a_slot_is_booked_at_once(client: httpx2.AsyncClient, database: Te
     booked = response.json()
     assert {name: booked[name] for name in guest} == {**guest, "guestPhone": "+49301234567"}
     assert (booked["status"], booked["version"], booked["source"]) == ("confirmed", 1, "online")
-    assert (booked["slotStart"], booked["slotEnd"], booked["reservationId"]) == (written(at(10)), written(at(11)), None)
+    assert (booked["slotStart"], booked["slotEnd"], booked["reservationId"]) == (
+        timestamp(at(10)),
+        timestamp(at(11)),
+        None,
+    )
     token = booked.pop("cancellationToken")
     assert token.startswith("v1.")
-    assert await get(client, booked) == booked
-    [entry] = await trail(client, booked)
+    assert await read(client, booked) == booked
+    [entry] = await audit_trail(client, booked)
     assert (entry["actor"], entry["action"]) == ({"kind": "guest", "id": None}, "created")
     assert database.value("SELECT count(*) FROM booking.reservations") == 0
 
@@ -50,7 +55,7 @@ async def test_a_taken_slot_is_a_409_with_alternatives(
     else:
         await client.post(BOOKINGS, json=booking())
     response = await client.post(BOOKINGS, json=booking())
-    assert told(response) == (409, "SLOT_UNAVAILABLE")
+    assert refusal(response) == (409, "SLOT_UNAVAILABLE")
     assert response.json()["detail"] == "The selected time slot is no longer available"
     alternatives = response.json()["alternatives"]
     assert 1 <= len(alternatives) <= 5
@@ -67,10 +72,10 @@ async def test_any_resource_means_each_that_is_free(client: httpx2.AsyncClient, 
     others = [(await client.post(BOOKINGS, json=booking())).json()["resourceId"] for _ in range(2)]
     assert first["resourceId"] == "maria"
     assert sorted(others) == ["otto", "rosa"]
-    assert told(await client.post(BOOKINGS, json=booking())) == (409, "SLOT_UNAVAILABLE")
+    assert refusal(await client.post(BOOKINGS, json=booking())) == (409, "SLOT_UNAVAILABLE")
     response = await client.post(BOOKINGS, json=booking(12, resourceId="nobody"))
-    assert told(response) == (404, "RESOURCE_NOT_FOUND")
-    assert fields(await client.post(BOOKINGS, json=booking(12, quantity=2))) == ["quantity"]
+    assert refusal(response) == (404, "RESOURCE_NOT_FOUND")
+    assert faulty_fields(await client.post(BOOKINGS, json=booking(12, quantity=2))) == ["quantity"]
 
 
 @pytest.mark.parametrize("place", ["body", "header", "both"])
@@ -85,9 +90,9 @@ async def test_the_same_key_is_one_booking(client: httpx2.AsyncClient, database:
     assert second.headers["idempotency-replayed"] == "true"
     assert second.json() == first.json()
     other = await client.post(BOOKINGS, json={**body, "guestEmail": "eve@example.com"}, headers=headers)
-    assert told(other) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert refusal(other) == (422, "IDEMPOTENCY_KEY_REUSED")
     differs = await client.post(BOOKINGS, json=booking(idempotencyKey="a"), headers={"Idempotency-Key": "b"})
-    assert told(differs) == (400, "IDEMPOTENCY_KEY_MISMATCH")
+    assert refusal(differs) == (400, "IDEMPOTENCY_KEY_MISMATCH")
 
 
 @pytest.mark.parametrize("path", [BOOKINGS, "/api/booking/appointments"])
@@ -105,9 +110,9 @@ async def test_a_replay_is_told_before_a_fault_of_its_guest(
     again = await client.post(path, json=body, headers=ADMIN)
     assert (again.status_code, again.json()) == (200, first.json())
     other = await client.post(path, json={**body, "notes": "quiet"}, headers=ADMIN)
-    assert told(other) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert refusal(other) == (422, "IDEMPOTENCY_KEY_REUSED")
     new = await client.post(path, json={**body, "idempotencyKey": "l"}, headers=ADMIN)
-    assert (told(new), fields(new)) == ((400, "VALIDATION_FAILED"), ["guestPhone"])
+    assert (refusal(new), faulty_fields(new)) == ((400, "VALIDATION_FAILED"), ["guestPhone"])
     assert database.value("SELECT count(*) FROM booking.appointments") == 1
 
 
@@ -123,7 +128,7 @@ async def test_a_refusal_keeps_no_key(client: httpx2.AsyncClient, database: Test
     database.make_service()
     held = await reserve(client)
     body = booking(idempotencyKey="k")
-    assert told(await client.post(BOOKINGS, json=body)) == (409, "SLOT_UNAVAILABLE")
+    assert refusal(await client.post(BOOKINGS, json=body)) == (409, "SLOT_UNAVAILABLE")
     await client.delete(f"/api/booking/reservations/{held['reservationId']}")
     assert (await client.post(BOOKINGS, json=body)).status_code == 201
 
@@ -145,8 +150,8 @@ async def test_what_binds_the_public_binds_here(
     """422, with a reason that a frontend can put into words."""
     database.make_service(**settings)
     database.put_hours([(weekday, "08:00", "22:00") for weekday in range(1, 8)])
-    response = await client.post(BOOKINGS, json=booking(hour, slotEnd=written(at(hour + 1))))
-    assert told(response) == (422, "SLOT_NOT_BOOKABLE")
+    response = await client.post(BOOKINGS, json=booking(hour, slotEnd=timestamp(at(hour + 1))))
+    assert refusal(response) == (422, "SLOT_NOT_BOOKABLE")
     assert response.json()["reason"] == reason
 
 
@@ -166,7 +171,7 @@ async def test_a_faulty_booking_names_its_field(
 ) -> None:
     """A guest must be reachable, and can't say on whose behalf they book."""
     database.make_service()
-    assert fields(await client.post(BOOKINGS, json={**booking(), **members})) == [faulty]
+    assert faulty_fields(await client.post(BOOKINGS, json={**booking(), **members})) == [faulty]
 
 
 async def test_what_is_booked_is_told_with_its_place_and_its_version(
@@ -190,4 +195,4 @@ async def test_an_unknown_service_is_a_404(client: httpx2.AsyncClient, database:
     database.make_service()
     for phone in (None, "+49 30 1234567"):
         response = await client.post(BOOKINGS, json={**booking(guestPhone=phone), member: "nobody"})
-        assert told(response) == (404, "SERVICE_NOT_FOUND")
+        assert refusal(response) == (404, "SERVICE_NOT_FOUND")

@@ -15,7 +15,7 @@ from service.sharing.feed import Feed
 from service.sharing.store import Store
 from tests.database import TestDatabase, at
 from tests.http.conftest import ADMIN
-from tests.http.test_limits import Clock
+from tests.http.manual_clock import ManualClock
 from tests.redis_server import RedisServer, sharing
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +58,7 @@ def test_the_life_of_an_answer_is_less_than_a_second() -> None:
 
 async def test_an_answer_is_given_again_until_it_is_too_old() -> None:
     """Its age counts from before it was asked for: what is changed meanwhile it may not know."""
-    clock, oracle = Clock(), Oracle()
+    clock, oracle = ManualClock(), Oracle()
     answers = AnswerCache(Store(None), clock)
     hits, misses = counted("hit"), counted("miss")
     oracle.may_answer.clear()
@@ -90,7 +90,7 @@ async def test_a_crowd_asks_once() -> None:
 
 async def test_who_comes_late_does_not_join_a_look_up_that_began_long_ago() -> None:
     """Its answer may be from then, and without Redis no other process tells of what it has changed since."""
-    clock, oracle = Clock(), Oracle()
+    clock, oracle = ManualClock(), Oracle()
     answers = AnswerCache(Store(None), clock)
     oracle.may_answer.clear()
     first = asyncio.create_task(answers.get("salon", "question", oracle))
@@ -139,7 +139,7 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """There are as many questions as there are stretches of time."""
     monkeypatch.setattr(cache, "_ANSWERS", 3)
     monkeypatch.setattr(cache, "_BUSINESSES", 4)
-    answers, oracle = AnswerCache(Store(None), Clock()), Oracle()
+    answers, oracle = AnswerCache(Store(None), ManualClock()), Oracle()
     for business in range(10):
         for question in range(10):
             await answers.get(str(business), str(question), oracle)

@@ -7,6 +7,7 @@ import pytest
 
 from tests.database import TestDatabase, at
 from tests.http.conftest import ADMIN
+from tests.http.refusals import faulty_fields, refusal
 
 pytestmark = pytest.mark.anyio
 
@@ -17,20 +18,9 @@ AWAY = f"{SALON}/closures/away"
 NINE_TO_FIVE = {"weekday": 1, "opens": "09:00", "closes": "17:00"}
 
 
-def code(response: httpx2.Response) -> tuple[int, str]:
-    """The status and the code of a refusal."""
-    return response.status_code, response.json()["code"]
-
-
-def faults(response: httpx2.Response) -> list[str]:
-    """The fields that are named."""
-    assert code(response) == (400, "VALIDATION_FAILED")
-    return [fault["field"] for fault in response.json()["errors"]]
-
-
 async def test_hours_are_put_read_and_removed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """All of them at once; what is told is sorted."""
-    assert code(await client.get(HOURS, headers=ADMIN)) == (404, "BUSINESS_NOT_FOUND")
+    assert refusal(await client.get(HOURS, headers=ADMIN)) == (404, "BUSINESS_NOT_FOUND")
     database.make_resource("anna")
     assert (await client.get(HOURS, headers=ADMIN)).json() == {"items": []}
     night = {"weekday": 6, "opens": "20:00", "closes": "24:00"}
@@ -88,7 +78,7 @@ async def test_faulty_hours_name_their_field(
     """By its place in the list. And none of the list is taken."""
     database.make_business()
     response = await client.put(HOURS, json=[NINE_TO_FIVE, NINE_TO_FIVE, NINE_TO_FIVE | entry], headers=ADMIN)
-    assert faults(response) == fields
+    assert faulty_fields(response) == fields
     assert (await client.get(HOURS, headers=ADMIN)).json() == {"items": []}
 
 
@@ -96,15 +86,15 @@ async def test_hours_are_a_list_that_ends(client: httpx2.AsyncClient, database: 
     """Nothing but a list, and not of thousands."""
     database.make_business()
     assert (await client.put(HOURS, json=[NINE_TO_FIVE] * 500, headers=ADMIN)).status_code == 200
-    assert faults(await client.put(HOURS, json=[NINE_TO_FIVE] * 501, headers=ADMIN)) == [""]
+    assert faulty_fields(await client.put(HOURS, json=[NINE_TO_FIVE] * 501, headers=ADMIN)) == [""]
     for body in (NINE_TO_FIVE, 7, "always", [[NINE_TO_FIVE]]):
-        assert code(await client.put(HOURS, json=body, headers=ADMIN)) == (400, "VALIDATION_FAILED")
+        assert refusal(await client.put(HOURS, json=body, headers=ADMIN)) == (400, "VALIDATION_FAILED")
 
 
 async def test_a_closure_comes_and_goes(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """201 when new, 200 when replaced, 204 when gone, and what was put is what one reads."""
     closure = {"from": "2030-12-24T12:00:00+01:00", "to": "2030-12-27T00:00:00+01:00", "reason": "Christmas"}
-    assert code(await client.put(AWAY, json=closure, headers=ADMIN)) == (404, "BUSINESS_NOT_FOUND")
+    assert refusal(await client.put(AWAY, json=closure, headers=ADMIN)) == (404, "BUSINESS_NOT_FOUND")
     database.make_resource("anna")
     response = await client.put(AWAY, json=closure, headers=ADMIN)
     assert response.status_code == 201
@@ -122,8 +112,8 @@ async def test_a_closure_comes_and_goes(client: httpx2.AsyncClient, database: Te
     assert (await client.get(AWAY, headers=ADMIN)).json() == response.json()
     assert (await client.get(f"{SALON}/closures", headers=ADMIN)).json() == {"items": [response.json()]}
     assert (await client.delete(AWAY, headers=ADMIN)).status_code == 204
-    assert code(await client.delete(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")
-    assert code(await client.get(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")
+    assert refusal(await client.delete(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")
+    assert refusal(await client.get(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")
 
 
 async def test_closures_are_told_by_their_beginning(client: httpx2.AsyncClient, database: TestDatabase) -> None:
@@ -154,4 +144,4 @@ async def test_a_faulty_closure_names_its_field(
     """400 and the field."""
     database.make_business()
     closure = {"from": "2030-12-24T12:00:00+01:00", "to": "2030-12-27T00:00:00+01:00", member: value}
-    assert faults(await client.put(AWAY, json=closure, headers=ADMIN)) == [member]
+    assert faulty_fields(await client.put(AWAY, json=closure, headers=ADMIN)) == [member]

@@ -7,6 +7,7 @@ import pytest
 
 from tests.database import TestDatabase, at
 from tests.http.conftest import ADMIN
+from tests.http.refusals import faulty_fields, refusal
 
 pytestmark = pytest.mark.anyio
 
@@ -15,14 +16,9 @@ ANNA = f"{SALON}/resources/anna"
 CUT = f"{SALON}/services/cut"
 
 
-def code(response: httpx2.Response) -> tuple[int, str]:
-    """The status and the code of a refusal."""
-    return response.status_code, response.json()["code"]
-
-
 async def test_a_resource_comes_and_goes(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """201 when new, 200 when replaced, 204 when gone, and what was put is what one reads."""
-    assert code(await client.put(ANNA, json={"name": "Anna"}, headers=ADMIN)) == (404, "BUSINESS_NOT_FOUND")
+    assert refusal(await client.put(ANNA, json={"name": "Anna"}, headers=ADMIN)) == (404, "BUSINESS_NOT_FOUND")
     database.make_business()
     response = await client.put(ANNA, json={"name": "Anna"}, headers=ADMIN)
     assert response.status_code == 201
@@ -37,10 +33,10 @@ async def test_a_resource_comes_and_goes(client: httpx2.AsyncClient, database: T
     assert (response.status_code, response.json()["kind"], response.json()["bookingEnabled"]) == (200, "staff", False)
     assert (await client.get(ANNA, headers=ADMIN)).json() == response.json()
     assert (await client.get(f"{SALON}/resources", headers=ADMIN)).json() == {"items": [response.json()]}
-    assert code(await client.delete(SALON, headers=ADMIN)) == (409, "BUSINESS_IN_USE")
+    assert refusal(await client.delete(SALON, headers=ADMIN)) == (409, "BUSINESS_IN_USE")
     assert (await client.delete(ANNA, headers=ADMIN)).status_code == 204
-    assert code(await client.delete(ANNA, headers=ADMIN)) == (404, "RESOURCE_NOT_FOUND")
-    assert code(await client.get(ANNA, headers=ADMIN)) == (404, "RESOURCE_NOT_FOUND")
+    assert refusal(await client.delete(ANNA, headers=ADMIN)) == (404, "RESOURCE_NOT_FOUND")
+    assert refusal(await client.get(ANNA, headers=ADMIN)) == (404, "RESOURCE_NOT_FOUND")
     assert (await client.get(f"{SALON}/resources", headers=ADMIN)).json() == {"items": []}
 
 
@@ -53,7 +49,7 @@ async def test_a_faulty_resource_names_its_field(
     """400 and the field."""
     database.make_business()
     response = await client.put(ANNA, json={"name": "Anna", member: value}, headers=ADMIN)
-    assert [fault["field"] for fault in response.json()["errors"]] == [member]
+    assert faulty_fields(response) == [member]
 
 
 async def test_a_service_has_the_capacity_of_its_pool(client: httpx2.AsyncClient, database: TestDatabase) -> None:
@@ -105,16 +101,15 @@ async def test_a_faulty_pool_names_its_field(
     database.make_resource("anna")
     settings = {"name": "Cut", "durationMinutes": 60, "resourceIds": resource_ids}
     response = await client.put(CUT, json=settings, headers=ADMIN)
-    assert code(response) == (400, "VALIDATION_FAILED")
-    assert [fault["field"] for fault in response.json()["errors"]] == [field]
-    assert code(await client.get(CUT, headers=ADMIN)) == (404, "SERVICE_NOT_FOUND")
+    assert faulty_fields(response) == [field]
+    assert refusal(await client.get(CUT, headers=ADMIN)) == (404, "SERVICE_NOT_FOUND")
 
 
 @pytest.mark.parametrize("path", ["resources/-", "resources/%00", "closures/-"])
 async def test_ids_in_paths_are_validated(client: httpx2.AsyncClient, path: str) -> None:
     """As they would be in a body."""
     response = await client.get(f"{SALON}/{path}", headers=ADMIN)
-    assert code(response) == (400, "VALIDATION_FAILED")
+    assert refusal(response) == (400, "VALIDATION_FAILED")
     assert response.json()["errors"][0]["field"] in ("resourceId", "closureId")
 
 

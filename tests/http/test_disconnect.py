@@ -10,10 +10,8 @@ import pytest
 
 from service.booking.alternatives import Alternatives
 from service.booking.verbs import Verbs
-from service.database.connections import Database
-from service.database.group_commit import GroupCommit
 from service.http import envelope
-from service.process.app import create_app
+from tests.connections import open_database, running_group_commit
 from tests.database import TestDatabase, at, reserve_request
 from tests.http.conftest import make_settings
 
@@ -70,22 +68,18 @@ async def test_what_is_done_for_a_client_that_left_is_announced(database: TestDa
     """Its call was under way, and took a slot: those who watch the calendar are told as if it had stayed."""
     database.make_service(capacity=5)
     announced = asyncio.Event()
-    connections = Database(database.url, connections=4)
-    await connections.open()
-    group_commit = GroupCommit(connections, max_batch=10, lanes=1)
-    group_commit.start()
-    verbs = Verbs(group_commit, Alternatives(connections), lambda *_, **__: announced.set())
     request = reserve_request(10)
-    try:
+    async with (
+        open_database(database.url, connections=4) as connections,
+        running_group_commit(connections) as group_commit,
+    ):
+        verbs = Verbs(group_commit, Alternatives(connections), lambda *_, **__: announced.set())
         with database.locked():
             leaving = asyncio.create_task(verbs.run("reserve", "salon", UUID(request["operation_id"]), request))
             await asyncio.to_thread(database.wait_until_blocked)
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
         await asyncio.wait_for(announced.wait(), 10)
-    finally:
-        await group_commit.stop()
-        await connections.close()
     assert database.value("SELECT count(*) FROM booking.reservations") == 1
 
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
+from tests.http.booking_calls import timestamp
 from tests.http.conftest import ADMIN
 from tests.http.describing import Json, check, served_document
-from tests.http.test_appointments import written
 
 pytestmark = pytest.mark.anyio
 
@@ -34,10 +34,10 @@ ODD: st.SearchStrategy[Any] = st.sampled_from(
 # The rest is what may be sent, to both ends of it.
 INSTANTS = st.sampled_from(
     [
-        *(written(at(hour)) for hour in (10, 10.5, 11, 12, 13)),
-        written(at(10)).replace("Z", "+14:00"),
-        written(at(-24 * 365)),
-        written(at(24 * 365 * 5)),
+        *(timestamp(at(hour)) for hour in (10, 10.5, 11, 12, 13)),
+        timestamp(at(10)).replace("Z", "+14:00"),
+        timestamp(at(-24 * 365)),
+        timestamp(at(24 * 365 * 5)),
         "0001-01-01T00:00:00Z",
         "1582-10-10T00:00:00Z",
         "2027-03-28T02:30:00+01:00",
@@ -96,12 +96,12 @@ class Call:
     others: tuple[str, ...]
 
 
-_SLOT: Json = {"businessId": "salon", "serviceId": "cut", "slotStart": written(at(10))}
+_SLOT: Json = {"businessId": "salon", "serviceId": "cut", "slotStart": timestamp(at(10))}
 _GUEST = ("guestName", "guestEmail", "guestPhone", "notes", "metadata")
 _WISH = ("slotEnd", "quantity", "resourceId", "idempotencyKey", *_GUEST, "unknown")
 _FORM: Json = {
     "serviceId": "cut",
-    "startTime": written(at(10)),
+    "startTime": timestamp(at(10)),
     "firstName": "Ada",
     "lastName": "Example",
     "email": "ada@example.com",

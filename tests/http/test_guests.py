@@ -8,6 +8,7 @@ from service.booking import guests
 from service.booking.guests import Guests
 from service.database.connections import Database
 from service.errors import Invalid
+from tests.connections import open_database
 from tests.database import TestDatabase
 
 pytestmark = pytest.mark.anyio
@@ -19,10 +20,8 @@ async def normalising(database: TestDatabase) -> AsyncIterator[Guests]:
     database.make_business("salon")
     database.make_business("sydney")
     database.rows("UPDATE booking.businesses SET country = 'AU' WHERE business_id = 'sydney'")
-    connections = Database(database.url, connections=1)
-    await connections.open()
-    yield Guests(connections)
-    await connections.close()
+    async with open_database(database.url) as connections:
+        yield Guests(connections)
 
 
 async def phone_of(normalising: Guests, phone: str, business_id: str = "salon") -> object:

@@ -13,25 +13,12 @@ from service.booking.keys import Principal
 from service.http.endpoints import Call
 from tests.database import TestDatabase
 from tests.http.conftest import ADMIN
+from tests.http.keys import BUSINESSES, bearer, make_key
+from tests.http.refusals import faulty_fields, refusal
 
 pytestmark = pytest.mark.anyio
 
-BUSINESSES = "/api/catalog/businesses"
 KEYS = f"{BUSINESSES}/salon/keys"
-
-
-def bearer(token: str) -> dict[str, str]:
-    """The header for a token."""
-    return {"Authorization": f"Bearer {token}"}
-
-
-async def make_key(client: httpx2.AsyncClient, role: str = "owner", business_id: str = "salon") -> dict[str, str]:
-    """Makes a key as the administrator does, and returns the answer."""
-    body = {"name": f"The {role}'s", "role": role}
-    response = await client.post(f"{BUSINESSES}/{business_id}/keys", json=body, headers=ADMIN)
-    assert response.status_code == 201
-    made: dict[str, str] = response.json()
-    return made
 
 
 async def test_a_key_is_made_used_listed_and_revoked(client: httpx2.AsyncClient, database: TestDatabase) -> None:
@@ -101,7 +88,7 @@ async def test_what_is_no_valid_key_is_a_401(client: httpx2.AsyncClient, databas
     headers += [[(b"Authorization", f"{scheme}{key}".encode())] for scheme in ("", "Basic ", "Bearer\t", "Bearer ~")]
     for given in headers:
         response = await client.get(KEYS, headers=given)
-        assert (response.status_code, response.json()["code"]) == (401, "UNAUTHORIZED"), given
+        assert refusal(response) == (401, "UNAUTHORIZED"), given
         assert response.headers["www-authenticate"] == "Bearer"
     assert (await client.get(KEYS, headers={"Authorization": f"bearer  {key}"})).status_code == 200
 
@@ -122,8 +109,7 @@ async def test_a_faulty_key_names_its_field(
     """400, and no key. Nobody becomes the administrator by a key."""
     database.make_business()
     response = await client.post(KEYS, json=body, headers=ADMIN)
-    assert response.status_code == 400
-    assert [fault["field"] for fault in response.json()["errors"]] == [field]
+    assert faulty_fields(response) == [field]
     assert (await client.get(KEYS, headers=ADMIN)).json() == {"items": []}
 
 
@@ -135,10 +121,10 @@ async def test_what_is_not_there_is_a_404(client: httpx2.AsyncClient, database: 
         await client.get(KEYS, headers=ADMIN),
         await client.delete(f"{KEYS}/k1", headers=ADMIN),
     ):
-        assert (response.status_code, response.json()["code"]) == (404, "BUSINESS_NOT_FOUND")
+        assert refusal(response) == (404, "BUSINESS_NOT_FOUND")
     database.make_business()
     response = await client.delete(f"{KEYS}/k1", headers=ADMIN)
-    assert (response.status_code, response.json()["code"]) == (404, "KEY_NOT_FOUND")
+    assert refusal(response) == (404, "KEY_NOT_FOUND")
     assert (await client.delete(f"{KEYS}/-", headers=ADMIN)).status_code == 400
 
 

@@ -22,6 +22,7 @@ from service.sharing.store import Store
 from tests.database import TestDatabase, at
 from tests.http.conftest import ADMIN, CRON, make_settings
 from tests.http.describing import check, served_document
+from tests.http.manual_clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -132,7 +133,7 @@ async def test_probes_and_readers_of_the_docs_and_the_scheduler_are_not_limited(
 
 async def test_by_default_a_burst_of_a_thousand_goes_through() -> None:
     """A school class behind one address, or a ticket drop in an office, is nothing to be refused."""
-    limiter = RequestLimits(Store(None), Clock())
+    limiter = RequestLimits(Store(None), ManualClock())
     limit = Limit("client", "somebody", Rate.parse(Settings().rate_limit))
     assert all([(await limiter.hit([limit])).granted for _ in range(1000)])
 
@@ -327,16 +328,6 @@ def request(peer: str | None, forwarded: list[str]) -> Request:
 # Windows.
 
 
-class Clock:
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @given(
     st.integers(1, 20),
     st.sampled_from([1, 60, 3600]),
@@ -344,7 +335,7 @@ class Clock:
 )
 async def test_what_is_told_about_a_limit_holds(count: int, seconds: int, bursts: list[tuple[float, int]]) -> None:
     """What is left can be used, not more; and after Retry-After there is room again, whatever happened before."""
-    clock = Clock()
+    clock = ManualClock()
     limiter = RequestLimits(Store(None), clock)
     limit = Limit("client", "somebody", Rate(count, seconds))
     for pause, burst in bursts:
@@ -363,7 +354,7 @@ async def test_what_is_told_about_a_limit_holds(count: int, seconds: int, bursts
 
 async def test_nobody_gets_twice_the_limit_around_the_turn_of_a_window() -> None:
     """Half of a minute before the turn and half of one after it are one minute."""
-    clock = Clock()
+    clock = ManualClock()
     limiter = RequestLimits(Store(None), clock)
     limit = Limit("client", "somebody", Rate(100, 60))
     clock.now += 59.9
@@ -375,7 +366,7 @@ async def test_nobody_gets_twice_the_limit_around_the_turn_of_a_window() -> None
 
 async def test_who_is_refused_by_one_limit_uses_up_no_other() -> None:
     """A client beyond its own limit must not eat up what its business has for others."""
-    limiter = RequestLimits(Store(None), Clock())
+    limiter = RequestLimits(Store(None), ManualClock())
     client, business = Limit("client", "c", Rate(1, 60)), Limit("business", "b", Rate(3, 60))
     verdicts = [(await limiter.hit([client, business])) for _ in range(5)]
     assert [verdict.granted for verdict in verdicts] == [True, False, False, False, False]
@@ -386,7 +377,7 @@ async def test_who_is_refused_by_one_limit_uses_up_no_other() -> None:
 async def test_a_process_remembers_so_many_callers_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses can be made up by the million. Those that were heard of last are kept."""
     monkeypatch.setattr("service.sharing.limits._CALLERS", 10)
-    limiter = RequestLimits(Store(None), Clock())
+    limiter = RequestLimits(Store(None), ManualClock())
     callers = [Limit("client", str(number), Rate(1, 60)) for number in range(30)]
     for caller in callers:
         await limiter.hit([caller])

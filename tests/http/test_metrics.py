@@ -17,10 +17,11 @@ from service.booking.health import HealthMonitor
 from service.database import connections as connections_module
 from service.database import group_commit as group_commit_module
 from service.database import queue as queue_module
-from service.database.connections import Database
 from service.database.group_commit import GroupCommit
 from service.errors import Overloaded
-from service.observability.metrics import exposition
+from service.http import metrics as metrics_endpoints
+from service.metrics import exposition
+from tests.connections import open_database, running_group_commit
 from tests.database import TestDatabase, at, reserve_request
 from tests.faults.proxy import Proxy
 from tests.http.conftest import CRON
@@ -57,16 +58,14 @@ async def gauges_of(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     monkeypatch.setattr(health_module, "_GAUGES_SECONDS", 0.0)
     monkeypatch.setattr(health_module, "_COUNTS_VALID_SECONDS", 0.0)
     monkeypatch.setattr(health_module, "_INVARIANTS_VALID_SECONDS", 0.0)
-    database = Database(url, connections=1)
-    await database.open()
-    task = asyncio.create_task(HealthMonitor(database).keep_gauges())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        await database.close()
+    async with open_database(url) as database:
+        task = asyncio.create_task(HealthMonitor(database).keep_gauges())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 # How it is told.
@@ -176,15 +175,11 @@ async def test_what_waits_for_a_lock_is_seen(client: httpx2.AsyncClient, databas
 @asynccontextmanager
 async def group_commit(url: str) -> AsyncIterator[GroupCommit]:
     """A group commit of a test's own."""
-    database = Database(url, connections=2, pool="lanes")
-    await database.open()
-    running = GroupCommit(database, max_batch=128, lanes=1)
-    running.start()
-    try:
+    async with (
+        open_database(url, connections=2, pool="lanes") as database,
+        running_group_commit(database) as running,
+    ):
         yield running
-    finally:
-        await running.stop()
-        await database.close()
 
 
 async def reserve(running: GroupCommit) -> str:
@@ -310,14 +305,10 @@ async def test_connections_in_use_and_callers_that_wait_for_one_are_seen(
         counts = (told.value("holdfast_pool_connections", pool="other", state=state) for state in ("idle", "used"))
         return (*counts, told.value("holdfast_pool_waiting", pool="other"))
 
-    small = Database(database.url, connections=2)
-    await small.open()
-    try:
+    async with open_database(database.url, connections=2) as small:
         await until(lambda told: pool(told) == (2, 0, 0))
         async with small.connection(), small.connection():
             waiting = asyncio.create_task(small.fetch("server_time"))
             await until(lambda told: pool(told) == (0, 2, 1))
         await waiting
         await until(lambda told: pool(told) == (2, 0, 0))
-    finally:
-        await small.close()

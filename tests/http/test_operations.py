@@ -8,7 +8,9 @@ import pytest
 from service.booking import cleanup
 from tests.database import TestDatabase
 from tests.http.conftest import ADMIN, CRON
-from tests.http.test_keys import bearer, make_key
+from tests.http.keys import bearer, make_key
+from tests.http.refusals import refusal
+from tests.shipped_clock import restore_clock
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +47,7 @@ async def test_the_cron_secret_is_required(client: httpx2.AsyncClient, authoriza
     """401, in whatever way the secret is missing."""
     headers = [(b"Authorization", authorization.encode())] if authorization is not None else []
     response = await client.post(PATHS[0], headers=headers)
-    assert (response.status_code, response.json()["code"]) == (401, "UNAUTHORIZED")
+    assert refusal(response) == (401, "UNAUTHORIZED")
     assert response.headers["www-authenticate"] == "Bearer"
 
 
@@ -57,7 +59,7 @@ async def test_the_administrator_may_purge_and_no_business_may(
     assert (await client.post(PATHS[0], headers=ADMIN)).status_code == 200
     owner = await make_key(client, "owner")
     response = await client.post(PATHS[0], headers=bearer(owner["key"]))
-    assert (response.status_code, response.json()["code"]) == (403, "FORBIDDEN")
+    assert refusal(response) == (403, "FORBIDDEN")
 
 
 async def test_a_busy_business_is_left_for_the_next_run(client: httpx2.AsyncClient, database: TestDatabase) -> None:
@@ -167,11 +169,3 @@ async def test_expired_holds_that_nobody_purges_degrade(client: httpx2.AsyncClie
     assert health["expiredUnpurged"] == 1
     assert 600 <= health["oldestExpiredSeconds"] < 700
     assert [reason.split(":")[0] for reason in health["reasons"]] == ["purge_late", "expired_unpurged"]
-
-
-def restore_clock(database: TestDatabase) -> None:
-    """Puts the shipped clock back, for tests of what depends on its definition."""
-    database.rows(
-        "CREATE OR REPLACE FUNCTION booking.now() RETURNS timestamptz LANGUAGE sql VOLATILE "
-        "AS $$ SELECT clock_timestamp() $$"
-    )

@@ -8,9 +8,9 @@ import httpx2
 import pytest
 
 from tests.database import TestDatabase, at
+from tests.http.booking_calls import audit_trail, cancel, read, timestamp
 from tests.http.conftest import ADMIN
-from tests.http.describing import client_of, make_app
-from tests.http.test_appointments import Json, cancel, get, trail, written
+from tests.http.describing import Json, client_of, make_app
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ async def salon(client: httpx2.AsyncClient, database: TestDatabase) -> TestDatab
 def form(hour: float = 10, **members: Any) -> Json:
     """What a widget sends."""
     names = {"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com"}
-    return {"serviceId": "cut", "startTime": written(at(hour)), **names, **members}
+    return {"serviceId": "cut", "startTime": timestamp(at(hour)), **names, **members}
 
 
 def error_of(response: httpx2.Response, status: int, code: str) -> Json:
@@ -62,8 +62,8 @@ async def test_a_widget_books(client: httpx2.AsyncClient, salon: TestDatabase) -
         "businessId": "salon",
         "serviceId": "cut",
         "resourceId": None,
-        "slotStart": written(at(10)),
-        "slotEnd": written(at(11)),
+        "slotStart": timestamp(at(10)),
+        "slotEnd": timestamp(at(11)),
         "status": "confirmed",
         "guestName": "Ada Lovelace",
         "guestEmail": "ada@example.com",
@@ -74,10 +74,10 @@ async def test_a_widget_books(client: httpx2.AsyncClient, salon: TestDatabase) -
         "quantity": 1,
     }
     assert {name: data[name] for name in expected} == expected
-    [entry] = await trail(client, data)
+    [entry] = await audit_trail(client, data)
     assert entry["actor"] == {"kind": "guest", "id": None}
     assert (await cancel(client, data, cancellationToken=data["cancellationToken"])).status_code == 200
-    assert (await get(client, data))["status"] == "cancelled"
+    assert (await read(client, data))["status"] == "cancelled"
     assert salon.value("SELECT count(*) FROM booking.reservations") == 0
 
 

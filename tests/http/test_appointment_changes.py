@@ -1,0 +1,246 @@
+"""Changes of an appointment: versions, moves, resources and status."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.database import TestDatabase, at
+from tests.http.booking_calls import APPOINTMENTS, audit_trail, change, create, read, timestamp
+from tests.http.describing import Json
+from tests.http.keys import bearer, make_key
+from tests.http.refusals import faulty_fields, refusal
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_change_raises_the_version_by_one(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """What is not named stays as it is; null clears what an appointment can do without."""
+    database.make_service()
+    guest: Json = {"guestName": "Ada", "guestEmail": "ada@example.com", "notes": "window", "metadata": {"price": 40}}
+    appointment = await create(client, **guest)
+    response = await change(client, appointment, {"expectedVersion": 1, "guestName": None, "guestPhone": "030 1234567"})
+    assert (response.status_code, response.headers["etag"]) == (200, '"2"')
+    changed = response.json()
+    assert changed == {
+        **appointment,
+        "guestName": None,
+        "guestPhone": "+49301234567",
+        "version": 2,
+        "updatedAt": changed["updatedAt"],
+    }
+    assert await read(client, appointment) == changed
+    cleared = {"guestEmail": None, "guestPhone": None, "notes": None}
+    changed = (await change(client, appointment, {"expectedVersion": 2, **cleared, "metadata": {}})).json()
+    assert changed == {**appointment, **cleared, "guestName": None, "metadata": {}, "version": 3} | {
+        "updatedAt": changed["updatedAt"]
+    }
+
+
+async def test_a_change_of_nothing_changes_nothing(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The version neither, nor the trail."""
+    database.make_service()
+    appointment = await create(client, guestName="Ada")
+    for body in ({}, {"guestName": "Ada"}, {"slotStart": timestamp(at(10))}, {"status": "confirmed"}):
+        response = await change(client, appointment, {"expectedVersion": 1, **body})
+        assert (response.status_code, response.json()) == (200, appointment)
+    assert len(await audit_trail(client, appointment)) == 1
+
+
+async def test_a_stale_version_is_a_409_that_tells_the_current_one(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """The second of two people who edited the same page learns that the first was there."""
+    database.make_service()
+    appointment = await create(client)
+    assert (await change(client, appointment, {"expectedVersion": 1, "notes": "first"})).status_code == 200
+    response = await change(client, appointment, {"expectedVersion": 1, "notes": "second"})
+    assert refusal(response) == (409, "VERSION_CONFLICT")
+    assert (response.json()["status"], response.json()["currentVersion"]) == (409, 2)
+    assert refusal(await change(client, appointment, {"expectedVersion": 3, "notes": "x"})) == (409, "VERSION_CONFLICT")
+    assert (await read(client, appointment))["notes"] == "first"
+
+
+@pytest.mark.parametrize("if_match", ['"1"', 'W/"1"', ' "1" ', "*"])
+async def test_the_version_may_come_as_if_match(
+    client: httpx2.AsyncClient, database: TestDatabase, if_match: str
+) -> None:
+    """As ETag told it, strong or weak; or any, for those who don't care."""
+    database.make_service()
+    appointment = await create(client)
+    response = await change(client, appointment, {"notes": "window"}, if_match)
+    assert (response.status_code, response.json()["version"]) == (200, 2)
+
+
+@pytest.mark.parametrize("if_match", ['"5"', 'W/"5"'])
+async def test_a_stale_if_match_is_a_412(client: httpx2.AsyncClient, database: TestDatabase, if_match: str) -> None:
+    """As HTTP has it; in everything else it is told like the 409."""
+    database.make_service()
+    appointment = await create(client)
+    response = await change(client, appointment, {"notes": "window"}, if_match)
+    assert refusal(response) == (412, "VERSION_CONFLICT")
+    assert (response.json()["status"], response.json()["currentVersion"]) == (412, 1)
+    assert (await read(client, appointment))["version"] == 1
+
+
+@pytest.mark.parametrize("if_match", ["", "1", '"0"', '"-1"', '"one"', '"1', '"1", "2"', "W/1", '"99999999999"', "* *"])
+async def test_a_malformed_if_match_is_a_400(client: httpx2.AsyncClient, database: TestDatabase, if_match: str) -> None:
+    """Whoever sends one means to be protected: it is not ignored."""
+    database.make_service()
+    appointment = await create(client)
+    assert faulty_fields(await change(client, appointment, {"notes": "window"}, if_match)) == ["If-Match"]
+
+
+async def test_a_change_needs_one_version(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Two that differ can't both have been read, and without one nobody knows what was."""
+    database.make_service()
+    appointment = await create(client)
+    assert faulty_fields(await change(client, appointment, {"notes": "window"})) == ["expectedVersion"]
+    both = {"expectedVersion": 2, "notes": "window"}
+    assert faulty_fields(await change(client, appointment, both, '"1"')) == ["expectedVersion"]
+    response = await change(client, appointment, {**both, "expectedVersion": 1}, '"1"')
+    assert (response.status_code, response.json()["version"]) == (200, 2)
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("slotStart", None),
+        ("slotEnd", None),
+        ("quantity", None),
+        ("status", None),
+        ("metadata", None),
+        ("status", "held"),
+        ("slotStart", "2027-01-01T10:00:00"),
+        ("slotStart", "9999-12-31T23:30:00Z"),
+        ("quantity", 0),
+        ("expectedVersion", "1"),
+        ("guestEmail", "ada"),
+        ("guestPhone", "call me"),
+        ("guestPhone", "030"),
+        ("guestName", "\u0000"),
+        ("serviceId", "perm"),
+        ("version", 2),
+        ("cancellationReason", "x"),
+        ("unknown", 1),
+    ],
+)
+async def test_a_faulty_change_names_its_field(
+    client: httpx2.AsyncClient, database: TestDatabase, member: str, value: Any
+) -> None:
+    """400 and the field. An appointment can't do without a slot, a quantity and a status; its service is what it is."""
+    database.make_service()
+    appointment = await create(client)
+    assert faulty_fields(await change(client, appointment, {"expectedVersion": 1, member: value})) == [member]
+    assert await read(client, appointment) == appointment
+
+
+async def test_a_slot_that_is_moved_keeps_its_length(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """It may overlap itself; its old place is free at once; both ends may be moved."""
+    database.make_service()
+    appointment = await create(client, slotEnd=timestamp(at(12)))
+    moved = await change(client, appointment, {"expectedVersion": 1, "slotStart": timestamp(at(11))})
+    assert (moved.json()["slotStart"], moved.json()["slotEnd"]) == (timestamp(at(11)), timestamp(at(13)))
+    await create(client, 10)
+    both = {"slotStart": timestamp(at(12)), "slotEnd": timestamp(at(12.5))}
+    moved = await change(client, appointment, {"expectedVersion": 2, **both})
+    assert {name: moved.json()[name] for name in both} == both
+    shorter = await change(client, appointment, {"expectedVersion": 3, "slotEnd": timestamp(at(12.25))})
+    assert shorter.json()["slotStart"] == timestamp(at(12))
+    for ends in (at(12), at(11)):
+        response = await change(client, appointment, {"expectedVersion": 4, "slotEnd": timestamp(ends)})
+        assert faulty_fields(response) == ["slotEnd"]
+    assert [entry["action"] for entry in await audit_trail(client, appointment)] == ["created", *["rescheduled"] * 3]
+
+
+async def test_a_move_onto_what_is_taken_is_refused_with_alternatives(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """It stays where it was, and the business is told in words that it knows."""
+    database.make_service()
+    appointment = await create(client, 10)
+    await create(client, 12)
+    response = await change(client, appointment, {"expectedVersion": 1, "slotStart": timestamp(at(12))})
+    assert refusal(response) == (409, "SLOT_UNAVAILABLE")
+    assert response.json()["detail"] == "No available capacity for the new time slot"
+    starts = [alternative["slotStart"] for alternative in response.json()["alternatives"]]
+    assert 1 <= len(starts) <= 5
+    assert timestamp(at(12)) not in starts
+    assert await read(client, appointment) == appointment
+
+
+@pytest.mark.parametrize("resource_ids", [[], ["anna"]])
+async def test_what_is_offered_instead_of_a_move_may_overlap_what_is_moved(
+    client: httpx2.AsyncClient, database: TestDatabase, resource_ids: list[str]
+) -> None:
+    """It will not be in its own way: between two others, half an hour later is the nearest that there is."""
+    database.make_service(resource_ids=resource_ids, slot_step_minutes=30)
+    appointment = await create(client, 10)
+    for hour in (8.5, 11.5):
+        await create(client, hour)
+    response = await change(client, appointment, {"expectedVersion": 1, "slotStart": timestamp(at(11))})
+    assert refusal(response) == (409, "SLOT_UNAVAILABLE")
+    starts = [alternative["slotStart"] for alternative in response.json()["alternatives"]]
+    assert starts[:2] == [timestamp(at(10.5)), timestamp(at(10))]
+
+
+async def test_an_appointment_grows_by_what_there_is_room_for(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Its own claim is not counted against it."""
+    database.make_service(capacity=4)
+    appointment = await create(client, quantity=3)
+    grown = await change(client, appointment, {"expectedVersion": 1, "quantity": 4})
+    assert (grown.status_code, grown.json()["quantity"]) == (200, 4)
+    response = await change(client, appointment, {"expectedVersion": 2, "quantity": 5})
+    assert refusal(response) == (409, "SLOT_UNAVAILABLE")
+
+
+async def test_an_appointment_goes_to_another_resource(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """To the one that is named, or with null to any free one; not to a busy one, nor to one of another service."""
+    database.make_service(resource_ids=["maria", "rosa"])
+    database.make_resource("otto")
+    appointment = await create(client, resourceId="rosa")
+    response = await change(client, appointment, {"expectedVersion": 1, "resourceId": "maria"})
+    assert response.json()["resourceId"] == "maria"
+    await create(client, resourceId="rosa")
+    response = await change(client, appointment, {"expectedVersion": 2, "resourceId": "rosa"})
+    assert refusal(response) == (409, "SLOT_UNAVAILABLE")
+    response = await change(client, appointment, {"expectedVersion": 2, "resourceId": "otto"})
+    assert refusal(response) == (404, "RESOURCE_NOT_FOUND")
+    assert faulty_fields(await change(client, appointment, {"expectedVersion": 2, "quantity": 2})) == ["quantity"]
+
+    later = await create(client, 12, resourceId="maria")
+    to_ten = {"expectedVersion": 1, "slotStart": timestamp(at(13)), "resourceId": None}
+    assert (await change(client, later, to_ten)).json()["resourceId"] in ("maria", "rosa")
+
+
+@pytest.mark.parametrize("status", ["completed", "no_show", "cancelled"])
+async def test_what_has_ended_keeps_its_slot_and_status(
+    client: httpx2.AsyncClient, database: TestDatabase, status: str
+) -> None:
+    """Its notes can still be written; and its room is free."""
+    database.make_service()
+    appointment = await create(client)
+    ended = await change(client, appointment, {"expectedVersion": 1, "status": status})
+    assert (ended.status_code, ended.json()["status"]) == (200, status)
+    for body in ({"slotStart": timestamp(at(12))}, {"status": "confirmed"}, {"quantity": 2}):
+        response = await change(client, appointment, {"expectedVersion": 2, **body})
+        assert refusal(response) == (409, "APPOINTMENT_ENDED")
+        assert response.json()["appointmentStatus"] == status
+    response = await change(client, appointment, {"expectedVersion": 2, "notes": "left an umbrella"})
+    assert (response.status_code, response.json()["version"]) == (200, 3)
+    await create(client)
+    assert [entry["action"] for entry in await audit_trail(client, appointment)] == ["created", status, "changed"]
+
+
+async def test_only_staff_change(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A guest can't, and neither can a key that only reads."""
+    database.make_service()
+    appointment = await create(client)
+    address = f"{APPOINTMENTS}/{appointment['appointmentId']}"
+    body = {"expectedVersion": 1, "notes": "window"}
+    readonly, staff = await make_key(client, "readonly"), await make_key(client, "staff")
+    assert refusal(await client.patch(address, json=body)) == (401, "UNAUTHORIZED")
+    assert refusal(await client.patch(address, json=body, headers=bearer(readonly["key"]))) == (403, "FORBIDDEN")
+    assert (await client.patch(address, json=body, headers=bearer(staff["key"]))).status_code == 200

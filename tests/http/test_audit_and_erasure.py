@@ -1,0 +1,123 @@
+"""The audit trail of an appointment, and the erasure of its guest's data."""
+
+import httpx2
+import pytest
+
+from tests.database import TestDatabase, at
+from tests.http.booking_calls import APPOINTMENTS, audit_trail, book, cancel, change, create, read, slot, timestamp
+from tests.http.conftest import ADMIN
+from tests.http.describing import Json
+from tests.http.keys import bearer, make_key
+from tests.http.refusals import refusal
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_trail_tells_what_changed_and_names_no_guest(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Who, when, by which request, and the members before and after; the guest, notes and reasons by name only."""
+    database.make_service()
+    response = await client.post(
+        APPOINTMENTS,
+        json=slot(guestName="Ada", guestEmail="ada@example.com", notes="secret", metadata={"price": 40}),
+        headers=ADMIN | {"X-Request-Id": "first"},
+    )
+    appointment = response.json()
+    await change(client, appointment, {"expectedVersion": 1, "slotStart": timestamp(at(12)), "guestName": "Byron"})
+    await cancel(client, appointment, ADMIN, reason="secret")
+    created, moved, cancelled = await audit_trail(client, appointment)
+    assert (created["action"], created["version"], created["requestId"]) == ("created", 1, "first")
+    assert created["actor"] == {"kind": "admin", "id": None}
+    assert created["at"] == appointment["createdAt"]
+    assert created["changes"]["slotStart"] == {"before": None, "after": timestamp(at(10))}
+    assert created["changes"]["guestName"] == created["changes"]["notes"] == created["changes"]["metadata"] == {}
+    assert (moved["action"], moved["version"]) == ("rescheduled", 2)
+    assert moved["changes"].keys() == {"slotStart", "slotEnd", "guestName"}
+    assert moved["changes"]["slotEnd"] == {"before": timestamp(at(11)), "after": timestamp(at(13))}
+    assert cancelled["changes"] == {
+        "status": {"before": "confirmed", "after": "cancelled"},
+        "cancellationReason": {},
+    }
+    for personal in ("Ada", "Byron", "ada@example.com", "secret", "40"):
+        assert personal not in str([entry["changes"] for entry in (created, moved, cancelled)])
+
+
+async def test_the_instants_of_old_audit_rows_are_told_in_utc(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """However the database wrote them: in its own way, or in the time zone of somebody's session."""
+    database.make_service()
+    appointment = await create(client)
+    changes = '{"slot_start": {"before": "2027-01-04T10:00:00.5+01:00", "after": null}, "quantity": {"after": 1}}'
+    database.rows("UPDATE booking.audit_logs SET changes = %s", changes)
+    [entry] = await audit_trail(client, appointment)
+    assert entry["changes"] == {
+        "slotStart": {"before": "2027-01-04T09:00:00.500000Z", "after": None},
+        "quantity": {"after": 1},
+    }
+
+
+async def test_a_guests_data_can_be_erased(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Nothing personal is left in any row; the appointment, its room and its trail stay. Repeated, nothing happens."""
+    database.make_service()
+    guest: Json = {"guestName": "Ada", "guestPhone": "+49301234567", "notes": "secret", "metadata": {"price": 40}}
+    booked = await book(client, **guest)
+    address = f"{APPOINTMENTS}/{booked['appointmentId']}"
+    for _ in range(2):
+        response = await client.delete(address + "/guest", headers=ADMIN)
+        assert (response.status_code, response.content) == (204, b"")
+    erased = await read(client, booked)
+    assert {name: erased[name] for name in ("guestName", "guestEmail", "guestPhone", "notes", "metadata")} == {
+        "guestName": None,
+        "guestEmail": None,
+        "guestPhone": None,
+        "notes": None,
+        "metadata": {},
+    }
+    assert (erased["status"], erased["version"], erased["slotStart"]) == ("confirmed", 2, booked["slotStart"])
+    assert [entry["action"] for entry in await audit_trail(client, booked)] == ["created", "erased"]
+    stored = database.value("SELECT string_agg(a::text, '') FROM booking.appointments a")
+    stored += database.value("SELECT string_agg(l::text, '') FROM booking.audit_logs l")
+    for personal in ("Ada", "ada@example.com", "1234567", "secret", "price"):
+        assert personal not in stored
+    assert refusal(await client.post(APPOINTMENTS, json=slot(), headers=ADMIN)) == (409, "SLOT_UNAVAILABLE")
+
+
+async def test_an_erasure_may_name_the_version_that_it_means(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """It can't be undone: whoever read an older version learns that somebody has written meanwhile."""
+    database.make_service()
+    appointment = await create(client, guestName="Ada")
+    await change(client, appointment, {"expectedVersion": 1, "notes": "window"})
+    address = f"{APPOINTMENTS}/{appointment['appointmentId']}/guest"
+    stale = await client.delete(address, headers=ADMIN | {"If-Match": '"1"'})
+    assert refusal(stale) == (412, "VERSION_CONFLICT")
+    assert (await read(client, appointment))["guestName"] == "Ada"
+    assert (await client.delete(address, headers=ADMIN | {"If-Match": '"2"'})).status_code == 204
+    assert (await read(client, appointment))["guestName"] is None
+
+
+async def test_the_reason_of_a_cancellation_is_erased_too(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """An illness is as personal as a name."""
+    database.make_service()
+    appointment = await create(client)
+    await cancel(client, appointment, ADMIN, reason="a weak heart")
+    response = await client.delete(f"{APPOINTMENTS}/{appointment['appointmentId']}/guest", headers=ADMIN)
+    assert response.status_code == 204
+    erased = await read(client, appointment)
+    assert erased["status"] == "cancelled"
+    assert erased.get("cancellationReason") is None
+
+
+async def test_only_the_owner_erases(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """It can't be undone."""
+    database.make_service()
+    appointment = await create(client, guestName="Ada")
+    address = f"{APPOINTMENTS}/{appointment['appointmentId']}/guest"
+    staff, owner = await make_key(client, "staff"), await make_key(client, "owner")
+    assert refusal(await client.delete(address)) == (401, "UNAUTHORIZED")
+    assert refusal(await client.delete(address, headers=bearer(staff["key"]))) == (403, "FORBIDDEN")
+    assert (await read(client, appointment))["guestName"] == "Ada"
+    assert (await client.delete(address, headers=bearer(owner["key"]))).status_code == 204
