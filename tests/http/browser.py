@@ -1,0 +1,132 @@
+"""A browser that watches the stream of changes of an application in this process, and calls that cause changes."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self
+from urllib.parse import urlencode
+
+from pydantic import SecretStr
+from starlette.applications import Starlette
+
+from service.app import create_app
+from tests.database import TestDatabase, at
+from tests.http.booking_calls import timestamp
+from tests.http.conftest import ADMIN, make_settings
+from tests.http.describing import client_of
+from tests.redis_server import RedisServer
+
+STREAM: Final = "/api/booking/stream"
+CUT: Final = {"businessId": "salon", "serviceId": "cut"}
+
+
+class Browser:
+    """One connection to the stream of an application in this process. As a context manager it is connected."""
+
+    def __init__(
+        self,
+        app: Starlette,
+        last_event_id: str | None = None,
+        *,
+        takes: int = 10**6,
+        address: str = "192.0.2.1",
+        **watched: str,
+    ) -> None:
+        self._app = app
+        self._address = address
+        self._headers = [] if last_event_id is None else [(b"last-event-id", last_event_id.encode())]
+        self._query = urlencode(CUT | watched).encode()
+        self._takes = takes
+        self._gone = asyncio.Event()
+        self._frames: asyncio.Queue[str] = asyncio.Queue()
+        self.status: int | None = None
+        self.last_id = last_event_id
+
+    async def __aenter__(self) -> Self:
+        self.task = asyncio.create_task(self._run())
+        if self._takes:
+            await self.next_frame()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gone.set()
+        await self.task
+
+    async def next_frame(self) -> dict[str, str]:
+        """The fields of the next thing that comes, comments too."""
+        frame = await asyncio.wait_for(self._frames.get(), 10)
+        fields = dict(line.split(": ", 1) for line in frame.strip().split("\n"))
+        self.last_id = fields.get("id", self.last_id)
+        return fields
+
+    async def next_event(self) -> tuple[str, Any]:
+        """The name and the data of the next event."""
+        frame = await self.next_frame()
+        return frame["event"], json.loads(frame["data"])
+
+    @property
+    def waiting(self) -> int:
+        """What has come and was not looked at."""
+        return self._frames.qsize()
+
+    async def _run(self) -> None:
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": STREAM,
+            "query_string": self._query,
+            "headers": self._headers,
+            "client": (self._address, 1),
+        }
+        messages = [{"type": "http.request", "body": b""}]
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop()
+            await self._gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self.status = message["status"]
+                return
+            if self._takes <= 0:
+                await self._gone.wait()
+            self._takes -= 1
+            if message["body"]:
+                self._frames.put_nowait(message["body"].decode())
+
+        await self._app(scope, receive, send)
+
+
+@asynccontextmanager
+async def running(
+    database: TestDatabase, redis: RedisServer | None = None, **settings: Any
+) -> AsyncIterator[Starlette]:
+    """An application with these settings."""
+    if redis:
+        settings["redis_url"] = SecretStr(redis.url)
+    app = create_app(make_settings(database.url).model_copy(update=settings))
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+async def post(app: Starlette, path: str, body: Any, method: str = "POST") -> Any:
+    """What somebody does meanwhile."""
+    is_closed = "appointments" in path or "catalog" in path
+    async with client_of(app) as client:
+        answer = await client.request(method, path, json=body, headers=ADMIN if is_closed else {})
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+
+async def reserve(app: Starlette, hour: float = 10, **members: Any) -> Any:
+    """Holds a slot."""
+    return await post(app, "/api/booking/reserve", {**CUT, "slotStart": at(hour).isoformat(), **members})
+
+
+def changed(hour: float, service_id: str = "cut") -> tuple[str, Any]:
+    """The event for an hour of the service."""
+    slot = {"slotStart": timestamp(at(hour)), "slotEnd": timestamp(at(hour + 1))}
+    return "changed", {"serviceId": service_id, **slot}
