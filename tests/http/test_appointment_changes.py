@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_change_raises_the_version_by_one(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """What is not named stays as it is; null clears what an appointment can do without."""
+    """Members that are left out stay as they are; null clears an optional member."""
     database.make_service()
     guest: Json = {"guestName": "Ada", "guestEmail": "ada@example.com", "notes": "window", "metadata": {"price": 40}}
     appointment = await create(client, **guest)
@@ -37,8 +37,8 @@ async def test_a_change_raises_the_version_by_one(client: httpx2.AsyncClient, da
     }
 
 
-async def test_a_change_of_nothing_changes_nothing(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The version neither, nor the trail."""
+async def test_a_change_without_effect_keeps_the_version(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The audit trail gets no entry either."""
     database.make_service()
     appointment = await create(client, guestName="Ada")
     for body in ({}, {"guestName": "Ada"}, {"slotStart": timestamp(at(10))}, {"status": "confirmed"}):
@@ -47,10 +47,10 @@ async def test_a_change_of_nothing_changes_nothing(client: httpx2.AsyncClient, d
     assert len(await audit_trail(client, appointment)) == 1
 
 
-async def test_a_stale_version_is_a_409_that_tells_the_current_one(
+async def test_a_stale_version_is_a_409_with_the_current_one(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """The second of two people who edited the same page learns that the first was there."""
+    """Of two people who edit the same version, the second learns of the first one's change."""
     database.make_service()
     appointment = await create(client)
     assert (await change(client, appointment, {"expectedVersion": 1, "notes": "first"})).status_code == 200
@@ -65,7 +65,7 @@ async def test_a_stale_version_is_a_409_that_tells_the_current_one(
 async def test_the_version_may_come_as_if_match(
     client: httpx2.AsyncClient, database: TestDatabase, if_match: str
 ) -> None:
-    """As ETag told it, strong or weak; or any, for those who don't care."""
+    """A strong or a weak ETag is accepted, and * matches every version."""
     database.make_service()
     appointment = await create(client)
     response = await change(client, appointment, {"notes": "window"}, if_match)
@@ -74,7 +74,7 @@ async def test_the_version_may_come_as_if_match(
 
 @pytest.mark.parametrize("if_match", ['"5"', 'W/"5"'])
 async def test_a_stale_if_match_is_a_412(client: httpx2.AsyncClient, database: TestDatabase, if_match: str) -> None:
-    """As HTTP has it; in everything else it is told like the 409."""
+    """HTTP asks for this status; the body is that of the 409."""
     database.make_service()
     appointment = await create(client)
     response = await change(client, appointment, {"notes": "window"}, if_match)
@@ -85,14 +85,15 @@ async def test_a_stale_if_match_is_a_412(client: httpx2.AsyncClient, database: T
 
 @pytest.mark.parametrize("if_match", ["", "1", '"0"', '"-1"', '"one"', '"1', '"1", "2"', "W/1", '"99999999999"', "* *"])
 async def test_a_malformed_if_match_is_a_400(client: httpx2.AsyncClient, database: TestDatabase, if_match: str) -> None:
-    """Whoever sends one means to be protected: it is not ignored."""
+    """The header is never ignored, because its sender relies on the comparison."""
     database.make_service()
     appointment = await create(client)
     assert faulty_fields(await change(client, appointment, {"notes": "window"}, if_match)) == ["If-Match"]
 
 
 async def test_a_change_needs_one_version(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Two that differ can't both have been read, and without one nobody knows what was."""
+    """Without a version a change could overwrite another one unseen, and If-Match and expectedVersion must not
+    contradict each other."""
     database.make_service()
     appointment = await create(client)
     assert faulty_fields(await change(client, appointment, {"notes": "window"})) == ["expectedVersion"]
@@ -128,7 +129,8 @@ async def test_a_change_needs_one_version(client: httpx2.AsyncClient, database: 
 async def test_a_faulty_change_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, member: str, value: Any
 ) -> None:
-    """400 and the field. An appointment can't do without a slot, a quantity and a status; its service is what it is."""
+    """The answer is a 400 with the field. Slot, quantity and status cannot be cleared, and the service cannot be
+    changed."""
     database.make_service()
     appointment = await create(client)
     assert faulty_fields(await change(client, appointment, {"expectedVersion": 1, member: value})) == [member]
@@ -136,7 +138,7 @@ async def test_a_faulty_change_names_its_field(
 
 
 async def test_a_slot_that_is_moved_keeps_its_length(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """It may overlap itself; its old place is free at once; both ends may be moved."""
+    """The new slot may overlap the old one, which is free at once; both ends may be moved."""
     database.make_service()
     appointment = await create(client, slotEnd=timestamp(at(12)))
     moved = await change(client, appointment, {"expectedVersion": 1, "slotStart": timestamp(at(11))})
@@ -153,10 +155,10 @@ async def test_a_slot_that_is_moved_keeps_its_length(client: httpx2.AsyncClient,
     assert [entry["action"] for entry in await audit_trail(client, appointment)] == ["created", *["rescheduled"] * 3]
 
 
-async def test_a_move_onto_what_is_taken_is_refused_with_alternatives(
+async def test_a_move_to_an_occupied_slot_is_refused_with_alternatives(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """It stays where it was, and the business is told in words that it knows."""
+    """The appointment keeps its slot, and the detail is worded for the business."""
     database.make_service()
     appointment = await create(client, 10)
     await create(client, 12)
@@ -170,10 +172,10 @@ async def test_a_move_onto_what_is_taken_is_refused_with_alternatives(
 
 
 @pytest.mark.parametrize("resource_ids", [[], ["anna"]])
-async def test_what_is_offered_instead_of_a_move_may_overlap_what_is_moved(
+async def test_alternatives_to_a_move_may_overlap_the_appointment_itself(
     client: httpx2.AsyncClient, database: TestDatabase, resource_ids: list[str]
 ) -> None:
-    """It will not be in its own way: between two others, half an hour later is the nearest that there is."""
+    """Its own claim does not count: between two other appointments, the nearest alternative is half an hour later."""
     database.make_service(resource_ids=resource_ids, slot_step_minutes=30)
     appointment = await create(client, 10)
     for hour in (8.5, 11.5):
@@ -184,10 +186,8 @@ async def test_what_is_offered_instead_of_a_move_may_overlap_what_is_moved(
     assert starts[:2] == [timestamp(at(10.5)), timestamp(at(10))]
 
 
-async def test_an_appointment_grows_by_what_there_is_room_for(
-    client: httpx2.AsyncClient, database: TestDatabase
-) -> None:
-    """Its own claim is not counted against it."""
+async def test_a_quantity_grows_within_the_capacity(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The appointment's own claim is not counted against it."""
     database.make_service(capacity=4)
     appointment = await create(client, quantity=3)
     grown = await change(client, appointment, {"expectedVersion": 1, "quantity": 4})
@@ -196,8 +196,9 @@ async def test_an_appointment_grows_by_what_there_is_room_for(
     assert refusal(response) == (409, "SLOT_UNAVAILABLE")
 
 
-async def test_an_appointment_goes_to_another_resource(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """To the one that is named, or with null to any free one; not to a busy one, nor to one of another service."""
+async def test_an_appointment_is_moved_to_another_resource(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A change names a free resource of the service, or null for any free one; an occupied one and one of another
+    service are refused."""
     database.make_service(resource_ids=["maria", "rosa"])
     database.make_resource("otto")
     appointment = await create(client, resourceId="rosa")
@@ -216,10 +217,10 @@ async def test_an_appointment_goes_to_another_resource(client: httpx2.AsyncClien
 
 
 @pytest.mark.parametrize("status", ["completed", "no_show", "cancelled"])
-async def test_what_has_ended_keeps_its_slot_and_status(
+async def test_an_ended_appointment_keeps_its_slot_and_status(
     client: httpx2.AsyncClient, database: TestDatabase, status: str
 ) -> None:
-    """Its notes can still be written; and its room is free."""
+    """Its notes can still be changed, and its room is free."""
     database.make_service()
     appointment = await create(client)
     ended = await change(client, appointment, {"expectedVersion": 1, "status": status})
@@ -235,7 +236,7 @@ async def test_what_has_ended_keeps_its_slot_and_status(
 
 
 async def test_only_staff_change(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """A guest can't, and neither can a key that only reads."""
+    """Requests without a key and readonly keys are refused."""
     database.make_service()
     appointment = await create(client)
     address = f"{APPOINTMENTS}/{appointment['appointmentId']}"

@@ -12,8 +12,8 @@ from tests.http.refusals import faulty_fields, refusal
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_is_committed_is_in_the_calendar_at_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """There is no moment in which a business does not see what was promised to a guest."""
+async def test_a_committed_appointment_is_listed_at_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A business sees each appointment as soon as the guest's commit is acknowledged."""
     database.make_service(capacity=20)
     for number in range(1, 6):
         held = await reserve(client)
@@ -24,10 +24,9 @@ async def test_what_is_committed_is_in_the_calendar_at_once(client: httpx2.Async
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-async def test_the_calendar_is_walked_page_by_page(
-    client: httpx2.AsyncClient, database: TestDatabase, limit: int
-) -> None:
-    """Everything is seen once, by start, also where many start at one instant; what comes meanwhile is no hindrance."""
+async def test_the_list_is_read_page_by_page(client: httpx2.AsyncClient, database: TestDatabase, limit: int) -> None:
+    """Each appointment is listed once, in order of its start, also where several share one; an insertion between two
+    pages changes neither."""
     database.make_service(capacity=5)
     for hour in (12, 9, 9, 10, 9, 10, 9):
         database.book(hour)
@@ -52,8 +51,8 @@ async def test_the_calendar_is_walked_page_by_page(
     assert pages == -(-7 // limit)
 
 
-async def test_the_calendar_is_half_open(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """What starts at `to` is on the next page of the diary, and on no two."""
+async def test_the_range_of_a_list_is_half_open(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """An appointment that starts at `to` belongs to the next range only."""
     database.make_service()
     database.book(10)
     assert len((await list_day(client, **{"from": timestamp(at(10)), "to": timestamp(at(11))}))["items"]) == 1
@@ -61,8 +60,8 @@ async def test_the_calendar_is_half_open(client: httpx2.AsyncClient, database: T
     assert (await list_day(client, **{"from": timestamp(at(10.01))}))["items"] == []
 
 
-async def test_the_calendar_can_be_filtered(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """By resource and by status; what is cancelled is in it too, until somebody asks for less."""
+async def test_the_list_is_filtered_by_resource_and_status(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Without a filter, cancelled appointments are listed too."""
     database.make_service(resource_ids=["rosa", "maria"])
     rosas = await create(client, 10, resourceId="rosa")
     marias = await create(client, 10, resourceId="maria")
@@ -101,24 +100,24 @@ async def test_the_calendar_can_be_filtered(client: httpx2.AsyncClient, database
         ({"page": "2"}, "page"),
     ],
 )
-async def test_a_faulty_question_to_the_calendar_names_its_field(
+async def test_a_faulty_list_query_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, query: dict[str, str], field: str
 ) -> None:
-    """A cursor that was cut off too; the last one but two lacks its id, and the last one its offset."""
+    """A truncated cursor is a fault too: of the last three cursors, the first lacks its id and the second its offset."""
     database.make_service()
     assert faulty_fields(await client.get(APPOINTMENTS, params={**MONDAY, **query}, headers=ADMIN)) == [field]
 
 
-async def test_an_unknown_business_has_no_calendar(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Which is not the same as an empty one: the administrator may have misspelt it."""
+async def test_the_list_of_an_unknown_business_is_a_404(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """It differs from an empty list, so that an administrator notices a misspelt id."""
     database.make_service()
     unknown = await client.get(APPOINTMENTS, params={**MONDAY, "businessId": "nobody"}, headers=ADMIN)
     assert refusal(unknown) == (404, "BUSINESS_NOT_FOUND")
     assert (await list_day(client)) == {"items": [], "nextCursor": None}
 
 
-async def test_the_calendar_needs_a_key_of_the_business(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """It is full of guests."""
+async def test_the_list_needs_a_key_of_the_business(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The list holds guests' personal data."""
     database.make_service()
     database.make_business("clinic")
     readonly, stranger = await make_key(client, "readonly"), await make_key(client, "owner", "clinic")

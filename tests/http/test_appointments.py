@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_an_appointment_is_created_without_a_hold(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """With all that is known of its guest, who may be no more than a name; and the slot is taken."""
+    """A guest's name alone is enough; every other member is stored as sent, and the slot is occupied."""
     database.make_service()
     guest: Json = {"guestName": "Ada", "guestPhone": "030 1234567", "notes": "by the window", "metadata": {"price": 40}}
     appointment = await create(client, **guest, source="phone")
@@ -45,10 +45,11 @@ async def test_an_appointment_is_created_without_a_hold(client: httpx2.AsyncClie
     assert (await create(client, 11))["source"] == "manual"
 
 
-async def test_what_binds_the_public_does_not_bind_the_business(
+async def test_the_rules_for_guests_do_not_bind_the_business(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """The past, notice, a closed service: somebody walked in, and it has to be written down. Room binds everybody."""
+    """Staff may record an appointment in the past, at short notice or for a closed service; only room is still
+    required."""
     database.make_service(booking_enabled=False, min_notice_minutes=365 * 24 * 60, max_duration_minutes=60)
     database.put_hours([(2, "09:00", "10:00")])
     await create(client, 10)
@@ -61,7 +62,8 @@ async def test_what_binds_the_public_does_not_bind_the_business(
 async def test_the_same_key_creates_one_appointment(
     client: httpx2.AsyncClient, database: TestDatabase, place: str
 ) -> None:
-    """A retry gets the first result again, marked as such, wherever the key came."""
+    """A retry returns the first result with Idempotency-Replayed, whether the key is in the header, in the body or in
+    both."""
     database.make_service(capacity=5)
     body = slot(idempotencyKey="k") if place != "header" else slot()
     headers = ADMIN | ({"Idempotency-Key": "k"} if place != "body" else {})
@@ -76,8 +78,8 @@ async def test_the_same_key_creates_one_appointment(
     assert database.value("SELECT count(*) FROM booking.appointments") == 1
 
 
-async def test_keys_that_differ_are_refused(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """A header and a body that name different attempts can't both be right."""
+async def test_two_different_idempotency_keys_are_refused(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A request cannot name two attempts, one in the header and another in the body."""
     database.make_service()
     response = await client.post(APPOINTMENTS, json=slot(idempotencyKey="a"), headers=ADMIN | {"Idempotency-Key": "b"})
     assert refusal(response) == (400, "IDEMPOTENCY_KEY_MISMATCH")
@@ -86,7 +88,7 @@ async def test_keys_that_differ_are_refused(client: httpx2.AsyncClient, database
 async def test_after_a_cancellation_a_new_key_books_the_slot_again(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """And the old key still names the old attempt, as it is now."""
+    """The old key still returns the old appointment, in its present state."""
     database.make_service()
     first = await create(client, idempotencyKey="a")
     await cancel(client, first, ADMIN)
@@ -98,7 +100,7 @@ async def test_after_a_cancellation_a_new_key_books_the_slot_again(
 
 
 async def test_only_staff_create(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The trail names the key that did it."""
+    """The audit trail names the key that created the appointment."""
     database.make_service(capacity=5)
     staff, readonly = await make_key(client, "staff"), await make_key(client, "readonly")
     assert refusal(await client.post(APPOINTMENTS, json=slot())) == (401, "UNAUTHORIZED")
@@ -110,10 +112,9 @@ async def test_only_staff_create(client: httpx2.AsyncClient, database: TestDatab
     assert entry["actor"] == {"kind": "staff", "id": staff["keyId"]}
 
 
-async def test_what_is_created_is_told_with_its_place_and_its_version(
-    client: httpx2.AsyncClient, database: TestDatabase
-) -> None:
-    """What it takes to change it, without reading it again."""
+async def test_a_creation_returns_its_location_and_etag(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The ETag is enough for the next change, without reading the appointment again; a replay has the present ETag and
+    no Location."""
     database.make_service()
     headers = ADMIN | {"Idempotency-Key": "k"}
     created = await client.post(APPOINTMENTS, json=slot(), headers=headers)
@@ -143,17 +144,18 @@ async def test_what_is_created_is_told_with_its_place_and_its_version(
 async def test_a_faulty_creation_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, members: Json, faulty: str
 ) -> None:
-    """400 and the field, and nothing was made."""
+    """The answer is a 400 with the field, and no appointment is created."""
     database.make_service()
     response = await client.post(APPOINTMENTS, json=slot(**members), headers=ADMIN)
     assert faulty_fields(response) == [faulty]
     assert database.value("SELECT count(*) FROM booking.appointments") == 0
 
 
-async def test_a_resource_is_one_of_the_service_and_taken_one_at_a_time(
+async def test_a_resource_belongs_to_the_service_and_is_booked_singly(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """An unknown one is a 404, two at once a fault; without a name any free one comes, then none."""
+    """A resource outside the service's pool is a 404 and a quantity of two is a fault; without a name, each free
+    resource is assigned in turn."""
     database.make_service(resource_ids=["rosa", "maria"])
     database.make_resource("otto")
     for unknown in ("nobody", "otto"):
@@ -169,14 +171,14 @@ async def test_a_resource_is_one_of_the_service_and_taken_one_at_a_time(
 
 @pytest.mark.parametrize("member", ["businessId", "serviceId"])
 async def test_an_unknown_service_is_a_404(client: httpx2.AsyncClient, database: TestDatabase, member: str) -> None:
-    """An unknown business is not told apart from an unknown service."""
+    """An unknown business and an unknown service get the same answer."""
     database.make_service()
     response = await client.post(APPOINTMENTS, json={**slot(), member: "nobody"}, headers=ADMIN)
     assert refusal(response) == (404, "SERVICE_NOT_FOUND")
 
 
 async def test_one_appointment_is_read_with_its_version(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The ETag is what If-Match wants."""
+    """The ETag of an answer is what If-Match expects."""
     database.make_service()
     appointment = await create(client, guestName="Ada")
     address = f"{APPOINTMENTS}/{appointment['appointmentId']}"
@@ -189,11 +191,11 @@ async def test_one_appointment_is_read_with_its_version(client: httpx2.AsyncClie
     assert refusal(await client.get(address)) == (401, "UNAUTHORIZED")
 
 
-async def test_the_token_is_told_to_the_guest_and_to_nobody_else(
+async def test_only_the_guest_receives_the_cancellation_token(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """It is in the answers to commit and to one-call booking, replays included; who reads the calendar can't cancel
-    in the guest's name."""
+    """Commits and one-call bookings return it, replays included. No other answer does, so staff cannot cancel in the
+    guest's name."""
     database.make_service()
     held = await reserve(client, 9)
     committed = (await commit(client, held["reservationId"])).json()
@@ -216,28 +218,27 @@ async def test_the_token_is_told_to_the_guest_and_to_nobody_else(
         assert token not in text
 
 
-async def test_the_hold_of_an_appointment_is_named_only_to_those_who_may_cancel_it(
+async def test_only_callers_that_may_cancel_see_the_id_of_the_hold(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """With its id anybody can commit it again and be told the cancellation token: so no listing shows it, and neither
-    a key that only reads nor a guest's own cancellation is told."""
+    """A second commit with the id returns the cancellation token. So lists, answers to readonly keys and answers to a
+    guest's cancellation leave the id out."""
     database.make_service()
     held = await reserve(client)
     booked = (await commit(client, held["reservationId"])).json()
     address = f"{APPOINTMENTS}/{booked['appointmentId']}"
-    told_to = {}
+    hold_ids = {}
     for role in ("staff", "readonly"):
         key = bearer((await make_key(client, role))["key"])
-        told_to[role] = (await client.get(address, headers=key)).json()["reservationId"]
-    assert told_to == {"staff": held["reservationId"], "readonly": None}
+        hold_ids[role] = (await client.get(address, headers=key)).json()["reservationId"]
+    assert hold_ids == {"staff": held["reservationId"], "readonly": None}
     assert [item["reservationId"] for item in (await list_day(client))["items"]] == [None]
     cancelled = await cancel(client, booked, cancellationToken=booked["cancellationToken"])
     assert cancelled.json()["reservationId"] is None
 
 
-async def test_a_hold_is_named_to_nobody_who_may_only_read(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """With its id the hold can be committed again, and that tells the token that cancels: so it is in no list, in no
-    trail, and in no answer to a readonly key."""
+async def test_a_readonly_key_never_sees_the_id_of_a_hold(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The id is in no list and no audit trail, because a second commit with it returns the cancellation token."""
     database.make_service()
     held = (await client.post("/api/booking/reserve", json=slot(10))).json()["reservationId"]
     body = {"reservationId": held, "guestEmail": "ada@example.com"}
@@ -260,7 +261,7 @@ async def test_a_hold_is_named_to_nobody_who_may_only_read(client: httpx2.AsyncC
 async def test_an_unknown_appointment_is_a_404(
     client: httpx2.AsyncClient, database: TestDatabase, appointment_id: str
 ) -> None:
-    """Whatever the call, and whatever stands in the place of the id."""
+    """Every call refuses an unknown or malformed id, with or without a business in the query."""
     database.make_service()
     address = f"{APPOINTMENTS}/{appointment_id}"
     for query in ({}, {"businessId": "salon"}, {"businessId": "nobody"}):
@@ -274,8 +275,11 @@ async def test_an_unknown_appointment_is_a_404(
             assert refusal(response) == (404, "APPOINTMENT_NOT_FOUND")
 
 
-async def test_a_business_that_is_named_spares_the_look_up(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Without one, all are looked through; with one, only that one is: even for what another one has."""
+async def test_a_named_business_makes_the_lookup_unnecessary(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Without a business the service looks up the appointment's; with one it searches that business only, and another's
+    appointment is not found."""
     database.make_service()
     database.make_business("clinic")
     appointment = database.book(10).id
@@ -292,10 +296,8 @@ async def test_a_business_that_is_named_spares_the_look_up(client: httpx2.AsyncC
     assert response.status_code == 200
 
 
-async def test_to_another_businesss_key_an_appointment_is_not_there(
-    client: httpx2.AsyncClient, database: TestDatabase
-) -> None:
-    """404, not 403: that it exists is nobody's business. And nothing was changed."""
+async def test_another_businesss_key_finds_no_appointment(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The answer is a 404 and not a 403, which would reveal that the appointment exists; and nothing is changed."""
     database.make_service()
     database.make_business("clinic")
     own, stranger = await make_key(client, "owner"), bearer((await make_key(client, "owner", "clinic"))["key"])

@@ -13,10 +13,11 @@ from tests.http.refusals import refusal
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_trail_tells_what_changed_and_names_no_guest(
+async def test_the_audit_trail_records_changes_without_personal_data(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """Who, when, by which request, and the members before and after; the guest, notes and reasons by name only."""
+    """An entry has actor, time, request id and the members before and after; for the guest's data, notes and reasons it
+    has only the names of the members."""
     database.make_service()
     response = await client.post(
         APPOINTMENTS,
@@ -43,10 +44,10 @@ async def test_the_trail_tells_what_changed_and_names_no_guest(
         assert personal not in str([entry["changes"] for entry in (created, moved, cancelled)])
 
 
-async def test_the_instants_of_old_audit_rows_are_told_in_utc(
+async def test_instants_of_old_audit_rows_are_returned_in_utc(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """However the database wrote them: in its own way, or in the time zone of somebody's session."""
+    """Old rows hold them in PostgreSQL's text format, or in the time zone of the session that wrote them."""
     database.make_service()
     appointment = await create(client)
     changes = '{"slot_start": {"before": "2027-01-04T10:00:00.5+01:00", "after": null}, "quantity": {"after": 1}}'
@@ -59,7 +60,8 @@ async def test_the_instants_of_old_audit_rows_are_told_in_utc(
 
 
 async def test_a_guests_data_can_be_erased(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Nothing personal is left in any row; the appointment, its room and its trail stay. Repeated, nothing happens."""
+    """No row keeps personal data; the appointment, its claim and its audit trail stay. A repeated erasure changes
+    nothing."""
     database.make_service()
     guest: Json = {"guestName": "Ada", "guestPhone": "+49301234567", "notes": "secret", "metadata": {"price": 40}}
     booked = await book(client, **guest)
@@ -84,10 +86,8 @@ async def test_a_guests_data_can_be_erased(client: httpx2.AsyncClient, database:
     assert refusal(await client.post(APPOINTMENTS, json=slot(), headers=ADMIN)) == (409, "SLOT_UNAVAILABLE")
 
 
-async def test_an_erasure_may_name_the_version_that_it_means(
-    client: httpx2.AsyncClient, database: TestDatabase
-) -> None:
-    """It can't be undone: whoever read an older version learns that somebody has written meanwhile."""
+async def test_an_erasure_may_name_its_version(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """An erasure cannot be undone, so a caller with a stale version is refused."""
     database.make_service()
     appointment = await create(client, guestName="Ada")
     await change(client, appointment, {"expectedVersion": 1, "notes": "window"})
@@ -100,7 +100,7 @@ async def test_an_erasure_may_name_the_version_that_it_means(
 
 
 async def test_the_reason_of_a_cancellation_is_erased_too(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """An illness is as personal as a name."""
+    """A reason may be personal data, such as an illness."""
     database.make_service()
     appointment = await create(client)
     await cancel(client, appointment, ADMIN, reason="a weak heart")
@@ -112,7 +112,7 @@ async def test_the_reason_of_a_cancellation_is_erased_too(client: httpx2.AsyncCl
 
 
 async def test_only_the_owner_erases(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """It can't be undone."""
+    """An erasure cannot be undone, so it needs an owner's key."""
     database.make_service()
     appointment = await create(client, guestName="Ada")
     address = f"{APPOINTMENTS}/{appointment['appointmentId']}/guest"

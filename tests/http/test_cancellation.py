@@ -19,7 +19,8 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_guest_cancels_by_the_token(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Softly: it stays, with its reason, and its room is free. Repeated, it answers the same."""
+    """The appointment is kept, with its reason, and its room is free. A repeated cancellation returns the first one's
+    result."""
     database.make_service()
     booked = await book(client)
     first = await cancel(client, booked, cancellationToken=booked["cancellationToken"], reason="ill")
@@ -39,8 +40,9 @@ async def test_a_guest_cancels_by_the_token(client: httpx2.AsyncClient, database
     ]
 
 
-async def test_a_token_opens_one_appointment_only(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Another's, a malformed or a changed one is a 403; none at all, and no key, is a 401."""
+async def test_a_token_cancels_only_its_own_appointment(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A token of another appointment, a malformed or an altered one is a 403; a request with neither token nor key is a
+    401."""
     database.make_service()
     booked, other = await book(client, 10), await book(client, 12)
     token = booked["cancellationToken"]
@@ -68,7 +70,7 @@ async def test_a_token_opens_one_appointment_only(client: httpx2.AsyncClient, da
 
 
 async def test_a_token_of_an_older_secret_still_cancels(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Secrets are changed without breaking the links that guests have in their mail."""
+    """A rotated secret must not break the links in guests' mail."""
     database.make_service()
     booked = {"appointmentId": database.book(10).id}
     foreign, older = (
@@ -80,7 +82,8 @@ async def test_a_token_of_an_older_secret_still_cancels(client: httpx2.AsyncClie
 
 
 async def test_a_guest_is_held_to_the_cancellation_window(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Too late is a 409 that tells when it would have been possible; the business cancels at any time."""
+    """Once the window has closed the answer is a 409 with the last instant at which the guest could cancel; the
+    business can cancel at any time."""
     database.make_service(cancellation_window_minutes=120)
     booked = await book(client)
     database.freeze_clock(at(8) + timedelta(seconds=1))
@@ -90,7 +93,7 @@ async def test_a_guest_is_held_to_the_cancellation_window(client: httpx2.AsyncCl
     assert (await read(client, booked))["status"] == "confirmed"
     response = await cancel(client, booked, ADMIN)
     assert (response.status_code, response.json()["status"]) == (200, "cancelled")
-    # What is cancelled already is told so, whenever it is asked.
+    # A repeated cancellation succeeds even after the window has closed.
     response = await cancel(client, booked, cancellationToken=booked["cancellationToken"])
     assert response.status_code == 200
 
@@ -98,7 +101,7 @@ async def test_a_guest_is_held_to_the_cancellation_window(client: httpx2.AsyncCl
 async def test_the_window_closes_just_after_its_last_instant(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """cancellableUntil is an instant at which it still can be cancelled."""
+    """At the instant cancellableUntil itself a guest can still cancel."""
     database.make_service(cancellation_window_minutes=120)
     booked = await book(client)
     database.freeze_clock(at(8))
@@ -106,7 +109,8 @@ async def test_the_window_closes_just_after_its_last_instant(
 
 
 async def test_the_business_cancels_by_its_key(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Staff may, a key that only reads may not, and a wrong header is not overlooked because of a right token."""
+    """A staff key cancels and a readonly key does not; a wrong Authorization header is refused even beside a valid
+    token."""
     database.make_service()
     booked = await book(client)
     staff, readonly = await make_key(client, "staff"), await make_key(client, "readonly")
@@ -119,10 +123,8 @@ async def test_the_business_cancels_by_its_key(client: httpx2.AsyncClient, datab
     assert (await audit_trail(client, booked))[-1]["actor"] == {"kind": "staff", "id": staff["keyId"]}
 
 
-async def test_a_cancellation_may_name_the_version_that_it_means(
-    client: httpx2.AsyncClient, database: TestDatabase
-) -> None:
-    """Who cancels what has been moved in the meantime may not mean it."""
+async def test_a_cancellation_may_name_its_version(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A cancellation of a version that was changed meanwhile is refused."""
     database.make_service()
     appointment = await create(client)
     await change(client, appointment, {"expectedVersion": 1, "notes": "window"})
@@ -136,7 +138,7 @@ async def test_a_cancellation_may_name_the_version_that_it_means(
 async def test_a_cancellation_may_name_its_version_as_if_match(
     client: httpx2.AsyncClient, database: TestDatabase, by: str
 ) -> None:
-    """As a change does, and as its own ETag invites to; then what is stale is a 412."""
+    """If-Match takes the ETag of an answer, as it does for a change; a stale one is a 412."""
     database.make_service()
     booked = await book(client)
     await change(client, booked, {"expectedVersion": 1, "notes": "window"})
@@ -150,7 +152,7 @@ async def test_a_cancellation_may_name_its_version_as_if_match(
     assert faulty_fields(both) == ["expectedVersion"]
     cancelled = await cancel(client, booked, caller | {"If-Match": '"2"'}, **token)
     assert (cancelled.status_code, cancelled.headers["etag"]) == (200, '"3"')
-    # What is done already is not refused because of its version.
+    # A repeated cancellation is not refused for its stale version.
     assert (await cancel(client, booked, caller | {"If-Match": '"2"'}, **token)).status_code == 200
 
 
@@ -158,7 +160,7 @@ async def test_a_cancellation_may_name_its_version_as_if_match(
 async def test_a_cancellation_needs_no_body(
     client: httpx2.AsyncClient, database: TestDatabase, headers: dict[str, str]
 ) -> None:
-    """Nothing in it is required. Without a token in it, the key of the business is what counts."""
+    """Without a token in a body, the business's key authorises the cancellation."""
     database.make_service()
     address = f"{APPOINTMENTS}/{(await create(client))['appointmentId']}/cancel"
     assert refusal(await client.post(address, headers=headers)) == (401, "UNAUTHORIZED")
@@ -167,7 +169,7 @@ async def test_a_cancellation_needs_no_body(
 
 
 async def test_a_change_without_a_body_changes_nothing(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Nothing in it is required either, but for the version, which may be a header; and a body is still JSON."""
+    """The version is the only required member and may be the header; a body that is sent must still be JSON."""
     database.make_service()
     appointment = await create(client)
     address = f"{APPOINTMENTS}/{appointment['appointmentId']}"
@@ -178,8 +180,8 @@ async def test_a_change_without_a_body_changes_nothing(client: httpx2.AsyncClien
     assert refusal(response) == (415, "UNSUPPORTED_MEDIA_TYPE")
 
 
-async def test_what_is_over_can_not_be_cancelled(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """A guest who was there was there."""
+async def test_an_ended_appointment_cannot_be_cancelled(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The refusal names the status that the appointment ended with."""
     database.make_service()
     booked = await book(client)
     await change(client, booked, {"expectedVersion": 1, "status": "completed"})
@@ -198,7 +200,7 @@ async def test_what_is_over_can_not_be_cancelled(client: httpx2.AsyncClient, dat
 async def test_a_faulty_cancellation_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, member: str, value: Any
 ) -> None:
-    """400 and the field."""
+    """The answer is a 400 with the field."""
     database.make_service()
     appointment = await create(client)
     assert faulty_fields(await cancel(client, appointment, ADMIN, **{member: value})) == [member]
