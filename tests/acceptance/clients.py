@@ -1,8 +1,9 @@
 """Many clients at once, as they are: each with a connection of its own, and none waiting for another."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
 from uuid import uuid4
 
 import anyio
@@ -10,6 +11,16 @@ import anyio.to_thread
 import httpx2
 
 from tests.database import TestDatabase, at
+
+# A guest whose data must be in no log and no metric, and the words of it that a test looks for there.
+PERSONAL: Final[dict[str, Any]] = {
+    "guestName": "Ada Quillfeather",
+    "guestEmail": "quillfeather@example.com",
+    "guestPhone": "+49 30 7654321",
+    "notes": "allergic to quince",
+    "metadata": {"crm": "client-of-quince"},
+}
+PERSONAL_WORDS: Final = ("Quillfeather", "quillfeather", "quince", "7654321")
 
 
 def slot(hour: float = 10, **members: Any) -> dict[str, Any]:
@@ -105,11 +116,19 @@ class Clients:
         self._progress = anyio.Condition()
         self.acknowledged: dict[str, str] = {}
         self.unexpected: list[httpx2.Response] = []
-        self.stopped = False
+        self._stopped = False
 
-    async def run(self, *, retry: bool) -> None:
-        """One client, until they are all stopped; without `retry`, until the service is gone."""
-        while not self.stopped:
+    @asynccontextmanager
+    async def running(self, count: int, *, retry: bool) -> AsyncIterator[None]:
+        """Runs this number of clients until the end of the block; without `retry`, each ends with its connection."""
+        async with anyio.create_task_group() as tasks:
+            for _ in range(count):
+                tasks.start_soon(self._run, retry)
+            yield
+            self._stopped = True
+
+    async def _run(self, retry: bool) -> None:
+        while not self._stopped:
             key = uuid4().hex
             answer = await self._reserve(key)
             while answer is None:

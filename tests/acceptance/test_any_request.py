@@ -15,12 +15,12 @@ from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from service.database.connections import Database
-from service.process.demo import make_demo_catalog
+from service.demo import make_demo_catalog
 from tests.acceptance.conftest import Serve
-from tests.acceptance.test_serving import restore_clock
+from tests.connections import open_database
 from tests.database import TestDatabase, at
 from tests.serving import ADMIN_TOKEN, CRON_SECRET
+from tests.shipped_clock import restore_clock
 
 ADMIN: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 CRON: Final = {"Authorization": f"Bearer {CRON_SECRET}"}
@@ -189,9 +189,5 @@ def empty_business(session: requests.Session, url: str) -> dict[str, str]:
 
 async def fill(url: str) -> None:
     """The demo catalog."""
-    database = Database(url, connections=1)
-    await database.open()
-    try:
+    async with open_database(url) as database:
         await make_demo_catalog(database)
-    finally:
-        await database.close()

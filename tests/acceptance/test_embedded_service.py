@@ -213,9 +213,7 @@ async def test_a_killed_service_leaves_what_it_acknowledged_to_the_next(data_dir
     with service_on(data_dir, **SECRETS) as killed:
         async with killed.client(connections=10) as client:
             clients = Clients(client, await make_stadium(client))
-            async with anyio.create_task_group() as tasks:
-                for _ in range(10):
-                    tasks.start_soon(lambda: clients.run(retry=False))
+            async with clients.running(10, retry=False):
                 await clients.acknowledge(100)
                 killed.kill()
     with service_on(data_dir, **SECRETS):
@@ -232,16 +230,13 @@ async def test_a_killed_database_comes_back_and_nothing_acknowledged_is_lost(
     with service_on(data_dir, WORKERS=2, **SECRETS) as service:
         async with service.client(connections=10) as client:
             clients = Clients(client, await make_stadium(client))
-            async with anyio.create_task_group() as tasks:
-                for _ in range(10):
-                    tasks.start_soon(lambda: clients.run(retry=True))
+            async with clients.running(10, retry=True):
                 await clients.acknowledge(100)
                 if every_process:
                     kill_every_process_of_postgres(data_dir)
                 else:
                     os.kill(postmaster_pid(data_dir), signal.SIGKILL)
                 await clients.acknowledge(100)
-                clients.stopped = True
         assert clients.unexpected == []
         assert held(data_dir) == clients.acknowledged
 

@@ -9,7 +9,7 @@ import anyio.to_thread
 import httpx2
 import pytest
 
-from tests.acceptance.clients import guest, slot
+from tests.acceptance.clients import PERSONAL, PERSONAL_WORDS, guest, slot
 from tests.acceptance.conftest import Serve
 from tests.database import TestDatabase, at
 from tests.scraping import Scrape, grown
@@ -112,13 +112,6 @@ async def test_metrics_are_told_while_the_database_is_away(database: TestDatabas
     database.rows(f'ALTER DATABASE "{name}" CONNECTION LIMIT -1')
 
 
-_GUEST: dict[str, Any] = {
-    "guestName": "Ada Quillfeather",
-    "guestEmail": "quillfeather@example.com",
-    "guestPhone": "+49 30 7654321",
-    "notes": "allergic to quince",
-    "metadata": {"crm": "client-of-quince"},
-}
 _OF_WIDGET = {
     "firstName": "Ada",
     "lastName": "Quillfeather",
@@ -132,7 +125,7 @@ async def test_neither_metrics_nor_log_hold_anything_personal_or_secret(database
     """A whole story is told to the service, with names, contact data, ids, tokens and keys: none comes out again."""
     database.make_service(capacity=9)
     service = serve(WORKERS=2, LOG_LEVEL="debug")
-    secrets = {"Quillfeather", "quillfeather", "quince", "7654321", *SECRETS.values(), "holdfast_test:holdfast"}
+    secrets = {*PERSONAL_WORDS, *SECRETS.values(), "holdfast_test:holdfast"}
 
     async with service.client() as client:
 
@@ -153,12 +146,12 @@ async def test_neither_metrics_nor_log_hold_anything_personal_or_secret(database
         await tell("GET", of_hold, 200)
         await tell("GET", f"{of_hold}/quince", 404)
         await tell("POST", f"{of_hold}/extend", 200, json={"ttlMinutes": 20})
-        commit = guest(held["reservationId"], **_GUEST)
+        commit = guest(held["reservationId"], **PERSONAL)
         appointment = await tell("POST", "/api/booking/commit", 201, json=commit)
         await tell("POST", "/api/booking/commit", 200, json=commit)
         await tell("DELETE", of_hold, 409)
         await tell("POST", "/api/booking/commit", 400, json={**commit, "guestEmail": "quince@"})
-        booked = await tell("POST", "/api/bookings", 201, json=slot(11, **_GUEST))
+        booked = await tell("POST", "/api/bookings", 201, json=slot(11, **PERSONAL))
         widget = {**_OF_WIDGET, "serviceId": "cut", "startTime": at(12).isoformat()}
         await tell("POST", "/api/v1/public/quince/book", 201, json=widget)
         of_appointment = f"/api/booking/appointments/{appointment['appointmentId']}"

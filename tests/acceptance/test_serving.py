@@ -15,12 +15,12 @@ import pytest
 from psycopg import sql
 
 from service import __version__
-from service.database.files import sql_folder
 from service.database.migrations import migration_files
-from tests.acceptance.clients import guest, slot
+from tests.acceptance.clients import PERSONAL, PERSONAL_WORDS, guest, slot
 from tests.acceptance.conftest import Serve
-from tests.database import TestDatabase, at, with_database
+from tests.database import TestDatabase, with_database
 from tests.serving import ADMIN_TOKEN, CRON_SECRET, SECRETS, TOKEN_SECRET, ServiceProcess, run_command, wait_until
+from tests.shipped_clock import restore_clock
 
 pytestmark = pytest.mark.anyio
 
@@ -203,13 +203,6 @@ async def test_every_request_leaves_one_line_with_its_id(database: TestDatabase,
 
 
 # Every address that is told something personal, or a credential, and what the database says when it fails.
-_PERSONAL: dict[str, Any] = {
-    "guestName": "Ada Quillfeather",
-    "guestEmail": "quillfeather@example.com",
-    "guestPhone": "+49 30 7654321",
-    "notes": "allergic to quince",
-    "metadata": {"crm": "client-of-quince"},
-}
 _BROKEN = """
 CREATE OR REPLACE FUNCTION booking.commit(p_business_ids text[], p_batches jsonb[], p_now timestamptz)
 RETURNS SETOF booking.outcome LANGUAGE plpgsql AS $$
@@ -233,11 +226,11 @@ async def test_the_log_holds_no_personal_data_and_no_credentials(
         of_hold = f"/api/booking/reservations/{ids[0]}"
         answers += [
             await client.get(of_hold, params={"businessId": "salon"}),
-            await client.get(of_hold, params={"guestEmail": _PERSONAL["guestEmail"]}),
+            await client.get(of_hold, params={"guestEmail": PERSONAL["guestEmail"]}),
             await client.post(f"{of_hold}/extend", json={"ttlMinutes": 20}),
-            await client.post("/api/booking/commit", json=guest(ids[0], **_PERSONAL)),
-            await client.post("/api/booking/commit", json=guest(ids[0], **_PERSONAL)),
-            await client.post("/api/booking/commit", json=guest(ids[1], **{**_PERSONAL, "guestEmail": "quince@"})),
+            await client.post("/api/booking/commit", json=guest(ids[0], **PERSONAL)),
+            await client.post("/api/booking/commit", json=guest(ids[0], **PERSONAL)),
+            await client.post("/api/booking/commit", json=guest(ids[1], **{**PERSONAL, "guestEmail": "quince@"})),
             await client.delete(of_hold),
             await client.get(f"{of_hold}/quince"),
             await client.get("/cron/cleanup-reservations", headers={"Authorization": f"Bearer {CRON_SECRET}"}),
@@ -246,12 +239,12 @@ async def test_the_log_holds_no_personal_data_and_no_credentials(
         ]
         token = answers[6].json()["cancellationToken"]
         database.rows(_BROKEN)
-        answers.append(await client.post("/api/booking/commit", json=guest(ids[1], **_PERSONAL)))
+        answers.append(await client.post("/api/booking/commit", json=guest(ids[1], **PERSONAL)))
     told = [answer.status_code for answer in answers]
     assert told == [201, 200, 201, 200, 400, 200, 201, 200, 400, 409, 404, 200, 200, 401, 500]
     assert len(service.events("defect")) == 1
 
-    secrets = ["Quillfeather", "quillfeather", "quince", "7654321", *ids, token]
+    secrets = [*PERSONAL_WORDS, *ids, token]
     secrets += [ADMIN_TOKEN, CRON_SECRET, TOKEN_SECRET, "holdfast_test:holdfast"]
     log = service.log()
     assert [secret for secret in secrets if secret in log] == []
@@ -362,10 +355,3 @@ def test_check_fails_on_a_clock_that_is_not_the_one_that_was_shipped(database: T
     status, output = command(database, "check")
     assert status == 1
     assert "altered_clock: 1" in output.splitlines()
-
-
-def restore_clock(database: TestDatabase) -> None:
-    """Puts booking.now() back to what it is everywhere but in tests."""
-    shipped = (sql_folder() / "functions" / "rules" / "now.sql").read_text()
-    database.rows(shipped.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
-    assert database.value("SELECT booking.now() < %s", at(0))

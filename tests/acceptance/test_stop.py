@@ -88,12 +88,10 @@ async def test_under_load_every_hold_that_a_stopping_service_makes_is_told_to_it
     service = serve(WORKERS=workers)
     async with service.client(connections=30) as client:
         clients = Clients(client, slot())
-        async with anyio.create_task_group() as tasks:
-            for _ in range(30):
-                tasks.start_soon(lambda: clients.run(retry=False))
+        async with clients.running(30, retry=False):
             await clients.acknowledge(100)
             service.terminate()
-    assert await anyio.to_thread.run_sync(service.wait) == 0
+            assert await anyio.to_thread.run_sync(service.wait) == 0
     assert clients.unexpected == []
     assert dict(held(database)) == clients.acknowledged
 
@@ -109,16 +107,13 @@ async def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
     assert len(first) == 2
     async with service.client(connections=20) as client:
         clients = Clients(client, slot())
-        async with anyio.create_task_group() as tasks:
-            for _ in range(20):
-                tasks.start_soon(lambda: clients.run(retry=True))
+        async with clients.running(20, retry=True):
             for victim in first:
                 await clients.acknowledge(100)
                 os.kill(victim, signal.SIGKILL)
                 await anyio.to_thread.run_sync(wait_until_replaced, service, victim)
             # None of those who answer now was there in the beginning.
             await clients.acknowledge(100)
-            clients.stopped = True
     assert clients.unexpected == []
     assert dict(held(database)) == clients.acknowledged
     replaced = {line["pid"]: line["exit_status"] for line in service.events("worker_replaced")}

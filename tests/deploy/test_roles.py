@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from service.database.connections import Database
 from service.database.migrations import migrate, migration_files
+from tests.connections import open_database
 from tests.deploy.installation import Installation, installation
 
 pytestmark = pytest.mark.anyio
@@ -37,13 +37,9 @@ def test_the_service_finds_nothing_to_migrate(migrated: Installation) -> None:
 
 async def test_the_service_can_call_its_verbs(migrated: Installation) -> None:
     """A call that begins with the lock, and one that only reads."""
-    database = Database(migrated.url, connections=1)
-    await database.open()
-    try:
+    async with open_database(migrated.url) as database:
         assert await database.change("delete_business", "nobody") == [("business_not_found", None)]
         assert len(await database.fetch("reservation_health")) == 1
-    finally:
-        await database.close()
 
 
 @pytest.mark.parametrize(
@@ -70,16 +66,11 @@ async def test_the_role_has_the_settings_of_a_session(migrated: Installation) ->
     """Behind a pooler in transaction mode only the role's count: they must be the ones that the service would set."""
     with psycopg.connect(migrated.url) as plain:
         of_role = {name: _shown(plain, name) for name in SETTINGS}
-    database = Database(migrated.url, connections=1)
-    await database.open()
-    try:
-        async with database.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT name, current_setting(name, true) FROM unnest(%s::text[]) AS name", [[*SETTINGS]]
-            )
-            assert dict(await cursor.fetchall()) == of_role
-    finally:
-        await database.close()
+    async with open_database(migrated.url) as database, database.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT name, current_setting(name, true) FROM unnest(%s::text[]) AS name", [[*SETTINGS]]
+        )
+        assert dict(await cursor.fetchall()) == of_role
     assert of_role["lock_timeout"] == "2s"
 
 

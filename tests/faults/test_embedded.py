@@ -1,4 +1,4 @@
-"""The embedded server, with real processes: what dies is killed, and what must live is asked."""
+"""The embedded server: how it starts, whom it serves, how it stops and what its errors say."""
 
 import errno
 import os
@@ -9,170 +9,29 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from structlog.testing import capture_logs
 
-from service.embedded import cluster, postmaster
+from service.embedded import cluster
 from service.embedded import server as server_module
-from service.embedded.postmaster import running_postmaster, stop_orphan
 from service.embedded.server import EmbeddedServer, EmbeddedServerError, find_running
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-class MakeServer(Protocol):
-    """What the fixture make_server gives."""
-
-    def __call__(self, data_dir: Path, major: int = 18) -> EmbeddedServer: ...
-
-
-# A process that runs the server until its standard input ends, or until it is killed.
-SUPERVISOR = """
-import sys
-from pathlib import Path
-from service.embedded.server import EmbeddedServer
-
-with EmbeddedServer(Path(sys.argv[1]), settings={"fsync": "off"}) as server:
-    print(server.url(), flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def data_folder() -> Iterator[Path]:
-    """A new folder that every user can reach, unlike tmp_path."""
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-")).resolve()
-    folder.chmod(0o755)
-    yield folder
-    end_orphans(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def end_orphans(data_dir: Path) -> None:
-    """Ends what a test left running."""
-    for folder in data_dir.glob("postgres-*"):
-        stop_orphan(folder)
-
-
-@pytest.fixture
-def fresh_dir() -> Iterator[Path]:
-    """A data folder for a test that begins with nothing."""
-    with data_folder() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def shared_dir() -> Iterator[Path]:
-    """A data folder with a cluster: making one takes as long as ten tests."""
-    with data_folder() as folder:
-        with EmbeddedServer(folder):
-            pass
-        yield folder
-
-
-@pytest.fixture
-def data_dir(shared_dir: Path) -> Iterator[Path]:
-    """The data folder of the test, with a cluster on which nothing runs yet."""
-    yield shared_dir
-    shared_dir.chmod(0o755)
-    end_orphans(shared_dir)
-
-
-@pytest.fixture
-def make_server() -> Iterator[MakeServer]:
-    """Makes servers, not yet started, and stops them at the end; without fsync, to be quick."""
-    with ExitStack() as stack:
-
-        def make(data_dir: Path, major: int = 18) -> EmbeddedServer:
-            server = EmbeddedServer(data_dir, major=major, settings={"fsync": "off"})
-            stack.callback(server.stop)
-            return server
-
-        yield make
-
-
-@contextmanager
-def supervisor(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that runs the server of a data folder; killed at the end."""
-    with subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, str(data_dir)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def first_line(process: subprocess.Popen[str]) -> str:
-    """What a supervisor says when its server is up: the URL."""
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def ask(url: str, query: str) -> object:
-    """The one value that a query gives, over a connection of its own."""
-    with psycopg.connect(url, connect_timeout=5) as connection:
-        row = connection.execute(query).fetchone()
-    assert row is not None
-    return row[0]
-
-
-def write_note(url: str, note: str) -> None:
-    """Commits the one row of a table."""
-    with psycopg.connect(url) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS note (body text)")
-        connection.execute("TRUNCATE note")
-        connection.execute("INSERT INTO note VALUES (%s)", [note])
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Waits until a condition holds; fails after the deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
-
-
-def answers(url: str) -> bool:
-    """Whether the server can be asked."""
-    try:
-        return ask(url, "SELECT 1") == 1
-    except psycopg.OperationalError:
-        return False
-
-
-def postmaster_pid(data_dir: Path, major: int = 18) -> int:
-    """The pid in the pid file."""
-    return int((data_dir / f"postgres-{major}" / "postmaster.pid").read_text().split()[0])
-
-
-def all_pids(url: str, data_dir: Path) -> list[int]:
-    """The postmaster and its children, those that have no client included."""
-    with psycopg.connect(url) as connection:
-        rows = connection.execute("SELECT pid FROM pg_stat_activity").fetchall()
-    return [postmaster_pid(data_dir), *(pid for (pid,) in rows)]
-
-
-def lives(pid: int) -> bool:
-    """Whether a process runs under this pid; a zombie, which init has still to reap, doesn't."""
-    try:
-        os.kill(pid, 0)
-        return sys.platform != "linux" or ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except (ProcessLookupError, FileNotFoundError):
-        return False
+from tests.faults.embedded import (
+    MakeServer,
+    all_pids,
+    answers,
+    ask,
+    first_line,
+    lives,
+    make_orphan,
+    postmaster_pid,
+    supervisor,
+    write_note,
+)
+from tests.serving import wait_until
 
 
 def user_namespaces_work() -> bool:
@@ -283,156 +142,6 @@ def test_starting_twice_is_refused_and_leaves_the_server_running(make_server: Ma
         make_server(data_dir).start()
 
 
-def test_a_killed_postmaster_comes_back_on_the_same_port(make_server: MakeServer, data_dir: Path) -> None:
-    """After kill -9 the same URL answers again, with what was committed, and the log says so."""
-    server = make_server(data_dir)
-    server.start()
-    url, victim = server.url(), postmaster_pid(data_dir)
-    write_note(url, "committed")
-
-    with capture_logs() as entries:
-        os.kill(victim, signal.SIGKILL)
-        eventually(lambda: entries and answers(url))
-
-    assert ask(url, "SELECT body FROM note") == "committed"
-    assert server.url() == url
-    assert postmaster_pid(data_dir) != victim
-    assert entries[0]["event"] == "embedded_postgres_restarted"
-    assert entries[0]["exit_status"] == -signal.SIGKILL
-
-
-def test_it_comes_back_again_and_again(make_server: MakeServer, data_dir: Path) -> None:
-    """The supervision outlives what it supervises."""
-    server = make_server(data_dir)
-    server.start()
-
-    for _ in range(3):
-        victim = postmaster_pid(data_dir)
-        os.kill(victim, signal.SIGKILL)
-        eventually(lambda: answers(server.url()))
-
-
-def test_a_backend_that_outlives_its_postmaster_only_delays_the_restart(
-    make_server: MakeServer, data_dir: Path
-) -> None:
-    """While it holds the shared memory a new postmaster refuses to start; it is tried again."""
-    server = make_server(data_dir)
-    server.start()
-    log = data_dir / "postgres.log"
-    with psycopg.connect(server.url()) as connection:
-        backend = connection.info.backend_pid
-        os.kill(backend, signal.SIGSTOP)
-        try:
-            os.kill(postmaster_pid(data_dir), signal.SIGKILL)
-            eventually(lambda: "shared memory block" in log.read_text())
-            assert not answers(server.url())
-        finally:
-            os.kill(backend, signal.SIGCONT)
-
-        eventually(lambda: answers(server.url()))
-
-
-def test_an_orphan_is_replaced_at_the_next_start(make_server: MakeServer, data_dir: Path) -> None:
-    """When the service is killed postgres lives on; the next start ends it and starts afresh."""
-    with supervisor(data_dir) as killed:
-        url = first_line(killed)
-        write_note(url, "committed")
-        killed.kill()
-        killed.wait()
-        orphans = all_pids(url, data_dir)
-
-        server = make_server(data_dir)
-        server.start()
-
-    assert not [pid for pid in orphans if lives(pid)]
-    assert ask(server.url(), "SELECT body FROM note") == "committed"
-
-
-def test_an_orphan_that_does_not_react_is_killed(
-    make_server: MakeServer, data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The signals get ruder until it is gone; what was committed survives that."""
-    endings = [(number, min(seconds, 0.1)) for number, seconds in postmaster.ENDINGS[:-1]]
-    monkeypatch.setattr(postmaster, "ENDINGS", [*endings, postmaster.ENDINGS[-1]])
-    with supervisor(data_dir) as killed:
-        write_note(first_line(killed), "committed")
-        killed.kill()
-        killed.wait()
-        os.kill(postmaster_pid(data_dir), signal.SIGSTOP)
-
-        server = make_server(data_dir)
-        server.start()
-
-    assert ask(server.url(), "SELECT body FROM note") == "committed"
-
-
-def test_an_orphan_of_the_other_version_is_ended_too(make_server: MakeServer, data_dir: Path) -> None:
-    """Nothing of ours is left running on a data folder, whichever version comes next."""
-    with supervisor(data_dir) as killed:
-        url = first_line(killed)
-        killed.kill()
-        killed.wait()
-        orphans = all_pids(url, data_dir)
-
-        make_server(data_dir, major=16).start()
-
-    assert not [pid for pid in orphans if lives(pid)]
-
-
-def test_a_pid_that_became_a_strangers_is_neither_signalled_nor_in_the_way(
-    make_server: MakeServer, data_dir: Path
-) -> None:
-    """After a power cut the pid file may name any process; postgres alone would not start then."""
-    folder = data_dir / "postgres-18"
-    with make_server(data_dir):
-        left_behind = (folder / "postmaster.pid").read_text()
-    owner = folder.stat().st_uid
-    with subprocess.Popen(["sleep", "600"], user=owner) as stranger:
-        try:
-            _, _, rest = left_behind.partition("\n")
-            (folder / "postmaster.pid").write_text(f"{stranger.pid}\n{rest}")
-            os.chown(folder / "postmaster.pid", owner, -1)
-
-            server = make_server(data_dir)
-            server.start()
-
-            assert answers(server.url())
-            assert stranger.poll() is None
-        finally:
-            stranger.kill()
-
-
-def test_the_server_of_another_folder_is_not_taken_for_an_orphan(
-    make_server: MakeServer, data_dir: Path, fresh_dir: Path
-) -> None:
-    """Being postgres is not enough to be signalled: it has to run on this very folder."""
-    theirs = make_server(fresh_dir)
-    theirs.start()
-    ours = data_dir / "postgres-18"
-    shutil.copy(fresh_dir / "postgres-18" / "postmaster.pid", ours)
-    try:
-        assert running_postmaster(ours) is None
-        stop_orphan(ours)
-        assert answers(theirs.url())
-    finally:
-        (ours / "postmaster.pid").unlink()
-
-
-def test_an_initdb_killed_half_way_does_not_poison_the_next_start(make_server: MakeServer, fresh_dir: Path) -> None:
-    """The service dies in its first second, in the middle of initdb; the next start is whole."""
-    with supervisor(fresh_dir) as killed:
-        eventually(lambda: list(fresh_dir.glob("*/**/PG_VERSION")))
-        killed.kill()
-        killed.wait()
-        assert not (fresh_dir / "postgres-18" / "postmaster.pid").exists()
-
-        server = make_server(fresh_dir)
-        server.start()
-
-    assert answers(server.url())
-    assert not list(fresh_dir.glob("initdb-*/data/global"))
-
-
 def test_a_port_that_is_snatched_is_given_up(
     make_server: MakeServer, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -516,17 +225,14 @@ def test_another_process_finds_the_running_server(make_server: MakeServer, data_
 
 def test_a_killed_server_is_not_found(make_server: MakeServer, data_dir: Path) -> None:
     """A pid file alone is not a server."""
-    with supervisor(data_dir) as killed:
-        url = first_line(killed)
-        killed.kill()
-        killed.wait()
-        pids = all_pids(url, data_dir)
-        os.kill(pids[0], signal.SIGKILL)
-        eventually(lambda: find_running(data_dir) is None)
+    url = make_orphan(data_dir)
+    pids = all_pids(url, data_dir)
+    os.kill(pids[0], signal.SIGKILL)
+    wait_until(lambda: find_running(data_dir) is None, "the server to be gone")
 
-        assert (data_dir / "postgres-18" / "postmaster.pid").exists()
-        # What outlived the postmaster ends by itself, and then the folder can be used again.
-        make_server(data_dir).start()
+    assert (data_dir / "postgres-18" / "postmaster.pid").exists()
+    # What outlived the postmaster ends by itself, and then the folder can be used again.
+    make_server(data_dir).start()
 
 
 def test_a_folder_that_can_not_be_read_is_not_said_to_be_another_users(
@@ -628,7 +334,7 @@ def test_under_a_closed_folder_root_runs_it_in_a_user_namespace(make_server: Mak
         pids = all_pids(server.url(), data_dir)
         assert find_running(data_dir) == server.url()
         os.kill(pids[0], signal.SIGKILL)
-        eventually(lambda: answers(server.url()))
+        wait_until(lambda: answers(server.url()), "the server to answer")
         pids += all_pids(server.url(), data_dir)
     assert not [pid for pid in pids if lives(pid)]
     assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
@@ -643,13 +349,10 @@ def test_under_a_closed_folder_root_runs_it_in_a_user_namespace(make_server: Mak
 def test_an_orphan_in_a_user_namespace_is_replaced_too(make_server: MakeServer, data_dir: Path) -> None:
     """Signals reach postgres there, and its command line can be read."""
     data_dir.chmod(0o700)
-    with supervisor(data_dir) as killed:
-        url = first_line(killed)
-        killed.kill()
-        killed.wait()
-        orphans = all_pids(url, data_dir)
+    url = make_orphan(data_dir)
+    orphans = all_pids(url, data_dir)
 
-        make_server(data_dir).start()
+    make_server(data_dir).start()
 
     assert not [pid for pid in orphans if lives(pid)]
 

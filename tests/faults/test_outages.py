@@ -21,12 +21,12 @@ from psycopg import sql
 
 from service.database import clock as clock_module
 from service.database import connections as connections_module
-from service.database.connections import CONNECT_SECONDS, Database
+from service.database.connections import CONNECT_SECONDS
 from service.database.failures import NoAnswer
-from service.database.group_commit import GroupCommit
 from service.errors import DatabaseDown
 from tests.acceptance.clients import Clients, guest, race, reserves, slot
 from tests.acceptance.conftest import Serve
+from tests.connections import open_database, running_group_commit
 from tests.database import LOGIN, TestDatabase, reserve_request, with_database
 from tests.faults.proxy import Proxy
 from tests.serving import ADMIN_TOKEN, SECRETS, ServiceProcess
@@ -98,39 +98,32 @@ async def test_without_a_connection_to_be_had_callers_are_told_to_come_back(
 async def test_a_database_that_says_nothing_is_as_good_as_gone(database: TestDatabase) -> None:
     """It is stopped, or a pooler is paused: connections are accepted, and no answer comes. Look-ups are told so in
     time, changes of the catalog too, and as soon as it goes on so do they."""
-    async with Proxy(database.url).running() as proxy:
-        connections = Database(proxy.url, connections=2, statement_seconds=0.1)
-        await connections.open()
-        try:
-            async with connections.connection() as connection:
-                proxy.freeze()
-                with pytest.raises(NoAnswer):
-                    await connections_module._Pool.check_connection(connection)
-            with pytest.raises(DatabaseDown):
-                await connections.fetch("server_time")
-            with pytest.raises(DatabaseDown):
-                async with connections.transaction() as transaction:
-                    await transaction.fetch("server_time")
-            proxy.thaw()
-            assert await connections.fetch("server_time")
-        finally:
-            await connections.close()
+    async with (
+        Proxy(database.url).running() as proxy,
+        open_database(proxy.url, connections=2, statement_seconds=0.1) as connections,
+    ):
+        async with connections.connection() as connection:
+            proxy.freeze()
+            with pytest.raises(NoAnswer):
+                await connections_module._Pool.check_connection(connection)
+        with pytest.raises(DatabaseDown):
+            await connections.fetch("server_time")
+        with pytest.raises(DatabaseDown):
+            async with connections.transaction() as transaction:
+                await transaction.fetch("server_time")
+        proxy.thaw()
+        assert await connections.fetch("server_time")
 
 
 async def test_a_change_whose_answer_was_lost_is_not_made_twice(database: TestDatabase) -> None:
     """Unlike a verb it has no name by which it could be found out: whoever asked for it has to look."""
     database.make_business()
-    async with Proxy(database.url).running() as proxy:
-        connections = Database(proxy.url, connections=1)
-        await connections.open()
-        try:
-            assert await connections.fetch("server_time")
-            proxy.lose_next_answer_to = b"booking.rotate_calendar"
-            with pytest.raises(DatabaseDown):
-                await connections.change("rotate_calendar", "salon")
-            assert proxy.lost.is_set()
-        finally:
-            await connections.close()
+    async with Proxy(database.url).running() as proxy, open_database(proxy.url) as connections:
+        assert await connections.fetch("server_time")
+        proxy.lose_next_answer_to = b"booking.rotate_calendar"
+        with pytest.raises(DatabaseDown):
+            await connections.change("rotate_calendar", "salon")
+        assert proxy.lost.is_set()
     assert database.value("SELECT calendar_generation FROM booking.businesses") == 2
 
 
@@ -138,18 +131,11 @@ async def test_everything_that_the_server_waits_for_has_an_end(database: TestDat
     """For a lock, a statement, and the next one of a transaction: also if we are no longer there to say so. And nothing
     is compiled, which would take longer than what it is for."""
     names = ["jit", "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
-    connections = Database(database.url, connections=1)
-    await connections.open()
-    try:
-        async with connections.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT current_setting(name, true) FROM unnest(%s::text[]) AS name", [names]
-            )
-            settings = [setting for (setting,) in await cursor.fetchall()]
-            of_transaction = "10s" if connection.info.server_version >= 170000 else None
-    finally:
-        await connections.close()
-    assert settings == ["off", "2s", "5s", "10s", of_transaction]
+    async with open_database(database.url) as connections, connections.connection() as connection:
+        cursor = await connection.execute("SELECT current_setting(name, true) FROM unnest(%s::text[]) AS name", [names])
+        settings = [setting for (setting,) in await cursor.fetchall()]
+        transaction_timeout = "10s" if connection.info.server_version >= 170000 else None
+    assert settings == ["off", "2s", "5s", "10s", transaction_timeout]
 
 
 @pytest.fixture
@@ -213,16 +199,13 @@ async def fill_up_and_make_room(database: TestDatabase, disk: Path, log: Path) -
     with ServiceProcess(log, **SECRETS, **urls) as service:
         async with service.client(connections=20) as client:
             clients = Clients(client, slot())
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(10):
-                    tasks.create_task(clients.run(retry=True))
+            async with clients.running(10, retry=True):
                 await clients.acknowledge(50)
                 ballast = fill(disk)
                 refused = await refusal(client)
                 room = await client.get("/api/booking/capacity", params=slot())
                 ballast.unlink()
                 await clients.acknowledge(50)
-                clients.stopped = True
     assert_unavailable([refused])
     assert room.status_code == 200
     assert clients.unexpected == []
@@ -259,11 +242,10 @@ async def test_a_step_of_our_clock_changes_no_deadline(
     monkeypatch.setattr(clock_module, "datetime", SteppingClock)
     monkeypatch.setattr(SteppingClock, "ahead", timedelta(0))
     database.make_service(capacity=10)
-    connections = Database(database.url, connections=4)
-    await connections.open()
-    group_commit = GroupCommit(connections, max_batch=10, lanes=1)
-    group_commit.start()
-    try:
+    async with (
+        open_database(database.url, connections=4) as connections,
+        running_group_commit(connections) as group_commit,
+    ):
         for ahead in (timedelta(0), step):
             monkeypatch.setattr(SteppingClock, "ahead", ahead)
             request = reserve_request(10)
@@ -272,7 +254,4 @@ async def test_a_step_of_our_clock_changes_no_deadline(
             )
             assert outcome.name == "done"
             assert abs(connections.deadline(0) - datetime.now(UTC)) < timedelta(seconds=5)
-    finally:
-        await group_commit.stop()
-        await connections.close()
     assert database.value("SELECT count(*) FROM booking.reservations") == 2

@@ -24,6 +24,7 @@ from psycopg import sql
 from service.database.connections import STATEMENT_SECONDS, Database
 from tests.acceptance.clients import Clients, guest, race, race_behind_lock, reserves, slot, statuses
 from tests.acceptance.conftest import Serve
+from tests.connections import open_database
 from tests.database import LOGIN, PASSWORD, TestDatabase, at
 from tests.serving import ADMIN_TOKEN, free_port, wait_until
 
@@ -85,12 +86,8 @@ def answers(url: str) -> bool:
 @asynccontextmanager
 async def connected(url: str, statement_seconds: float = STATEMENT_SECONDS) -> AsyncIterator[Database]:
     """A pool of the service's own."""
-    database = Database(url, connections=4, statement_seconds=statement_seconds)
-    await database.open()
-    try:
+    async with open_database(url, connections=4, statement_seconds=statement_seconds) as database:
         yield database
-    finally:
-        await database.close()
 
 
 async def test_the_whole_story_works_behind_it(database: TestDatabase, pooled: str, serve: Serve) -> None:
@@ -200,14 +197,11 @@ async def test_a_pooler_that_loses_its_server_is_a_503_and_then_a_success(
     service = serve(DATABASE_URL=pooled, WORKERS=2)
     async with service.client(connections=10) as client:
         clients = Clients(client, slot())
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(10):
-                tasks.create_task(clients.run(retry=True))
+        async with clients.running(10, retry=True):
             for _ in range(3):
                 await clients.acknowledge(30)
                 end_server_connections(database)
             await clients.acknowledge(30)
-            clients.stopped = True
     assert clients.unexpected == []
     held = database.rows("SELECT idempotency_key, reservation_id::text FROM booking.reservations")
     assert dict(held) == clients.acknowledged

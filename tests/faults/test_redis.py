@@ -94,9 +94,7 @@ async def test_redis_fails_under_load_and_nobody_notices(
     async with service.client(connections=CLIENTS) as client:
         await wait_until_up(client, redis_server)
         clients = Clients(client, slot())
-        async with anyio.create_task_group() as tasks:
-            for _ in range(CLIENTS):
-                tasks.start_soon(lambda: clients.run(retry=False))
+        async with clients.running(CLIENTS, retry=False):
             await clients.acknowledge(100)
             await wait_until_up(client)
             before, gone_before = await scrape(client), len(service.events("redis_gone"))
@@ -109,7 +107,6 @@ async def test_redis_fails_under_load_and_nobody_notices(
             remedy(redis_server)
             await wait_until_up(client)
             await clients.acknowledge(100)
-            clients.stopped = True
         await wait_until_up(client)
     failures = "holdfast_redis_failures_total"
     assert grown(before, gone, failures) > 0
@@ -132,15 +129,12 @@ async def test_redis_is_wiped_under_load_and_nobody_notices(
     async with service.client(connections=CLIENTS) as client:
         await wait_until_up(client, redis_server)
         clients = Clients(client, slot())
-        async with anyio.create_task_group() as tasks:
-            for _ in range(CLIENTS):
-                tasks.start_soon(lambda: clients.run(retry=False))
+        async with clients.running(CLIENTS, retry=False):
             for _ in range(5):
                 await clients.acknowledge(50)
                 redis_server.client.flushall()
                 redis_server.client.script_flush()
             await clients.acknowledge(50)
-            clients.stopped = True
     assert clients.unexpected == []
     assert held(database) == clients.acknowledged
     assert service.events("defect") == []

@@ -1,0 +1,124 @@
+"""Embedded servers of the tests: how a test runs one in another process, asks it and finds its processes."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+import psycopg
+
+from service.embedded.postmaster import stop_orphan
+from service.embedded.server import EmbeddedServer
+
+REPOSITORY: Final = Path(__file__).parents[2]
+
+# A process that runs the server until its standard input ends, or until it is killed.
+_SUPERVISOR: Final = """
+import sys
+from pathlib import Path
+from service.embedded.server import EmbeddedServer
+
+with EmbeddedServer(Path(sys.argv[1]), settings={"fsync": "off"}) as server:
+    print(server.url(), flush=True)
+    sys.stdin.read()
+"""
+
+
+class MakeServer(Protocol):
+    """What the fixture make_server gives."""
+
+    def __call__(self, data_dir: Path, major: int = 18) -> EmbeddedServer: ...
+
+
+@contextmanager
+def data_folder() -> Iterator[Path]:
+    """A new folder that every user can reach, unlike tmp_path."""
+    folder = Path(tempfile.mkdtemp(prefix="holdfast-")).resolve()
+    folder.chmod(0o755)
+    yield folder
+    end_orphans(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_orphans(data_dir: Path) -> None:
+    """Ends what a test left running."""
+    for folder in data_dir.glob("postgres-*"):
+        stop_orphan(folder)
+
+
+@contextmanager
+def supervisor(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that runs the server of a data folder; killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _SUPERVISOR, str(data_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    """What a supervisor says when its server is up: the URL."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def make_orphan(data_dir: Path) -> str:
+    """Kills a process that runs a server, and returns the URL of the server, which outlives it."""
+    with supervisor(data_dir) as killed:
+        return first_line(killed)
+
+
+def ask(url: str, query: str) -> object:
+    """The one value that a query gives, over a connection of its own."""
+    with psycopg.connect(url, connect_timeout=5) as connection:
+        row = connection.execute(query).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def write_note(url: str, note: str) -> None:
+    """Commits the one row of a table."""
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS note (body text)")
+        connection.execute("TRUNCATE note")
+        connection.execute("INSERT INTO note VALUES (%s)", [note])
+
+
+def answers(url: str) -> bool:
+    """Whether the server can be asked."""
+    try:
+        return ask(url, "SELECT 1") == 1
+    except psycopg.OperationalError:
+        return False
+
+
+def postmaster_pid(data_dir: Path, major: int = 18) -> int:
+    """The pid in the pid file."""
+    return int((data_dir / f"postgres-{major}" / "postmaster.pid").read_text().split()[0])
+
+
+def all_pids(url: str, data_dir: Path) -> list[int]:
+    """The postmaster and its children, those that have no client included."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT pid FROM pg_stat_activity").fetchall()
+    return [postmaster_pid(data_dir), *(pid for (pid,) in rows)]
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs under this pid; a zombie, which init has still to reap, doesn't."""
+    try:
+        os.kill(pid, 0)
+        return sys.platform != "linux" or ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False
