@@ -22,7 +22,8 @@ CUT: Final = {"businessId": "salon", "serviceId": "cut"}
 
 
 class Browser:
-    """One connection to the stream of an application in this process. As a context manager it is connected."""
+    """One connection to the stream of an application in this process; as a context manager, it is connected in its
+    block."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Browser:
         self._headers = [] if last_event_id is None else [(b"last-event-id", last_event_id.encode())]
         self._query = urlencode(CUT | watched).encode()
         self._takes = takes
-        self._gone = asyncio.Event()
+        self._disconnected = asyncio.Event()
         self._frames: asyncio.Queue[str] = asyncio.Queue()
         self.status: int | None = None
         self.last_id = last_event_id
@@ -50,24 +51,24 @@ class Browser:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._gone.set()
+        self._disconnected.set()
         await self.task
 
     async def next_frame(self) -> dict[str, str]:
-        """The fields of the next thing that comes, comments too."""
+        """Returns the fields of the next event or comment."""
         frame = await asyncio.wait_for(self._frames.get(), 10)
         fields = dict(line.split(": ", 1) for line in frame.strip().split("\n"))
         self.last_id = fields.get("id", self.last_id)
         return fields
 
     async def next_event(self) -> tuple[str, Any]:
-        """The name and the data of the next event."""
+        """Returns the name and the data of the next event."""
         frame = await self.next_frame()
         return frame["event"], json.loads(frame["data"])
 
     @property
     def waiting(self) -> int:
-        """What has come and was not looked at."""
+        """Returns the number of received frames that were not read yet."""
         return self._frames.qsize()
 
     async def _run(self) -> None:
@@ -84,7 +85,7 @@ class Browser:
         async def receive() -> dict[str, Any]:
             if messages:
                 return messages.pop()
-            await self._gone.wait()
+            await self._disconnected.wait()
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
@@ -92,7 +93,7 @@ class Browser:
                 self.status = message["status"]
                 return
             if self._takes <= 0:
-                await self._gone.wait()
+                await self._disconnected.wait()
             self._takes -= 1
             if message["body"]:
                 self._frames.put_nowait(message["body"].decode())
@@ -104,7 +105,7 @@ class Browser:
 async def running(
     database: TestDatabase, redis: RedisServer | None = None, **settings: Any
 ) -> AsyncIterator[Starlette]:
-    """An application with these settings."""
+    """Runs an application with these settings."""
     if redis:
         settings["redis_url"] = SecretStr(redis.url)
     app = create_app(make_settings(database.url).model_copy(update=settings))
@@ -113,10 +114,10 @@ async def running(
 
 
 async def post(app: Starlette, path: str, body: Any, method: str = "POST") -> Any:
-    """What somebody does meanwhile."""
-    is_closed = "appointments" in path or "catalog" in path
+    """Sends a request that may change the watched slots, and returns the body of its answer."""
+    needs_key = "appointments" in path or "catalog" in path
     async with client_of(app) as client:
-        answer = await client.request(method, path, json=body, headers=ADMIN if is_closed else {})
+        answer = await client.request(method, path, json=body, headers=ADMIN if needs_key else {})
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
@@ -127,6 +128,6 @@ async def reserve(app: Starlette, hour: float = 10, **members: Any) -> Any:
 
 
 def changed(hour: float, service_id: str = "cut") -> tuple[str, Any]:
-    """The event for an hour of the service."""
+    """Returns the event for an hour of a service."""
     slot = {"slotStart": timestamp(at(hour)), "slotEnd": timestamp(at(hour + 1))}
     return "changed", {"serviceId": service_id, **slot}

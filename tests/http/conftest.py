@@ -1,4 +1,4 @@
-"""The application in this process, over a real database, spoken to as a client does."""
+"""The application in this process, over a real database, and a client of it."""
 
 from collections.abc import AsyncIterator
 
@@ -16,7 +16,7 @@ CRON = {"Authorization": "Bearer cron"}
 
 
 def make_settings(database_url: str) -> Settings:
-    """Settings as the environment would give them."""
+    """Returns the settings of the tests for a database."""
     return Settings(
         database_url=SecretStr(database_url),
         admin_token=SecretStr("admin"),
@@ -28,13 +28,14 @@ def make_settings(database_url: str) -> Settings:
 
 @pytest.fixture(autouse=True)
 def no_answer_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests move the clock and the database behind the service's back. See test_cache.py."""
+    """Switches the cache of availability off, because tests change the clock and the database without the service. See
+    test_cache.py."""
     monkeypatch.setattr(cache, "LIFE_SECONDS", 0)
 
 
 @pytest.fixture
 async def client(database: TestDatabase) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of the application."""
+    """Makes a client of the running application."""
     app = create_app(make_settings(database.url))
     async with (
         app.router.lifespan_context(app),

@@ -1,4 +1,4 @@
-"""The OpenAPI document as it is served, how a request is made of it, and how an answer is compared with it."""
+"""The served OpenAPI document: requests from its examples, and the comparison of answers with it."""
 
 import json
 import re
@@ -18,34 +18,34 @@ PROBLEM = "application/problem+json"
 
 
 def make_app() -> Starlette:
-    """An application that never connects to a database, because its lifespan is not started."""
+    """Makes an application that never connects to a database, because its lifespan is not started."""
     return create_app(make_settings("postgresql://nobody@127.0.0.1:1/none"))
 
 
 def client_of(app: Starlette) -> httpx2.AsyncClient:
-    """A client that calls the application in this process."""
+    """Makes a client that calls the application in this process."""
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test")
 
 
 async def served_document() -> Json:
-    """The document as a client gets it."""
+    """Returns the document as a client gets it."""
     async with client_of(make_app()) as client:
         document: Json = (await client.get("/openapi.json")).json()
         return document
 
 
 def operations(document: Json) -> list[Json]:
-    """All operations of a document."""
+    """Returns all operations of a document."""
     return [operation for methods in document["paths"].values() for operation in methods.values()]
 
 
 def example_request(
     document: Json, method: str, path: str, real: Mapping[str, str], members: Mapping[str, str | None]
 ) -> httpx2.Request:
-    """The request of a call's first example, about the salon of the demo catalog.
+    """Makes the request of a call's first example, for the salon of the demo catalog.
 
-    `real` has ids that exist, by those that the examples have instead. `members` are put into bodies that know them, or
-    taken out of them where they are None.
+    `real` has the ids that exist, by the ids that the examples have. `members` are set in bodies that have such a
+    member; a None removes the member.
     """
     operation = document["paths"][path][method]
     given = {(parameter["in"], parameter["name"]): parameter.get("example") for parameter in operation["parameters"]}
@@ -75,13 +75,13 @@ def _example_body(document: Json, operation: Json, members: Mapping[str, str | N
 
 
 def faults(document: Json, schema: Json, value: Any) -> list[str]:
-    """What is wrong with a value by a schema of the document."""
+    """Returns the violations of a schema of the document by a value."""
     validator = OAS31Validator({**schema, "components": document["components"]}, format_checker=oas31_format_checker)
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
 
 
 def operation_of(document: Json, response: httpx2.Response) -> Json:
-    """The operation that an answer belongs to."""
+    """Returns the operation of an answer."""
     [methods] = [
         methods
         for template, methods in document["paths"].items()
@@ -92,7 +92,7 @@ def operation_of(document: Json, response: httpx2.Response) -> Json:
 
 
 def check(document: Json, response: httpx2.Response) -> str | None:
-    """Whether an answer is one that the document tells of; returns the code of a refusal."""
+    """Checks that the document describes an answer; returns the code of a refusal."""
     answer = operation_of(document, response)["responses"][str(response.status_code)]
     for name in answer["headers"]:
         assert name in response.headers or not document["components"]["headers"][name].get("required"), name
@@ -111,32 +111,32 @@ def check(document: Json, response: httpx2.Response) -> str | None:
 
 
 def example_of(document: Json, example: Json) -> Any:
-    """What an example shows, which may be told elsewhere in the document."""
+    """Returns the value of an example, which may be a reference."""
     if "$ref" in example:
         example = document["components"]["examples"][example["$ref"].rpartition("/")[2]]
     return example["value"]
 
 
 def code_of(refusal: Json) -> str:
-    """The code of a refusal: a booking widget's is one level down."""
+    """Returns the code of a refusal; a booking widget's is one level down."""
     code: str = refusal.get("error", refusal)["code"]
     return code
 
 
 def members_of(refusal: Json) -> set[str]:
-    """The names of all members of a refusal."""
+    """Returns the names of all members of a refusal."""
     return {*refusal, *refusal.get("error", ())}
 
 
 def answers(document: Json) -> set[tuple[str, int, str | None]]:
-    """Every answer that a document tells of: the operation's id, the status, and the code of a refusal."""
-    told: set[tuple[str, int, str | None]] = set()
+    """Returns every answer in a document: the operation's id, the status, and the code of a refusal."""
+    documented: set[tuple[str, int, str | None]] = set()
     for operation in operations(document):
         for status, answer in operation["responses"].items():
             content = answer.get("content", {})
             codes = {code for media in content.values() for code in media.get("examples", ())}
-            # Beside a refusal there may be a report with the same status.
+            # The same status may have a report as well as a refusal.
             if not codes or any("examples" not in media for media in content.values()):
                 codes.add(None)
-            told |= {(operation["operationId"], int(status), code) for code in codes}
-    return told
+            documented |= {(operation["operationId"], int(status), code) for code in codes}
+    return documented

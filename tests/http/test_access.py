@@ -1,6 +1,7 @@
-"""Who may call what: every call of the application with every kind of credential, against the table on the docs page.
+"""Access control: every call of the application with every kind of credential, compared with the table on the docs
+page.
 
-Nothing here knows the calls by name. Whoever adds one has it tried here.
+No call is named here, so a new call is tested without a change of this module.
 """
 
 import html
@@ -26,7 +27,7 @@ from tests.http.keys import BUSINESSES, bearer, make_key
 
 pytestmark = pytest.mark.anyio
 
-# The columns of the table by which each credential is let through. A guest's token is sent in the body.
+# The columns of the table that admit each credential. A guest's token is sent in the body.
 COLUMNS: Final = {
     "none": {"Public"},
     "guest": {"Public", "Guest's token"},
@@ -39,11 +40,11 @@ COLUMNS: Final = {
     "admin": {"Public", "Admin"},
     "cron": {"Public", "Cron"},
 }
-# A token that is given is looked at also where a guest needs none: only without a header one comes through as a guest.
+# An Authorization header is checked even where a guest needs none, so only requests without one count as a guest's.
 WITHOUT_HEADER: Final = {"none", "guest"}
 
-# What needs no credential, or has its own in the address or the body. A call whose access was forgotten is public too:
-# here it is found out.
+# Calls that need no credential, or carry their own in the URL or the body. A call declared without access is public
+# too: this list detects it.
 PUBLIC: Final = {
     "/api/booking/reserve",
     "/api/booking/commit",
@@ -70,20 +71,20 @@ Row = tuple[str, str]
 
 
 @dataclass
-class House:
-    """The application with the demo catalog, what is in it, and a header for each credential."""
+class Site:
+    """The application with the demo catalog, the ids of its objects, and a header for each credential."""
 
     client: httpx2.AsyncClient
     document: Json
     headers: dict[str, dict[str, str]]
-    # What exists, by what the examples call it.
+    # Ids that exist, by the ids that the examples have.
     real: dict[str, str]
-    guests_token: str
+    guest_token: str
 
     async def rows(self) -> AsyncIterator[tuple[Row, dict[str, bool]]]:
-        """The rows of the table; those that delete come last, so that until then there is something to reach.
+        """Yields the rows of the table, deletions last, so that the earlier calls find their objects.
 
-        What opens a calendar is looked up for each, because the one before may have changed it.
+        The keys of the calendar feeds are read for each row, because the call before may have rotated them.
         """
         table = await served_table(self.client)
         for row, columns in sorted(table.items(), key=lambda entry: entry[0][0] == "delete"):
@@ -95,18 +96,18 @@ class House:
 
     async def call(self, row: Row, who: str) -> httpx2.Response:
         """Sends the example of a call with a credential."""
-        token = self.guests_token if who == "guest" else None
+        token = self.guest_token if who == "guest" else None
         members = {"businessId": "salon", "cancellationToken": token}
         request = example_request(self.document, *row, self.real, members)
         request.headers.update(self.headers[who])
         if row[1] == "/api/booking/stream":
-            request.method = "HEAD"  # which ends
+            request.method = "HEAD"  # a GET of the stream does not end
         return await self.client.send(request)
 
 
 @pytest.fixture
-async def house(client: httpx2.AsyncClient, database: TestDatabase) -> House:
-    """With one hold, one appointment and one more key in the salon."""
+async def site(client: httpx2.AsyncClient, database: TestDatabase) -> Site:
+    """Sets up two holds, one of them committed, and a spare key in the salon."""
     async with open_database(database.url) as demo:
         await make_demo_catalog(demo)
     headers = {"none": {}, "guest": {}, "garbage": bearer("hf~garbage"), "admin": ADMIN, "cron": CRON}
@@ -128,11 +129,11 @@ async def house(client: httpx2.AsyncClient, database: TestDatabase) -> House:
     }
     tokens = CancellationTokens(SecretStr("token"))
     token = tokens.make("salon", UUID(appointment["appointmentId"]))
-    return House(client, await served_document(), headers, real, token)
+    return Site(client, await served_document(), headers, real, token)
 
 
 async def served_table(client: httpx2.AsyncClient) -> dict[Row, dict[str, bool]]:
-    """The table on the docs page: by method and path, what it says in each column."""
+    """Parses the table on the docs page: by method and path, the value of each column."""
     text = (await client.get("/docs")).text
     [section] = re.findall(r'<section id="access">(.*?)</section>', text, re.DOTALL)
     [head, *rows] = re.findall(r"<tr>(.*?)</tr>", section)
@@ -145,21 +146,21 @@ async def served_table(client: httpx2.AsyncClient) -> dict[Row, dict[str, bool]]
     return table
 
 
-def code_of(response: httpx2.Response) -> str | None:
-    """The code of a refusal; the booking widget has a shape of its own, and no answer has to be JSON."""
+def code_or_none(response: httpx2.Response) -> str | None:
+    """Returns the code of a refusal; None for an answer of the booking widget and for one that is not a JSON object."""
     if "json" not in response.headers.get("content-type", "") or not isinstance(response.json(), dict):
         return None
     code: str | None = response.json().get("code")
     return code
 
 
-def let_through(response: httpx2.Response) -> bool:
-    """Whether the caller was let through, whatever became of the request then."""
-    return response.status_code not in (401, 403) and code_of(response) != "BUSINESS_NOT_FOUND"
+def is_admitted(response: httpx2.Response) -> bool:
+    """Returns whether the credential was accepted, whatever the outcome of the request was."""
+    return response.status_code not in (401, 403) and code_or_none(response) != "BUSINESS_NOT_FOUND"
 
 
 async def test_the_table_has_every_call(client: httpx2.AsyncClient) -> None:
-    """And a column for everybody who can call."""
+    """It also has a column for each kind of caller."""
     table = await served_table(client)
     paths = (await served_document())["paths"]
     assert set(table) == {(method, path) for path, methods in paths.items() for method in methods}
@@ -167,8 +168,9 @@ async def test_the_table_has_every_call(client: httpx2.AsyncClient) -> None:
         assert set(columns) == set.union(*COLUMNS.values())
 
 
-async def test_nothing_is_open_by_mistake(client: httpx2.AsyncClient) -> None:
-    """The public may call what it is meant to; whoever may only read changes nothing, and staff not the catalog."""
+async def test_no_call_has_wider_access_than_intended(client: httpx2.AsyncClient) -> None:
+    """The public calls are exactly the listed ones; readonly keys change nothing, and staff keys do not change the
+    catalog."""
     table = await served_table(client)
     assert {path for (_, path), columns in table.items() if columns["Public"]} == PUBLIC
     for (method, path), columns in table.items():
@@ -177,52 +179,52 @@ async def test_nothing_is_open_by_mistake(client: httpx2.AsyncClient) -> None:
             assert not (columns["Staff"] and path.startswith("/api/catalog")), (method, path)
 
 
-async def test_everybody_is_let_through_just_where_the_table_says_so(house: House) -> None:
-    """The table is a promise to those who hand out keys."""
+async def test_each_credential_is_admitted_exactly_where_the_table_says_so(site: Site) -> None:
+    """Owners choose the roles of their keys by this table."""
     wrong, passed = [], set()
-    async for row, columns in house.rows():
+    async for row, columns in site.rows():
         for who, own in COLUMNS.items():
-            response = await house.call(row, who)
+            response = await site.call(row, who)
             promised = any(columns[column] for column in own)
             passed |= {column for column in own if columns[column]}
             if who == "stranger" and not promised:
                 # Where the request names no business, what it asks for is not there for this key.
                 kept = response.status_code in (401, 403, 404)
             else:
-                kept = let_through(response) == promised
+                kept = is_admitted(response) == promised
             if not kept:
                 wrong.append((*row, who, response.status_code, response.text[:200]))
     assert wrong == []
     assert passed == set.union(*COLUMNS.values())
 
 
-async def test_a_token_opens_nothing_beyond_its_role(house: House) -> None:
-    """Too small a role is a 403, and a token that is none is a 401: only the one is cured by another role."""
+async def test_a_token_opens_nothing_beyond_its_role(site: Site) -> None:
+    """An insufficient role is a 403 and an invalid token a 401, because only the first is solved by another role."""
     wrong = []
-    async for row, columns in house.rows():
+    async for row, columns in site.rows():
         for who in set(COLUMNS) - WITHOUT_HEADER - {"stranger"}:
             if not any(columns[column] for column in COLUMNS[who]):
                 of_role = who in ("readonly", "staff", "owner")
-                response = await house.call(row, who)
+                response = await site.call(row, who)
                 refusal = (403, "FORBIDDEN") if of_role else (401, "UNAUTHORIZED")
-                if (response.status_code, code_of(response)) != refusal:
+                if (response.status_code, code_or_none(response)) != refusal:
                     wrong.append((*row, who, response.status_code, response.text[:200]))
     assert wrong == []
 
 
-async def test_a_key_never_reaches_another_business(house: House) -> None:
-    """Wherever a request names a business, an owner's key of another one is told that there is none."""
+async def test_a_key_never_reaches_another_business(site: Site) -> None:
+    """Wherever a request names a business, an owner's key of another one gets BUSINESS_NOT_FOUND."""
     tried = []
-    async for row, columns in house.rows():
-        if not columns["Public"] and not columns["Cron"] and names_a_business(house.document, row):
-            response = await house.call(row, "stranger")
-            tried.append((*row, response.status_code, code_of(response)))
+    async for row, columns in site.rows():
+        if not columns["Public"] and not columns["Cron"] and names_a_business(site.document, row):
+            response = await site.call(row, "stranger")
+            tried.append((*row, response.status_code, code_or_none(response)))
     assert len(tried) > 5
     assert [attempt for attempt in tried if attempt[2:] != (404, "BUSINESS_NOT_FOUND")] == []
 
 
 def names_a_business(document: Json, row: Row) -> bool:
-    """Whether a call has a businessId in its path, its query or its body."""
+    """Returns whether a call has a businessId in its path, its query or its body."""
     method, path = row
     operation = document["paths"][path][method]
     names = {parameter["name"] for parameter in operation["parameters"]}
@@ -233,18 +235,18 @@ def names_a_business(document: Json, row: Row) -> bool:
 
 
 async def test_the_administrator_may_call_everything(client: httpx2.AsyncClient) -> None:
-    """Whoever has that token is not to be sent for another one."""
+    """The administrator's token never has to be exchanged for another one."""
     closed = [
         row for row, columns in (await served_table(client)).items() if not (columns["Public"] or columns["Admin"])
     ]
     assert closed == []
 
 
-async def test_head_is_guarded_as_get_is(house: House) -> None:
-    """It tells less, but whether something is there it tells too."""
+async def test_head_is_guarded_as_get_is(site: Site) -> None:
+    """The status of a HEAD request reveals whether the object exists."""
     statuses = {}
-    for who, headers in house.headers.items():
-        statuses[who] = (await house.client.head(f"{BUSINESSES}/salon", headers=headers)).status_code
+    for who, headers in site.headers.items():
+        statuses[who] = (await site.client.head(f"{BUSINESSES}/salon", headers=headers)).status_code
     assert statuses == {
         "none": 401,
         "guest": 401,
@@ -259,8 +261,8 @@ async def test_head_is_guarded_as_get_is(house: House) -> None:
     }
 
 
-def test_each_role_may_do_what_the_ones_below_it_may() -> None:
-    """And neither the public nor the scheduler is a role; what the scheduler may, the administrator may."""
+def test_each_role_includes_the_ones_below_it() -> None:
+    """The public and the scheduler are no roles; the administrator may do what the scheduler may."""
     assert Access.READONLY.roles == ("readonly", "staff", "owner", "admin")
     assert Access.STAFF.roles == Access.GUEST.roles == ("staff", "owner", "admin")
     assert Access.OWNER.roles == ("owner", "admin")

@@ -103,7 +103,7 @@ async def test_the_list_is_filtered_by_resource_and_status(client: httpx2.AsyncC
 async def test_a_faulty_list_query_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, query: dict[str, str], field: str
 ) -> None:
-    """A truncated cursor is a fault too: of the last three cursors, the first lacks its id and the second its offset."""
+    """A truncated cursor is a fault too: of the last three cursors, the first lacks the id, the second the offset."""
     database.make_service()
     assert faulty_fields(await client.get(APPOINTMENTS, params={**MONDAY, **query}, headers=ADMIN)) == [field]
 

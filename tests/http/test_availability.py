@@ -1,4 +1,4 @@
-"""What can be booked, and what is offered to those who were refused, as a frontend meets them."""
+"""Availability, and the alternatives that a refusal offers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,6 +14,7 @@ from service.booking import alternatives
 from service.booking.alternatives import Alternative, Alternatives, Wish
 from service.database.connections import Database
 from tests.database import TestDatabase, at
+from tests.http.booking_calls import slot, timestamp
 from tests.http.refusals import faulty_fields, refusal
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +24,7 @@ RESERVE = "/api/booking/reserve"
 
 
 def query(start: float = 8, end: float = 12, **members: Any) -> dict[str, Any]:
-    """A query for the slots of some hours of the Monday of the tests."""
+    """Returns a query for the slots within some hours of the Monday of the tests."""
     return {
         "businessId": "salon",
         "serviceId": "cut",
@@ -33,46 +34,36 @@ def query(start: float = 8, end: float = 12, **members: Any) -> dict[str, Any]:
     }
 
 
-def written(hour: float) -> str:
-    """An instant as it is answered."""
-    return at(hour).isoformat().replace("+00:00", "Z")
-
-
-def body(hour: float, **members: Any) -> dict[str, Any]:
-    """A body for reserve."""
-    return {"businessId": "salon", "serviceId": "cut", "slotStart": at(hour).isoformat(), **members}
-
-
 async def test_bookable_slots_are_listed_and_can_be_booked(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """With who is free then; what was reserved by name is gone from the next listing."""
+    """A slot names its free resources; a resource that was reserved is missing from the next listing."""
     database.make_service(resource_ids=["anna", "bea"])
     response = await client.get(AVAILABILITY, params=query(9, 11))
     assert response.status_code == 200
     assert response.json() == {
         "slots": [
             {
-                "slotStart": written(hour),
-                "slotEnd": written(hour + 1),
+                "slotStart": timestamp(at(hour)),
+                "slotEnd": timestamp(at(hour + 1)),
                 "available": 2,
                 "resourceIds": ["anna", "bea"],
             }
             for hour in (9, 10)
         ]
     }
-    for slot in response.json()["slots"]:
-        request = {"businessId": "salon", "serviceId": "cut", "slotStart": slot["slotStart"], "resourceId": "bea"}
+    for listed in response.json()["slots"]:
+        request = slot(slotStart=listed["slotStart"], resourceId="bea")
         assert (await client.post(RESERVE, json=request)).status_code == 201
     left = (await client.get(AVAILABILITY, params=query(9, 11))).json()["slots"]
-    assert [(slot["available"], slot["resourceIds"]) for slot in left] == [(1, ["anna"])] * 2
+    assert [(listed["available"], listed["resourceIds"]) for listed in left] == [(1, ["anna"])] * 2
     assert (await client.get(AVAILABILITY, params=query(9, 11, resourceId="bea"))).json() == {"slots": []}
 
 
-async def test_a_service_without_resources_has_none(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """An empty list, not null; and only slots with room for all that is wanted."""
+async def test_a_slot_without_resources_has_an_empty_list(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The list is not null, and only slots with room for the whole quantity are listed."""
     database.make_service(capacity=3)
     database.reserve(9, quantity=2)
     slots = (await client.get(AVAILABILITY, params=query(9, 11, quantity=2))).json()["slots"]
-    assert slots == [{"slotStart": written(10), "slotEnd": written(11), "available": 3, "resourceIds": []}]
+    assert slots == [{"slotStart": timestamp(at(10)), "slotEnd": timestamp(at(11)), "available": 3, "resourceIds": []}]
 
 
 @pytest.mark.parametrize(
@@ -90,18 +81,18 @@ async def test_a_service_without_resources_has_none(client: httpx2.AsyncClient, 
         ({"staffId": "anna"}, "staffId"),
     ],
 )
-async def test_what_cant_be_listed_is_named(
+async def test_a_faulty_availability_query_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, members: dict[str, Any], field: str
 ) -> None:
-    """Each fault by its parameter."""
+    """Each fault names its parameter."""
     database.make_service(resource_ids=["anna"])
-    asked = {name: value for name, value in query(**members).items() if value is not None}
-    response = await client.get(AVAILABILITY, params=asked)
+    parameters = {name: value for name, value in query(**members).items() if value is not None}
+    response = await client.get(AVAILABILITY, params=parameters)
     assert faulty_fields(response) == [field]
 
 
 async def test_the_longest_listing_is_62_days(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Two months, whichever; also at both ends of time, where nothing can be booked."""
+    """Any two months fit, also at both ends of time, where no slot can be booked."""
     database.make_service(slot_step_minutes=1440)
     response = await client.get(AVAILABILITY, params=query(8, 8 + 62 * 24))
     assert len(response.json()["slots"]) == 62
@@ -119,44 +110,45 @@ async def test_the_longest_listing_is_62_days(client: httpx2.AsyncClient, databa
         ({"resourceId": "cleo"}, "RESOURCE_NOT_FOUND"),
     ],
 )
-async def test_what_is_not_there_is_not_found(
+async def test_an_unknown_service_or_resource_is_a_404(
     client: httpx2.AsyncClient, database: TestDatabase, members: dict[str, Any], code: str
 ) -> None:
-    """A listing without slots is not the same as one that can't be."""
+    """The answer differs from an empty listing."""
     database.make_service(resource_ids=["anna"])
     response = await client.get(AVAILABILITY, params=query(**members))
     assert refusal(response) == (404, code)
 
 
 async def test_a_refusal_offers_other_slots(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The same time with somebody else first; and each can be booked as it stands."""
+    """The same time with another resource comes first, and each alternative can be booked as it is."""
     database.make_service(resource_ids=["anna", "bea"])
-    assert (await client.post(RESERVE, json=body(10, resourceId="anna"))).status_code == 201
-    response = await client.post(RESERVE, json=body(10, resourceId="anna"))
+    assert (await client.post(RESERVE, json=slot(10, resourceId="anna"))).status_code == 201
+    response = await client.post(RESERVE, json=slot(10, resourceId="anna"))
     assert response.status_code == 409
     offered = response.json()["alternatives"]
     assert len(offered) == 5
-    assert offered[0] == {"slotStart": written(10), "slotEnd": written(11), "resourceIds": ["bea"]}
-    assert offered[1] == {"slotStart": written(9), "slotEnd": written(10), "resourceIds": ["anna", "bea"]}
-    for slot in offered:
-        request = body(0, slotStart=slot["slotStart"], slotEnd=slot["slotEnd"], resourceId=slot["resourceIds"][0])
+    assert offered[0] == {"slotStart": timestamp(at(10)), "slotEnd": timestamp(at(11)), "resourceIds": ["bea"]}
+    assert offered[1] == {"slotStart": timestamp(at(9)), "slotEnd": timestamp(at(10)), "resourceIds": ["anna", "bea"]}
+    for offer in offered:
+        times = {"slotStart": offer["slotStart"], "slotEnd": offer["slotEnd"]}
+        request = slot(**times, resourceId=offer["resourceIds"][0])
         assert (await client.post(RESERVE, json=request)).status_code == 201
 
 
 class CountedDatabase(Database):
-    """A database that counts what it is asked."""
+    """Counts its queries."""
 
-    asked = 0
+    queries = 0
 
     async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """As the real one."""
-        self.asked += 1
+        """Counts the query, and runs it."""
+        self.queries += 1
         return await super().fetch(name, *parameters)
 
 
 @pytest.fixture
 async def counted(database: TestDatabase) -> AsyncIterator[CountedDatabase]:
-    """Connections to a salon whose slot at ten is taken."""
+    """Connects to a salon whose slot at ten is occupied."""
     database.make_service()
     database.reserve(10)
     counted = CountedDatabase(database.url, connections=4)
@@ -166,22 +158,23 @@ async def counted(database: TestDatabase) -> AsyncIterator[CountedDatabase]:
 
 
 async def nearest(finder: Alternatives, hour: float = 10) -> list[Alternative]:
-    """What is offered instead of an hour."""
+    """Finds alternatives to an hour."""
     return await finder.nearest(Wish("salon", "cut", at(hour), None, 1, None))
 
 
-async def test_a_stampede_for_one_slot_is_one_look_up(
+async def test_concurrent_lookups_for_one_slot_are_a_single_flight(
     counted: CountedDatabase, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All who are refused the same meanwhile share it, and so do those of the next second; then it is made anew."""
+    """Callers that are refused the same slot share one lookup, whose result is valid for a second; then it is made
+    again."""
     monkeypatch.setattr(alternatives, "VALID_SECONDS", 60.0)
     finder = Alternatives(counted)
     answers = await asyncio.gather(*(nearest(finder) for _ in range(500)))
-    assert counted.asked == 1
+    assert counted.queries == 1
     assert all(answer == answers[0] and answer[0].slot_start == at(9) for answer in answers)
     database.reserve(9)
     assert (await nearest(finder))[0].slot_start == at(9)
-    assert counted.asked == 1
+    assert counted.queries == 1
     monkeypatch.setattr(alternatives, "VALID_SECONDS", 0.0)
     finder = Alternatives(counted)
     assert (await nearest(finder))[0].slot_start == at(11)
@@ -189,51 +182,51 @@ async def test_a_stampede_for_one_slot_is_one_look_up(
     assert (await nearest(finder))[0].slot_start == at(8)
 
 
-async def test_who_goes_away_takes_the_answer_from_nobody(counted: CountedDatabase) -> None:
-    """The first who asked hangs up; the second, who waits for the same look-up, still gets it."""
+async def test_a_cancelled_caller_does_not_cancel_the_shared_lookup(counted: CountedDatabase) -> None:
+    """The caller that started the lookup leaves; the second one still gets the result."""
     finder = Alternatives(counted)
     first = asyncio.create_task(nearest(finder))
     second = asyncio.create_task(nearest(finder))
     await asyncio.sleep(0)
     first.cancel()
     assert (await second)[0].slot_start == at(9)
-    assert counted.asked == 1
+    assert counted.queries == 1
 
 
-async def test_no_more_wishes_are_remembered_than_there_is_room_for(
+async def test_the_number_of_cached_lookups_is_bounded(
     counted: CountedDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that was asked for first is forgotten first."""
+    """The lookup that was made first is evicted first."""
     monkeypatch.setattr(alternatives, "REMEMBERED", 2)
     finder = Alternatives(counted)
     for hour in (10, 11, 12):
         await nearest(finder, hour)
     await nearest(finder, 12)
     await nearest(finder, 11)
-    assert counted.asked == 3
+    assert counted.queries == 3
     await nearest(finder, 10)
-    assert counted.asked == 4
+    assert counted.queries == 4
 
 
 async def test_a_refusal_stays_a_refusal_when_the_database_fails(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """Whoever was refused is told so, without alternatives: one line says why, and nothing of what was asked."""
+    """The caller gets the refusal without alternatives; one log line has the error and nothing of the request."""
     database.make_service()
     database.reserve(10)
     database.rows("DROP FUNCTION booking.alternatives")
     with capture_logs() as lines:
-        response = await client.post(RESERVE, json=body(10))
+        response = await client.post(RESERVE, json=slot(10))
     assert (response.status_code, response.json()["alternatives"]) == (409, [])
     assert [line for line in lines if line["event"] == "alternatives_not_found"] == [
         {"event": "alternatives_not_found", "error": "42883", "log_level": "warning"}
     ]
 
 
-async def test_a_refusal_does_not_wait_for_alternatives_for_long(
+async def test_a_slow_lookup_of_alternatives_is_given_up(
     counted: CountedDatabase, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the database is too slow it goes without; and whoever asks meanwhile waits no longer either."""
+    """A refusal goes out without alternatives after the timeout, also for callers that join the lookup later."""
     monkeypatch.setattr(alternatives, "LOOK_UP_SECONDS", 0.2)
     finder = Alternatives(counted)
     with database.admin.transaction(), capture_logs() as lines:
@@ -243,26 +236,26 @@ async def test_a_refusal_does_not_wait_for_alternatives_for_long(
     assert await nearest(Alternatives(counted)) != []
 
 
-async def test_look_ups_leave_connections_to_others(
+async def test_lookups_of_alternatives_leave_connections_to_others(
     counted: CountedDatabase, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those for different slots share nothing: they take turns, so many at a time."""
+    """Lookups for different slots cannot be shared, so the number of concurrent ones is limited."""
     monkeypatch.setattr(alternatives, "LOOK_UP_SECONDS", 60.0)
     finder = Alternatives(counted)
     with psycopg.connect(database.admin_url) as lock:
         lock.execute("LOCK TABLE booking.services")
         looking = [asyncio.create_task(nearest(finder, hour)) for hour in range(8, 14)]
         await asyncio.to_thread(database.wait_until_blocked, alternatives.LOOK_UPS)
-        assert counted.asked == alternatives.LOOK_UPS
+        assert counted.queries == alternatives.LOOK_UPS
     assert [] not in await asyncio.gather(*looking)
 
 
-async def test_a_slot_that_was_found_full_is_listed_again_when_its_hold_expires(
+async def test_a_full_slot_is_listed_again_when_its_hold_expires(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """Nobody has to purge first."""
+    """Expiry does not wait for a purge."""
     database.make_service()
-    assert (await client.post(RESERVE, json=body(9, ttlMinutes=5))).status_code == 201
+    assert (await client.post(RESERVE, json=slot(9, ttlMinutes=5))).status_code == 201
     assert (await client.get(AVAILABILITY, params=query(9, 10))).json() == {"slots": []}
     database.move_clock(timedelta(minutes=5))
     assert len((await client.get(AVAILABILITY, params=query(9, 10))).json()["slots"]) == 1

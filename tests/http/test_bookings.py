@@ -1,4 +1,4 @@
-"""One call that holds and commits, for callers that need no hold."""
+"""Bookings in one call, without a hold."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ BOOKINGS = "/api/bookings"
 
 
 def booking(hour: float = 10, **members: Any) -> Json:
-    """A body for POST /api/bookings."""
+    """Returns a body for POST /api/bookings."""
     return slot(hour, guestEmail="ada@example.com", **members)
 
 
 async def test_a_slot_is_booked_at_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """A confirmed appointment with all that the guest said, made by a guest, and no hold beside it."""
+    """The appointment is confirmed, has all of the guest's data and the guest as its creator; no hold is made."""
     database.make_service()
     guest: Json = {"guestName": "Ada", "guestPhone": "030 1234567", "notes": "by the window", "metadata": {"price": 40}}
     response = await client.post(BOOKINGS, json=booking(**guest))
@@ -48,7 +48,7 @@ async def test_a_slot_is_booked_at_once(client: httpx2.AsyncClient, database: Te
 async def test_a_taken_slot_is_a_409_with_alternatives(
     client: httpx2.AsyncClient, database: TestDatabase, taken_by: str
 ) -> None:
-    """A hold stands in the way as an appointment does; what is offered instead can be booked."""
+    """A hold and an appointment both occupy the slot; the alternatives can be booked."""
     database.make_service()
     if taken_by == "hold":
         await reserve(client)
@@ -65,8 +65,8 @@ async def test_a_taken_slot_is_a_409_with_alternatives(
         assert (await client.post(BOOKINGS, json=body)).status_code == 201
 
 
-async def test_any_resource_means_each_that_is_free(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Every one is given before anybody is refused; a named one is that one."""
+async def test_without_a_resource_any_free_one_is_assigned(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The slot is refused once all resources are occupied; a named resource is never replaced by another."""
     database.make_service(resource_ids=["rosa", "maria", "otto"])
     first = (await client.post(BOOKINGS, json=booking(resourceId="maria"))).json()
     others = [(await client.post(BOOKINGS, json=booking())).json()["resourceId"] for _ in range(2)]
@@ -80,7 +80,8 @@ async def test_any_resource_means_each_that_is_free(client: httpx2.AsyncClient, 
 
 @pytest.mark.parametrize("place", ["body", "header", "both"])
 async def test_the_same_key_is_one_booking(client: httpx2.AsyncClient, database: TestDatabase, place: str) -> None:
-    """A retry gets the first result again, wherever the key came; another request under the key is refused."""
+    """A retry returns the first result, whether the key is in the header, in the body or in both; another request under
+    the key is refused."""
     database.make_service(capacity=5)
     body = booking(idempotencyKey="k") if place != "header" else booking()
     headers = {"Idempotency-Key": "k"} if place != "body" else {}
@@ -96,11 +97,11 @@ async def test_the_same_key_is_one_booking(client: httpx2.AsyncClient, database:
 
 
 @pytest.mark.parametrize("path", [BOOKINGS, "/api/booking/appointments"])
-async def test_a_replay_is_told_before_a_fault_of_its_guest(
+async def test_a_replay_comes_before_a_fault_of_its_guest(
     client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """A number was as it is dialled in Germany, and the business has moved: the same request gets its first result all
-    the same, another one under its key is refused for that, and a new one for its number."""
+    """The phone number was valid in the business's country, which has changed since: the same request returns its first
+    result, another one under the key is refused for the key, and a new one for the number."""
     monkeypatch.setattr(guests, "REMEMBERED_SECONDS", 0.0)
     database.make_service(capacity=5)
     body = {**slot(), "guestPhone": "030 12345678", "idempotencyKey": "k"}
@@ -116,15 +117,15 @@ async def test_a_replay_is_told_before_a_fault_of_its_guest(
     assert database.value("SELECT count(*) FROM booking.appointments") == 1
 
 
-async def test_a_key_of_a_hold_is_not_one_of_a_booking(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """They are attempts at different things."""
+async def test_holds_and_bookings_have_separate_keys(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A key names an attempt of one kind."""
     database.make_service(capacity=2)
     await reserve(client, idempotencyKey="k")
     assert (await client.post(BOOKINGS, json=booking(idempotencyKey="k"))).status_code == 201
 
 
-async def test_a_refusal_keeps_no_key(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Once there is room again, the same request with the same key has its chance."""
+async def test_a_refusal_does_not_use_up_its_key(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The same request with the same key succeeds once there is room."""
     database.make_service()
     held = await reserve(client)
     body = booking(idempotencyKey="k")
@@ -144,10 +145,10 @@ async def test_a_refusal_keeps_no_key(client: httpx2.AsyncClient, database: Test
         ({}, 6, "closed"),
     ],
 )
-async def test_what_binds_the_public_binds_here(
+async def test_the_rules_for_guests_apply(
     client: httpx2.AsyncClient, database: TestDatabase, settings: Json, hour: float, reason: str
 ) -> None:
-    """422, with a reason that a frontend can put into words."""
+    """The answer is a 422 with a reason that a frontend can translate."""
     database.make_service(**settings)
     database.put_hours([(weekday, "08:00", "22:00") for weekday in range(1, 8)])
     response = await client.post(BOOKINGS, json=booking(hour, slotEnd=timestamp(at(hour + 1))))
@@ -169,15 +170,13 @@ async def test_what_binds_the_public_binds_here(
 async def test_a_faulty_booking_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, members: Json, faulty: str
 ) -> None:
-    """A guest must be reachable, and can't say on whose behalf they book."""
+    """A guest needs an e-mail address or a phone number, and cannot set the source of the booking."""
     database.make_service()
     assert faulty_fields(await client.post(BOOKINGS, json={**booking(), **members})) == [faulty]
 
 
-async def test_what_is_booked_is_told_with_its_place_and_its_version(
-    client: httpx2.AsyncClient, database: TestDatabase
-) -> None:
-    """The version that it has: a replay tells the present one, as its body does."""
+async def test_a_booking_returns_its_location_and_etag(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A replay has the present ETag, which matches its body, and no Location."""
     database.make_service()
     first = await client.post(BOOKINGS, json=booking(idempotencyKey="k"))
     address = f"/api/booking/appointments/{first.json()['appointmentId']}"
@@ -191,7 +190,7 @@ async def test_what_is_booked_is_told_with_its_place_and_its_version(
 
 @pytest.mark.parametrize("member", ["businessId", "serviceId"])
 async def test_an_unknown_service_is_a_404(client: httpx2.AsyncClient, database: TestDatabase, member: str) -> None:
-    """An unknown business is not told apart from an unknown service, whatever else there is to say."""
+    """An unknown business and an unknown service get the same answer, also where the phone number is faulty."""
     database.make_service()
     for phone in (None, "+49 30 1234567"):
         response = await client.post(BOOKINGS, json={**booking(guestPhone=phone), member: "nobody"})

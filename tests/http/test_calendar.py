@@ -1,4 +1,4 @@
-"""Calendar feeds: what a calendar program reads, and who can read it."""
+"""Calendar feeds: their content, and their keys."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -24,38 +24,38 @@ FEED = "/api/booking/calendar/salon.ics"
 OF_ROSA = "/api/booking/calendar/salon/rosa.ics"
 
 
-async def paths(client: httpx2.AsyncClient) -> dict[str | None, str]:
-    """Where the feeds of the salon are, by their resources."""
+async def feed_paths(client: httpx2.AsyncClient) -> dict[str | None, str]:
+    """Returns the paths of the salon's feeds, by resource."""
     response = await client.get(FEEDS, headers=ADMIN)
     assert response.status_code == 200
     return {item["resourceId"]: item["path"] for item in response.json()["items"]}
 
 
 async def calendar(client: httpx2.AsyncClient, resource_id: str | None = None) -> Any:
-    """A feed as a calendar program understands it."""
-    response = await client.get((await paths(client))[resource_id])
+    """Parses a feed as a calendar program does."""
+    response = await client.get((await feed_paths(client))[resource_id])
     assert response.status_code == 200
-    understood = Calendar.from_ical(response.content)
-    assert isinstance(understood, Calendar)
-    assert understood.errors == []
-    return understood
+    parsed = Calendar.from_ical(response.content)
+    assert isinstance(parsed, Calendar)
+    assert parsed.errors == []
+    return parsed
 
 
 async def only_event(client: httpx2.AsyncClient) -> Any:
-    """The one event in the feed of the salon."""
+    """Returns the one event in the feed of the salon."""
     [event] = (await calendar(client)).events
     return event
 
 
 def make_salon(database: TestDatabase) -> None:
-    """A salon where Rosa cuts hair."""
+    """Makes a salon in which Rosa cuts hair."""
     database.make_resource("rosa", name="Rosa")
     database.make_service(name="Haircut", resource_ids=["rosa"])
     database.rows("UPDATE booking.businesses SET name = 'Salon Rosa'")
 
 
 async def test_an_appointment_is_an_event(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """With all that whoever stands in the salon wants to know, at the same instant wherever they are."""
+    """The event has the guest's data and the resource; its instants do not depend on a time zone."""
     make_salon(database)
     changed_at = datetime(2031, 1, 1, 12, 30, 15, tzinfo=UTC)
     appointment_id = insert_appointment(
@@ -79,8 +79,8 @@ async def test_an_appointment_is_an_event(client: httpx2.AsyncClient, database: 
     assert event["DESCRIPTION"] == "ada@example.com\n+49301234567\nby the window"
 
 
-async def test_what_is_not_known_is_left_out(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """No empty places, and no dash before nobody; several places are told."""
+async def test_an_event_leaves_out_missing_data(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """There is no empty property and no dash before a missing name; a quantity above one is shown."""
     database.make_service(name="Class", capacity=5)
     insert_appointment(database, at(10), quantity=2, guest_email=None)
     event = await only_event(client)
@@ -89,8 +89,8 @@ async def test_what_is_not_known_is_left_out(client: httpx2.AsyncClient, databas
     assert "DESCRIPTION" not in event
 
 
-async def test_the_calendar_has_a_name_and_is_read_again(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Programs show the name, and some ask but once a day if they are not told otherwise."""
+async def test_a_feed_has_a_name_and_a_refresh_interval(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Programs show the name, and some refresh only once a day without an interval."""
     make_salon(database)
     whole, of_rosa = await calendar(client), await calendar(client, "rosa")
     assert whole["X-WR-CALNAME"] == "Salon Rosa"
@@ -101,10 +101,10 @@ async def test_the_calendar_has_a_name_and_is_read_again(client: httpx2.AsyncCli
     assert whole["X-PUBLISHED-TTL"] == "PT15M"
 
 
-async def test_a_change_is_seen_and_a_cancelled_appointment_is_gone(
+async def test_a_change_updates_the_event_and_a_cancellation_removes_it(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """The event keeps its identity and rises in sequence, so that a program replaces it and makes no second one."""
+    """The event keeps its UID and its sequence rises, so that a program replaces it and adds no second one."""
     make_salon(database)
     appointment_id = insert_appointment(database, at(10), resource_id="rosa")
     before = await only_event(client)
@@ -130,10 +130,10 @@ async def test_a_change_is_seen_and_a_cancelled_appointment_is_gone(
         ("\\nAda\\,", None),
     ],
 )
-async def test_a_guests_name_stays_a_name_whatever_is_in_it(
+async def test_a_guests_name_cannot_inject_calendar_lines(
     client: httpx2.AsyncClient, database: TestDatabase, written: str, read: str | None
 ) -> None:
-    """What a guest writes must not become lines of the calendar, and must arrive as it was written."""
+    """Line breaks and control characters are replaced or removed; all other text arrives as it was written."""
     make_salon(database)
     insert_appointment(database, at(10), resource_id="rosa", guest_name=written.strip(), notes=written.strip())
     event = await only_event(client)
@@ -145,10 +145,11 @@ async def test_a_guests_name_stays_a_name_whatever_is_in_it(
 async def test_lines_are_folded_and_end_as_the_standard_says(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """At most 75 bytes, never cut within a character, and CRLF: programs refuse the whole calendar otherwise."""
+    """Lines have at most 75 bytes, are never cut within a character and end with CRLF; programs reject the whole
+    calendar otherwise."""
     make_salon(database)
     insert_appointment(database, at(10), resource_id="rosa", notes="\u00fcber\U0001f487 " * 300)
-    content = (await client.get((await paths(client))[None])).content
+    content = (await client.get((await feed_paths(client))[None])).content
     lines = content.split(b"\r\n")
     assert max(map(len, lines)) <= 75
     assert not any(b"\n" in line or b"\r" in line for line in lines)
@@ -159,7 +160,7 @@ async def test_lines_are_folded_and_end_as_the_standard_says(
 async def test_a_resources_calendar_has_its_own_appointments(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """And that of the business has everybody's."""
+    """The feed of the business has the appointments of all resources."""
     make_salon(database)
     database.make_resource("ivo", name="Ivo")
     of_rosa = insert_appointment(database, at(10), resource_id="rosa")
@@ -169,12 +170,12 @@ async def test_a_resources_calendar_has_its_own_appointments(
     assert {event["UID"] for event in (await calendar(client)).events} == {f"{of_rosa}@salon", f"{of_ivo}@salon"}
 
 
-async def test_a_feed_is_served_as_a_calendar_that_nobody_keeps(
+async def test_a_feed_is_a_calendar_that_caches_do_not_store(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """It is full of personal data; and so is what tells its address."""
+    """Feeds hold personal data, and the list of feeds holds their keys."""
     make_salon(database)
-    for path in (await paths(client)).values():
+    for path in (await feed_paths(client)).values():
         response = await client.get(path)
         assert response.headers["content-type"] == "text/calendar; charset=utf-8"
         assert response.headers["cache-control"] == "no-store"
@@ -182,26 +183,24 @@ async def test_a_feed_is_served_as_a_calendar_that_nobody_keeps(
     assert (await client.get(FEEDS, headers=ADMIN)).headers["cache-control"] == "no-store"
 
 
-async def test_feeds_are_told_by_their_resources(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The business's own first, whatever characters the ids have."""
+async def test_feeds_are_listed_by_resource(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The feed of the business comes first; ids may have any character that ids allow."""
     database.make_resource("rosa:2.ics")
-    told = await paths(client)
-    assert [(resource, urlsplit(path).path) for resource, path in told.items()] == [
+    paths = await feed_paths(client)
+    assert [(resource, urlsplit(path).path) for resource, path in paths.items()] == [
         (None, FEED),
         ("rosa:2.ics", "/api/booking/calendar/salon/rosa:2.ics.ics"),
     ]
-    for path in told.values():
+    for path in paths.values():
         assert (await client.get(path)).status_code == 200
 
 
-async def test_every_wrong_address_is_refused_in_the_same_way(
-    client: httpx2.AsyncClient, database: TestDatabase
-) -> None:
-    """Without the key of this very feed nobody learns which businesses and resources there are."""
+async def test_every_wrong_feed_url_gets_the_same_refusal(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Without the key of the feed a caller cannot find out which businesses and resources exist."""
     make_salon(database)
     database.make_resource("ivo", business_id="clinic")
-    told = await paths(client)
-    key, of_rosa = (told[name].partition("?key=")[2] for name in (None, "rosa"))
+    paths = await feed_paths(client)
+    key, of_rosa = (paths[name].partition("?key=")[2] for name in (None, "rosa"))
     gone = CalendarKeys(SecretStr("token")).make("nobody", None, 1)
     bodies = []
     for path in (
@@ -224,23 +223,26 @@ async def test_every_wrong_address_is_refused_in_the_same_way(
 
 
 async def test_an_older_secret_still_opens_a_feed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """TOKEN_SECRET is changed by putting a new one before it, and calendars go on being read."""
+    """TOKEN_SECRET is rotated by putting a new secret before the old one, and subscribed calendars keep working."""
     make_salon(database)
     key = CalendarKeys(SecretStr("an older token")).make("salon", None, 1)
-    assert f"{FEED}?key={key}" != (await paths(client))[None]
+    assert f"{FEED}?key={key}" != (await feed_paths(client))[None]
     assert (await client.get(FEED, params={"key": key})).status_code == 200
 
 
-async def test_rotating_ends_all_former_keys_of_a_business(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """When a phone was lost or somebody left; it is the only way, because the keys are stored nowhere."""
+async def test_a_rotation_revokes_all_former_feed_keys_of_a_business(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """A lost phone or a former employee makes this necessary. One key cannot be revoked alone, because keys are not
+    stored."""
     make_salon(database)
     database.make_business("clinic")
-    before = await paths(client)
+    before = await feed_paths(client)
     [of_clinic] = (await client.get(FEEDS.replace("salon", "clinic"), headers=ADMIN)).json()["items"]
     response = await client.post(f"{FEEDS}/rotate", headers=ADMIN)
     assert response.status_code == 200
     after = {item["resourceId"]: item["path"] for item in response.json()["items"]}
-    assert after == await paths(client)
+    assert after == await feed_paths(client)
     assert after.keys() == before.keys()
     for resource_id in before:
         assert (await client.get(before[resource_id])).status_code == 403
@@ -248,35 +250,35 @@ async def test_rotating_ends_all_former_keys_of_a_business(client: httpx2.AsyncC
     assert (await client.get(of_clinic["path"])).status_code == 200
 
 
-async def test_only_an_owner_is_told_where_the_feeds_are(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Whoever knows an address reads the contact data of all guests, without any other key."""
+async def test_only_an_owner_lists_and_rotates_the_feeds(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A feed's URL gives access to the contact data of all guests, without another key."""
     make_salon(database)
     keys = {}
     for role in ("readonly", "staff", "owner"):
-        made = await client.post("/api/catalog/businesses/salon/keys", json={"name": role, "role": role}, headers=ADMIN)
-        keys[role] = {"Authorization": f"Bearer {made.json()['key']}"}
+        key = await client.post("/api/catalog/businesses/salon/keys", json={"name": role, "role": role}, headers=ADMIN)
+        keys[role] = {"Authorization": f"Bearer {key.json()['key']}"}
     for method, path in (("GET", FEEDS), ("POST", f"{FEEDS}/rotate")):
-        told = [(await client.request(method, path, headers=keys[role])).status_code for role in keys]
-        assert told == [403, 403, 200]
+        statuses = [(await client.request(method, path, headers=keys[role])).status_code for role in keys]
+        assert statuses == [403, 403, 200]
         assert (await client.request(method, path)).status_code == 401
-        of_nobody = await client.request(method, path.replace("salon", "nobody"), headers=ADMIN)
-        assert of_nobody.json()["code"] == "BUSINESS_NOT_FOUND"
+        unknown = await client.request(method, path.replace("salon", "nobody"), headers=ADMIN)
+        assert unknown.json()["code"] == "BUSINESS_NOT_FOUND"
 
 
 @pytest.mark.parametrize("log_level", ["info", "debug"])
 async def test_the_log_never_has_the_key_of_a_feed(database: TestDatabase, tmp_path: Path, log_level: str) -> None:
-    """It stands in the address, which is where careless logs take it from."""
+    """The key is part of the URL, which access logs usually contain."""
     make_salon(database)
     key = CalendarKeys(SecretStr(SECRETS["TOKEN_SECRET"])).make("salon", None, 1)
     settings: dict[str, Any] = {**SECRETS, "DATABASE_URL": database.url, "LOG_LEVEL": log_level}
     with ServiceProcess(tmp_path / "log", **settings) as service:
         async with service.client() as client:
-            told = [
+            statuses = [
                 (await client.get(path, params={"key": key})).status_code
                 for path in (FEED, OF_ROSA, f"{FEED}/nowhere", "/api/booking/calendar/salon rosa.ics")
             ]
-        assert told == [200, 403, 404, 400]
-        wait_until(lambda: len(service.events("request")) >= len(told), "a line for each request")
+        assert statuses == [200, 403, 404, 400]
+        wait_until(lambda: len(service.events("request")) >= len(statuses), "a line for each request")
         routes = [line["route"] for line in service.events("request") if "calendar" in json.dumps(line)]
         assert "/api/booking/calendar/{businessId}.ics" in routes
         assert key not in service.log()

@@ -1,4 +1,4 @@
-"""The catalog's businesses and services."""
+"""Businesses and services of the catalog."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ BUSINESSES = "/api/catalog/businesses"
 
 
 async def test_a_business_and_a_service_come_and_go(client: httpx2.AsyncClient) -> None:
-    """201 when new, 200 when replaced, 204 when gone, and what was put is what one reads."""
+    """PUT answers 201 for a new one and 200 for a replaced one, DELETE 204; GET returns what was put."""
     assert (await client.put(f"{BUSINESSES}/rosa", json=SALON, headers=ADMIN)).status_code == 201
     response = await client.put(f"{BUSINESSES}/rosa", json={**SALON, "name": "Rosa & Co"}, headers=ADMIN)
     assert (response.status_code, response.json()["name"]) == (200, "Rosa & Co")
@@ -56,7 +56,7 @@ async def test_a_business_and_a_service_come_and_go(client: httpx2.AsyncClient) 
 
 
 async def test_a_slug_belongs_to_one_business(client: httpx2.AsyncClient) -> None:
-    """And whoever wanted it second is not half made."""
+    """A business whose slug is refused is not created."""
     await client.put(f"{BUSINESSES}/one", json=SALON, headers=ADMIN)
     response = await client.put(f"{BUSINESSES}/two", json=SALON, headers=ADMIN)
     assert refusal(response) == (409, "SLUG_TAKEN")
@@ -64,7 +64,7 @@ async def test_a_slug_belongs_to_one_business(client: httpx2.AsyncClient) -> Non
 
 
 async def test_capacity_in_use_names_the_first_slot(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """A capacity is not lowered below what is claimed from now on."""
+    """A capacity cannot be lowered below the claims of the future."""
     database.make_service(capacity=2)
     for hour in (12, 12, 10, 10, 9):
         database.reserve(hour)
@@ -89,7 +89,7 @@ async def test_capacity_in_use_names_the_first_slot(client: httpx2.AsyncClient, 
     ],
 )
 async def test_a_faulty_business_names_its_field(client: httpx2.AsyncClient, member: str, value: Any) -> None:
-    """400 and the field."""
+    """The answer is a 400 with the field."""
     response = await client.put(f"{BUSINESSES}/rosa", json={**SALON, member: value}, headers=ADMIN)
     assert faulty_fields(response) == [member]
 
@@ -108,10 +108,10 @@ async def test_a_faulty_business_names_its_field(client: httpx2.AsyncClient, mem
         ({"duration_minutes": 60}, ["durationMinutes", "duration_minutes"]),
     ],
 )
-async def test_settings_that_do_not_agree_are_refused(
+async def test_contradictory_settings_are_refused(
     client: httpx2.AsyncClient, database: TestDatabase, settings: dict[str, Any], faulty: list[str]
 ) -> None:
-    """Before they are anybody's rules; and what is to be changed is named."""
+    """The refusal names the field to change."""
     database.make_business()
     response = await client.put(f"{BUSINESSES}/salon/services/cut", json={"name": "Cut", **settings}, headers=ADMIN)
     assert faulty_fields(response) == faulty
@@ -131,24 +131,24 @@ async def test_settings_that_do_not_agree_are_refused(
     ],
 )
 @pytest.mark.parametrize("headers", [{}, CRON, {"Authorization": "Bearer "}])
-async def test_the_catalog_is_the_administrators(
+async def test_the_catalog_needs_the_administrators_token(
     client: httpx2.AsyncClient, method: str, path: str, headers: dict[str, str]
 ) -> None:
-    """Nobody else, and the scheduler's secret is not the administrator's token."""
+    """The scheduler's secret does not replace it."""
     response = await client.request(method, path, headers=headers)
     assert refusal(response) == (401, "UNAUTHORIZED")
 
 
 @pytest.mark.parametrize("business_id", ["-", "caf%C3%A9", "b" * 65, "%00"])
 async def test_ids_in_paths_are_validated(client: httpx2.AsyncClient, business_id: str) -> None:
-    """As they would be in a body."""
+    """The rules are those for ids in a body."""
     for method, body in (("PUT", SALON), ("GET", None), ("DELETE", None)):
         response = await client.request(method, f"{BUSINESSES}/{business_id}", json=body, headers=ADMIN)
         assert faulty_fields(response) == ["businessId"]
 
 
 async def test_a_service_needs_its_business(client: httpx2.AsyncClient) -> None:
-    """404 for the business."""
+    """An unknown business is a 404."""
     response = await client.put(
         f"{BUSINESSES}/nobody/services/cut", json={"name": "Cut", "durationMinutes": 60}, headers=ADMIN
     )

@@ -1,4 +1,4 @@
-"""The catalog's opening hours and closures."""
+"""Opening hours and closures of the catalog."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ NINE_TO_FIVE = {"weekday": 1, "opens": "09:00", "closes": "17:00"}
 
 
 async def test_hours_are_put_read_and_removed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """All of them at once; what is told is sorted."""
+    """They are replaced as a whole, and returned in order."""
     assert refusal(await client.get(HOURS, headers=ADMIN)) == (404, "BUSINESS_NOT_FOUND")
     database.make_resource("anna")
     assert (await client.get(HOURS, headers=ADMIN)).json() == {"items": []}
@@ -36,10 +36,8 @@ async def test_hours_are_put_read_and_removed(client: httpx2.AsyncClient, databa
     assert (await client.get(HOURS, headers=ADMIN)).json() == {"items": []}
 
 
-async def test_the_public_books_within_the_hours_that_were_put(
-    client: httpx2.AsyncClient, database: TestDatabase
-) -> None:
-    """The clock on the wall is the business's: Berlin is an hour or two ahead of UTC."""
+async def test_guests_book_within_the_opening_hours(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The hours are in the business's time zone: Berlin is one or two hours ahead of UTC."""
     database.make_service()
     await client.put(HOURS, json=[NINE_TO_FIVE], headers=ADMIN)
     slot = {"businessId": "salon", "serviceId": "cut"}
@@ -75,15 +73,15 @@ async def test_the_public_books_within_the_hours_that_were_put(
 async def test_faulty_hours_name_their_field(
     client: httpx2.AsyncClient, database: TestDatabase, entry: dict[str, Any], fields: list[str]
 ) -> None:
-    """By its place in the list. And none of the list is taken."""
+    """The field has the entry's place in the list, and no entry is stored."""
     database.make_business()
     response = await client.put(HOURS, json=[NINE_TO_FIVE, NINE_TO_FIVE, NINE_TO_FIVE | entry], headers=ADMIN)
     assert faulty_fields(response) == fields
     assert (await client.get(HOURS, headers=ADMIN)).json() == {"items": []}
 
 
-async def test_hours_are_a_list_that_ends(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Nothing but a list, and not of thousands."""
+async def test_hours_are_a_list_of_bounded_length(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Other JSON values, and lists of more than 500 entries, are refused."""
     database.make_business()
     assert (await client.put(HOURS, json=[NINE_TO_FIVE] * 500, headers=ADMIN)).status_code == 200
     assert faulty_fields(await client.put(HOURS, json=[NINE_TO_FIVE] * 501, headers=ADMIN)) == [""]
@@ -92,7 +90,7 @@ async def test_hours_are_a_list_that_ends(client: httpx2.AsyncClient, database: 
 
 
 async def test_a_closure_comes_and_goes(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """201 when new, 200 when replaced, 204 when gone, and what was put is what one reads."""
+    """PUT answers 201 for a new one and 200 for a replaced one, DELETE 204; GET returns what was put."""
     closure = {"from": "2030-12-24T12:00:00+01:00", "to": "2030-12-27T00:00:00+01:00", "reason": "Christmas"}
     assert refusal(await client.put(AWAY, json=closure, headers=ADMIN)) == (404, "BUSINESS_NOT_FOUND")
     database.make_resource("anna")
@@ -116,8 +114,8 @@ async def test_a_closure_comes_and_goes(client: httpx2.AsyncClient, database: Te
     assert refusal(await client.get(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")
 
 
-async def test_closures_are_told_by_their_beginning(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Whatever their ids."""
+async def test_closures_are_listed_by_their_start(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Their ids do not matter for the order."""
     database.make_business()
     for closure_id, hour in (("b", 12), ("c", 10), ("a", 14)):
         database.put_closure(closure_id, at(hour), at(hour + 1))
@@ -141,7 +139,7 @@ async def test_closures_are_told_by_their_beginning(client: httpx2.AsyncClient, 
 async def test_a_faulty_closure_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, member: str, value: Any
 ) -> None:
-    """400 and the field."""
+    """The answer is a 400 with the field."""
     database.make_business()
     closure = {"from": "2030-12-24T12:00:00+01:00", "to": "2030-12-27T00:00:00+01:00", member: value}
     assert faulty_fields(await client.put(AWAY, json=closure, headers=ADMIN)) == [member]

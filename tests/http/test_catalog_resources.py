@@ -1,4 +1,4 @@
-"""The catalog's resources, and the services that have them."""
+"""Resources of the catalog, and the pools of services."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ CUT = f"{SALON}/services/cut"
 
 
 async def test_a_resource_comes_and_goes(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """201 when new, 200 when replaced, 204 when gone, and what was put is what one reads."""
+    """PUT answers 201 for a new one and 200 for a replaced one, DELETE 204; GET returns what was put."""
     assert refusal(await client.put(ANNA, json={"name": "Anna"}, headers=ADMIN)) == (404, "BUSINESS_NOT_FOUND")
     database.make_business()
     response = await client.put(ANNA, json={"name": "Anna"}, headers=ADMIN)
@@ -46,14 +46,14 @@ async def test_a_resource_comes_and_goes(client: httpx2.AsyncClient, database: T
 async def test_a_faulty_resource_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, member: str, value: Any
 ) -> None:
-    """400 and the field."""
+    """The answer is a 400 with the field."""
     database.make_business()
     response = await client.put(ANNA, json={"name": "Anna", member: value}, headers=ADMIN)
     assert faulty_fields(response) == [member]
 
 
 async def test_a_service_has_the_capacity_of_its_pool(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Unless somebody says otherwise. The pool is told by id, whatever the order in which it was put."""
+    """A smaller capacity can be set. The pool is returned in order of its ids."""
     for resource_id in ("anna", "ben", "eve"):
         database.make_resource(resource_id)
     settings = {"name": "Cut", "durationMinutes": 60, "resourceIds": ["eve", "anna", "ben"]}
@@ -67,8 +67,8 @@ async def test_a_service_has_the_capacity_of_its_pool(client: httpx2.AsyncClient
     assert response.json()["resourceIds"] == []
 
 
-async def test_a_pool_that_is_put_is_booked_from(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """And a resource that was taken off the catalog is given to nobody."""
+async def test_bookings_use_the_pool_of_the_service(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A deleted resource is never assigned again."""
     for resource_id in ("anna", "ben"):
         database.make_resource(resource_id)
     settings = {"name": "Cut", "durationMinutes": 60, "resourceIds": ["anna", "ben"]}
@@ -97,7 +97,7 @@ async def test_a_pool_that_is_put_is_booked_from(client: httpx2.AsyncClient, dat
 async def test_a_faulty_pool_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, resource_ids: Any, field: str
 ) -> None:
-    """Also where only the database knows that there is no such resource."""
+    """This includes resources that only the database knows to be missing."""
     database.make_resource("anna")
     settings = {"name": "Cut", "durationMinutes": 60, "resourceIds": resource_ids}
     response = await client.put(CUT, json=settings, headers=ADMIN)
@@ -107,7 +107,7 @@ async def test_a_faulty_pool_names_its_field(
 
 @pytest.mark.parametrize("path", ["resources/-", "resources/%00", "closures/-"])
 async def test_ids_in_paths_are_validated(client: httpx2.AsyncClient, path: str) -> None:
-    """As they would be in a body."""
+    """The rules are those for ids in a body."""
     response = await client.get(f"{SALON}/{path}", headers=ADMIN)
     assert refusal(response) == (400, "VALIDATION_FAILED")
     assert response.json()["errors"][0]["field"] in ("resourceId", "closureId")
@@ -115,7 +115,7 @@ async def test_ids_in_paths_are_validated(client: httpx2.AsyncClient, path: str)
 
 @pytest.mark.parametrize("path", ["resources", "resources/anna", "opening-hours", "closures", "closures/away"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-async def test_nobody_gets_in_without_a_key(client: httpx2.AsyncClient, method: str, path: str) -> None:
-    """Neither to read nor to write."""
+async def test_resources_and_hours_need_a_key(client: httpx2.AsyncClient, method: str, path: str) -> None:
+    """Reads need a key as writes do."""
     response = await client.request(method, f"{SALON}/{path}")
     assert response.status_code == 401 or (response.status_code == 405 and method not in response.headers["allow"])

@@ -1,4 +1,4 @@
-"""A client that goes away while its request waits."""
+"""Clients that disconnect while their request is waiting."""
 
 import asyncio
 import json
@@ -20,11 +20,22 @@ pytestmark = pytest.mark.anyio
 Message = MutableMapping[str, Any]
 
 
-async def test_nobody_works_for_a_client_that_is_gone(database: TestDatabase) -> None:
-    """It is dropped from the queue, leaves no hold, and is sent no answer."""
+def scope_of_reserve(*headers: tuple[bytes, bytes]) -> Message:
+    """Returns the ASGI scope of a reserve with these further headers."""
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/booking/reserve",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), *headers],
+    }
+
+
+async def test_a_request_of_a_disconnected_client_is_dropped(database: TestDatabase) -> None:
+    """It is removed from the queue, makes no hold and gets no answer."""
     database.make_service(capacity=5)
     app = create_app(make_settings(database.url))
-    gone = asyncio.Event()
+    disconnected = asyncio.Event()
     sent: list[Message] = []
 
     async def call(disconnects: bool) -> None:
@@ -34,21 +45,14 @@ async def test_nobody_works_for_a_client_that_is_gone(database: TestDatabase) ->
         async def receive() -> Message:
             if messages:
                 return messages.pop()
-            await (gone.wait() if disconnects else asyncio.Event().wait())
+            await (disconnected.wait() if disconnects else asyncio.Event().wait())
             return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
             if disconnects:
                 sent.append(message)
 
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/api/booking/reserve",
-            "query_string": b"",
-            "headers": [(b"content-type", b"application/json")],
-        }
-        await app(scope, receive, send)
+        await app(scope_of_reserve(), receive, send)
 
     async with app.router.lifespan_context(app):
         with database.locked():
@@ -57,15 +61,15 @@ async def test_nobody_works_for_a_client_that_is_gone(database: TestDatabase) ->
             await asyncio.to_thread(database.wait_until_blocked)
             second = asyncio.create_task(call(disconnects=True))
             await asyncio.sleep(0)
-            gone.set()
+            disconnected.set()
             await second
         await first
     assert sent == []
     assert database.value("SELECT count(*) FROM booking.reservations") == 1
 
 
-async def test_what_is_done_for_a_client_that_left_is_announced(database: TestDatabase) -> None:
-    """Its call was under way, and took a slot: those who watch the calendar are told as if it had stayed."""
+async def test_a_change_for_a_disconnected_client_is_announced(database: TestDatabase) -> None:
+    """The request was already sent to the database and occupied a slot, so browsers must be notified."""
     database.make_service(capacity=5)
     announced = asyncio.Event()
     request = reserve_request(10)
@@ -83,10 +87,10 @@ async def test_what_is_done_for_a_client_that_left_is_announced(database: TestDa
     assert database.value("SELECT count(*) FROM booking.reservations") == 1
 
 
-async def test_a_body_that_is_cut_off_is_nobodys_defect(
+async def test_a_body_that_is_cut_off_is_not_logged_as_a_defect(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client went away while it sent: there is nobody to answer and nothing to be alarmed about."""
+    """The client disconnected while it sent the body, so there is no answer either."""
     defects: list[Exception] = []
 
     def note(error: Exception) -> dict[str, object]:
@@ -107,12 +111,5 @@ async def test_a_body_that_is_cut_off_is_nobodys_defect(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/api/booking/reserve",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json"), (b"content-length", b"100")],
-    }
-    await app(scope, receive, send)
+    await app(scope_of_reserve((b"content-length", b"100")), receive, send)
     assert (sent, defects) == ([], [])

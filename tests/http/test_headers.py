@@ -1,4 +1,4 @@
-"""What browsers are told about every answer, and whose pages may call."""
+"""Security headers of every answer, and cross-origin requests."""
 
 import httpx2
 import pytest
@@ -23,19 +23,21 @@ BROKEN = "ALTER FUNCTION booking.claim RENAME TO gone"
 PAGE = "https://book.example"
 
 
-def differing(response: httpx2.Response) -> set[str]:
-    """The headers that are not the usual ones. None may come twice: then no two programs read the same."""
+def differing_headers(response: httpx2.Response) -> set[str]:
+    """Returns the names of headers with another than the default value; a duplicate fails the test, because clients
+    resolve it differently."""
     assert all(len(response.headers.get_list(name)) == 1 for name in DEFAULTS)
     return {name for name, value in DEFAULTS.items() if response.headers[name] != value}
 
 
-async def test_every_address_answers_with_the_safe_headers(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Only what is the same for everybody may be kept, and only the pages may load anything: from here."""
+async def test_every_url_answers_with_the_security_headers(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Only answers without personal data may be cached, and only the docs page may load anything: its own style
+    sheet."""
     database.make_service()
     found = {}
     for path, methods in (await served_document())["paths"].items():
         for method in methods:
-            found[path] = differing(await client.request(method, path.replace("{", "").replace("}", "")))
+            found[path] = differing_headers(await client.request(method, path.replace("{", "").replace("}", "")))
     assert {path: names for path, names in found.items() if names} == {
         "/docs": {"cache-control", "content-security-policy"},
         "/docs/errors": {"cache-control", "content-security-policy"},
@@ -43,8 +45,10 @@ async def test_every_address_answers_with_the_safe_headers(client: httpx2.AsyncC
     }
 
 
-async def test_refusals_and_defects_have_them_too(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Whoever makes the answer: the router, the framework, or the last resort."""
+async def test_refusals_and_defects_have_the_security_headers(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """The answers come from the router, the framework and the handler of last resort."""
     database.make_service()
     database.rows(BROKEN)
     body = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
@@ -56,18 +60,18 @@ async def test_refusals_and_defects_have_them_too(client: httpx2.AsyncClient, da
         await client.post("/api/booking/reserve", json=body),
     ]
     assert [answer.status_code for answer in answers] == [404, 405, 413, 401, 500]
-    assert [differing(answer) for answer in answers] == [set()] * 5
+    assert [differing_headers(answer) for answer in answers] == [set()] * 5
 
 
 @pytest.fixture
 def cross_origin_client() -> httpx2.AsyncClient:
-    """A client of an application that one page may call; there is no database behind it."""
+    """Makes a client of an application that allows one origin; it has no database."""
     settings = make_settings("postgresql://nobody@127.0.0.1:1/none")
     return client_of(create_app(settings.model_copy(update={"cors_origins": (PAGE,)})))
 
 
-async def test_by_default_no_page_of_others_may_call(client: httpx2.AsyncClient) -> None:
-    """A browser that asks is not told yes."""
+async def test_by_default_no_other_origin_may_call(client: httpx2.AsyncClient) -> None:
+    """A preflight request is refused."""
     asked = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
     answer = await client.options("/api/booking/reserve", headers=asked)
     assert answer.status_code == 405
@@ -75,29 +79,29 @@ async def test_by_default_no_page_of_others_may_call(client: httpx2.AsyncClient)
     assert "access-control-allow-origin" not in (await client.get("/health/live", headers=asked)).headers
 
 
-async def test_a_page_that_is_listed_may_call(cross_origin_client: httpx2.AsyncClient) -> None:
-    """With a token and a key, and it may read refusals and all headers that it needs."""
+async def test_a_listed_origin_may_call(cross_origin_client: httpx2.AsyncClient) -> None:
+    """Its requests may have a token and an idempotency key, and it may read refusals and all headers that it needs."""
     wanted = "authorization, content-type, idempotency-key, if-match, x-request-id"
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         asked = {"Origin": PAGE, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": wanted}
         allowed = await cross_origin_client.options("/api/booking/appointments", headers=asked)
         assert allowed.status_code == 200, allowed.text
         assert allowed.headers["access-control-allow-origin"] == PAGE
-        assert differing(allowed) == set()
+        assert differing_headers(allowed) == set()
     refused = await cross_origin_client.get("/api/catalog/businesses", headers={"Origin": PAGE})
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == PAGE
     assert "Origin" in refused.headers["vary"]
-    # No cookies: nobody is signed in without knowing it.
+    # The service has no cookies, so no request is authorised without the page's doing.
     assert "access-control-allow-credentials" not in refused.headers
     exposed = set(refused.headers["access-control-expose-headers"].split(", "))
     assert {"Idempotency-Replayed", "ETag", "X-Request-Id", "Retry-After"} <= exposed
 
 
-async def test_a_page_that_is_listed_may_send_and_read_every_header_that_is_documented(
+async def test_a_listed_origin_may_send_and_read_every_documented_header(
     cross_origin_client: httpx2.AsyncClient,
 ) -> None:
-    """A browser sends none that it was not allowed to, and shows the page none that was not named."""
+    """A browser sends only the headers that the preflight allows, and exposes only the listed ones to the page."""
     document = await served_document()
     sent = {
         parameter["name"]
@@ -111,12 +115,12 @@ async def test_a_page_that_is_listed_may_send_and_read_every_header_that_is_docu
     assert allowed.status_code == 200, allowed.text
     answer = await cross_origin_client.get("/health/live", headers={"Origin": PAGE})
     exposed = set(answer.headers["access-control-expose-headers"].split(", "))
-    # The one is shown anyway, the other says nothing that the status does not.
+    # Browsers always expose Cache-Control, and WWW-Authenticate adds nothing to the status.
     assert set(document["components"]["headers"]) - exposed == {"Cache-Control", "WWW-Authenticate"}
 
 
-async def test_a_page_that_is_not_listed_may_not(cross_origin_client: httpx2.AsyncClient) -> None:
-    """Neither may it ask, nor may it read what is answered."""
+async def test_other_origins_may_neither_call_nor_read(cross_origin_client: httpx2.AsyncClient) -> None:
+    """Origins are compared as a whole, with their scheme and their port."""
     for stranger in ("https://evil.example", f"{PAGE}.evil.example", f"{PAGE}:8443", "http://book.example", "null"):
         asked = {"Origin": stranger, "Access-Control-Request-Method": "POST"}
         answers = [
@@ -128,7 +132,7 @@ async def test_a_page_that_is_not_listed_may_not(cross_origin_client: httpx2.Asy
 
 
 def test_origins_are_a_list_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As people write lists, with spaces and a comma too many."""
+    """Spaces and a trailing comma are accepted."""
     monkeypatch.setenv("CORS_ORIGINS", " https://book.example, http://localhost:5173,")
     assert Settings().cors_origins == ("https://book.example", "http://localhost:5173")
     monkeypatch.setenv("CORS_ORIGINS", "")
@@ -136,8 +140,8 @@ def test_origins_are_a_list_in_the_environment(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("faulty", ["https://book.example/", "book.example", "https://Book.example", "ftp://a.b", "**"])
-def test_what_no_browser_would_ever_send_is_refused(monkeypatch: pytest.MonkeyPatch, faulty: str) -> None:
-    """It would be listed, and still be turned away: that is found at the start, and not by a guest."""
+def test_an_origin_that_no_browser_sends_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch, faulty: str) -> None:
+    """It would never match, which the first guest would find out otherwise."""
     monkeypatch.setenv("CORS_ORIGINS", f"https://shop.example,{faulty}")
     with pytest.raises(ValidationError, match="cors_origins"):
         Settings()

@@ -1,4 +1,4 @@
-"""Nobody may hold more slots than they can use: by address, and by what a frontend calls its guests."""
+"""The limit of live holds, by address and by the client id that a frontend sends."""
 
 from collections.abc import AsyncIterator
 
@@ -18,7 +18,7 @@ CAP = 2
 
 @pytest.fixture
 async def app(database: TestDatabase) -> AsyncIterator[Starlette]:
-    """The application, which lets a client hold two slots."""
+    """Runs the application with a limit of two live holds for each client."""
     database.make_service(capacity=100)
     settings = make_settings(database.url).model_copy(update={"max_live_holds_per_client": CAP})
     app = create_app(settings)
@@ -27,25 +27,25 @@ async def app(database: TestDatabase) -> AsyncIterator[Starlette]:
 
 
 def client_at(app: Starlette, address: str) -> httpx2.AsyncClient:
-    """A client at an address."""
+    """Makes a client at an address."""
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app, client=(address, 12345)), base_url="http://test")
 
 
 @pytest.fixture
 async def client(app: Starlette) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of the application."""
+    """Makes a client of the application."""
     async with client_at(app, "127.0.0.1") as client:
         yield client
 
 
 async def reserve(client: httpx2.AsyncClient, **headers: str) -> httpx2.Response:
-    """Reserves one of a hundred places."""
+    """Holds one of a hundred places."""
     body = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
     return await client.post("/api/booking/reserve", json=body, headers=headers)
 
 
-async def test_whoever_holds_enough_is_told_to_use_it(client: httpx2.AsyncClient) -> None:
-    """429 with Retry-After; a slot that is given back can be had again."""
+async def test_holds_beyond_the_limit_are_refused(client: httpx2.AsyncClient) -> None:
+    """The answer is a 429 with Retry-After; a released hold makes room for a new one."""
     held = [await reserve(client) for _ in range(CAP)]
     refused = await reserve(client)
     assert [answer.status_code for answer in held] == [201] * CAP
@@ -55,21 +55,21 @@ async def test_whoever_holds_enough_is_told_to_use_it(client: httpx2.AsyncClient
     assert (await reserve(client)).status_code == 201
 
 
-async def test_calling_oneself_something_else_does_not_help(client: httpx2.AsyncClient) -> None:
-    """X-Client-Id counts besides the address, never instead of it."""
+async def test_a_new_client_id_does_not_raise_the_limit(client: httpx2.AsyncClient) -> None:
+    """X-Client-Id is counted in addition to the address, never instead of it."""
     answers = [await reserve(client, **{"X-Client-Id": f"guest {number}"}) for number in range(CAP + 1)]
     assert [answer.status_code for answer in answers] == [201] * CAP + [429]
 
 
-async def test_an_id_that_is_none_is_refused(client: httpx2.AsyncClient) -> None:
-    """400, and it names the header."""
+async def test_an_invalid_client_id_is_refused(client: httpx2.AsyncClient) -> None:
+    """The answer is a 400 that names the header."""
     refused = await reserve(client, **{"X-Client-Id": "x" * 256})
     assert refused.status_code == 400
     assert refused.json()["errors"][0]["field"] == "X-Client-Id"
 
 
-async def test_a_retry_gets_its_hold_whatever_is_held(client: httpx2.AsyncClient) -> None:
-    """The limit is about new holds."""
+async def test_a_retry_gets_its_hold_beyond_the_limit(client: httpx2.AsyncClient) -> None:
+    """The limit applies to new holds only."""
     first = await reserve(client, **{"Idempotency-Key": "first"})
     for _ in range(CAP):
         await reserve(client)
@@ -78,8 +78,8 @@ async def test_a_retry_gets_its_hold_whatever_is_held(client: httpx2.AsyncClient
     assert again.json()["reservationId"] == first.json()["reservationId"]
 
 
-async def test_a_retry_may_come_from_another_address_and_under_another_name(app: Starlette) -> None:
-    """A telephone changes its network, and a frontend gives its guest a new session: it is the same request."""
+async def test_a_retry_may_have_another_address_and_client_id(app: Starlette) -> None:
+    """A phone changes its network and a frontend starts a new session; the request is the same."""
     answers = []
     for number in (1, 2):
         async with client_at(app, f"192.0.2.{number}") as client:
@@ -89,7 +89,7 @@ async def test_a_retry_may_come_from_another_address_and_under_another_name(app:
 
 
 async def test_no_address_is_stored(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Only digests, which nobody can turn back without the secret."""
+    """The database has only HMACs, which cannot be reversed without the secret."""
     await reserve(client, **{"X-Client-Id": "guest 7"})
     [(address, client_id)] = database.rows("SELECT client_address_hmac, client_id_hmac FROM booking.reservations")
     assert address.startswith("v1.")

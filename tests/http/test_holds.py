@@ -1,4 +1,4 @@
-"""Reserve, commit, look, extend, release and capacity as a frontend meets them."""
+"""Holds as a frontend uses them: reserve, commit, read, extend, release, and capacity."""
 
 import asyncio
 from datetime import timedelta
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_reserve_and_commit(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The main job: a hold with its time to live, and then an appointment with everything the guest said."""
+    """A hold has a time to live, and its commit makes an appointment with all of the guest's data."""
     database.make_service()
     reservation = await reserve(client)
     assert {key: reservation[key] for key in ("status", "version", "quantity", "ttlClamped", "resourceId")} == {
@@ -44,15 +44,15 @@ async def test_reserve_and_commit(client: httpx2.AsyncClient, database: TestData
     assert "guest" not in response.text
 
 
-async def test_the_id_of_a_hold_is_all_random(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Whoever knows it may commit: when it was made must not help to guess it."""
+async def test_the_id_of_a_hold_is_random(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The id authorises the commit, so it must not be guessable from the time at which it was made."""
     database.make_service(capacity=3)
     ids = [UUID((await reserve(client))["reservationId"]) for _ in range(3)]
     assert [reservation_id.version for reservation_id in ids] == [4] * 3
 
 
-async def test_what_was_made_says_where_it_is(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """A hold, and the appointment that comes of it; only that has a tag, because a hold is another at each look."""
+async def test_a_hold_and_its_appointment_have_a_location(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Only the appointment has an ETag, because the representation of a hold changes every second."""
     database.make_service()
     held = await client.post("/api/booking/reserve", json=slot())
     assert held.headers["location"] == f"/api/booking/reservations/{held.json()['reservationId']}"
@@ -67,7 +67,7 @@ async def test_what_was_made_says_where_it_is(client: httpx2.AsyncClient, databa
 
 
 async def test_a_taken_slot_is_a_409_with_alternatives(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The refusal that every frontend has to show."""
+    """The problem has the code SLOT_UNAVAILABLE, and the nearest free slots."""
     database.make_service()
     await reserve(client)
     response = await client.post("/api/booking/reserve", json=slot())
@@ -92,7 +92,8 @@ async def test_a_taken_slot_is_a_409_with_alternatives(client: httpx2.AsyncClien
 
 @pytest.mark.parametrize("place", ["body", "header", "both"])
 async def test_the_same_key_is_one_hold(client: httpx2.AsyncClient, database: TestDatabase, place: str) -> None:
-    """A retry gets the first result again, marked as such, wherever the key came."""
+    """A retry returns the first result with Idempotency-Replayed, whether the key is in the header, in the body or in
+    both."""
     database.make_service()
     body = slot(idempotencyKey="k") if place != "header" else slot()
     headers = {"Idempotency-Key": "k"} if place != "body" else {}
@@ -104,8 +105,8 @@ async def test_the_same_key_is_one_hold(client: httpx2.AsyncClient, database: Te
     assert second.json()["reservationId"] == first.json()["reservationId"]
 
 
-async def test_a_key_is_compared_by_meaning(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The same instant in another time zone is the same request; another quantity is another one."""
+async def test_requests_under_one_key_are_compared_by_value(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The same instant in another time zone is the same request; another quantity is a different one."""
     database.make_service(capacity=5)
     await reserve(client, idempotencyKey="k")
     elsewhere = at(10).astimezone(tz=None).isoformat()
@@ -115,8 +116,8 @@ async def test_a_key_is_compared_by_meaning(client: httpx2.AsyncClient, database
     assert refusal(response) == (422, "IDEMPOTENCY_KEY_REUSED")
 
 
-async def test_keys_that_differ_are_refused(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """A header and a body that name different attempts can't both be right."""
+async def test_two_different_idempotency_keys_are_refused(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A request cannot name two attempts, one in the header and another in the body."""
     database.make_service()
     response = await client.post(
         "/api/booking/reserve", json=slot(idempotencyKey="a"), headers={"Idempotency-Key": "b"}
@@ -124,8 +125,8 @@ async def test_keys_that_differ_are_refused(client: httpx2.AsyncClient, database
     assert refusal(response) == (400, "IDEMPOTENCY_KEY_MISMATCH")
 
 
-async def test_a_long_ttl_is_clamped_and_says_so(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """A caller that asks for more than the service allows can see what it got."""
+async def test_a_long_ttl_is_clamped_and_marked(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The answer shows a caller that the service's maximum was applied."""
     database.make_service(max_hold_ttl_minutes=20)
     reservation = await reserve(client, ttlMinutes=600)
     assert reservation["ttlClamped"] is True
@@ -133,13 +134,14 @@ async def test_a_long_ttl_is_clamped_and_says_so(client: httpx2.AsyncClient, dat
 
 
 async def test_a_fraction_of_a_minute_is_a_ttl(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Holds may be shorter than a minute."""
+    """A hold may be shorter than a minute."""
     database.make_service()
     assert (await reserve(client, ttlMinutes=0.5))["expiresInSeconds"] == 30
 
 
 async def test_a_second_commit_replays_the_first(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The reservation is its own key: the same appointment and token, and later guest fields are ignored."""
+    """The id of the hold is its idempotency key: the same appointment and token are returned, and the guest of a later
+    commit is ignored."""
     database.make_service()
     reservation = await reserve(client)
     first = await commit(client, reservation["reservationId"])
@@ -149,10 +151,10 @@ async def test_a_second_commit_replays_the_first(client: httpx2.AsyncClient, dat
     assert second.headers["idempotency-replayed"] == "true"
 
 
-async def test_a_second_commit_replays_the_first_whatever_its_guest(
+async def test_a_replayed_commit_ignores_a_faulty_phone_number(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """A phone number that is none is a fault of a first commit, which leaves the hold alone; a later one ignores it."""
+    """In a first commit an invalid phone number is a fault, which leaves the hold as it is."""
     database.make_service()
     reservation = await reserve(client)
     refused = await commit(client, reservation["reservationId"], guestPhone="123")
@@ -163,11 +165,11 @@ async def test_a_second_commit_replays_the_first_whatever_its_guest(
     assert second.json() == first.json()
 
 
-async def test_more_windows_at_once_than_a_call_decides_are_all_answered(
+async def test_more_overlapping_windows_than_one_call_decides_are_all_answered(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """Windows that overlap without being equal are decided one after the other, and what one call leaves goes first in
-    the next."""
+    """Windows that overlap without being equal are decided one after the other, and those that one call leaves come
+    first in the next."""
     database.make_service(capacity=40)
     responses = await asyncio.gather(
         *(client.post("/api/booking/reserve", json=slot(10 + minute / 60)) for minute in range(41))
@@ -177,7 +179,7 @@ async def test_more_windows_at_once_than_a_call_decides_are_all_answered(
 
 
 async def test_an_expired_hold_is_gone(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """410, though no purge ever ran; and with rebook its slot is booked if it is still free."""
+    """A commit gets a 410 without a purge in between; with `rebook` the slot is booked if it is still free."""
     database.make_service()
     reservation = await reserve(client)
     database.move_clock(timedelta(minutes=15))
@@ -189,8 +191,8 @@ async def test_an_expired_hold_is_gone(client: httpx2.AsyncClient, database: Tes
     assert response.json()["status"] == "expired"
 
 
-async def test_rebook_does_not_take_what_is_taken(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Paid too late, and somebody else was faster: told so, and the other's hold is not touched."""
+async def test_rebook_does_not_take_an_occupied_slot(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """If another caller holds the slot by then, the rebooking is refused and that hold is unaffected."""
     database.make_service()
     late = await reserve(client)
     database.move_clock(timedelta(minutes=15))
@@ -203,7 +205,7 @@ async def test_rebook_does_not_take_what_is_taken(client: httpx2.AsyncClient, da
 
 
 async def test_extend(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Later, within the hold's lifetime, and under the version that the caller saw."""
+    """A hold is extended within its maximum lifetime, and under the version that the caller read."""
     database.make_service()
     reservation = await reserve(client)
     address = f"/api/booking/reservations/{reservation['reservationId']}/extend"
@@ -224,7 +226,7 @@ async def test_extend(client: httpx2.AsyncClient, database: TestDatabase) -> Non
 
 
 async def test_release(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """204, also when repeated; the slot is free; what became an appointment can't be released."""
+    """The answer is 204, also when repeated, and the slot is free; a committed hold cannot be released."""
     database.make_service()
     reservation = await reserve(client)
     address = f"/api/booking/reservations/{reservation['reservationId']}"
@@ -238,11 +240,11 @@ async def test_release(client: httpx2.AsyncClient, database: TestDatabase) -> No
     assert refusal(response) == (409, "RESERVATION_COMMITTED")
 
 
-@pytest.mark.parametrize("reservation_id", [str(uuid4()), "no-uuid", "%00"])
+@pytest.mark.parametrize("reservation_id", ["96558e3b-a622-47c1-bb2f-5f314e43c058", "no-uuid", "%00"])
 async def test_an_unknown_reservation_is_a_404(
     client: httpx2.AsyncClient, database: TestDatabase, reservation_id: str
 ) -> None:
-    """Whatever the call, and whatever stands in the place of the id."""
+    """Every call refuses an unknown or malformed id."""
     database.make_service()
     address = f"/api/booking/reservations/{reservation_id}"
     for response in (
@@ -254,8 +256,8 @@ async def test_an_unknown_reservation_is_a_404(
     assert (await commit(client, str(uuid4()))).status_code == 404
 
 
-async def test_another_business_does_not_have_it(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Where the caller names a business, only that one is looked in."""
+async def test_a_hold_of_another_business_is_not_found(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A request that names a business searches that business only."""
     database.make_service()
     database.make_service(business_id="clinic")
     reservation = await reserve(client)
@@ -279,7 +281,7 @@ async def test_another_business_does_not_have_it(client: httpx2.AsyncClient, dat
 async def test_a_slot_that_is_not_bookable(
     client: httpx2.AsyncClient, database: TestDatabase, settings: dict[str, Any], hour: float, reason: str
 ) -> None:
-    """422, with a reason that a frontend can put into words."""
+    """The answer is a 422 with a reason that a frontend can translate."""
     database.make_service(**settings)
     response = await client.post("/api/booking/reserve", json=slot(hour, slotEnd=at(hour + 2).isoformat()))
     assert refusal(response) == (422, "SLOT_NOT_BOOKABLE")
@@ -288,14 +290,14 @@ async def test_a_slot_that_is_not_bookable(
 
 @pytest.mark.parametrize("member", ["businessId", "serviceId"])
 async def test_an_unknown_service_is_a_404(client: httpx2.AsyncClient, database: TestDatabase, member: str) -> None:
-    """An unknown business is not told apart from an unknown service."""
+    """An unknown business and an unknown service get the same answer."""
     database.make_service()
     response = await client.post("/api/booking/reserve", json={**slot(), member: "nobody"})
     assert refusal(response) == (404, "SERVICE_NOT_FOUND")
 
 
 async def test_capacity(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Held and booked at the fullest instant."""
+    """The numbers of held and booked places are those of the fullest instant of the slot."""
     database.make_service(capacity=4)
     await reserve(client)
     await commit(client, (await reserve(client))["reservationId"])

@@ -1,4 +1,4 @@
-"""The keys of a business over HTTP: made once, shown once, and worthless once they are revoked."""
+"""Keys of a business: shown once, stored as a hash, and invalid as soon as they are revoked."""
 
 import io
 from typing import Any
@@ -22,7 +22,7 @@ KEYS = f"{BUSINESSES}/salon/keys"
 
 
 async def test_a_key_is_made_used_listed_and_revoked(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Revoked, it is worthless with the very next request; and revoking it again changes nothing."""
+    """A revoked key is refused from the next request on; a second revocation changes nothing."""
     database.make_business()
     owner, staff = await make_key(client), await make_key(client, "staff")
     assert owner.keys() == {"keyId", "key", "role"}
@@ -42,8 +42,8 @@ async def test_a_key_is_made_used_listed_and_revoked(client: httpx2.AsyncClient,
     assert (await client.get(KEYS, headers=own)).status_code == 401
 
 
-async def test_a_key_is_told_once_and_stored_as_a_hash(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Whoever reads the database, or a cache between us and the caller, can't call with what they find."""
+async def test_a_key_is_shown_once_and_stored_as_a_hash(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Neither the database nor a cache between the service and the caller holds a usable key."""
     database.make_business()
     response = await client.post(KEYS, json={"name": "Desk", "role": "owner"}, headers=ADMIN)
     assert response.headers["cache-control"] == "no-store"
@@ -53,15 +53,15 @@ async def test_a_key_is_told_once_and_stored_as_a_hash(client: httpx2.AsyncClien
     assert secret not in database.value("SELECT string_agg(k::text, '') FROM booking.api_keys k")
 
 
-async def test_two_keys_are_never_alike(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The same name and role again is another key."""
+async def test_keys_with_the_same_name_and_role_differ(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Name and role do not identify a key."""
     database.make_business()
-    made = [await make_key(client) for _ in range(5)]
-    assert len({key["key"] for key in made}) == len({key["keyId"] for key in made}) == 5
+    keys = [await make_key(client) for _ in range(5)]
+    assert len({key["key"] for key in keys}) == len({key["keyId"] for key in keys}) == 5
 
 
-async def test_what_is_no_valid_key_is_a_401(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """However close it comes: each part of a key is part of the secret."""
+async def test_an_invalid_key_is_a_401(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Each part of a key is compared, so a change of any of them invalidates it."""
     database.make_business()
     database.make_business("clinic")
     key = (await make_key(client))["key"]
@@ -106,15 +106,15 @@ async def test_what_is_no_valid_key_is_a_401(client: httpx2.AsyncClient, databas
 async def test_a_faulty_key_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, body: dict[str, Any], field: str
 ) -> None:
-    """400, and no key. Nobody becomes the administrator by a key."""
+    """The answer is a 400 and no key is made. No key has the administrator's role."""
     database.make_business()
     response = await client.post(KEYS, json=body, headers=ADMIN)
     assert faulty_fields(response) == [field]
     assert (await client.get(KEYS, headers=ADMIN)).json() == {"items": []}
 
 
-async def test_what_is_not_there_is_a_404(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The business or its key; an id that is none is a 400."""
+async def test_an_unknown_business_or_key_is_a_404(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A malformed id is a 400."""
     body = {"name": "Desk", "role": "staff"}
     for response in (
         await client.post(KEYS, json=body, headers=ADMIN),
@@ -128,10 +128,8 @@ async def test_what_is_not_there_is_a_404(client: httpx2.AsyncClient, database: 
     assert (await client.delete(f"{KEYS}/-", headers=ADMIN)).status_code == 400
 
 
-async def test_who_may_not_call_is_not_told_what_is_wrong_with_the_body(
-    client: httpx2.AsyncClient, database: TestDatabase
-) -> None:
-    """401, 404 and 403 come before 400, 413 and 415: the body is not even read."""
+async def test_access_is_checked_before_the_body_is_read(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """401, 403 and 404 come before 400, 413 and 415."""
     database.make_business()
     database.make_business("clinic")
     readonly, stranger = await make_key(client, "readonly"), await make_key(client, business_id="clinic")
@@ -141,10 +139,10 @@ async def test_who_may_not_call_is_not_told_what_is_wrong_with_the_body(
         assert (await client.post(KEYS, headers=given, content=b"[" * 100_000)).status_code == status
 
 
-async def test_another_businesss_key_learns_nothing_of_this_one(
+async def test_another_businesss_key_cannot_find_out_which_businesses_exist(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """A business that is there and one that is not get the same answer, but for the request's id."""
+    """An existing business and an unknown one get the same answer, except for the request id."""
     database.make_business()
     database.make_business("clinic")
     key = bearer((await make_key(client, business_id="clinic"))["key"])
@@ -159,8 +157,8 @@ async def test_another_businesss_key_learns_nothing_of_this_one(
 async def test_no_key_is_ever_in_a_log_or_a_refusal(
     client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not of a good request, not of a refused one, and not even where the service itself has a defect."""
-    # All as the service has it, but for where the lines go: its own logger keeps the stderr that it met first.
+    """This holds for accepted and refused requests, and for a defect of the service itself."""
+    # The service's processors with another output: its own logger keeps the stderr of its first use.
     lines = io.StringIO()
     log = structlog.wrap_logger(structlog.WriteLogger(lines), processors=structlog.get_config()["processors"])
     monkeypatch.setattr("service.http.envelope.log", log)
@@ -187,7 +185,7 @@ async def test_no_key_is_ever_in_a_log_or_a_refusal(
 
 
 class Named(BaseModel):
-    """A body or a query that names a business."""
+    """A body or a query with an optional business."""
 
     business_id: str | None = None
 
@@ -202,10 +200,10 @@ class Named(BaseModel):
         ({}, None, None, "clinic"),
     ],
 )
-def test_a_call_is_about_the_business_that_it_names_or_else_its_keys(
+def test_a_call_is_about_the_named_business_or_else_that_of_its_key(
     path: dict[str, str], query: Named | None, body: Named | None, wanted: str
 ) -> None:
-    """So that who has a key need not say whose it is."""
+    """A caller with a key need not name its business."""
     request = Request({"type": "http", "path_params": path})
     call = Call(request, body, query, Principal("staff", "clinic", "k1"))
     assert call.business_id == wanted

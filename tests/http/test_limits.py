@@ -1,4 +1,4 @@
-"""How many requests one client may make, and who is counted as which client."""
+"""Rate limits, and how a request is assigned to a client."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,7 +44,7 @@ class Service:
         self._app = app
 
     async def get(self, path: str = CAPACITY, address: str = HERE, **options: Any) -> httpx2.Response:
-        """One request from an address; by default for the room in a slot."""
+        """Sends a request from an address, by default for the capacity of a slot."""
         options = {"params": ROOM} | options if path == CAPACITY else options
         transport = httpx2.ASGITransport(self._app, client=(address, 12345))
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -53,30 +53,31 @@ class Service:
 
 @asynccontextmanager
 async def running(database: TestDatabase, **settings: Any) -> AsyncIterator[Service]:
-    """The application with these settings, and a service to ask for."""
+    """Runs the application with these settings, and a service to query."""
     database.make_service(capacity=5)
     app = create_app(make_settings(database.url).model_copy(update=settings))
     async with app.router.lifespan_context(app):
         yield Service(app)
 
 
-async def book(service: Service, address: str = HERE) -> httpx2.Response:
-    """What a widget at an address is answered."""
+async def book_by_widget(service: Service, address: str = HERE) -> httpx2.Response:
+    """Sends a widget's booking from an address."""
     transport = httpx2.ASGITransport(service._app, client=(address, 1))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         return await client.post("/api/v1/public/salon/book", json={})
 
 
 async def statuses(service: Service, count: int, **options: Any) -> list[int]:
-    """The statuses of so many requests."""
+    """Returns the statuses of a number of requests."""
     return [(await service.get(**options)).status_code for _ in range(count)]
 
 
-# What is refused, and how it is told.
+# Refusals.
 
 
-async def test_a_client_is_refused_beyond_its_limit_and_told_how_things_stand(database: TestDatabase) -> None:
-    """Each answer has what is left, a refusal has when to come again, and others are not touched."""
+async def test_a_client_is_refused_beyond_its_limit(database: TestDatabase) -> None:
+    """Each answer has the remaining number of requests, and a refusal has Retry-After; clients at other addresses are
+    unaffected."""
     document = await served_document()
     async with running(database, rate_limit="3/hour") as service:
         answers = [await service.get() for _ in range(5)]
@@ -92,7 +93,7 @@ async def test_a_client_is_refused_beyond_its_limit_and_told_how_things_stand(da
 
 
 async def test_a_refused_request_counts_as_well(database: TestDatabase) -> None:
-    """Whoever sends nonsense, guesses ids or tries keys is limited as well; and each answer says what is left."""
+    """Malformed requests, guessed ids and wrong keys count too, and each answer has the remaining number."""
     async with running(database, rate_limit="3/hour") as service:
         answers = [
             await service.get(params={"businessId": "salon"}),
@@ -104,26 +105,26 @@ async def test_a_refused_request_counts_as_well(database: TestDatabase) -> None:
     assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]
 
 
-async def test_a_widget_is_told_in_its_own_shape(database: TestDatabase) -> None:
-    """A limit is told as every other refusal of that address is."""
+async def test_a_widget_gets_a_limit_in_its_own_shape(database: TestDatabase) -> None:
+    """The refusal has the shape of all errors at the widget's URL."""
     async with running(database, rate_limit="1/hour") as service:
         await service.get()
-        refused = await book(service)
+        refused = await book_by_widget(service)
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "RATE_LIMITED"
     assert refused.headers["retry-after"]
 
 
 async def test_the_limits_can_be_switched_off(database: TestDatabase) -> None:
-    """Somebody else may limit already."""
+    """A proxy in front of the service may limit requests already."""
     async with running(database, rate_limit="1/hour", rate_limit_enabled=False) as service:
         answers = [await service.get() for _ in range(3)]
     assert {answer.status_code for answer in answers} == {200}
     assert not any("ratelimit" in name for answer in answers for name in answer.headers)
 
 
-async def test_probes_and_readers_of_the_docs_and_the_scheduler_are_not_limited(database: TestDatabase) -> None:
-    """What tells that the service is well must not depend on who else called from there."""
+async def test_probes_documentation_and_the_scheduler_are_not_limited(database: TestDatabase) -> None:
+    """Monitoring must not depend on other callers at the same address."""
     async with running(database, rate_limit="1/hour") as service:
         assert await statuses(service, 2) == [200, 429]
         for path in ("/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"):
@@ -132,9 +133,9 @@ async def test_probes_and_readers_of_the_docs_and_the_scheduler_are_not_limited(
 
 
 async def test_by_default_a_burst_of_a_thousand_goes_through() -> None:
-    """A school class behind one address, or a ticket drop in an office, is nothing to be refused."""
+    """A school class or an office behind one address must not be refused."""
     limiter = RequestLimits(Store(None), ManualClock())
-    limit = Limit("client", "somebody", Rate.parse(Settings().rate_limit))
+    limit = Limit("client", "ada", Rate.parse(Settings().rate_limit))
     assert all([(await limiter.hit([limit])).granted for _ in range(1000)])
 
 
@@ -142,75 +143,77 @@ async def test_by_default_a_burst_of_a_thousand_goes_through() -> None:
 
 
 @pytest.fixture
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A business may be asked three times as often as a client."""
+def business_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a business make three times as many requests as a client."""
     monkeypatch.setattr(limits, "BUSINESS_FACTOR", 3)
 
 
 async def make_key(service: Service, business_id: str) -> dict[str, str]:
-    """The header of a new key."""
+    """Makes a business with a key, and returns the header for it."""
     transport = httpx2.ASGITransport(service._app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test", headers=ADMIN) as client:
         path = f"/api/catalog/businesses/{business_id}"
         await client.put(path, json={"name": "A business", "country": "DE"})
-        made = await client.post(f"{path}/keys", json={"name": "Server", "role": "readonly"})
-    return {"Authorization": f"Bearer {made.json()['key']}"}
+        key = await client.post(f"{path}/keys", json={"name": "Server", "role": "readonly"})
+    return {"Authorization": f"Bearer {key.json()['key']}"}
 
 
-@pytest.mark.usefixtures("keys")
-async def test_who_shows_a_key_is_limited_with_its_business_only(database: TestDatabase) -> None:
-    """A business's server calls for all of its guests from one address: also where the public may call."""
+@pytest.mark.usefixtures("business_factor")
+async def test_a_request_with_a_key_counts_for_its_business_only(database: TestDatabase) -> None:
+    """A business's server calls for all guests from one address, also where no key is needed."""
     async with running(database, rate_limit="4/hour") as service:
-        # Two requests of the administrator to salon.
+        # The administrator sends two requests to the salon.
         key = await make_key(service, "salon")
         assert await statuses(service, 5, headers=key) == [200] * 5
         assert await statuses(service, 3, path=SERVICES, headers=key) == [200] * 3
-        # Not counted as a client meanwhile, and as one of the business's callers since.
+        # This client has made no request of its own yet; this one counts for the business, too.
         answer = await service.get()
         assert (answer.status_code, answer.headers["ratelimit-limit"]) == (200, "12")
         assert await statuses(service, 2, headers=key) == [200, 429]
         assert await statuses(service, 1, address=ELSEWHERE) == [429]
 
 
-@pytest.mark.usefixtures("keys")
-async def test_the_administrator_is_limited_by_no_client(database: TestDatabase) -> None:
-    """They may have much to put."""
+@pytest.mark.usefixtures("business_factor")
+async def test_the_administrator_has_no_limit_of_a_client(database: TestDatabase) -> None:
+    """An import of a catalog takes many requests."""
     async with running(database, rate_limit="1/hour") as service:
         assert await statuses(service, 5, path="/api/catalog/businesses", headers=ADMIN) == [200] * 5
         assert await statuses(service, 4, headers=ADMIN) == [200, 200, 200, 429]
 
 
-@pytest.mark.usefixtures("keys")
-async def test_what_is_no_key_of_the_business_opens_no_door(database: TestDatabase) -> None:
-    """Made up, malformed, or somebody else's: still a client like others."""
+@pytest.mark.usefixtures("business_factor")
+async def test_an_invalid_key_does_not_lift_the_limit_of_a_client(database: TestDatabase) -> None:
+    """A made-up, a malformed and another business's key leave the request with its client."""
     async with running(database, rate_limit="2/hour") as service:
         stranger = await make_key(service, "stranger")
         assert await statuses(service, 3, headers=stranger) == [200, 200, 429]
-        for number, shown in enumerate((f"Bearer hf~salon~{'0' * 16}~{'A' * 43}", "Basic YTpi", "\xff")):
+        for number, authorization in enumerate((f"Bearer hf~salon~{'0' * 16}~{'A' * 43}", "Basic YTpi", "\xff")):
             address = f"192.0.2.{10 + number}"
-            headers = {"Authorization": shown.encode("latin-1")}
+            headers = {"Authorization": authorization.encode("latin-1")}
             assert (await statuses(service, 3, address=address, headers=headers))[-1] == 429
 
 
-@pytest.mark.usefixtures("keys")
-async def test_a_key_opens_no_door_to_what_its_client_shows_later(database: TestDatabase) -> None:
-    """It is the key that was found, and not the address at which it was shown."""
+@pytest.mark.usefixtures("business_factor")
+async def test_a_valid_key_does_not_lift_the_limit_for_later_keys(database: TestDatabase) -> None:
+    """The lookup is remembered for the key, not for the address that sent it."""
     async with running(database, rate_limit="2/hour") as service:
         key = await make_key(service, "salon")
         assert await statuses(service, 1, headers=key) == [200]
         assert await statuses(service, 3, headers={"Authorization": "Bearer wrong"}) == [200, 200, 429]
 
 
-@pytest.mark.usefixtures("keys")
+@pytest.mark.usefixtures("business_factor")
 async def test_widgets_of_a_business_are_limited_together(database: TestDatabase) -> None:
-    """Wherever they are: a business is one also where it is called by its slug."""
+    """Their addresses differ, and the business is named by its slug."""
     async with running(database, rate_limit="1/hour") as service:
-        answers = [await book(service, f"192.0.2.{number}") for number in range(4)]
+        answers = [await book_by_widget(service, f"192.0.2.{number}") for number in range(4)]
     assert [answer.status_code == 429 for answer in answers] == [False, False, False, True]
 
 
-async def test_wrong_keys_are_not_looked_up_one_by_one(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no key is needed, showing one must not become a way to keep the database busy."""
+async def test_a_client_with_wrong_keys_causes_one_lookup(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no key is needed, wrong keys must not keep the database busy."""
     looked_up = []
 
     async def look_up(keys: object, token: str) -> None:  # noqa: ARG001
@@ -223,10 +226,10 @@ async def test_wrong_keys_are_not_looked_up_one_by_one(database: TestDatabase, m
     assert len(looked_up) == 1
 
 
-async def test_showing_a_wrong_key_is_no_way_around_the_limit_of_a_business(
+async def test_a_wrong_key_does_not_lift_the_limit_of_a_business(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such a client is counted beforehand; what it asks of a business counts there all the same."""
+    """The request counts for its client, and for the business that it names as well."""
     monkeypatch.setattr(limits, "BUSINESS_FACTOR", 1)
     async with running(database, rate_limit="3/hour") as service:
         wrong = {"headers": {"Authorization": "Bearer wrong"}}
@@ -234,10 +237,10 @@ async def test_showing_a_wrong_key_is_no_way_around_the_limit_of_a_business(
         assert await statuses(service, 2, address=ELSEWHERE) == [200, 429]
 
 
-async def test_who_has_used_up_its_limit_with_wrong_keys_has_none_looked_up(
+async def test_a_client_beyond_its_limit_causes_no_lookup_of_keys(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a key is needed each one was looked up, whatever the limit said about it afterwards."""
+    """Where a key is needed, the limit is checked before the lookup."""
     looked_up = []
 
     async def look_up(keys: object, token: str) -> None:  # noqa: ARG001
@@ -253,7 +256,7 @@ async def test_who_has_used_up_its_limit_with_wrong_keys_has_none_looked_up(
     assert set(looked_up) == {"0", "1", "2"}
 
 
-# Which client it is.
+# Identification of clients.
 
 OUR_PROXY, CDN = "10.0.0.1", "203.0.113.9"
 
@@ -261,7 +264,7 @@ OUR_PROXY, CDN = "10.0.0.1", "203.0.113.9"
 @pytest.mark.parametrize(
     ("peer", "forwarded", "client"),
     [
-        # Only what a trusted proxy says is believed, and of that only the nearest that is none itself.
+        # Only a trusted proxy's header counts, and of its entries the nearest that is no trusted proxy.
         (HERE, [ELSEWHERE], HERE),
         (OUR_PROXY, [ELSEWHERE], ELSEWHERE),
         (OUR_PROXY, [f"{HERE}, {ELSEWHERE}"], ELSEWHERE),
@@ -269,63 +272,65 @@ OUR_PROXY, CDN = "10.0.0.1", "203.0.113.9"
         (OUR_PROXY, [HERE, f"{ELSEWHERE}, {CDN}"], ELSEWHERE),
         (OUR_PROXY, ["10.0.0.2"], "10.0.0.2"),
         (OUR_PROXY, [], OUR_PROXY),
-        # As some write it.
+        # Notations of some proxies.
         (OUR_PROXY, [f"{ELSEWHERE}:4711"], ELSEWHERE),
         (OUR_PROXY, ["[2001:db8::7]:4711"], "2001:db8::7"),
         (f"::ffff:{OUR_PROXY}", [f"::ffff:{ELSEWHERE}"], ELSEWHERE),
-        # A customer's whole network is one client.
+        # An IPv6 /64, the network of one customer, is one client.
         ("2001:db8::1", [], "2001:db8::2"),
-        # What can't be read ends the list: the proxy that said it is known at least.
+        # An unreadable entry ends the list: the client is the proxy that wrote it.
         (OUR_PROXY, ["unknown"], OUR_PROXY),
         (OUR_PROXY, [f"{ELSEWHERE}, for=\x00, {CDN}"], CDN),
         (OUR_PROXY, ["", ",,,", "1.2.3.4.5"], OUR_PROXY),
-        # Nobody comes through so many.
+        # No request passes through more than twenty proxies.
         (OUR_PROXY, [", ".join([ELSEWHERE, *["10.9.9.9"] * 19])], ELSEWHERE),
         (OUR_PROXY, [", ".join([ELSEWHERE, *["10.9.9.9"] * 20])], "10.9.9.9"),
     ],
 )
-def test_the_client_is_the_nearest_that_is_no_trusted_proxy(peer: str, forwarded: list[str], client: str) -> None:
-    """Anybody can write X-Forwarded-For: to be somebody else, or everybody, must take more than that."""
+def test_the_client_is_the_nearest_address_that_is_no_trusted_proxy(
+    peer: str, forwarded: list[str], client: str
+) -> None:
+    """Any client can send X-Forwarded-For, so it must not let a client pose as another one."""
     clients = Clients(ClientNames(SecretStr("secret")), [ip_network("10.0.0.0/8"), ip_network(CDN)])
     assert clients.name(request(peer, forwarded)) == clients.name(request(client, []))
 
 
 @given(st.text() | st.none(), st.lists(st.text(st.characters(max_codepoint=255)), max_size=40))
-def test_no_header_is_too_strange(peer: str | None, forwarded: list[str]) -> None:
-    """Whatever is in there, it is some client."""
+def test_every_header_yields_a_client(peer: str | None, forwarded: list[str]) -> None:
+    """An unreadable X-Forwarded-For causes no error."""
     clients = Clients(ClientNames(SecretStr("secret")), [ip_network("0.0.0.0/0"), ip_network("::/0")])
     assert clients.name(request(peer, forwarded)).startswith("v1.")
 
 
 @pytest.mark.parametrize("made_up", ["{}, 192.0.2.2", "2001:db8::{}", "2001:db8::7%{}"])
-def test_of_a_client_nothing_is_remembered_but_its_address(made_up: str) -> None:
-    """A header has room for kilobytes, and each request for another one."""
+def test_only_the_address_of_a_client_is_cached(made_up: str) -> None:
+    """A header may be kilobytes long and differ in each request."""
     clients = Clients(ClientNames(SecretStr("secret")), [ip_network("10.0.0.0/8")])
     names = {clients.name(request(OUR_PROXY, [made_up.format(number)])) for number in range(100)}
     assert len(names) == clients._name_of.cache_info().currsize == 1
 
 
-def test_a_client_is_named_by_a_secret() -> None:
-    """There are few enough addresses to try all of them, if a name could be made without it."""
+def test_the_name_of_a_client_depends_on_a_secret() -> None:
+    """Without a secret the name could be reversed by trying all addresses."""
     names = {Clients(ClientNames(SecretStr(secret)), []).name(request(HERE, [])) for secret in ("one", "two")}
     assert len(names) == 2
     assert not any(HERE in name for name in names)
 
 
-async def test_malformed_headers_are_nobodys_defect(database: TestDatabase) -> None:
-    """They are answered as if they were not there."""
+async def test_malformed_headers_are_ignored(database: TestDatabase) -> None:
+    """The request is answered as it would be without them."""
     async with running(database, trusted_proxies=(ip_network("0.0.0.0/0"),)) as service:
         for header in (b"\xff\xfe", b"[", b":::", b"1.2.3.4/8", b"," * 5000, b"%00"):
             assert (await service.get(headers={b"X-Forwarded-For": header})).status_code == 200
 
 
 def request(peer: str | None, forwarded: list[str]) -> Request:
-    """A request from a peer, with these headers."""
+    """Makes a request from a peer, with these X-Forwarded-For headers."""
     headers = [(b"x-forwarded-for", value.encode("latin-1")) for value in forwarded]
     return Request({"type": "http", "client": None if peer is None else (peer, 1), "headers": headers})
 
 
-# Windows.
+# The sliding window.
 
 
 @given(
@@ -333,11 +338,13 @@ def request(peer: str | None, forwarded: list[str]) -> Request:
     st.sampled_from([1, 60, 3600]),
     st.lists(st.tuples(st.floats(0, 1.5), st.integers(1, 30)), max_size=20),
 )
-async def test_what_is_told_about_a_limit_holds(count: int, seconds: int, bursts: list[tuple[float, int]]) -> None:
-    """What is left can be used, not more; and after Retry-After there is room again, whatever happened before."""
+async def test_the_reported_numbers_of_a_limit_are_exact(
+    count: int, seconds: int, bursts: list[tuple[float, int]]
+) -> None:
+    """Exactly the remaining requests are granted, and there is room again after Retry-After, after any history."""
     clock = ManualClock()
     limiter = RequestLimits(Store(None), clock)
-    limit = Limit("client", "somebody", Rate(count, seconds))
+    limit = Limit("client", "ada", Rate(count, seconds))
     for pause, burst in bursts:
         clock.now += pause * seconds
         for _ in range(burst):
@@ -352,11 +359,11 @@ async def test_what_is_told_about_a_limit_holds(count: int, seconds: int, bursts
     assert (await limiter.hit([limit])).remaining == count - 1
 
 
-async def test_nobody_gets_twice_the_limit_around_the_turn_of_a_window() -> None:
-    """Half of a minute before the turn and half of one after it are one minute."""
+async def test_the_turn_of_a_window_does_not_double_the_limit() -> None:
+    """Requests just before and just after the turn count for the same minute."""
     clock = ManualClock()
     limiter = RequestLimits(Store(None), clock)
-    limit = Limit("client", "somebody", Rate(100, 60))
+    limit = Limit("client", "ada", Rate(100, 60))
     clock.now += 59.9
     granted = [(await limiter.hit([limit])).granted for _ in range(200)].count(True)
     clock.now += 0.2
@@ -364,8 +371,8 @@ async def test_nobody_gets_twice_the_limit_around_the_turn_of_a_window() -> None
     assert granted == 100
 
 
-async def test_who_is_refused_by_one_limit_uses_up_no_other() -> None:
-    """A client beyond its own limit must not eat up what its business has for others."""
+async def test_a_refusal_by_one_limit_does_not_count_for_another() -> None:
+    """A client beyond its own limit must not use up the limit of its business."""
     limiter = RequestLimits(Store(None), ManualClock())
     client, business = Limit("client", "c", Rate(1, 60)), Limit("business", "b", Rate(3, 60))
     verdicts = [(await limiter.hit([client, business])) for _ in range(5)]
@@ -374,8 +381,8 @@ async def test_who_is_refused_by_one_limit_uses_up_no_other() -> None:
     assert (await limiter.hit([business])).remaining == 1
 
 
-async def test_a_process_remembers_so_many_callers_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Addresses can be made up by the million. Those that were heard of last are kept."""
+async def test_the_number_of_remembered_callers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients can make up addresses; the callers of the latest requests are kept."""
     monkeypatch.setattr("service.sharing.limits._CALLERS", 10)
     limiter = RequestLimits(Store(None), ManualClock())
     callers = [Limit("client", str(number), Rate(1, 60)) for number in range(30)]

@@ -1,4 +1,4 @@
-"""What /metrics tells, and who measured it. The metrics belong to the process: tests look at what has changed."""
+"""The metrics: their format and their values. A process has one registry, so tests compare values before and after."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -36,25 +36,25 @@ REQUESTS = "holdfast_http_requests_total"
 
 
 def slot(hour: float = 10, **members: Any) -> dict[str, Any]:
-    """The body of a reserve."""
+    """Returns the body of a reserve."""
     instants = {"slotStart": at(hour).isoformat(), "slotEnd": at(hour + 1).isoformat()}
     return {"businessId": "salon", "serviceId": "cut", **instants, **members}
 
 
-async def until(condition: Callable[[Scrape], bool]) -> Scrape:
-    """What the metrics are when a condition holds."""
-    await asyncio.to_thread(wait_until, lambda: condition(now()), "the metrics to change")
-    return now()
+async def wait_for_metrics(condition: Callable[[Scrape], bool]) -> Scrape:
+    """Waits until the metrics meet a condition, and returns them."""
+    await asyncio.to_thread(wait_until, lambda: condition(current_metrics()), "the metrics to change")
+    return current_metrics()
 
 
-def now() -> Scrape:
-    """What the metrics are."""
+def current_metrics() -> Scrape:
+    """Returns the present metrics."""
     return Scrape(exposition().decode())
 
 
 @asynccontextmanager
-async def gauges_of(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Keeps the gauges of a database, without waiting in between."""
+async def keep_gauges(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Keeps the gauges of a database up to date, without intervals."""
     monkeypatch.setattr(health_module, "_GAUGES_SECONDS", 0.0)
     monkeypatch.setattr(health_module, "_COUNTS_VALID_SECONDS", 0.0)
     monkeypatch.setattr(health_module, "_INVARIANTS_VALID_SECONDS", 0.0)
@@ -68,11 +68,11 @@ async def gauges_of(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
                 await task
 
 
-# How it is told.
+# The format.
 
 
-async def test_prometheus_can_read_it() -> None:
-    """The content type, and each metric with its type and its help."""
+async def test_prometheus_can_parse_the_metrics() -> None:
+    """The content type is Prometheus' text format, and each metric has a type and a help text."""
     async with client_of(make_app()) as client:
         answer = await client.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -81,27 +81,28 @@ async def test_prometheus_can_read_it() -> None:
     assert all(family.documentation and family.type != "unknown" for family in families)
 
 
-async def test_it_needs_no_database() -> None:
-    """What is asked when the database is down must not need it."""
+async def test_the_metrics_need_no_database() -> None:
+    """They are scraped while the database is down, too."""
     async with client_of(make_app()) as client, asyncio.timeout(1):
         assert (await scrape(client)).value("holdfast_build_info") == 1
 
 
-async def test_those_who_ask_at_once_share_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is public, and to add up what all workers have counted has its price. Nobody gets an older answer for that."""
-    made = 0
+async def test_concurrent_scrapes_share_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL is public, and adding up the counters of all workers takes time. No scrape gets an answer that is older
+    than itself."""
+    expositions = 0
 
     def counted() -> bytes:
-        nonlocal made
-        made += 1
+        nonlocal expositions
+        expositions += 1
         return exposition()
 
     monkeypatch.setattr(metrics_endpoints, "exposition", counted)
     async with client_of(make_app()) as client:
         await asyncio.gather(*(scrape(client) for _ in range(20)))
-        assert made == 2
+        assert expositions == 2
         await scrape(client)
-        assert made == 3
+        assert expositions == 3
 
 
 # Requests.
@@ -110,7 +111,7 @@ async def test_those_who_ask_at_once_share_an_answer(monkeypatch: pytest.MonkeyP
 async def test_requests_are_counted_by_the_template_of_their_route(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """With the code of a refusal; what has no route is not told apart, whatever path it had."""
+    """A refusal has its code as a label, and all requests without a route share one value."""
     database.make_service()
     before = await scrape(client)
     held = (await client.post(RESERVE, json=slot())).json()["reservationId"]
@@ -139,7 +140,7 @@ async def test_requests_are_counted_by_the_template_of_their_route(
 
 
 async def test_decisions_are_counted_by_verb_and_outcome(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Done, replayed and refused; and how each came to be decided."""
+    """The batches that carried the decisions are counted, too."""
     database.make_service()
     before = await scrape(client)
     for body in (slot(idempotencyKey="a"), slot(idempotencyKey="a"), slot(idempotencyKey="b")):
@@ -154,15 +155,15 @@ async def test_decisions_are_counted_by_verb_and_outcome(client: httpx2.AsyncCli
     assert after.value("holdfast_queue_depth") == 0
 
 
-async def test_what_waits_for_a_lock_is_seen(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """While one batch waits for its lock the others queue up; then they go together."""
+async def test_a_wait_for_a_lock_is_measured(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """While one batch waits for its lock, the requests behind it queue up, and form the next batch."""
     database.make_service(capacity=50)
     before = await scrape(client)
     with database.locked():
         first = asyncio.create_task(client.post(RESERVE, json=slot()))
         await asyncio.to_thread(database.wait_until_blocked)
         rest = [asyncio.create_task(client.post(RESERVE, json=slot())) for _ in range(6)]
-        await until(lambda told: told.value("holdfast_queue_depth") == 6)
+        await wait_for_metrics(lambda metrics: metrics.value("holdfast_queue_depth") == 6)
     assert {answer.status_code for answer in await asyncio.gather(first, *rest)} == {201}
     after = await scrape(client)
     assert grown(before, after, "holdfast_lock_wait_seconds_count") == 1
@@ -174,7 +175,7 @@ async def test_what_waits_for_a_lock_is_seen(client: httpx2.AsyncClient, databas
 
 @asynccontextmanager
 async def group_commit(url: str) -> AsyncIterator[GroupCommit]:
-    """A group commit of a test's own."""
+    """Runs a group commit over a pool of its own."""
     async with (
         open_database(url, connections=2, pool="lanes") as database,
         running_group_commit(database) as running,
@@ -183,18 +184,18 @@ async def group_commit(url: str) -> AsyncIterator[GroupCommit]:
 
 
 async def reserve(running: GroupCommit) -> str:
-    """The outcome of one reserve."""
+    """Returns the name of the outcome of one reserve."""
     request = reserve_request(10)
     return (await running.submit("reserve", "salon", UUID(request["operation_id"]), orjson.dumps(request))).name
 
 
-async def test_batches_that_fail_and_those_that_are_lost_are_told_apart(
+async def test_failed_and_lost_batches_are_counted_apart(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lost one may have had its effect; the next call finds out."""
+    """A lost batch may have taken effect; the resend determines its outcome."""
     monkeypatch.setattr(group_commit_module, "RESEND_SECONDS", 0.1)
     database.make_service(capacity=5)
-    before = now()
+    before = current_metrics()
     async with Proxy(database.url).running() as proxy, group_commit(proxy.url) as running:
         proxy.lose_next_answer_to = b"booking.execute"
         assert await reserve(running) in ("done", "replayed")
@@ -202,27 +203,27 @@ async def test_batches_that_fail_and_those_that_are_lost_are_told_apart(
         with pytest.raises(Exception, match="lock_businesses"):
             await reserve(running)
         database.rows("ALTER FUNCTION booking.lost RENAME TO lock_businesses")
-    after = now()
-    told = {result: grown(before, after, "holdfast_batches_total", result=result) for result in ("lost", "failed")}
-    # What fails as a whole is sent once more, by itself.
-    assert told == {"lost": 1, "failed": 2}
+    after = current_metrics()
+    metrics = {result: grown(before, after, "holdfast_batches_total", result=result) for result in ("lost", "failed")}
+    # The request of a failed batch is sent once more, alone.
+    assert metrics == {"lost": 1, "failed": 2}
 
 
-async def test_what_a_full_queue_refuses_is_counted(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is what to look at when callers say that they get 503."""
+async def test_refusals_of_a_full_queue_are_counted(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counter explains 503s that callers report."""
     monkeypatch.setattr(queue_module, "MAX_QUEUE", 0)
-    before = now()
+    before = current_metrics()
     async with group_commit(database.url) as running:
         with pytest.raises(Overloaded):
             await reserve(running)
-    assert grown(before, now(), "holdfast_refused_by_queue_total") == 1
+    assert grown(before, current_metrics(), "holdfast_refused_by_queue_total") == 1
 
 
-# The purge, reservations, and what the service stands on.
+# The purge, reservations, and the database.
 
 
 async def test_purges_are_counted(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """How many ran, and what they did."""
+    """The counters have the number of runs by result, and the number of expired and deleted reservations."""
     database.make_service(capacity=5)
     database.release(database.reserve(10).id)
     database.move_clock(timedelta(hours=24))
@@ -242,73 +243,77 @@ async def test_purges_are_counted(client: httpx2.AsyncClient, database: TestData
 async def test_the_gauges_of_reservations_follow_the_database(
     client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Live, expired and violated, as reservation health has them; without anybody asking for that."""
+    """The service keeps the gauges of live and expired holds and of violated invariants without requests."""
     database.make_service(capacity=2)
     database.reserve(10)
     database.reserve(10)
-    async with gauges_of(database.url, monkeypatch):
-        await until(lambda told: told.value("holdfast_reservations_live") == 2)
+    async with keep_gauges(database.url, monkeypatch):
+        await wait_for_metrics(lambda metrics: metrics.value("holdfast_reservations_live") == 2)
         database.rows("UPDATE booking.services SET max_simultaneous_bookings = 1")
-        await until(lambda told: told.value("holdfast_invariant_violations", invariant="overbooked_instants") == 1)
+        await wait_for_metrics(
+            lambda metrics: metrics.value("holdfast_invariant_violations", invariant="overbooked_instants") == 1
+        )
         database.rows("UPDATE booking.services SET max_simultaneous_bookings = 2")
         database.move_clock(timedelta(minutes=25))
-        # The age of the oldest is set after the counts, and the run of a purge is written after what it did: each is
-        # waited for by what comes last.
-        told = await until(lambda told: (told.value("holdfast_oldest_expired_seconds") or 0) >= 600)
-        assert told.value("holdfast_reservations_expired_unpurged") == 2
-        assert (told.value("holdfast_reservations_live"), told.value("holdfast_database_up")) == (0, 1)
-        assert told.value("holdfast_last_purge_timestamp_seconds") == 0
+        # The age of the oldest hold is set after the counts, and the run of a purge is recorded after its effect: the
+        # test waits for the later one of each.
+        metrics = await wait_for_metrics(lambda metrics: (metrics.value("holdfast_oldest_expired_seconds") or 0) >= 600)
+        assert metrics.value("holdfast_reservations_expired_unpurged") == 2
+        assert (metrics.value("holdfast_reservations_live"), metrics.value("holdfast_database_up")) == (0, 1)
+        assert metrics.value("holdfast_last_purge_timestamp_seconds") == 0
         await client.post("/cron/cleanup-reservations", headers=CRON)
-        of_today = at(0, day=-60).timestamp()
-        told = await until(lambda told: (told.value("holdfast_last_purge_timestamp_seconds") or 0) > of_today)
-        assert told.value("holdfast_reservations_expired_unpurged") == 0
+        long_ago = at(0, day=-60).timestamp()
+        metrics = await wait_for_metrics(
+            lambda metrics: (metrics.value("holdfast_last_purge_timestamp_seconds") or 0) > long_ago
+        )
+        assert metrics.value("holdfast_reservations_expired_unpurged") == 0
 
 
-async def test_a_database_that_goes_and_comes_is_noticed(
+async def test_the_gauge_of_the_database_follows_an_outage(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gauges go on being kept, whatever becomes of it."""
+    """The task that keeps the gauges survives the outage."""
     monkeypatch.setattr(connections_module, "CONNECT_SECONDS", 1)
     [(name,)] = database.rows("SELECT current_database()")
-    async with gauges_of(database.url, monkeypatch):
-        await until(lambda told: told.value("holdfast_database_up") == 1)
-        # The limit is not one for the test's own connection, which is a superuser's.
+    async with keep_gauges(database.url, monkeypatch):
+        await wait_for_metrics(lambda metrics: metrics.value("holdfast_database_up") == 1)
+        # A superuser's connection, like that of the test, is exempt from the limit.
         database.rows(f'ALTER DATABASE "{name}" CONNECTION LIMIT 0')
         database.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'holdfast_test'")
-        await until(lambda told: told.value("holdfast_database_up") == 0)
+        await wait_for_metrics(lambda metrics: metrics.value("holdfast_database_up") == 0)
         database.rows(f'ALTER DATABASE "{name}" CONNECTION LIMIT -1')
-        await until(lambda told: told.value("holdfast_database_up") == 1)
+        await wait_for_metrics(lambda metrics: metrics.value("holdfast_database_up") == 1)
 
 
-async def test_a_function_that_is_missing_is_no_database_that_is_down(
+async def test_a_missing_function_does_not_count_as_an_outage(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It answers; and the gauges are kept when the function is back."""
+    """The database answers; and the gauges are updated once the function is back."""
     database.make_service()
     database.reserve(10)
-    async with gauges_of(database.url, monkeypatch):
-        await until(lambda told: told.value("holdfast_reservations_live") == 1)
+    async with keep_gauges(database.url, monkeypatch):
+        await wait_for_metrics(lambda metrics: metrics.value("holdfast_reservations_live") == 1)
         database.rows("ALTER FUNCTION booking.reservation_health() RENAME TO lost")
         database.reserve(11)
-        await until(lambda told: told.value("holdfast_database_up") == 1)
+        await wait_for_metrics(lambda metrics: metrics.value("holdfast_database_up") == 1)
         database.rows("ALTER FUNCTION booking.lost() RENAME TO reservation_health")
-        await until(lambda told: told.value("holdfast_reservations_live") == 2)
+        await wait_for_metrics(lambda metrics: metrics.value("holdfast_reservations_live") == 2)
 
 
-async def test_connections_in_use_and_callers_that_wait_for_one_are_seen(
+async def test_the_gauges_of_a_pool_show_its_use_and_its_waiting_callers(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether a pool is too small shows before its callers are refused."""
+    """A pool that is too small shows before its callers are refused."""
     monkeypatch.setattr(connections_module, "_GAUGES_SECONDS", 0.01)
 
-    def pool(told: Scrape) -> tuple[float | None, ...]:
-        counts = (told.value("holdfast_pool_connections", pool="other", state=state) for state in ("idle", "used"))
-        return (*counts, told.value("holdfast_pool_waiting", pool="other"))
+    def pool(metrics: Scrape) -> tuple[float | None, ...]:
+        counts = (metrics.value("holdfast_pool_connections", pool="other", state=state) for state in ("idle", "used"))
+        return (*counts, metrics.value("holdfast_pool_waiting", pool="other"))
 
     async with open_database(database.url, connections=2) as small:
-        await until(lambda told: pool(told) == (2, 0, 0))
+        await wait_for_metrics(lambda metrics: pool(metrics) == (2, 0, 0))
         async with small.connection(), small.connection():
             waiting = asyncio.create_task(small.fetch("server_time"))
-            await until(lambda told: pool(told) == (0, 2, 1))
+            await wait_for_metrics(lambda metrics: pool(metrics) == (0, 2, 1))
         await waiting
-        await until(lambda told: pool(told) == (2, 0, 0))
+        await wait_for_metrics(lambda metrics: pool(metrics) == (2, 0, 0))

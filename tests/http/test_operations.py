@@ -1,4 +1,4 @@
-"""Probes, reservation health, and the scheduler's call."""
+"""Probes, reservation health, and the scheduler's purge."""
 
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ PATHS = ["/cron/cleanup-reservations", "/api/cron/cleanup-reservations"]
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_the_scheduler_purges(client: httpx2.AsyncClient, database: TestDatabase, path: str, method: str) -> None:
-    """Expired holds are marked, and what ended before the idempotency window is deleted."""
+    """Expired holds are marked, and those that ended before the idempotency window are deleted."""
     database.make_service(capacity=5)
     old = database.reserve(10).id
     database.release(old)
@@ -44,7 +44,7 @@ async def test_the_scheduler_purges(client: httpx2.AsyncClient, database: TestDa
     "authorization", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic cron", "cron", "Bearer \u00e4"]
 )
 async def test_the_cron_secret_is_required(client: httpx2.AsyncClient, authorization: str | None) -> None:
-    """401, in whatever way the secret is missing."""
+    """A missing, malformed or wrong secret is a 401."""
     headers = [(b"Authorization", authorization.encode())] if authorization is not None else []
     response = await client.post(PATHS[0], headers=headers)
     assert refusal(response) == (401, "UNAUTHORIZED")
@@ -54,7 +54,7 @@ async def test_the_cron_secret_is_required(client: httpx2.AsyncClient, authoriza
 async def test_the_administrator_may_purge_and_no_business_may(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """The purge is about all businesses. A key is told that its role is too small, which no other key of it cures."""
+    """The purge covers all businesses. A key gets a 403, because no role of a business suffices."""
     database.make_business()
     assert (await client.post(PATHS[0], headers=ADMIN)).status_code == 200
     owner = await make_key(client, "owner")
@@ -63,7 +63,7 @@ async def test_the_administrator_may_purge_and_no_business_may(
 
 
 async def test_a_busy_business_is_left_for_the_next_run(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The purge waits for nobody; what it could not do, it says."""
+    """The purge does not wait for locks, and reports the number of remaining holds."""
     database.make_service()
     database.reserve(10)
     database.move_clock(timedelta(minutes=15))
@@ -77,7 +77,7 @@ async def test_a_busy_business_is_left_for_the_next_run(client: httpx2.AsyncClie
 async def test_a_run_goes_on_until_nothing_is_due(
     client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many holds one business has left behind, and however few one transaction takes."""
+    """A run has as many transactions as the due holds need."""
     monkeypatch.setattr(cleanup, "_STEP_ROWS", 2)
     database.make_service(capacity=5)
     for _ in range(5):
@@ -88,14 +88,14 @@ async def test_a_run_goes_on_until_nothing_is_due(
 
 
 async def test_the_probes_answer(client: httpx2.AsyncClient) -> None:
-    """Live and ready."""
+    """The service is alive and ready."""
     assert (await client.get("/health/live")).json() == {"status": "alive"}
     assert (await client.get("/health/ready")).json() == {"status": "ready"}
     assert (await client.head("/health/ready")).status_code == 200
 
 
 async def test_not_ready_without_migrations(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """A new process on an old schema must get no traffic."""
+    """A new version on an old schema must get no traffic."""
     database.rows("DELETE FROM booking.schema_migrations WHERE filename LIKE '0001%%'")
     response = await client.get("/health/ready")
     assert response.status_code == 503
@@ -103,7 +103,8 @@ async def test_not_ready_without_migrations(client: httpx2.AsyncClient, database
 
 
 async def test_health_counts(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """Live and expired holds, the oldest of those, the last purge, and the share that was committed."""
+    """Reservation health has live and expired holds, the age of the oldest, the last purge, and the share of committed
+    holds."""
     restore_clock(database)
     database.make_service(capacity=10)
     for _ in range(3):
@@ -119,7 +120,7 @@ async def test_health_counts(client: httpx2.AsyncClient, database: TestDatabase)
 
 
 async def test_a_violated_invariant_is_critical(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """503 and the name of the invariant: somebody has to be woken."""
+    """The answer is a 503 that names the invariant, so that monitoring raises an alarm."""
     restore_clock(database)
     database.make_service(capacity=2)
     database.reserve(10)
@@ -133,13 +134,15 @@ async def test_a_violated_invariant_is_critical(client: httpx2.AsyncClient, data
 
 
 async def test_a_clock_that_is_not_the_shipped_one_is_critical(client: httpx2.AsyncClient) -> None:
-    """The tests' own clock is one."""
+    """The movable clock of the tests is such a clock."""
     health = (await client.get("/health/reservations")).json()
     assert health["reasons"] == ["invariant_violated: altered_clock (1)"]
 
 
-async def test_a_clock_that_is_a_little_off_is_noticed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """It has to be the shipped definition, not one that contains it."""
+async def test_a_clock_that_extends_the_shipped_definition_is_noticed(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """The definitions are compared as a whole."""
     database.rows(
         "CREATE OR REPLACE FUNCTION booking.now() RETURNS timestamptz LANGUAGE sql VOLATILE "
         "AS $$ SELECT clock_timestamp() - interval '1 day' $$"
@@ -149,15 +152,15 @@ async def test_a_clock_that_is_a_little_off_is_noticed(client: httpx2.AsyncClien
 
 
 async def test_a_clock_with_settings_of_its_own_is_noticed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """With another search path the same body may call another function."""
+    """With another search path the same body may call a different function."""
     restore_clock(database)
     database.rows("ALTER FUNCTION booking.now() SET search_path = testing, pg_catalog")
     health = (await client.get("/health/reservations")).json()
     assert health["invariantViolations"]["altered_clock"] == 1
 
 
-async def test_expired_holds_that_nobody_purges_degrade(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The scheduler does not call: nothing is wrong yet, but somebody should look. The answer stays 200."""
+async def test_expired_holds_without_a_purge_degrade_health(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A scheduler that does not call needs attention, but nothing is wrong yet: the status stays 200."""
     database.make_service()
     database.reserve(10, ttl_minutes=1)
     restore_clock(database)

@@ -1,4 +1,4 @@
-"""The stream of changes, as a browser has it."""
+"""The stream of changes, as a browser reads it from one process."""
 
 import asyncio
 import json
@@ -31,21 +31,22 @@ BUSINESS = "/api/catalog/businesses/salon"
 
 @pytest.fixture
 async def app(database: TestDatabase) -> AsyncIterator[Starlette]:
-    """An application, and a service to watch."""
+    """Runs an application with a service to watch."""
     database.make_service(capacity=1000)
     async with running(database) as app:
         yield app
 
 
 async def cleanup(app: Starlette) -> None:
-    """What the scheduler does."""
+    """Runs the scheduler's purge."""
     async with client_of(app) as client:
         answer = await client.post("/cron/cleanup-reservations", headers=CRON)
         assert answer.status_code == 200, answer.text
 
 
-async def test_a_browser_is_told_of_each_change_of_what_it_watches(app: Starlette, database: TestDatabase) -> None:
-    """When a slot is held, given up, committed, booked and cancelled; and not of what happens elsewhere."""
+async def test_a_browser_receives_each_change_of_its_service(app: Starlette, database: TestDatabase) -> None:
+    """A reserve, a release, a commit, a booking and a cancellation each send one event; other services and businesses
+    send none."""
     database.make_service("perm", capacity=5)
     database.make_service(business_id="x")
     async with Browser(app) as browser, Browser(app, serviceId="perm") as other, Browser(app, businessId="x") as third:
@@ -67,7 +68,7 @@ async def test_a_browser_is_told_of_each_change_of_what_it_watches(app: Starlett
         assert browser.waiting == other.waiting == third.waiting == 0
 
 
-async def test_nothing_in_the_stream_says_who_it_was(app: Starlette) -> None:
+async def test_events_identify_no_reservation_and_no_guest(app: Starlette) -> None:
     """The id of a reservation is a credential."""
     async with Browser(app) as browser:
         await reserve(app)
@@ -77,8 +78,8 @@ async def test_nothing_in_the_stream_says_who_it_was(app: Starlette) -> None:
 
 
 @pytest.mark.parametrize(("member", "hour"), [("slotStart", 16), ("slotEnd", 14.5)])
-async def test_a_move_makes_browsers_load_again(app: Starlette, member: str, hour: float) -> None:
-    """It left a slot that its answer does not name, or a part of one."""
+async def test_a_move_makes_browsers_reload(app: Starlette, member: str, hour: float) -> None:
+    """The answer of a move does not name the slot, or the part of it, that became free."""
     slot = {**CUT, "slotStart": at(14).isoformat(), "guestEmail": "ada@example.com"}
     booked = await post(app, "/api/bookings", slot)
     async with Browser(app) as browser:
@@ -87,10 +88,9 @@ async def test_a_move_makes_browsers_load_again(app: Starlette, member: str, hou
         assert await browser.next_event() == ("resync", {})
 
 
-async def test_the_cleanup_after_holds_have_expired_makes_browsers_load_again(
-    app: Starlette, database: TestDatabase
-) -> None:
-    """They had room since then, but nobody was there to say so. Who watches something else is not told."""
+async def test_the_cleanup_of_expired_holds_makes_browsers_reload(app: Starlette, database: TestDatabase) -> None:
+    """Their slots became free when they expired, which sends no event by itself. Browsers of other services get
+    none."""
     database.make_service("perm", capacity=5)
     await reserve(app, 10)
     await reserve(app, 12)
@@ -104,8 +104,8 @@ async def test_the_cleanup_after_holds_have_expired_makes_browsers_load_again(
         assert other.waiting == 0
 
 
-async def test_what_changes_nothing_is_not_told(app: Starlette, database: TestDatabase) -> None:
-    """A refusal, a replay and a hold that is prolonged leave everything as it was."""
+async def test_a_request_without_effect_sends_no_event(app: Starlette, database: TestDatabase) -> None:
+    """A refusal, a replay and an extended hold leave the free slots as they were."""
     database.make_service(capacity=1)
     held = await reserve(app, idempotencyKey="key")
     async with Browser(app) as browser:
@@ -128,10 +128,10 @@ async def test_what_changes_nothing_is_not_told(app: Starlette, database: TestDa
         ("DELETE", "/resources/rosa", None),
     ],
 )
-async def test_a_change_of_a_business_makes_browsers_of_all_its_services_load_again(
+async def test_a_change_of_a_business_makes_browsers_of_all_its_services_reload(
     app: Starlette, database: TestDatabase, method: str, path: str, body: Any
 ) -> None:
-    """It may have been opened or closed, or somebody may have come or gone. Other businesses are not touched."""
+    """Hours, closures and resources may change the slots of all services. Other businesses are unaffected."""
     database.make_service("perm", resource_ids=["rosa"])
     database.make_service(business_id="x")
     async with Browser(app) as cut, Browser(app, serviceId="perm") as perm, Browser(app, businessId="x") as other:
@@ -141,14 +141,14 @@ async def test_a_change_of_a_business_makes_browsers_of_all_its_services_load_ag
         assert await other.next_event() == changed(15)
 
 
-async def test_a_change_of_a_service_makes_its_browsers_load_again(app: Starlette, database: TestDatabase) -> None:
-    """Also when it is taken off the catalog. Other services stay as they were, and a refused change changes nothing."""
+async def test_a_change_of_a_service_makes_its_browsers_reload(app: Starlette, database: TestDatabase) -> None:
+    """So does its deletion. Other services are unaffected, and a refused change sends no event."""
     database.make_service("perm", capacity=5)
     settings = {"name": "Cut", "durationMinutes": 30, "maxSimultaneousBookings": 5}
     async with Browser(app) as browser, Browser(app, serviceId="perm") as other:
         async with client_of(app) as client:
-            strange = {**settings, "resourceIds": ["nobody"]}
-            refused = await client.put(f"{BUSINESS}/services/cut", json=strange, headers=ADMIN)
+            faulty = {**settings, "resourceIds": ["nobody"]}
+            refused = await client.put(f"{BUSINESS}/services/cut", json=faulty, headers=ADMIN)
             assert refused.status_code == 400
         await reserve(app, 10)
         assert await browser.next_event() == changed(10)
@@ -160,11 +160,11 @@ async def test_a_change_of_a_service_makes_its_browsers_load_again(app: Starlett
         assert await other.next_event() == changed(10, "perm")
 
 
-# Cut off.
+# Reconnects.
 
 
-async def test_a_browser_that_comes_again_is_told_what_it_missed(app: Starlette) -> None:
-    """Also if it was cut off before anything had happened; and nothing twice."""
+async def test_a_browser_that_reconnects_receives_the_missed_events(app: Starlette) -> None:
+    """It receives each one once, also if it was disconnected before the first event."""
     async with Browser(app) as browser:
         pass
     beginning = browser.last_id
@@ -180,16 +180,16 @@ async def test_a_browser_that_comes_again_is_told_what_it_missed(app: Starlette)
 
 
 @pytest.mark.parametrize("last_event_id", ["of-another-process", "", "\x7f"])
-async def test_who_was_somewhere_unknown_loads_again(app: Starlette, last_event_id: str) -> None:
-    """A process that has been replaced has forgotten where its watchers were."""
+async def test_an_unknown_last_event_id_makes_the_browser_reload(app: Starlette, last_event_id: str) -> None:
+    """A process that was restarted does not know the event ids of the one before."""
     async with Browser(app, last_event_id) as browser:
         assert await browser.next_event() == ("resync", {})
         await reserve(app)
         assert await browser.next_event() == changed(10)
 
 
-async def test_who_missed_much_loads_again(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One answer is cheaper than a hundred events; and what is remembered is bounded."""
+async def test_a_browser_that_missed_many_events_reloads(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One availability query is cheaper than a hundred events, and the number of kept events is bounded."""
     monkeypatch.setattr(feed, "BACKLOG", 3)
     async with Browser(app) as browser:
         pass
@@ -204,78 +204,83 @@ async def test_who_missed_much_loads_again(app: Starlette, monkeypatch: pytest.M
 
 
 def change_at(hour: int) -> dict[str, str]:
-    """What a verb tells of an hour of somebody's, whom services may share."""
+    """Returns the change of an hour of a resource, which services may share."""
     return {"service_id": "cut", "resource_id": "rosa", "slot_start": str(hour), "slot_end": str(hour + 1)}
 
 
-async def missed(of_process: Feed, last_event_id: str) -> list[Change | None]:
-    """What one who watched the salon until then is told; None where it loads again."""
-    again = of_process.watch("salon", "cut", last_event_id, None)
+async def missed_changes(feed_of_process: Feed, last_event_id: str) -> list[Change | None]:
+    """Returns the changes that a browser of the salon receives after a reconnect; None stands for a resync."""
+    again = feed_of_process.watch("salon", "cut", last_event_id, None)
     again.close()
     return [event.change async for event in again.events()]
 
 
-async def test_who_comes_again_is_told_of_its_own_business_only() -> None:
-    """What others did meanwhile stays theirs, also where services of the same name share somebody of the same name."""
-    of_process = Feed(Store(None), AnswerCache(Store(None)))
-    of_process.announce("salon", change_at(8), moved=False)
-    cut_off_at = of_process.last_id
+async def test_a_reconnect_receives_changes_of_its_own_business_only() -> None:
+    """Other businesses may have services and resources with the same ids."""
+    feed_of_process = Feed(Store(None), AnswerCache(Store(None)))
+    feed_of_process.announce("salon", change_at(8), moved=False)
+    last_seen_id = feed_of_process.last_id
     for business_id in ("clinic", "salon", "clinic"):
-        of_process.announce(business_id, change_at(10), moved=False)
-    assert await missed(of_process, cut_off_at) == [Change("salon", **change_at(10))]
+        feed_of_process.announce(business_id, change_at(10), moved=False)
+    assert await missed_changes(feed_of_process, last_seen_id) == [Change("salon", **change_at(10))]
 
 
-async def test_who_missed_what_nobody_remembers_loads_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is remembered after that is not all that it missed; only from there on it would be."""
+async def test_a_reconnect_after_forgotten_events_reloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that are still kept are not all that the browser missed; without a gap, they are."""
     monkeypatch.setattr(feed, "_REMEMBERED", 2)
-    of_process = Feed(Store(None), AnswerCache(Store(None)))
-    cut_off_at = [of_process.last_id]
+    feed_of_process = Feed(Store(None), AnswerCache(Store(None)))
+    last_seen_id = [feed_of_process.last_id]
     for hour in range(4):
-        of_process.announce("salon", change_at(hour), moved=False)
-        cut_off_at.append(of_process.last_id)
-    assert [len(await missed(of_process, last_event_id)) for last_event_id in cut_off_at[2:]] == [2, 1, 0]
-    for last_event_id in cut_off_at[:2]:
-        assert await missed(of_process, last_event_id) == [None]
+        feed_of_process.announce("salon", change_at(hour), moved=False)
+        last_seen_id.append(feed_of_process.last_id)
+    assert [len(await missed_changes(feed_of_process, last_event_id)) for last_event_id in last_seen_id[2:]] == [
+        2,
+        1,
+        0,
+    ]
+    for last_event_id in last_seen_id[:2]:
+        assert await missed_changes(feed_of_process, last_event_id) == [None]
 
 
 # Bounds.
 
 
-def clients() -> float:
-    """What the gauge says."""
+def client_gauge() -> float:
+    """Returns the gauge of connected clients."""
     return REGISTRY.get_sample_value("holdfast_stream_clients") or 0
 
 
 async def refusal(app: Starlette, address: str = "192.0.2.9", **watched: str) -> str | None:
-    """The code with which one more browser is refused, by default at an address where nobody watches."""
+    """Returns the code with which one more browser is refused, by default at an address without browsers."""
     transport = httpx2.ASGITransport(app, client=(address, 1))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client, asyncio.timeout(20):
         return check(await served_document(), await client.get(STREAM, params=CUT | watched))
 
 
-async def test_so_many_may_watch_a_business_and_no_more(
+async def test_the_number_of_browsers_of_a_business_is_bounded(
     app: Starlette, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many as there is room left for all. Beyond that it is a 503, and who leaves makes room."""
+    """A business may use half of the places that are left. Beyond that the answer is a 503, and a disconnect makes
+    room."""
     monkeypatch.setattr(watchers, "WATCHERS", 4)
     for business_id in ("x", "y"):
         database.make_service(business_id=business_id)
-    before = clients()
+    before = client_gauge()
     async with Browser(app):
         async with Browser(app):
-            assert clients() - before == 2
+            assert client_gauge() - before == 2
             assert await refusal(app) == "OVERLOADED"
             async with Browser(app, businessId="x"):
                 assert await refusal(app, businessId="x") == "OVERLOADED"
                 async with Browser(app, businessId="y"):
-                    assert clients() - before == 4
+                    assert client_gauge() - before == 4
         async with Browser(app) as third:
             assert third.status == 200
-    assert clients() == before
+    assert client_gauge() == before
 
 
-async def test_no_client_takes_the_stream_from_others(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams cost nothing to hold: so many of one address, and who leaves makes room."""
+async def test_the_number_of_streams_of_a_client_is_bounded(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An open stream costs a client nothing, so each address may have only a few; a disconnect makes room."""
     monkeypatch.setattr(watchers, "WATCHERS_OF_CLIENT", 2)
     async with Browser(app), Browser(app, address="192.0.2.2"):
         async with Browser(app):
@@ -284,32 +289,34 @@ async def test_no_client_takes_the_stream_from_others(app: Starlette, monkeypatc
             assert again.status == neighbour.status == 200
 
 
-async def test_without_limits_no_client_has_a_bound(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else counts, or all come by way of one address."""
+async def test_without_rate_limits_a_client_may_open_any_number_of_streams(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy may limit streams already, or all clients may share its address."""
     monkeypatch.setattr(watchers, "WATCHERS_OF_CLIENT", 1)
     database.make_service()
     async with running(database, rate_limit_enabled=False) as app, Browser(app), Browser(app) as second:
         assert second.status == 200
 
 
-async def test_who_is_too_slow_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is kept for it without bound: it is told what is kept, and then it has to come again."""
+async def test_a_slow_browser_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue of unsent events is bounded: it receives the queued events and has to reconnect."""
     monkeypatch.setattr(watchers, "BACKLOG", 5)
-    of_process = Feed(Store(None), AnswerCache(Store(None)))
-    slow, other = (of_process.watch("salon", service_id, None, None) for service_id in ("cut", "perm"))
+    feed_of_process = Feed(Store(None), AnswerCache(Store(None)))
+    slow, other = (feed_of_process.watch("salon", service_id, None, None) for service_id in ("cut", "perm"))
     for hour in range(10):
-        of_process.announce("salon", {"service_id": "cut", "slot_start": str(hour), "slot_end": ""}, moved=False)
+        feed_of_process.announce("salon", {"service_id": "cut", "slot_start": str(hour), "slot_end": ""}, moved=False)
     async with asyncio.timeout(10):
-        told = [event.change.slot_start async for event in slow.events() if event.change]
-    assert told == ["0", "1", "2", "3", "4"]
+        starts = [event.change.slot_start async for event in slow.events() if event.change]
+    assert starts == ["0", "1", "2", "3", "4"]
     slow.close()
-    of_process.announce("salon", {"service_id": "perm", "slot_start": "12", "slot_end": ""}, moved=False)
+    feed_of_process.announce("salon", {"service_id": "perm", "slot_start": "12", "slot_end": ""}, moved=False)
     assert (await anext(other.events())).change
     other.close()
 
 
-async def test_who_shares_a_resource_is_told_too(app: Starlette, database: TestDatabase) -> None:
-    """Where one service has taken somebody's time, another one has less of it."""
+async def test_services_that_share_a_resource_share_its_changes(app: Starlette, database: TestDatabase) -> None:
+    """A claim of one service occupies the resource for the other one as well."""
     database.make_service("cut", resource_ids=["rosa"])
     database.make_service("perm", resource_ids=["rosa"])
     async with Browser(app, serviceId="perm") as browser:
@@ -319,33 +326,33 @@ async def test_who_shares_a_resource_is_told_too(app: Starlette, database: TestD
         assert await browser.next_event() == changed(10, "perm")
 
 
-async def test_who_takes_nothing_any_more_is_cut_off(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that hangs looks like a slow one at first."""
+async def test_a_browser_that_stops_reading_is_disconnected(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a timeout of a send tells a hanging connection from a slow one."""
     monkeypatch.setattr(stream, "SEND_SECONDS", 0.05)
-    before = clients()
+    before = client_gauge()
     async with Browser(app, takes=1) as hanging:
         await reserve(app)
         await asyncio.wait_for(asyncio.shield(hanging.task), 10)
-        assert clients() == before
+        assert client_gauge() == before
 
 
-async def test_there_is_a_sign_of_life_while_nothing_happens(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxies cut silent connections."""
+async def test_an_idle_stream_sends_heartbeats(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies close idle connections."""
     monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.01)
     async with Browser(app) as browser:
         assert await browser.next_frame() == {"": "still here"}
 
 
-async def test_a_stream_needs_to_know_what_is_watched(app: Starlette) -> None:
-    """As every other query."""
+async def test_a_faulty_stream_query_is_a_400(app: Starlette) -> None:
+    """The query is validated as every other one."""
     async with client_of(app) as client:
         for query in ({"businessId": "salon"}, {**CUT, "serviceId": "-"}, {**CUT, "more": "1"}):
             assert (await client.get(STREAM, params=query)).status_code == 400
         assert (await client.head(STREAM, params=CUT)).status_code == 200
 
 
-async def test_what_is_not_there_can_not_be_watched(app: Starlette, database: TestDatabase) -> None:
-    """A misspelt name would be silence for ever. Nor can what was taken off the catalog."""
+async def test_an_unknown_or_deleted_service_cannot_be_watched(app: Starlette, database: TestDatabase) -> None:
+    """A misspelt id would make a stream without events."""
     database.make_service("perm")
     database.reserve(10, service_id="perm")
     await post(app, f"{BUSINESS}/services/perm", None, "DELETE")
@@ -354,7 +361,7 @@ async def test_what_is_not_there_can_not_be_watched(app: Starlette, database: Te
 
 
 async def test_a_stream_opens_while_the_database_is_down(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody can say then whether there is such a service, and browsers that come again had one."""
+    """The service cannot be looked up, and most browsers reconnect to one that exists."""
 
     async def fail(*_: object) -> None:
         raise DatabaseDown

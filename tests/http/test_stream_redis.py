@@ -1,4 +1,4 @@
-"""The stream of changes where several processes share a Redis."""
+"""The stream of changes of several processes that share a Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,29 +23,27 @@ pytestmark = pytest.mark.anyio
 
 @asynccontextmanager
 async def two_processes(database: TestDatabase, redis: RedisServer) -> AsyncIterator[tuple[Starlette, Starlette]]:
-    """Two applications that share a Redis and have found it: what one does, the other one's browsers are told."""
+    """Runs two applications that share a Redis, each of which receives the changes of the other."""
     database.make_service(capacity=1000)
     async with running(database, redis) as here, running(database, redis) as there:
-        for mine, others in ((here, there), (there, here)):
-            await until_told(mine, others)
+        for source, target in ((here, there), (there, here)):
+            await until_forwarded(source, target)
         yield here, there
 
 
-async def until_told(mine: Starlette, others: Starlette) -> None:
-    """Returns when a change by one is told to a browser of the other."""
-    async with Browser(others) as browser, asyncio.timeout(20):
+async def until_forwarded(source: Starlette, target: Starlette) -> None:
+    """Waits until a change through `source` reaches a browser of `target`."""
+    async with Browser(target) as browser, asyncio.timeout(20):
         while True:
-            await reserve(mine, 20)
+            await reserve(source, 20)
             await asyncio.sleep(0.05)
             while browser.waiting:
                 if await browser.next_event() == changed(20):
                     return
 
 
-async def test_whichever_process_is_asked_all_browsers_are_told(
-    database: TestDatabase, redis_server: RedisServer
-) -> None:
-    """Once each, and they can go on at another process after they were cut off."""
+async def test_browsers_of_all_processes_receive_each_change(database: TestDatabase, redis_server: RedisServer) -> None:
+    """They receive it once, and can reconnect to another process."""
     async with two_processes(database, redis_server) as (here, there):
         async with Browser(here) as one, Browser(there) as two:
             await reserve(here, 10)
@@ -58,10 +56,10 @@ async def test_whichever_process_is_asked_all_browsers_are_told(
             assert await again.next_event() == changed(14)
 
 
-async def test_without_redis_for_a_while_browsers_load_again_and_are_told_what_their_process_does(
+async def test_an_outage_of_redis_makes_browsers_reload_before_and_after(
     database: TestDatabase, redis_server: RedisServer
 ) -> None:
-    """What others did meanwhile nobody can tell them: so they load when it goes, and when it is back."""
+    """Meanwhile they receive the changes of their own process only."""
     async with two_processes(database, redis_server) as (here, there):
         async with Browser(here) as browser:
             redis_server.kill()
@@ -70,7 +68,7 @@ async def test_without_redis_for_a_while_browsers_load_again_and_are_told_what_t
             assert await browser.next_event() == changed(10)
             redis_server.start()
             assert await browser.next_event() == ("resync", {})
-        await until_told(there, here)
+        await until_forwarded(there, here)
         async with Browser(here, browser.last_id) as again:
             assert (await again.next_event())[0] in ("changed", "resync")
 
@@ -80,7 +78,7 @@ CHANGE: Any = {"service_id": "cut", "slot_start": at(10).isoformat(), "slot_end"
 
 @asynccontextmanager
 async def feeds(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, Watcher]]:
-    """Two feeds that share a Redis and wait for news of it: one with its store, and who watches at the other."""
+    """Runs two feeds that share a Redis; yields the first with its store, and a watcher of the second."""
     async with sharing(redis) as one, sharing(redis) as two:
         here, there = (Feed(store, AnswerCache(store)) for store in (one, two))
         for each in (here, there):
@@ -92,81 +90,81 @@ async def feeds(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, Watcher]
 
 
 async def until_both_listen(redis: RedisServer) -> None:
-    """Returns when two feeds wait for news."""
+    """Waits until two feeds read from Redis."""
     await asyncio.to_thread(
         wait_until, lambda: sum(client["cmd"] == "xread" for client in redis.client.client_list()) == 2, "two readers"
     )
 
 
-async def next_of(watcher: Watcher) -> Event:
-    """What a watcher is told next."""
+async def next_event(watcher: Watcher) -> Event:
+    """Returns the next event of a watcher."""
     async with asyncio.timeout(20):
         return await anext(watcher.events())
 
 
-async def test_a_change_that_redis_was_not_told_of_makes_others_load_again_when_it_can_be(
+async def test_a_change_during_an_outage_makes_other_processes_reload_afterwards(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was taken to be gone for a moment, which nobody else noticed; and what comes later comes after that."""
+    """One process took Redis to be down and the others did not; later changes come after the resync."""
     monkeypatch.setattr(store, "WATCH_SECONDS", 0.05)
-    async with feeds(redis_server) as (here, of_here, watcher):
-        of_here._note(up=False)
+    async with feeds(redis_server) as (here, store_here, watcher):
+        store_here._note(up=False)
         here.announce("salon", CHANGE, moved=False)
-        await until_up(of_here)
+        await until_up(store_here)
         here.announce("salon", CHANGE, moved=False)
-        assert (await next_of(watcher)).change is None
-        assert (await next_of(watcher)).change
+        assert (await next_event(watcher)).change is None
+        assert (await next_event(watcher)).change
 
 
-async def test_a_change_that_was_lost_on_its_way_makes_others_load_again(
+async def test_a_change_that_redis_did_not_acknowledge_makes_other_processes_reload(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when Redis took too long for it."""
-    async with feeds(redis_server) as (here, of_here, watcher):
-        ask = of_here.ask
+    """A timeout of Redis leaves open whether it stored the change."""
+    async with feeds(redis_server) as (here, store_here, watcher):
+        ask = store_here.ask
 
         async def fail(*_: object) -> None:
-            monkeypatch.setattr(of_here, "ask", ask)
+            monkeypatch.setattr(store_here, "ask", ask)
             raise StoreDown
 
-        monkeypatch.setattr(of_here, "ask", fail)
+        monkeypatch.setattr(store_here, "ask", fail)
         here.announce("salon", CHANGE, moved=False)
-        assert (await next_of(watcher)).change is None
+        assert (await next_event(watcher)).change is None
 
 
-async def test_changes_that_are_too_many_make_all_load_again(
+async def test_more_unsent_changes_than_the_limit_make_all_processes_reload(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is not sent yet is bounded. Nobody is left without a word for that."""
+    """The queue of unsent changes is bounded, and a resync replaces those beyond the limit."""
     monkeypatch.setattr(feed, "_UNSENT", 1)
     async with feeds(redis_server) as (here, _, watcher):
         own = here.watch("salon", "cut", None, None)
         for _ in range(2):
             here.announce("salon", CHANGE, moved=False)
-        assert (await next_of(own)).change
+        assert (await next_event(own)).change
         for each in (own, watcher):
-            assert (await next_of(each)).change is None
+            assert (await next_event(each)).change is None
 
 
-async def test_who_reads_too_late_loads_again(redis_server: RedisServer) -> None:
-    """A process that stood still for a while finds a stream of which the beginning is gone."""
+async def test_a_process_that_reads_a_trimmed_stream_reloads(redis_server: RedisServer) -> None:
+    """After a pause of the process, the beginning of what it has not read may be gone."""
     async with feeds(redis_server) as (here, _, watcher):
         begin = here.last_id
         for business_id in ("other", "salon", "other"):
-            # Without a pause, in which it could read.
+            # No await in between, so the feed cannot read them one by one.
             redis_server.client.xadd("holdfast:changes", {"business_id": business_id, **CHANGE})
         redis_server.client.xtrim("holdfast:changes", maxlen=1, approximate=False)
-        assert (await next_of(watcher)).change is None
+        assert (await next_event(watcher)).change is None
         again = here.watch("salon", "cut", begin, None)
-        assert (await next_of(again)).change is None
+        assert (await next_event(again)).change is None
 
 
-async def test_a_stream_that_is_gone_makes_all_load_again(redis_server: RedisServer) -> None:
-    """What Redis forgot may have held something new; and what comes later is told as before."""
+async def test_a_lost_redis_stream_makes_all_processes_reload(redis_server: RedisServer) -> None:
+    """It may have contained unread changes; later changes are forwarded as before."""
     async with feeds(redis_server) as (here, _, watcher):
         redis_server.client.flushall()
         here.announce("salon", CHANGE, moved=False)
-        assert (await next_of(watcher)).change is None
+        assert (await next_event(watcher)).change is None
         await until_both_listen(redis_server)
         here.announce("salon", CHANGE, moved=False)
-        assert (await next_of(watcher)).change
+        assert (await next_event(watcher)).change

@@ -1,4 +1,4 @@
-"""Nothing that a caller can send gives a 500, and a fault is named by its field."""
+"""Validation: no request causes a 500, and each fault names its field."""
 
 import json
 from typing import Any
@@ -56,7 +56,7 @@ COMMIT = {"reservationId": str(uuid4()), "guestEmail": "guest@example.com"}
 async def test_a_faulty_reserve_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, member: str, value: Any
 ) -> None:
-    """400 and the field, whatever was wrong with it."""
+    """The answer is a 400 with the field."""
     database.make_service()
     response = await client.post("/api/booking/reserve", json={**RESERVE, member: value})
     assert faulty_fields(response) == [member]
@@ -86,21 +86,21 @@ async def test_a_faulty_reserve_names_its_field(
 async def test_a_faulty_commit_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, member: str, value: Any
 ) -> None:
-    """400 and the field, before anything is asked of the database."""
+    """The answer is a 400 with the field, without a query of the database."""
     del database
     response = await client.post("/api/booking/commit", json={**COMMIT, member: value})
     assert faulty_fields(response) == [member]
 
 
 async def test_a_guest_must_be_reachable(client: httpx2.AsyncClient) -> None:
-    """An e-mail address or a phone number; the address is what most forms ask for, so the fault is shown there."""
+    """A guest needs an e-mail address or a phone number; the fault names the address, which most forms ask for."""
     response = await client.post("/api/booking/commit", json={"reservationId": str(uuid4())})
     assert response.status_code == 400
     assert response.json()["errors"] == [{"field": "guestEmail", "message": "guestEmail or guestPhone is required"}]
 
 
 async def test_a_slot_does_not_end_before_it_starts(client: httpx2.AsyncClient) -> None:
-    """Nor at the same instant; and whatever else is wrong is told with it."""
+    """Its end must be after its start; other faults of the request are listed with this one."""
     body = {**RESERVE, "slotEnd": RESERVE["slotStart"], "quantity": 0}
     response = await client.post("/api/booking/reserve", json=body)
     assert {"field": "slotEnd", "message": "slotEnd must be after slotStart"} in response.json()["errors"]
@@ -108,35 +108,35 @@ async def test_a_slot_does_not_end_before_it_starts(client: httpx2.AsyncClient) 
 
 
 @pytest.mark.parametrize("value", ["a b", "", 5, None])
-async def test_an_id_is_told_to_be_none_in_the_same_words_wherever_it_stands(
+async def test_an_invalid_id_gets_the_same_message_in_body_query_and_path(
     client: httpx2.AsyncClient, value: Any
 ) -> None:
-    """In a body, in a query, in a path: a pattern would say less to most who read it."""
-    words = "must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit"
+    """The message names the allowed characters, because a pattern is hard to read."""
+    message = "must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit"
     in_path = await client.get("/api/catalog/businesses/a%20b", headers=ADMIN)
     in_query = await client.get("/api/booking/stream", params={"businessId": "a b", "serviceId": "cut"})
     in_body = await client.post("/api/booking/reserve", json={**RESERVE, "businessId": value})
     for response in (in_path, in_query, in_body):
-        assert response.json()["errors"] == [{"field": "businessId", "message": words}]
+        assert response.json()["errors"] == [{"field": "businessId", "message": message}]
 
 
 @pytest.mark.parametrize(
     "unreadable",
     ["2027-01-04T10:00:60Z", "2027-01-04T10:00:00", "2027-01-04T25:00:00Z", "2027-01-04Tten", "ten", 10, None],
 )
-async def test_what_is_no_instant_is_told_how_one_is_written(client: httpx2.AsyncClient, unreadable: Any) -> None:
-    """A leap second is none: no clock that is asked here has it."""
+async def test_an_invalid_instant_gets_an_example(client: httpx2.AsyncClient, unreadable: Any) -> None:
+    """A leap second is invalid as well, because Python's datetime has none."""
     response = await client.post("/api/booking/reserve", json={**RESERVE, "slotStart": unreadable})
-    words = "must be an ISO 8601 instant with an offset, like 2026-11-21T09:00:00+01:00"
-    assert response.json()["errors"] == [{"field": "slotStart", "message": words}]
+    message = "must be an ISO 8601 instant with an offset, like 2026-11-21T09:00:00+01:00"
+    assert response.json()["errors"] == [{"field": "slotStart", "message": message}]
 
 
 @pytest.mark.parametrize("email", ["Eve <eve@example.com>", '"Eve" <eve@example.com>', "<eve@example.com>"])
 async def test_an_email_address_comes_without_a_name(client: httpx2.AsyncClient, email: str) -> None:
-    """The name would be dropped, and nobody would notice."""
+    """A display name would be dropped silently."""
     response = await client.post("/api/booking/commit", json={**COMMIT, "guestEmail": email})
-    words = "must be the address alone, like ada@example.com"
-    assert response.json()["errors"] == [{"field": "guestEmail", "message": words}]
+    message = "must be the address alone, like ada@example.com"
+    assert response.json()["errors"] == [{"field": "guestEmail", "message": message}]
 
 
 @pytest.mark.parametrize(
@@ -157,17 +157,17 @@ async def test_an_email_address_comes_without_a_name(client: httpx2.AsyncClient,
     ],
 )
 @pytest.mark.parametrize("address", ["/api/booking/reserve", "/api/booking/commit"])
-async def test_what_is_not_a_json_object_is_a_400(client: httpx2.AsyncClient, address: str, body: bytes) -> None:
-    """Broken, deep, endless or not an object: refused, not a crash."""
+async def test_a_body_that_is_no_json_object_is_a_400(client: httpx2.AsyncClient, address: str, body: bytes) -> None:
+    """Broken, deeply nested and non-object bodies are refused without a crash."""
     response = await client.post(address, content=body, headers={"Content-Type": "application/json"})
     assert refusal(response) == (400, "VALIDATION_FAILED")
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 4000, "1" + "0" * 400])
-async def test_endless_numbers_in_metadata_are_refused_or_kept(
+async def test_huge_numbers_in_metadata_are_refused_or_stored(
     client: httpx2.AsyncClient, database: TestDatabase, number: str
 ) -> None:
-    """What JSON can write and PostgreSQL can't hold is a fault of the request."""
+    """JSON allows numbers that PostgreSQL cannot store."""
     database.make_service()
     hold = database.reserve(10)
     body = json.dumps({**COMMIT, "reservationId": hold.id, "metadata": {"n": 0}}).replace('"n": 0', f'"n": {number}')
@@ -193,7 +193,7 @@ async def test_endless_numbers_in_metadata_are_refused_or_kept(
     ],
 )
 async def test_other_media_types_are_a_415(client: httpx2.AsyncClient, content_type: str | None) -> None:
-    """JSON in UTF-8 is all that is read."""
+    """The service reads JSON in UTF-8 only."""
     headers = {"Content-Type": content_type} if content_type else {}
     response = await client.post("/api/booking/reserve", content=json.dumps(RESERVE).encode(), headers=headers)
     assert refusal(response) == (415, "UNSUPPORTED_MEDIA_TYPE")
@@ -207,13 +207,13 @@ async def test_other_media_types_are_a_415(client: httpx2.AsyncClient, content_t
         'APPLICATION/JSON;charset="UTF-8"',
         "application/json;",
         "application/json" + ";" * 30_000,
-        # What RFC 2231 has for mail means nothing here.
+        # The continuations of RFC 2231 apply to mail only.
         "application/json; charset*=%00''utf-8",
         f"application/json; charset*{'1' * 5000}=utf-8",
     ],
 )
 async def test_json_may_name_its_charset(client: httpx2.AsyncClient, database: TestDatabase, content_type: str) -> None:
-    """Many clients do."""
+    """Many clients send one."""
     database.make_service()
     response = await client.post(
         "/api/booking/reserve", content=json.dumps(RESERVE).encode(), headers={"Content-Type": content_type}
@@ -222,14 +222,14 @@ async def test_json_may_name_its_charset(client: httpx2.AsyncClient, database: T
 
 
 async def test_a_large_body_is_a_413(client: httpx2.AsyncClient) -> None:
-    """It is not read to its end."""
+    """The service stops reading at the limit."""
     body = json.dumps({**RESERVE, "idempotencyKey": "k" * 70_000}).encode()
     response = await client.post("/api/booking/reserve", content=body, headers={"Content-Type": "application/json"})
     assert refusal(response) == (413, "PAYLOAD_TOO_LARGE")
 
 
-async def test_what_is_not_there_and_what_is_not_allowed(client: httpx2.AsyncClient) -> None:
-    """404 and 405 are problems like any other, and 405 says what is allowed."""
+async def test_unknown_paths_and_methods_are_problems(client: httpx2.AsyncClient) -> None:
+    """404 and 405 have the shape of all problems, and 405 names the allowed methods."""
     response = await client.get("/api/nothing")
     assert refusal(response) == (404, "NOT_FOUND")
     response = await client.put("/api/booking/reserve", json={})
@@ -240,13 +240,13 @@ async def test_what_is_not_there_and_what_is_not_allowed(client: httpx2.AsyncCli
 
 
 @pytest.mark.parametrize("address", ["/health/live/", "/docs/", "/api/booking/reserve/", "/api/v1/public/salon/book/"])
-async def test_an_address_with_a_slash_too_many_is_another_one(client: httpx2.AsyncClient, address: str) -> None:
-    """A redirection would lead to wherever the Host header says, and has no body that a program could read."""
+async def test_a_trailing_slash_makes_a_different_url(client: httpx2.AsyncClient, address: str) -> None:
+    """A redirect would follow the client's Host header, and has no body that a program can read."""
     for method in ("GET", "POST"):
         response = await client.request(method, address, headers={"Host": "evil.example"})
         assert response.status_code == 404
-        told = response.json()
-        assert (told["error"] if "public" in address else told)["code"] == "NOT_FOUND"
+        problem = response.json()
+        assert (problem["error"] if "public" in address else problem)["code"] == "NOT_FOUND"
         assert "location" not in response.headers
 
 
@@ -264,7 +264,7 @@ async def test_an_address_with_a_slash_too_many_is_another_one(client: httpx2.As
     ],
 )
 async def test_a_faulty_query_names_its_field(client: httpx2.AsyncClient, query: dict[str, str], field: str) -> None:
-    """A plus that was not encoded is the usual one."""
+    """An unencoded plus is the most common fault."""
     right = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat(), "slotEnd": at(11).isoformat()}
     response = await client.get("/api/booking/capacity", params={**right, **query})
     assert response.status_code == 400
@@ -272,7 +272,7 @@ async def test_a_faulty_query_names_its_field(client: httpx2.AsyncClient, query:
 
 
 async def test_an_idempotency_key_header_is_validated(client: httpx2.AsyncClient) -> None:
-    """As it would be in the body."""
+    """The rules are those for the key in a body."""
     response = await client.post("/api/booking/reserve", json=RESERVE, headers={"Idempotency-Key": "k" * 256})
     assert response.status_code == 400
     assert faulty_fields(response) == ["Idempotency-Key"]

@@ -1,4 +1,4 @@
-"""What a booking widget meets: one call, and every answer in a shape of its own."""
+"""The booking widget's call, whose answers all have a shape of their own."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ BOOK = "/api/v1/public/salon-rosa/book"
 
 @pytest.fixture
 async def salon(client: httpx2.AsyncClient, database: TestDatabase) -> TestDatabase:
-    """A salon that is found by its slug, with one hour at a time to sell, and two people who work there."""
+    """Makes a salon with a slug, a service for one guest at a time, and two resources."""
     database.make_service()
     database.make_resource("rosa")
     database.make_resource("maria")
@@ -30,13 +30,13 @@ async def salon(client: httpx2.AsyncClient, database: TestDatabase) -> TestDatab
 
 
 def form(hour: float = 10, **members: Any) -> Json:
-    """What a widget sends."""
+    """Returns the body that a widget sends."""
     names = {"firstName": "Ada", "lastName": "Lovelace", "email": "ada@example.com"}
     return {"serviceId": "cut", "startTime": timestamp(at(hour)), **names, **members}
 
 
 def error_of(response: httpx2.Response, status: int, code: str) -> Json:
-    """The error, in the one shape that all of them have: the widget knows no other."""
+    """Returns the error of an answer, after a check of the shape that all errors of this URL have."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     body = response.json()
@@ -50,7 +50,8 @@ def error_of(response: httpx2.Response, status: int, code: str) -> Json:
 
 
 async def test_a_widget_books(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
-    """201 with the appointment: the names as one, the phone as it can be dialled from anywhere, the location kept."""
+    """The answer is a 201; the names are joined, the phone number is international and the location is kept in the
+    metadata."""
     body = form(phone="030 1234567", notes="by the window", locationId="mitte")
     response = await client.post(BOOK, json=body)
     assert (response.status_code, response.headers["content-type"]) == (201, "application/json")
@@ -81,8 +82,8 @@ async def test_a_widget_books(client: httpx2.AsyncClient, salon: TestDatabase) -
     assert salon.value("SELECT count(*) FROM booking.reservations") == 0
 
 
-async def test_without_a_location_nothing_is_noted_of_it(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
-    """What may be left out may be null as well."""
+async def test_optional_members_may_be_null(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """A null is stored like a missing member."""
     nothing: Json = {"staffId": None, "phone": None, "notes": None, "locationId": None}
     data = (await client.post(BOOK, json=form(**nothing))).json()["data"]
     assert (data["metadata"], data["guestPhone"], data["notes"]) == ({}, None, None)
@@ -90,7 +91,7 @@ async def test_without_a_location_nothing_is_noted_of_it(client: httpx2.AsyncCli
 
 
 async def test_a_taken_slot_is_a_time_conflict(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
-    """A 400 in words that widgets know, with slots to take instead: these can be booked."""
+    """The answer is a 400 with the code that widgets know, and with alternatives that can be booked."""
     await client.post(BOOK, json=form())
     response = await client.post(BOOK, json=form(10.5))
     error = error_of(response, 400, "TIME_CONFLICT")
@@ -106,7 +107,7 @@ async def test_a_taken_slot_is_a_time_conflict(client: httpx2.AsyncClient, salon
 
 
 async def test_a_time_conflict_may_have_no_alternatives(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
-    """The list is there all the same: a widget that loops over it must not stumble."""
+    """The list is present even then, because widgets loop over it."""
     salon.put_service(max_advance_days=40)
     salon.put_closure("rest", at(11), at(24 * 60))
     salon.put_closure("before", at(-24 * 60), at(9))
@@ -116,8 +117,8 @@ async def test_a_time_conflict_may_have_no_alternatives(client: httpx2.AsyncClie
     assert response.json()["alternatives"] == []
 
 
-async def test_a_widget_books_with_somebody(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
-    """The one that was chosen, or else anybody who is free."""
+async def test_a_widget_books_a_resource(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """A named resource is assigned if it is free; without a name, any free one is."""
     salon.put_service(resource_ids=["rosa", "maria"])
     assert (await client.post(BOOK, json=form(staffId="rosa"))).json()["data"]["resourceId"] == "rosa"
     error_of(await client.post(BOOK, json=form(staffId="rosa")), 400, "TIME_CONFLICT")
@@ -127,7 +128,7 @@ async def test_a_widget_books_with_somebody(client: httpx2.AsyncClient, salon: T
 
 
 async def test_a_key_makes_one_booking(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
-    """By header: a replay is a success like the first, marked; another request under the key is refused."""
+    """The key is a header. A replay is marked, and another request under the key is refused."""
     key = {"Idempotency-Key": "k"}
     first = await client.post(BOOK, json=form(), headers=key)
     second = await client.post(BOOK, json=form(), headers=key)
@@ -168,7 +169,7 @@ async def test_a_key_makes_one_booking(client: httpx2.AsyncClient, salon: TestDa
 async def test_a_faulty_form_names_its_field(
     client: httpx2.AsyncClient, salon: TestDatabase, member: str, value: Any
 ) -> None:
-    """By the name that the form has for it."""
+    """The fault has the form's name of the field."""
     response = await client.post(BOOK, json=form(**{member: value}))
     error = error_of(response, 400, "VALIDATION_FAILED")
     assert [fault["field"] for fault in error["errors"]] == [member]
@@ -177,8 +178,10 @@ async def test_a_faulty_form_names_its_field(
 
 
 @pytest.mark.parametrize("member", ["serviceId", "startTime", "firstName", "lastName", "email"])
-async def test_a_form_is_complete(client: httpx2.AsyncClient, salon: TestDatabase, member: str) -> None:
-    """What is missing is named."""
+async def test_an_incomplete_form_names_the_missing_field(
+    client: httpx2.AsyncClient, salon: TestDatabase, member: str
+) -> None:
+    """The answer is a 400 and no appointment is made."""
     body = form()
     del body[member]
     error = error_of(await client.post(BOOK, json=body), 400, "VALIDATION_FAILED")
@@ -188,14 +191,14 @@ async def test_a_form_is_complete(client: httpx2.AsyncClient, salon: TestDatabas
 
 @pytest.mark.parametrize("slug", ["nobody", "salon", "SALON-ROSA", "salon_rosa", "s" * 65, "%00", "%C3%A4", "..%2F"])
 async def test_an_unknown_slug_is_a_404(client: httpx2.AsyncClient, salon: TestDatabase, slug: str) -> None:
-    """Whatever stands in its place; an id is no slug."""
+    """The id of a business is no slug, and malformed slugs are unknown ones."""
     response = await client.post(f"/api/v1/public/{slug}/book", json=form())
     error_of(response, 404, "NOT_FOUND" if "%2F" in slug else "BUSINESS_NOT_FOUND")
     assert salon.value("SELECT count(*) FROM booking.appointments") == 0
 
 
 async def test_an_unknown_service_is_a_404(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
-    """Also one that another business has."""
+    """A service of another business is unknown here."""
     salon.make_service("perm", business_id="clinic")
     error_of(await client.post(BOOK, json=form(serviceId="perm")), 404, "SERVICE_NOT_FOUND")
 
@@ -207,15 +210,15 @@ async def test_an_unknown_service_is_a_404(client: httpx2.AsyncClient, salon: Te
 async def test_a_slot_that_is_not_bookable_says_why(
     client: httpx2.AsyncClient, salon: TestDatabase, settings: Json, hour: float, reason: str
 ) -> None:
-    """422, with the reason beside the message."""
+    """The answer is a 422 with the reason beside the message."""
     salon.put_service(**settings)
     salon.put_hours([(weekday, "09:00", "20:00") for weekday in range(1, 8)])
     error = error_of(await client.post(BOOK, json=form(hour)), 422, "SLOT_NOT_BOOKABLE")
     assert error["reason"] == reason
 
 
-async def test_what_is_no_form_at_all(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
-    """Too large, of another kind, broken, by another method, at another address: the widget reads all of it."""
+async def test_requests_without_a_form_get_the_widgets_shape(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """This covers large bodies, other media types, broken JSON, other methods and URLs below the widget's."""
     as_json = {"Content-Type": "application/json"}
     text = json.dumps(form()).encode()
     error_of(await client.post(BOOK, content=b" " * 70_000 + text, headers=as_json), 413, "PAYLOAD_TOO_LARGE")
@@ -233,8 +236,8 @@ async def test_what_is_no_form_at_all(client: httpx2.AsyncClient, salon: TestDat
     assert salon.value("SELECT count(*) FROM booking.appointments") == 0
 
 
-async def test_without_a_database_it_is_told_to_come_back() -> None:
-    """503 with Retry-After, in the widget's shape."""
+async def test_without_a_database_the_answer_is_a_503() -> None:
+    """The answer has Retry-After, and the widget's shape."""
     app = make_app()
     async with app.router.lifespan_context(app), client_of(app) as client:
         response = await client.post(BOOK, json=form())
@@ -242,8 +245,8 @@ async def test_without_a_database_it_is_told_to_come_back() -> None:
     assert int(response.headers["retry-after"]) >= 1
 
 
-async def test_a_defect_too_is_told_in_the_widgets_shape(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
-    """Nobody can cause one; but if there is one, the widget does not stumble over it."""
+async def test_a_defect_has_the_widgets_shape(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """A widget can show an error that no request is meant to cause."""
     salon.rows(
         "CREATE OR REPLACE FUNCTION booking.business_of_slug(p_slug text) RETURNS text LANGUAGE plpgsql "
         "AS $$ BEGIN RAISE 'a defect' USING ERRCODE = 'XX000'; END $$"
