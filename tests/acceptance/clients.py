@@ -1,4 +1,4 @@
-"""Many clients at once, as they are: each with a connection of its own, and none waiting for another."""
+"""Concurrent clients, each with a connection of its own, and the requests that they send."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -24,7 +24,7 @@ PERSONAL_WORDS: Final = ("Quillfeather", "quillfeather", "quince", "7654321")
 
 
 def slot(hour: float = 10, **members: Any) -> dict[str, Any]:
-    """The body of a reserve for one hour on the Monday of the tests; or the query for the room in it."""
+    """Returns the body of a reserve for one hour on the Monday of the tests, or the query for the capacity in it."""
     return {
         "businessId": "salon",
         "serviceId": "cut",
@@ -35,33 +35,33 @@ def slot(hour: float = 10, **members: Any) -> dict[str, Any]:
 
 
 def guest(reservation_id: str, **members: Any) -> dict[str, Any]:
-    """The body of a commit."""
+    """Returns the body of a commit."""
     return {"reservationId": reservation_id, "guestEmail": "guest@example.com", **members}
 
 
 def commits(client: httpx2.AsyncClient, bodies: Iterable[dict[str, Any]]) -> list[httpx2.Request]:
-    """A commit for each of the bodies."""
+    """Makes a commit for each of the bodies."""
     return [client.build_request("POST", "/api/booking/commit", json=body) for body in bodies]
 
 
 def reserves(client: httpx2.AsyncClient, count: int, hour: float = 10, **members: Any) -> list[httpx2.Request]:
-    """So many requests for one slot."""
+    """Makes a number of requests for one slot."""
     return [client.build_request("POST", "/api/booking/reserve", json=slot(hour, **members)) for _ in range(count)]
 
 
 async def race(client: httpx2.AsyncClient, requests: Sequence[httpx2.Request]) -> list[httpx2.Response]:
-    """Sends all requests from one starting line, and returns their answers in their order."""
-    line = anyio.Event()
+    """Starts all requests at the same moment, and returns their answers in the order of the requests."""
+    start = anyio.Event()
     answers: dict[int, httpx2.Response] = {}
 
     async def run(number: int, request: httpx2.Request) -> None:
-        await line.wait()
+        await start.wait()
         answers[number] = await client.send(request)
 
     async with anyio.create_task_group() as runners:
         for number, request in enumerate(requests):
             runners.start_soon(run, number, request)
-        line.set()
+        start.set()
     return [answers[number] for number in range(len(requests))]
 
 
@@ -72,9 +72,9 @@ async def race_behind_lock(
     *,
     meanwhile: Callable[[], None] | None = None,
 ) -> list[httpx2.Response]:
-    """Like `race`, but none is decided before all have been sent: so all of them are in flight at one time.
+    """Runs a race in which all requests have been sent before the first is decided.
 
-    What the service has in hand then waits for the lock of the business, which is held here until then.
+    The lock of the business is held until then, and the service waits for it; `meanwhile` runs just before its release.
     """
     unsent = len(requests)
     all_sent = anyio.Event()
@@ -103,12 +103,12 @@ async def race_behind_lock(
 
 
 def statuses(answers: Sequence[httpx2.Response]) -> dict[int, int]:
-    """How many answers have which status."""
+    """Counts the answers by status."""
     return dict(Counter(answer.status_code for answer in answers))
 
 
 class Clients:
-    """Clients who each reserve under new keys, one after the other, and try a key again until it is answered."""
+    """Clients who each reserve under new keys, one after the other, and repeat a key until it is answered."""
 
     def __init__(self, client: httpx2.AsyncClient, request: dict[str, Any]) -> None:
         self._client = client
@@ -143,7 +143,7 @@ class Clients:
                 self._progress.notify_all()
 
     async def acknowledge(self, count: int) -> None:
-        """Returns when so many more requests have been granted."""
+        """Waits until this number of further requests has been granted."""
         enough = len(self.acknowledged) + count
         with anyio.fail_after(60):
             async with self._progress:
@@ -151,7 +151,7 @@ class Clients:
                     await self._progress.wait()
 
     async def _reserve(self, key: str) -> httpx2.Response | None:
-        """The answer, or None if it is to be asked again: for want of one, or because it says so."""
+        """Returns the answer, or None if the request is to be repeated: after a broken connection or a 503."""
         try:
             answer = await self._client.post("/api/booking/reserve", json={**self._request, "idempotencyKey": key})
         except httpx2.TransportError:

@@ -1,4 +1,4 @@
-"""What acceptance tests stand on: the real service, with real workers, on the test's own database."""
+"""The real service with real workers, on the test's own database."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ _OFF: Final = {"CLEANUP_INTERVAL_SECONDS": 0, "RATE_LIMIT_ENABLED": False}
 
 
 class Serve(Protocol):
-    """What the fixture serve gives."""
+    """The type of the fixture `serve`."""
 
     def __call__(self, **settings: object) -> ServiceProcess: ...
 
@@ -23,14 +23,14 @@ class Serve(Protocol):
 def serve(database: TestDatabase, tmp_path: Path) -> Iterator[Serve]:
     """Starts services on the test's database and stops them at the end, which must succeed.
 
-    Settings have the names of the environment. The purge is off unless a test sets its interval, and so are the limits:
-    here, one address is many clients.
+    Settings have the names of the environment. The purge is off unless a test sets its interval, and so are the rate
+    limits, because all clients of a test share one address.
     """
     with ExitStack() as services:
 
         def start(**settings: object) -> ServiceProcess:
-            of_database = {"DATABASE_URL": database.url, "MIGRATION_DATABASE_URL": database.admin_url}
+            database_urls = {"DATABASE_URL": database.url, "MIGRATION_DATABASE_URL": database.admin_url}
             log = tmp_path / f"service-{len(list(tmp_path.iterdir()))}.log"
-            return services.enter_context(ServiceProcess(log, **SECRETS | of_database | _OFF | settings))
+            return services.enter_context(ServiceProcess(log, **SECRETS | database_urls | _OFF | settings))
 
         yield start

@@ -1,4 +1,4 @@
-"""Requests that nobody thought of, made of the service's OpenAPI document: the answers are those that it tells of."""
+"""Requests generated from the service's OpenAPI document: each answer must be one that the document describes."""
 
 import asyncio
 from collections import defaultdict
@@ -25,7 +25,7 @@ from tests.shipped_clock import restore_clock
 ADMIN: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 CRON: Final = {"Authorization": f"Bearer {CRON_SECRET}"}
 EXAMPLES: Final = 24
-# What most valid requests are about: ids made up at random would all be unknown.
+# Values of most valid requests, because random ids would all be unknown.
 KNOWN: Final[dict[str, Any]] = {
     "businessId": "salon",
     "serviceId": "class",
@@ -50,52 +50,52 @@ KNOWN: Final[dict[str, Any]] = {
     "from": at(0).isoformat(),
     "to": at(48).isoformat(),
 }
-# Without these the rest is refused: a guest has to be reachable, a capacity as large as what is claimed, an end needs
-# its start, and a change the version that it is made on.
+# Without these a request is refused: a guest must be reachable, a capacity must cover the present claims, an end needs
+# its start, and a change its version.
 ALWAYS: Final = {"guestEmail", "maxSimultaneousBookings", "slotStart", "expectedVersion"}
-# What only an empty business can have done to it.
+# Succeeds for an empty business only.
 ENDS_A_BUSINESS: Final = "DELETE /api/catalog/businesses/{businessId}"
-# What nobody can call without a secret of its own.
+# Calls that need the key of a feed, which no request here has.
 CLOSED: Final = {
     "GET /api/booking/calendar/{businessId}.ics",
     "GET /api/booking/calendar/{businessId}/{resourceId}.ics",
 }
-# What never ends by itself.
+# Answers that do not end by themselves.
 STREAMS: Final = ("/api/booking/stream",)
 
 
 class About(Enum):
-    """What a valid request is about."""
+    """The share of a valid request's values that exist."""
 
     ANYTHING = auto()
     KNOWN = auto()
     ONLY_KNOWN = auto()
 
 
-# More of those that succeed: each operation has to be reached.
+# Most requests are valid, because each operation must succeed at least once.
 MODES: Final = (GenerationMode.NEGATIVE, GenerationMode.POSITIVE, GenerationMode.POSITIVE)
 ABOUT: Final = (About.ANYTHING, About.KNOWN, About.ONLY_KNOWN, About.ONLY_KNOWN)
 
 
-def test_whatever_is_sent_the_document_tells_of_the_answer(database: TestDatabase, serve: Serve) -> None:
-    """No 5xx, no undocumented status, header or member, and nothing is accepted that the document forbids.
+def test_every_answer_is_documented(database: TestDatabase, serve: Serve) -> None:
+    """There is no 5xx, no undocumented status, header or member, and no request is accepted that the document forbids.
 
-    As the administrator, so that no address is closed. What a valid request meets depends on more than its shape: it
-    may be refused.
+    The requests have the administrator's token, so that every call is reachable. A valid request may still be refused,
+    because its outcome depends on the state of the database.
     """
     restore_clock(database)
-    asyncio.run(fill(database.url))
+    asyncio.run(make_catalog(database.url))
     service = serve(RATE_LIMIT_ENABLED=False)
     document = schemathesis.openapi.from_url(f"{service.url}/openapi.json").exclude(path=list(STREAMS))
     met: dict[str, set[int]] = defaultdict(set)
     failures = []
     with requests.Session() as session:
         session.trust_env = False
-        for number, found in enumerate(document.get_all_operations()):
-            assert isinstance(found, Ok), found
-            operation = found.ok()
+        for number, result in enumerate(document.get_all_operations()):
+            assert isinstance(result, Ok), result
+            operation = result.ok()
             make_bookable(database)
-            known = KNOWN | made_for(session, service.url, number)
+            known = KNOWN | make_objects(session, service.url, number)
             if operation.label == ENDS_A_BUSINESS:
                 known |= empty_business(session, service.url)
             try:
@@ -117,7 +117,7 @@ def statuses_met(
     def send(data: st.DataObject, mode: GenerationMode, about: About) -> None:
         case: Case[Any] = data.draw(operation.as_strategy(generation_mode=mode))
         if mode is GenerationMode.POSITIVE and about is not About.ANYTHING:
-            put(case, known, alone=about is About.ONLY_KNOWN)
+            set_known_values(case, known, alone=about is About.ONLY_KNOWN)
         headers = CRON if "/cron/" in operation.path else ADMIN
         answer = case.call_and_validate(session=session, headers=headers, excluded_checks=[positive_data_acceptance])
         met.add(answer.status_code)
@@ -126,21 +126,21 @@ def statuses_met(
     return met
 
 
-def put(case: Case[Any], known: Mapping[str, Any], *, alone: bool) -> None:
-    """Makes a request one about what is there, where it names such things; `alone` takes out what may be left out."""
+def set_known_values(case: Case[Any], known: Mapping[str, Any], *, alone: bool) -> None:
+    """Sets the known values of the members that a request has; `alone` removes its other optional members."""
     for part in (case.path_parameters, case.query, case.body):
         if isinstance(part, dict):
             part.update({name: value for name, value in known.items() if name in part})
     if isinstance(case.body, dict):
-        schema = shape_of_body(case.operation)
+        schema = schema_of_body(case.operation)
         case.body.update({name: known[name] for name in ALWAYS & schema.get("properties", {}).keys()})
         for name in [*case.body] if alone else []:
             if name not in known and name not in schema.get("required", ()):
                 del case.body[name]
 
 
-def shape_of_body(operation: APIOperation[Any, Any, Any, Any]) -> dict[str, Any]:
-    """The schema of an operation's body."""
+def schema_of_body(operation: APIOperation[Any, Any, Any, Any]) -> dict[str, Any]:
+    """Returns the schema of an operation's body."""
     document = operation.schema.raw_schema
     body = document["paths"][operation.path][operation.method]["requestBody"]
     name = body["content"]["application/json"]["schema"].get("$ref", "").rpartition("/")[2]
@@ -149,23 +149,23 @@ def shape_of_body(operation: APIOperation[Any, Any, Any, Any]) -> dict[str, Any]
 
 
 def make_bookable(database: TestDatabase) -> None:
-    """What earlier operations have closed or taken off the catalog is as before."""
+    """Restores the catalog that earlier operations have changed."""
     database.put_service("class", resource_ids=["rosa", "maria"])
     database.put_hours([])
     database.rows("DELETE FROM booking.closures")
     database.put_closure("easter", at(0), at(1))
 
 
-def made_for(session: requests.Session, url: str, number: int) -> dict[str, str]:
-    """A free slot, a hold, an appointment and a key of its own for each operation, which may take or end them."""
+def make_objects(session: requests.Session, url: str, number: int) -> dict[str, str]:
+    """Makes a free slot, a hold, an appointment and a key for one operation, which may consume them."""
     free, *slots = (at(72 + 3 * number + hour) for hour in range(3))
-    made = []
+    reservation_ids = []
     for slot_start in slots:
         body: dict[str, Any] = {"businessId": "salon", "serviceId": "class", "slotStart": slot_start.isoformat()}
         held = session.post(f"{url}/api/booking/reserve", json=body)
         assert held.status_code == 201, held.text
-        made.append(held.json()["reservationId"])
-    body = {"reservationId": made[0], "guestEmail": "ada@example.com"}
+        reservation_ids.append(held.json()["reservationId"])
+    body = {"reservationId": reservation_ids[0], "guestEmail": "ada@example.com"}
     committed = session.post(f"{url}/api/booking/commit", json=body)
     assert committed.status_code == 201, committed.text
     key = session.post(f"{url}/api/catalog/businesses/salon/keys", json={"name": "Key", "role": "staff"}, headers=ADMIN)
@@ -173,21 +173,21 @@ def made_for(session: requests.Session, url: str, number: int) -> dict[str, str]
         "slotStart": free.isoformat(),
         "startTime": free.isoformat(),
         "slotEnd": (free + timedelta(hours=1)).isoformat(),
-        "reservationId": made[1],
+        "reservationId": reservation_ids[1],
         "appointmentId": committed.json()["appointmentId"],
         "keyId": key.json()["keyId"],
     }
 
 
 def empty_business(session: requests.Session, url: str) -> dict[str, str]:
-    """A business in which there is nothing yet."""
+    """Makes a business without resources and services."""
     settings = {"name": "Empty", "country": "DE"}
-    put = session.put(f"{url}/api/catalog/businesses/empty", json=settings, headers=ADMIN)
-    assert put.status_code == 201, put.text
+    response = session.put(f"{url}/api/catalog/businesses/empty", json=settings, headers=ADMIN)
+    assert response.status_code == 201, response.text
     return {"businessId": "empty"}
 
 
-async def fill(url: str) -> None:
-    """The demo catalog."""
+async def make_catalog(url: str) -> None:
+    """Makes the demo catalog."""
     async with open_database(url) as database:
         await make_demo_catalog(database)

@@ -1,4 +1,4 @@
-"""`holdfast catalog apply` and `export`: a business kept in a YAML file, in processes of their own."""
+"""`holdfast catalog apply` and `export`, each in a process of its own, with a business in a YAML file."""
 
 import subprocess
 from pathlib import Path
@@ -34,30 +34,30 @@ Ended = subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """The file that is applied."""
+    """Returns the path of the file to apply."""
     return tmp_path / "salon.yaml"
 
 
 def apply(database: TestDatabase, file: Path, text: str) -> Ended:
-    """Writes a file and applies it."""
+    """Writes the file and applies it."""
     file.write_text(text)
     return run_command("catalog", "apply", str(file), DATABASE_URL=database.url)
 
 
 def changes(ended: Ended) -> list[str]:
-    """The lines that a success printed."""
+    """Returns the printed lines of a successful command."""
     assert (ended.returncode, ended.stderr) == (0, ""), ended
     return ended.stdout.splitlines()
 
 
 def export(database: TestDatabase, business_id: str = "salon") -> Ended:
-    """Prints the catalog of a business."""
+    """Exports the catalog of a business."""
     return run_command("catalog", "export", business_id, DATABASE_URL=database.url)
 
 
-def test_a_business_is_made_from_a_file_and_written_back(database: TestDatabase, file: Path) -> None:
-    """A line for each thing that was made; after that, nothing to do. What is exported is what was applied, and
-    applying it changes nothing."""
+def test_a_business_is_made_from_a_file_and_exported(database: TestDatabase, file: Path) -> None:
+    """Each created object is one line of output. The export equals the applied file, and applying either again changes
+    nothing."""
     assert changes(apply(database, file, SALON)) == [
         "created business salon",
         "created resource anna",
@@ -76,8 +76,8 @@ def test_a_business_is_made_from_a_file_and_written_back(database: TestDatabase,
     assert export(database).stdout == exported == written(content)
 
 
-def test_what_the_file_lacks_is_taken_off(database: TestDatabase, file: Path) -> None:
-    """What was booked is archived, and is back when the file has it again; the rest is gone."""
+def test_objects_that_the_file_lacks_are_removed(database: TestDatabase, file: Path) -> None:
+    """A service with bookings is archived, and is restored when the file has it again; the rest is deleted."""
     apply(database, file, SALON)
     database.commit(database.reserve(10, service_id="class").id)
     least = "{businessId: salon, name: Salon & Sons, country: DE}"
@@ -96,12 +96,12 @@ def test_what_the_file_lacks_is_taken_off(database: TestDatabase, file: Path) ->
     assert changes(apply(database, file, SALON.replace("Class", "Course"))) == ["changed service class"]
 
 
-def test_a_bad_file_changes_nothing(database: TestDatabase, file: Path) -> None:
-    """Each fault by its path, and exit status 2."""
+def test_a_faulty_file_changes_nothing(database: TestDatabase, file: Path) -> None:
+    """Each fault is listed with its path, and the exit status is 2."""
     apply(database, file, SALON)
     before = export(database).stdout
-    bad = SALON.replace("name: Salon", "name: Changed").replace("45", "0").replace("closes: 17:30", "closes: 08:00")
-    ended = apply(database, file, bad)
+    faulty = SALON.replace("name: Salon", "name: Changed").replace("45", "0").replace("closes: 17:30", "closes: 08:00")
+    ended = apply(database, file, faulty)
     assert ended.returncode == 2
     assert "services.cut.durationMinutes: " in ended.stderr
     assert "openingHours.1.closes: " in ended.stderr
@@ -110,7 +110,7 @@ def test_a_bad_file_changes_nothing(database: TestDatabase, file: Path) -> None:
     assert export(database).stdout == before
 
 
-def test_what_the_catalog_refuses_undoes_the_rest(database: TestDatabase, file: Path) -> None:
+def test_a_refusal_by_the_catalog_rolls_the_whole_file_back(database: TestDatabase, file: Path) -> None:
     """A file is applied as a whole or not at all."""
     apply(database, file, SALON)
     database.reserve(10, service_id="class", quantity=5)
@@ -126,8 +126,8 @@ def test_what_the_catalog_refuses_undoes_the_rest(database: TestDatabase, file: 
     assert database.rows("SELECT business_id FROM booking.businesses") == [("salon",)]
 
 
-def test_a_business_or_a_file_that_is_not_there(database: TestDatabase, file: Path) -> None:
-    """Said in a line."""
+def test_an_unknown_business_or_a_missing_file_is_an_error(database: TestDatabase, file: Path) -> None:
+    """The error is one line."""
     ended = export(database, "nobody")
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", "Error: There is no such business.\n")
     ended = run_command("catalog", "apply", str(file), DATABASE_URL=database.url)

@@ -1,6 +1,6 @@
-"""Many clients want one slot, over HTTP, at a service with several workers: exactly the capacity gets it.
+"""Races for one slot over HTTP, at a service with several workers: exactly the capacity is granted.
 
-The twin of tests/load/double_booking.js, so that no load generator is needed to know.
+It is the counterpart of tests/load/double_booking.js and needs no load generator.
 """
 
 import httpx2
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 def assert_refused(answer: httpx2.Response) -> None:
-    """The one refusal that a race may give."""
+    """Checks that an answer is the one refusal that a race may give."""
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
     assert problem["code"] == "SLOT_UNAVAILABLE"
@@ -23,7 +23,7 @@ def assert_refused(answer: httpx2.Response) -> None:
 
 
 def assert_granted_exactly(answers: list[httpx2.Response], capacity: int) -> None:
-    """As many as there is room for have holds of their own, all others were refused, and nothing else happened."""
+    """Checks that exactly the capacity was granted, in different holds, and that every other answer is the refusal."""
     assert statuses(answers) == {201: capacity, 409: len(answers) - capacity}
     granted = [answer.json() for answer in answers if answer.status_code == 201]
     assert len({hold["reservationId"] for hold in granted}) == capacity
@@ -32,8 +32,8 @@ def assert_granted_exactly(answers: list[httpx2.Response], capacity: int) -> Non
             assert_refused(answer)
 
 
-def held(database: TestDatabase, hour: float = 10) -> int:
-    """How many rows hold the slot."""
+def count_holds(database: TestDatabase, hour: float = 10) -> int:
+    """Counts the holds of a slot."""
     count: int = database.value(
         "SELECT count(*) FROM booking.reservations WHERE status = 'held' AND slot_start = %s", at(hour)
     )
@@ -44,18 +44,16 @@ def held(database: TestDatabase, hour: float = 10) -> int:
 async def test_of_a_hundred_users_exactly_the_capacity_gets_the_slot(
     database: TestDatabase, serve: Serve, capacity: int
 ) -> None:
-    """One success and ninety-nine conflicts, or ten and ninety, and no errors: the promise of the product."""
+    """There are as many successes as places, conflicts for all others, and no errors."""
     database.make_service(capacity=capacity)
     async with serve(WORKERS=2).client(connections=100) as client:
         answers = await race(client, reserves(client, 100))
     assert_granted_exactly(answers, capacity)
-    assert held(database) == capacity
+    assert count_holds(database) == capacity
 
 
-async def test_of_ten_requests_for_two_places_eight_are_told_that_the_slot_is_gone(
-    database: TestDatabase, serve: Serve
-) -> None:
-    """The losers are told in words that users know."""
+async def test_of_ten_requests_for_two_places_eight_get_the_refusal(database: TestDatabase, serve: Serve) -> None:
+    """The refusal has the wording for users."""
     database.make_service(capacity=2)
     async with serve(WORKERS=2).client() as client:
         answers = await race(client, reserves(client, 10))
@@ -71,13 +69,13 @@ async def test_ten_slots_in_a_row_are_each_granted_five_times_to_a_hundred_clien
     async with serve(WORKERS=2, MAX_BATCH=max_batch).client(connections=100) as client:
         for hour in range(10):
             assert_granted_exactly(await race(client, reserves(client, 100, hour)), 5)
-            assert held(database, hour) == 5
+            assert count_holds(database, hour) == 5
 
 
 async def test_two_hundred_requests_in_flight_at_one_time_are_all_answered(
     database: TestDatabase, serve: Serve
 ) -> None:
-    """All of them wait at the lock before the first is decided: nothing about it depends on who is quick."""
+    """All of them wait at the lock before the first is decided, so the outcome does not depend on timing."""
     database.make_service(capacity=5)
     async with serve(WORKERS=2).client(connections=200) as client:
         answers = await race_behind_lock(client, reserves(client, 200), database)

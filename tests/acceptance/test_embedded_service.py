@@ -1,4 +1,4 @@
-"""`serve` on a machine without PostgreSQL: one command, a folder, and everything is there and stays there."""
+"""`serve` on a machine without PostgreSQL: it starts an embedded server in a data folder."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ STADIUM = {"name": "Stadium", "durationMinutes": 60, "maxSimultaneousBookings": 
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """A new folder that every user can reach, unlike tmp_path: PostgreSQL does not run as root."""
+    """Makes a data folder that every user can reach, unlike tmp_path, because PostgreSQL does not run as root."""
     folder = Path(tempfile.mkdtemp(prefix="holdfast-"))
     folder.chmod(0o755)
     try:
@@ -51,26 +51,26 @@ def data_dir() -> Iterator[Path]:
 
 
 def service_on(data_dir: Path, **settings: object) -> ServiceProcess:
-    """A service on this folder; each start has a log of its own."""
+    """Makes a service on this folder; each start has a log of its own."""
     number = len(list(data_dir.glob("service-*.log")))
     return ServiceProcess(data_dir / f"service-{number}.log", DATA_DIR=data_dir, **settings)
 
 
 def shown_secrets(service: ServiceProcess) -> dict[str, str]:
-    """The secrets that the service says it has made."""
+    """Returns the generated secrets that the service has printed."""
     return dict(re.findall(r"^  export ([A-Z_]+)=(\S+)$", service.log(), re.MULTILINE))
 
 
 def postmaster_pid(data_dir: Path) -> int:
-    """The process that is the server."""
+    """Returns the pid of the postmaster."""
     [folder] = data_dir.glob("postgres-*")
-    found = recorded_postmaster(folder)
-    assert found
-    return found.pid
+    postmaster = recorded_postmaster(folder)
+    assert postmaster
+    return postmaster.pid
 
 
 def kill_every_process_of_postgres(data_dir: Path) -> None:
-    """kill -9 on the server and all its backends: one whose postmaster is gone may still answer a request."""
+    """Kills the postmaster and all backends, because a backend without its postmaster may still answer a request."""
     url = find_running(data_dir)
     assert url
     with psycopg.connect(url) as connection:
@@ -80,8 +80,8 @@ def kill_every_process_of_postgres(data_dir: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def held(data_dir: Path) -> dict[str, str]:
-    """The holds in the database: idempotency key and id."""
+def holds_by_key(data_dir: Path) -> dict[str, str]:
+    """Returns the ids of the holds in the database by their idempotency keys."""
     url = find_running(data_dir)
     assert url
     with psycopg.connect(with_database(url, "holdfast")) as connection:
@@ -93,7 +93,7 @@ def held(data_dir: Path) -> dict[str, str]:
 
 
 async def make_stadium(client: httpx2.AsyncClient) -> dict[str, str]:
-    """A service on which there is always room, and a request for it."""
+    """Makes a service with unlimited room, and returns a request for it."""
     answer = await client.put(
         "/api/catalog/businesses/kennel/services/stadium",
         json=STADIUM,
@@ -103,23 +103,24 @@ async def make_stadium(client: httpx2.AsyncClient) -> dict[str, str]:
     return {"businessId": "kennel", "serviceId": "stadium", "slotStart": at(10).isoformat()}
 
 
-async def test_from_nothing_to_an_appointment_that_is_there_the_next_day(data_dir: Path) -> None:
-    """The first start makes a catalog and secrets, shown once; the second has them, and what was booked."""
+async def test_a_first_start_makes_data_that_the_second_start_has(data_dir: Path) -> None:
+    """The first start makes a catalog and secrets, which it prints once; the second one has them, and the
+    appointment."""
     with service_on(data_dir) as first:
-        made = shown_secrets(first)
+        secrets = shown_secrets(first)
         async with first.client() as client:
-            bearer = {"Authorization": f"Bearer {made['ADMIN_TOKEN']}"}
+            bearer = {"Authorization": f"Bearer {secrets['ADMIN_TOKEN']}"}
             catalog = (await client.get("/api/catalog/businesses", headers=bearer)).json()
             suites = (await client.get("/api/catalog/businesses/kennel/services", headers=bearer)).json()
             hold = await client.post("/api/booking/reserve", json=KENNEL)
             booked = await client.post("/api/booking/commit", json=guest(hold.json()["reservationId"]))
-    assert set(made) == {"ADMIN_TOKEN", "CRON_SECRET", "TOKEN_SECRET"}
+    assert set(secrets) == {"ADMIN_TOKEN", "CRON_SECRET", "TOKEN_SECRET"}
     assert [business["businessId"] for business in catalog["items"]] == ["clinic", "court", "kennel", "salon"]
     assert [suite["serviceId"] for suite in suites["items"]] == ["deluxe", "standard"]
     assert booked.status_code == 201
-    kept = data_dir / "secrets.json"
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert {name.upper(): secret for name, secret in json.loads(kept.read_text()).items()} == made
+    secrets_file = data_dir / "secrets.json"
+    assert stat.S_IMODE(secrets_file.stat().st_mode) == 0o600
+    assert {name.upper(): secret for name, secret in json.loads(secrets_file.read_text()).items()} == secrets
 
     with service_on(data_dir) as second:
         async with second.client() as client:
@@ -127,13 +128,13 @@ async def test_from_nothing_to_an_appointment_that_is_there_the_next_day(data_di
             same = (await client.get("/api/catalog/businesses", headers=bearer)).json()
     assert shown_secrets(second) == {}
     assert second.events("migration_applied") == []
-    # The token in it is derived from the secret that was kept.
+    # Its cancellation token is derived from the stored secret.
     assert (again.status_code, again.text) == (200, booked.text)
     assert same == catalog
 
 
 async def test_commands_work_beside_the_running_service_and_without_it(data_dir: Path) -> None:
-    """`check` and `cleanup` find the server of the service and leave it alone; where none runs they start one."""
+    """`check` and `cleanup` use the running server and do not stop it; without one, they start their own."""
     with service_on(data_dir) as service:
         postmaster = postmaster_pid(data_dir)
         ended = [run_command(role, DATA_DIR=data_dir) for role in ("check", "cleanup", "migrate")]
@@ -147,8 +148,8 @@ async def test_commands_work_beside_the_running_service_and_without_it(data_dir:
 
 
 @pytest.mark.parametrize("words", [["check"], ["cleanup"], ["catalog", "export", "salon"]])
-def test_a_command_that_finds_no_data_makes_none(data_dir: Path, words: list[str]) -> None:
-    """Typed in the wrong folder, it must not say that all is well with a database that it has just made."""
+def test_a_command_in_an_empty_folder_makes_no_database(data_dir: Path, words: list[str]) -> None:
+    """In the wrong folder, `check` must not report success for a database that it has just made."""
     folder = data_dir / "of-nobody"
     ended = run_command(*words, DATA_DIR=folder)
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -157,16 +158,16 @@ def test_a_command_that_finds_no_data_makes_none(data_dir: Path, words: list[str
     assert not folder.exists()
 
 
-def test_migrate_makes_an_embedded_database_and_says_of_what(data_dir: Path) -> None:
-    """The first time everything, the second time nothing, as with any other database."""
+def test_migrate_makes_an_embedded_database_and_lists_its_files(data_dir: Path) -> None:
+    """The first run applies every file, the second none, as with any other database."""
     first, second = (run_command("migrate", DATA_DIR=data_dir) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0)
     assert first.stdout.split() == [*(path.name for path in migration_files()), "definitions"]
     assert second.stdout == "nothing to do\n"
 
 
-def test_secrets_are_not_made_by_a_start_that_fails(data_dir: Path) -> None:
-    """They are shown once: that has to be when somebody is there to use them."""
+def test_a_failed_start_makes_no_secrets(data_dir: Path) -> None:
+    """They are printed once, which must be at a start that succeeds."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         failed = run_command("serve", DATA_DIR=data_dir, PORT=other.getsockname()[1])
     assert failed.returncode == 2
@@ -179,12 +180,12 @@ def test_secrets_are_not_made_by_a_start_that_fails(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_the_address_that_is_announced_is_the_one_that_answers(data_dir: Path, workers: int) -> None:
-    """Also if the system was to choose the port."""
+async def test_the_announced_url_is_the_one_that_answers(data_dir: Path, workers: int) -> None:
+    """This includes a port that the system has chosen."""
     service = service_on(data_dir, PORT=0, WORKERS=workers)
     try:
-        wait_until(lambda: announced(service), "the address")
-        service.url = announced(service)
+        wait_until(lambda: announced_url(service), "the address")
+        service.url = announced_url(service)
         service.wait_until_ready()
     finally:
         service.terminate()
@@ -192,14 +193,14 @@ async def test_the_address_that_is_announced_is_the_one_that_answers(data_dir: P
     assert service.url != "http://127.0.0.1:0"
 
 
-def announced(service: ServiceProcess) -> str:
-    """The address that the service says it serves on; empty before it does."""
-    found = re.search(r"^Serving on (\S+) ", service.log(), re.MULTILINE)
-    return found[1] if found else ""
+def announced_url(service: ServiceProcess) -> str:
+    """Returns the URL that the service has announced, or an empty string before it has."""
+    announcement = re.search(r"^Serving on (\S+) ", service.log(), re.MULTILINE)
+    return announcement[1] if announcement else ""
 
 
 async def test_a_second_service_on_the_same_folder_is_refused(data_dir: Path) -> None:
-    """Two services may not have one folder: the second says who has it, and the first serves on."""
+    """The error names the process that uses the folder, which keeps serving."""
     with service_on(data_dir) as first:
         second = run_command("serve", DATA_DIR=data_dir, PORT=first.port)
         assert second.returncode == 2
@@ -208,8 +209,8 @@ async def test_a_second_service_on_the_same_folder_is_refused(data_dir: Path) ->
             assert (await client.post("/api/booking/reserve", json=KENNEL)).status_code == 201
 
 
-async def test_a_killed_service_leaves_what_it_acknowledged_to_the_next(data_dir: Path) -> None:
-    """kill -9, a power cut: PostgreSQL is left an orphan, the next start takes over, and every hold is there."""
+async def test_a_restart_after_a_kill_has_every_acknowledged_hold(data_dir: Path) -> None:
+    """kill -9 leaves PostgreSQL an orphan, which the next start replaces."""
     with service_on(data_dir, **SECRETS) as killed:
         async with killed.client(connections=10) as client:
             clients = Clients(client, await make_stadium(client))
@@ -217,16 +218,16 @@ async def test_a_killed_service_leaves_what_it_acknowledged_to_the_next(data_dir
                 await clients.acknowledge(100)
                 killed.kill()
     with service_on(data_dir, **SECRETS):
-        there = held(data_dir)
+        restored = holds_by_key(data_dir)
     assert clients.unexpected == []
-    assert clients.acknowledged.items() <= there.items()
+    assert clients.acknowledged.items() <= restored.items()
 
 
 @pytest.mark.parametrize("every_process", [False, True])
 async def test_a_killed_database_comes_back_and_nothing_acknowledged_is_lost(
     data_dir: Path, every_process: bool
 ) -> None:
-    """kill -9 on PostgreSQL under load: clients who try their key again have one hold for each of them."""
+    """After kill -9 of PostgreSQL under load, each repeated key has one hold."""
     with service_on(data_dir, WORKERS=2, **SECRETS) as service:
         async with service.client(connections=10) as client:
             clients = Clients(client, await make_stadium(client))
@@ -238,15 +239,15 @@ async def test_a_killed_database_comes_back_and_nothing_acknowledged_is_lost(
                     os.kill(postmaster_pid(data_dir), signal.SIGKILL)
                 await clients.acknowledge(100)
         assert clients.unexpected == []
-        assert held(data_dir) == clients.acknowledged
+        assert holds_by_key(data_dir) == clients.acknowledged
 
 
-async def test_while_the_database_is_down_callers_are_told_when_to_come_back(data_dir: Path) -> None:
-    """503 with Retry-After, never a 500 and never silence; the process itself is alive; and then it serves again."""
+async def test_during_an_outage_of_the_database_answers_have_retry_after(data_dir: Path) -> None:
+    """Each answer is a 503 with Retry-After; the process itself is alive, and serves again afterwards."""
     with service_on(data_dir, WORKERS=2, **SECRETS) as service:
         async with service.client() as client:
             hold = (await client.post("/api/booking/reserve", json=KENNEL)).json()
-            # The one that would start PostgreSQL again has to wait until we have seen what happens without it.
+            # Stops the supervisor, which would restart PostgreSQL before the requests are answered.
             service.process.send_signal(signal.SIGSTOP)
             try:
                 kill_every_process_of_postgres(data_dir)

@@ -1,4 +1,4 @@
-"""The end of a hold, over HTTP, while nobody purges: it belongs to one or to the other, and never to both."""
+"""The expiry of a hold over HTTP, without a purge: its slot goes to the commit or to a rival, never to both."""
 
 import random
 from datetime import datetime, timedelta
@@ -27,15 +27,15 @@ async def hold(client: httpx2.AsyncClient, hour: float = 10, **members: Any) -> 
 
 
 async def rebook(client: httpx2.AsyncClient, reservation_id: str) -> httpx2.Response:
-    """Commits a hold, or its slot if the hold has expired."""
+    """Commits a hold, or books its slot if the hold has expired."""
     return await client.post("/api/booking/commit", json=guest(reservation_id, ifExpired="rebook"))
 
 
 async def contend(client: httpx2.AsyncClient, hour: float) -> tuple[int, int]:
-    """Holds a slot for a second, and at its end commits it while a rival wants it. Returns how both ended.
+    """Holds a slot for a second, and commits it at its expiry while a rival requests it. Returns the statuses of both.
 
-    The commit is fired within a tenth of a second of the expiry. The rival begins to ask before it and goes on
-    until the slot is one or the other's.
+    The commit is sent within a tenth of a second of the expiry. The rival starts before it and repeats its request
+    until the slot is committed or its own.
     """
     held = await hold(client, hour, ttlMinutes=SECOND)
     offset_seconds = random.uniform(-0.1, 0.1)
@@ -60,10 +60,8 @@ async def contend(client: httpx2.AsyncClient, hour: float) -> tuple[int, int]:
     return statuses["commit"], statuses["rival"]
 
 
-async def test_at_the_end_of_a_second_a_slot_goes_to_the_commit_or_to_a_rival(
-    database: TestDatabase, serve: Serve
-) -> None:
-    """Whoever comes first at the boundary; nobody else, and the slot is never left to neither of them."""
+async def test_at_its_expiry_a_slot_goes_to_the_commit_or_to_a_rival(database: TestDatabase, serve: Serve) -> None:
+    """The first of both at the boundary gets it; it never goes to both or to neither."""
     database.make_service()
     ends: list[tuple[int, int]] = []
     async with serve(WORKERS=2).client(connections=2 * SLOTS) as client:
@@ -79,8 +77,8 @@ async def test_at_the_end_of_a_second_a_slot_goes_to_the_commit_or_to_a_rival(
     assert database.rows("SELECT count(*) FROM booking.maintenance_runs") == [(0,)]
 
 
-async def test_an_expired_hold_blocks_nobody_although_nobody_purges(database: TestDatabase, serve: Serve) -> None:
-    """Once its time is up the slot is bookable, to the very end, and its holder is told that it is gone."""
+async def test_an_expired_hold_frees_its_slot_without_a_purge(database: TestDatabase, serve: Serve) -> None:
+    """At its expiry the slot is bookable, to the microsecond, and a commit of the hold is refused."""
     database.make_service()
     database.freeze_clock()
     async with serve().client() as client:
@@ -99,7 +97,8 @@ async def test_an_expired_hold_blocks_nobody_although_nobody_purges(database: Te
 async def test_the_boundary_is_an_instant(
     database: TestDatabase, serve: Serve, early_microseconds: int, commit_status: int, rival_status: int
 ) -> None:
-    """A microsecond before its expiry a hold can be committed, and blocks. At it neither, whoever asks first."""
+    """A microsecond before its expiry a hold can be committed and blocks its slot; at its expiry it can do neither, in
+    any order of requests."""
     database.make_service()
     database.freeze_clock()
     async with serve().client() as client:
@@ -116,10 +115,8 @@ async def test_the_boundary_is_an_instant(
     assert [answer.status_code for answer in answers] == [commit_status, rival_status, rival_status, commit_status]
 
 
-async def test_a_payment_that_came_late_books_the_slot_if_it_is_still_free(
-    database: TestDatabase, serve: Serve
-) -> None:
-    """The customer has paid: the slot is taken anew under the same rule as ever, and the hold stays expired."""
+async def test_a_late_payment_books_the_slot_if_it_is_still_free(database: TestDatabase, serve: Serve) -> None:
+    """The rebooking follows the rules of every booking, and the hold stays expired."""
     database.make_service()
     database.freeze_clock()
     async with serve().client() as client:
@@ -133,8 +130,8 @@ async def test_a_payment_that_came_late_books_the_slot_if_it_is_still_free(
     assert seen.json()["status"] == "expired"
 
 
-async def test_a_payment_that_came_too_late_harms_nobody(database: TestDatabase, serve: Serve) -> None:
-    """The slot is a rival's by now: a typed refusal, and the rival's hold is as good as before."""
+async def test_a_late_payment_does_not_take_the_slot_of_a_rival(database: TestDatabase, serve: Serve) -> None:
+    """The rebooking is refused, and the rival's hold can still be committed."""
     database.make_service()
     database.freeze_clock()
     async with serve().client() as client:
@@ -147,8 +144,8 @@ async def test_a_payment_that_came_too_late_harms_nobody(database: TestDatabase,
     assert booked.status_code == 201
 
 
-async def test_late_payments_and_new_guests_share_the_room_that_there_is(database: TestDatabase, serve: Serve) -> None:
-    """Rebooking is decided with everybody else's wishes: together they never get more than the capacity."""
+async def test_late_payments_and_new_guests_share_the_capacity(database: TestDatabase, serve: Serve) -> None:
+    """Rebookings are decided with all other requests: together they never exceed the capacity."""
     database.make_service(capacity=5)
     database.freeze_clock()
     async with serve(WORKERS=2).client(connections=25) as client:

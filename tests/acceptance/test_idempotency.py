@@ -13,7 +13,7 @@ KEY = "one-attempt"
 
 
 def assert_one_was_first(answers: list[httpx2.Response]) -> None:
-    """One answer says that it was made, all others say that they repeat it."""
+    """Checks that one answer is the first result and that all others are replays."""
     assert statuses(answers) == {201: 1, 200: len(answers) - 1}
     for answer in answers:
         assert answer.headers.get("idempotency-replayed") == (None if answer.status_code == 201 else "true")
@@ -23,7 +23,7 @@ def assert_one_was_first(answers: list[httpx2.Response]) -> None:
 async def test_forty_equal_requests_at_once_make_one_hold(
     database: TestDatabase, serve: Serve, in_header: bool
 ) -> None:
-    """An impatient client repeats itself; there is room for every copy, and still only one hold is made."""
+    """There is room for every copy, and still only one hold is made."""
     database.make_service(capacity=40)
     async with serve(WORKERS=2).client(connections=40) as client:
         if in_header:
@@ -36,8 +36,8 @@ async def test_forty_equal_requests_at_once_make_one_hold(
     assert database.rows("SELECT idempotency_key, version FROM booking.reservations") == [(KEY, 1)]
 
 
-async def test_forty_equal_requests_make_one_hold_whoever_is_quick(database: TestDatabase, serve: Serve) -> None:
-    """Ten times, and nobody waits for anybody: some are answered while others have still to be sent."""
+async def test_forty_unsynchronised_equal_requests_make_one_hold(database: TestDatabase, serve: Serve) -> None:
+    """In ten rounds without a lock, some are answered before others are sent."""
     database.make_service(capacity=40)
     async with serve(WORKERS=2).client(connections=40) as client:
         for number in range(10):
@@ -46,7 +46,7 @@ async def test_forty_equal_requests_make_one_hold_whoever_is_quick(database: Tes
 
 
 async def test_equal_keys_of_different_requests_at_once_make_one_hold(database: TestDatabase, serve: Serve) -> None:
-    """Two attempts under one key: one of them has it, and every copy of the other is refused."""
+    """Of two attempts under one key, one is granted, and every copy of the other is refused."""
     database.make_service(capacity=40)
     async with serve(WORKERS=2).client(connections=40) as client:
         requests = [
@@ -63,7 +63,7 @@ async def test_equal_keys_of_different_requests_at_once_make_one_hold(database: 
 async def test_eight_commits_of_one_hold_at_once_make_one_appointment(
     database: TestDatabase, serve: Serve, behind_lock: bool
 ) -> None:
-    """The reservation is its own key: all get the appointment that the first one made, with its guest."""
+    """The id of the hold is the idempotency key: all answers have the first commit's appointment and guest."""
     database.make_service()
     async with serve(WORKERS=2).client() as client:
         hold = (await client.post("/api/booking/reserve", json=slot())).json()

@@ -1,4 +1,4 @@
-"""The parent is killed: its workers must not live on and keep the port."""
+"""The end of the workers when their supervisor is killed, so that none keeps the port."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.serving import SECRETS, ServiceProcess, wait_until
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="workers are found in /proc")
 def test_workers_end_with_their_parent(database: TestDatabase, tmp_path: Path) -> None:
-    """kill -9 leaves it no time to tell them."""
+    """After kill -9 the supervisor cannot signal them."""
     service = ServiceProcess(tmp_path / "log", DATABASE_URL=database.url, WORKERS=2, **SECRETS)
     service.wait_until_ready()
     workers = service.worker_pids()

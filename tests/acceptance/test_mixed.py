@@ -1,5 +1,5 @@
-"""Everything at once: holds, commits, bookings, moves and cancellations of many callers, over HTTP, at a service with
-several workers. Afterwards the books must balance: each answer that was given, each row, and each invariant."""
+"""Holds, commits, bookings, moves and cancellations of many callers at the same time, over HTTP, at a service with
+several workers. Afterwards the answers, the rows and the invariants must agree."""
 
 import random
 from collections import Counter, defaultdict
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 APPOINTMENTS = "/api/booking/appointments"
 BEARER = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
-# Each can be served by the first, and the last of them by nobody else: so that they all stand in each other's way.
+# All services share Rosa, and "perm" has only her, so that their requests conflict.
 POOLS = {"cut": ["rosa", "maria"], "colour": ["rosa", "maria"], "perm": ["rosa"]}
 ROUNDS = 10
 AT_ONCE = 200
@@ -31,24 +31,24 @@ HOURS = 24
 
 
 class Crowd:
-    """Callers who know what they were told, and nothing else."""
+    """Callers whose requests are based on the answers that they received."""
 
     def __init__(self, client: httpx2.AsyncClient, seed: int) -> None:
         self._client = client
         self._random = random.Random(seed)
-        # What is believed to be live, by its id: the last answer about it.
+        # Holds and appointments by id, with the latest answer of each.
         self.holds: dict[str, Json] = {}
         self.appointments: dict[str, Json] = {}
-        # By the ids of their requests, what was told of each appointment: its versions.
-        self.told: list[tuple[httpx2.Request, Json]] = []
+        # Every answer with an appointment, and its request.
+        self.answered: list[tuple[httpx2.Request, Json]] = []
         self.committed: set[str] = set()
 
     def requests(self, count: int) -> list[httpx2.Request]:
-        """So many wishes of all kinds."""
+        """Makes a number of random requests."""
         return [self._request() for _ in range(count)]
 
     def note(self, answers: list[httpx2.Response]) -> None:
-        """Takes in what was answered."""
+        """Records the answers."""
         for answer in answers:
             if answer.status_code not in (200, 201):
                 continue
@@ -56,7 +56,7 @@ class Crowd:
             if "appointmentId" not in body:
                 self.holds[body["reservationId"]] = body
                 continue
-            self.told.append((answer.request, body))
+            self.answered.append((answer.request, body))
             if body["reservationId"]:
                 self.committed.add(body["reservationId"])
                 self.holds.pop(body["reservationId"], None)
@@ -90,7 +90,7 @@ class Crowd:
                 return self._change(self._random.choice(live))
 
     def _change(self, appointment: Json, **members: Any) -> httpx2.Request:
-        # With a note, because a change to what it is already would be none.
+        # A new note in each request, so that the change never has no effect.
         body = {"expectedVersion": appointment["version"], "notes": uuid4().hex, **members}
         return self._send("PATCH", f"{APPOINTMENTS}/{appointment['appointmentId']}", body)
 
@@ -108,8 +108,8 @@ class Crowd:
         return self._client.build_request(method, path, json=body, headers=headers)
 
 
-async def calendar(client: httpx2.AsyncClient) -> dict[str, Json]:
-    """All appointments of the days of the tests, page by page."""
+async def list_appointments(client: httpx2.AsyncClient) -> dict[str, Json]:
+    """Lists all appointments of the days of the tests, page by page."""
     days = {"businessId": "salon", "from": at(-48).isoformat(), "to": at(96).isoformat(), "limit": "100"}
     found: dict[str, Json] = {}
     cursor = None
@@ -122,8 +122,8 @@ async def calendar(client: httpx2.AsyncClient) -> dict[str, Json]:
             return found
 
 
-def assert_nobody_is_in_two_places(appointments: list[Json]) -> None:
-    """Looked at from outside: the diary of each who works there, in order."""
+def assert_no_resource_is_double_booked(appointments: list[Json]) -> None:
+    """Checks from the answers alone that the appointments of each resource do not overlap."""
     diaries = defaultdict(list)
     for appointment in appointments:
         if appointment["status"] == "confirmed":
@@ -133,38 +133,39 @@ def assert_nobody_is_in_two_places(appointments: list[Json]) -> None:
         assert all(one[1] <= other[0] for one, other in pairwise(sorted(diary)))
 
 
-def assert_trails_fit(database: TestDatabase, crowd: Crowd) -> None:
-    """One audit row for each change that was told, and none beside them; no version is left out or there twice."""
+def assert_audit_logs_match(database: TestDatabase, crowd: Crowd) -> None:
+    """Checks that each change in an answer has one audit row and that there are no others; no version is missing or
+    duplicated."""
     rows = database.rows("SELECT request_id, appointment_id::text, version, action FROM booking.audit_logs")
     by_request = {request_id: (appointment_id, version) for request_id, appointment_id, version, _ in rows}
     assert len(by_request) == len(rows)
     versions = defaultdict(list)
     for _, appointment_id, version, _ in rows:
         versions[appointment_id].append(version)
-    for appointment_id, of_appointment in versions.items():
-        assert sorted(of_appointment) == list(range(1, crowd.appointments[appointment_id]["version"] + 1))
+    for appointment_id, appointment_versions in versions.items():
+        assert sorted(appointment_versions) == list(range(1, crowd.appointments[appointment_id]["version"] + 1))
 
     unaccounted = set(by_request)
-    for request, body in crowd.told:
+    for request, body in crowd.answered:
         request_id = request.headers["x-request-id"]
-        made = by_request.get(request_id)
+        change = by_request.get(request_id)
         unaccounted.discard(request_id)
-        if made is None:
-            # Repeated: it was committed or cancelled before, by somebody else's request.
+        if change is None:
+            # A repetition: another request has committed or cancelled it before.
             assert request.url.path.endswith(("/commit", "/cancel"))
         else:
-            assert made == (body["appointmentId"], body["version"])
+            assert change == (body["appointmentId"], body["version"])
     assert unaccounted == set()
 
 
-async def test_two_hundred_operations_at_once_leave_nothing_behind_but_what_was_told(
+async def test_two_hundred_concurrent_operations_leave_exactly_the_acknowledged_state(
     database: TestDatabase, serve: Serve
 ) -> None:
-    """Ten rounds on three services that share two people. Whatever meets whatever: no 5xx, every answer is one that the
-    document tells of, the invariants hold, and what was acknowledged is there, just as it was told."""
+    """In ten rounds on three services that share two resources there is no 5xx, every answer is documented, the
+    invariants hold, and each acknowledged state is stored exactly."""
     for service_id, pool in POOLS.items():
         database.make_service(service_id, resource_ids=pool)
-    met: Counter[tuple[str, int]] = Counter()
+    counts: Counter[tuple[str, int]] = Counter()
     async with serve(WORKERS=2).client(connections=AT_ONCE) as client:
         document = (await client.get("/openapi.json")).json()
         crowd = Crowd(client, seed=20270104)
@@ -173,25 +174,25 @@ async def test_two_hundred_operations_at_once_leave_nothing_behind_but_what_was_
             for answer in answers:
                 check(document, answer)
                 assert answer.status_code < 500, answer.text
-                met[answer.request.method, answer.status_code] += 1
+                counts[answer.request.method, answer.status_code] += 1
             crowd.note(answers)
             assert database.violations() == {}
-        found = await calendar(client)
+        found = await list_appointments(client)
 
-    # The last word that was told of each appointment is how it is. Only that a listing shows nobody's reservation.
-    assert found == {of: {**told, "reservationId": None} for of, told in crowd.appointments.items()}
-    assert_nobody_is_in_two_places(list(found.values()))
-    assert_trails_fit(database, crowd)
-    of_holds = dict(database.rows("SELECT reservation_id::text, status FROM booking.reservations"))
-    assert of_holds == dict.fromkeys(crowd.holds, "held") | dict.fromkeys(crowd.committed, "committed")
-    # It has been a real crowd: there were winners and losers of every kind.
-    assert min(met["POST", 201], met["POST", 409], met["PATCH", 200], met["PATCH", 409]) >= 20
+    # The latest answer has the stored state of each appointment. A list leaves the id of the hold out.
+    assert found == {key: {**answer, "reservationId": None} for key, answer in crowd.appointments.items()}
+    assert_no_resource_is_double_booked(list(found.values()))
+    assert_audit_logs_match(database, crowd)
+    statuses_of_holds = dict(database.rows("SELECT reservation_id::text, status FROM booking.reservations"))
+    assert statuses_of_holds == dict.fromkeys(crowd.holds, "held") | dict.fromkeys(crowd.committed, "committed")
+    # Guards against a run without conflicts: each kind of request was both granted and refused.
+    assert min(counts["POST", 201], counts["POST", 409], counts["PATCH", 200], counts["PATCH", 409]) >= 20
 
 
 async def bring_to_version(client: httpx2.AsyncClient, version: int, hour: float) -> str:
-    """The address of a new appointment that was changed until it had this version."""
-    made = await client.post(APPOINTMENTS, json=slot(hour), headers=BEARER)
-    address = f"{APPOINTMENTS}/{made.json()['appointmentId']}"
+    """Makes an appointment, changes it up to this version, and returns its URL."""
+    creation = await client.post(APPOINTMENTS, json=slot(hour), headers=BEARER)
+    address = f"{APPOINTMENTS}/{creation.json()['appointmentId']}"
     for number in range(1, version):
         answer = await client.patch(address, json={"expectedVersion": number, "notes": str(number)}, headers=BEARER)
         assert answer.json()["version"] == number + 1
@@ -200,10 +201,10 @@ async def bring_to_version(client: httpx2.AsyncClient, version: int, hour: float
 
 @pytest.mark.parametrize("behind_lock", [True, False], ids=["all in flight", "free"])
 @pytest.mark.parametrize("by_header", [False, True], ids=["expectedVersion", "If-Match"])
-async def test_of_two_users_who_update_version_five_one_is_told_of_version_six(
+async def test_of_two_concurrent_updates_of_version_five_one_is_refused(
     database: TestDatabase, serve: Serve, behind_lock: bool, by_header: bool
 ) -> None:
-    """No update is lost: one makes version 6, and the other learns that there is one. Five times."""
+    """In each of five rounds one update makes version 6, and the other is refused with the current version."""
     database.make_service()
     async with serve(WORKERS=2).client() as client:
         for hour in range(5):
@@ -226,8 +227,9 @@ async def test_of_two_users_who_update_version_five_one_is_told_of_version_six(
             assert stored == won.json()
 
 
-async def test_of_forty_cancellations_at_once_one_frees_the_room_once(database: TestDatabase, serve: Serve) -> None:
-    """All are told that it is cancelled; it has one more version and one more audit row, and room for one more."""
+async def test_forty_concurrent_cancellations_free_the_room_once(database: TestDatabase, serve: Serve) -> None:
+    """All answers have the cancelled appointment, which has one more version and one more audit row, and there is room
+    for one more."""
     database.make_service()
     async with serve(WORKERS=2).client(connections=40) as client:
         address = await bring_to_version(client, 1, 10)
@@ -241,10 +243,8 @@ async def test_of_forty_cancellations_at_once_one_frees_the_room_once(database: 
     assert actions == [("cancelled",), ("created",), ("created",)]
 
 
-async def test_twenty_appointments_that_move_to_one_slot_leave_nineteen_where_they_were(
-    database: TestDatabase, serve: Serve
-) -> None:
-    """Rescheduling takes room by the same rule as booking."""
+async def test_of_twenty_moves_to_one_slot_one_succeeds(database: TestDatabase, serve: Serve) -> None:
+    """A move needs room by the same rule as a booking."""
     database.make_service()
     async with serve(WORKERS=2).client(connections=20) as client:
         addresses = [await bring_to_version(client, 1, hour) for hour in range(20)]

@@ -1,4 +1,4 @@
-"""The service as those who run it see it: how it starts, what it logs, and its command line."""
+"""The service as its operators use it: its start, its log, and its command line."""
 
 import json
 import socket
@@ -30,7 +30,7 @@ BUSINESS = {"name": "Salon", "country": "DE"}
 
 @pytest.fixture
 def empty_database(cluster: str) -> Iterator[str]:
-    """A superuser's URL of a database in which there is nothing."""
+    """Returns a superuser's URL of an empty database."""
     name = f"holdfast_empty_{uuid4().hex}"
     with psycopg.connect(cluster, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -46,28 +46,28 @@ def empty_database(cluster: str) -> Iterator[str]:
 async def test_services_that_start_at_once_on_an_empty_database_migrate_it_once(
     empty_database: str, tmp_path: Path
 ) -> None:
-    """A deployment starts several at the same moment: one of them makes the schema, the others wait, and all serve."""
+    """When several instances start together, one makes the schema and the others wait for it."""
     with ExitStack() as stack:
         settings: dict[str, object] = {**SECRETS, "DATABASE_URL": empty_database}
         starting = [ServiceProcess(tmp_path / f"{number}.log", **settings) for number in range(4)]
         for service in starting:
             stack.callback(service.kill)
         with psycopg.connect(empty_database) as rival:
-            # None can begin before all are there; what is made here is rolled back.
+            # The uncommitted schema blocks the migrations until all services wait; then it is rolled back.
             rival.execute("CREATE SCHEMA booking")
-            wait_until(lambda: blocked(rival) == len(starting), "all services to begin")
+            wait_until(lambda: count_blocked(rival) == len(starting), "all services to begin")
             rival.rollback()
         services = [stack.enter_context(service) for service in starting]
         for service in services:
             async with service.client() as client:
-                made = await client.put("/api/catalog/businesses/salon", json=BUSINESS, headers=BEARER)
-                assert made.status_code in (200, 201)
+                response = await client.put("/api/catalog/businesses/salon", json=BUSINESS, headers=BEARER)
+                assert response.status_code in (200, 201)
     applied = Counter(event["file"] for service in services for event in service.events("migration_applied"))
     assert applied == {**{path.name: 1 for path in migration_files()}, "definitions": 1}
 
 
-def blocked(connection: psycopg.Connection) -> int:
-    """How many connections to this database wait for a lock."""
+def count_blocked(connection: psycopg.Connection) -> int:
+    """Counts the connections to this database that wait for a lock."""
     connection.execute("SELECT pg_stat_clear_snapshot()")
     row = connection.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -78,8 +78,8 @@ def blocked(connection: psycopg.Connection) -> int:
 
 
 @pytest.mark.parametrize("missing", [["ADMIN_TOKEN"], ["CRON_SECRET", "TOKEN_SECRET"]])
-def test_with_a_database_of_its_own_every_secret_has_to_be_set(database: TestDatabase, missing: list[str]) -> None:
-    """A secret that is made up would be another one at the next start: the service says which are missing."""
+def test_with_an_external_database_every_secret_must_be_set(database: TestDatabase, missing: list[str]) -> None:
+    """A generated secret would change at the next start, so the error lists the missing ones."""
     given = {name: secret for name, secret in SECRETS.items() if name not in missing}
     ended = run_command("serve", DATABASE_URL=database.url, MIGRATION_DATABASE_URL=database.admin_url, **given)
     assert ended.returncode == 2
@@ -90,8 +90,8 @@ def test_with_a_database_of_its_own_every_secret_has_to_be_set(database: TestDat
 
 
 @pytest.mark.parametrize("role", ["serve", "migrate"])
-def test_a_database_that_is_not_there_is_said_without_its_password(role: str) -> None:
-    """What is wrong goes to the operator, the password to nobody."""
+def test_the_error_for_an_unreachable_database_has_no_password(role: str) -> None:
+    """It is one line with the reason."""
     ended = run_command(role, DATABASE_URL="postgresql://somebody:opensesame@127.0.0.1:1/nowhere", **SECRETS)
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
@@ -100,8 +100,8 @@ def test_a_database_that_is_not_there_is_said_without_its_password(role: str) ->
     assert "opensesame" not in ended.stderr + ended.stdout
 
 
-def test_a_setting_that_is_wrong_is_named(database: TestDatabase) -> None:
-    """All faults at once, by the names that the operator wrote."""
+def test_the_error_for_wrong_settings_names_all_of_them(database: TestDatabase) -> None:
+    """They have the names of the environment."""
     ended = run_command("serve", DATABASE_URL=database.url, PORT="http", WORKERS=0, LOG_LEVEL="loud", **SECRETS)
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
@@ -111,8 +111,8 @@ def test_a_setting_that_is_wrong_is_named(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_port_that_somebody_else_has_is_said_before_anything_else(database: TestDatabase, workers: int) -> None:
-    """In one line, and nothing is announced that can't be had."""
+def test_a_port_that_is_taken_is_the_only_error(database: TestDatabase, workers: int) -> None:
+    """It is one line, and no URL is announced before."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         ended = run_command("serve", DATABASE_URL=database.url, PORT=port, WORKERS=workers, **SECRETS)
@@ -121,8 +121,8 @@ def test_a_port_that_somebody_else_has_is_said_before_anything_else(database: Te
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
-def test_an_address_of_another_machine_is_said_to_be_one(database: TestDatabase, host: str) -> None:
-    """The setting is named that has to be changed."""
+def test_the_error_for_a_foreign_address_names_the_setting(database: TestDatabase, host: str) -> None:
+    """The address belongs to another machine, or its name has none."""
     ended = run_command("serve", DATABASE_URL=database.url, HOST=host, PORT=0, **SECRETS)
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
@@ -131,22 +131,22 @@ def test_an_address_of_another_machine_is_said_to_be_one(database: TestDatabase,
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_application_that_can_not_be_made_ends_the_service(
+def test_an_application_that_fails_to_start_ends_the_service(
     database: TestDatabase, tmp_path: Path, workers: int
 ) -> None:
-    """The next process could not make it either; what is wrong is in the log, and not a restart each second."""
+    """A restarted worker would fail as well, so the supervisor logs the error and ends."""
     (tmp_path / "icalendar.py").write_text("raise OSError('the disk is broken')")
     settings: dict[str, object] = {**SECRETS, "DATABASE_URL": database.url, "PORT": 0, "WORKERS": workers}
     ended = run_command("serve", PYTHONPATH=tmp_path, **settings)
     assert ended.returncode == 3
-    told = [json.loads(line) for line in ended.stderr.splitlines()]
-    failed = [line for line in told if line["event"] == "start_failed"]
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    failed = [line for line in lines if line["event"] == "start_failed"]
     assert 1 <= len(failed) <= workers
     assert all(line["error"] == "OSError" and "icalendar.py" in line["traceback"] for line in failed)
 
 
-def test_secrets_that_can_be_guessed_are_warned_of(serve: Serve) -> None:
-    """By the names of their settings, whichever of a list it is, and never by themselves."""
+def test_a_short_secret_causes_a_warning(serve: Serve) -> None:
+    """The warning names the setting, also for one entry of a list, and never the secret."""
     service = serve(ADMIN_TOKEN="quince", TOKEN_SECRET=f"{TOKEN_SECRET}, medlar")
     warned = service.events("secret_too_short")
     assert [(line["setting"], line["level"]) for line in warned] == [
@@ -157,8 +157,8 @@ def test_secrets_that_can_be_guessed_are_warned_of(serve: Serve) -> None:
     assert not any(secret in service.log() for secret in ("quince", "medlar", TOKEN_SECRET))
 
 
-def test_long_secrets_are_not_spoken_of(serve: Serve) -> None:
-    """A warning that is always there is read by nobody."""
+def test_long_secrets_cause_no_warning(serve: Serve) -> None:
+    """A warning at every start would be ignored."""
     assert serve().events("secret_too_short") == []
 
 
@@ -166,7 +166,7 @@ def test_long_secrets_are_not_spoken_of(serve: Serve) -> None:
 
 
 async def test_every_request_leaves_one_line_with_its_id(database: TestDatabase, serve: Serve) -> None:
-    """The id is the caller's if it can be logged, else a new one; it is given back, and finds the line again."""
+    """The id is the caller's if it is safe to log, and a new one otherwise; the answer has it, too."""
     database.make_service()
     service = serve()
     async with service.client() as client:
@@ -188,8 +188,8 @@ async def test_every_request_leaves_one_line_with_its_id(database: TestDatabase,
         return {line["request_id"]: line for line in service.events("request")}
 
     wait_until(lambda: lines().keys() >= set(ids), "a line for each request")
-    told = [tuple(lines()[i][part] for part in ("method", "route", "status", "code")) for i in ids]
-    assert told == [
+    summaries = [tuple(lines()[i][part] for part in ("method", "route", "status", "code")) for i in ids]
+    assert summaries == [
         ("POST", "/api/booking/reserve", 201, None),
         ("POST", "/api/booking/reserve", 409, "SLOT_UNAVAILABLE"),
         ("POST", "/api/booking/reserve", 415, "UNSUPPORTED_MEDIA_TYPE"),
@@ -202,7 +202,7 @@ async def test_every_request_leaves_one_line_with_its_id(database: TestDatabase,
     assert Counter(line["request_id"] for line in service.events("request"))["mine-1"] == 1
 
 
-# Every address that is told something personal, or a credential, and what the database says when it fails.
+# A function whose error quotes all personal data of a commit.
 _BROKEN = """
 CREATE OR REPLACE FUNCTION booking.commit(p_business_ids text[], p_batches jsonb[], p_now timestamptz)
 RETURNS SETOF booking.outcome LANGUAGE plpgsql AS $$
@@ -216,23 +216,23 @@ END $$
 async def test_the_log_holds_no_personal_data_and_no_credentials(
     database: TestDatabase, serve: Serve, log_level: str
 ) -> None:
-    """Neither in what succeeds, nor in what is refused, nor in what breaks while quoting all of it."""
+    """This covers requests that succeed, that are refused, and that fail with an error that quotes the data."""
     database.make_service(capacity=2)
     service = serve(LOG_LEVEL=log_level)
     async with service.client() as client:
         answers = [await client.post("/api/booking/reserve", json=slot(idempotencyKey="quince-key")) for _ in range(2)]
         answers.append(await client.post("/api/booking/reserve", json=slot()))
         ids: list[str] = [answer.json()["reservationId"] for answer in answers[1:]]
-        of_hold = f"/api/booking/reservations/{ids[0]}"
+        hold_path = f"/api/booking/reservations/{ids[0]}"
         answers += [
-            await client.get(of_hold, params={"businessId": "salon"}),
-            await client.get(of_hold, params={"guestEmail": PERSONAL["guestEmail"]}),
-            await client.post(f"{of_hold}/extend", json={"ttlMinutes": 20}),
+            await client.get(hold_path, params={"businessId": "salon"}),
+            await client.get(hold_path, params={"guestEmail": PERSONAL["guestEmail"]}),
+            await client.post(f"{hold_path}/extend", json={"ttlMinutes": 20}),
             await client.post("/api/booking/commit", json=guest(ids[0], **PERSONAL)),
             await client.post("/api/booking/commit", json=guest(ids[0], **PERSONAL)),
             await client.post("/api/booking/commit", json=guest(ids[1], **{**PERSONAL, "guestEmail": "quince@"})),
-            await client.delete(of_hold),
-            await client.get(f"{of_hold}/quince"),
+            await client.delete(hold_path),
+            await client.get(f"{hold_path}/quince"),
             await client.get("/cron/cleanup-reservations", headers={"Authorization": f"Bearer {CRON_SECRET}"}),
             await client.get("/api/catalog/businesses", headers=BEARER),
             await client.get("/api/catalog/businesses", headers={"Authorization": "Bearer quince"}),
@@ -240,8 +240,8 @@ async def test_the_log_holds_no_personal_data_and_no_credentials(
         token = answers[6].json()["cancellationToken"]
         database.rows(_BROKEN)
         answers.append(await client.post("/api/booking/commit", json=guest(ids[1], **PERSONAL)))
-    told = [answer.status_code for answer in answers]
-    assert told == [201, 200, 201, 200, 400, 200, 201, 200, 400, 409, 404, 200, 200, 401, 500]
+    statuses = [answer.status_code for answer in answers]
+    assert statuses == [201, 200, 201, 200, 400, 200, 201, 200, 400, 409, 404, 200, 200, 401, 500]
     assert len(service.events("defect")) == 1
 
     secrets = [*PERSONAL_WORDS, *ids, token]
@@ -253,8 +253,8 @@ async def test_the_log_holds_no_personal_data_and_no_credentials(
 # The purge and the command line.
 
 
-async def test_the_service_purges_by_itself_if_it_is_told_how_often(database: TestDatabase, serve: Serve) -> None:
-    """Whoever has no scheduler sets an interval; the workers share it."""
+async def test_the_service_purges_at_its_own_interval(database: TestDatabase, serve: Serve) -> None:
+    """The interval replaces a scheduler, and the workers share it."""
     database.make_service()
     hold = database.reserve()
     service = serve(WORKERS=2, CLEANUP_INTERVAL_SECONDS=0.1)
@@ -267,13 +267,13 @@ async def test_the_service_purges_by_itself_if_it_is_told_how_often(database: Te
 
 
 def command(database: TestDatabase, role: str) -> tuple[int, str]:
-    """Runs a role of the command line on the test's database; its exit status and its output."""
+    """Runs a role of the command line on the test's database; returns its exit status and its output."""
     ended = run_command(role, DATABASE_URL=database.url, MIGRATION_DATABASE_URL=database.admin_url)
     return ended.returncode, ended.stdout
 
 
-def test_migrate_says_what_it_did(empty_database: str) -> None:
-    """The first time everything, the second time nothing."""
+def test_migrate_lists_the_applied_files(empty_database: str) -> None:
+    """The first run applies every file, the second none."""
     first = run_command("migrate", DATABASE_URL=empty_database)
     second = run_command("migrate", DATABASE_URL=empty_database)
     assert (first.returncode, second.returncode) == (0, 0)
@@ -282,8 +282,8 @@ def test_migrate_says_what_it_did(empty_database: str) -> None:
 
 
 @pytest.mark.parametrize("words", [["check"], ["cleanup"], ["catalog", "export", "salon"]])
-def test_a_database_without_the_schema_is_said_to_be_that(empty_database: str, words: list[str]) -> None:
-    """In a line, and not with the exit status of an invariant that is violated."""
+def test_the_error_for_a_database_without_the_schema_suggests_migrate(empty_database: str, words: list[str]) -> None:
+    """It is one line, and the exit status differs from that of a violated invariant."""
     ended = run_command(*words, DATABASE_URL=empty_database)
     assert (ended.returncode, ended.stdout) == (2, "")
     [line] = ended.stderr.splitlines()
@@ -291,8 +291,8 @@ def test_a_database_without_the_schema_is_said_to_be_that(empty_database: str, w
     assert line.endswith("is it migrated, and may this role use it? Run migrate.")
 
 
-def test_the_command_line_says_how_it_is_called() -> None:
-    """As it was called here, what it is set by, and which version it is."""
+def test_the_command_line_has_a_usage_and_a_version() -> None:
+    """The usage has the command as it was called, and refers to the README for settings."""
     usage, serving, version = (run_command(*words).stdout for words in (["--help"], ["serve", "--help"], ["--version"]))
     assert usage.startswith("Usage: python -m service ")
     assert "README.md" in serving
@@ -300,7 +300,7 @@ def test_the_command_line_says_how_it_is_called() -> None:
 
 
 def test_cleanup_purges_once_and_reports(database: TestDatabase) -> None:
-    """For a scheduler that starts processes instead of calling addresses."""
+    """The command is for schedulers that start processes instead of calling URLs."""
     database.make_service()
     hold = database.reserve()
     database.move_clock(timedelta(hours=1))
@@ -311,16 +311,16 @@ def test_cleanup_purges_once_and_reports(database: TestDatabase) -> None:
     assert database.status(hold.id) == "expired"
 
 
-def test_the_log_of_a_purge_is_named_like_the_rest_of_the_log(database: TestDatabase) -> None:
-    """Whoever looks for what takes long looks for one name, and the runbook has it."""
+def test_the_log_of_a_purge_has_the_field_names_of_the_log(database: TestDatabase) -> None:
+    """The runbook searches for one name of the duration in all events."""
     ended = run_command("cleanup", DATABASE_URL=database.url)
     [purged] = [line for line in map(json.loads, ended.stderr.splitlines()) if line["event"] == "purged"]
     assert {"expired", "deleted", "remaining", "duration_ms"} <= purged.keys()
     assert not [name for name in purged if not name.islower()]
 
 
-def test_check_finds_nothing_where_nothing_is_wrong(database: TestDatabase) -> None:
-    """Every invariant with its count, and exit status 0: what a scheduler may call every night."""
+def test_check_succeeds_without_violations(database: TestDatabase) -> None:
+    """It prints the count of every invariant and exits with 0, for a scheduler."""
     restore_clock(database)
     database.make_service()
     database.commit(database.reserve().id)
@@ -337,7 +337,7 @@ def test_check_finds_nothing_where_nothing_is_wrong(database: TestDatabase) -> N
 
 
 def test_check_fails_on_a_violation(database: TestDatabase) -> None:
-    """An overbooked slot, put there past every verb: it is counted, and the exit status is 1."""
+    """An overbooked slot, made without a verb, is counted, and the exit status is 1."""
     restore_clock(database)
     database.make_service(capacity=2)
     assert [database.reserve(10).name, database.reserve(10).name] == ["done", "done"]
@@ -350,8 +350,8 @@ def test_check_fails_on_a_violation(database: TestDatabase) -> None:
     assert "overbooked_instants: 1" in output.splitlines()
 
 
-def test_check_fails_on_a_clock_that_is_not_the_one_that_was_shipped(database: TestDatabase) -> None:
-    """Whoever can set the clock can revive holds. The tests themselves do; here they are caught."""
+def test_check_fails_on_a_clock_that_is_not_the_shipped_one(database: TestDatabase) -> None:
+    """A changed clock can revive expired holds. The movable clock of the tests is one."""
     status, output = command(database, "check")
     assert status == 1
     assert "altered_clock: 1" in output.splitlines()

@@ -1,4 +1,4 @@
-"""Processes end, asked to or not: whoever was being served is answered, and what was acknowledged stays."""
+"""The end of processes, by a signal or a kill: requests in flight are answered, and acknowledged holds stay."""
 
 import os
 import signal
@@ -19,32 +19,32 @@ pytestmark = pytest.mark.anyio
 with_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="workers are found in /proc")
 
 
-def held(database: TestDatabase) -> list[tuple[str, str]]:
-    """The holds: idempotency key and id."""
+def holds(database: TestDatabase) -> list[tuple[str, str]]:
+    """Returns the idempotency key and the id of each hold."""
     return database.rows("SELECT idempotency_key, reservation_id::text FROM booking.reservations")
 
 
 def wait_until_replaced(service: ServiceProcess, victim: int) -> None:
-    """Returns when there are two workers again, and the victim is none of them."""
+    """Waits until there are two workers again, none of which is the victim."""
     wait_until(lambda: len(service.worker_pids() - {victim}) == 2, "a new worker")
 
 
 @with_proc
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_what_is_in_flight_when_the_service_is_stopped_is_answered(
+async def test_requests_in_flight_are_answered_when_the_service_stops(
     database: TestDatabase, serve: Serve, workers: int
 ) -> None:
-    """All requests wait for a lock while the service stops; when the lock is free each one is decided and told so."""
+    """All requests wait for a lock while the service stops, and each is decided once the lock is released."""
     database.make_service(capacity=30)
-    # With which uvicorn says what it does.
+    # At this level uvicorn logs the steps of its shutdown.
     service = serve(WORKERS=workers, LOG_LEVEL="debug")
 
     def stop() -> None:
-        # What a worker has not read yet is not in flight: its client gets no answer, and may send it again.
+        # A request that no worker has read is not in flight: its client gets no answer, and may retry.
         wait_until(lambda: service.connections_read() == 60, "all requests to be read")
         service.terminate()
         wait_until(lambda: len(service.events("Shutting down")) == workers, "all workers to stop")
-        wait_until(lambda: "Waiting for connections to close" in service.log(), "a worker that has somebody to answer")
+        wait_until(lambda: "Waiting for connections to close" in service.log(), "a worker that has requests in flight")
 
     async with service.client(connections=60) as client:
         answers = await race_behind_lock(client, reserves(client, 60), database, meanwhile=stop)
@@ -53,17 +53,17 @@ async def test_what_is_in_flight_when_the_service_is_stopped_is_answered(
 
 
 def refuses(port: int) -> bool:
-    """Whether nobody listens on a port any more."""
+    """Returns whether connections to a port are refused."""
     with socket.socket() as caller:
         return caller.connect_ex(("127.0.0.1", port)) != 0
 
 
 @with_proc
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_whoever_comes_when_the_service_is_being_stopped_is_refused_at_once(
+async def test_new_connections_are_refused_at_once_while_the_service_stops(
     database: TestDatabase, serve: Serve, workers: int
 ) -> None:
-    """While somebody else is still being answered: a connection that nobody will take any more is not accepted."""
+    """A request in flight keeps the process alive, but a connection that no worker will serve must not be accepted."""
     database.make_service()
     service = serve(WORKERS=workers)
 
@@ -80,10 +80,8 @@ async def test_whoever_comes_when_the_service_is_being_stopped_is_refused_at_onc
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_under_load_every_hold_that_a_stopping_service_makes_is_told_to_its_client(
-    database: TestDatabase, serve: Serve, workers: int
-) -> None:
-    """Nobody loses an answer to a deployment: what is in the database is what the clients know of, one by one."""
+async def test_a_stop_under_load_loses_no_answer(database: TestDatabase, serve: Serve, workers: int) -> None:
+    """The holds in the database are exactly those that were acknowledged to clients."""
     database.make_service(capacity=1_000_000)
     service = serve(WORKERS=workers)
     async with service.client(connections=30) as client:
@@ -93,14 +91,14 @@ async def test_under_load_every_hold_that_a_stopping_service_makes_is_told_to_it
             service.terminate()
             assert await anyio.to_thread.run_sync(service.wait) == 0
     assert clients.unexpected == []
-    assert dict(held(database)) == clients.acknowledged
+    assert dict(holds(database)) == clients.acknowledged
 
 
 @with_proc
 async def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
     database: TestDatabase, serve: Serve
 ) -> None:
-    """kill -9 on one worker after the other, under load: clients who retry their key never notice more than a pause."""
+    """Workers are killed one after the other under load; clients that retry their key notice a pause at most."""
     database.make_service(capacity=1_000_000)
     service = serve(WORKERS=2)
     first = service.worker_pids()
@@ -112,9 +110,9 @@ async def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
                 await clients.acknowledge(100)
                 os.kill(victim, signal.SIGKILL)
                 await anyio.to_thread.run_sync(wait_until_replaced, service, victim)
-            # None of those who answer now was there in the beginning.
+            # All workers are replacements by now.
             await clients.acknowledge(100)
     assert clients.unexpected == []
-    assert dict(held(database)) == clients.acknowledged
+    assert dict(holds(database)) == clients.acknowledged
     replaced = {line["pid"]: line["exit_status"] for line in service.events("worker_replaced")}
     assert replaced == dict.fromkeys(first, -signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The stream of changes over real connections: it ends with the service, and leaves one line in the log."""
+"""The stream of changes over real connections: it ends with the service, and is one line in the log."""
 
 import json
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ CUT = {"businessId": "salon", "serviceId": "cut"}
 
 
 async def events(answer: httpx2.Response) -> AsyncIterator[tuple[str, Any]]:
-    """The events of a stream, by their names and data."""
+    """Yields the name and the data of each event of a stream."""
     name = ""
     async for line in answer.aiter_lines():
         field, _, value = line.partition(": ")
@@ -34,7 +34,7 @@ async def events(answer: httpx2.Response) -> AsyncIterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_streams_end_when_the_service_is_stopped(database: TestDatabase, serve: Serve, workers: int) -> None:
-    """Properly, so that nothing is cut off in the middle; and the service does not wait until it may kill them."""
+    """Each ends with a complete response, and the service does not wait for its shutdown timeout."""
     database.make_service(capacity=5)
     service = serve(WORKERS=workers)
     begun = ended = 0
@@ -61,19 +61,19 @@ async def test_streams_end_when_the_service_is_stopped(database: TestDatabase, s
     assert [line["status"] for line in lines] == [200] * 6
     assert service.events("defect") == []
     assert "ASGI" not in service.log()
-    # It gives what is in flight 25 seconds.
+    # uvicorn would log this after its timeout of 25 seconds.
     assert "Cancel" not in service.log()
 
 
-async def test_who_goes_away_leaves_one_line_and_no_defect(database: TestDatabase, serve: Serve) -> None:
-    """As most streams end."""
+async def test_a_disconnect_is_one_line_in_the_log_and_no_defect(database: TestDatabase, serve: Serve) -> None:
+    """Most streams end by a disconnect."""
     database.make_service(capacity=5)
     service = serve()
     async with service.client() as client:
         async with client.stream("GET", STREAM, params=CUT) as answer:
-            told = events(answer)
+            received = events(answer)
             await client.post("/api/booking/reserve", json=slot())
-            name, data = await anext(told)
+            name, data = await anext(received)
             assert (name, data["serviceId"]) == ("changed", "cut")
         await anyio.to_thread.run_sync(
             wait_until, lambda: [line for line in service.events("request") if line["route"] == STREAM], "its line"
@@ -84,19 +84,19 @@ async def test_who_goes_away_leaves_one_line_and_no_defect(database: TestDatabas
     assert "ASGI" not in service.log()
 
 
-async def test_with_redis_every_workers_browsers_are_told(
+async def test_with_redis_the_browsers_of_every_worker_receive_each_change(
     database: TestDatabase, serve: Serve, redis_server: RedisServer
 ) -> None:
-    """Whichever worker made the change: each of ten browsers is told of each of ten changes, once."""
+    """Each of ten browsers receives each of ten changes once, whichever worker made it."""
     database.make_service(capacity=1000)
     service = serve(WORKERS=2, REDIS_URL=redis_server.url)
-    # Each worker waits for news on a connection of its own.
+    # Each worker reads from Redis on a connection of its own.
     await anyio.to_thread.run_sync(
         wait_until,
         lambda: sum(client["cmd"] == "xread" for client in redis_server.client.client_list()) == 2,
         "both workers to listen",
     )
-    told: list[list[str]] = []
+    received: list[list[str]] = []
 
     async def watch(client: httpx2.AsyncClient, ready: anyio.Semaphore) -> None:
         async with client.stream("GET", STREAM, params=CUT) as answer:
@@ -107,7 +107,7 @@ async def test_with_redis_every_workers_browsers_are_told(
                 seen.append(data["slotStart"])
                 if len(seen) == 10:
                     break
-            told.append(sorted(seen))
+            received.append(sorted(seen))
 
     async with service.client(connections=30) as client, anyio.create_task_group() as tasks:
         ready = anyio.Semaphore(0)
@@ -117,8 +117,8 @@ async def test_with_redis_every_workers_browsers_are_told(
             await ready.acquire()
         with anyio.fail_after(30):
             for hour in range(10):
-                # A connection of its own for each: so both workers make some.
+                # A new connection for each, so that both workers make some.
                 async with service.client() as another:
                     assert (await another.post("/api/booking/reserve", json=slot(hour + 8))).status_code == 201
-    assert len(told) == 10
-    assert all(seen == told[0] and len(set(seen)) == 10 for seen in told)
+    assert len(received) == 10
+    assert all(seen == received[0] and len(set(seen)) == 10 for seen in received)

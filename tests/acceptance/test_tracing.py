@@ -1,4 +1,4 @@
-"""Traces, where somebody collects them: a span for each request, with what the log says and no more."""
+"""Traces: a span for each request, with the content of its log line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +17,13 @@ from tests.serving import SECRETS, run_command, wait_until
 
 pytestmark = pytest.mark.anyio
 
-# Of somebody who calls us in the course of something larger.
+# The trace of the caller.
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
 
 
 class Collector(ThreadingHTTPServer):
-    """Takes what is exported by OTLP over HTTP."""
+    """Receives the export of OTLP over HTTP."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -31,11 +31,11 @@ class Collector(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """What OTEL_EXPORTER_OTLP_ENDPOINT is set to."""
+        """Returns the value of OTEL_EXPORTER_OTLP_ENDPOINT."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def spans(self) -> dict[str, dict[str, Any]]:
-        """The spans by their request's id: trace, name and attributes."""
+        """Returns the spans by request id: trace, name and attributes."""
         resources = [resource for body in self.bodies for resource in _export(body).resource_spans]
         assert all(_values(resource.resource.attributes)["service.name"] == "holdfast" for resource in resources)
         spans = [span for resource in resources for scope in resource.scope_spans for span in scope.spans]
@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 — its name in the library
-        """Says nothing."""
+        """Suppresses the log of each request."""
 
 
 def _export(body: bytes) -> ExportTraceServiceRequest:
@@ -72,8 +72,8 @@ def _values(attributes: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def collecting() -> Iterator[Collector]:
-    """A collector that runs."""
+def running_collector() -> Iterator[Collector]:
+    """Runs a collector."""
     with Collector() as collector:
         thread = Thread(target=collector.serve_forever)
         thread.start()
@@ -85,9 +85,9 @@ def collecting() -> Iterator[Collector]:
 
 
 async def test_each_request_is_a_span_of_its_callers_trace(database: TestDatabase, serve: Serve) -> None:
-    """Named by the template of its route; neither the path nor the query, which may hold credentials, is told."""
+    """The span is named by the route's template; it has neither path nor query, which may hold credentials."""
     database.make_service()
-    with collecting() as collector:
+    with running_collector() as collector:
         service = serve(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY=50, WORKERS=2)
         async with service.client() as client:
             held = await client.post("/api/booking/reserve", json=slot(), headers=TRACEPARENT)
@@ -100,9 +100,9 @@ async def test_each_request_is_a_span_of_its_callers_trace(database: TestDatabas
             ]
         ids = [answer.headers["x-request-id"] for answer in answers]
         wait_until(lambda: collector.spans().keys() >= set(ids), "the spans")
-        told = [collector.spans()[i] for i in ids]
+        spans = [collector.spans()[i] for i in ids]
     parts = ("name", "http.route", "http.response.status_code", "holdfast.code")
-    assert [tuple(span[part] for part in parts) for span in told] == [
+    assert [tuple(span[part] for part in parts) for span in spans] == [
         ("POST /api/booking/reserve", "/api/booking/reserve", 201, 0),
         ("GET /api/booking/reservations/{reservationId}", "/api/booking/reservations/{reservationId}", 200, 0),
         (
@@ -113,15 +113,15 @@ async def test_each_request_is_a_span_of_its_callers_trace(database: TestDatabas
         ),
         ("GET unmatched", "unmatched", 404, "NOT_FOUND"),
     ]
-    assert told[0]["trace"] == TRACE
-    assert len({span["trace"] for span in told}) == len(told)
+    assert spans[0]["trace"] == TRACE
+    assert len({span["trace"] for span in spans}) == len(spans)
     sent = b"".join(collector.bodies)
     assert hold.encode() not in sent
     assert b"quince" not in sent
 
 
-def test_without_the_packages_the_operator_is_told_what_is_missing(database: TestDatabase, tmp_path: Path) -> None:
-    """Found out before anything is started, in one line."""
+def test_the_error_for_missing_packages_names_the_extra(database: TestDatabase, tmp_path: Path) -> None:
+    """It is one line, before the service starts."""
     (tmp_path / "opentelemetry").mkdir()
     (tmp_path / "opentelemetry" / "__init__.py").write_text("raise ImportError")
     collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "PYTHONPATH": tmp_path}
@@ -132,8 +132,8 @@ def test_without_the_packages_the_operator_is_told_what_is_missing(database: Tes
     assert "pip install 'holdfast[otel]'" in line
 
 
-def test_what_nobody_collects_is_not_even_imported(serve: Serve, tmp_path: Path) -> None:
-    """It takes time and memory, and may not be installed."""
+def test_opentelemetry_is_imported_only_with_an_endpoint(serve: Serve, tmp_path: Path) -> None:
+    """The import takes time and memory, and the packages are optional."""
     (tmp_path / "opentelemetry").mkdir()
     (tmp_path / "opentelemetry" / "__init__.py").write_text("raise ImportError")
     service = serve(PYTHONPATH=tmp_path)

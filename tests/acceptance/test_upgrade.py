@@ -1,4 +1,4 @@
-"""While a new version is rolled out, its schema is there already and the processes of the old one still serve."""
+"""A rolling upgrade: the schema is the new version's while processes of the old version still serve."""
 
 from datetime import timedelta
 
@@ -18,22 +18,22 @@ SETTINGS = {"name": "Cut", "durationMinutes": 60, "resourceIds": ["ada", "bo"]}
 
 
 async def test_the_old_code_serves_on_a_newer_schema(database: TestDatabase, serve: Serve) -> None:
-    """A process that has run before the migration, and whose plans are of the old schema, goes on; so does one that is
-    started after it, whose own definitions are not put over the newer ones."""
+    """A process that was started before the migration, with plans of the old schema, keeps serving; one that is started
+    after it does not replace the newer definitions."""
     database.make_resource("ada")
     database.make_resource("bo")
     before = serve()
     async with before.client() as client:
-        await whole_story(client, day=0)
-        migrate_beyond(database)
-        await whole_story(client, day=1)
+        await use_every_call(client, day=0)
+        migrate_to_next_version(database)
+        await use_every_call(client, day=1)
     after = serve()
     async with after.client() as client:
-        await whole_story(client, day=2)
+        await use_every_call(client, day=2)
 
 
-def migrate_beyond(database: TestDatabase) -> None:
-    """What a migration of a later version does: every table has one more column, and the definitions are newer."""
+def migrate_to_next_version(database: TestDatabase) -> None:
+    """Simulates the migration of a later version: every table has one more column, and the definitions are newer."""
     tables = database.rows(
         "SELECT oid::regclass::text FROM pg_class "
         "WHERE relnamespace = 'booking'::regnamespace AND relkind = 'r' AND relname <> 'schema_migrations'"
@@ -50,8 +50,8 @@ def migrate_beyond(database: TestDatabase) -> None:
     )
 
 
-async def whole_story(client: httpx2.AsyncClient, day: int) -> None:
-    """Every verb and every kind of read once, or twice where a batch of its own matters."""
+async def use_every_call(client: httpx2.AsyncClient, day: int) -> None:
+    """Calls every verb and every kind of read at least once."""
 
     async def call(method: str, path: str, status: int, body: object = None) -> httpx2.Response:
         headers = CRON if path.startswith("/cron") else ADMIN

@@ -1,6 +1,6 @@
-"""Many users of a booking widget want one slot, at a service with several workers: one gets it.
+"""Races of a booking widget's users for one slot, at a service with several workers: one gets it.
 
-The twin of tests/load/widget_booking.js, so that no load generator is needed to know.
+It is the counterpart of tests/load/widget_booking.js and needs no load generator.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ BOOK = "/api/v1/public/salon-rosa/book"
 
 
 async def open_salon(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """A salon with a slug, where Rosa and Maria cut."""
+    """Makes a salon with a slug and two resources."""
     database.make_service(resource_ids=["rosa", "maria"])
     settings = {"name": "Salon Rosa", "slug": "salon-rosa", "country": "DE"}
     bearer = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
@@ -28,7 +28,7 @@ async def open_salon(client: httpx2.AsyncClient, database: TestDatabase) -> None
 
 
 def forms(client: httpx2.AsyncClient, count: int, **members: Any) -> list[httpx2.Request]:
-    """So many users, each with a name and an address, who all want ten o'clock with Rosa."""
+    """Makes a form for each of a number of users, who all want ten o'clock with Rosa."""
     wish = {"serviceId": "cut", "staffId": "rosa", "startTime": at(10).isoformat(), **members}
     return [
         client.build_request(
@@ -40,8 +40,8 @@ def forms(client: httpx2.AsyncClient, count: int, **members: Any) -> list[httpx2
     ]
 
 
-def assert_one_booked(answers: list[httpx2.Response], number: int = 1) -> None:
-    """One success, ninety-nine times TIME_CONFLICT with something to take instead, and nothing else."""
+def assert_booked(answers: list[httpx2.Response], number: int = 1) -> None:
+    """Checks that this number was booked, and that all others got TIME_CONFLICT with alternatives."""
     assert statuses(answers) == {201: number, 400: len(answers) - number}
     for answer in answers:
         body = answer.json()
@@ -59,28 +59,28 @@ def assert_one_booked(answers: list[httpx2.Response], number: int = 1) -> None:
 
 @pytest.mark.parametrize("behind_lock", [True, False], ids=["all in flight", "free"])
 async def test_of_a_hundred_users_one_gets_rosa_at_ten(database: TestDatabase, serve: Serve, behind_lock: bool) -> None:
-    """The one who is told so has the one appointment that there is."""
+    """The successful answer has the only appointment."""
     async with serve(WORKERS=2).client(connections=100) as client:
         await open_salon(client, database)
         requests = forms(client, 100)
         answers = await (race_behind_lock(client, requests, database) if behind_lock else race(client, requests))
-    assert_one_booked(answers)
+    assert_booked(answers)
     [data] = [answer.json()["data"] for answer in answers if answer.status_code == 201]
     [booked] = database.rows("SELECT appointment_id::text, resource_id, guest_email FROM booking.appointments")
     assert booked == (data["appointmentId"], "rosa", data["guestEmail"])
 
 
-async def test_without_a_choice_as_many_are_booked_as_there_are_people(database: TestDatabase, serve: Serve) -> None:
-    """Of a hundred who don't mind with whom, one is with Rosa and one with Maria."""
+async def test_without_a_named_resource_each_one_is_booked_once(database: TestDatabase, serve: Serve) -> None:
+    """Of a hundred users one is booked with Rosa and one with Maria."""
     async with serve(WORKERS=2).client(connections=100) as client:
         await open_salon(client, database)
         answers = await race(client, forms(client, 100, staffId=None))
-    assert_one_booked(answers, 2)
+    assert_booked(answers, 2)
     assert sorted(a.json()["data"]["resourceId"] for a in answers if a.status_code == 201) == ["maria", "rosa"]
 
 
 async def test_forty_copies_of_one_form_make_one_booking(database: TestDatabase, serve: Serve) -> None:
-    """An impatient user presses the button again and again; the widget sends the same key each time."""
+    """A widget sends the same key each time that its user presses the button."""
     async with serve(WORKERS=2).client(connections=40, **{"Idempotency-Key": "one-attempt"}) as client:
         await open_salon(client, database)
         [form] = forms(client, 1)
