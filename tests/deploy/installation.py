@@ -1,4 +1,4 @@
-"""PostgreSQL set up as deploy/ says: the roles from roles.sql, migrated by one login, served under the other."""
+"""PostgreSQL as deploy/ sets it up: the roles of roles.sql, one login for migrations and another for the service."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ SERVICE_PASSWORD: Final = "service-of-the-tests"
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """The URLs of one database under each of its logins."""
+    """The URLs of one database, one for each login."""
 
     administrator_url: str
     migration_url: str
@@ -30,7 +30,7 @@ class Installation:
 
 @contextmanager
 def installation(major: int) -> Iterator[Installation]:
-    """A server of its own, because roles belong to the whole server, and not yet migrated."""
+    """Runs a server without the schema. It is not shared, because roles belong to the whole server."""
     folder = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
     try:
         with EmbeddedServer(folder, major=major, settings={"fsync": "off"}) as server:

@@ -1,4 +1,4 @@
-"""deploy/backup.md: a dump, restored into a new server with the roles of roles.sql, is what it was."""
+"""deploy/backup.md: a dump can be restored into a new server with the roles of roles.sql."""
 
 import os
 import subprocess
@@ -13,8 +13,9 @@ from tests.serving import run_command
 MAJOR = 18
 
 
-def test_a_dump_comes_back(tmp_path: Path) -> None:
-    """The migrating role can dump all, the schema is complete, and the service's login has its rights again."""
+def test_a_dump_can_be_restored(tmp_path: Path) -> None:
+    """The migrating role can dump everything; the restored schema is complete, with the rights of the service's
+    login."""
     dump = tmp_path / "holdfast.dump"
     with installation(MAJOR) as old:
         run_command("migrate", DATABASE_URL=old.migration_url).check_returncode()
@@ -32,7 +33,7 @@ def test_a_dump_comes_back(tmp_path: Path) -> None:
 
 
 def _program(name: str, *arguments: str | Path) -> None:
-    done = subprocess.run(
+    ended = subprocess.run(
         [find_programs(MAJOR) / name, *arguments], env=os.environ, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert ended.returncode == 0, ended.stderr

@@ -1,4 +1,5 @@
-"""Compose, Kubernetes, systemd and the image: what their schemas can't know, they have to get right together."""
+"""Compose, Kubernetes, systemd and the image: consistency among them and with the service, which their schemas cannot
+check."""
 
 import json
 import re
@@ -28,44 +29,44 @@ UNITS: Final = sorted((DEPLOY / "systemd").iterdir())
 DOCKERFILE: Final = (DEPLOY / "Dockerfile").read_text()
 SETTINGS: Final = {name.upper() for name in Settings.model_fields}
 SECRETS: Final = ("ADMIN_TOKEN", "CRON_SECRET", "TOKEN_SECRET", "PASSWORD")
-# What is in flight, then the two pools, one after the other.
+# For the requests in flight, and then for each of the two pools.
 STOP_SECONDS: Final = _GRACE_SECONDS + 2 * TRANSACTION_SECONDS
 
 
-def of_kind(kind: str) -> dict[str, Any]:
-    """The one manifest of a kind."""
+def manifest_of_kind(kind: str) -> dict[str, Any]:
+    """Returns the one manifest of a kind."""
     [manifest] = [manifest for manifest in MANIFESTS if manifest["kind"] == kind]
     return manifest
 
 
 def pods() -> dict[str, dict[str, Any]]:
-    """The specification of the pods of each workload."""
+    """Returns the specification of the pods of each workload."""
     return {
-        "serve": of_kind("Deployment")["spec"]["template"]["spec"],
-        "migrate": of_kind("Job")["spec"]["template"]["spec"],
-        "cleanup": of_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"],
+        "serve": manifest_of_kind("Deployment")["spec"]["template"]["spec"],
+        "migrate": manifest_of_kind("Job")["spec"]["template"]["spec"],
+        "cleanup": manifest_of_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"],
     }
 
 
 # Settings.
 
 
-def test_compose_sets_settings_that_there_are() -> None:
-    """A misspelt name is silently a default."""
+def test_compose_sets_existing_settings() -> None:
+    """A misspelt setting would silently have its default."""
     for name in ("migrate", "service", "check"):
         assert set(COMPOSE[name]["environment"]) <= SETTINGS, name
 
 
-def test_kubernetes_sets_settings_that_there_are() -> None:
-    """In the ConfigMap, in the secrets, and one by one."""
+def test_kubernetes_sets_existing_settings() -> None:
+    """This covers the ConfigMap, the secrets and single variables."""
     secrets = list(yaml.safe_load_all((KUBERNETES / "secret.example.yaml").read_text()))
-    names = {*of_kind("ConfigMap")["data"], *(name for secret in secrets for name in secret["stringData"])}
+    names = {*manifest_of_kind("ConfigMap")["data"], *(name for secret in secrets for name in secret["stringData"])}
     names |= {entry["name"] for pod in pods().values() for entry in pod["containers"][0].get("env", [])}
     assert names <= SETTINGS
 
 
 def test_no_secret_has_a_value() -> None:
-    """Nothing that is committed opens a door."""
+    """Committed files must contain no credentials."""
     for secret in yaml.safe_load_all((KUBERNETES / "secret.example.yaml").read_text()):
         assert not any(secret["stringData"].values())
     assert "secret.example.yaml" not in yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["resources"]
@@ -76,7 +77,7 @@ def test_no_secret_has_a_value() -> None:
 
 
 def test_compose_has_no_default_for_a_secret() -> None:
-    """Unset, it says so and does not start."""
+    """Compose stops with an error for a secret that is not set."""
     text = (DEPLOY / "compose.yaml").read_text()
     for name, rest in re.findall(r"\$\{(\w+)([^}]*)\}", text):
         if any(secret in name for secret in SECRETS):
@@ -86,18 +87,18 @@ def test_compose_has_no_default_for_a_secret() -> None:
         assert re.search(rf"^{name}=", example, re.MULTILINE), name
 
 
-def test_pods_that_serve_can_not_change_the_schema() -> None:
-    """The migrating role is known to the migration only."""
+def test_pods_that_serve_cannot_change_the_schema() -> None:
+    """Only the migration has the credentials of the migrating role."""
     assert {"secretRef": {"name": "holdfast-migration"}} not in pods()["serve"]["containers"][0]["envFrom"]
     assert "holdfast-migration" not in json.dumps([pods()["serve"], pods()["cleanup"]])
     assert "holdfast_migrator" not in json.dumps([COMPOSE["service"], COMPOSE["check"]])
 
 
-# Roles and stopping.
+# Commands and shutdown.
 
 
-def test_every_role_is_one_of_the_command_line() -> None:
-    """One image; the command says what it does."""
+def test_every_command_exists() -> None:
+    """All workloads run the same image, with different commands."""
     from service.__main__ import main
 
     words = {COMPOSE[name].get("command", ["serve"])[0] for name in ("migrate", "service", "check")}
@@ -108,8 +109,8 @@ def test_every_role_is_one_of_the_command_line() -> None:
     assert {pod["containers"][0]["image"] for pod in pods().values()} == {"holdfast"}
 
 
-def test_whoever_stops_it_waits_long_enough() -> None:
-    """For the pause, what is in flight, and the connections."""
+def test_every_stop_timeout_is_long_enough() -> None:
+    """It covers the pause before the shutdown, the requests in flight, and the connections."""
     pod = pods()["serve"]
     _, pause = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
     assert int(pause) >= 5
@@ -119,8 +120,8 @@ def test_whoever_stops_it_waits_long_enough() -> None:
     assert int(stop) >= STOP_SECONDS
 
 
-def test_a_database_that_is_down_restarts_no_pod() -> None:
-    """Only readiness asks it."""
+def test_an_outage_of_the_database_restarts_no_pod() -> None:
+    """Only the readiness probe depends on the database."""
     container = pods()["serve"]["containers"][0]
     paths = {
         probe: container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")
@@ -133,8 +134,8 @@ def test_a_database_that_is_down_restarts_no_pod() -> None:
 
 
 @pytest.mark.parametrize("role", pods())
-def test_pods_can_do_nothing_but_their_work(role: str) -> None:
-    """What the namespace enforces, and a file system that can't be written."""
+def test_pods_have_no_unneeded_privileges(role: str) -> None:
+    """This covers the rules that the namespace enforces, and a read-only file system."""
     pod = pods()[role]
     assert pod["securityContext"]["runAsNonRoot"]
     assert not pod["automountServiceAccountToken"]
@@ -147,18 +148,21 @@ def test_pods_can_do_nothing_but_their_work(role: str) -> None:
 
 
 def test_the_connections_of_all_pods_fit() -> None:
-    """Into PostgreSQL's default of 100, a pod more during a rollout; the documents say eight for each worker."""
-    of_worker = 2 * LANES + OTHER_CONNECTIONS
-    assert of_worker == 8
-    workers = int(of_kind("ConfigMap")["data"]["WORKERS"])
-    assert (of_kind("HorizontalPodAutoscaler")["spec"]["maxReplicas"] + 1) * workers * of_worker < 90
+    """They are below PostgreSQL's default of 100, with one more pod during a rollout. The documents state eight for
+    each worker."""
+    connections_of_worker = 2 * LANES + OTHER_CONNECTIONS
+    assert connections_of_worker == 8
+    workers = int(manifest_of_kind("ConfigMap")["data"]["WORKERS"])
+    assert (
+        manifest_of_kind("HorizontalPodAutoscaler")["spec"]["maxReplicas"] + 1
+    ) * workers * connections_of_worker < 90
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is missing")
 def test_the_kustomization_builds() -> None:
-    """Selectors find the pods that they are meant for."""
-    built = subprocess.run(["kubectl", "kustomize", KUBERNETES], capture_output=True, text=True, check=True).stdout
-    documents = {document["kind"]: document for document in yaml.safe_load_all(built)}
+    """All selectors match the labels of the pods."""
+    output = subprocess.run(["kubectl", "kustomize", KUBERNETES], capture_output=True, text=True, check=True).stdout
+    documents = {document["kind"]: document for document in yaml.safe_load_all(output)}
     labels = documents["Deployment"]["spec"]["template"]["metadata"]["labels"]
     for selector in (
         documents["Deployment"]["spec"]["selector"]["matchLabels"],
@@ -173,18 +177,18 @@ def test_the_kustomization_builds() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing")
 def test_the_units_are_valid(tmp_path: Path) -> None:
-    """As systemd reads them, with a program that is there."""
+    """systemd parses them; the program is replaced by an existing one."""
     for path in UNITS:
         (tmp_path / path.name).write_text(path.read_text().replace("/opt/holdfast/.venv/bin/python", "/bin/true"))
-    done = subprocess.run(
+    ended = subprocess.run(
         ["systemd-analyze", "verify", *sorted(tmp_path.iterdir())], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_links_between_the_documents_lead_somewhere() -> None:
-    """To a file that is there, and to a heading in it."""
-    documents = [*DEPLOY.glob("*.md"), *(DEPLOY.parent / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md"))]
+def test_links_between_the_documents_are_valid() -> None:
+    """The file exists, and has the heading of the anchor."""
+    documents = [*DEPLOY.glob("*.md"), DEPLOY.parent / "SECURITY.md"]
     for document in documents:
         for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
             if target.startswith(("http", "mailto:")):
@@ -197,15 +201,15 @@ def test_links_between_the_documents_lead_somewhere() -> None:
                 assert anchor in {_anchor(heading) for heading in headings}, (document.name, target)
 
 
-def test_what_security_says_is_tested_is_there() -> None:
+def test_the_tests_named_in_security_md_exist() -> None:
     """Each threat of the table names files that exist."""
     text = (DEPLOY.parent / "SECURITY.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| threat")]
     assert len(rows) > 15
     for row in rows:
-        named = re.findall(r"`((?:tests|deploy|\.ci)/[^`]+)`", row)
-        assert named, row
-        for name in named:
+        paths = re.findall(r"`((?:tests|deploy|\.ci)/[^`]+)`", row)
+        assert paths, row
+        for name in paths:
             assert (DEPLOY.parent / name).is_file(), name
 
 

@@ -1,4 +1,4 @@
-"""Alert rules, dashboard and runbook: they speak of metrics that there are, and of each other."""
+"""Alert rules, dashboard and runbook: their metrics exist, and they refer to each other."""
 
 import json
 import re
@@ -19,7 +19,7 @@ ALERT_TESTS: Final = DEPLOY / "prometheus/alerts.test.yaml"
 RULES: Final[list[dict[str, Any]]] = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
 PANELS: Final[list[dict[str, Any]]] = json.loads((DEPLOY / "grafana/holdfast.json").read_text())["panels"]
 RUNBOOK: Final = (DEPLOY / "runbook.md").read_text()
-# Those that Prometheus itself gives to every series.
+# Labels that Prometheus adds to every series.
 EVERYWHERE: Final = {"job", "instance", "le"}
 NO_METRICS: Final = {"up"}
 
@@ -29,7 +29,7 @@ promtool = pytest.mark.skipif(
 
 
 def expressions() -> dict[str, str]:
-    """Every expression of rules and dashboard, by where it stands."""
+    """Returns every expression of the rules and the dashboard, by its place."""
     found = {rule["alert"]: rule["expr"] for rule in RULES}
     for panel in PANELS:
         for target in panel.get("targets", []):
@@ -38,71 +38,77 @@ def expressions() -> dict[str, str]:
 
 
 def metrics() -> dict[str, tuple[str, set[str]]]:
-    """The type and the labels of each metric, from the table in deploy/metrics.md."""
+    """Returns the type and the labels of each metric, from the table in deploy/metrics.md."""
     text = (DEPLOY / "metrics.md").read_text()
     rows = re.findall(r"^\| `(holdfast_\w+)` \| (counter|gauge|histogram) \| ([^|]*) ?\|", text, re.MULTILINE)
     return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
 
 
-def named(expression: str) -> Iterator[tuple[str, set[str]]]:
-    """The metrics of an expression, with the labels that they are selected by."""
+def selected_metrics(expression: str) -> Iterator[tuple[str, set[str]]]:
+    """Yields the metrics of an expression, with the labels of their selectors."""
     for name, matchers in re.findall(r"\b((?:holdfast_\w+|up)\b)(?:\{([^}]*)\})?", expression):
         yield name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", matchers))
 
 
-def grouped(expression: str) -> set[str]:
-    """The labels that an expression groups by."""
+def grouping_labels(expression: str) -> set[str]:
+    """Returns the labels that an expression groups by."""
     return {label.strip() for by in re.findall(r"\bby \(([^)]*)\)", expression) for label in by.split(",")}
 
 
-def base(name: str) -> str:
-    """The metric that a series belongs to: a histogram has three kinds of series."""
+def metric_of_series(name: str) -> str:
+    """Returns the metric of a series: a histogram has three kinds of series."""
     return re.sub(r"_(bucket|sum|count)$", "", name)
 
 
 def test_the_table_is_read() -> None:
-    """A check against an empty table would pass."""
+    """Guards the other tests against an empty table, with which they would pass."""
     assert len(metrics()) > 25
     assert metrics()["holdfast_lock_wait_seconds"][0] == "histogram"
     assert metrics()["holdfast_decisions_total"] == ("counter", {"verb", "outcome"})
 
 
-@pytest.mark.parametrize("where", expressions())
-def test_every_metric_and_label_exists(where: str) -> None:
-    """An alert on a metric that nobody exports never fires, and nobody notices."""
-    expression = expressions()[where]
-    known, used = metrics(), list(named(expression))
+@pytest.mark.parametrize("place", expressions())
+def test_every_metric_and_label_exists(place: str) -> None:
+    """An alert on a missing metric never fires."""
+    expression = expressions()[place]
+    known, used = metrics(), list(selected_metrics(expression))
     assert used
     for name, labels in used:
         if name in NO_METRICS:
             continue
-        metric = name if name in known else base(name)
+        metric = name if name in known else metric_of_series(name)
         assert metric in known, name
         kind, has = known[metric]
         assert (kind == "histogram") == name.endswith("_bucket"), name
         assert labels <= has | EVERYWHERE, (name, labels)
-        assert grouped(expression) <= has | EVERYWHERE | grouped_elsewhere(expression, metric, known), name
+        assert grouping_labels(expression) <= has | EVERYWHERE | labels_of_other_metrics(expression, metric, known), (
+            name
+        )
 
 
-def grouped_elsewhere(expression: str, metric: str, known: dict[str, tuple[str, set[str]]]) -> set[str]:
-    """The labels of the other metrics of an expression."""
-    others = {name if name in known else base(name) for name, _ in named(expression)} - NO_METRICS - {metric}
+def labels_of_other_metrics(expression: str, metric: str, known: dict[str, tuple[str, set[str]]]) -> set[str]:
+    """Returns the labels of the other metrics of an expression."""
+    others = (
+        {name if name in known else metric_of_series(name) for name, _ in selected_metrics(expression)}
+        - NO_METRICS
+        - {metric}
+    )
     return {label for other in others for label in known[other][1]}
 
 
-def test_counters_are_never_taken_as_they_are() -> None:
-    """A counter's value depends on when its process started: only its rate or increase says something."""
-    for where, expression in expressions().items():
+def test_counters_are_used_by_rate_or_increase_only() -> None:
+    """The value of a counter depends on the start of its process."""
+    for place, expression in expressions().items():
         for counter in set(re.findall(r"\bholdfast_\w+_total\b", expression)):
-            assert re.search(r"\b(rate|increase)\(" + counter, expression), where
+            assert re.search(r"\b(rate|increase)\(" + counter, expression), place
 
 
 @promtool
 def test_the_expressions_parse(tmp_path: Path) -> None:
-    """Those of the dashboard as rules of their own."""
+    """The expressions of the dashboard are checked as recording rules."""
     rules = [
-        {"record": "panel:expression", "labels": {"panel": where}, "expr": expression.replace("$__rate_interval", "5m")}
-        for where, expression in expressions().items()
+        {"record": "panel:expression", "labels": {"panel": place}, "expr": expression.replace("$__rate_interval", "5m")}
+        for place, expression in expressions().items()
     ]
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
@@ -111,27 +117,27 @@ def test_the_expressions_parse(tmp_path: Path) -> None:
 
 @promtool
 def test_the_rules_are_valid() -> None:
-    """As Prometheus reads them."""
+    """Prometheus parses them."""
     _promtool("check", "rules", ALERTS)
     _promtool("check", "config", DEPLOY / "prometheus/scrape.yaml")
 
 
 @promtool
-def test_the_alerts_fire_and_are_silent_when_they_should() -> None:
-    """The rules' own tests."""
+def test_the_alerts_pass_their_tests() -> None:
+    """The tests of the rules run in promtool."""
     _promtool("test", "rules", ALERT_TESTS)
 
 
-def test_each_alert_is_seen_to_fire_and_to_be_silent() -> None:
-    """A rule that is never tried is a guess."""
-    tries = [case for test in yaml.safe_load(ALERT_TESTS.read_text())["tests"] for case in test["alert_rule_test"]]
+def test_each_alert_has_a_test_that_fires_and_one_that_is_silent() -> None:
+    """A test of one of them alone would pass for a rule that always or never fires."""
+    cases = [case for test in yaml.safe_load(ALERT_TESTS.read_text())["tests"] for case in test["alert_rule_test"]]
     for alert in {rule["alert"] for rule in RULES}:
-        assert {bool(case["exp_alerts"]) for case in tries if case["alertname"] == alert} == {True, False}, alert
+        assert {bool(case["exp_alerts"]) for case in cases if case["alertname"] == alert} == {True, False}, alert
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_each_alert_has_its_heading_in_the_runbook(rule: dict[str, Any]) -> None:
-    """Whoever was woken finds what to do, under the name of what woke them."""
+    """The name of the alert leads an operator to the section."""
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert set(rule["annotations"]) == {"summary", "description", "runbook"}
     assert rule["annotations"]["runbook"] == f"deploy/runbook.md#{rule['alert'].lower()}"
@@ -141,12 +147,12 @@ def test_each_alert_has_its_heading_in_the_runbook(rule: dict[str, Any]) -> None
 
 
 def test_the_runbook_has_no_heading_without_an_alert() -> None:
-    """An alert that was renamed leaves its heading behind."""
+    """Detects the heading of a renamed alert."""
     assert set(re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE)) == {rule["alert"] for rule in RULES}
 
 
 def test_each_alert_has_a_reason() -> None:
-    """A threshold without one is never touched again."""
+    """A comment above each alert explains its threshold."""
     text = ALERTS.read_text()
     for rule in RULES:
         before, _, _ = text.partition(f"- alert: {rule['alert']}\n")
@@ -154,7 +160,7 @@ def test_each_alert_has_a_reason() -> None:
 
 
 def test_the_statements_of_the_runbook_run(database: TestDatabase) -> None:
-    """At night nobody mends a query. Those with a gap to fill in are left out."""
+    """Statements with a placeholder are left out."""
     spans = re.findall(r"```sql\n(.*?)```", RUNBOOK, re.DOTALL) + re.findall(r"`(SELECT [^`]*)`", RUNBOOK)
     statements = [
         span for span in spans if "…" not in span and "PID" not in span and "(pid)" not in span.split("FROM")[0]
@@ -164,8 +170,8 @@ def test_the_statements_of_the_runbook_run(database: TestDatabase) -> None:
         database.rows(statement.replace("%", "%%"))
 
 
-def test_panels_have_names_and_places_of_their_own() -> None:
-    """Otherwise one covers the other."""
+def test_panels_have_unique_ids_and_places() -> None:
+    """Overlapping panels hide each other."""
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
     places = [panel["gridPos"] for panel in PANELS]
     taken = [(x, y) for p in places for x in range(p["x"], p["x"] + p["w"]) for y in range(p["y"], p["y"] + p["h"])]
@@ -174,5 +180,5 @@ def test_panels_have_names_and_places_of_their_own() -> None:
 
 
 def _promtool(*words: str | Path) -> None:
-    done = subprocess.run(["promtool", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    ended = subprocess.run(["promtool", *words], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr

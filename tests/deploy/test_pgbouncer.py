@@ -1,4 +1,5 @@
-"""deploy/pgbouncer/pgbouncer.ini: the service behind a pooler in transaction mode, few connections for many callers."""
+"""deploy/pgbouncer/pgbouncer.ini: the service behind a pooler in transaction mode, with few connections for many
+callers."""
 
 import asyncio
 import os
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Installation]:
-    """A migrated database, and the URL of the pooler before it as the service's."""
+    """Makes a migrated database; the service's URL is that of the pooler."""
     program = shutil.which("pgbouncer")
     if program is None:
         pytest.skip("pgbouncer is not installed")
@@ -39,7 +40,7 @@ def installed() -> Iterator[Installation]:
 
 @contextmanager
 def _pooler(program: str, server_url: str) -> Iterator[int]:
-    """PgBouncer as configured, but for where things are, and with three connections to the server only."""
+    """Runs PgBouncer with its shipped configuration except for addresses, and with three connections to the server."""
     server, port = urlsplit(server_url), free_port()
     text = (DEPLOY / "pgbouncer/pgbouncer.ini").read_text()
     for pattern, value in {
@@ -75,8 +76,8 @@ def _answers(server_url: str, port: int) -> bool:
         return False
 
 
-async def test_the_service_works_behind_it(installed: Installation, tmp_path: Path) -> None:
-    """Each transaction runs on whichever connection is free, and nothing is lost or granted twice."""
+async def test_the_service_works_behind_the_pooler(installed: Installation, tmp_path: Path) -> None:
+    """Each transaction runs on any free connection; no answer is lost, and the capacity is exact."""
     slot = (datetime.now(UTC) + timedelta(days=3)).replace(hour=10, minute=0, second=0, microsecond=0)
     body = {"businessId": "salon", "serviceId": "cut", "slotStart": slot.isoformat()}
     with ServiceProcess(tmp_path / "log", DATABASE_URL=installed.url, WORKERS=2, **SECRETS) as service:
@@ -90,12 +91,12 @@ async def test_the_service_works_behind_it(installed: Installation, tmp_path: Pa
 
             async def one() -> list[int]:
                 held = await client.post("/api/booking/reserve", json=body)
-                looked = await client.get("/api/booking/availability", params=_window(slot))
+                slots = await client.get("/api/booking/availability", params=_window(slot))
                 if held.status_code != 201:
-                    return [held.status_code, looked.status_code]
+                    return [held.status_code, slots.status_code]
                 guest = {"reservationId": held.json()["reservationId"], "guestEmail": "ada@example.com"}
                 committed = await client.post("/api/booking/commit", json=guest)
-                return [held.status_code, looked.status_code, committed.status_code]
+                return [held.status_code, slots.status_code, committed.status_code]
 
             answers = Counter(
                 status for statuses in await asyncio.gather(*(one() for _ in range(200))) for status in statuses
@@ -109,8 +110,8 @@ async def test_the_service_works_behind_it(installed: Installation, tmp_path: Pa
         assert rows == []
 
 
-def test_every_connection_behind_it_has_the_settings_of_the_role(installed: Installation) -> None:
-    """What a client sets for its session reaches one connection of many: a lock must have its timeout on all."""
+def test_every_server_connection_has_the_settings_of_the_role(installed: Installation) -> None:
+    """Session settings of a client would reach one connection only, and locks need their timeout on all."""
     connections = [psycopg.connect(installed.url) for _ in range(3)]  # each in a transaction of its own
     try:
         assert {tuple(_timeouts(connection)) for connection in connections} == {("2s", "5s", "10s")}

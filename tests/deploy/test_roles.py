@@ -1,4 +1,4 @@
-"""deploy/postgres/roles.sql: what it sets up can be migrated and served, and its logins can do no more than that."""
+"""deploy/postgres/roles.sql: its logins can migrate and serve, and have no further rights."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.deploy.installation import Installation, installation
 
 pytestmark = pytest.mark.anyio
 
-# What the service sets for each session, and a pooler in transaction mode has no sessions for.
+# Settings that the service makes for each session, which a pooler in transaction mode does not keep.
 SETTINGS = (
     "timezone",
     "lock_timeout",
@@ -23,7 +23,7 @@ SETTINGS = (
 
 @pytest.fixture(scope="module", params=(16, 18), ids=lambda major: f"postgres{major}")
 def migrated(request: pytest.FixtureRequest) -> Iterator[Installation]:
-    """A database that its migrating login has migrated."""
+    """Makes a database that its migrating login has migrated."""
     with installation(request.param) as installed:
         applied = migrate(installed.migration_url)
         assert {path.name for path in migration_files()} <= set(applied)
@@ -31,12 +31,12 @@ def migrated(request: pytest.FixtureRequest) -> Iterator[Installation]:
 
 
 def test_the_service_finds_nothing_to_migrate(migrated: Installation) -> None:
-    """`serve` migrates first, under a login that could not."""
+    """`serve` migrates at its start, under a login without the rights to do so."""
     assert migrate(migrated.url) == []
 
 
 async def test_the_service_can_call_its_verbs(migrated: Installation) -> None:
-    """A call that begins with the lock, and one that only reads."""
+    """One call takes a lock, and one only reads."""
     async with open_database(migrated.url) as database:
         assert await database.change("delete_business", "nobody") == [("business_not_found", None)]
         assert len(await database.fetch("reservation_health")) == 1
@@ -57,21 +57,21 @@ async def test_the_service_can_call_its_verbs(migrated: Installation) -> None:
     ],
 )
 def test_the_service_can_do_nothing_else(migrated: Installation, statement: bytes) -> None:
-    """Whoever gets hold of DATABASE_URL can't read or write a table, or make one."""
+    """The login of DATABASE_URL cannot read, write or make a table."""
     with psycopg.connect(migrated.url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(statement)
 
 
 async def test_the_role_has_the_settings_of_a_session(migrated: Installation) -> None:
-    """Behind a pooler in transaction mode only the role's count: they must be the ones that the service would set."""
+    """Behind a pooler in transaction mode only the role's settings apply, so they must equal those of the service."""
     with psycopg.connect(migrated.url) as plain:
-        of_role = {name: _shown(plain, name) for name in SETTINGS}
+        role_settings = {name: _shown(plain, name) for name in SETTINGS}
     async with open_database(migrated.url) as database, database.connection() as connection:
         cursor = await connection.execute(
             "SELECT name, current_setting(name, true) FROM unnest(%s::text[]) AS name", [[*SETTINGS]]
         )
-        assert dict(await cursor.fetchall()) == of_role
-    assert of_role["lock_timeout"] == "2s"
+        assert dict(await cursor.fetchall()) == role_settings
+    assert role_settings["lock_timeout"] == "2s"
 
 
 def _shown(connection: psycopg.Connection, name: str) -> str | None:

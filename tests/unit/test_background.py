@@ -1,4 +1,4 @@
-"""Work that nobody waits for."""
+"""Background tasks: the log of their failures, and their end."""
 
 import asyncio
 
@@ -10,13 +10,13 @@ from service.background import end, in_background
 pytestmark = pytest.mark.anyio
 
 
-async def test_work_that_ends_by_an_error_is_told_in_the_log() -> None:
-    """Nobody would miss it until it is needed. The message may quote what somebody sent, so it is left out."""
+async def test_a_failed_background_task_is_logged() -> None:
+    """The message of the exception is left out, because it may quote personal data."""
 
-    sent = "ada" + "@example.com"
+    personal = "ada" + "@example.com"
 
     async def fail() -> None:
-        raise ValueError(sent)
+        raise ValueError(personal)
 
     with capture_logs() as lines:
         stopped = in_background("stopped", asyncio.sleep(60))
@@ -26,11 +26,11 @@ async def test_work_that_ends_by_an_error_is_told_in_the_log() -> None:
     assert (line["event"], line["task"], line["error"]) == ("defect", "failing", "ValueError")
     assert line["log_level"] == "error"
     assert "in fail" in line["traceback"]
-    assert sent not in str(line)
+    assert personal not in str(line)
 
 
-async def test_work_that_forgets_that_it_was_cancelled_is_ended_all_the_same() -> None:
-    """As what waits for a connection does until Python 3.12, if there is one at that very moment."""
+async def test_a_task_that_swallows_a_cancellation_is_ended() -> None:
+    """Until Python 3.12, a wait for a pool's connection swallows it if a connection is free at that moment."""
 
     async def forget_once() -> None:
         try:

@@ -1,4 +1,4 @@
-"""The YAML file that a business is kept in: what it may say, and what it is told about its faults."""
+"""The YAML file of a business: its members, and the messages about its faults."""
 
 import pytest
 
@@ -20,14 +20,14 @@ closures:
 
 
 def faults(text: str) -> list[str]:
-    """What is said against a file, line by line."""
+    """Returns the lines of the error for a file."""
     with pytest.raises(CatalogFileError) as raised:
         parse(text.encode())
     return str(raised.value).splitlines()
 
 
 def test_a_file_has_the_members_of_the_api_and_their_defaults() -> None:
-    """Whoever knows the one knows the other."""
+    """The models are shared with the API."""
     salon = parse(SALON.encode())
     assert (salon.business_id, salon.timezone, salon.slug) == ("salon", "UTC", None)
     assert salon.services["cut"].max_hold_ttl_minutes == 60
@@ -36,15 +36,15 @@ def test_a_file_has_the_members_of_the_api_and_their_defaults() -> None:
     assert (least.resources, least.services, least.opening_hours, least.closures) == ({}, {}, [], {})
 
 
-def test_what_is_written_is_read_as_the_same() -> None:
-    """With nothing lost and nothing guessed."""
+def test_an_exported_file_is_parsed_to_the_same_business() -> None:
+    """The first line of an export has the id."""
     salon = parse(SALON.encode())
     assert parse(written(salon).encode()) == salon
     assert written(salon).startswith("businessId: salon\n")
 
 
-def test_plain_words_are_what_they_look_like() -> None:
-    """To older readers of YAML, `NO` is false, 17:30 is a thousand and fifty, and a date is no text."""
+def test_plain_values_are_text() -> None:
+    """YAML 1.1 would parse `NO` as false, 17:30 as 1050 and a date as a date."""
     text = SALON.replace("country: DE", "country: NO").replace("name: Salon", "name: 2030-12-24")
     salon = parse(text.replace("anna", "101").replace("[101]", "['101']").encode())
     assert (salon.country, salon.name, list(salon.resources)) == ("NO", "2030-12-24", ["101"])
@@ -72,32 +72,32 @@ def test_plain_words_are_what_they_look_like() -> None:
         ("[anna]", "[anna, anna]", ["services.cut.resourceIds"]),
     ],
 )
-def test_every_fault_is_told_with_its_path(former: str, latter: str, paths: list[str]) -> None:
-    """All of them at once, as far as that is possible."""
+def test_every_fault_has_its_path(former: str, latter: str, paths: list[str]) -> None:
+    """A file with several faults lists all that can be found together."""
     assert former in SALON
     assert [fault.partition(": ")[0] for fault in faults(SALON.replace(former, latter))] == paths
 
 
-def test_a_member_that_nobody_knows_is_called_that() -> None:
-    """And not an input that is extra: whoever misspelt it has not put in anything more."""
+def test_a_misspelt_member_is_an_unknown_member() -> None:
+    """pydantic's message speaks of extra inputs."""
     assert faults(SALON.replace("kind: staff", "sort: staff")) == ["resources.anna.sort: unknown member"]
 
 
 @pytest.mark.parametrize("text", ["", "# salon", "---"])
-def test_a_file_with_nothing_in_it_is_called_empty(text: str) -> None:
-    """As a redirection leaves it whose command has failed."""
+def test_an_empty_file_is_called_empty(text: str) -> None:
+    """A redirection leaves one if its command fails."""
     assert faults(text) == ["The file is empty"]
 
 
 @pytest.mark.parametrize("text", ["- salon", "salon", "7"])
-def test_what_is_no_mapping_is_refused(text: str) -> None:
-    """The wrong file."""
+def test_a_file_without_a_mapping_is_refused(text: str) -> None:
+    """It is probably the wrong file."""
     [fault] = faults(text)
     assert fault.startswith("the file: ")
 
 
 @pytest.mark.parametrize(
-    ("text", "what"),
+    ("text", "expected"),
     [
         ("services: {cut: ", "line 1, column 17"),
         (SALON + "name: Again", "the key name appears twice"),
@@ -107,8 +107,8 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
         ("a: !!int x", "invalid literal"),
     ],
 )
-def test_what_is_not_safe_or_not_plain_is_refused(text: str, what: str) -> None:
-    """A file can't make anything but text, numbers, lists and mappings, and can't say one thing twice."""
+def test_unsafe_or_ambiguous_yaml_is_refused(text: str, expected: str) -> None:
+    """A file may have text, numbers, lists and mappings only, and each key once."""
     message = "\n".join(faults(text))
     assert message.startswith("The file can't be read: ")
-    assert what in message
+    assert expected in message

@@ -1,4 +1,4 @@
-"""Where a page of the calendar ended, as callers carry it to the next one."""
+"""Cursors of the list of appointments, which mark the end of a page."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
@@ -15,13 +15,14 @@ instants = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours
 
 
 def appointment(slot_start: datetime, appointment_id: UUID) -> Appointment:
-    """An appointment, of which nothing else is asked here."""
+    """Makes an appointment with a start and an id only."""
     return Appointment.model_construct(slot_start=slot_start, appointment_id=appointment_id)
 
 
 @given(instants, st.uuids())
 def test_a_cursor_leads_back_to_its_place(slot_start: datetime, appointment_id: UUID) -> None:
-    """To the microsecond, because many may start within one second; and it goes into a URL as it is."""
+    """It has the full precision, because many appointments may start within a second, and only characters that a URL
+    allows."""
     cursor = _cursor(appointment(slot_start, appointment_id))
     assert _place(cursor) == (slot_start, appointment_id)
     assert cursor.replace("-", "").replace("_", "").isalnum()
@@ -29,19 +30,19 @@ def test_a_cursor_leads_back_to_its_place(slot_start: datetime, appointment_id: 
 
 
 @given(st.text(max_size=200))
-def test_what_is_no_cursor_is_a_fault_of_the_request(text: str) -> None:
-    """Whatever somebody writes in its place."""
+def test_an_invalid_cursor_is_a_fault_of_the_request(text: str) -> None:
+    """Any text is either a cursor or refused with the same message."""
     try:
         _place(text)
     except Invalid as invalid:
-        assert invalid.members["errors"] == [  # noqa: PT017 — that it is raised is not demanded of every text
+        assert invalid.members["errors"] == [  # noqa: PT017 — some texts are valid and raise nothing
             {"field": "cursor", "message": "is not a cursor of this service; start again without it"}
         ]
 
 
 @given(instants, st.uuids(), st.data())
-def test_a_cursor_that_was_cut_off_is_refused(slot_start: datetime, appointment_id: UUID, data: st.DataObject) -> None:
-    """Half an id is no place."""
+def test_a_truncated_cursor_is_refused(slot_start: datetime, appointment_id: UUID, data: st.DataObject) -> None:
+    """A part of an id must not be taken for another place."""
     cursor = _cursor(appointment(slot_start, appointment_id))
     length = data.draw(st.integers(0, len(cursor) - 2))
     with pytest.raises(Invalid):

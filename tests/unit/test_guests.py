@@ -1,4 +1,4 @@
-"""Guests' phone numbers and e-mail addresses, as they are stored."""
+"""The stored form of guests' phone numbers and e-mail addresses."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ PHONE: TypeAdapter[str] = TypeAdapter(Phone)
 
 
 def fault(phone: str, country: str | None) -> str:
-    """What is said about a phone number that is refused."""
+    """Returns the message for a refused phone number."""
     with pytest.raises(Invalid) as refused:
         normalised_phone(phone, country)
     assert refused.value.code == "VALIDATION_FAILED"
     errors: Any = refused.value.members["errors"]
-    assert [told["field"] for told in errors] == ["guestPhone"]
+    assert [error["field"] for error in errors] == ["guestPhone"]
     return str(errors[0]["message"])
 
 
@@ -42,26 +42,24 @@ def fault(phone: str, country: str | None) -> str:
         (None, "+49 (0)30 1234567", "+49301234567"),
         (None, "+44 (0) 20 7946 0018", "+442079460018"),
         ("US", "+61 412 345 678", "+61412345678"),
-        # As copied from an address book: direction marks, no-break spaces, dashes that are no hyphens.
+        # Copied from an address book: direction marks, no-break spaces, non-breaking hyphens.
         (None, "\u202d+49\u00a030\u20111234567\u202c", "+49301234567"),
         ("EG", "\u0660\u0661\u0660\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667", "+201001234567"),
     ],
 )
-def test_a_phone_number_is_stored_in_one_way_however_it_is_written(
-    country: str | None, phone: str, stored: str
-) -> None:
-    """So that whoever calls or texts the guest later need not know where it was written."""
+def test_all_notations_of_a_phone_number_have_one_stored_form(country: str | None, phone: str, stored: str) -> None:
+    """The stored number can be dialled from any country."""
     assert PHONE.validate_python(phone) == phone
     assert normalised_phone(phone, country) == stored
 
 
-def test_a_number_that_nobody_has_yet_is_accepted() -> None:
-    """The lists of numbers in use go stale; a guest with a new range of numbers must not be turned away."""
+def test_a_number_of_an_unassigned_range_is_accepted() -> None:
+    """The library's lists of assigned ranges become outdated, and a guest with a new number must not be refused."""
     assert normalised_phone("+49 19999 123456", None) == "+4919999123456"
 
 
 @pytest.mark.parametrize(
-    ("country", "phone", "said"),
+    ("country", "phone", "advice"),
     [
         (None, "030 1234567", "country's code"),
         ("XX", "030 1234567", "country's code"),
@@ -77,14 +75,14 @@ def test_a_number_that_nobody_has_yet_is_accepted() -> None:
         ("DE", "(-) /", "not a phone number"),
     ],
 )
-def test_what_is_no_phone_number_is_refused_with_what_to_do(country: str | None, phone: str, said: str) -> None:
-    """A number that can't be called is worse than none: nobody notices before the guest is needed."""
-    assert said in fault(phone, country)
+def test_the_refusal_of_a_phone_number_has_advice(country: str | None, phone: str, advice: str) -> None:
+    """A stored number that cannot be dialled would show only when the guest is needed."""
+    assert advice in fault(phone, country)
 
 
 @pytest.mark.parametrize("phone", ["call me", "+1 415 555 2671 ext. 12", "1-800-FLOWERS", "tel. 030 1234567", "1", ""])
-def test_letters_are_refused_before_anything_is_asked(phone: str) -> None:
-    """Words would be read as the digits on a telephone's keys, and give a stranger's number."""
+def test_letters_are_refused(phone: str) -> None:
+    """The library would convert words to the digits of a telephone's keys, which is another number."""
     with pytest.raises(ValidationError):
         PHONE.validate_python(phone)
 
@@ -97,7 +95,7 @@ WRITTEN = st.text() | st.text("+0123456789 ()-./;,#x*", max_size=40) | st.from_r
 @example(phone="+4900301234567", country=None)
 @example(phone="0" * 16, country="IT")
 def test_any_text_is_refused_or_has_one_stored_form(phone: str, country: str | None) -> None:
-    """Nothing that a caller writes is a defect, and what is stored is stored the same again, wherever it is read."""
+    """No text causes a defect, and a stored number is stored unchanged again, in any country."""
     try:
         stored = normalised_phone(phone, country)
     except Invalid:
@@ -110,7 +108,8 @@ def test_any_text_is_refused_or_has_one_stored_form(phone: str, country: str | N
 
 
 def test_an_email_address_is_stored_in_its_normal_form() -> None:
-    """The domain in lower case and the text composed, so that one address is not two; the rest is the guest's own."""
+    """The domain is in lower case and the text composed, so that equal addresses compare equal; the local part is
+    unchanged."""
     assert EMAIL.validate_python("Ada.Example@EXAMPLE.Com") == "Ada.Example@example.com"
     assert EMAIL.validate_python("ju\u0308rgen@example.com") == "j\u00fcrgen@example.com"
 
@@ -122,7 +121,7 @@ def test_an_email_address_is_stored_in_its_normal_form() -> None:
         *("Ada <ada@example.com>", '"Ada" <ada@example.com>', "<ada@example.com>"),
     ],
 )
-def test_what_is_no_email_address_is_refused(email: str) -> None:
-    """Nor one that is longer than mail can carry, nor one with a name, which would be dropped."""
+def test_an_invalid_email_address_is_refused(email: str) -> None:
+    """This includes addresses that are too long for mail, and those with a display name, which would be dropped."""
     with pytest.raises(ValidationError):
         EMAIL.validate_python(email)

@@ -1,4 +1,4 @@
-"""What the numbers of reservation health mean."""
+"""Reservation health: its status, by the numbers from the database."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ def health(
     ended: int = 0,
     violations: int = 0,
 ) -> ReservationHealth:
-    """The judgement, with times given as how long ago they were."""
+    """Returns the health for times that are given as their distance from now."""
     return judge(
         (
             NOW,
@@ -38,65 +38,65 @@ def health(
 
 
 def test_nothing_to_purge_is_not_late() -> None:
-    """A service that never purged and has nothing to purge is well."""
+    """A service that never purged and has nothing to purge is healthy."""
     assert health().status == "ok"
 
 
 def test_no_ended_holds_have_no_conversion() -> None:
-    """Nought of nought is not zero."""
+    """The share is undefined and not zero."""
     assert health().conversion is None
     assert health(committed=1, ended=3).conversion == 0.3333
 
 
 @pytest.mark.parametrize(("last_purge", "late"), [(IN_TIME, False), (LATE, True)])
 def test_the_purge_is_late_after_five_minutes(last_purge: timedelta, late: bool) -> None:
-    """Not before, and then whether or not anything has expired."""
+    """It does not matter whether any hold has expired."""
     assert health(last_purge=last_purge).purge_late is late
     assert health(last_purge=last_purge).status == ("degraded" if late else "ok")
 
 
 def test_a_purge_that_never_ran_is_as_late_as_the_oldest_expired_hold() -> None:
-    """There is nothing else to measure it by."""
+    """There is no other time to compare with."""
     assert health(oldest_expired=IN_TIME).purge_late is False
     assert health(oldest_expired=LATE).purge_late is True
 
 
 def test_expired_holds_that_stay_degrade_even_if_the_purge_runs() -> None:
-    """Then it runs and does not get at them."""
+    """The purge runs, but does not reach these holds."""
     judged = health(oldest_expired=LATE, last_purge=timedelta(seconds=10))
     assert (judged.status, judged.purge_late) == ("degraded", False)
 
 
 def test_a_violation_outweighs_everything() -> None:
-    """Critical comes first among the reasons."""
+    """The critical reason comes first."""
     judged = health(violations=2, last_purge=LATE)
     assert judged.status == "critical"
     assert judged.reasons[0] == "invariant_violated: overbooked_instants (2)"
     assert len(judged.reasons) == 2
 
 
-class Silent(Database):
-    """A database that answers nobody until it has been asked, and then fails."""
+class BlockedDatabase(Database):
+    """Does not answer until an event is set, and then fails."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        self.gives_up = asyncio.Event()
+        self.queries = 0
+        self.may_fail = asyncio.Event()
 
     async def fetch(self, *_: object) -> list[tuple[object, ...]]:
-        """Fails in the end."""
-        self.asked += 1
-        await self.gives_up.wait()
+        """Fails once the event is set."""
+        self.queries += 1
+        await self.may_fail.wait()
         raise DatabaseDown
 
 
 @pytest.mark.anyio
-async def test_those_who_ask_at_once_share_a_failure() -> None:
-    """They asked one after the other: the fourth was told after four times as long as the first."""
-    database = Silent()
+async def test_concurrent_callers_share_a_failure() -> None:
+    """With a query for each, the last of four callers would wait four times as long as the first."""
+    database = BlockedDatabase()
     monitor = HealthMonitor(database)
     asking = [asyncio.create_task(monitor.health()) for _ in range(4)]
     await asyncio.sleep(0)
-    database.gives_up.set()
+    database.may_fail.set()
     results = await asyncio.gather(*asking, return_exceptions=True)
     assert [type(result) for result in results] == [DatabaseDown] * 4
-    assert database.asked == 1
+    assert database.queries == 1

@@ -1,4 +1,4 @@
-"""What is measured, and what is said about it."""
+"""The declarations of the metrics, and their documentation."""
 
 import os
 import re
@@ -14,40 +14,41 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def declared() -> list[MetricWrapperBase]:
-    """All metrics, with that which is made when it is first set."""
+    """Returns all metrics, including the one made at its first use."""
     return [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)] + [metrics.redis_up()]
 
 
-def test_the_table_for_operators_has_every_metric_as_it_is() -> None:
-    """deploy/metrics.md is what people make alerts of: a name that is wrong there never wakes anybody."""
+def test_the_table_for_operators_matches_the_metrics() -> None:
+    """Alerts are written from deploy/metrics.md, and an alert with a wrong name never fires."""
     page = (REPOSITORY / "deploy" / "metrics.md").read_text()
     rows = re.findall(r"^\| `(holdfast_\w+)` \| (\w+) \| ?(.*?) ?\| (.*) \|$", page, re.MULTILINE)
-    told = [(name, kind, re.findall(r"`(\w+)`", labels), meaning) for name, kind, labels, meaning in rows]
-    # What the library has no public names for.
-    exist = [
+    documented = [(name, kind, re.findall(r"`(\w+)`", labels), meaning) for name, kind, labels, meaning in rows]
+    # The library has no public attributes for these.
+    existing = [
         (metric._original_name, metric._type, list(metric._labelnames), metric._documentation) for metric in declared()
     ]
-    assert sorted(told) == sorted(exist)
+    assert sorted(documented) == sorted(existing)
 
 
 def test_no_label_can_hold_an_id() -> None:
-    """Each value of a label is kept for ever: what a caller can make up would fill the memory, and tell on people."""
+    """Every value of a label is a series that is kept for ever, so values that callers make up would fill the memory
+    and expose data."""
     known = {"method", "route", "status", "code", "verb", "outcome", "result", "what", "invariant", "pool", "state"}
     known |= {"duty", "limit", "version"}
     assert {name for metric in declared() for name in metric._labelnames} == known
 
 
-def test_a_method_that_http_does_not_know_has_no_series_of_its_own() -> None:
-    """Whoever sends made-up methods would make up series."""
+def test_unknown_methods_share_one_series() -> None:
+    """Callers could make up methods."""
     metrics.count_request("BREW", None, 404, "NOT_FOUND", 0.001)
     text = metrics.exposition().decode()
     assert 'method="other",route="unmatched"' in text
     assert "BREW" not in text
 
 
-def test_a_folder_that_somebody_else_set_does_not_matter(tmp_path: Path) -> None:
-    """The variable is the library's own, and may be meant for another service: then the folder is not ours."""
-    script = "from service.observability.metrics import exposition; print(exposition().decode())"
+def test_a_multiprocess_folder_from_outside_is_ignored(tmp_path: Path) -> None:
+    """The variable belongs to the library and may be meant for another service."""
+    script = "from service.metrics import exposition; print(exposition().decode())"
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     ended = subprocess.run(
         [sys.executable, "-c", script], env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""What verbs answer, as it is raised; and what a request's fingerprint depends on."""
+"""The exceptions for the outcomes of verbs, and the fingerprint of a request."""
 
 from typing import Any
 
@@ -45,36 +45,36 @@ requests = st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.t
         ),
     ],
 )
-def test_a_refusal_says_what_the_verb_said(
+def test_a_refusal_has_the_members_of_its_outcome(
     name: str, body: dict[str, Any] | None, code: str, members: dict[str, Any]
 ) -> None:
-    """By the names that JSON has, and not more: a member that was not said is not there."""
+    """They have the names of JSON; a member that the outcome lacks is absent."""
     refused = refusal(name, body)
     assert isinstance(refused, Refused)
     assert (refused.code, refused.members) == (code, members)
 
 
-def test_a_fault_that_only_the_database_can_see_is_told_like_any_other() -> None:
-    """By the name of the field that the caller knows."""
+def test_a_fault_from_the_database_has_the_shape_of_all_faults() -> None:
+    """It has the field's name of the API."""
     invalid = refusal("validation_failed", {"field": "slot_end", "message": "slotEnd must be after slotStart"})
     assert isinstance(invalid, Invalid)
     assert (invalid.code, invalid.status) == ("VALIDATION_FAILED", 400)
     assert invalid.members == {"errors": [{"field": "slotEnd", "message": "slotEnd must be after slotStart"}]}
 
 
-def test_an_outcome_that_nobody_declared_is_a_defect() -> None:
-    """It is not told as something that it is not."""
+def test_an_undeclared_outcome_is_a_defect() -> None:
+    """It must not be reported as another one."""
     with pytest.raises(KeyError):
         refusal("no_such_outcome", None)
 
 
 @given(requests)
 def test_a_fingerprint_does_not_depend_on_the_order_of_members(request_: dict[str, object]) -> None:
-    """JSON has none."""
+    """Members of a JSON object have no order."""
     assert fingerprint(dict(reversed(request_.items()))) == fingerprint(request_)
 
 
 @given(requests, requests)
 def test_different_requests_have_different_fingerprints(one: dict[str, object], other: dict[str, object]) -> None:
-    """A value that is null is another one than a value that is not there."""
+    """A null differs from a missing member."""
     assert (fingerprint(one) == fingerprint(other)) == (one == other)

@@ -1,4 +1,4 @@
-"""Settings, and what must never be printed of them."""
+"""The validation of settings, and its messages."""
 
 import pytest
 from pydantic import ValidationError
@@ -9,14 +9,14 @@ from service.settings import Settings
 @pytest.mark.parametrize("name", ["ADMIN_TOKEN", "CRON_SECRET", "TOKEN_SECRET"])
 @pytest.mark.parametrize("blank", [" ", ",", ",,", "\n"])
 def test_secrets_are_not_blank(monkeypatch: pytest.MonkeyPatch, name: str, blank: str) -> None:
-    """A service that signs with nothing must not start."""
+    """A service without a secret to sign with must not start."""
     monkeypatch.setenv(name, blank)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
 
 
 def test_a_line_end_is_no_part_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of secrets end with one, and no header can carry it."""
+    """Files of secrets end with one, and a header cannot contain it."""
     monkeypatch.setenv("ADMIN_TOKEN", "secret\n")
     token = Settings().admin_token
     assert token is not None
@@ -25,7 +25,7 @@ def test_a_line_end_is_no_part_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "MIGRATION_DATABASE_URL"])
 def test_a_faulty_url_is_not_quoted(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """It has a password in it."""
+    """It may contain a password."""
     monkeypatch.setenv(name, "postgres//user:s3cret@127.0.0.1/db")
     with pytest.raises(ValidationError) as raised:
         Settings()
@@ -35,14 +35,14 @@ def test_a_faulty_url_is_not_quoted(monkeypatch: pytest.MonkeyPatch, name: str) 
 
 
 def test_a_url_for_migrations_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without DATABASE_URL an embedded server would be started, and the one that is named left as it is."""
+    """Without DATABASE_URL the service would start an embedded server, and ignore the named one."""
     monkeypatch.setenv("MIGRATION_DATABASE_URL", "postgresql://owner@127.0.0.1/holdfast")
     with pytest.raises(ValidationError, match="needs DATABASE_URL beside it"):
         Settings()
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "bad", "allowed"),
+    ("name", "value", "faulty", "allowed"),
     [
         ("LOG_LEVEL", "loud", "loud", "debug, info, warning or error"),
         ("RATE_LIMIT", "60/day", "60/day", "/second, /minute or /hour"),
@@ -52,22 +52,22 @@ def test_a_url_for_migrations_alone_is_refused(monkeypatch: pytest.MonkeyPatch) 
         ("TRUSTED_PROXIES", "10.0.0.1/8", "10.0.0.1/8", "addresses and networks like 10.0.0.0/8"),
     ],
 )
-def test_a_fault_names_the_part_that_is_wrong_and_says_what_is_allowed(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, bad: str, allowed: str
+def test_a_fault_names_the_wrong_part_and_the_allowed_values(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, faulty: str, allowed: str
 ) -> None:
-    """In words: a regular expression is no help to somebody who was woken."""
+    """The message is in words and not a regular expression."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError) as raised:
         Settings()
     [fault] = raised.value.errors(include_input=False)
     assert fault["loc"] == (name.lower(),)
-    assert bad in fault["msg"]
+    assert faulty in fault["msg"]
     assert allowed in fault["msg"]
-    assert value == bad or value not in fault["msg"]
+    assert value == faulty or value not in fault["msg"]
 
 
 def test_a_level_may_be_written_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As most programs write it."""
+    """Most programs accept it."""
     monkeypatch.setenv("LOG_LEVEL", "WARNING")
     assert Settings().log_level == "warning"
 
@@ -82,13 +82,13 @@ def test_a_level_may_be_written_in_capitals(monkeypatch: pytest.MonkeyPatch) -> 
         ("TOKEN_SECRET", "x" * 16 + ", " + "y" * 16 + ",", False),
     ],
 )
-def test_a_short_secret_is_known_as_one(monkeypatch: pytest.MonkeyPatch, name: str, secret: str, short: bool) -> None:
-    """Each of a list counts: all of them verify."""
+def test_a_short_secret_is_detected(monkeypatch: pytest.MonkeyPatch, name: str, secret: str, short: bool) -> None:
+    """Each entry of a list counts, because all of them verify."""
     monkeypatch.setenv(name, secret)
     assert Settings().short_secrets() == ([name] if short else [])
 
 
-def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As compose files and charts write it."""
+def test_an_empty_setting_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files and charts set unused variables to empty strings."""
     monkeypatch.setenv("DATABASE_URL", "")
     assert Settings().database_url is None

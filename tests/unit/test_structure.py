@@ -1,4 +1,4 @@
-"""The rooms of the house: who may import whom, and what is shipped."""
+"""The layers of the service: permitted imports, statements, and the content of the wheel."""
 
 import ast
 import re
@@ -14,25 +14,25 @@ from service.database.files import named_queries, sql_folder
 REPOSITORY = Path(__file__).parents[2]
 SERVICE = REPOSITORY / "service"
 
-# Each floor with those that it must not know.
+# Each layer with the modules that it must not import.
 FORBIDDEN = {
-    "database": {"service.booking", "service.http", "service.process.app", "service.sharing", "redis"},
-    # Nothing that grants a slot knows what may be lost.
-    "booking": {"service.http", "service.process.app", "service.sharing", "redis", "starlette"},
-    "sharing": {"service.booking", "service.database", "service.http", "service.process.app", "starlette"},
-    "http": {"redis", "psycopg", "psycopg_pool", "service.process.app", "service.embedded"},
-    "embedded": {"service.database", "service.booking", "service.http", "service.process.app"},
+    "database": {"service.booking", "service.http", "service.app", "service.sharing", "redis"},
+    # A grant of a slot must not depend on Redis, whose data may be lost.
+    "booking": {"service.http", "service.app", "service.sharing", "redis", "starlette"},
+    "sharing": {"service.booking", "service.database", "service.http", "service.app", "starlette"},
+    "http": {"redis", "psycopg", "psycopg_pool", "service.app", "service.embedded"},
+    "embedded": {"service.database", "service.booking", "service.http", "service.app"},
 }
 
 
-# A statement that is one call of one function, as PL/Proxy can route. Its arguments are parameters, or made of them.
+# A statement that is one call of one function, which PL/Proxy can route. Its arguments are parameters or casts of them.
 ONE_CALL = re.compile(r"SELECT ([\w, *]+\sFROM )?booking\.\w+\(([%\w:, ]|\w+\([%\w, ]*\))*\)")
-# What a session asks of the server that it is connected to, and what the migrations ask of theirs.
+# Statements about the connected server, of sessions and of migrations.
 OF_THE_SERVER = {"session", "server_time", "migration_ledger", "record_migration"}
 
 
 def imports(path: Path) -> set[str]:
-    """The modules that a file imports."""
+    """Returns the modules that a file imports."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -42,31 +42,31 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("floor", FORBIDDEN)
-def test_imports_point_down_only(floor: str) -> None:
-    """http → booking → database: a lower floor doesn't know the ones above it."""
-    files = list((SERVICE / floor).rglob("*.py"))
+@pytest.mark.parametrize("layer", FORBIDDEN)
+def test_imports_point_down_only(layer: str) -> None:
+    """The order is http → booking → database: a layer does not import those above it."""
+    files = list((SERVICE / layer).rglob("*.py"))
     assert files
     for path in files:
         for module in imports(path):
-            assert not any(module == name or module.startswith(name + ".") for name in FORBIDDEN[floor]), (path, module)
+            assert not any(module == name or module.startswith(name + ".") for name in FORBIDDEN[layer]), (path, module)
 
 
-def test_no_header_is_read_by_the_parser_for_mail() -> None:
-    """It takes time that grows with the square of the length, and all other requests wait for it."""
+def test_no_header_is_parsed_by_the_email_package() -> None:
+    """Its time grows with the square of the length, and it blocks the event loop."""
     for path in (SERVICE / "http").rglob("*.py"):
         assert not {module for module in imports(path) if module.partition(".")[0] == "email"}, path
 
 
 def test_the_query_file_has_every_statement_and_no_other() -> None:
-    """A statement that nobody sends is dead, and one that is not there fails only when it is sent."""
+    """A statement that is never sent is dead code, and a missing one fails only when it is sent."""
     sources = "".join(path.read_text() for path in SERVICE.rglob("*.py"))
     for name in named_queries():
         assert f'"{name}"' in sources, name
 
 
 def test_every_statement_is_one_call_of_one_function() -> None:
-    """No view, no table, no statement across functions: that is what can be routed by business."""
+    """Only such a statement can be routed by business; views, tables and nested calls cannot."""
     queries = {name: body.decode() for name, body in named_queries().items()}
     assert {name for name, body in queries.items() if not ONE_CALL.fullmatch(body)} == OF_THE_SERVER
     for other in (
@@ -80,7 +80,7 @@ def test_every_statement_is_one_call_of_one_function() -> None:
 
 
 def test_the_wheel_carries_the_sql(tmp_path: Path) -> None:
-    """What is installed can migrate a database without the repository."""
+    """An installed package can migrate a database without the repository."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=REPOSITORY,
