@@ -1,4 +1,4 @@
-"""The real service, as the acceptance tests have it, and embedded servers."""
+"""The fixture of the real service, and those of embedded servers."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,14 +15,14 @@ __all__ = ["serve"]
 
 @pytest.fixture
 def fresh_dir() -> Iterator[Path]:
-    """A data folder for a test that begins with nothing."""
+    """Makes an empty data folder."""
     with data_folder() as folder:
         yield folder
 
 
 @pytest.fixture(scope="package")
 def shared_dir() -> Iterator[Path]:
-    """A data folder with a cluster: making one takes as long as ten tests."""
+    """Makes a data folder with a cluster. It is shared, because an initdb takes as long as ten tests."""
     with data_folder() as folder:
         with EmbeddedServer(folder):
             pass
@@ -31,7 +31,7 @@ def shared_dir() -> Iterator[Path]:
 
 @pytest.fixture
 def data_dir(shared_dir: Path) -> Iterator[Path]:
-    """The data folder of the test, with a cluster on which nothing runs yet."""
+    """Returns the shared data folder, on which no server runs."""
     yield shared_dir
     shared_dir.chmod(0o755)
     end_orphans(shared_dir)
@@ -39,7 +39,7 @@ def data_dir(shared_dir: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def make_server() -> Iterator[MakeServer]:
-    """Makes servers, not yet started, and stops them at the end; without fsync, to be quick."""
+    """Makes servers without starting them, and stops them at the end; without fsync, for speed."""
     with ExitStack() as stack:
 
         def make(data_dir: Path, major: int = 18) -> EmbeddedServer:

@@ -1,4 +1,4 @@
-"""Embedded servers of the tests: how a test runs one in another process, asks it and finds its processes."""
+"""Embedded servers of the tests: servers in other processes, queries, and the processes of a server."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from service.embedded.server import EmbeddedServer
 
 REPOSITORY: Final = Path(__file__).parents[2]
 
-# A process that runs the server until its standard input ends, or until it is killed.
+# Runs a server until its standard input ends or the process is killed.
 _SUPERVISOR: Final = """
 import sys
 from pathlib import Path
@@ -30,14 +30,14 @@ with EmbeddedServer(Path(sys.argv[1]), settings={"fsync": "off"}) as server:
 
 
 class MakeServer(Protocol):
-    """What the fixture make_server gives."""
+    """The type of the fixture `make_server`."""
 
     def __call__(self, data_dir: Path, major: int = 18) -> EmbeddedServer: ...
 
 
 @contextmanager
 def data_folder() -> Iterator[Path]:
-    """A new folder that every user can reach, unlike tmp_path."""
+    """Makes a folder that every user can reach, unlike tmp_path."""
     folder = Path(tempfile.mkdtemp(prefix="holdfast-")).resolve()
     folder.chmod(0o755)
     yield folder
@@ -46,14 +46,14 @@ def data_folder() -> Iterator[Path]:
 
 
 def end_orphans(data_dir: Path) -> None:
-    """Ends what a test left running."""
+    """Ends the servers that a test has left running."""
     for folder in data_dir.glob("postgres-*"):
         stop_orphan(folder)
 
 
 @contextmanager
 def supervisor(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that runs the server of a data folder; killed at the end."""
+    """Runs the server of a data folder in another process, and kills that process at the end."""
     with subprocess.Popen(
         [sys.executable, "-c", _SUPERVISOR, str(data_dir)],
         stdin=subprocess.PIPE,
@@ -68,7 +68,7 @@ def supervisor(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
-    """What a supervisor says when its server is up: the URL."""
+    """Returns the URL that a supervisor prints when its server is up."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
@@ -79,8 +79,8 @@ def make_orphan(data_dir: Path) -> str:
         return first_line(killed)
 
 
-def ask(url: str, query: str) -> object:
-    """The one value that a query gives, over a connection of its own."""
+def query_value(url: str, query: str) -> object:
+    """Returns the one value of a query, over a connection of its own."""
     with psycopg.connect(url, connect_timeout=5) as connection:
         row = connection.execute(query).fetchone()
     assert row is not None
@@ -96,27 +96,27 @@ def write_note(url: str, note: str) -> None:
 
 
 def answers(url: str) -> bool:
-    """Whether the server can be asked."""
+    """Returns whether the server answers queries."""
     try:
-        return ask(url, "SELECT 1") == 1
+        return query_value(url, "SELECT 1") == 1
     except psycopg.OperationalError:
         return False
 
 
 def postmaster_pid(data_dir: Path, major: int = 18) -> int:
-    """The pid in the pid file."""
+    """Returns the pid in the pid file."""
     return int((data_dir / f"postgres-{major}" / "postmaster.pid").read_text().split()[0])
 
 
 def all_pids(url: str, data_dir: Path) -> list[int]:
-    """The postmaster and its children, those that have no client included."""
+    """Returns the pids of the postmaster and its children, including those without a client."""
     with psycopg.connect(url) as connection:
         rows = connection.execute("SELECT pid FROM pg_stat_activity").fetchall()
     return [postmaster_pid(data_dir), *(pid for (pid,) in rows)]
 
 
-def lives(pid: int) -> bool:
-    """Whether a process runs under this pid; a zombie, which init has still to reap, doesn't."""
+def is_running(pid: int) -> bool:
+    """Returns whether a process runs under this pid. A zombie, which init has not reaped yet, does not count."""
     try:
         os.kill(pid, 0)
         return sys.platform != "linux" or ") Z " not in Path(f"/proc/{pid}/stat").read_text()

@@ -1,4 +1,4 @@
-"""Group commits whose calls of the database fail as a test wants them to."""
+"""Group commits whose calls of the database fail in a chosen way."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ from tests.database import TestDatabase, reserve_request
 async def running(
     url: str, *, lanes: int = 1, max_batch: int = 128, statement_seconds: float = 5
 ) -> AsyncIterator[GroupCommit]:
-    """A group commit of its own over a database."""
+    """Runs a group commit over a pool of its own."""
     async with (
         open_database(url, connections=lanes + 4, statement_seconds=statement_seconds) as database,
         running_group_commit(database, lanes=lanes, max_batch=max_batch) as group_commit,
@@ -26,13 +26,14 @@ async def running(
 async def reserve(
     group_commit: GroupCommit, hour: float = 10, *, business_id: str = "salon", **request: Any
 ) -> Outcome:
-    """Reserves through the group commit."""
+    """Reserves through a group commit."""
     arguments = reserve_request(hour, **request)
     return await group_commit.submit("reserve", business_id, UUID(arguments["operation_id"]), arguments)
 
 
 def fail_first_calls(database: TestDatabase, count: int, sqlstate: str) -> None:
-    """Makes the first `count` calls of booking.execute raise. A sequence counts them: it isn't rolled back."""
+    """Makes the first `count` calls of booking.execute raise. They are counted by a sequence, which is not rolled
+    back."""
     database.rows("CREATE SEQUENCE testing.calls")
     database.rows("GRANT USAGE ON SEQUENCE testing.calls TO PUBLIC")
     database.rows("ALTER FUNCTION booking.execute RENAME TO execute_unharmed")
@@ -45,10 +46,10 @@ def fail_first_calls(database: TestDatabase, count: int, sqlstate: str) -> None:
             RAISE EXCEPTION 'planted' USING ERRCODE = '{sqlstate}';
           END IF;
           RETURN QUERY SELECT * FROM booking.execute_unharmed(p_business_ids, p_batches, p_deadline);
-        END $$""")  # noqa: S608 — of a test's own
+        END $$""")  # noqa: S608 — the values are the test's own
 
 
-def calls(database: TestDatabase) -> int:
-    """How often booking.execute was called."""
+def count_calls(database: TestDatabase) -> int:
+    """Returns the number of calls of booking.execute."""
     count: int = database.value("SELECT last_value FROM testing.calls")
     return count

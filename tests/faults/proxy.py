@@ -1,4 +1,4 @@
-"""A small TCP proxy in front of PostgreSQL, to lose what is on its way at a chosen moment."""
+"""A TCP proxy in front of PostgreSQL that drops data at a chosen moment."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Forwards bytes both ways until it is told to lose them."""
+    """Forwards bytes both ways until a test makes it drop or hold them."""
 
     def __init__(self, target: str) -> None:
         parts = urlsplit(target)
@@ -23,7 +23,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The target's URL, through the proxy."""
+        """Returns the target's URL through the proxy."""
         return self._parts._replace(
             netloc=f"{self._parts.username}:{self._parts.password}@127.0.0.1:{self._port}"
         ).geturl()
@@ -41,15 +41,15 @@ class Proxy:
             await server.wait_closed()
 
     def freeze(self) -> None:
-        """From now on answers get stuck here, while connections stay open: like a server that is stopped or paused."""
+        """Holds answers back while connections stay open, like a server that is stopped or paused."""
         self._flows.clear()
 
     def thaw(self) -> None:
-        """What got stuck goes on."""
+        """Forwards the held answers, and those after them."""
         self._flows.set()
 
     async def cut(self) -> None:
-        """Breaks every connection there is, on both sides."""
+        """Breaks all connections, on both sides."""
         for link in self._links:
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
@@ -59,7 +59,7 @@ class Proxy:
         task = asyncio.create_task(self._link(reader, writer))
         self._links.add(task)
         task.add_done_callback(self._links.discard)
-        # Also if it is cut before it has begun.
+        # A callback, because a task that is cancelled before its start does not run.
         task.add_done_callback(lambda _: writer.close())
 
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,13 +90,13 @@ class Proxy:
                 far_writer.write(data)
                 await far_writer.drain()
             if not self._flows.is_set():
-                self.hung_up.set()  # tired of waiting
+                self.hung_up.set()  # the client has closed its side while answers were held
 
         async def answer() -> None:
             while data := await far_reader.read(65536):
                 await self._flows.wait()
                 if doomed.is_set():
-                    return  # the server has done its work, and nobody will hear of it
+                    return  # the server has committed, and the answer is dropped
                 writer.write(data)
                 await writer.drain()
 

@@ -1,4 +1,4 @@
-"""The embedded server: how it starts, whom it serves, how it stops and what its errors say."""
+"""The embedded server: its start, its stop, its files, and its errors."""
 
 import errno
 import os
@@ -23,11 +23,11 @@ from tests.faults.embedded import (
     MakeServer,
     all_pids,
     answers,
-    ask,
     first_line,
-    lives,
+    is_running,
     make_orphan,
     postmaster_pid,
+    query_value,
     supervisor,
     write_note,
 )
@@ -35,7 +35,7 @@ from tests.serving import wait_until
 
 
 def user_namespaces_work() -> bool:
-    """Whether unshare can give us a user namespace here."""
+    """Returns whether unshare can make a user namespace on this machine."""
     unshare = shutil.which("unshare")
     return bool(unshare) and subprocess.run([str(unshare), "--user", "true"], check=False).returncode == 0
 
@@ -44,8 +44,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become 
 
 
 @pytest.mark.parametrize("major", [16, 18])
-def test_it_starts_from_nothing_and_answers_a_query(make_server: MakeServer, fresh_dir: Path, major: int) -> None:
-    """Both versions start in an empty folder, in UTF-8, reachable over 127.0.0.1 and no socket."""
+def test_it_starts_in_an_empty_folder_and_answers_a_query(make_server: MakeServer, fresh_dir: Path, major: int) -> None:
+    """Both versions use UTF-8 and listen on 127.0.0.1, without a Unix socket."""
     server = make_server(fresh_dir, major=major)
     server.start()
 
@@ -58,31 +58,31 @@ def test_it_starts_from_nothing_and_answers_a_query(make_server: MakeServer, fre
             or ()
         )
     assert (version, upper, address, sockets) == (major, "Ä", "127.0.0.1", "")
-    # Its programs are used, its Python code, which changes permissions of folders, is not.
+    # Only the programs of the package are used: its Python code changes the permissions of folders.
     assert cluster.PACKAGE not in sys.modules
 
 
 def test_a_second_start_keeps_the_data(make_server: MakeServer, data_dir: Path) -> None:
-    """After stop and start it is the same cluster, with what was committed."""
+    """The cluster is the same, with the committed rows."""
     identity = "SELECT system_identifier FROM pg_control_system()"
     with make_server(data_dir) as first:
         write_note(first.url(), "kept")
-        before = ask(first.url(), identity)
+        before = query_value(first.url(), identity)
 
     with make_server(data_dir) as second:
-        assert ask(second.url(), identity) == before
-        assert ask(second.url(), "SELECT body FROM note") == "kept"
+        assert query_value(second.url(), identity) == before
+        assert query_value(second.url(), "SELECT body FROM note") == "kept"
 
 
 def test_the_configuration_can_be_changed(data_dir: Path) -> None:
-    """A setting of the caller wins over ours, and fsync is on unless the caller says otherwise."""
+    """A setting of the caller overrides the default, and fsync is on by default."""
     with EmbeddedServer(data_dir, settings={"max_connections": "20"}) as server:
-        assert ask(server.url(), "SHOW max_connections") == "20"
-        assert ask(server.url(), "SHOW fsync") == "on"
+        assert query_value(server.url(), "SHOW max_connections") == "20"
+        assert query_value(server.url(), "SHOW fsync") == "on"
 
 
-def test_only_the_password_lets_in(make_server: MakeServer, data_dir: Path) -> None:
-    """Another password is refused, even from this machine."""
+def test_a_connection_needs_the_password(make_server: MakeServer, data_dir: Path) -> None:
+    """There is no trust authentication for local connections."""
     server = make_server(data_dir)
     server.start()
 
@@ -90,8 +90,8 @@ def test_only_the_password_lets_in(make_server: MakeServer, data_dir: Path) -> N
         psycopg.connect(server.url(), password="guessed")
 
 
-def test_secrets_stay_with_the_caller(make_server: MakeServer, data_dir: Path) -> None:
-    """Only the owner reads password, log and lock, and the data folder itself is left as it was."""
+def test_secret_files_are_readable_by_their_owner_only(make_server: MakeServer, data_dir: Path) -> None:
+    """This covers password, log and lock; the data folder itself keeps its owner and its mode."""
     before = data_dir.stat()
     make_server(data_dir).start()
 
@@ -103,7 +103,7 @@ def test_secrets_stay_with_the_caller(make_server: MakeServer, data_dir: Path) -
 
 
 def test_postgres_has_a_session_of_its_own(make_server: MakeServer, data_dir: Path) -> None:
-    """Ctrl-C in the terminal goes to our session, and so not to postgres."""
+    """Ctrl-C in a terminal signals the session of the service only."""
     make_server(data_dir).start()
 
     assert os.getsid(postmaster_pid(data_dir)) != os.getsid(0)
@@ -112,7 +112,7 @@ def test_postgres_has_a_session_of_its_own(make_server: MakeServer, data_dir: Pa
 def test_a_broken_locale_of_the_caller_does_not_reach_initdb(
     make_server: MakeServer, fresh_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What ssh forwards as LC_ALL may not exist on this machine; initdb would refuse it."""
+    """ssh may forward an LC_ALL that does not exist on this machine, which initdb would refuse."""
     monkeypatch.setenv("LC_ALL", "xx_XX.nonsense")
     server = make_server(fresh_dir)
     server.start()
@@ -120,8 +120,8 @@ def test_a_broken_locale_of_the_caller_does_not_reach_initdb(
     assert answers(server.url())
 
 
-def test_a_second_supervisor_is_refused_by_pid(make_server: MakeServer, data_dir: Path) -> None:
-    """One process has the folder; the other is told which one, and harms nothing."""
+def test_the_refusal_of_a_second_supervisor_names_the_first(make_server: MakeServer, data_dir: Path) -> None:
+    """The server of the first one keeps running."""
     with supervisor(data_dir) as first:
         url = first_line(first)
 
@@ -131,7 +131,7 @@ def test_a_second_supervisor_is_refused_by_pid(make_server: MakeServer, data_dir
 
 
 def test_starting_twice_is_refused_and_leaves_the_server_running(make_server: MakeServer, data_dir: Path) -> None:
-    """The lock holds within one process too, and a refused start doesn't stop what runs."""
+    """The lock also holds within one process, and a refused start does not stop the running server."""
     server = make_server(data_dir)
     server.start()
 
@@ -142,40 +142,40 @@ def test_starting_twice_is_refused_and_leaves_the_server_running(make_server: Ma
         make_server(data_dir).start()
 
 
-def test_a_port_that_is_snatched_is_given_up(
+def test_a_port_that_is_taken_meanwhile_is_replaced(
     make_server: MakeServer, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between choosing a port and binding it another program may take it: then it's another."""
-    with socket.create_server(("127.0.0.1", 0)) as snatcher:
-        taken, free = snatcher.getsockname()[1], server_module._free_port()
-        ports = iter([taken, free])
+    """Another program may bind the port between its choice and the start."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken_port, free_port = other.getsockname()[1], server_module._free_port()
+        ports = iter([taken_port, free_port])
         monkeypatch.setattr(server_module, "_free_port", lambda: next(ports))
         server = make_server(data_dir)
         server.start()
 
-        assert conninfo_to_dict(server.url())["port"] == str(free)
+        assert conninfo_to_dict(server.url())["port"] == str(free_port)
         assert answers(server.url())
 
 
 def test_stop_ends_every_process_and_can_be_repeated(make_server: MakeServer, data_dir: Path) -> None:
-    """After stop nothing of the server lives, open connections or not; again, it does nothing."""
+    """Open connections do not keep a process alive; a second stop does nothing."""
     server = make_server(data_dir)
     server.start()
-    said_before = len((data_dir / "postgres.log").read_text())
+    log_length = len((data_dir / "postgres.log").read_text())
     with psycopg.connect(server.url()):
         pids = all_pids(server.url(), data_dir)
         server.stop()
 
-    assert not [pid for pid in pids if lives(pid)]
+    assert not [pid for pid in pids if is_running(pid)]
     server.stop()
-    # In order, so that the next start has nothing to recover.
-    assert "received fast shutdown request" in (data_dir / "postgres.log").read_text()[said_before:]
+    # A regular shutdown, so that the next start needs no recovery.
+    assert "received fast shutdown request" in (data_dir / "postgres.log").read_text()[log_length:]
 
 
 def test_a_shutdown_that_hangs_is_forced(
     make_server: MakeServer, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A backend that doesn't react holds up the fast shutdown, but not for ever."""
+    """A backend that does not react delays the fast shutdown until a timeout only."""
     monkeypatch.setattr(server_module, "FAST_SHUTDOWN_SECONDS", 0.1)
     server = make_server(data_dir)
     server.start()
@@ -184,11 +184,11 @@ def test_a_shutdown_that_hangs_is_forced(
         os.kill(connection.info.backend_pid, signal.SIGSTOP)
         server.stop()
 
-    assert not [pid for pid in pids if lives(pid)]
+    assert not [pid for pid in pids if is_running(pid)]
 
 
 def test_a_stopped_server_can_be_started_again(make_server: MakeServer, data_dir: Path) -> None:
-    """Stop gives back the lock, and supervision begins anew."""
+    """Stop releases the lock, and the new start is supervised again."""
     server = make_server(data_dir)
     server.start()
     server.stop()
@@ -198,7 +198,7 @@ def test_a_stopped_server_can_be_started_again(make_server: MakeServer, data_dir
 
 
 def test_nothing_is_restarted_after_stop(make_server: MakeServer, data_dir: Path) -> None:
-    """Stop wins over a restart that is already due."""
+    """A stop cancels a restart that is already due."""
     server = make_server(data_dir)
     server.start()
     with capture_logs() as entries:
@@ -210,12 +210,12 @@ def test_nothing_is_restarted_after_stop(make_server: MakeServer, data_dir: Path
 
 
 def test_stop_before_start_does_nothing(make_server: MakeServer, data_dir: Path) -> None:
-    """The command line may stop what it never started."""
+    """The command line may stop a server that it never started."""
     make_server(data_dir).stop()
 
 
 def test_another_process_finds_the_running_server(make_server: MakeServer, data_dir: Path) -> None:
-    """The URL can be had from the data folder alone, as long as the server runs."""
+    """The data folder has the URL while the server runs."""
     assert find_running(data_dir) is None
     with make_server(data_dir) as server:
         assert find_running(data_dir) == server.url()
@@ -224,21 +224,21 @@ def test_another_process_finds_the_running_server(make_server: MakeServer, data_
 
 
 def test_a_killed_server_is_not_found(make_server: MakeServer, data_dir: Path) -> None:
-    """A pid file alone is not a server."""
+    """The pid file alone does not mean a running server."""
     url = make_orphan(data_dir)
     pids = all_pids(url, data_dir)
     os.kill(pids[0], signal.SIGKILL)
     wait_until(lambda: find_running(data_dir) is None, "the server to be gone")
 
     assert (data_dir / "postgres-18" / "postmaster.pid").exists()
-    # What outlived the postmaster ends by itself, and then the folder can be used again.
+    # The backends that outlived the postmaster end by themselves, and the folder can be used again.
     make_server(data_dir).start()
 
 
-def test_a_folder_that_can_not_be_read_is_not_said_to_be_another_users(
+def test_the_error_for_an_unreadable_folder_has_the_reason_of_the_system(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be our own, and closed: what is said is what the system said, and what can be done."""
+    """The folder may belong to the user and lack permissions, so the error does not claim another owner."""
 
     def refuse(folder: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(folder / "postmaster.pid"))
@@ -251,26 +251,26 @@ def test_a_folder_that_can_not_be_read_is_not_said_to_be_another_users(
     assert "belongs to" not in str(raised.value)
 
 
-def test_it_is_known_whether_there_is_something_to_start(fresh_dir: Path, data_dir: Path) -> None:
-    """Looking makes nothing."""
+def test_has_data_makes_no_folder(fresh_dir: Path, data_dir: Path) -> None:
+    """It returns whether the folder has a cluster."""
     assert EmbeddedServer(data_dir).has_data()
     assert not EmbeddedServer(fresh_dir / "none").has_data()
     assert not (fresh_dir / "none").exists()
 
 
 @pytest.mark.parametrize("package", ["no_such_package", "json"])
-def test_without_the_programs_the_error_says_what_to_do(
+def test_the_error_for_missing_programs_names_the_remedies(
     make_server: MakeServer, fresh_dir: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    """Without the package, or with one that has no programs: DATABASE_URL, or the extra."""
+    """The package may be missing or have no programs; DATABASE_URL and the extra are the remedies."""
     monkeypatch.setattr(cluster, "PACKAGE", package)
 
     with pytest.raises(EmbeddedServerError, match=r"(?s)DATABASE_URL.*holdfast\[embedded\]"):
         make_server(fresh_dir).start()
 
 
-def test_a_lost_password_is_named_and_not_replaced(make_server: MakeServer, fresh_dir: Path) -> None:
-    """A new password would not open the old cluster: the error says which file to put back."""
+def test_a_missing_password_file_is_an_error(make_server: MakeServer, fresh_dir: Path) -> None:
+    """A new password would not match the cluster, so the error names the file to restore."""
     (fresh_dir / "postgres-18").mkdir()
     password = fresh_dir / "postgres.password"
 
@@ -279,8 +279,8 @@ def test_a_lost_password_is_named_and_not_replaced(make_server: MakeServer, fres
     assert not password.exists()
 
 
-def test_a_wrong_password_is_an_error_for_people(make_server: MakeServer, data_dir: Path) -> None:
-    """A password file from elsewhere is found out at the start, and nothing is left running."""
+def test_a_wrong_password_is_detected_at_the_start(make_server: MakeServer, data_dir: Path) -> None:
+    """The error names the file, and no server is left running."""
     password = data_dir / "postgres.password"
     right = password.read_text()
     password.write_text("wrong")
@@ -292,10 +292,10 @@ def test_a_wrong_password_is_an_error_for_people(make_server: MakeServer, data_d
         password.write_text(right)
 
 
-def test_a_start_that_fails_shows_the_log_and_gives_back_the_folder(
+def test_a_failed_start_shows_the_log_and_releases_the_lock(
     make_server: MakeServer, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The person reads what postgres said, and can try again at once."""
+    """The error quotes PostgreSQL's log, and the next start can follow at once."""
     monkeypatch.setattr(server_module, "START_DELAYS_SECONDS", (0.0, 0.01))
     with pytest.raises(EmbeddedServerError, match="no_such_setting"):
         EmbeddedServer(data_dir, settings={"no_such_setting": "1"}).start()
@@ -303,8 +303,8 @@ def test_a_start_that_fails_shows_the_log_and_gives_back_the_folder(
     make_server(data_dir).start()
 
 
-def test_a_data_folder_that_cannot_be_made_is_an_error_for_people(fresh_dir: Path) -> None:
-    """What is wrong with the path is said, together with the names of the settings."""
+def test_the_error_for_a_folder_that_cannot_be_made_names_the_setting(fresh_dir: Path) -> None:
+    """The path is invalid, because its parent is a file."""
     (fresh_dir / "file").touch()
 
     with pytest.raises(EmbeddedServerError, match="DATA_DIR"):
@@ -313,7 +313,7 @@ def test_a_data_folder_that_cannot_be_made_is_an_error_for_people(fresh_dir: Pat
 
 @as_root
 def test_root_runs_it_as_nobody(make_server: MakeServer, data_dir: Path) -> None:
-    """Where nobody can get to the programs and the data, postgres is nobody's."""
+    """The user nobody needs access to the programs and the data."""
     make_server(data_dir).start()
 
     assert (data_dir / "postgres-18").stat().st_uid == pwd.getpwnam("nobody").pw_uid
@@ -322,46 +322,46 @@ def test_root_runs_it_as_nobody(make_server: MakeServer, data_dir: Path) -> None
 @as_root
 @pytest.mark.skipif(not user_namespaces_work(), reason="user namespaces are not available")
 def test_under_a_closed_folder_root_runs_it_in_a_user_namespace(make_server: MakeServer, data_dir: Path) -> None:
-    """A folder that nobody may not enter is no obstacle, on the way there and back."""
+    """A folder without access for the user nobody may be closed and opened again between starts."""
     with make_server(data_dir) as server:
         write_note(server.url(), "kept")
     folder = data_dir / "postgres-18"
 
     data_dir.chmod(0o700)
     with make_server(data_dir) as server:
-        assert ask(server.url(), "SELECT body FROM note") == "kept"
+        assert query_value(server.url(), "SELECT body FROM note") == "kept"
         assert folder.stat().st_uid == 0
         pids = all_pids(server.url(), data_dir)
         assert find_running(data_dir) == server.url()
         os.kill(pids[0], signal.SIGKILL)
         wait_until(lambda: answers(server.url()), "the server to answer")
         pids += all_pids(server.url(), data_dir)
-    assert not [pid for pid in pids if lives(pid)]
+    assert not [pid for pid in pids if is_running(pid)]
     assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
 
     data_dir.chmod(0o755)
     with make_server(data_dir) as server:
-        assert ask(server.url(), "SELECT body FROM note") == "kept"
+        assert query_value(server.url(), "SELECT body FROM note") == "kept"
 
 
 @as_root
 @pytest.mark.skipif(not user_namespaces_work(), reason="user namespaces are not available")
 def test_an_orphan_in_a_user_namespace_is_replaced_too(make_server: MakeServer, data_dir: Path) -> None:
-    """Signals reach postgres there, and its command line can be read."""
+    """The supervisor can signal a process in the namespace and read its command line."""
     data_dir.chmod(0o700)
     url = make_orphan(data_dir)
     orphans = all_pids(url, data_dir)
 
     make_server(data_dir).start()
 
-    assert not [pid for pid in orphans if lives(pid)]
+    assert not [pid for pid in orphans if is_running(pid)]
 
 
 @as_root
-def test_if_nothing_works_the_error_names_the_folder_in_the_way(
+def test_without_user_namespaces_the_error_names_the_closed_folder(
     make_server: MakeServer, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without user namespaces a closed folder can't be helped, but it can be named."""
+    """It has the command that opens the folder."""
     data_dir.chmod(0o700)
     monkeypatch.setenv("PATH", "")
 

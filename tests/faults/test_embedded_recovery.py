@@ -16,19 +16,19 @@ from tests.faults.embedded import (
     MakeServer,
     all_pids,
     answers,
-    ask,
     first_line,
-    lives,
+    is_running,
     make_orphan,
     postmaster_pid,
+    query_value,
     supervisor,
     write_note,
 )
 from tests.serving import wait_until
 
 
-def test_a_killed_postmaster_comes_back_on_the_same_port(make_server: MakeServer, data_dir: Path) -> None:
-    """After kill -9 the same URL answers again, with what was committed, and the log says so."""
+def test_a_killed_postmaster_is_restarted_on_the_same_port(make_server: MakeServer, data_dir: Path) -> None:
+    """After kill -9 the same URL answers again with the committed rows, and the restart is logged."""
     server = make_server(data_dir)
     server.start()
     url, victim = server.url(), postmaster_pid(data_dir)
@@ -38,15 +38,15 @@ def test_a_killed_postmaster_comes_back_on_the_same_port(make_server: MakeServer
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: entries and answers(url), "the server to be restarted")
 
-    assert ask(url, "SELECT body FROM note") == "committed"
+    assert query_value(url, "SELECT body FROM note") == "committed"
     assert server.url() == url
     assert postmaster_pid(data_dir) != victim
     assert entries[0]["event"] == "embedded_postgres_restarted"
     assert entries[0]["exit_status"] == -signal.SIGKILL
 
 
-def test_it_comes_back_again_and_again(make_server: MakeServer, data_dir: Path) -> None:
-    """The supervision outlives what it supervises."""
+def test_each_restart_is_supervised_as_well(make_server: MakeServer, data_dir: Path) -> None:
+    """The supervisor handles any number of kills."""
     server = make_server(data_dir)
     server.start()
 
@@ -59,7 +59,7 @@ def test_it_comes_back_again_and_again(make_server: MakeServer, data_dir: Path) 
 def test_a_backend_that_outlives_its_postmaster_only_delays_the_restart(
     make_server: MakeServer, data_dir: Path
 ) -> None:
-    """While it holds the shared memory a new postmaster refuses to start; it is tried again."""
+    """A new postmaster cannot start while the backend uses the shared memory, so the start is retried."""
     server = make_server(data_dir)
     server.start()
     log = data_dir / "postgres.log"
@@ -77,7 +77,7 @@ def test_a_backend_that_outlives_its_postmaster_only_delays_the_restart(
 
 
 def test_an_orphan_is_replaced_at_the_next_start(make_server: MakeServer, data_dir: Path) -> None:
-    """When the service is killed postgres lives on; the next start ends it and starts afresh."""
+    """PostgreSQL outlives a killed service; the next start ends it first."""
     with supervisor(data_dir) as killed:
         url = first_line(killed)
         write_note(url, "committed")
@@ -88,14 +88,14 @@ def test_an_orphan_is_replaced_at_the_next_start(make_server: MakeServer, data_d
         server = make_server(data_dir)
         server.start()
 
-    assert not [pid for pid in orphans if lives(pid)]
-    assert ask(server.url(), "SELECT body FROM note") == "committed"
+    assert not [pid for pid in orphans if is_running(pid)]
+    assert query_value(server.url(), "SELECT body FROM note") == "committed"
 
 
 def test_an_orphan_that_does_not_react_is_killed(
     make_server: MakeServer, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The signals get ruder until it is gone; what was committed survives that."""
+    """The signals escalate to SIGKILL, and committed rows survive it."""
     endings = [(number, min(seconds, 0.1)) for number, seconds in postmaster.ENDINGS[:-1]]
     monkeypatch.setattr(postmaster, "ENDINGS", [*endings, postmaster.ENDINGS[-1]])
     with supervisor(data_dir) as killed:
@@ -107,60 +107,58 @@ def test_an_orphan_that_does_not_react_is_killed(
         server = make_server(data_dir)
         server.start()
 
-    assert ask(server.url(), "SELECT body FROM note") == "committed"
+    assert query_value(server.url(), "SELECT body FROM note") == "committed"
 
 
 def test_an_orphan_of_the_other_version_is_ended_too(make_server: MakeServer, data_dir: Path) -> None:
-    """Nothing of ours is left running on a data folder, whichever version comes next."""
+    """A start ends the servers of all versions on the data folder."""
     url = make_orphan(data_dir)
     orphans = all_pids(url, data_dir)
 
     make_server(data_dir, major=16).start()
 
-    assert not [pid for pid in orphans if lives(pid)]
+    assert not [pid for pid in orphans if is_running(pid)]
 
 
-def test_a_pid_that_became_a_strangers_is_neither_signalled_nor_in_the_way(
-    make_server: MakeServer, data_dir: Path
-) -> None:
-    """After a power cut the pid file may name any process; postgres alone would not start then."""
+def test_a_reused_pid_is_not_signalled_and_does_not_prevent_a_start(make_server: MakeServer, data_dir: Path) -> None:
+    """After a power cut the pid file may name any process, and PostgreSQL alone would refuse to start."""
     folder = data_dir / "postgres-18"
     with make_server(data_dir):
-        left_behind = (folder / "postmaster.pid").read_text()
+        pid_file = (folder / "postmaster.pid").read_text()
     owner = folder.stat().st_uid
-    with subprocess.Popen(["sleep", "600"], user=owner) as stranger:
+    with subprocess.Popen(["sleep", "600"], user=owner) as other:
         try:
-            _, _, rest = left_behind.partition("\n")
-            (folder / "postmaster.pid").write_text(f"{stranger.pid}\n{rest}")
+            _, _, rest = pid_file.partition("\n")
+            (folder / "postmaster.pid").write_text(f"{other.pid}\n{rest}")
             os.chown(folder / "postmaster.pid", owner, -1)
 
             server = make_server(data_dir)
             server.start()
 
             assert answers(server.url())
-            assert stranger.poll() is None
+            assert other.poll() is None
         finally:
-            stranger.kill()
+            other.kill()
 
 
 def test_the_server_of_another_folder_is_not_taken_for_an_orphan(
     make_server: MakeServer, data_dir: Path, fresh_dir: Path
 ) -> None:
-    """Being postgres is not enough to be signalled: it has to run on this very folder."""
-    theirs = make_server(fresh_dir)
-    theirs.start()
-    ours = data_dir / "postgres-18"
-    shutil.copy(fresh_dir / "postgres-18" / "postmaster.pid", ours)
+    """Only a PostgreSQL that runs on this folder is signalled."""
+    other_server = make_server(fresh_dir)
+    other_server.start()
+    folder = data_dir / "postgres-18"
+    shutil.copy(fresh_dir / "postgres-18" / "postmaster.pid", folder)
     try:
-        assert running_postmaster(ours) is None
-        stop_orphan(ours)
-        assert answers(theirs.url())
+        assert running_postmaster(folder) is None
+        stop_orphan(folder)
+        assert answers(other_server.url())
     finally:
-        (ours / "postmaster.pid").unlink()
+        (folder / "postmaster.pid").unlink()
 
 
-def test_an_initdb_killed_half_way_does_not_poison_the_next_start(make_server: MakeServer, fresh_dir: Path) -> None:
-    """The service dies in its first second, in the middle of initdb; the next start is whole."""
+def test_an_interrupted_initdb_does_not_break_the_next_start(make_server: MakeServer, fresh_dir: Path) -> None:
+    """The service is killed during its first initdb, and the next start makes a complete cluster."""
     with supervisor(fresh_dir) as killed:
         wait_until(lambda: list(fresh_dir.glob("*/**/PG_VERSION")), "initdb to begin")
         killed.kill()

@@ -1,4 +1,4 @@
-"""Group commit when calls fail: retries, bad neighbours, lost answers, callers that leave, queues that fill up."""
+"""Group commit when calls fail or callers leave: retries, lost answers, deadlines."""
 
 import asyncio
 import time
@@ -16,52 +16,52 @@ from service.database.connections import REQUEST_SECONDS
 from service.errors import DatabaseDown, Overloaded
 from tests.connections import open_database, running_group_commit
 from tests.database import TestDatabase, at
-from tests.faults.group_commits import calls, fail_first_calls, reserve, running
+from tests.faults.group_commits import count_calls, fail_first_calls, reserve, running
 from tests.faults.proxy import Proxy
 from tests.serving import wait_until
 
 pytestmark = pytest.mark.anyio
 
 
-PASSING = ["40001", "40P01", "55P03", "57014", "HF001"]
+TRANSIENT = ["40001", "40P01", "55P03", "57014", "HF001"]
 
 
-@pytest.mark.parametrize("sqlstate", PASSING)
-async def test_two_passing_failures_take_three_attempts(database: TestDatabase, sqlstate: str) -> None:
-    """A serialization failure, a deadlock, a timeout or a deadline is tried again, and the caller never hears of it."""
+@pytest.mark.parametrize("sqlstate", TRANSIENT)
+async def test_two_transient_failures_take_three_attempts(database: TestDatabase, sqlstate: str) -> None:
+    """A serialization failure, a deadlock, a timeout and a deadline are retried without the caller's knowledge."""
     database.make_service()
     fail_first_calls(database, 2, sqlstate)
     async with running(database.url) as group_commit:
         outcome = await reserve(group_commit)
     assert outcome.name == "done"
-    assert calls(database) == 3
+    assert count_calls(database) == 3
 
 
-@pytest.mark.parametrize("sqlstate", PASSING)
-async def test_five_attempts_are_enough(database: TestDatabase, sqlstate: str) -> None:
-    """What fails every time is given up after the fifth attempt, with the time after which to come again."""
+@pytest.mark.parametrize("sqlstate", TRANSIENT)
+async def test_a_request_fails_after_five_attempts(database: TestDatabase, sqlstate: str) -> None:
+    """The refusal has Retry-After."""
     database.make_service()
     fail_first_calls(database, 1000, sqlstate)
     async with running(database.url) as group_commit:
         with pytest.raises(Overloaded) as raised:
             await reserve(group_commit)
-    assert calls(database) == 5
-    assert (raised.value.problem.status, raised.value.problem.retry_after_seconds) == (503, 5)
+    assert count_calls(database) == 5
+    assert (raised.value.kind.status, raised.value.kind.retry_after_seconds) == (503, 5)
     assert raised.value.detail == "High load, please retry"
 
 
-async def test_a_refusal_is_not_tried_again(database: TestDatabase) -> None:
-    """A slot that is taken stays taken: one attempt."""
+async def test_a_refusal_is_not_retried(database: TestDatabase) -> None:
+    """A taken slot takes one attempt."""
     database.make_service()
     database.reserve(10)
     fail_first_calls(database, 0, "40001")
     async with running(database.url) as group_commit:
         assert (await reserve(group_commit)).name == "slot_unavailable"
-    assert calls(database) == 1
+    assert count_calls(database) == 1
 
 
-async def test_a_bad_apple_spoils_only_itself(database: TestDatabase) -> None:
-    """A request that makes the database raise fails alone; those that shared its call are served."""
+async def test_a_request_that_raises_fails_alone(database: TestDatabase) -> None:
+    """The other requests of its batch are granted."""
     database.make_service(capacity=10)
     async with running(database.url) as group_commit:
         with database.locked():
@@ -78,7 +78,7 @@ async def test_a_bad_apple_spoils_only_itself(database: TestDatabase) -> None:
 
 
 async def test_requests_that_wait_share_one_call(database: TestDatabase) -> None:
-    """While one call is under way the next ones gather, and go together."""
+    """Requests that arrive during a call form the next batch."""
     database.make_service(capacity=50)
     fail_first_calls(database, 0, "40001")
     async with running(database.url) as group_commit:
@@ -89,63 +89,63 @@ async def test_requests_that_wait_share_one_call(database: TestDatabase) -> None
             await asyncio.sleep(0)
         outcomes = await asyncio.gather(*tasks)
     assert {outcome.name for outcome in outcomes} == {"done"}
-    assert calls(database) == 2
+    assert count_calls(database) == 2
 
 
-async def test_a_caller_that_left_is_dropped_from_the_queue(database: TestDatabase) -> None:
-    """Nobody works for a caller that is gone: what was not sent yet leaves no hold behind."""
+async def test_a_request_of_a_cancelled_caller_leaves_the_queue(database: TestDatabase) -> None:
+    """A request that was not sent yet makes no hold."""
     database.make_service(capacity=10)
     async with running(database.url) as group_commit:
         with database.locked():
             first = asyncio.create_task(reserve(group_commit))
             await asyncio.to_thread(database.wait_until_blocked)
-            gone = asyncio.create_task(reserve(group_commit))
+            cancelled = asyncio.create_task(reserve(group_commit))
             await asyncio.sleep(0)
-            gone.cancel()
+            cancelled.cancel()
         await first
-        # The next call carries whatever still was in the queue.
+        # The next call has all requests that are left in the queue.
         await reserve(group_commit, 12)
     assert database.value("SELECT count(*) FROM booking.reservations") == 2
 
 
-async def test_without_a_database_nobody_waits_for_long(
+async def test_without_a_connection_all_callers_fail_at_once(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No connection can be had: whoever waits, in a call or in the queue, is told so as soon as that is known."""
+    """The first failed connection fails the requests of the batch and of the queue."""
     monkeypatch.setattr(connections_module, "CONNECT_SECONDS", 0.5)
     async with Proxy(database.url).running() as proxy:
-        nowhere = proxy.url
-    async with running(nowhere, max_batch=2) as group_commit:
+        unreachable = proxy.url
+    async with running(unreachable, max_batch=2) as group_commit:
         requests = [asyncio.create_task(reserve(group_commit, hour)) for hour in range(5)]
-        told, not_yet_told = await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
-    assert [type(request.exception()) for request in told] == [DatabaseDown] * 5
-    assert not_yet_told == set()
+        failed, waiting = await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+    assert [type(request.exception()) for request in failed] == [DatabaseDown] * 5
+    assert waiting == set()
 
 
-async def test_a_call_grants_nothing_when_its_callers_have_given_up(
+async def test_a_call_grants_nothing_after_its_deadline(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waits for its lock no longer than they have time: who was told that it failed has come again meanwhile."""
+    """It waits for a lock no longer than its callers wait, because they may have retried by then."""
     seconds = 0.5
     database.make_service()
     async with running(database.url) as group_commit:
-        with monkeypatch.context() as impatient, database.locked():
+        with monkeypatch.context() as shorter, database.locked():
             for module in (group_commit_module, queue_module):
-                impatient.setattr(module, "REQUEST_SECONDS", seconds)
+                shorter.setattr(module, "REQUEST_SECONDS", seconds)
             waiting = asyncio.create_task(reserve(group_commit, 10))
             await asyncio.to_thread(database.wait_until_blocked)
-            over_at = database.value("SELECT clock_timestamp()") + timedelta(seconds=seconds)
+            deadline = database.value("SELECT clock_timestamp()") + timedelta(seconds=seconds)
             with pytest.raises(DatabaseDown):
                 await waiting
-            is_over = "SELECT clock_timestamp() > %s"
-            await asyncio.to_thread(wait_until, lambda: database.value(is_over, over_at), "its time to be over")
-        # The only lane has it when that call is over.
+            is_past = "SELECT clock_timestamp() > %s"
+            await asyncio.to_thread(wait_until, lambda: database.value(is_past, deadline), "its deadline to pass")
+        # The only lane sends it after the end of that call.
         assert (await reserve(group_commit, 12)).name == "done"
     assert database.value("SELECT array_agg(slot_start) FROM booking.reservations") == [at(12)]
 
 
-async def test_a_server_whose_clock_was_set_forward_is_asked_what_time_it_is(database: TestDatabase) -> None:
-    """By what is known of it each deadline has passed before it is told."""
+async def test_a_step_of_the_servers_clock_is_detected(database: TestDatabase) -> None:
+    """With the offset that was measured before, every deadline would be in the past."""
     database.make_service()
     async with running(database.url) as group_commit:
         await reserve(group_commit, 20)
@@ -154,10 +154,10 @@ async def test_a_server_whose_clock_was_set_forward_is_asked_what_time_it_is(dat
         assert (await reserve(group_commit)).name == "done"
 
 
-async def test_who_was_told_that_it_failed_is_granted_nothing_afterwards(
+async def test_a_request_that_timed_out_is_never_granted(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waited for a connection, until its caller gave up: then there was one, but nobody to grant anything to."""
+    """It waited for a connection until its caller's timeout; the connection became free afterwards."""
     monkeypatch.setattr(group_commit_module, "REQUEST_SECONDS", 0.2)
     database.make_service(capacity=10)
     async with open_database(database.url) as connections, running_group_commit(connections) as group_commit:
@@ -168,10 +168,10 @@ async def test_who_was_told_that_it_failed_is_granted_nothing_afterwards(
     assert database.value("SELECT array_agg(slot_start) FROM booking.reservations") == [at(12)]
 
 
-async def test_who_waits_behind_a_lock_for_too_long_is_told_whether_it_was_sent(
+async def test_a_timeout_behind_a_lock_tells_whether_the_request_was_sent(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one whose call is under way may have its effect; the one behind it has none, and may come again."""
+    """The request whose call is under way may have an effect; the queued one has none, and is safe to retry."""
     monkeypatch.setattr(group_commit_module, "REQUEST_SECONDS", 0.5)
     database.make_service()
     async with running(database.url) as group_commit:
@@ -183,19 +183,19 @@ async def test_who_waits_behind_a_lock_for_too_long_is_told_whether_it_was_sent(
     assert [type(result) for result in results] == [DatabaseDown, Overloaded]
 
 
-@pytest.mark.parametrize(("in_doubt", "told"), [(0, Overloaded), (1, DatabaseDown)])
-async def test_who_has_hardly_any_time_left_is_not_sent(in_doubt: int, told: type[Exception]) -> None:
-    """Its neighbours would have no more time for their lock than it has. Sent before, it may have had its effect."""
+@pytest.mark.parametrize(("in_doubt", "expected"), [(0, Overloaded), (1, DatabaseDown)])
+async def test_a_request_with_hardly_any_time_left_is_not_sent(in_doubt: int, expected: type[Exception]) -> None:
+    """A batch has the deadline of its earliest request. A request that was sent before may have taken effect."""
     operation = queue_module.Operation(
         "salon", "reserve", uuid4(), b"{}", print, time.monotonic() - REQUEST_SECONDS + 0.1, 0
     )
     operation.in_doubt = in_doubt
     assert queue_module.still_in_time([operation]) == []
-    assert type(operation.outcome.exception()) is told
+    assert type(operation.outcome.exception()) is expected
 
 
-async def test_callers_that_leave_while_they_are_sent_again_get_no_holds(database: TestDatabase) -> None:
-    """Their call failed as a whole, and by the time their own turn came they were gone."""
+async def test_callers_that_leave_before_their_resend_get_no_holds(database: TestDatabase) -> None:
+    """Their batch failed, and they are cancelled before each is resent alone."""
     database.make_service(capacity=100)
     fail_first_calls(database, 1, "40001")
     async with running(database.url) as group_commit:
@@ -207,19 +207,19 @@ async def test_callers_that_leave_while_they_are_sent_again_get_no_holds(databas
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         assert (await reserve(group_commit, 12)).name == "done"
-    # The one whose call was under way may have had its effect; nobody else's may.
+    # Only the request whose call was under way may have an effect.
     assert database.value("SELECT count(*) FROM booking.reservations WHERE status = 'held'") <= 2
 
 
 def wait_for_calls(database: TestDatabase, count: int) -> None:
-    """Returns when booking.execute has been called so often."""
-    while not database.value("SELECT is_called FROM testing.calls") or calls(database) < count:
+    """Waits until booking.execute has been called this number of times."""
+    while not database.value("SELECT is_called FROM testing.calls") or count_calls(database) < count:
         pass
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "53200", "58030", "25006"])
 async def test_a_server_in_trouble_is_a_503(database: TestDatabase, sqlstate: str) -> None:
-    """A full disk, no memory, an I/O error, a server that became read-only: not now, but not a defect of ours."""
+    """A full disk, a lack of memory, an I/O error and a read-only server are outages, not defects."""
     database.make_service()
     fail_first_calls(database, 1000, sqlstate)
     async with running(database.url) as group_commit:
@@ -227,8 +227,8 @@ async def test_a_server_in_trouble_is_a_503(database: TestDatabase, sqlstate: st
             await reserve(group_commit)
 
 
-async def test_a_lost_answer_is_found_out(database: TestDatabase) -> None:
-    """The connection breaks when the work is done and before its answer came: one hold, and the caller hears of it."""
+async def test_a_lost_answer_is_recovered_by_a_resend(database: TestDatabase) -> None:
+    """The connection breaks after the commit and before the answer: there is one hold, and the caller gets it."""
     database.make_service()
     async with Proxy(database.url).running() as proxy, running(proxy.url) as group_commit:
         proxy.lose_next_answer_to = b"booking.execute"
@@ -240,8 +240,8 @@ async def test_a_lost_answer_is_found_out(database: TestDatabase) -> None:
     assert database.status(outcome.body["reservation_id"]) == "held"
 
 
-async def test_an_answer_that_does_not_come_in_time_is_found_out(database: TestDatabase) -> None:
-    """The server has done its work, but its answer is stuck: the connection is given up, and the resend learns it."""
+async def test_a_late_answer_is_recovered_by_a_resend(database: TestDatabase) -> None:
+    """The connection is closed after a timeout, and the resend returns the result of the first call."""
     database.make_service()
     async with Proxy(database.url).running() as proxy, running(proxy.url, statement_seconds=0.1) as group_commit:
         await reserve(group_commit, 20)
@@ -253,8 +253,8 @@ async def test_an_answer_that_does_not_come_in_time_is_found_out(database: TestD
     assert database.value("SELECT count(*) FROM booking.reservations WHERE slot_start = %s", at(10)) == 1
 
 
-async def test_lost_answers_of_a_batch_are_found_out_one_by_one(database: TestDatabase) -> None:
-    """More wanted the slot than it has room: each gets the answer it would have had, and the room is used up."""
+async def test_lost_answers_of_a_batch_are_recovered_one_by_one(database: TestDatabase) -> None:
+    """The batch has more requests than there is room: each gets its original outcome, and all the room is used."""
     database.make_service(capacity=3)
     async with Proxy(database.url).running() as proxy, running(proxy.url) as group_commit:
         await reserve(group_commit, 20)
@@ -271,7 +271,8 @@ async def test_lost_answers_of_a_batch_are_found_out_one_by_one(database: TestDa
 
 
 async def test_a_call_that_is_cut_off_while_it_waits_has_one_effect(database: TestDatabase) -> None:
-    """The old call outlives its connection and grants when it gets the lock; the resend finds that out."""
+    """The old call outlives its connection and grants the hold after the lock is released; the resend returns that
+    hold."""
     database.make_service()
     async with Proxy(database.url).running() as proxy, running(proxy.url) as group_commit:
         with database.locked():
@@ -283,8 +284,8 @@ async def test_a_call_that_is_cut_off_while_it_waits_has_one_effect(database: Te
     assert database.value("SELECT count(*) FROM booking.reservations") == 1
 
 
-async def test_an_unknown_operation_id_is_never_reused(database: TestDatabase) -> None:
-    """Two operations have two ids, and a second one for the same slot is refused."""
+async def test_two_operations_are_two_requests(database: TestDatabase) -> None:
+    """A second operation id for the same slot is refused."""
     database.make_service()
     async with running(database.url) as group_commit:
         outcomes = await asyncio.gather(reserve(group_commit), reserve(group_commit, operation_id=str(uuid4())))

@@ -1,4 +1,4 @@
-"""Group commit among businesses: a fair share of each call, and locks that only their own business waits for."""
+"""Group commit among businesses: fair shares of each batch, and locks that delay their own business only."""
 
 import asyncio
 from collections import Counter
@@ -11,13 +11,13 @@ from service.database.group_commit import GroupCommit
 from service.database.queue import FairQueue, Operation
 from service.errors import Overloaded
 from tests.database import TestDatabase, at
-from tests.faults.group_commits import calls, fail_first_calls, reserve, running
+from tests.faults.group_commits import count_calls, fail_first_calls, reserve, running
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_however_many_tenants_wait_a_call_has_a_fair_share_of_each() -> None:
-    """All of them together fill it, and no more than that."""
+async def test_a_batch_has_a_fair_share_of_each_business() -> None:
+    """The shares together fill the batch."""
     queue = FairQueue(max_batch=8)
     for tenant in ("a", "b", "c", "d"):
         for _ in range(8):
@@ -26,10 +26,10 @@ async def test_however_many_tenants_wait_a_call_has_a_fair_share_of_each() -> No
     assert Counter(operation.tenant for operation in batch) == {"a": 2, "b": 2, "c": 2, "d": 2}
 
 
-async def test_one_tenants_stampede_leaves_room_for_others(
+async def test_a_stampede_of_one_business_leaves_room_for_others(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have half of the queue; who comes then is told so at once. The next tenant has half of what is left."""
+    """A business may use half of the queue and is refused beyond that; the next one may use half of the rest."""
     monkeypatch.setattr(queue_module, "MAX_QUEUE", 8)
     for business_id in ("salon", "other", "third"):
         database.make_service(business_id=business_id, capacity=100)
@@ -49,8 +49,9 @@ async def test_one_tenants_stampede_leaves_room_for_others(
         assert {outcome.name for outcome in await asyncio.gather(first, *admitted)} == {"done"}
 
 
-async def test_whose_turn_would_come_too_late_is_told_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Known from how long the last of its tenant waited. Others don't share its fate, nor does who comes afterwards."""
+async def test_a_request_that_would_wait_too_long_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The estimate is the wait of the business's latest request. It does not affect other businesses, and ends with the
+    queue."""
     monkeypatch.setattr(queue_module, "QUEUE_SECONDS", 0.0)
     queue = queue_module.FairQueue(max_batch=2)
 
@@ -58,7 +59,7 @@ async def test_whose_turn_would_come_too_late_is_told_so_at_once(monkeypatch: py
         queue.add("reserve", tenant, uuid4(), {}, print)
 
     for _ in range(5):
-        add()  # nobody has waited yet: nothing is known, and so all are admitted
+        add()  # without an estimate yet, all are admitted
     queue.finished(await queue.take())
     with pytest.raises(Overloaded):
         add()
@@ -70,8 +71,8 @@ async def test_whose_turn_would_come_too_late_is_told_so_at_once(monkeypatch: py
     add()
 
 
-async def test_a_tenant_that_is_locked_does_not_stall_the_others(database: TestDatabase) -> None:
-    """Somebody sits on one business's lock: only that business's callers wait, and are told so in the end."""
+async def test_a_locked_business_does_not_delay_others(database: TestDatabase) -> None:
+    """Only the requests of the locked business wait, and they are granted in the end."""
     database.make_service(business_id="stuck")
     database.make_service(business_id="free", capacity=100)
     async with running(database.url, lanes=2) as group_commit:
@@ -84,8 +85,8 @@ async def test_a_tenant_that_is_locked_does_not_stall_the_others(database: TestD
         assert (await stuck).name == "done"
 
 
-async def test_a_stuck_tenant_among_many_costs_the_others_nothing(database: TestDatabase) -> None:
-    """Its requests fail and are sent again one at a time; those that shared a call with it are all served."""
+async def test_a_locked_business_among_many_does_not_delay_the_others(database: TestDatabase) -> None:
+    """Its requests fail and are resent one at a time; all others of their batches are granted."""
     healthy = [f"tenant-{number}" for number in range(4)]
     for business_id in ("stuck", *healthy):
         database.make_service(business_id=business_id, capacity=1000)
@@ -103,8 +104,9 @@ async def test_a_stuck_tenant_among_many_costs_the_others_nothing(database: Test
         await asyncio.gather(*stuck, return_exceptions=True)
 
 
-async def test_a_stuck_tenants_requests_leave_room_where_requests_are_sent_again(database: TestDatabase) -> None:
-    """There they go one at a time: the others that were in the same call need not wait until they have timed out."""
+async def test_resent_requests_of_a_locked_business_do_not_delay_others(database: TestDatabase) -> None:
+    """Requests are resent one at a time, and those of other businesses need not wait for the timeouts of the locked
+    one."""
     for business_id in ("stuck", "free"):
         database.make_service(business_id=business_id, capacity=10)
     fail_first_calls(database, 1, "22012")
@@ -113,48 +115,48 @@ async def test_a_stuck_tenants_requests_leave_room_where_requests_are_sent_again
             stuck = [asyncio.create_task(reserve(group_commit, business_id="stuck")) for _ in range(4)]
             free = asyncio.create_task(reserve(group_commit, business_id="free"))
             assert (await free).name == "done"
-            # The one that failed, the free one's, and one of the stuck one's.
-            assert calls(database) <= 3
+            # The failed batch, the request of the free business, and one of the locked business.
+            assert count_calls(database) <= 3
         assert {outcome.name for outcome in await asyncio.gather(*stuck)} == {"done"}
 
 
-def note_tenants(group_commit: GroupCommit, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Notes from now on whose requests each call has."""
-    noted: list[list[str]] = []
+def record_businesses(group_commit: GroupCommit, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Records the businesses of each call from now on."""
+    recorded: list[list[str]] = []
     call = group_commit._call
 
-    async def noting(operations: list[Operation]) -> list[Operation]:
-        noted.append(sorted({operation.tenant for operation in operations}))
+    async def record(operations: list[Operation]) -> list[Operation]:
+        recorded.append(sorted({operation.tenant for operation in operations}))
         return await call(operations)
 
-    monkeypatch.setattr(group_commit, "_call", noting)
-    return noted
+    monkeypatch.setattr(group_commit, "_call", record)
+    return recorded
 
 
 @pytest.mark.parametrize("sqlstate", ["55P03", "57014", "HF001"])
-async def test_a_tenant_whose_lock_was_not_to_be_had_goes_alone_until_it_is(
+async def test_a_business_whose_lock_timed_out_is_sent_alone_until_it_succeeds(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:
-    """If it has to wait again, it does so at nobody's cost; and as soon as it need not, it shares calls again."""
+    """Another wait for its lock delays no other business, and it shares batches again after a success."""
     for business_id in ("stuck", "a", "b"):
         database.make_service(business_id=business_id, capacity=10)
     fail_first_calls(database, 1, sqlstate)
     async with running(database.url) as group_commit:
         await reserve(group_commit, business_id="stuck")
-        noted = note_tenants(group_commit, monkeypatch)
+        recorded = record_businesses(group_commit, monkeypatch)
         for _ in range(2):
             with database.locked("a"):
                 tasks = [asyncio.create_task(reserve(group_commit, business_id="a"))]
                 await asyncio.to_thread(database.wait_until_blocked)
-                # These wait in the queue.
+                # These three requests wait in the queue.
                 tasks += [asyncio.create_task(reserve(group_commit, business_id=name)) for name in ("stuck", "a", "b")]
                 await asyncio.sleep(0)
             await asyncio.gather(*tasks)
-    assert noted == [["a"], ["stuck"], ["a", "b"], ["a"], ["a", "b", "stuck"]]
+    assert recorded == [["a"], ["stuck"], ["a", "b"], ["a"], ["a", "b", "stuck"]]
 
 
-async def test_the_deferred_are_sent_again(database: TestDatabase) -> None:
-    """What shared a call with others and could not have its lock at once gets it in the next one."""
+async def test_deferred_requests_are_resent(database: TestDatabase) -> None:
+    """A request whose lock was not free in a shared batch is granted in the next one."""
     database.make_service(business_id="first", capacity=10)
     database.make_service(business_id="second")
     async with running(database.url) as group_commit:
@@ -170,9 +172,9 @@ async def test_the_deferred_are_sent_again(database: TestDatabase) -> None:
             assert (await tasks[2]).name == "done"
 
 
-async def test_the_deferred_keep_their_order(database: TestDatabase) -> None:
-    """A call decides so many windows that stand in each other's way, and the next ones the rest: first come, first
-    served, with an idempotency key or without."""
+async def test_deferred_requests_keep_their_order(database: TestDatabase) -> None:
+    """A call decides a limited number of overlapping windows and the next call the rest, in the order of arrival, with
+    or without idempotency keys."""
     database.make_service(capacity=100)
     async with running(database.url) as group_commit:
         with database.locked():

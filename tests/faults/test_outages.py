@@ -1,5 +1,5 @@
-"""What is missing for a while: connections, room on the disk, a clock that can be trusted. 503 then, and afterwards
-everything goes on as before."""
+"""Temporary outages: no connections, no disk space, a database that does not answer, a clock that is set. The service
+answers 503, and recovers by itself."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ ADMIN = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
 
 def assert_unavailable(answers: list[httpx2.Response]) -> None:
-    """Each says that the database is missing, and when to come back."""
+    """Checks that each answer reports the outage of the database and has Retry-After."""
     assert {answer.status_code for answer in answers} == {503}
     assert {answer.json()["code"] for answer in answers} == {"DATABASE_UNAVAILABLE"}
     assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
@@ -45,19 +45,19 @@ def assert_unavailable(answers: list[httpx2.Response]) -> None:
 
 @contextmanager
 def no_connection_left(database: TestDatabase) -> Iterator[None]:
-    """Others have taken all connections that PostgreSQL gives to anybody but a superuser; also the service's own."""
+    """Occupies all connections that PostgreSQL gives to roles other than superusers, including those of the service."""
     with ExitStack() as stack:
         give_up_at = time.monotonic() + 30
         others = "FROM pg_stat_activity WHERE usename = %s AND application_name <> 'hog'"
-        while took_one(database, stack) or database.value(f"SELECT count(*) {others}", LOGIN):
+        while occupy_connection(database, stack) or database.value(f"SELECT count(*) {others}", LOGIN):
             assert time.monotonic() < give_up_at
-            if not took_one(database, stack):
+            if not occupy_connection(database, stack):
                 database.rows(f"SELECT pg_terminate_backend(pid, 5000) {others}", LOGIN)
         yield
 
 
-def took_one(database: TestDatabase, stack: ExitStack) -> bool:
-    """Takes a connection, if there is one."""
+def occupy_connection(database: TestDatabase, stack: ExitStack) -> bool:
+    """Occupies a connection; returns whether one was free."""
     try:
         stack.callback(psycopg.connect(database.url, application_name="hog").close)
     except psycopg.OperationalError:
@@ -65,10 +65,8 @@ def took_one(database: TestDatabase, stack: ExitStack) -> bool:
     return True
 
 
-async def test_without_a_connection_to_be_had_callers_are_told_to_come_back(
-    database: TestDatabase, serve: Serve
-) -> None:
-    """Every kind of request, in seconds; and as soon as somebody lets go, the service is back by itself."""
+async def test_without_free_connections_every_call_is_a_503(database: TestDatabase, serve: Serve) -> None:
+    """The answers come within seconds, and the service recovers as soon as connections are free."""
     database.make_service(capacity=10)
     service = serve()
     async with service.client() as client:
@@ -95,9 +93,9 @@ async def test_without_a_connection_to_be_had_callers_are_told_to_come_back(
     assert service.events("defect") == []
 
 
-async def test_a_database_that_says_nothing_is_as_good_as_gone(database: TestDatabase) -> None:
-    """It is stopped, or a pooler is paused: connections are accepted, and no answer comes. Look-ups are told so in
-    time, changes of the catalog too, and as soon as it goes on so do they."""
+async def test_a_database_that_does_not_answer_is_an_outage(database: TestDatabase) -> None:
+    """A stopped server or a paused pooler accepts connections and sends nothing. Lookups and changes of the catalog
+    time out, and succeed as soon as it answers again."""
     async with (
         Proxy(database.url).running() as proxy,
         open_database(proxy.url, connections=2, statement_seconds=0.1) as connections,
@@ -115,8 +113,8 @@ async def test_a_database_that_says_nothing_is_as_good_as_gone(database: TestDat
         assert await connections.fetch("server_time")
 
 
-async def test_a_change_whose_answer_was_lost_is_not_made_twice(database: TestDatabase) -> None:
-    """Unlike a verb it has no name by which it could be found out: whoever asked for it has to look."""
+async def test_a_change_of_the_catalog_is_not_resent_after_a_lost_answer(database: TestDatabase) -> None:
+    """It has no operation id by which the database could recognise a resend, so its caller has to check the result."""
     database.make_business()
     async with Proxy(database.url).running() as proxy, open_database(proxy.url) as connections:
         assert await connections.fetch("server_time")
@@ -127,9 +125,9 @@ async def test_a_change_whose_answer_was_lost_is_not_made_twice(database: TestDa
     assert database.value("SELECT calendar_generation FROM booking.businesses") == 2
 
 
-async def test_everything_that_the_server_waits_for_has_an_end(database: TestDatabase) -> None:
-    """For a lock, a statement, and the next one of a transaction: also if we are no longer there to say so. And nothing
-    is compiled, which would take longer than what it is for."""
+async def test_every_wait_of_the_server_is_limited(database: TestDatabase) -> None:
+    """The limits for locks, statements and idle transactions are the server's, in case the service is gone. JIT is off,
+    because compiling takes longer than these statements."""
     names = ["jit", "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
     async with open_database(database.url) as connections, connections.connection() as connection:
         cursor = await connection.execute("SELECT current_setting(name, true) FROM unnest(%s::text[]) AS name", [names])
@@ -140,7 +138,7 @@ async def test_everything_that_the_server_waits_for_has_an_end(database: TestDat
 
 @pytest.fixture
 def small_disk(cluster: str) -> Iterator[Path]:
-    """A disk of 64 MB that PostgreSQL can write to: a file system in memory."""
+    """Mounts a disk of 64 MB in memory to which PostgreSQL can write."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
     folder = Path(tempfile.mkdtemp(prefix="holdfast-disk-"))
@@ -163,7 +161,7 @@ def small_disk(cluster: str) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Writes until nothing more fits, and returns what has to be deleted for room."""
+    """Writes until the disk is full, and returns the file to delete for space."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while file.write(b"x" * 4096):
@@ -174,7 +172,8 @@ def fill(disk: Path) -> Path:
 async def test_a_full_disk_is_a_503_and_nothing_acknowledged_is_lost(
     cluster: str, template: str, small_disk: Path, tmp_path: Path
 ) -> None:
-    """PostgreSQL can't make its tables longer for a while: nothing is half done, and when there is room it goes on."""
+    """No request is half done while PostgreSQL cannot extend its tables, and the service recovers once there is
+    space."""
     tablespace = sql.Identifier(small_disk.name)
     name = small_disk.name.replace("-", "_")
     with psycopg.connect(cluster, autocommit=True) as administrator:
@@ -193,7 +192,7 @@ async def test_a_full_disk_is_a_503_and_nothing_acknowledged_is_lost(
 
 
 async def fill_up_and_make_room(database: TestDatabase, disk: Path, log: Path) -> None:
-    """The story of it."""
+    """Runs clients while the disk is filled and emptied."""
     database.make_service(capacity=1_000_000)
     urls = {"DATABASE_URL": database.url, "MIGRATION_DATABASE_URL": database.admin_url}
     with ServiceProcess(log, **SECRETS, **urls) as service:
@@ -202,20 +201,20 @@ async def fill_up_and_make_room(database: TestDatabase, disk: Path, log: Path) -
             async with clients.running(10, retry=True):
                 await clients.acknowledge(50)
                 ballast = fill(disk)
-                refused = await refusal(client)
+                refused = await first_refusal(client)
                 room = await client.get("/api/booking/capacity", params=slot())
                 ballast.unlink()
                 await clients.acknowledge(50)
     assert_unavailable([refused])
     assert room.status_code == 200
     assert clients.unexpected == []
-    held = database.rows("SELECT idempotency_key, reservation_id::text FROM booking.reservations")
-    assert {key: reservation_id for key, reservation_id in held if key} == clients.acknowledged
+    rows = database.rows("SELECT idempotency_key, reservation_id::text FROM booking.reservations")
+    assert {key: reservation_id for key, reservation_id in rows if key} == clients.acknowledged
     assert service.events("defect") == []
 
 
-async def refusal(client: httpx2.AsyncClient) -> httpx2.Response:
-    """The first answer that is none: as long as pages have room, there are more holds."""
+async def first_refusal(client: httpx2.AsyncClient) -> httpx2.Response:
+    """Returns the first refusal, after the free space of existing pages is used up."""
     async with asyncio.timeout(60):
         while True:
             answer = await client.send(reserves(client, 1)[0])
@@ -224,21 +223,21 @@ async def refusal(client: httpx2.AsyncClient) -> httpx2.Response:
 
 
 class SteppingClock(datetime):
-    """A clock of this process that somebody sets."""
+    """A clock that can be set ahead or back."""
 
     ahead: ClassVar[timedelta] = timedelta(0)
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Self:
-        """What it says now."""
+        """Returns the shifted time."""
         return super().now(tz) + cls.ahead
 
 
 @pytest.mark.parametrize("step", [timedelta(hours=-1), timedelta(hours=1)], ids=["back", "forward"])
-async def test_a_step_of_our_clock_changes_no_deadline(
+async def test_a_step_of_the_process_clock_changes_no_deadline(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch, step: timedelta
 ) -> None:
-    """A call carries an instant of the server's clock, after which it does nothing: ours may be set meanwhile."""
+    """The deadline of a call is an instant of the server's clock, which is independent of the process clock."""
     monkeypatch.setattr(clock_module, "datetime", SteppingClock)
     monkeypatch.setattr(SteppingClock, "ahead", timedelta(0))
     database.make_service(capacity=10)

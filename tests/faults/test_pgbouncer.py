@@ -1,7 +1,7 @@
-"""The service behind PgBouncer in transaction mode: each transaction runs on whichever server connection is free.
+"""The service behind PgBouncer in transaction mode: each transaction runs on any free server connection.
 
-The login has no settings of its own here, and the pooler is of any version: neither prepared statements nor what is
-set for a session can be relied on.
+The login has no settings of its own here and the pooler may have any version, so neither prepared statements nor
+session settings can be relied on.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ pytestmark = [
 ]
 
 ADMIN: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-# Fewer than the service has connections: so they are shared, and change hands.
+# Fewer than the connections of the service, so that they are shared.
 SERVER_CONNECTIONS: Final = 3
 CONFIGURATION: Final = """\
 [databases]
@@ -53,7 +53,7 @@ query_wait_timeout = 5
 
 @pytest.fixture
 def pooled(database: TestDatabase) -> Iterator[str]:
-    """The URL of the test's database through a pooler."""
+    """Returns the URL of the test's database through a pooler."""
     server, port = urlsplit(database.url), free_port()
     folder = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
     folder.chmod(0o755)
@@ -75,7 +75,7 @@ def pooled(database: TestDatabase) -> Iterator[str]:
 
 
 def answers(url: str) -> bool:
-    """Whether there is a database behind this URL."""
+    """Returns whether a connection to this URL succeeds."""
     try:
         psycopg.connect(url).close()
     except psycopg.OperationalError:
@@ -85,23 +85,23 @@ def answers(url: str) -> bool:
 
 @asynccontextmanager
 async def connected(url: str, statement_seconds: float = STATEMENT_SECONDS) -> AsyncIterator[Database]:
-    """A pool of the service's own."""
+    """Opens a pool of the service."""
     async with open_database(url, connections=4, statement_seconds=statement_seconds) as database:
         yield database
 
 
-async def test_the_whole_story_works_behind_it(database: TestDatabase, pooled: str, serve: Serve) -> None:
-    """Reserve, look, extend, commit, move, cancel, the catalog: each on another connection than the last."""
+async def test_every_kind_of_call_works_behind_a_pooler(database: TestDatabase, pooled: str, serve: Serve) -> None:
+    """Each call of a client may run on another connection than the one before."""
     database.make_service(capacity=5)
     service = serve(DATABASE_URL=pooled, WORKERS=2)
     async with service.client(connections=20) as client:
 
         async def one(number: int) -> list[int]:
-            found = []
+            collected = []
 
             async def call(method: str, path: str, **more: Any) -> Any:
                 answer = await client.request(method, path, **more)
-                found.append(answer.status_code)
+                collected.append(answer.status_code)
                 return answer.json() if answer.content else None
 
             held = await call("POST", "/api/booking/reserve", json=slot(number))
@@ -121,7 +121,7 @@ async def test_the_whole_story_works_behind_it(database: TestDatabase, pooled: s
             catalog = f"/api/catalog/businesses/tenant-{number}"
             await call("PUT", catalog, json={"name": "Tenant", "country": "DE"}, headers=ADMIN)
             await call("DELETE", catalog, headers=ADMIN)
-            return found
+            return collected
 
         stories = await asyncio.gather(*(one(number) for number in range(15)))
         assert Counter(map(tuple, stories)) == {(201, 200, 200, 200, 200, 201, 200, 200, 200, 201, 204): 15}
@@ -129,10 +129,11 @@ async def test_the_whole_story_works_behind_it(database: TestDatabase, pooled: s
     assert service.events("batch_failed") == []
 
 
-async def test_group_commit_under_load_grants_just_what_there_is(
+async def test_group_commit_under_load_grants_exactly_the_capacity(
     database: TestDatabase, pooled: str, serve: Serve
 ) -> None:
-    """Two workers and three server connections for three hundred clients of one slot, and for others beside it."""
+    """Two workers share three server connections, for two hundred clients of one slot and a hundred of another
+    business."""
     database.make_service(capacity=50)
     database.make_service(business_id="other", capacity=1000)
     service = serve(DATABASE_URL=pooled, WORKERS=2)
@@ -146,8 +147,8 @@ async def test_group_commit_under_load_grants_just_what_there_is(
     assert service.events("defect") == []
 
 
-async def test_nothing_is_left_on_connections_that_others_get(pooled: str) -> None:
-    """`check` may take an hour for a statement: that must not become everybody's timeout. And nothing is prepared."""
+async def test_shared_connections_keep_no_settings_and_no_prepared_statements(pooled: str) -> None:
+    """`check` may take an hour for a statement, which must not become the timeout of other transactions."""
     async with connected(pooled, statement_seconds=3600) as patient, connected(pooled) as usual:
         for _ in range(20):
             await asyncio.gather(*(one.fetch("reservation_health") for one in (patient, usual) for _ in range(4)))
@@ -157,8 +158,10 @@ async def test_nothing_is_left_on_connections_that_others_get(pooled: str) -> No
             assert connection.execute("SELECT FROM pg_prepared_statements").fetchall() == []
 
 
-async def test_a_lock_is_not_waited_for_without_end(database: TestDatabase, pooled: str, serve: Serve) -> None:
-    """Although no timeout of a session is in force: its callers are told, others are served on the connections left."""
+async def test_a_wait_for_a_lock_is_limited_without_session_timeouts(
+    database: TestDatabase, pooled: str, serve: Serve
+) -> None:
+    """Its callers get a 503, and other businesses are served on the remaining connections."""
     database.make_service()
     database.make_service(business_id="other", capacity=100)
     service = serve(DATABASE_URL=pooled)
@@ -167,15 +170,16 @@ async def test_a_lock_is_not_waited_for_without_end(database: TestDatabase, pool
             stuck = asyncio.create_task(race(client, reserves(client, 5)))
             await asyncio.to_thread(database.wait_until_blocked)
             assert statuses(await race(client, reserves(client, 20, businessId="other"))) == {201: 20}
-            told = await stuck
-        assert statuses(told) == {503: 5}
-        assert all(int(answer.headers["retry-after"]) > 0 for answer in told)
+            refused = await stuck
+        assert statuses(refused) == {503: 5}
+        assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
         assert (await client.send(reserves(client, 1)[0])).status_code == 201
     assert "statement_timeout" in service.events("timeouts_missing")[0]["settings"]
 
 
-async def test_timeouts_of_the_role_are_in_force_behind_it(database: TestDatabase, pooled: str) -> None:
-    """As deploy/postgres/roles.sql sets them: on every connection, and a statement that takes too long is ended."""
+async def test_timeouts_of_the_role_apply_behind_a_pooler(database: TestDatabase, pooled: str) -> None:
+    """deploy/postgres/roles.sql sets them: they apply to every connection, and a statement that takes too long is
+    cancelled."""
     settings = {"lock_timeout": "2s", "statement_timeout": "300ms", "idle_in_transaction_session_timeout": "10s"}
     where = [sql.Identifier(name) for name in (LOGIN, urlsplit(database.url).path[1:])]
     for setting, value in settings.items():
@@ -189,10 +193,10 @@ async def test_timeouts_of_the_role_are_in_force_behind_it(database: TestDatabas
             connections[0].execute("SELECT pg_sleep(10)")
 
 
-async def test_a_pooler_that_loses_its_server_is_a_503_and_then_a_success(
+async def test_retries_succeed_while_the_pooler_loses_its_server_connections(
     database: TestDatabase, pooled: str, serve: Serve
 ) -> None:
-    """Its server connections are cut again and again under load: clients who retry their key have one hold for each."""
+    """They are terminated again and again under load; each repeated key has one hold."""
     database.make_service(capacity=1_000_000)
     service = serve(DATABASE_URL=pooled, WORKERS=2)
     async with service.client(connections=10) as client:
@@ -210,7 +214,7 @@ async def test_a_pooler_that_loses_its_server_is_a_503_and_then_a_success(
 
 @contextmanager
 def every_connection(pooled: str) -> Iterator[list[psycopg.Connection]]:
-    """All that the pooler has to the server: each is in a transaction, and so nobody else's."""
+    """Yields a connection for each server connection of the pooler, all in transactions, so that none is shared."""
     with ExitStack() as stack:
         connections = []
         for _ in range(SERVER_CONNECTIONS):
@@ -222,11 +226,11 @@ def every_connection(pooled: str) -> Iterator[list[psycopg.Connection]]:
 
 
 def settings_of(connection: psycopg.Connection, *names: str) -> list[str]:
-    """What is in force."""
+    """Returns the values of settings."""
     rows = connection.execute("SELECT current_setting(name) FROM unnest(%s::text[]) AS name", [[*names]]).fetchall()
     return [value for (value,) in rows]
 
 
 def end_server_connections(database: TestDatabase) -> None:
-    """Ends what the pooler has open to the test's database."""
+    """Terminates the pooler's connections to the test's database."""
     database.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", LOGIN)

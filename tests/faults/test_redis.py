@@ -1,4 +1,4 @@
-"""Redis dies, hangs, fills up and forgets in the middle of work: nobody is granted or refused anything differently."""
+"""Faults of Redis under load: no request is granted or refused differently."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tests.serving import ServiceProcess, free_port, wait_until
 
 pytestmark = pytest.mark.anyio
 
-# Counted, but never refused.
+# Limits that are counted and never reached.
 COUNTED = {"RATE_LIMIT_ENABLED": True, "RATE_LIMIT": "1000000/hour", "MAX_LIVE_HOLDS_PER_CLIENT": 1_000_000}
 WORKERS = 2
 CLIENTS = 6
@@ -27,23 +27,23 @@ CLIENTS = 6
 Fault = Callable[[RedisServer], None]
 
 
-def held(database: TestDatabase) -> dict[str, str]:
-    """The holds: idempotency key and id."""
+def holds_by_key(database: TestDatabase) -> dict[str, str]:
+    """Returns the ids of the holds in the database by their idempotency keys."""
     return dict(database.rows("SELECT idempotency_key, reservation_id::text FROM booking.reservations"))
 
 
 def wait_for(service: ServiceProcess, event: str, count: int = WORKERS) -> None:
-    """Returns when there are so many lines with this event."""
+    """Waits until there is this number of log lines with an event."""
     wait_until(lambda: len(service.events(event)) >= count, f"{count} times {event}")
 
 
 async def wait_until_up(client: httpx2.AsyncClient, redis: RedisServer | None = None) -> None:
-    """Returns when all workers have found Redis: the gauge is as low as the lowest of theirs, of those that have begun.
+    """Waits until all workers have found Redis. The gauge is the minimum over the workers that have started.
 
-    With `redis`, they may have just been started.
+    With `redis`, it first waits until each worker has a connection, because they may have just been started.
     """
     if redis:
-        # Besides theirs there is our own connection.
+        # One more than the workers' connections: that of the test.
         await anyio.to_thread.run_sync(
             wait_until, lambda: len(redis.client.client_list()) > WORKERS, "all workers to ask Redis"
         )
@@ -53,42 +53,27 @@ async def wait_until_up(client: httpx2.AsyncClient, redis: RedisServer | None = 
             up = (await scrape(client)).value("holdfast_redis_up")
 
 
-def freeze(redis: RedisServer) -> None:
-    """SIGSTOP: connections stay, and nothing is answered."""
-    redis.freeze()
-
-
-def kill(redis: RedisServer) -> None:
-    """kill -9: connections are refused."""
-    redis.kill()
-
-
 def fill(redis: RedisServer) -> None:
-    """It answers pings, and takes no writes."""
+    """Makes Redis refuse writes while it answers pings."""
     redis.client.config_set("maxmemory", 1)
 
 
-def thaw(redis: RedisServer) -> None:
-    """The way back from `freeze`."""
-    redis.thaw()
-
-
-def start(redis: RedisServer) -> None:
-    """The way back from `kill`: it has forgotten everything."""
-    redis.start()
-
-
 def empty(redis: RedisServer) -> None:
-    """The way back from `fill`."""
+    """Reverts `fill`."""
     redis.client.config_set("maxmemory", 0)
 
 
-@pytest.mark.parametrize(("fault", "remedy"), [(kill, start), (freeze, thaw), (fill, empty)])
-async def test_redis_fails_under_load_and_nobody_notices(
+# Each fault with its remedy. A killed Redis refuses connections and has lost its data at the start; a frozen one keeps
+# its connections and does not answer.
+FAULTS = [(RedisServer.kill, RedisServer.start), (RedisServer.freeze, RedisServer.thaw), (fill, empty)]
+
+
+@pytest.mark.parametrize(("fault", "remedy"), FAULTS)
+async def test_a_fault_of_redis_under_load_changes_no_answer(
     database: TestDatabase, serve: Serve, redis_server: RedisServer, fault: Fault, remedy: Fault
 ) -> None:
-    """Same answers, one line for each worker when it goes and one when it is back; and only requests that were in
-    flight when it went waited for it, not one of those that came later."""
+    """Each worker logs one line for the outage and one for its end. Only the requests in flight at the fault wait for a
+    timeout."""
     database.make_service(capacity=1_000_000)
     service = serve(WORKERS=WORKERS, REDIS_URL=redis_server.url, **COUNTED)
     async with service.client(connections=CLIENTS) as client:
@@ -97,11 +82,11 @@ async def test_redis_fails_under_load_and_nobody_notices(
         async with clients.running(CLIENTS, retry=False):
             await clients.acknowledge(100)
             await wait_until_up(client)
-            before, gone_before = await scrape(client), len(service.events("redis_gone"))
+            before, outages_before = await scrape(client), len(service.events("redis_gone"))
             fault(redis_server)
-            await anyio.to_thread.run_sync(wait_for, service, "redis_gone", gone_before + WORKERS)
-            await clients.acknowledge(CLIENTS * 2)  # until those that were in flight have given up
-            gone = await scrape(client)
+            await anyio.to_thread.run_sync(wait_for, service, "redis_gone", outages_before + WORKERS)
+            await clients.acknowledge(CLIENTS * 2)  # until the requests in flight have timed out
+            during = await scrape(client)
             await clients.acknowledge(300)
             later = await scrape(client)
             remedy(redis_server)
@@ -109,21 +94,21 @@ async def test_redis_fails_under_load_and_nobody_notices(
             await clients.acknowledge(100)
         await wait_until_up(client)
     failures = "holdfast_redis_failures_total"
-    assert grown(before, gone, failures) > 0
-    # All who were in flight at a worker waited for one and the same call.
-    assert grown(before, gone, failures, duty="limits") <= WORKERS
-    assert grown(gone, later, failures, duty="limits") == 0
+    assert grown(before, during, failures) > 0
+    # The requests in flight at a worker waited for the same call.
+    assert grown(before, during, failures, duty="limits") <= WORKERS
+    assert grown(during, later, failures, duty="limits") == 0
     assert later.value("holdfast_redis_up") == 0
     assert clients.unexpected == []
-    assert held(database) == clients.acknowledged
+    assert holds_by_key(database) == clients.acknowledged
     assert len(service.events("redis_gone")) == len(service.events("redis_back")) >= WORKERS
     assert service.events("defect") == []
 
 
-async def test_redis_is_wiped_under_load_and_nobody_notices(
+async def test_a_loss_of_all_data_of_redis_under_load_changes_no_answer(
     database: TestDatabase, serve: Serve, redis_server: RedisServer
 ) -> None:
-    """What it holds may go at any time, the scripts that it was told too: that is not even a failure."""
+    """Redis may lose its data and its scripts at any time without causing a failure."""
     database.make_service(capacity=1_000_000)
     service = serve(WORKERS=WORKERS, REDIS_URL=redis_server.url, **COUNTED)
     async with service.client(connections=CLIENTS) as client:
@@ -136,7 +121,7 @@ async def test_redis_is_wiped_under_load_and_nobody_notices(
                 redis_server.client.script_flush()
             await clients.acknowledge(50)
     assert clients.unexpected == []
-    assert held(database) == clients.acknowledged
+    assert holds_by_key(database) == clients.acknowledged
     assert service.events("defect") == []
 
 
@@ -144,9 +129,9 @@ async def test_redis_is_wiped_under_load_and_nobody_notices(
 async def test_the_service_starts_without_its_redis(
     database: TestDatabase, serve: Serve, redis_server: RedisServer, state: str
 ) -> None:
-    """It is ready and works, and finds Redis when that comes. The URL's password is in no line."""
+    """It is ready and works, and uses Redis as soon as that answers. The password in the URL is never logged."""
     database.make_service(capacity=5)
-    {"dead": kill, "frozen": freeze}[state](redis_server)
+    {"dead": redis_server.kill, "frozen": redis_server.freeze}[state]()
     url = redis_server.url.replace("redis://", "redis://:opensesame@") if state == "dead" else redis_server.url
     service = serve(REDIS_URL=url, LOG_LEVEL="debug", **COUNTED)
     async with service.client() as client:
@@ -160,8 +145,8 @@ async def test_the_service_starts_without_its_redis(
     assert "opensesame" not in service.log()
 
 
-async def test_what_answers_there_may_be_no_redis_at_all(database: TestDatabase, serve: Serve) -> None:
-    """A wrong port, and something else behind it, is an outage of Redis like any other."""
+async def test_another_server_at_the_url_is_an_outage_of_redis(database: TestDatabase, serve: Serve) -> None:
+    """The URL has a wrong port, at which an HTTP server answers."""
     database.make_service(capacity=5)
 
     async def speak(stream: anyio.abc.SocketStream) -> None:
@@ -183,18 +168,18 @@ async def test_what_answers_there_may_be_no_redis_at_all(database: TestDatabase,
 
 
 async def test_without_redis_there_is_no_gauge_for_it(database: TestDatabase, serve: Serve) -> None:
-    """Nobody should be woken up because of what they don't have."""
+    """A service without Redis must raise no alert about it."""
     database.make_service()
     service = serve()
     async with service.client() as client:
         assert (await scrape(client)).value("holdfast_redis_up") is None
 
 
-# The limits.
+# Rate limits.
 
 
 async def test_workers_share_a_clients_limit(database: TestDatabase, serve: Serve, redis_server: RedisServer) -> None:
-    """However many processes there are, and whichever is asked: exactly the limit."""
+    """All workers together grant exactly the limit."""
     database.make_service(capacity=1_000)
     service = serve(WORKERS=WORKERS, REDIS_URL=redis_server.url, RATE_LIMIT_ENABLED=True, RATE_LIMIT="30/hour")
     async with service.client(connections=40) as client:
@@ -208,7 +193,7 @@ async def test_workers_share_a_clients_limit(database: TestDatabase, serve: Serv
 
 
 async def test_without_redis_each_worker_has_a_limit_of_its_own(database: TestDatabase, serve: Serve) -> None:
-    """Which lets through more, but never less."""
+    """All workers together grant at least the limit."""
     database.make_service(capacity=1_000)
     service = serve(WORKERS=WORKERS, RATE_LIMIT_ENABLED=True, RATE_LIMIT="30/hour")
     async with service.client(connections=40) as client:
@@ -217,17 +202,17 @@ async def test_without_redis_each_worker_has_a_limit_of_its_own(database: TestDa
     assert 30 <= granted[201] <= WORKERS * 30
 
 
-async def test_in_redis_too_the_window_before_counts_for_what_of_it_is_near(redis_server: RedisServer) -> None:
-    """So much was asked in the last hour that nothing is left in this one, until its very end."""
+async def test_in_redis_the_previous_window_counts_by_its_share(redis_server: RedisServer) -> None:
+    """The previous hour has so many requests that this one has none left until its end."""
     async with sharing(redis_server) as store:
         hour = redis_server.client.time()[0] // 3600
-        counted: dict[Any, Any] = {"index": hour - 1, "previous": 0, "current": 1_000_000}
-        redis_server.client.hset("holdfast:limit:somebody", mapping=counted)
-        assert not (await RequestLimits(store).hit([Limit("client", "somebody", Rate(10, 3600))])).granted
+        counters: dict[Any, Any] = {"index": hour - 1, "previous": 0, "current": 1_000_000}
+        redis_server.client.hset("holdfast:limit:ada", mapping=counters)
+        assert not (await RequestLimits(store).hit([Limit("client", "ada", Rate(10, 3600))])).granted
 
 
-async def test_in_redis_too_who_is_refused_by_one_limit_uses_up_no_other(redis_server: RedisServer) -> None:
-    """A client beyond its own limit must not eat up what its business has for others."""
+async def test_in_redis_a_refusal_by_one_limit_does_not_count_for_another(redis_server: RedisServer) -> None:
+    """A client beyond its own limit must not use up the limit of its business."""
     client, business = Limit("client", "c", Rate(1, 3600)), Limit("business", "b", Rate(3, 3600))
     async with sharing(redis_server) as store:
         limiter = RequestLimits(store)
@@ -236,8 +221,8 @@ async def test_in_redis_too_who_is_refused_by_one_limit_uses_up_no_other(redis_s
         assert (await limiter.hit([business])).remaining == 1
 
 
-async def test_redis_remembers_a_window_for_as_long_as_it_counts(redis_server: RedisServer) -> None:
-    """Through the one after it, and not for ever: there are as many as there are clients."""
+async def test_redis_keeps_a_window_for_as_long_as_it_counts(redis_server: RedisServer) -> None:
+    """It counts until the end of the next window, and there are as many windows as clients."""
     async with sharing(redis_server) as store:
-        await RequestLimits(store).hit([Limit("client", "somebody", Rate(10, 60))])
-        assert 110 < redis_server.client.ttl("holdfast:limit:somebody") <= 120
+        await RequestLimits(store).hit([Limit("client", "ada", Rate(10, 60))])
+        assert 110 < redis_server.client.ttl("holdfast:limit:ada") <= 120

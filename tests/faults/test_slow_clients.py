@@ -1,4 +1,5 @@
-"""Clients that send too slowly, too much, or what is not HTTP: each is answered or let go, the others are served."""
+"""Clients that send too slowly, too much, or something other than HTTP: each is answered or disconnected, and others
+are served."""
 
 import asyncio
 import json
@@ -21,9 +22,9 @@ from tests.http.conftest import make_settings
 pytestmark = pytest.mark.anyio
 
 ARRIVAL_SECONDS = 0.3
-# Far more than anything here takes: a wait that reaches it is one that never ends.
+# Far longer than any wait of these tests, so that reaching it means a wait without end.
 PATIENCE_SECONDS = 20
-# After which uvicorn itself closes a connection, if nothing comes after an answer.
+# uvicorn's own timeout between an answer and the next request.
 UVICORN_SECONDS = 5
 HEAD = b"GET /health/live HTTP/1.1\r\nHost: test\r\n"
 RESERVE = b"POST /api/booking/reserve HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
@@ -31,7 +32,7 @@ RESERVE = b"POST /api/booking/reserve HTTP/1.1\r\nHost: test\r\nContent-Type: ap
 
 @dataclass
 class Answer:
-    """What came back over a connection."""
+    """An answer as it was received."""
 
     status: int
     headers: dict[str, str]
@@ -39,7 +40,7 @@ class Answer:
 
     @property
     def problem(self) -> Any:
-        """The problem that it tells."""
+        """Returns the problem of the answer."""
         assert self.headers["content-type"] == "application/problem+json"
         return json.loads(self.body)
 
@@ -52,12 +53,12 @@ class Connection:
         self._writer = writer
 
     async def send(self, data: bytes) -> None:
-        """Sends, and does not mind that nobody listens any more."""
+        """Sends bytes, whether or not the service still reads them."""
         self._writer.write(data)
         await self._writer.drain()
 
     async def answer(self) -> Answer:
-        """The next answer."""
+        """Returns the next answer."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             head, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().splitlines()
             headers = dict(line.lower().split(": ", 1) for line in lines if line)
@@ -65,26 +66,26 @@ class Connection:
         return Answer(int(head.split()[1]), headers, body)
 
     async def ended(self) -> bool:
-        """Whether the service has closed it, with nothing more to say."""
+        """Returns whether the service has closed the connection without a further answer."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._reader.read() == b""
 
 
 class Listener:
-    """The address of the service."""
+    """The address of the service, and the connections to it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._writers: list[asyncio.StreamWriter] = []
 
     async def connect(self) -> Connection:
-        """A new connection."""
+        """Opens a connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         self._writers.append(writer)
         return Connection(reader, writer)
 
     async def hang_up(self) -> None:
-        """Closes all of them."""
+        """Closes all connections."""
         for writer in self._writers:
             writer.close()
         await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
@@ -92,7 +93,7 @@ class Listener:
 
 @pytest.fixture
 async def service(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listener]:
-    """The application behind the protocol that it has when it is served, which is less patient here."""
+    """Runs the application behind the protocol of `serve`, with a shorter timeout for a request."""
     monkeypatch.setattr(protocol, "REQUEST_ARRIVAL_SECONDS", ARRIVAL_SECONDS)
     database.make_service()
     app = create_app(make_settings(database.url))
@@ -113,7 +114,8 @@ async def service(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> As
 
 
 async def test_a_header_of_100_kb_is_refused(serve: Serve) -> None:
-    """By the service as it runs, which goes on; and the answer is not lost although the client has more to send."""
+    """This is the real service, which serves other connections; the answer arrives although the client is still
+    sending."""
     listener = Listener(serve().port)
     connection = await listener.connect()
     await connection.send(HEAD + b"Cookie: " + b"c" * 100_000 + b"\r\n\r\n")
@@ -140,7 +142,7 @@ async def test_a_header_of_100_kb_is_refused(serve: Serve) -> None:
     ids=["address", "number", "one", "never ends", "address never ends"],
 )
 async def test_a_head_that_is_too_large_is_refused(service: Listener, request_: bytes) -> None:
-    """In whatever way, and before its end has come."""
+    """The limits apply to the URL, to the number of headers and to their size, also before the head is complete."""
     connection = await service.connect()
     await connection.send(request_)
     refused = await connection.answer()
@@ -149,8 +151,8 @@ async def test_a_head_that_is_too_large_is_refused(service: Listener, request_: 
 
 
 @pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"HELO\r\n\r\n", b"GET x y z\r\n\r\n"])
-async def test_what_is_not_http_is_told_so(service: Listener, garbage: bytes) -> None:
-    """As a problem, like everything else."""
+async def test_a_request_that_is_not_http_is_a_400(service: Listener, garbage: bytes) -> None:
+    """The answer is a problem."""
     connection = await service.connect()
     await connection.send(garbage)
     refused = await connection.answer()
@@ -161,27 +163,27 @@ async def test_what_is_not_http_is_told_so(service: Listener, garbage: bytes) ->
 @pytest.mark.parametrize(
     "start", [b"GET /hea", HEAD, RESERVE + b"Content-Length: 100\r\n\r\n{"], ids=["address", "headers", "body"]
 )
-async def test_a_request_that_trickles_is_given_up(service: Listener, start: bytes) -> None:
-    """However busily it sends a byte now and then; and if it had been a reservation, there is none."""
+async def test_a_trickling_request_times_out(service: Listener, start: bytes) -> None:
+    """Single bytes do not extend the timeout, and an incomplete reserve makes no hold."""
     connection = await service.connect()
     await connection.send(start)
     answer = asyncio.create_task(connection.answer())
     while not answer.done():
         await connection.send(b" " if start.startswith(RESERVE) else b"a")
         await asyncio.wait([answer], timeout=0.01)
-    given_up = await answer
-    assert (given_up.status, given_up.problem["code"]) == (408, "REQUEST_TIMEOUT")
+    timed_out = await answer
+    assert (timed_out.status, timed_out.problem["code"]) == (408, "REQUEST_TIMEOUT")
     assert await connection.ended()
 
 
 @pytest.mark.parametrize("answered", [False, True], ids=["at first", "after an answer"])
 async def test_a_connection_without_a_request_is_closed(service: Listener, answered: bool) -> None:
-    """Browsers open connections beforehand, and read an unasked 408 as the answer to what they send next."""
+    """It gets no 408: browsers open connections in advance, and would take it for the answer to their next request."""
     connection = await service.connect()
     if answered:
         await connection.send(HEAD + b"\r\n")
         assert (await connection.answer()).status == 200
-        # No request, and yet something: uvicorn's own timer has ended with it.
+        # These bytes are no request, but they stop uvicorn's own timer.
         await connection.send(b"\r\n")
     began = time.monotonic()
     assert await connection.ended()
@@ -189,7 +191,7 @@ async def test_a_connection_without_a_request_is_closed(service: Listener, answe
 
 
 async def test_a_connection_stays_open_for_the_next_request(service: Listener) -> None:
-    """The time for one to arrive ends when it has: what comes then is a pause, which uvicorn bounds."""
+    """The timeout of a request ends with its arrival. uvicorn limits the pause until the next one."""
     connection = await service.connect()
     for _ in range(2):
         await connection.send(HEAD + b"\r\n")
@@ -197,8 +199,8 @@ async def test_a_connection_stays_open_for_the_next_request(service: Listener) -
         await asyncio.sleep(2 * ARRIVAL_SECONDS)  # twice as long as a request may take to arrive
 
 
-async def test_a_body_without_end_is_refused_and_then_left(service: Listener) -> None:
-    """413 as soon as it is too much, and it can't hold the connection by going on."""
+async def test_an_endless_body_is_refused_and_the_connection_closed(service: Listener) -> None:
+    """The answer is a 413 at the limit, and further bytes do not keep the connection open."""
     connection = await service.connect()
     await connection.send(RESERVE + b"Content-Length: 10000000000\r\n\r\n" + b" " * 70_000)
     refused = await connection.answer()
@@ -211,8 +213,10 @@ async def test_a_body_without_end_is_refused_and_then_left(service: Listener) ->
 
 
 @pytest.mark.parametrize("length", [90_000, MAX_REST_BYTES], ids=["a little", "all that may follow"])
-async def test_who_was_refused_before_its_body_had_ended_is_let_go(service: Listener, length: int) -> None:
-    """However its end comes: no connection stays open for ever, and none takes requests that nobody answers."""
+async def test_a_connection_is_closed_after_a_refusal_before_the_end_of_the_body(
+    service: Listener, length: int
+) -> None:
+    """Whether the rest of the body arrives or not, the connection is neither kept open nor used for another request."""
     connection = await service.connect()
     await connection.send(RESERVE + b"Content-Length: %d\r\n\r\n" % length + b" " * 70_000)
     assert (await connection.answer()).status == 413
@@ -220,8 +224,8 @@ async def test_who_was_refused_before_its_body_had_ended_is_let_go(service: List
     assert await connection.ended()
 
 
-async def test_what_follows_a_body_is_no_header_and_has_an_end(service: Listener, database: TestDatabase) -> None:
-    """Trailers are let pass, a few, and mean nothing. They fill no memory, of which they once took gigabytes."""
+async def test_trailers_are_ignored_and_limited(service: Listener, database: TestDatabase) -> None:
+    """A few trailers are accepted and have no effect; more of them are refused, so that they cannot fill the memory."""
     database.make_service(capacity=1)
     body = json.dumps({"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}).encode()
     request = RESERVE + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n" % (len(body), body)
@@ -235,9 +239,9 @@ async def test_what_follows_a_body_is_no_header_and_has_an_end(service: Listener
     assert await connection.ended()
 
 
-async def test_an_offer_to_speak_another_protocol_is_no_reason_to_lose_a_body(service: Listener) -> None:
-    """Java's client offers HTTP/2 with every request over plain HTTP. Without a body nothing is lost by ignoring that;
-    with one it is told what to leave out."""
+async def test_an_offer_of_http2_with_a_body_is_refused(service: Listener) -> None:
+    """Java's client offers HTTP/2 with every request over plain HTTP. The offer is ignored without a body; with one,
+    which the parser would lose, the refusal names the header to omit."""
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
     connection = await service.connect()
     await connection.send(HEAD + offer + b"\r\n")
@@ -250,8 +254,8 @@ async def test_an_offer_to_speak_another_protocol_is_no_reason_to_lose_a_body(se
     assert "Upgrade" in refused.problem["detail"]
 
 
-async def test_a_widget_reads_these_refusals_in_its_own_shape(service: Listener) -> None:
-    """As it does every other error."""
+async def test_these_refusals_have_the_widgets_shape_at_its_url(service: Listener) -> None:
+    """A widget parses no other shape."""
     connection = await service.connect()
     await connection.send(b"POST /api/v1/public/salon/book HTTP/1.1\r\nCookie: " + b"c" * 40_000 + b"\r\n\r\n")
     refused = await connection.answer()
@@ -259,8 +263,9 @@ async def test_a_widget_reads_these_refusals_in_its_own_shape(service: Listener)
     assert json.loads(refused.body)["error"]["code"] == "HEADERS_TOO_LARGE"
 
 
-async def test_a_slow_answer_is_not_the_clients_fault(service: Listener, database: TestDatabase) -> None:
-    """Time runs while a request arrives, and not while it is worked on; also with more requests behind it."""
+async def test_a_slow_answer_does_not_time_out_the_request(service: Listener, database: TestDatabase) -> None:
+    """The timeout covers the arrival of a request and not its processing, also with further requests in the
+    pipeline."""
     body = json.dumps({"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}).encode()
     request = RESERVE + b"Content-Length: %d\r\n\r\n" % len(body) + body
     connection = await service.connect()

@@ -1,4 +1,4 @@
-"""The way to Redis: what is taken for its end, and what is not."""
+"""The store's circuit breaker: which failures open it, and which do not."""
 
 import asyncio
 
@@ -15,104 +15,105 @@ from tests.redis_server import RedisServer, sharing, until_up
 pytestmark = pytest.mark.anyio
 
 
-class Held:
-    """Commands that go on until they are let go, each on a connection."""
+class BlockedCommands:
+    """Commands that wait until they are released, each on a connection of its own."""
 
     def __init__(self) -> None:
-        self._let_go = asyncio.Event()
-        self._begun = asyncio.Semaphore(0)
+        self._released = asyncio.Event()
+        self._started = asyncio.Semaphore(0)
 
     async def __call__(self, redis: Redis) -> None:
         async with redis.client():
-            self._begun.release()
-            await self._let_go.wait()
+            self._started.release()
+            await self._released.wait()
 
-    async def until_begun(self, count: int) -> None:
-        """Returns when so many have their connections."""
+    async def until_started(self, count: int) -> None:
+        """Waits until this number of commands have their connections."""
         async with asyncio.timeout(20):
             for _ in range(count):
-                await self._begun.acquire()
+                await self._started.acquire()
 
-    def let_go(self) -> None:
-        """Ends them all."""
-        self._let_go.set()
+    def release(self) -> None:
+        """Lets all of them end."""
+        self._released.set()
 
 
-async def test_not_to_get_a_turn_says_nothing_about_redis(
+async def test_a_timeout_while_waiting_for_a_slot_does_not_open_the_breaker(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crowd in this process takes all connections. Who comes too late goes on without Redis, and only they."""
+    """Concurrent requests of this process use all slots. A request that gets none in time goes on without Redis, and
+    later ones use it."""
     async with sharing(redis_server) as store:
-        held = Held()
+        blocked = BlockedCommands()
         monkeypatch.setattr(of_store, "TIMEOUT_SECONDS", 60)
-        crowd = [asyncio.create_task(store.ask("test", held)) for _ in range(of_store._TURNS)]
-        await held.until_begun(len(crowd))
+        crowd = [asyncio.create_task(store.ask("test", blocked)) for _ in range(of_store._TURNS)]
+        await blocked.until_started(len(crowd))
         monkeypatch.setattr(of_store, "TIMEOUT_SECONDS", 0.02)
         with pytest.raises(StoreDown):
             await store.ask("test", lambda redis: redis.get("key"))
         assert store.up
         monkeypatch.setattr(of_store, "TIMEOUT_SECONDS", 60)
         waiting = asyncio.create_task(store.ask("test", lambda redis: redis.get("key")))
-        held.let_go()
+        blocked.release()
         await asyncio.gather(*crowd)
         assert await waiting is None
 
 
-async def test_who_waits_for_news_keeps_nobodys_turn(redis_server: RedisServer) -> None:
-    """What the feed waits for takes seconds; requests don't have them."""
+async def test_a_blocking_read_uses_no_slot(redis_server: RedisServer) -> None:
+    """The feed's reads take seconds, so they must not delay the commands of requests."""
     async with sharing(redis_server) as store:
-        held = Held()
-        waits = [asyncio.create_task(store.wait("test", held, 60)) for _ in range(of_store._TURNS)]
-        await held.until_begun(len(waits))
+        blocked = BlockedCommands()
+        waits = [asyncio.create_task(store.wait("test", blocked, 60)) for _ in range(of_store._TURNS)]
+        await blocked.until_started(len(waits))
         assert await store.ask("test", lambda redis: redis.get("key")) is None
         assert store.up
-        held.let_go()
+        blocked.release()
         await asyncio.gather(*waits)
 
 
-async def test_who_waits_for_a_turn_learns_that_redis_is_gone(redis_server: RedisServer) -> None:
-    """It is not asked again by all who were waiting, one after the other."""
+async def test_commands_that_wait_for_a_slot_fail_with_the_open_breaker(redis_server: RedisServer) -> None:
+    """They do not try Redis one after the other."""
     async with sharing(redis_server) as store:
-        asked = 0
+        attempts = 0
 
         async def fail(_: Redis) -> None:
-            nonlocal asked
-            asked += 1
+            nonlocal attempts
+            attempts += 1
             await asyncio.sleep(0)
             raise ConnectionResetError
 
         crowd = await asyncio.gather(*(store.ask("test", fail) for _ in range(100)), return_exceptions=True)
         assert [type(answer) for answer in crowd] == [StoreDown] * 100
-        assert asked == of_store._TURNS
+        assert attempts == of_store._TURNS
 
 
-def failures_of_the_watch() -> float:
-    """What the metric says."""
+def count_watch_failures() -> float:
+    """Returns the counter of failed probes."""
     return REGISTRY.get_sample_value("holdfast_redis_failures_total", {"duty": "watch"}) or 0
 
 
-async def test_what_answers_and_takes_no_writes_is_gone_until_it_does(
+async def test_the_breaker_stays_open_while_redis_refuses_writes(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is full would else be found, and lost again, at every look."""
+    """A probe by a ping alone would close and open it in turn."""
     monkeypatch.setattr(of_store, "WATCH_SECONDS", 0.01)
     async with sharing(redis_server) as store:
         redis_server.client.config_set("maxmemory", 1)
         with pytest.raises(StoreDown):
             await store.ask("test", lambda redis: redis.set("key", "value"))
-        before = failures_of_the_watch()
+        before = count_watch_failures()
         async with asyncio.timeout(20):
-            while failures_of_the_watch() < before + 3 and not store.up:  # noqa: ASYNC110 — nobody tells
+            while count_watch_failures() < before + 3 and not store.up:  # noqa: ASYNC110 — the store has no event for it
                 await asyncio.sleep(0.001)
         assert not store.up
         redis_server.client.config_set("maxmemory", 0)
         await until_up(store)
 
 
-async def test_redis_is_asked_again_although_its_connections_could_not_be_closed(
+async def test_a_failed_disconnect_does_not_end_the_probes(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that hangs takes longer to be closed than anybody waits; that must not be the end of the watch."""
+    """Closing a connection that hangs raises a timeout."""
     monkeypatch.setattr(of_store, "WATCH_SECONDS", 0.01)
     failed = asyncio.Event()
 
@@ -132,8 +133,8 @@ async def test_redis_is_asked_again_although_its_connections_could_not_be_closed
         await until_up(store)
 
 
-async def test_a_store_is_closed_although_its_connections_could_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is stopped after it has to be stopped too."""
+async def test_a_failed_disconnect_does_not_escape_from_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts of the application that are stopped after the store must be stopped, too."""
 
     async def fail(*_: object) -> None:
         raise RedisTimeoutError("Timed out closing connection after 1")
