@@ -94,12 +94,12 @@ class Site:
                 self.real[feed["path"].rpartition("=")[2]] = keys.get(feed["resourceId"], "none")
             yield row, columns
 
-    async def call(self, row: Row, who: str) -> httpx2.Response:
+    async def call(self, row: Row, credential: str) -> httpx2.Response:
         """Sends the example of a call with a credential."""
-        token = self.guest_token if who == "guest" else None
+        token = self.guest_token if credential == "guest" else None
         members = {"businessId": "salon", "cancellationToken": token}
         request = example_request(self.document, *row, self.real, members)
-        request.headers.update(self.headers[who])
+        request.headers.update(self.headers[credential])
         if row[1] == "/api/booking/stream":
             request.method = "HEAD"  # a GET of the stream does not end
         return await self.client.send(request)
@@ -183,17 +183,17 @@ async def test_each_credential_is_admitted_exactly_where_the_table_says_so(site:
     """Owners choose the roles of their keys by this table."""
     wrong, passed = [], set()
     async for row, columns in site.rows():
-        for who, own in COLUMNS.items():
-            response = await site.call(row, who)
+        for credential, own in COLUMNS.items():
+            response = await site.call(row, credential)
             promised = any(columns[column] for column in own)
             passed |= {column for column in own if columns[column]}
-            if who == "stranger" and not promised:
+            if credential == "stranger" and not promised:
                 # Where the request names no business, what it asks for is not there for this key.
-                kept = response.status_code in (401, 403, 404)
+                matches = response.status_code in (401, 403, 404)
             else:
-                kept = is_admitted(response) == promised
-            if not kept:
-                wrong.append((*row, who, response.status_code, response.text[:200]))
+                matches = is_admitted(response) == promised
+            if not matches:
+                wrong.append((*row, credential, response.status_code, response.text[:200]))
     assert wrong == []
     assert passed == set.union(*COLUMNS.values())
 
@@ -202,13 +202,13 @@ async def test_a_token_opens_nothing_beyond_its_role(site: Site) -> None:
     """An insufficient role is a 403 and an invalid token a 401, because only the first is solved by another role."""
     wrong = []
     async for row, columns in site.rows():
-        for who in set(COLUMNS) - WITHOUT_HEADER - {"stranger"}:
-            if not any(columns[column] for column in COLUMNS[who]):
-                of_role = who in ("readonly", "staff", "owner")
-                response = await site.call(row, who)
-                refusal = (403, "FORBIDDEN") if of_role else (401, "UNAUTHORIZED")
+        for credential in set(COLUMNS) - WITHOUT_HEADER - {"stranger"}:
+            if not any(columns[column] for column in COLUMNS[credential]):
+                is_key = credential in ("readonly", "staff", "owner")
+                response = await site.call(row, credential)
+                refusal = (403, "FORBIDDEN") if is_key else (401, "UNAUTHORIZED")
                 if (response.status_code, code_or_none(response)) != refusal:
-                    wrong.append((*row, who, response.status_code, response.text[:200]))
+                    wrong.append((*row, credential, response.status_code, response.text[:200]))
     assert wrong == []
 
 
@@ -245,8 +245,8 @@ async def test_the_administrator_may_call_everything(client: httpx2.AsyncClient)
 async def test_head_is_guarded_as_get_is(site: Site) -> None:
     """The status of a HEAD request reveals whether the object exists."""
     statuses = {}
-    for who, headers in site.headers.items():
-        statuses[who] = (await site.client.head(f"{BUSINESSES}/salon", headers=headers)).status_code
+    for credential, headers in site.headers.items():
+        statuses[credential] = (await site.client.head(f"{BUSINESSES}/salon", headers=headers)).status_code
     assert statuses == {
         "none": 401,
         "guest": 401,

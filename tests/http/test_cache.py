@@ -14,6 +14,7 @@ from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed
 from service.sharing.store import Store
 from tests.database import TestDatabase, at
+from tests.http.booking_calls import slot
 from tests.http.conftest import ADMIN
 from tests.http.manual_clock import ManualClock
 from tests.redis_server import RedisServer, sharing
@@ -230,13 +231,12 @@ async def test_a_slot_that_was_just_reserved_is_not_listed(client: httpx2.AsyncC
         return (await client.get("/api/booking/availability", params=window)).json()["slots"]
 
     assert len(await listed()) == 1
-    body = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
-    held = (await client.post("/api/booking/reserve", json=body)).json()
+    held = (await client.post("/api/booking/reserve", json=slot())).json()
     assert await listed() == []
     # A change in the database alone shows later. That is harmless: a listed slot is not a promise.
     database.release(held["reservationId"])
     assert await listed() == []
-    assert (await client.post("/api/booking/reserve", json=body)).status_code == 201
+    assert (await client.post("/api/booking/reserve", json=slot())).status_code == 201
 
 
 async def test_a_change_of_the_catalog_is_listed_at_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:

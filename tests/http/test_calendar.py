@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 FEEDS = "/api/catalog/businesses/salon/calendar-feeds"
 FEED = "/api/booking/calendar/salon.ics"
-OF_ROSA = "/api/booking/calendar/salon/rosa.ics"
+ROSA_FEED = "/api/booking/calendar/salon/rosa.ics"
 
 
 async def feed_paths(client: httpx2.AsyncClient) -> dict[str | None, str]:
@@ -92,13 +92,13 @@ async def test_an_event_leaves_out_missing_data(client: httpx2.AsyncClient, data
 async def test_a_feed_has_a_name_and_a_refresh_interval(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """Programs show the name, and some refresh only once a day without an interval."""
     make_salon(database)
-    whole, of_rosa = await calendar(client), await calendar(client, "rosa")
-    assert whole["X-WR-CALNAME"] == "Salon Rosa"
-    assert of_rosa["X-WR-CALNAME"] == "Rosa \u2013 Salon Rosa"
-    assert whole["VERSION"] == "2.0"
-    assert whole["REFRESH-INTERVAL"].params["VALUE"] == "DURATION"
-    assert whole.decoded("REFRESH-INTERVAL") == timedelta(minutes=15)
-    assert whole["X-PUBLISHED-TTL"] == "PT15M"
+    business_feed, rosa_feed = await calendar(client), await calendar(client, "rosa")
+    assert business_feed["X-WR-CALNAME"] == "Salon Rosa"
+    assert rosa_feed["X-WR-CALNAME"] == "Rosa \u2013 Salon Rosa"
+    assert business_feed["VERSION"] == "2.0"
+    assert business_feed["REFRESH-INTERVAL"].params["VALUE"] == "DURATION"
+    assert business_feed.decoded("REFRESH-INTERVAL") == timedelta(minutes=15)
+    assert business_feed["X-PUBLISHED-TTL"] == "PT15M"
 
 
 async def test_a_change_updates_the_event_and_a_cancellation_removes_it(
@@ -163,11 +163,14 @@ async def test_a_resources_calendar_has_its_own_appointments(
     """The feed of the business has the appointments of all resources."""
     make_salon(database)
     database.make_resource("ivo", name="Ivo")
-    of_rosa = insert_appointment(database, at(10), resource_id="rosa")
-    of_ivo = insert_appointment(database, at(11), resource_id="ivo")
-    assert [event["UID"] for event in (await calendar(client, "rosa")).events] == [f"{of_rosa}@salon"]
-    assert [event["UID"] for event in (await calendar(client, "ivo")).events] == [f"{of_ivo}@salon"]
-    assert {event["UID"] for event in (await calendar(client)).events} == {f"{of_rosa}@salon", f"{of_ivo}@salon"}
+    rosa_appointment = insert_appointment(database, at(10), resource_id="rosa")
+    ivo_appointment = insert_appointment(database, at(11), resource_id="ivo")
+    assert [event["UID"] for event in (await calendar(client, "rosa")).events] == [f"{rosa_appointment}@salon"]
+    assert [event["UID"] for event in (await calendar(client, "ivo")).events] == [f"{ivo_appointment}@salon"]
+    assert {event["UID"] for event in (await calendar(client)).events} == {
+        f"{rosa_appointment}@salon",
+        f"{ivo_appointment}@salon",
+    }
 
 
 async def test_a_feed_is_a_calendar_that_caches_do_not_store(
@@ -200,18 +203,18 @@ async def test_every_wrong_feed_url_gets_the_same_refusal(client: httpx2.AsyncCl
     make_salon(database)
     database.make_resource("ivo", business_id="clinic")
     paths = await feed_paths(client)
-    key, of_rosa = (paths[name].partition("?key=")[2] for name in (None, "rosa"))
+    key, rosa_key = (paths[name].partition("?key=")[2] for name in (None, "rosa"))
     gone = CalendarKeys(SecretStr("token")).make("nobody", None, 1)
     bodies = []
     for path in (
         FEED,
         f"{FEED}?key=",
         f"{FEED}?key={key[:-1]}",
-        f"{FEED}?key={of_rosa}",
+        f"{FEED}?key={rosa_key}",
         f"{FEED}?key=%FF%00",
-        f"{OF_ROSA}?key={key}",
+        f"{ROSA_FEED}?key={key}",
         f"/api/booking/calendar/clinic.ics?key={key}",
-        f"/api/booking/calendar/salon/ivo.ics?key={of_rosa}",
+        f"/api/booking/calendar/salon/ivo.ics?key={rosa_key}",
         f"/api/booking/calendar/nobody.ics?key={gone}",
         "/api/booking/calendar/nobody.ics",
     ):
@@ -238,7 +241,7 @@ async def test_a_rotation_revokes_all_former_feed_keys_of_a_business(
     make_salon(database)
     database.make_business("clinic")
     before = await feed_paths(client)
-    [of_clinic] = (await client.get(FEEDS.replace("salon", "clinic"), headers=ADMIN)).json()["items"]
+    [clinic_feed] = (await client.get(FEEDS.replace("salon", "clinic"), headers=ADMIN)).json()["items"]
     response = await client.post(f"{FEEDS}/rotate", headers=ADMIN)
     assert response.status_code == 200
     after = {item["resourceId"]: item["path"] for item in response.json()["items"]}
@@ -247,7 +250,7 @@ async def test_a_rotation_revokes_all_former_feed_keys_of_a_business(
     for resource_id in before:
         assert (await client.get(before[resource_id])).status_code == 403
         assert (await client.get(after[resource_id])).status_code == 200
-    assert (await client.get(of_clinic["path"])).status_code == 200
+    assert (await client.get(clinic_feed["path"])).status_code == 200
 
 
 async def test_only_an_owner_lists_and_rotates_the_feeds(client: httpx2.AsyncClient, database: TestDatabase) -> None:
@@ -275,7 +278,7 @@ async def test_the_log_never_has_the_key_of_a_feed(database: TestDatabase, tmp_p
         async with service.client() as client:
             statuses = [
                 (await client.get(path, params={"key": key})).status_code
-                for path in (FEED, OF_ROSA, f"{FEED}/nowhere", "/api/booking/calendar/salon rosa.ics")
+                for path in (FEED, ROSA_FEED, f"{FEED}/nowhere", "/api/booking/calendar/salon rosa.ics")
             ]
         assert statuses == [200, 403, 404, 400]
         wait_until(lambda: len(service.events("request")) >= len(statuses), "a line for each request")

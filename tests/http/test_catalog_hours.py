@@ -6,6 +6,7 @@ import httpx2
 import pytest
 
 from tests.database import TestDatabase, at
+from tests.http.booking_calls import slot
 from tests.http.conftest import ADMIN
 from tests.http.refusals import faulty_fields, refusal
 
@@ -40,13 +41,12 @@ async def test_guests_book_within_the_opening_hours(client: httpx2.AsyncClient, 
     """The hours are in the business's time zone: Berlin is one or two hours ahead of UTC."""
     database.make_service()
     await client.put(HOURS, json=[NINE_TO_FIVE], headers=ADMIN)
-    slot = {"businessId": "salon", "serviceId": "cut"}
-    inside = await client.post("/api/booking/reserve", json={**slot, "slotStart": at(9).isoformat()})
-    outside = await client.post("/api/booking/reserve", json={**slot, "slotStart": at(20).isoformat()})
+    inside = await client.post("/api/booking/reserve", json=slot(9))
+    outside = await client.post("/api/booking/reserve", json=slot(20))
     assert inside.status_code == 201
     assert (outside.status_code, outside.json()["reason"]) == (422, "closed")
     await client.put(AWAY, json={"from": at(11).isoformat(), "to": at(12).isoformat()}, headers=ADMIN)
-    closed = await client.post("/api/booking/reserve", json={**slot, "slotStart": at(11.5).isoformat()})
+    closed = await client.post("/api/booking/reserve", json=slot(11.5))
     assert (closed.status_code, closed.json()["reason"]) == (422, "closed")
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.database import TestDatabase, at
+from tests.database import TestDatabase
+from tests.http.booking_calls import slot
 from tests.http.conftest import ADMIN
 from tests.http.refusals import faulty_fields, refusal
 
@@ -73,15 +74,13 @@ async def test_bookings_use_the_pool_of_the_service(client: httpx2.AsyncClient, 
         database.make_resource(resource_id)
     settings = {"name": "Cut", "durationMinutes": 60, "resourceIds": ["anna", "ben"]}
     await client.put(CUT, json=settings, headers=ADMIN)
-    slot = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
-    held = [(await client.post("/api/booking/reserve", json=slot)).json() for _ in range(3)]
+    held = [(await client.post("/api/booking/reserve", json=slot())).json() for _ in range(3)]
     assert {hold.get("resourceId") for hold in held[:2]} == {"anna", "ben"}
     assert held[2]["code"] == "SLOT_UNAVAILABLE"
     assert (await client.delete(ANNA, headers=ADMIN)).status_code == 204
     assert (await client.get(CUT, headers=ADMIN)).json()["resourceIds"] == ["ben"]
-    next_slot = {**slot, "slotStart": at(12).isoformat()}
-    assert (await client.post("/api/booking/reserve", json=next_slot)).json()["resourceId"] == "ben"
-    assert (await client.post("/api/booking/reserve", json=next_slot)).status_code == 409
+    assert (await client.post("/api/booking/reserve", json=slot(12))).json()["resourceId"] == "ben"
+    assert (await client.post("/api/booking/reserve", json=slot(12))).status_code == 409
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from service.booking.alternatives import Alternatives
 from service.booking.verbs import Verbs
 from service.http import envelope
 from tests.connections import open_database, running_group_commit
-from tests.database import TestDatabase, at, reserve_request
+from tests.database import TestDatabase, reserve_request
+from tests.http.booking_calls import slot
 from tests.http.conftest import make_settings
 
 pytestmark = pytest.mark.anyio
@@ -39,8 +40,7 @@ async def test_a_request_of_a_disconnected_client_is_dropped(database: TestDatab
     sent: list[Message] = []
 
     async def call(disconnects: bool) -> None:
-        body = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
-        messages: list[Message] = [{"type": "http.request", "body": json.dumps(body).encode()}]
+        messages: list[Message] = [{"type": "http.request", "body": json.dumps(slot()).encode()}]
 
         async def receive() -> Message:
             if messages:

@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from service.process.app import create_app
 from service.settings import Settings
-from tests.database import TestDatabase, at
+from tests.database import TestDatabase
+from tests.http.booking_calls import slot
 from tests.http.conftest import ADMIN, make_settings
 from tests.http.describing import client_of, operations, served_document
 
@@ -51,13 +52,12 @@ async def test_refusals_and_defects_have_the_security_headers(
     """The answers come from the router, the framework and the handler of last resort."""
     database.make_service()
     database.rows(BROKEN)
-    body = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
     answers = [
         await client.get("/nowhere"),
         await client.put("/docs"),
         await client.post("/api/booking/reserve", content=b"{" * 100_000, headers={"Content-Type": "application/json"}),
         await client.get("/api/catalog/businesses"),
-        await client.post("/api/booking/reserve", json=body),
+        await client.post("/api/booking/reserve", json=slot()),
     ]
     assert [answer.status_code for answer in answers] == [404, 405, 413, 401, 500]
     assert [differing_headers(answer) for answer in answers] == [set()] * 5

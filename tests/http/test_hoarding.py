@@ -6,8 +6,9 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from service.process.app import create_app
-from tests.database import TestDatabase, at
+from service.app import create_app
+from tests.database import TestDatabase
+from tests.http.booking_calls import slot
 from tests.http.conftest import make_settings
 from tests.http.refusals import refusal
 
@@ -40,8 +41,7 @@ async def client(app: Starlette) -> AsyncIterator[httpx2.AsyncClient]:
 
 async def reserve(client: httpx2.AsyncClient, **headers: str) -> httpx2.Response:
     """Holds one of a hundred places."""
-    body = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
-    return await client.post("/api/booking/reserve", json=body, headers=headers)
+    return await client.post("/api/booking/reserve", json=slot(), headers=headers)
 
 
 async def test_holds_beyond_the_limit_are_refused(client: httpx2.AsyncClient) -> None:

@@ -301,12 +301,7 @@ async def test_capacity(client: httpx2.AsyncClient, database: TestDatabase) -> N
     database.make_service(capacity=4)
     await reserve(client)
     await commit(client, (await reserve(client))["reservationId"])
-    query = {
-        "businessId": "salon",
-        "serviceId": "cut",
-        "slotStart": at(10).isoformat(),
-        "slotEnd": at(11).isoformat(),
-    }
+    query = slot(10, slotEnd=at(11).isoformat())
     response = await client.get("/api/booking/capacity", params=query)
     assert response.json() == {"capacity": 4, "held": 1, "booked": 1, "available": 2}
     response = await client.get("/api/booking/capacity", params={**query, "serviceId": "nothing"})

@@ -20,6 +20,7 @@ from service.settings import Settings
 from service.sharing.limits import Limit, Rate, RequestLimits
 from service.sharing.store import Store
 from tests.database import TestDatabase, at
+from tests.http.booking_calls import slot
 from tests.http.conftest import ADMIN, CRON, make_settings
 from tests.http.describing import check, served_document
 from tests.http.manual_clock import ManualClock
@@ -29,12 +30,7 @@ pytestmark = pytest.mark.anyio
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
 SERVICES = "/api/catalog/businesses/salon/services"
 CAPACITY = "/api/booking/capacity"
-ROOM = {
-    "businessId": "salon",
-    "serviceId": "cut",
-    "slotStart": at(10).isoformat(),
-    "slotEnd": at(11).isoformat(),
-}
+ROOM = slot(10, slotEnd=at(11).isoformat())
 
 
 class Service:

@@ -8,12 +8,13 @@ import httpx2
 import pytest
 
 from tests.database import TestDatabase, at
+from tests.http.booking_calls import slot
 from tests.http.conftest import ADMIN
 from tests.http.refusals import faulty_fields, refusal
 
 pytestmark = pytest.mark.anyio
 
-RESERVE = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
+RESERVE = slot()
 COMMIT = {"reservationId": str(uuid4()), "guestEmail": "guest@example.com"}
 
 

@@ -49,10 +49,10 @@ def test_a_calendar_key_belongs_to_one_feed_of_one_generation() -> None:
     assert not KEYS.verify(KEY, "salon", "rosa", 1)
     assert not KEYS.verify(KEY, "salon", None, 2)
     assert KEYS.verify(KEYS.make("salon", None, 2), "salon", None, 2)
-    of_rosa = KEYS.make("salon", "rosa", 1)
-    assert KEYS.verify(of_rosa, "salon", "rosa", 1)
-    assert not KEYS.verify(of_rosa, "salon", None, 1)
-    assert not KEYS.verify(of_rosa, "salon", "ivo", 1)
+    rosa_key = KEYS.make("salon", "rosa", 1)
+    assert KEYS.verify(rosa_key, "salon", "rosa", 1)
+    assert not KEYS.verify(rosa_key, "salon", None, 1)
+    assert not KEYS.verify(rosa_key, "salon", "ivo", 1)
 
 
 def test_an_older_secret_still_opens_a_calendar() -> None:
