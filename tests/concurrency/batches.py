@@ -1,4 +1,4 @@
-"""booking.execute called straight: several businesses' requests in one call, as the service sends them."""
+"""Calls of booking.execute that carry the batches of several businesses, as the service sends them."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ Batch = dict[str, Any]
 
 
 def bind(database: TestDatabase, batches: list[Batch], deadline: datetime = NO_DEADLINE) -> bytes:
-    """The call as one statement that carries its arguments."""
+    """Returns the call as one SQL statement with its arguments bound."""
     query = b"SELECT operation_id, outcome, body FROM booking.execute(%s, %s, %s) WHERE outcome <> 'lock_waited'"
     business_ids = [batch["business_id"] for batch in batches]
     requests = [Jsonb({verb: asked for verb, asked in batch.items() if verb != "business_id"}) for batch in batches]
@@ -20,7 +20,7 @@ def bind(database: TestDatabase, batches: list[Batch], deadline: datetime = NO_D
 
 
 def execute(database: TestDatabase, batches: list[Batch], *, deadline: datetime = NO_DEADLINE) -> dict[str, Outcome]:
-    """One call. Returns the outcomes by operation id."""
+    """Makes one call and returns the outcomes by operation id."""
     rows = database.admin.execute(bind(database, batches, deadline)).fetchall()
     outcomes = {str(operation_id): Outcome(name, body) for operation_id, name, body in rows}
     assert len(rows) == len(outcomes) == sum(len(requests) for requests in map(_requests, batches))
@@ -28,7 +28,7 @@ def execute(database: TestDatabase, batches: list[Batch], *, deadline: datetime 
 
 
 def execute_all(database: TestDatabase, batches: list[Batch]) -> dict[str, Outcome]:
-    """Calls until nothing is deferred any more; what was deferred goes first in the next call, as in the service."""
+    """Makes calls until no request is deferred; deferred requests come first in the next call, as in the service."""
     outcomes: dict[str, Outcome] = {}
     while batches:
         answered = execute(database, batches)

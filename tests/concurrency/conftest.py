@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""Fixtures of the concurrency tests."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from tests.database import TestDatabase
 
 @pytest.fixture
 def rivals(database: TestDatabase) -> Iterator[Rivals]:
-    """The other clients of the test's database."""
+    """Returns the concurrent clients of the test's database, and disconnects them at the end."""
     rivals = Rivals(database)
     yield rivals
     rivals.close()

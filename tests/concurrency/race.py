@@ -1,8 +1,8 @@
-"""Races many clients at one slot, to see whether a design sells exactly what there is.
+"""Races many clients for one slot and counts overbooked units, unsold units and false refusals of a design.
 
-    python -m tests.concurrency.race
+Run as a program, prints the result of each design of tests/concurrency/designs, measured on an embedded server:
 
-prints what each design of tests/concurrency/designs does, on an embedded server of its own.
+python -m tests.concurrency.race
 """
 
 import sys
@@ -27,11 +27,11 @@ from tests.database import TestDatabase, at
 CLIENTS: Final = 50
 ROUNDS: Final = 20
 
-# What PostgreSQL says to a transaction that has lost against another.
+# The SQLSTATEs of a transaction that PostgreSQL aborts because of a concurrent one.
 _ABORTED: Final = ("40001", "40P01")
 
-# A gate in the way of everyone who has decided and is about to write. Waiting here changes no design: an
-# INSERT may wait at any time for a page, a processor or a disk.
+# A trigger that makes each transaction wait between its decision and its INSERT. The wait changes no design: an INSERT
+# may wait at any time for a page, a processor or a disk.
 _GATE = """
 CREATE SCHEMA racing;
 CREATE FUNCTION racing.pass_the_gate() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -46,12 +46,12 @@ CREATE TRIGGER gate BEFORE INSERT ON booking.reservations FOR EACH ROW EXECUTE F
 
 @dataclass(frozen=True)
 class Tally:
-    """What came of one round, or of several.
+    """Counts the faults of one round, or of several.
 
-    above_capacity: units granted that were not there.
-    unsold: units left although clients were turned away.
-    false_refusals: clients turned away although at the end there was still room, so there always had been.
-    errors: clients turned away by an error and not by an answer.
+    above_capacity: units granted beyond the capacity.
+    unsold: units left over although clients were refused.
+    false_refusals: refused clients for whom there was room at the end, and therefore at every moment before it.
+    errors: clients whose transaction was aborted.
     """
 
     above_capacity: int = 0
@@ -61,7 +61,7 @@ class Tally:
 
     @classmethod
     def of_round(cls, capacity: int, answers: list[str]) -> Self:
-        """Judges what the clients of one round were told."""
+        """Counts the faults in the answers to the clients of one round."""
         granted, errors = answers.count("granted"), answers.count("aborted")
         turned_away = answers.count("refused") + errors
         wrongly = granted < capacity and turned_away > 0
@@ -74,13 +74,13 @@ class Tally:
 
     @classmethod
     def total(cls, tallies: Iterable[Self]) -> Self:
-        """The sum over rounds."""
+        """Sums tallies over rounds."""
         each = list(tallies)
         return cls(*(sum(getattr(tally, field.name) for tally in each) for field in fields(cls)))
 
 
 class Race:
-    """Clients who are connected and wait for the start: a thread and a connection each."""
+    """Keeps a thread and a connection for each client, and starts all clients of a round at once."""
 
     def __init__(
         self, database: TestDatabase, connections: list[psycopg.Connection], threads: ThreadPoolExecutor
@@ -95,22 +95,28 @@ class Race:
     def rounds(
         self, design: Design, *, capacity: int | None = None, rounds: int = ROUNDS, gate: bool = False
     ) -> Iterator[Tally]:
-        """Races for one fresh slot after the other. Whoever has seen enough stops asking.
+        """Races for one unused slot per round, and yields the tally of each round until the caller stops iterating.
 
-        With a gate nobody writes before all have begun: the worst meeting that there can be, every time. Without
-        one, who meets whom is left to the machine.
+        With a gate, no client writes before all have decided: the worst interleaving, in every round. Without it, the
+        interleaving is left to the scheduler.
         """
         capacity = capacity or design.capacity
         service_id = self._database.make_service(f"{design.name}-{capacity}", capacity=capacity)
         for _ in range(rounds):
             with self._gate() if gate else nullcontext():
-                answers = [self._threads.submit(self._attempt, *client) for client in self._clients(design, service_id)]
+                answers = [
+                    self._threads.submit(self._attempt, *client)
+                    for client in self._prepare_transactions(design, service_id)
+                ]
                 if gate:
                     self._database.wait_until_blocked(len(answers))
             yield self._judge(capacity, service_id, [answer.result() for answer in answers])
 
-    def _clients(self, design: Design, service_id: str) -> list[tuple[psycopg.ClientCursor[tuple[object]], bytes]]:
-        """A cursor and a transaction for each. All that Python can do before the start, it does before."""
+    def _prepare_transactions(
+        self, design: Design, service_id: str
+    ) -> list[tuple[psycopg.ClientCursor[tuple[object]], bytes]]:
+        """Prepares the cursor and the bound transaction of each client, so that the start finds all of Python's work
+        done."""
         self._slots += 1
         slot = {
             "business_id": "salon",
@@ -118,8 +124,9 @@ class Race:
             "slot_start": at(self._slots).isoformat(),
             "slot_end": at(self._slots + 1).isoformat(),
         }
-        # Bound by the client, because only so do several statements travel as one: the whole transaction is one
-        # round trip, and the clients meet in the database instead of waiting for each other in Python.
+        # The client binds the parameters, because only then can several statements travel in one message: the whole
+        # transaction is one round trip, and the clients compete in the database instead of for Python's interpreter
+        # lock.
         cursors = [psycopg.ClientCursor(connection) for connection in self._connections]
         script = design.script()
         return [(cursor, cursor.mogrify(script, {**slot, "operation_id": uuid4()}).encode()) for cursor in cursors]
@@ -157,14 +164,14 @@ class Race:
             service_id,
             at(self._slots),
         )
-        told = answers.count("granted")
-        assert stored == told, f"{told} clients were told that they hold the slot, and {stored} do"
+        granted = answers.count("granted")
+        assert stored == granted, f"{granted} clients were granted the slot, and {stored} holds are stored"
         return Tally.of_round(capacity, answers)
 
 
 @contextmanager
 def racing(database: TestDatabase, url: str | None = None, *, clients: int = CLIENTS) -> Iterator[Race]:
-    """Connects the clients: by default as superusers, because the bad designs write to tables themselves."""
+    """Connects the clients, by default as superusers, because the bad designs write to tables directly."""
     with ExitStack() as stack:
         connections = [
             stack.enter_context(psycopg.connect(url or database.admin_url, autocommit=True)) for _ in range(clients)
@@ -173,7 +180,7 @@ def racing(database: TestDatabase, url: str | None = None, *, clients: int = CLI
 
 
 def table(results: Iterable[tuple[Design, Tally]]) -> str:
-    """The results in Markdown."""
+    """Formats the results as a Markdown table."""
     lines = ["| design | capacity | granted above capacity | left unsold | false refusals |", "|---|---|---|---|---|"]
     for design, tally in results:
         cells = (design.title, design.capacity, tally.above_capacity, tally.unsold, tally.false_refusals)
@@ -182,7 +189,7 @@ def table(results: Iterable[tuple[Design, Tally]]) -> str:
 
 
 def main() -> None:
-    """Measures all designs on an embedded server with its usual settings, and prints the table."""
+    """Measures all designs on an embedded server with its default settings, and prints the table."""
     configure_logging("warning")
     with tempfile.TemporaryDirectory(prefix="holdfast-race-") as folder, EmbeddedServer(Path(folder)) as server:
         migrate(server.url())

@@ -1,4 +1,4 @@
-"""Changes of appointments that meet, in each order in which they can get the lock. Nothing is left to chance."""
+"""Concurrent changes of appointments, in each order in which they can get the lock, without dependence on timing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,27 +9,27 @@ from tests.concurrency.rivals import Rivals
 from tests.concurrency.turns import in_turn
 from tests.database import Outcome, TestDatabase, at, change_request
 
-ONE_OR_THE_OTHER = pytest.mark.parametrize("swapped", [False, True], ids=["first", "second"])
+IN_BOTH_ORDERS = pytest.mark.parametrize("swapped", [False, True], ids=["first", "second"])
 Call = Callable[[TestDatabase], Any]
 
 
 def move(appointment_id: str, hour: float, **request: Any) -> Callable[[TestDatabase], Outcome]:
-    """A call that moves an appointment to an hour on the Monday of the tests."""
+    """Returns a call that moves an appointment to an hour on the Monday of the tests."""
     return lambda own: own.change(appointment_id, set={"slot_start": at(hour).isoformat()}, **request)
 
 
 def cancel(appointment_id: str, **request: Any) -> Callable[[TestDatabase], Outcome]:
-    """A call that cancels an appointment."""
+    """Returns a call that cancels an appointment."""
     return lambda own: own.change(appointment_id, action="cancel", **request)
 
 
 def in_order(rivals: Rivals, calls: list[Call], *, swapped: bool) -> list[Any]:
-    """Makes two calls that wait for each other, the second one first if they are swapped. Answers in their order."""
+    """Makes two concurrent calls, the second one first if swapped; returns the answers in the order of `calls`."""
     return in_turn(rivals, calls[::-1])[::-1] if swapped else in_turn(rivals, calls)
 
 
 def trail(database: TestDatabase, appointment_id: str) -> list[tuple[int, str]]:
-    """What was done to an appointment, by version."""
+    """Returns version and action of each audit row of an appointment."""
     return database.rows(
         "SELECT version, action FROM booking.audit_logs WHERE appointment_id = %s ORDER BY version", appointment_id
     )
@@ -37,7 +37,7 @@ def trail(database: TestDatabase, appointment_id: str) -> list[tuple[int, str]]:
 
 @pytest.fixture
 def at_version_5(database: TestDatabase) -> str:
-    """The only appointment of a service for one guest at a time, at ten, which has been changed four times."""
+    """Returns the only appointment of a service with capacity 1, at ten o'clock, after four changes."""
     database.make_service()
     appointment = database.book(10).id
     for number in range(2, 6):
@@ -45,11 +45,11 @@ def at_version_5(database: TestDatabase) -> str:
     return appointment
 
 
-@ONE_OR_THE_OTHER
+@IN_BOTH_ORDERS
 def test_of_two_changes_of_one_version_the_first_wins(
     database: TestDatabase, rivals: Rivals, at_version_5: str, swapped: bool
 ) -> None:
-    """The other one is told the current version and overwrites nothing that it has not seen."""
+    """The second change is refused with the current version and overwrites nothing."""
     calls: list[Call] = [
         lambda own: own.change(at_version_5, set={"notes": "one"}, expected_version=5),
         lambda own: own.change(at_version_5, set={"notes": "two"}, expected_version=5),
@@ -63,7 +63,7 @@ def test_of_two_changes_of_one_version_the_first_wins(
 
 
 def test_changes_without_a_version_follow_each_other(database: TestDatabase, rivals: Rivals, at_version_5: str) -> None:
-    """Each raises it by one and sees what the one before did: none is lost."""
+    """Each change increments the version and keeps the effects of the changes before it."""
     calls: list[Call] = [
         lambda own: own.change(at_version_5, set={"guest_name": "Ada"}),
         lambda own: own.change(at_version_5, set={"guest_phone": "+4930123"}),
@@ -75,29 +75,31 @@ def test_changes_without_a_version_follow_each_other(database: TestDatabase, riv
 
 
 @pytest.mark.parametrize("version", [5, None], ids=["with a version", "without"])
-@ONE_OR_THE_OTHER
+@IN_BOTH_ORDERS
 def test_a_cancel_and_a_move_of_one_appointment_free_its_room_once(
     database: TestDatabase, rivals: Rivals, at_version_5: str, version: int | None, swapped: bool
 ) -> None:
-    """Moved and then cancelled, or cancelled and not moved any more; and a room is never left behind."""
+    """A move before the cancel is made, a move after it is refused, and neither order leaves room occupied."""
     calls = [cancel(at_version_5, expected_version=version), move(at_version_5, 14, expected_version=version)]
-    told = [outcome.name for outcome in in_order(rivals, calls, swapped=swapped)]
+    names = [outcome.name for outcome in in_order(rivals, calls, swapped=swapped)]
     if not swapped:
-        assert told == ["done", "version_conflict" if version else "appointment_ended"]
+        assert names == ["done", "version_conflict" if version else "appointment_ended"]
         assert trail(database, at_version_5)[5:] == [(6, "cancelled")]
     elif version:
-        assert told == ["version_conflict", "done"]
+        assert names == ["version_conflict", "done"]
         assert trail(database, at_version_5)[5:] == [(6, "rescheduled")]
     else:
-        assert told == ["done", "done"]
+        assert names == ["done", "done"]
         assert trail(database, at_version_5)[5:] == [(6, "rescheduled"), (7, "cancelled")]
-    is_there = told == ["version_conflict", "done"]
-    assert [database.capacity(hour)["booked"] for hour in (10, 14)] == [0, int(is_there)]
+    is_booked = names == ["version_conflict", "done"]
+    assert [database.capacity(hour)["booked"] for hour in (10, 14)] == [0, int(is_booked)]
 
 
-@ONE_OR_THE_OTHER
-def test_two_cancels_are_one(database: TestDatabase, rivals: Rivals, at_version_5: str, swapped: bool) -> None:
-    """The guest and the desk, at the same moment: both are told that it is done, and one of them did it."""
+@IN_BOTH_ORDERS
+def test_two_cancels_of_one_appointment_have_one_effect(
+    database: TestDatabase, rivals: Rivals, at_version_5: str, swapped: bool
+) -> None:
+    """The guest and the staff cancel at once: both get `done`, and the first one's reason is stored."""
     calls = [cancel(at_version_5, actor_kind="guest", reason="ill"), cancel(at_version_5, reason="closed")]
     one, other = in_order(rivals, calls, swapped=swapped)
     assert (one.name, other.name) == ("done", "done")
@@ -109,7 +111,7 @@ def test_two_cancels_are_one(database: TestDatabase, rivals: Rivals, at_version_
 def test_an_operation_that_is_sent_again_while_it_is_under_way_has_one_effect(
     database: TestDatabase, rivals: Rivals, at_version_5: str
 ) -> None:
-    """The second copy waits for the first, and finds what it did."""
+    """The second copy of the request waits for the first, and gets the same outcome."""
     request = change_request(at_version_5, set={"slot_start": at(14).isoformat()}, expected_version=5)
     call: Call = lambda own: own.call("change", [request])[0]  # noqa: E731
     one, other = in_turn(rivals, [call, call])
@@ -118,9 +120,11 @@ def test_an_operation_that_is_sent_again_while_it_is_under_way_has_one_effect(
     assert trail(database, at_version_5)[5:] == [(6, "rescheduled")]
 
 
-@ONE_OR_THE_OTHER
-def test_a_commit_and_a_cancel_of_what_it_made(database: TestDatabase, rivals: Rivals, swapped: bool) -> None:
-    """A commit that is repeated shows the appointment as it is; it never makes a second one of what was cancelled."""
+@IN_BOTH_ORDERS
+def test_a_commit_sent_again_and_a_cancel_of_its_appointment(
+    database: TestDatabase, rivals: Rivals, swapped: bool
+) -> None:
+    """A repeated commit returns the appointment in its current state, and makes no second one after the cancel."""
     database.make_service()
     hold = database.reserve(10).id
     appointment = database.commit(hold).id
@@ -132,11 +136,11 @@ def test_a_commit_and_a_cancel_of_what_it_made(database: TestDatabase, rivals: R
     assert database.capacity(10)["available"] == 1
 
 
-@ONE_OR_THE_OTHER
+@IN_BOTH_ORDERS
 def test_a_commit_and_a_cancel_of_another_appointment_of_the_slot(
     database: TestDatabase, rivals: Rivals, swapped: bool
 ) -> None:
-    """A hold has its room in either order, and what the other gives back is counted once."""
+    """Both succeed in either order, and the room that the cancel frees is counted once."""
     database.make_service(capacity=2)
     hold = database.reserve(10).id
     other = database.book(10).id
@@ -146,11 +150,11 @@ def test_a_commit_and_a_cancel_of_another_appointment_of_the_slot(
 
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["by capacity", "by resource"])
-@ONE_OR_THE_OTHER
+@IN_BOTH_ORDERS
 def test_of_two_moves_onto_one_free_slot_the_first_wins(
     database: TestDatabase, rivals: Rivals, pooled: bool, swapped: bool
 ) -> None:
-    """The other one stays where it was."""
+    """The second move is refused, and its appointment stays where it was."""
     pool = ["anna"] if pooled else []
     database.make_service(resource_ids=pool)
     database.make_service("perm", resource_ids=pool)
@@ -166,22 +170,22 @@ def test_of_two_moves_onto_one_free_slot_the_first_wins(
 
 
 @pytest.mark.parametrize("freed_by", ["move", "cancel"])
-@ONE_OR_THE_OTHER
-def test_a_slot_that_is_freed_is_had_by_whoever_comes_after(
+@IN_BOTH_ORDERS
+def test_a_freed_slot_goes_to_the_reserve_that_comes_after(
     rivals: Rivals, at_version_5: str, freed_by: str, swapped: bool
 ) -> None:
-    """A rival who comes before is refused rightly: at that moment it was taken."""
+    """A reserve that comes before is refused, because the slot is still taken then."""
     free = move(at_version_5, 14) if freed_by == "move" else cancel(at_version_5)
     calls: list[Call] = [free, lambda own: own.reserve(10)]
     freed, reserved = in_order(rivals, calls, swapped=swapped)
     assert (freed.name, reserved.name) == ("done", "slot_unavailable" if swapped else "done")
 
 
-@ONE_OR_THE_OTHER
+@IN_BOTH_ORDERS
 def test_a_reserve_and_a_move_to_the_same_slot(
     database: TestDatabase, rivals: Rivals, at_version_5: str, swapped: bool
 ) -> None:
-    """One of them has it, and nobody has half of it."""
+    """Exactly one of the two gets the slot, and a refused move keeps its old slot."""
     calls: list[Call] = [lambda own: own.reserve(14), move(at_version_5, 13.5)]
     outcomes = in_order(rivals, calls, swapped=swapped)
     expected = ["done", "slot_unavailable"]
@@ -189,16 +193,16 @@ def test_a_reserve_and_a_move_to_the_same_slot(
     assert database.capacity(10)["available"] == int(swapped)
 
 
-def test_two_appointments_do_not_change_places_by_halves(database: TestDatabase, rivals: Rivals) -> None:
-    """Each wants the other's hour, and neither is free: both stay, and no deadlock comes of it."""
+def test_two_appointments_that_want_each_others_slot_both_stay(database: TestDatabase, rivals: Rivals) -> None:
+    """Neither slot is free: both moves are refused, and there is no deadlock."""
     database.make_service()
     one, other = database.book(10).id, database.book(11).id
     outcomes = in_turn(rivals, [move(one, 11), move(other, 10)])
     assert [outcome.name for outcome in outcomes] == ["slot_unavailable", "slot_unavailable"]
 
 
-def test_any_of_ten_resources_for_eleven_clients_at_once(database: TestDatabase, rivals: Rivals) -> None:
-    """Each gets one of its own, through two services that share them, and the last one is refused."""
+def test_eleven_concurrent_bookings_of_ten_resources_leave_one_refused(database: TestDatabase, rivals: Rivals) -> None:
+    """Ten bookings through two services that share a pool each get a different resource; the last one is refused."""
     pool = [f"chair-{number}" for number in range(10)]
     for service_id in ("cut", "perm"):
         database.make_service(service_id, resource_ids=pool)

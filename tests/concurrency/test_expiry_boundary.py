@@ -1,4 +1,4 @@
-"""The moment of expiry by the real clock: commits and rivals fired at it from many threads, and no purge."""
+"""Commits and reserves sent from many threads at the moment of expiry by the real clock, without a purge."""
 
 import time
 from collections import Counter
@@ -14,12 +14,12 @@ from tests.database import Outcome, TestDatabase
 SLOTS = 6
 CAPACITY = 3
 TTL_SECONDS = 1.2
-# Around the expiry: a commit of each hold but one at some moment of this span, and rivals all along it. The one is
-# of a guest who never comes back, so that nothing but a rival's reserve has to do with it.
+# All but one hold of each slot are committed at some moment of this span around the expiry, and other clients reserve
+# during all of it. The remaining hold is never committed, so that its room can only go to a reserve.
 SPAN_SECONDS = (-0.2, 0.05)
 RIVALS_OF_EACH_SLOT = 3
-# A round in which commits and rivals both win is enough. On a machine that stands still for a moment one side may
-# have it all: then there is another round.
+# One round in which both commits and reserves succeed is enough. If the machine stalls for a moment, one side may win
+# everything: then another round follows.
 ROUNDS = 4
 
 COMMITTED_TOO_LATE = """
@@ -30,20 +30,22 @@ WHERE a.created_at >= r.expires_at
 
 
 def test_at_the_moment_of_expiry_room_goes_to_the_commit_or_to_a_rival(database: TestDatabase, rivals: Rivals) -> None:
-    """Never both, and never neither: what was not committed can be held, though no purge ever ran."""
+    """The room of a hold goes to exactly one of the two, and uncommitted room can be held although no purge ran."""
     database.make_service(capacity=CAPACITY)
-    # Connected beforehand: a round has to be ready before its holds expire.
+    # The clients connect beforehand, because a round has to be ready before its holds expire.
     clients = [rivals.connect() for _ in range(SLOTS * (CAPACITY - 1 + RIVALS_OF_EACH_SLOT))]
     winners: Counter[str] = Counter()
     for first_slot in range(0, ROUNDS * SLOTS, SLOTS):
-        winners += shoot(database, rivals, clients, [float(first_slot + i) for i in range(SLOTS)])
+        winners += race_at_expiry(database, rivals, clients, [float(first_slot + i) for i in range(SLOTS)])
         if winners["commit"] and winners["rival"]:
             return
     raise AssertionError(f"commits and rivals never met: {winners}")
 
 
-def shoot(database: TestDatabase, rivals: Rivals, clients: list[TestDatabase], hours: list[float]) -> Counter[str]:
-    """One round, on slots that are all held to the last unit. Returns how many units went to each side."""
+def race_at_expiry(
+    database: TestDatabase, rivals: Rivals, clients: list[TestDatabase], hours: list[float]
+) -> Counter[str]:
+    """Runs a round on slots that are all fully held, and returns how many units went to commits and to reserves."""
     random = Random(1)
     ready = Barrier(len(clients))
     free = iter(clients)
@@ -57,18 +59,18 @@ def shoot(database: TestDatabase, rivals: Rivals, clients: list[TestDatabase], h
         rival = partial(reserve_around, ready, expiry(holds[-1]), hour)
         others += [(hour, rivals.start(rival, next(free))) for _ in range(RIVALS_OF_EACH_SLOT)]
 
-    told = [(hour, call.result()) for hour, call in commits]
-    assert {name for _, name in told} <= {"done", "reservation_expired"}
-    committed = Counter(hour for hour, name in told if name == "done")
+    outcomes = [(hour, call.result()) for hour, call in commits]
+    assert {name for _, name in outcomes} <= {"done", "reservation_expired"}
+    committed = Counter(hour for hour, name in outcomes if name == "done")
     taken = Counter(hour for hour, call in others for _ in range(call.result()))
     for hour in hours:
-        assert_never_both(database, hour, committed[hour], taken[hour])
+        assert_sold_once(database, hour, committed[hour], taken[hour])
     assert database.rows(COMMITTED_TOO_LATE) == []
     return Counter(commit=committed.total(), rival=taken.total())
 
 
-def assert_never_both(database: TestDatabase, hour: float, committed: int, taken: int) -> None:
-    """What was granted is there, fits into the slot, and what is left of it can be held."""
+def assert_sold_once(database: TestDatabase, hour: float, committed: int, taken: int) -> None:
+    """Checks that all granted units are stored and fit into the slot, and that the rest of the slot can be held."""
     left = CAPACITY - committed - taken
     assert left >= 0, f"{committed} commits and {taken} rivals in a slot of {CAPACITY}"
     room = database.capacity(hour)
@@ -78,19 +80,19 @@ def assert_never_both(database: TestDatabase, hour: float, committed: int, taken
 
 
 def expiry(hold: Outcome) -> float:
-    """When a hold expires, in seconds as time.time() counts them: server and test are on one machine."""
+    """Returns when a hold expires, in seconds as time.time() counts them: server and test run on one machine."""
     return datetime.fromisoformat(hold.body["expires_at"]).timestamp()
 
 
 def commit_at(ready: Barrier, instant: float, hold: Outcome, own: TestDatabase) -> str:
-    """Commits a hold at an instant, and says what came of it."""
+    """Commits a hold at an instant, and returns the name of the outcome."""
     ready.wait()
     time.sleep(max(0, instant - time.time()))
     return own.commit(hold.id).name
 
 
 def reserve_around(ready: Barrier, expires_at: float, hour: float, own: TestDatabase) -> int:
-    """Tries to reserve a slot again and again while its holds expire, and says how often it succeeded."""
+    """Tries to reserve a slot repeatedly while its holds expire, and returns how often it succeeded."""
     ready.wait()
     time.sleep(max(0, expires_at + SPAN_SECONDS[0] - time.time()))
     granted = 0

@@ -1,4 +1,4 @@
-"""Operations that meet at one business, in each order in which they can get its lock. Nothing is left to chance."""
+"""Concurrent verbs on one business, in each order in which they can get its lock, without dependence on timing."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,21 +26,21 @@ ORDERS = list(permutations(("purge", "commit", "extend")))
 
 @pytest.fixture
 def hold(database: TestDatabase) -> Outcome:
-    """The one unit of a service, held by a call of its own; the clock stands still at that moment."""
+    """Returns a hold of the only unit of a service, with the clock frozen at the instant of the reserve."""
     database.make_service()
     database.freeze_clock()
     return database.reserve()
 
 
 def expiry(hold: Outcome) -> datetime:
-    """When a hold expires."""
+    """Returns when a hold expires."""
     return datetime.fromisoformat(hold.body["expires_at"])
 
 
 def meet(
     rivals: Rivals, hold: Outcome, order: tuple[str, ...], meanwhile: Callable[[], object] = lambda: None
 ) -> dict[str, str]:
-    """Purge, commit and extend of one hold, in an order. Returns what each was told."""
+    """Runs purge, commit and extend on one hold in a given order, and returns the result of each."""
     calls: dict[str, Callable[[TestDatabase], str]] = {
         "purge": purge,
         "commit": lambda client: client.commit(hold.id).name,
@@ -50,7 +50,7 @@ def meet(
 
 
 def assert_final(database: TestDatabase, hold: Outcome, status: str) -> None:
-    """The hold has this state, and nothing changes it any more, not even if the clock steps back before its expiry."""
+    """Checks the hold's state, and that nothing changes it, even if the clock steps back before its expiry."""
 
     def state() -> list[tuple[Any, ...]]:
         return database.rows(
@@ -71,14 +71,14 @@ def assert_final(database: TestDatabase, hold: Outcome, status: str) -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS, ids="-".join)
-def test_at_the_instant_of_expiry_a_hold_is_nobodys(
+def test_at_the_instant_of_its_expiry_a_hold_is_expired_for_every_verb(
     database: TestDatabase, rivals: Rivals, hold: Outcome, order: tuple[str, ...]
 ) -> None:
-    """Whoever comes first marks it as expired, once, and the room goes to somebody else."""
+    """The first verb marks the hold as expired, once, and the room can be held again."""
     database.freeze_clock(expiry(hold))
-    told = meet(rivals, hold, order)
-    assert told["commit"] == told["extend"] == "reservation_expired"
-    assert told["purge"] == ("1 expired" if order[0] == "purge" else "0 expired")
+    results = meet(rivals, hold, order)
+    assert results["commit"] == results["extend"] == "reservation_expired"
+    assert results["purge"] == ("1 expired" if order[0] == "purge" else "0 expired")
     assert database.value("SELECT version FROM booking.reservations") == 2
     assert database.reserve().name == "done"
     assert_final(database, hold, "expired")
@@ -88,11 +88,11 @@ def test_at_the_instant_of_expiry_a_hold_is_nobodys(
 def test_just_before_its_expiry_a_hold_is_committed_in_any_order(
     database: TestDatabase, rivals: Rivals, hold: Outcome, order: tuple[str, ...]
 ) -> None:
-    """A live hold can be committed whoever else has business with it, and what is committed is not extended."""
+    """A live hold can be committed after any other verb, and a committed hold can't be extended."""
     database.freeze_clock(expiry(hold) + JUST_BEFORE)
-    told = meet(rivals, hold, order)
+    results = meet(rivals, hold, order)
     extended = order.index("extend") < order.index("commit")
-    assert told == {
+    assert results == {
         "purge": "0 expired",
         "commit": "done",
         "extend": "done" if extended else "reservation_committed",
@@ -101,18 +101,18 @@ def test_just_before_its_expiry_a_hold_is_committed_in_any_order(
 
 
 @pytest.mark.parametrize("order", ORDERS, ids="-".join)
-def test_who_has_the_lock_before_the_expiry_wins_and_who_waits_across_it_does_not(
+def test_a_verb_that_waits_for_the_lock_across_the_expiry_is_too_late(
     database: TestDatabase, rivals: Rivals, hold: Outcome, order: tuple[str, ...]
 ) -> None:
-    """Each reads the clock when it has the lock: the first is in time, for the others the hold's time was up."""
+    """Each verb reads the clock after it gets the lock: the first one before the expiry, the others after it."""
     database.freeze_clock(expiry(hold) + JUST_BEFORE)
-    told = meet(rivals, hold, order, meanwhile=lambda: database.freeze_clock(expiry(hold)))
+    results = meet(rivals, hold, order, meanwhile=lambda: database.freeze_clock(expiry(hold)))
     if order[0] == "commit":
-        assert told == {"commit": "done", "extend": "reservation_committed", "purge": "0 expired"}
+        assert results == {"commit": "done", "extend": "reservation_committed", "purge": "0 expired"}
     elif order[0] == "extend":
-        assert told == {"extend": "done", "commit": "done", "purge": "0 expired"}
+        assert results == {"extend": "done", "commit": "done", "purge": "0 expired"}
     else:
-        assert told == {"purge": "0 expired", "commit": "reservation_expired", "extend": "reservation_expired"}
+        assert results == {"purge": "0 expired", "commit": "reservation_expired", "extend": "reservation_expired"}
     assert_final(database, hold, "expired" if order[0] == "purge" else "committed")
 
 
@@ -120,7 +120,8 @@ def test_who_has_the_lock_before_the_expiry_wins_and_who_waits_across_it_does_no
 def test_a_commit_that_waits_across_the_expiry_and_a_rival_never_both_succeed(
     database: TestDatabase, rivals: Rivals, hold: Outcome, rival_first: bool
 ) -> None:
-    """Both came while the hold was live and get the lock when it is not: the room is the rival's."""
+    """Both begin while the hold is live and get the lock after its expiry: the commit fails, the rival gets the
+    room."""
     with database.locked() as lock:
         if rival_first:
             rival = rivals.queue(lambda own: own.reserve())
@@ -137,17 +138,17 @@ def test_a_commit_that_waits_across_the_expiry_and_a_rival_never_both_succeed(
 def test_a_rival_that_waits_for_a_commit_across_the_expiry_sees_its_appointment(
     database: TestDatabase, rivals: Rivals, hold: Outcome
 ) -> None:
-    """The commit was in time and is under way. By the rival's clock the hold is over, and its room is taken anyway."""
-    told = in_turn(
+    """The commit began in time and is still open. The hold is past its expiry for the rival, but its room is booked."""
+    results = in_turn(
         rivals,
         [lambda own: own.commit(hold.id).name, lambda own: own.reserve().name],
         meanwhile=lambda: database.freeze_clock(expiry(hold)),
     )
-    assert told == ["done", "slot_unavailable"]
+    assert results == ["done", "slot_unavailable"]
 
 
 def test_two_commits_of_one_hold_are_one_appointment(database: TestDatabase, rivals: Rivals, hold: Outcome) -> None:
-    """A double click: the second is shown what the first made, whatever it says about the guest."""
+    """The second commit is answered with the appointment of the first, and its own guest data is ignored."""
     with database.locked() as lock:
         one = rivals.queue(lambda own: own.commit(hold.id, guest_name="Ada"))
         other = rivals.queue(lambda own: own.commit(hold.id, guest_name="Bob"))
@@ -159,7 +160,7 @@ def test_two_commits_of_one_hold_are_one_appointment(database: TestDatabase, riv
 
 
 @pytest.mark.parametrize(
-    ("order", "told", "status"),
+    ("order", "results", "status"),
     [
         (("commit", "release"), ["done", "reservation_committed"], "committed"),
         (("release", "commit"), ["done", "reservation_released"], "released"),
@@ -167,20 +168,20 @@ def test_two_commits_of_one_hold_are_one_appointment(database: TestDatabase, riv
     ids=["commit-first", "release-first"],
 )
 def test_of_commit_and_release_the_first_wins(
-    database: TestDatabase, rivals: Rivals, hold: Outcome, order: tuple[str, ...], told: list[str], status: str
+    database: TestDatabase, rivals: Rivals, hold: Outcome, order: tuple[str, ...], results: list[str], status: str
 ) -> None:
-    """A guest who books and one who leaves, with one hold: it is an appointment or it is free, never both."""
+    """A hold that is committed and released at once becomes an appointment or is freed, never both."""
     calls: dict[str, Callable[[TestDatabase], str]] = {
         "commit": lambda own: own.commit(hold.id).name,
         "release": lambda own: own.release(hold.id).name,
     }
-    assert in_turn(rivals, [calls[name] for name in order]) == told
+    assert in_turn(rivals, [calls[name] for name in order]) == results
     assert database.reserve().name == ("done" if status == "released" else "slot_unavailable")
     assert_final(database, hold, status)
 
 
 def test_two_requests_with_one_key_are_one_hold(database: TestDatabase, rivals: Rivals) -> None:
-    """They come through different processes, so that no batch brings them together: the lock does."""
+    """Requests from different processes are in different batches, so that only the lock orders them."""
     database.make_service(capacity=5)
     database.freeze_clock()
     one, other, different = in_turn(
@@ -197,10 +198,10 @@ def test_two_requests_with_one_key_are_one_hold(database: TestDatabase, rivals: 
 
 
 @pytest.mark.parametrize("verb", ["release", "commit", "extend", "reserve"])
-def test_whoever_waits_past_the_deadline_writes_nothing(
+def test_a_call_that_waits_past_its_deadline_writes_nothing(
     database: TestDatabase, rivals: Rivals, hold: Outcome, verb: str
 ) -> None:
-    """Its caller was told long ago that it had failed. It gets the lock all the same, and has to leave things alone."""
+    """The caller of such a call has already received an error: the call gets the lock afterwards and must not write."""
     request = {
         "release": release_request(hold.id),
         "commit": commit_request(hold.id),
@@ -221,7 +222,7 @@ def test_whoever_waits_past_the_deadline_writes_nothing(
 
 
 def test_calls_with_two_businesses_in_opposite_order_do_not_deadlock(database: TestDatabase, rivals: Rivals) -> None:
-    """Each waits for its first business while it holds nothing, and does not wait for the other one at all."""
+    """Each call waits for its first business while it holds no lock, and defers the other business without waiting."""
     for business_id in ("clinic", "salon"):
         database.make_service(business_id=business_id)
 
@@ -251,7 +252,7 @@ def test_calls_with_two_businesses_in_opposite_order_do_not_deadlock(database: T
 def test_a_capacity_is_lowered_before_a_reserve_or_after_it(
     database: TestDatabase, rivals: Rivals, lowered_first: bool
 ) -> None:
-    """The owner takes a unit away while a guest takes it: one of them is refused."""
+    """The owner removes a unit while a guest reserves it: the second of the two is refused."""
     database.make_service(capacity=2)
     database.reserve()
 

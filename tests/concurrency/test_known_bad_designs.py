@@ -1,4 +1,4 @@
-"""The negative control: the race harness catches each of the designs that are known to be bad."""
+"""The negative control: the race harness detects the fault of each known bad design."""
 
 from collections.abc import Iterator
 
@@ -15,15 +15,15 @@ from tests.concurrency.designs import (
 from tests.concurrency.race import CLIENTS, Race, Tally, racing
 from tests.database import TestDatabase
 
-# Measured where commits cost nothing (fsync off) and two processors run fifty clients, a single round of a free
-# race catches a bad design in 4 to 9 cases out of 10. If it were 1 in 20, two hundred rounds would miss it once
-# in 30 000 runs. The first violation ends the race, so mostly it is over after two.
+# Measured where commits cost nothing (fsync off) and two processors run fifty clients, a single round of a free race
+# catches a bad design in 4 to 9 cases out of 10. If it were 1 in 20, two hundred rounds would miss it once in 30 000
+# runs. The first violation ends the race, so it mostly ends after two rounds.
 ROUNDS = 200
 
 
 @pytest.fixture
 def race(database: TestDatabase) -> Iterator[Race]:
-    """Clients at the start. What the bad designs made is cleared away before the invariants are checked."""
+    """Returns connected clients. The claims of the bad designs are deleted before the invariants are checked."""
     with racing(database) as race:
         yield race
     database.forget_claims()
@@ -39,10 +39,10 @@ def race(database: TestDatabase) -> Iterator[Race]:
     ],
     ids=lambda value: value.name if isinstance(value, Design) else "",
 )
-def test_a_bad_design_fails_in_the_worst_way_when_nobody_writes_before_all_have_begun(
+def test_a_bad_design_fails_in_the_worst_way_when_all_decide_before_any_writes(
     database: TestDatabase, race: Race, design: Design, expected: Tally
 ) -> None:
-    """One round is enough and chance has no part in it: what the harness finds here, it would find in ours."""
+    """One round with a gate fails with certainty: a fault of the real design would be detected in the same way."""
     assert list(race.rounds(design, rounds=1, gate=True)) == [expected]
     database.recount()
     assert ("overbooked_instants" in database.violations()) == (expected.above_capacity > 0)
@@ -50,6 +50,6 @@ def test_a_bad_design_fails_in_the_worst_way_when_nobody_writes_before_all_have_
 
 @pytest.mark.parametrize("design", BAD, ids=lambda design: design.name)
 def test_a_bad_design_fails_in_a_free_race(race: Race, design: Design) -> None:
-    """The meetings that the machine makes by itself are enough: nothing but speed is needed to oversell."""
+    """Within 200 rounds the interleavings of the scheduler alone make each bad design fail."""
     tallies = race.rounds(design, rounds=ROUNDS)
     assert any(tally.above_capacity or tally.false_refusals for tally in tallies)

@@ -1,4 +1,4 @@
-"""An answer that never arrived: the same operations are sent again, and each has its effect once."""
+"""Calls whose answer is lost: the same operations are sent again, and each has exactly one effect."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ SECONDS = 10
 
 @pytest.fixture
 def batch(database: TestDatabase) -> Batch:
-    """One request of each verb, each with a hold of its own; the clock stands still."""
+    """Returns one request of each verb, each with a hold of its own; the clock is frozen."""
     database.make_service(capacity=4)
     database.freeze_clock()
     released, committed, extended = (database.reserve().id for _ in range(3))
@@ -36,7 +36,7 @@ def batch(database: TestDatabase) -> Batch:
 
 
 class LostCall:
-    """A call whose answer nobody reads."""
+    """A call whose answer is never read."""
 
     def __init__(self, database: TestDatabase, batch: Batch, deadline: datetime = NO_DEADLINE) -> None:
         self._database = database
@@ -46,38 +46,38 @@ class LostCall:
         self._connection.pgconn.flush()
 
     def is_over(self) -> bool:
-        """Whether the server has ended the connection."""
+        """Returns whether the server has closed the connection."""
         return not self._database.rows("SELECT pid FROM pg_stat_activity WHERE pid = %s", self._backend)
 
     def kill(self) -> None:
-        """Ends the connection from the server's side, and returns when it is gone."""
+        """Terminates the backend, and returns when it has ended."""
         assert self._database.value("SELECT pg_terminate_backend(%s, %s)", self._backend, SECONDS * 1000)
         self._connection.close()
 
     def leave(self) -> None:
-        """Ends the connection from the client's side, which the server does not notice while it waits for a lock."""
+        """Closes the connection from the client's side, which the server does not notice while it waits for a lock."""
         self._connection.close()
 
 
 def state(database: TestDatabase) -> list[Any]:
-    """All that the verbs write."""
+    """Returns all rows that the verbs write."""
     return [
-        database.rows(f"SELECT t FROM booking.{table} t ORDER BY t::text")  # noqa: S608 — names of our own
+        database.rows(f"SELECT t FROM booking.{table} t ORDER BY t::text")  # noqa: S608 — the tables are named above
         for table in ("reservations", "appointments", "audit_logs", "occupancy")
     ]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Returns when a condition, asked again and again, holds."""
+    """Polls a condition, and returns when it holds."""
     give_up_at = datetime.now(UTC) + timedelta(seconds=SECONDS)
     while not condition():
         assert datetime.now(UTC) < give_up_at, "it never happened"
 
 
 def send_again(database: TestDatabase, batch: Batch) -> None:
-    """Sends the batch twice more, and checks that each operation is done, once, and answered alike each time.
+    """Sends the batch twice more, and checks that each operation is done once and answered alike each time.
 
-    That is a minute later: otherwise a hold that is extended twice could not be told from one that is extended once.
+    The clock moves on by a minute before that: otherwise a hold extended twice would look like a hold extended once.
     """
     database.move_clock(timedelta(minutes=1))
     answers = execute(database, [batch])
@@ -103,7 +103,7 @@ def send_again(database: TestDatabase, batch: Batch) -> None:
 
 
 def test_killed_while_it_waits_for_the_lock(database: TestDatabase, batch: Batch) -> None:
-    """It had no effect, and has its effect when it is sent again."""
+    """The killed call has no effect, and the batch takes effect when it is sent again."""
     before = state(database)
     with database.locked():
         call = LostCall(database, batch)
@@ -114,7 +114,7 @@ def test_killed_while_it_waits_for_the_lock(database: TestDatabase, batch: Batch
 
 
 def test_killed_between_its_work_and_its_commit(database: TestDatabase, rivals: Rivals, batch: Batch) -> None:
-    """What it had done is undone, and is done when it is sent again."""
+    """The work of the killed call is rolled back, and the batch takes effect when it is sent again."""
     before = state(database)
     client = rivals.connect()
     client.rows("BEGIN")
@@ -126,7 +126,7 @@ def test_killed_between_its_work_and_its_commit(database: TestDatabase, rivals: 
 
 
 def test_killed_after_its_commit_and_before_its_answer_was_read(database: TestDatabase, batch: Batch) -> None:
-    """The worst moment: all was done and nobody knows. Sent again, nothing more is done and everything is told."""
+    """The work is committed without an answer: sending the batch again changes nothing and returns the outcomes."""
     before = state(database)
     call = LostCall(database, batch)
     wait_until(lambda: state(database) != before)
@@ -136,8 +136,8 @@ def test_killed_after_its_commit_and_before_its_answer_was_read(database: TestDa
     assert state(database) == done
 
 
-def test_its_caller_left_and_it_got_the_lock_in_time(database: TestDatabase, batch: Batch) -> None:
-    """The server does not notice that nobody listens, and does the work. Sent again, nothing more is done."""
+def test_a_call_whose_caller_left_gets_the_lock_before_its_deadline(database: TestDatabase, batch: Batch) -> None:
+    """The server does not notice that the client is gone, and commits. Sending the batch again changes nothing."""
     before = state(database)
     with database.locked():
         call = LostCall(database, batch)
@@ -150,8 +150,8 @@ def test_its_caller_left_and_it_got_the_lock_in_time(database: TestDatabase, bat
     assert state(database) == done
 
 
-def test_its_caller_left_and_it_got_the_lock_too_late(database: TestDatabase, batch: Batch) -> None:
-    """Whoever sends it again after the deadline can be sure that nothing is left of the first call."""
+def test_a_call_whose_caller_left_gets_the_lock_after_its_deadline(database: TestDatabase, batch: Batch) -> None:
+    """The late call writes nothing, so that a batch sent again after the deadline can't collide with it."""
     before = state(database)
     deadline = datetime.now(UTC) + timedelta(seconds=0.2)
     with database.locked() as lock:
@@ -165,7 +165,7 @@ def test_its_caller_left_and_it_got_the_lock_too_late(database: TestDatabase, ba
 
 
 def test_sent_again_while_the_first_call_still_waits(database: TestDatabase, rivals: Rivals, batch: Batch) -> None:
-    """An impatient caller: both get the lock, one after the other, and the second finds everything done."""
+    """Both calls get the lock, one after the other, and the second finds all operations done."""
     with database.locked():
         call = LostCall(database, batch)
         database.wait_until_blocked()

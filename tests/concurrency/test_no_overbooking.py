@@ -1,4 +1,4 @@
-"""Many clients at once, and never one unit too many nor one too few."""
+"""Many concurrent clients: the capacity is sold exactly, never one unit above or below it."""
 
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,43 +18,43 @@ BUFFER_BEFORE = timedelta(minutes=10)
 BUFFER_AFTER = timedelta(minutes=5)
 BUFFERS: dict[str, Any] = {"buffer_before_minutes": 10, "buffer_after_minutes": 5}
 BUSINESSES = ("clinic", "kennel", "salon")
-# Two worker processes with four calls under way each.
+# Two worker processes with four concurrent calls each.
 LANES = 8
 
-# From, until, quantity.
+# Start and end of the window, and the quantity.
 Claim = tuple[Any, ...]
 
 
 @pytest.mark.parametrize("gate", [False, True], ids=["free", "gate"])
 @pytest.mark.parametrize("capacity", [1, 5, CLIENTS])
-def test_a_race_for_one_slot_sells_exactly_what_there_is(database: TestDatabase, capacity: int, gate: bool) -> None:
-    """Nothing above the capacity, nothing left, nobody refused by mistake; as many clients as units all get one."""
+def test_a_race_for_one_slot_sells_exactly_its_capacity(database: TestDatabase, capacity: int, gate: bool) -> None:
+    """No unit is sold above the capacity, none is left unsold, and no client is refused while there is room."""
     with racing(database, database.url) as race:
         tallies = list(race.rounds(OURS, capacity=capacity, gate=gate))
     assert tallies == [Tally()] * ROUNDS
 
 
 def test_windows_that_overlap_without_being_equal_are_never_sold_twice(database: TestDatabase, rivals: Rivals) -> None:
-    """What counts is the fullest instant: windows, quantities and buffers of all kinds, and fifty clients at once."""
+    """Fifty clients reserve random windows and quantities with buffers: no instant is claimed above the capacity."""
     database.make_service(capacity=CAPACITY, **BUFFERS)
     random = Random(1)
-    turns = [[_any_request(random) for _ in range(6)] for _ in range(CLIENTS)]
+    sequences = [[_any_request(random) for _ in range(6)] for _ in range(CLIENTS)]
 
-    def take_turns(requests: list[dict[str, Any]], client: TestDatabase) -> list[Outcome]:
+    def reserve_each(requests: list[dict[str, Any]], client: TestDatabase) -> list[Outcome]:
         return [client.call("reserve", [request])[0] for request in requests]
 
-    futures = [rivals.start(partial(take_turns, turn)) for turn in turns]
+    futures = [rivals.start(partial(reserve_each, requests)) for requests in sequences]
     answers = {
         request["operation_id"]: (request, outcome.name)
-        for turn, future in zip(turns, futures, strict=True)
-        for request, outcome in zip(turn, future.result(), strict=True)
+        for requests, future in zip(sequences, futures, strict=True)
+        for request, outcome in zip(requests, future.result(), strict=True)
     }
 
     _assert_sold_fairly(database, "salon", list(answers.values()))
 
 
 def test_batches_of_several_businesses_never_sell_a_unit_twice(database: TestDatabase, rivals: Rivals) -> None:
-    """Two workers' calls, each with several businesses in an order of its own: no deadlock, and each sells fairly."""
+    """Eight lanes send batches for several businesses in random order: no deadlock, and no false refusal."""
     for business_id in BUSINESSES:
         database.make_service(business_id=business_id, capacity=CAPACITY, **BUFFERS)
 
@@ -94,7 +94,7 @@ def _any_request(random: Random) -> dict[str, Any]:
 
 
 def _assert_sold_fairly(database: TestDatabase, business_id: str, answers: list[tuple[dict[str, Any], str]]) -> None:
-    """Never more than the capacity; and as nothing was given back, whoever was refused must still not fit."""
+    """Checks that the capacity is never exceeded; as no room was freed, a refused request must still not fit."""
     assert {name for _, name in answers} == {"done", "slot_unavailable"}
     assert database.rows("SELECT * FROM booking.overbooked_instants") == []
     claims = database.rows(
@@ -107,7 +107,7 @@ def _assert_sold_fairly(database: TestDatabase, business_id: str, answers: list[
 
 
 def _still_fits(claims: list[Claim], request: dict[str, Any]) -> bool:
-    """Whether there is room for a request, reckoned here and not as the verbs do it."""
+    """Returns whether there is room for a request, computed independently of the verbs."""
     starts = datetime.fromisoformat(request["slot_start"]) - BUFFER_BEFORE
     ends = datetime.fromisoformat(request["slot_end"]) + BUFFER_AFTER
     instants = [starts, *(start for start, _, _ in claims if starts <= start < ends)]

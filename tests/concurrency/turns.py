@@ -1,4 +1,4 @@
-"""Calls that queue up for the lock of one business and get it in a given order."""
+"""Calls that queue for the lock of one business and get it in a given order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +10,11 @@ from tests.database import TestDatabase
 def in_turn(
     rivals: Rivals, calls: list[Callable[[TestDatabase], Any]], meanwhile: Callable[[], object] = lambda: None
 ) -> list[Any]:
-    """Makes calls that each ask for the lock while the one before still has it, and get it one after the other.
+    """Makes each call while the one before still holds the lock, so that they get it one after the other.
 
-    Each call is a transaction that ends only when the next call waits. `meanwhile` happens when the first has
-    done its work and nobody else has begun. The purge does not wait: it is refused, and comes back for its turn.
+    Each call runs in a transaction that is committed only when the next call waits. `meanwhile` runs when the first
+    call has done its work and no other has begun. The purge never waits for the lock: it is refused once, and called
+    again in its turn.
     """
     results: list[Any] = []
     holder: TestDatabase | None = None
@@ -38,6 +39,6 @@ def in_turn(
 
 
 def purge(client: TestDatabase) -> str:
-    """Says how many holds it marked as expired, or that it was not its turn."""
+    """Purges the salon and returns how many holds were marked as expired, or "busy" if its lock was taken."""
     expired, _, busy = client.purge()
     return "busy" if busy else f"{expired} expired"

@@ -1,7 +1,7 @@
-// Double booking: USERS clients want one slot at the same moment, and exactly CAPACITY of them get it.
+// Double booking: USERS clients reserve one slot at the same moment, and exactly CAPACITY of them get it.
 //
 // Set up
-//   Install k6, and start the service: `make run`. It shows an ADMIN_TOKEN at its first start; setup() below
+//   Install k6, and start the service: `make run`. It prints an ADMIN_TOKEN at its first start; setup() below
 //   uses it to make a business and a service of its own.
 //
 // Run
@@ -10,13 +10,13 @@
 //
 //   BASE_URL     http://127.0.0.1:8000   where the service is
 //   USERS        100                     how many clients
-//   CAPACITY     1                       how many of them there is room for
-//   BUSINESS_ID  load-test               whose service it is
+//   CAPACITY     1                       the capacity of the slot
+//   BUSINESS_ID  load-test               the business
 //   SERVICE_ID   double-booking          the service; setup() gives it this capacity
-//   ADMIN_TOKEN                          without it nothing is set up: both must be there, with this capacity
-//   DAYS_AHEAD   30                      the slot is so many days from now
+//   ADMIN_TOKEN                          without it nothing is set up: both must exist, with this capacity
+//   DAYS_AHEAD   30                      how many days from now the slot is
 //
-//   Each run has a slot of its own, a second that it took from the clock: there is nothing to clean up
+//   Each run takes its slot, one second long, from the clock, so that there is nothing to clean up
 //   before the next one.
 //
 // Read
@@ -24,10 +24,10 @@
 //     bookings_granted   count==CAPACITY            one success
 //     bookings_refused   count==USERS - CAPACITY    ninety-nine times 409 SLOT_UNAVAILABLE
 //     booking_errors     count==0                   any other answer, or none
-//   More granted than there is room for is a double booking. Fewer, with refusals, is a slot that was left
-//   unsold although somebody wanted it. http_req_duration says how long they waited for their answers.
+//   More grants than the capacity are a double booking. Fewer, with refusals, are a slot that was left
+//   unsold in spite of demand. http_req_duration shows how long the clients waited for their answers.
 //
-// The same runs in Python, without k6, as a part of `make test`: tests/acceptance/test_double_booking.py.
+// The same scenario runs in Python, without k6, as a part of `make test`: tests/acceptance/test_double_booking.py.
 
 import { check, fail, sleep } from "k6";
 import http from "k6/http";
@@ -41,7 +41,7 @@ const BUSINESS_ID = __ENV.BUSINESS_ID || "load-test";
 const SERVICE_ID = __ENV.SERVICE_ID || "double-booking";
 const DAYS_AHEAD = Number(__ENV.DAYS_AHEAD || 30);
 
-// How long everybody waits for the others to be there, before all fire at the same instant.
+// How long the clients wait for each other, before all fire at the same instant.
 const LINE_UP_SECONDS = 2;
 const DAY_MS = 24 * 60 * 60 * 1000;
 const SLOT_MS = 1000;
@@ -61,7 +61,7 @@ export const options = {
   },
 };
 
-// A refusal is an answer like any other: it must not count as a failed request.
+// A refusal is an expected answer: it must not count as a failed request.
 http.setResponseCallback(http.expectedStatuses(200, 201, 409));
 
 function put(path, body) {
@@ -94,7 +94,7 @@ export function setup() {
 
 // Each user, once.
 export default function (race) {
-  http.get(`${BASE_URL}/health/live`); // opens the connection, so that the race is not one for connections
+  http.get(`${BASE_URL}/health/live`); // opens the connection, so that the race does not measure connecting
   sleep(Math.max(race.fireAt - Date.now(), 0) / 1000);
   const answer = http.post(
     `${BASE_URL}/api/booking/reserve`,
@@ -111,5 +111,5 @@ export default function (race) {
   granted.add(isGranted ? 1 : 0);
   refused.add(isRefused ? 1 : 0);
   errors.add(isGranted || isRefused ? 0 : 1);
-  check(answer, { "granted, or told that the slot is gone": () => isGranted || isRefused });
+  check(answer, { "granted, or refused because the slot is taken": () => isGranted || isRefused });
 }

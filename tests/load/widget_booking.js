@@ -1,7 +1,7 @@
-// Booking from a widget: USERS users send the form for one slot at the same moment, and exactly one of them gets it.
+// Booking from a widget: USERS users send the form for one slot at the same moment, and exactly one gets it.
 //
 // Set up
-//   Install k6, and start the service: `make run`. It shows an ADMIN_TOKEN at its first start; setup() below
+//   Install k6, and start the service: `make run`. It prints an ADMIN_TOKEN at its first start; setup() below
 //   uses it to make a business with a slug, a member of staff and a service of its own.
 //
 // Run
@@ -9,14 +9,14 @@
 //
 //   BASE_URL     http://127.0.0.1:8000   where the service is
 //   USERS        100                     how many users
-//   BUSINESS_ID  load-test-widget        whose service it is
-//   SLUG         load-test-widget        by which the widget knows that business
+//   BUSINESS_ID  load-test-widget        the business
+//   SLUG         load-test-widget        the public name that the widget uses for the business
 //   SERVICE_ID   haircut                 the service
-//   STAFF_ID     rosa                    whom all of them want
-//   ADMIN_TOKEN                          without it nothing is set up: all of these must be there
-//   DAYS_AHEAD   30                      the slot is so many days from now
+//   STAFF_ID     rosa                    the member of staff whom all users choose
+//   ADMIN_TOKEN                          without it nothing is set up: all of these must exist
+//   DAYS_AHEAD   30                      how many days from now the slot is
 //
-//   Each run has a slot of its own, a minute that it took from the clock: start it again after a minute, or with
+//   Each run takes its slot, one minute long, from the clock: start it again after a minute, or with
 //   another DAYS_AHEAD, and there is nothing to clean up.
 //
 // Read
@@ -24,10 +24,10 @@
 //     bookings_granted   count==1           one 201
 //     bookings_refused   count==USERS - 1   ninety-nine times 400 with error.code TIME_CONFLICT, and alternatives
 //     booking_errors     count==0           any other answer, or none
-//   More granted than one is a double booking; none, with refusals, is a slot that was left unsold although somebody
-//   wanted it. http_req_duration says how long they waited for their answers.
+//   More than one grant is a double booking; none, with refusals, is a slot that was left unsold in spite of
+//   demand. http_req_duration shows how long the users waited for their answers.
 //
-// The same runs in Python, without k6, as a part of `make test`: tests/acceptance/test_widget_booking.py.
+// The same scenario runs in Python, without k6, as a part of `make test`: tests/acceptance/test_widget_booking.py.
 
 import { check, fail, sleep } from "k6";
 import http from "k6/http";
@@ -42,7 +42,7 @@ const SERVICE_ID = __ENV.SERVICE_ID || "haircut";
 const STAFF_ID = __ENV.STAFF_ID || "rosa";
 const DAYS_AHEAD = Number(__ENV.DAYS_AHEAD || 30);
 
-// How long everybody waits for the others to be there, before all fire at the same instant.
+// How long the users wait for each other, before all fire at the same instant.
 const LINE_UP_SECONDS = 2;
 const MINUTE_MS = 60 * 1000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
@@ -62,7 +62,7 @@ export const options = {
   },
 };
 
-// A refusal is an answer like any other: it must not count as a failed request.
+// A refusal is an expected answer: it must not count as a failed request.
 http.setResponseCallback(http.expectedStatuses(200, 201, 400));
 
 function put(path, body) {
@@ -74,7 +74,7 @@ function put(path, body) {
   }
 }
 
-// Runs once, before the race: makes what is booked, and chooses the slot and the instant at which all fire.
+// Runs once, before the race: makes the business, staff and service, and chooses the slot and the instant at which all fire.
 export function setup() {
   if (ADMIN_TOKEN) {
     put("", { name: "Load test of the widget", slug: SLUG, country: "DE" });
@@ -88,7 +88,7 @@ export function setup() {
 
 // Each user, once.
 export default function (race) {
-  http.get(`${BASE_URL}/health/live`); // opens the connection, so that the race is not one for connections
+  http.get(`${BASE_URL}/health/live`); // opens the connection, so that the race does not measure connecting
   sleep(Math.max(race.fireAt - Date.now(), 0) / 1000);
   const answer = http.post(
     `${BASE_URL}/api/v1/public/${SLUG}/book`,
@@ -108,5 +108,5 @@ export default function (race) {
   granted.add(isGranted ? 1 : 0);
   refused.add(isRefused ? 1 : 0);
   errors.add(isGranted || isRefused ? 0 : 1);
-  check(answer, { "granted, or told what to take instead": () => isGranted || isRefused });
+  check(answer, { "granted, or refused with alternatives": () => isGranted || isRefused });
 }

@@ -1,7 +1,7 @@
-"""Ways to hold a slot: four that folklore recommends and that are wrong, and ours.
+"""Designs for holding a slot: four that are often recommended and are wrong, and the one that this project uses.
 
-Each is a file: one transaction that tries to hold one unit of a slot, with psycopg's parameters. Its last
-statement that can give rows gives one if the slot was granted.
+Each design is a file with one transaction that tries to hold one unit of a slot, with psycopg's parameters. Its last
+statement that returns rows returns one row if the slot was granted.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Design:
-    """One way: its file, what it is called, and the capacity at which it is raced for the table."""
+    """A design: its file, its title in the table of results, and the capacity of the slot that it is measured with."""
 
     file: str
     title: str
@@ -19,11 +19,11 @@ class Design:
 
     @property
     def name(self) -> str:
-        """The name of the file, without its ending."""
+        """Returns the name of the file without its suffix."""
         return self.file.removesuffix(".sql")
 
     def script(self) -> bytes:
-        """The transaction."""
+        """Reads the transaction."""
         return (Path(__file__).parent / self.file).read_bytes()
 
 

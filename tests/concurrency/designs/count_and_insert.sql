@@ -1,5 +1,5 @@
--- Count and insert in one statement. Each of the racing statements counts what was committed when it began:
--- those that run at the same time do not see each other, and each finds the slot free.
+-- Counts and inserts in one statement. Concurrent statements each count the rows that were committed when the statement
+-- began, do not see each other's inserts, and all find the slot free.
 BEGIN ISOLATION LEVEL READ COMMITTED;
 
 WITH service AS (

@@ -1,6 +1,7 @@
--- Count and insert in one statement that also locks the service's row. Now they wait for each other, and it
--- makes things worse: the snapshot was taken when the statement began, before it waited, so whoever had
--- to wait counts the rows as they were then. All who began before the first one ended are granted.
+-- Counts and inserts in one statement that also locks the service's row. The lock makes the statements wait for each
+-- other, which makes the result worse: the snapshot of a statement is taken when it begins, before it waits, so a
+-- statement that waited still counts the rows of that moment. All clients that began before the first commit are
+-- granted the slot.
 BEGIN ISOLATION LEVEL READ COMMITTED;
 
 WITH service AS (

@@ -1,5 +1,6 @@
--- Lock the rows that overlap, and insert where there are none. A row that is not there yet can't be locked:
--- nobody waits for anybody. SKIP LOCKED goes one worse and takes a rival's locked claim for no claim at all.
+-- Locks the overlapping rows, and inserts if there are none. A row that does not exist yet can't be locked, so no
+-- transaction waits for another. SKIP LOCKED is worse still: a claim that another transaction has locked is treated as
+-- absent.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 
 WITH overlapping AS (

@@ -1,5 +1,5 @@
--- Ours: the lock in a statement of its own, and then the statement that decides and writes. Both are inside
--- booking.execute, where each statement has a snapshot of its own.
+-- The design of this project: a statement that only locks, and then the statement that decides and writes. Both run
+-- inside booking.execute, where each statement has its own snapshot.
 BEGIN ISOLATION LEVEL READ COMMITTED;
 
 SELECT operation_id

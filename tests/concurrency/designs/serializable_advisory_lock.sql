@@ -1,6 +1,6 @@
--- SERIALIZABLE, and an advisory lock taken inside the transaction so that there should be nothing to abort. But the
--- statement that takes the lock also fixes the snapshot of the transaction, before it waits. Whoever had to
--- wait counts old rows, inserts beside new ones and is aborted: refused, with most of the room unsold.
+-- SERIALIZABLE, with an advisory lock taken inside the transaction to avoid serialization failures. But the statement
+-- that takes the lock also fixes the transaction's snapshot, before it waits. A transaction that waited counts stale
+-- rows, inserts beside newer ones and is aborted: refused, with most of the room unsold.
 BEGIN ISOLATION LEVEL SERIALIZABLE;
 
 SELECT pg_advisory_xact_lock(hashtextextended(%(business_id)s, 0));
