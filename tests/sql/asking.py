@@ -1,4 +1,4 @@
-"""Asking the verbs, in short."""
+"""Short forms for requests of the verbs and for their outcomes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,10 +7,10 @@ from tests.database import Outcome, reserve_request
 
 
 def names(outcomes: Iterable[Outcome]) -> list[str]:
-    """What became of each request."""
+    """Returns the name of each outcome."""
     return [outcome.name for outcome in outcomes]
 
 
 def keyed_request(key: str, fingerprint: str = "this", hour: float = 10, **request: Any) -> dict[str, Any]:
-    """A request to reserve with an idempotency key. The fingerprint stands for what was asked."""
+    """Builds a request to reserve with an idempotency key; the fingerprint stands for the contents of the request."""
     return reserve_request(hour, idempotency_key=key, fingerprint=fingerprint, **request)

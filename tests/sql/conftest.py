@@ -1,4 +1,4 @@
-"""What the tests of the SQL stand on besides a database: rivals, an empty database, and an end to every wait."""
+"""Fixtures of the SQL tests: concurrent calls, an empty database, and a limit for every wait."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.sql.rivals import Rivals
 
 @pytest.fixture(autouse=True)
 def impatient(request: pytest.FixtureRequest) -> None:
-    """Nobody waits for a lock for ever: where a verb waits that should not, its test fails instead of hanging."""
+    """Sets a lock timeout, so that a verb that waits where it must not fails its test instead of hanging it."""
     if "database" in request.fixturenames:
         database: TestDatabase = request.getfixturevalue("database")
         name = sql.Identifier(database.admin.info.dbname)
@@ -24,14 +24,14 @@ def impatient(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def rivals(database: TestDatabase) -> Iterator[Rivals]:
-    """Calls beside the test's own. Waited for at the end, when the test has let go of its locks."""
+    """Runs calls concurrently with the test, and waits for them at its end, when the test has released its locks."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         yield Rivals(database, pool)
 
 
 @pytest.fixture
 def empty(cluster: str) -> Iterator[TestDatabase]:
-    """A database in which there is nothing yet."""
+    """Creates a database without a schema, and drops it at the end."""
     name = f"holdfast_empty_{os.getpid()}_{os.urandom(4).hex()}"
     with psycopg.connect(cluster, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

@@ -1,4 +1,4 @@
-"""What a call costs, counted inside the server: statements, and rows and blocks read through which index."""
+"""The cost of a call, counted inside the server: statements, and rows and blocks read, by index."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,18 +9,18 @@ import psycopg
 
 from tests.database import TestDatabase
 
-# What runs once for each row that is written and is no statement of the verbs: PostgreSQL's own check of a
-# foreign key, and a function of SQL that computes a value and reads no table.
+# Statements that run once for each written row and belong to no verb: PostgreSQL's own check of a foreign key, and a
+# function in SQL that computes a value and reads no table.
 PER_ROW = ("FOR KEY SHARE OF x", '"audit_changes"')
-# Functions of PL/pgSQL that compute which requests of one window fit, the row of a changed appointment, or why it can't
-# be changed, and read no table.
+# Functions in PL/pgSQL that read no table: they compute which requests of a window fit, the row of a changed
+# appointment, or why it can't be changed.
 COMPUTING = ("take", "with_changes", "change_refusal")
 
 
 def statements_of(database: TestDatabase, call: Callable[[], object]) -> int:
-    """How many statements the verbs run in a call on the superuser's connection.
+    """Counts the statements that the verbs run in a call on the superuser's connection.
 
-    Each function is told to plan its statements anew every time they run, and each planning to be logged.
+    Each function is set to plan its statements at every execution, and each planning is logged.
     """
     for (function,) in database.rows(
         "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang "
@@ -50,10 +50,10 @@ def statements_of(database: TestDatabase, call: Callable[[], object]) -> int:
 
 
 def compiled_in(database: TestDatabase, call: Callable[[], object]) -> list[str]:
-    """The statements of a call on the superuser's connection that PostgreSQL would compile, where it can.
+    """Returns the statements of a call on the superuser's connection that PostgreSQL would compile, if it can.
 
-    It decides that by the estimated cost when it plans a statement, and the plan says so, which is logged here. What
-    was planned before is planned again.
+    PostgreSQL decides on compilation by the estimated cost when it plans a statement. The plan contains that decision
+    and is logged here; statements that were planned before are planned again.
     """
     compiled: list[str] = []
 
@@ -76,7 +76,7 @@ def compiled_in(database: TestDatabase, call: Callable[[], object]) -> list[str]
 
 @dataclass(frozen=True)
 class Reads:
-    """What one transaction read of tables and their indexes."""
+    """The tables and indexes that one transaction read, and how much of them."""
 
     rows: int
     blocks: int
@@ -86,15 +86,15 @@ class Reads:
 
 @contextmanager
 def rolled_back(database: TestDatabase) -> Iterator[None]:
-    """Undoes what the block did, so that a call can be measured twice in the same situation."""
+    """Rolls back the block, so that a call can be measured twice in the same state."""
     with database.admin.transaction(force_rollback=True):
         yield
 
 
 def reads_of(database: TestDatabase, call: Callable[[], object]) -> Reads:
-    """What a call on the superuser's connection reads. The call is undone.
+    """Measures what a call on the superuser's connection reads, and rolls it back.
 
-    It is made twice, and counted the second time: the first fills the caches of the session.
+    The call runs twice and is counted the second time, because the first one fills the caches of the session.
     """
     with rolled_back(database):
         call()
@@ -113,7 +113,7 @@ def reads_of(database: TestDatabase, call: Callable[[], object]) -> Reads:
 
 
 def _counters(database: TestDatabase) -> dict[str, tuple[int, int, int, int]]:
-    """Of each table and index: whether it is one, and what this session has scanned and not yet handed in."""
+    """Reads, for each table and index, whether it is an index, and this transaction's scans, rows and blocks."""
     rows = database.rows(
         "SELECT c.relname, (c.relkind = 'i')::integer, pg_stat_get_xact_numscans(c.oid), "
         "pg_stat_get_xact_tuples_returned(c.oid), pg_stat_get_xact_blocks_fetched(c.oid) "

@@ -1,20 +1,20 @@
-"""What reservations should do, in the plainest Python: a list of claims, and the peak counted instant by instant."""
+"""A model of the verbs in plain Python: a list of claims, and the peak computed instant by instant."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 MINUTE = timedelta(minutes=1)
-# Everything in the state machine begins and ends on such a step, buffers too.
+# All starts, ends and buffers of the state machine are multiples of this step.
 STEP = 10 * MINUTE
 TTL, MAX_TTL, MAX_LIFETIME = 15 * MINUTE, 60 * MINUTE, 90 * MINUTE
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is asked room for: a quantity of a service, from an instant until another, buffers included.
+class Claim:
+    """A quantity of a service during a window, buffers included.
 
-    `pool` has the resources of which it needs one; a wish that came true has the one that it got.
+    `pool` has the resources of which a request needs one, or the one that a granted claim has.
     """
 
     service_id: str
@@ -24,21 +24,21 @@ class Wish:
     pool: tuple[str, ...] | None = None
 
     def overlaps(self, start: datetime, end: datetime) -> bool:
-        """Half-open: what touches does not overlap."""
+        """Returns whether the claim shares an instant with a half-open interval; touching is not overlapping."""
         return self.start < end and start < self.end
 
-    def is_within(self, other: "Wish") -> bool:
-        """Whether it needs nothing that the other one does not have."""
+    def is_within(self, other: "Claim") -> bool:
+        """Returns whether the claim needs no room beyond that of another one."""
         during = other.start <= self.start and self.end <= other.end
         return during and self.quantity <= other.quantity and self.pool == other.pool
 
 
 @dataclass
 class Hold:
-    """A reservation: what it has, and what was asked for."""
+    """A reservation: the claim that it has, and the claim that was requested."""
 
-    wish: Wish
-    asked: Wish
+    claim: Claim
+    requested: Claim
     made_at: datetime
     expires_at: datetime
     status: str = "held"
@@ -48,9 +48,9 @@ class Hold:
 
 @dataclass
 class Appointment:
-    """A booking, and the reservation that it came from."""
+    """A booking, and the reservation that it was made from."""
 
-    wish: Wish
+    claim: Claim
     hold_id: str | None
     status: str = "confirmed"
     version: int = 1
@@ -60,7 +60,7 @@ class Appointment:
 class Model:
     """One business.
 
-    Which of the resources that are free a wish gets is not predicted: `given` is the one that the verb says.
+    Which of the free resources a claim gets is not predicted: the caller passes the one that the verb granted.
     """
 
     now: datetime
@@ -68,117 +68,125 @@ class Model:
     holds: dict[str, Hold] = field(default_factory=dict)
     appointments: dict[str, Appointment] = field(default_factory=dict)
 
-    def claims(self, beside: str | None = None) -> list[Wish]:
-        """What occupies anything now: live holds and appointments, but for one of these."""
-        live = [hold.wish for hold in self.holds.values() if self.is_live(hold)]
+    def claims(self, excluded: str | None = None) -> list[Claim]:
+        """Returns the live holds and confirmed appointments, except for one appointment."""
+        live = [hold.claim for hold in self.holds.values() if self.is_live(hold)]
         booked = self.appointments.items()
-        return live + [one.wish for name, one in booked if one.status == "confirmed" and name != beside]
+        return live + [
+            appointment.claim for name, appointment in booked if appointment.status == "confirmed" and name != excluded
+        ]
 
-    def of_service(self, service_id: str, beside: str | None = None) -> list[Wish]:
-        """What occupies a service."""
-        return [claim for claim in self.claims(beside) if claim.service_id == service_id]
+    def claims_of_service(self, service_id: str, excluded: str | None = None) -> list[Claim]:
+        """Returns the claims of a service."""
+        return [claim for claim in self.claims(excluded) if claim.service_id == service_id]
 
-    def level(self, service_id: str, instant: datetime) -> int:
-        """How much of a service is claimed at an instant."""
-        claims = self.of_service(service_id)
+    def claimed_at(self, service_id: str, instant: datetime) -> int:
+        """Returns the claimed quantity of a service at an instant."""
+        claims = self.claims_of_service(service_id)
         return sum(claim.quantity for claim in claims if claim.overlaps(instant, instant + STEP))
 
-    def peak(self, wish: Wish, beside: str | None = None) -> int:
-        """How much of the service of a wish is claimed at the fullest instant of its window, from now on."""
-        claims = [claim for claim in self.of_service(wish.service_id, beside) if claim.overlaps(wish.start, wish.end)]
-        steps = [wish.start + number * STEP for number in range((wish.end - wish.start) // STEP)]
+    def peak(self, requested: Claim, excluded: str | None = None) -> int:
+        """Returns the peak of a service during a window, from now on."""
+        claims = [
+            claim
+            for claim in self.claims_of_service(requested.service_id, excluded)
+            if claim.overlaps(requested.start, requested.end)
+        ]
+        steps = [requested.start + number * STEP for number in range((requested.end - requested.start) // STEP)]
         ahead = [step for step in steps if step + STEP > self.now]
         return max(
             (sum(claim.quantity for claim in claims if claim.overlaps(step, step + STEP)) for step in ahead), default=0
         )
 
     def first_above(self, service_id: str, capacity: int) -> tuple[datetime, int] | None:
-        """The first instant at which more is claimed than that, and how much."""
-        for start in sorted(claim.start for claim in self.of_service(service_id)):
-            if self.level(service_id, start) > capacity:
-                return start, self.level(service_id, start)
+        """Returns the first instant at which more than a capacity is claimed, and how much."""
+        for start in sorted(claim.start for claim in self.claims_of_service(service_id)):
+            if self.claimed_at(service_id, start) > capacity:
+                return start, self.claimed_at(service_id, start)
         return None
 
-    def free(self, wish: Wish, beside: str | None = None) -> list[str]:
-        """The resources of a pool that nothing occupies during the window, whichever service it came through."""
-        taken = {claim.pool for claim in self.claims(beside) if claim.overlaps(wish.start, wish.end)}
-        return [resource_id for resource_id in wish.pool or () if (resource_id,) not in taken]
+    def free_resources(self, requested: Claim, excluded: str | None = None) -> list[str]:
+        """Returns the resources of the pool that no claim of any service occupies during the window."""
+        taken = {claim.pool for claim in self.claims(excluded) if claim.overlaps(requested.start, requested.end)}
+        return [resource_id for resource_id in requested.pool or () if (resource_id,) not in taken]
 
-    def fits(self, wish: Wish, beside: str | None = None) -> bool:
-        """Whether there is room for a wish."""
-        has_room = self.peak(wish, beside) + wish.quantity <= self.capacity[wish.service_id]
-        return has_room and (wish.pool is None or self.free(wish, beside) != [])
+    def fits(self, requested: Claim, excluded: str | None = None) -> bool:
+        """Returns whether there is room for a claim."""
+        has_room = self.peak(requested, excluded) + requested.quantity <= self.capacity[requested.service_id]
+        return has_room and (requested.pool is None or self.free_resources(requested, excluded) != [])
 
-    def grant(self, wish: Wish, given: str | None, beside: str | None = None) -> Wish:
-        """A wish that came true."""
-        if wish.pool is None:
-            assert given is None
-            return wish
-        assert given in self.free(wish, beside)
-        return replace(wish, pool=(given,))
+    def grant(self, requested: Claim, resource_id: str | None, excluded: str | None = None) -> Claim:
+        """Returns the claim with the resource that the verb granted."""
+        if requested.pool is None:
+            assert resource_id is None
+            return requested
+        assert resource_id in self.free_resources(requested, excluded)
+        return replace(requested, pool=(resource_id,))
 
-    def reserve(self, hold_id: str, wish: Wish, ttl: timedelta | None, given: str | None) -> str:
-        """Holds what is wished for, if there is room."""
-        if not self.fits(wish):
+    def reserve(self, hold_id: str, requested: Claim, ttl: timedelta | None, resource_id: str | None) -> str:
+        """Holds a claim, if there is room."""
+        if not self.fits(requested):
             return "slot_unavailable"
-        self.holds[hold_id] = Hold(self.grant(wish, given), wish, self.now, self.now + min(ttl or TTL, MAX_TTL))
+        self.holds[hold_id] = Hold(
+            self.grant(requested, resource_id), requested, self.now, self.now + min(ttl or TTL, MAX_TTL)
+        )
         return "done"
 
-    def book(self, appointment_id: str, wish: Wish, given: str | None) -> str:
-        """Books what is wished for, if there is room."""
-        if not self.fits(wish):
+    def book(self, appointment_id: str, requested: Claim, resource_id: str | None) -> str:
+        """Books a claim, if there is room."""
+        if not self.fits(requested):
             return "slot_unavailable"
-        self.appointments[appointment_id] = Appointment(self.grant(wish, given), None)
+        self.appointments[appointment_id] = Appointment(self.grant(requested, resource_id), None)
         return "done"
 
-    def commit(self, hold_id: str, appointment_id: str, given: str | None, *, rebook: bool) -> str:
-        """Makes an appointment of a hold, or of what was asked for if that has expired."""
-        if hold_id in {one.hold_id for one in self.appointments.values()}:
+    def commit(self, hold_id: str, appointment_id: str, resource_id: str | None, *, rebook: bool) -> str:
+        """Makes an appointment of a hold, or of its requested claim if the hold has expired."""
+        if hold_id in {appointment.hold_id for appointment in self.appointments.values()}:
             return "replayed"
         hold = self.holds.get(hold_id)
         if hold is None or hold.status == "released":
             return "reservation_released" if hold else "reservation_not_found"
-        claim = hold.wish
+        claim = hold.claim
         if self.is_live(hold):
             self.end(hold, "committed")
         else:
             self.end(hold, "expired")
             if not rebook:
                 return "reservation_expired"
-            if not self.fits(hold.asked):
+            if not self.fits(hold.requested):
                 return "slot_unavailable"
-            claim = self.grant(hold.asked, given)
+            claim = self.grant(hold.requested, resource_id)
         self.appointments[appointment_id] = Appointment(claim, hold_id)
         return "done"
 
     def cancel(self, appointment_id: str) -> str:
-        """Gives an appointment up; again and again is once."""
+        """Cancels an appointment; a repeated cancel changes nothing."""
         appointment = self.appointments[appointment_id]
         if appointment.status == "confirmed":
             appointment.status, appointment.version = "cancelled", appointment.version + 1
         return "done"
 
-    def move(self, appointment_id: str, wish: Wish, given: str | None) -> str:
-        """Lets an appointment be where it is wished to be, its own claim not counted."""
+    def move(self, appointment_id: str, requested: Claim, resource_id: str | None) -> str:
+        """Moves an appointment, without counting its own claim against it."""
         appointment = self.appointments[appointment_id]
         if appointment.status != "confirmed":
-            return "done" if wish == appointment.wish else "appointment_ended"
-        if wish == appointment.wish:
+            return "done" if requested == appointment.claim else "appointment_ended"
+        if requested == appointment.claim:
             return "done"
-        if wish.is_within(appointment.wish):
-            appointment.wish, appointment.version = wish, appointment.version + 1
+        if requested.is_within(appointment.claim):
+            appointment.claim, appointment.version = requested, appointment.version + 1
             return "done"
-        if not self.fits(wish, appointment_id):
+        if not self.fits(requested, appointment_id):
             return "slot_unavailable"
-        moved = self.grant(wish, given, appointment_id)
-        if appointment.wish.pool and appointment.wish.pool[0] in self.free(wish, appointment_id):
-            assert moved.pool == appointment.wish.pool
-        appointment.version += moved != appointment.wish
-        appointment.wish = moved
+        moved = self.grant(requested, resource_id, appointment_id)
+        if appointment.claim.pool and appointment.claim.pool[0] in self.free_resources(requested, appointment_id):
+            assert moved.pool == appointment.claim.pool
+        appointment.version += moved != appointment.claim
+        appointment.claim = moved
         return "done"
 
     def release(self, hold_id: str) -> str:
-        """Gives a hold up, unless it is over already."""
+        """Releases a hold, unless it has ended already."""
         hold = self.holds.get(hold_id)
         if hold is None or hold.status == "committed":
             return "reservation_committed" if hold else "reservation_not_found"
@@ -186,7 +194,7 @@ class Model:
         return "done"
 
     def extend(self, hold_id: str, ttl: timedelta) -> str:
-        """Lets a hold live longer."""
+        """Extends a hold."""
         hold = self.holds.get(hold_id)
         if hold is None or hold.status in ("committed", "released"):
             return f"reservation_{hold.status}" if hold else "reservation_not_found"
@@ -201,7 +209,7 @@ class Model:
         return "done"
 
     def purge(self, retention: timedelta) -> tuple[int, int]:
-        """Marks what has expired and forgets what ended long ago; says how many of each."""
+        """Marks expired holds, deletes reservations that ended long ago, and returns the number of each."""
         expired = [hold for hold in self.holds.values() if hold.status == "held" and not self.is_live(hold)]
         for hold in expired:
             self.end(hold, "expired")
@@ -211,17 +219,17 @@ class Model:
         return len(expired), len(old)
 
     def is_live(self, hold: Hold) -> bool:
-        """Whether a hold occupies its slot."""
+        """Returns whether a hold occupies its slot."""
         return hold.status == "held" and hold.expires_at > self.now
 
     def end(self, hold: Hold, status: str) -> None:
-        """Ended states never change."""
+        """Ends a hold; ended states are final."""
         if hold.status == "held":
             hold.status, hold.version, hold.ended_at = status, hold.version + 1, self.now
 
 
-def in_order_of_windows(wishes: Iterable[Wish]) -> list[int]:
-    """The order in which a batch is decided: window by window, in which each came first, and then as they came."""
-    listed = list(wishes)
-    windows = [(wish.service_id, wish.start, wish.end, wish.pool) for wish in listed]
+def in_order_of_windows(claims: Iterable[Claim]) -> list[int]:
+    """Returns the order in which a batch is decided: by the window's first request, then by the request's position."""
+    listed = list(claims)
+    windows = [(claim.service_id, claim.start, claim.end, claim.pool) for claim in listed]
     return sorted(range(len(listed)), key=lambda place: (windows.index(windows[place]), place))

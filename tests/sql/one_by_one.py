@@ -1,8 +1,8 @@
-"""The requests of a call made one by one, each in a call of its own, in the order in which the call decides them.
+"""Makes the requests of a call one by one, each in a call of its own, in the order in which the call decides them.
 
-The order is that of the verbs; within book, reserve and rebooks window by window in rounds, within changes all that is
-no move before the first move. Whether a request reaches a decision, or is a move, is found out by making it and undoing
-it.
+That order is the order of the verbs; within book, reserve and rebooks, window by window in rounds; within changes, all
+changes that are no moves before the first move. To find out whether a request reaches a decision, or is a move, it is
+made and rolled back.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ MOVING = ("slot_start", "slot_end", "resource_id", "quantity")
 
 
 def execute(database: TestDatabase, batches: dict[str, Batch]) -> dict[tuple[str, str], Outcome]:
-    """Makes one call and returns the outcome of each (business, operation); no operation is named twice."""
+    """Makes one call and returns the outcome of each (business, operation); operation ids are unique."""
     rows = database.rows(
         "SELECT operation_id::text, outcome, body FROM booking.execute(%s, %s, %s)",
         list(batches),
@@ -42,32 +42,32 @@ def execute(database: TestDatabase, batches: dict[str, Batch]) -> dict[tuple[str
 
 
 def execute_all(database: TestDatabase, batches: dict[str, Batch]) -> dict[tuple[str, str], Outcome]:
-    """Makes one call, and again calls of what was deferred, until nothing is."""
-    answered: dict[tuple[str, str], Outcome] = {}
+    """Makes calls until no request is deferred any more, and returns all outcomes."""
+    decided: dict[tuple[str, str], Outcome] = {}
     while any(requests for batch in batches.values() for requests in batch.values()):
         outcomes = execute(database, batches)
-        answered |= {key: outcome for key, outcome in outcomes.items() if outcome.name != "deferred"}
+        decided |= {key: outcome for key, outcome in outcomes.items() if outcome.name != "deferred"}
         batches = {
             business_id: {
-                verb: [request for request in requests if (business_id, request["operation_id"]) not in answered]
+                verb: [request for request in requests if (business_id, request["operation_id"]) not in decided]
                 for verb, requests in batch.items()
             }
             for business_id, batch in batches.items()
         }
-    return answered
+    return decided
 
 
 @dataclass
 class Window:
-    """What a request asks room for."""
+    """The room that a request needs."""
 
     service_id: str
     starts: datetime
     ends: datetime
     resource_ids: tuple[str, ...] | None
 
-    def meets(self, other: "Window") -> bool:
-        """Whether both overlap and need the same room."""
+    def conflicts_with(self, other: "Window") -> bool:
+        """Returns whether both windows overlap and need the same room."""
         return (
             self.starts < other.ends
             and self.ends > other.starts
@@ -88,7 +88,7 @@ class OneByOne:
         self.outcomes: dict[str, Outcome] = {}
 
     def run(self, batch: Batch) -> None:
-        """Makes all requests, those that a call would defer in a further pass through the verbs."""
+        """Makes all requests; those that a call would defer are made in a further pass through the verbs."""
         while any(batch.values()):
             deferred: Batch = {}
             for verb in VERBS:
@@ -109,8 +109,8 @@ class OneByOne:
         outcomes = execute(self._database, {self._business_id: {verb: [request]}})
         return outcomes[self._business_id, request["operation_id"]]
 
-    def _try(self, verb: str, request: Request) -> Outcome:
-        """What a request would be answered now."""
+    def _preview(self, verb: str, request: Request) -> Outcome:
+        """Returns the outcome that a request would have now, without its effect."""
         with rolled_back(self._database):
             return self._call(verb, request)
 
@@ -124,8 +124,8 @@ class OneByOne:
             self._make(verb, request)
 
     def _commit(self, requests: list[Request]) -> list[Request]:
-        """Commits what is no rebook, of each hold first the request that succeeds, then rebooks."""
-        dead = {
+        """Makes the plain commits, for each hold first the request that succeeds, and then the rebooks."""
+        expired = {
             str(reservation_id)
             for (reservation_id,) in self._database.rows(
                 "SELECT reservation_id FROM booking.reservations r WHERE business_id = %s "
@@ -135,16 +135,16 @@ class OneByOne:
                 self._business_id,
             )
         }
-        rebooks = [r for r in requests if r.get("if_expired") == "rebook" and r["reservation_id"] in dead]
+        rebooks = [r for r in requests if r.get("if_expired") == "rebook" and r["reservation_id"] in expired]
         others = [request for request in requests if request not in rebooks]
         for request in others:
             if request["operation_id"] not in self.outcomes:
                 same = [r for r in others if r["reservation_id"] == request["reservation_id"]]
-                self._make_all("commit", sorted(same, key=lambda r: self._try("commit", r).name != "done"))
+                self._make_all("commit", sorted(same, key=lambda r: self._preview("commit", r).name != "done"))
         return self._decide("commit", rebooks, lambda request: request["reservation_id"], self._window_of_hold)
 
     def _extend(self, requests: list[Request]) -> list[Request]:
-        """Extends each hold as often as there are rounds."""
+        """Extends each hold at most once per round of a call, and returns the requests that are left."""
         numbers: Counter[str] = Counter()
         left = []
         for request in requests:
@@ -156,9 +156,9 @@ class OneByOne:
         return left
 
     def _claim(self, verb: str, requests: list[Request]) -> list[Request]:
-        """Answers what needs no decision, then decides the rest."""
-        tried = {request["operation_id"]: self._try(verb, request).name for request in requests}
-        undecided = [r for r in requests if tried[r["operation_id"]] in ("done", "slot_unavailable")]
+        """Makes the requests that need no decision, and then decides the others."""
+        previews = {request["operation_id"]: self._preview(verb, request).name for request in requests}
+        undecided = [r for r in requests if previews[r["operation_id"]] in ("done", "slot_unavailable")]
         self._make_all(verb, (request for request in requests if request not in undecided))
         return self._decide(
             verb,
@@ -190,13 +190,13 @@ class OneByOne:
             decided = [
                 request
                 for n, (window, group) in enumerate(groups)
-                if not any(window.meets(earlier) for earlier, _ in groups[:n])
+                if not any(window.conflicts_with(earlier) for earlier, _ in groups[:n])
                 for request in group
             ]
             for request in decided:
                 self._make(verb, request)
             requests = [request for request in requests if request not in decided]
-            # The other requests of an attempt: replays, or equal to one that was refused.
+            # The other requests of the same attempt: replays, or requests equal to a refused one.
             for request in list(requests):
                 leader = first[attempt_of(request)]
                 if leader not in decided or verb == "commit":
@@ -210,25 +210,25 @@ class OneByOne:
         return requests
 
     def _change(self, requests: list[Request]) -> list[Request]:
-        """Changes appointments in rounds: of each the first change, and of these only one move."""
+        """Changes appointments in rounds, each with the first change of every appointment and at most one move."""
         for _ in range(self._max_rounds):
             first: dict[str, Request] = {}
             for request in requests:
                 first.setdefault(request["appointment_id"], request)
             moves = [request for request in first.values() if self._is_move(request)]
-            made = [request for request in first.values() if request not in moves] + moves[:1]
-            self._make_all("change", made)
-            requests = [request for request in requests if request not in made]
+            decided = [request for request in first.values() if request not in moves] + moves[:1]
+            self._make_all("change", decided)
+            requests = [request for request in requests if request not in decided]
             if not requests:
                 break
         return requests
 
     def _is_move(self, request: Request) -> bool:
-        """Whether a change needs a decision, or would if its resource could be found."""
+        """Returns whether a change needs a decision, or would need one if its resource could be found."""
         members = request.get("set", {})
         if request["action"] != "change" or not any(name in members for name in MOVING):
             return False
-        outcome = self._try("change", request)
+        outcome = self._preview("change", request)
         if outcome.name == "validation_failed":
             return "no resource of this service" in outcome.body["message"]
         if outcome.name != "done" or outcome.body["status"] != "confirmed":
@@ -253,7 +253,7 @@ class OneByOne:
         )
         if not rows:
             return None
-        return tuple(name for name, is_there in rows if is_there and resource_id in (None, name))
+        return tuple(name for name, is_active in rows if is_active and resource_id in (None, name))
 
     def _window_of_request(self, request: Request) -> Window:
         [(starts, ends)] = self._database.rows(

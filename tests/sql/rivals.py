@@ -1,4 +1,4 @@
-"""Calls beside the test's own: each in a thread and on a connection, so that it may wait for a lock."""
+"""Calls that run concurrently with the test, each in a thread and on a connection of its own."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,19 +9,19 @@ import psycopg
 from tests.database import TestDatabase
 
 Answer = TypeVar("Answer")
-# Nothing that a test waits for takes nearly as long.
+# An upper limit: no test waits nearly as long.
 SECONDS = 30
 
 
 class Rivals:
-    """Connections of the service's login, each with one call to make."""
+    """Connections of the service's login, each for one call."""
 
     def __init__(self, database: TestDatabase, pool: ThreadPoolExecutor) -> None:
         self._database = database
         self._pool = pool
 
     def start(self, call: Callable[[psycopg.Connection], Answer]) -> Future[Answer]:
-        """Makes a call and returns without waiting for its answer."""
+        """Starts a call and returns a future of its answer."""
 
         def on_own_connection() -> Answer:
             with self._database.connect() as connection:

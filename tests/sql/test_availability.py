@@ -1,4 +1,4 @@
-"""Which slots are listed, what is offered instead of a refused one, and what looking for them costs."""
+"""Listed slots, the alternatives to a refused slot, and the cost of both."""
 
 import re
 from collections.abc import Callable
@@ -20,13 +20,13 @@ STAFF = ["anna", "bea"]
 
 @pytest.fixture
 def salon(database: TestDatabase) -> TestDatabase:
-    """A business."""
+    """Returns a database with a business."""
     database.make_business()
     return database
 
 
 def make_service(database: TestDatabase, service_id: str = "cut", timezone: str = "UTC", **settings: Any) -> None:
-    """A service of a business on whose wall the clock shows UTC."""
+    """Makes a service of the salon, and sets the time zone of the salon, by default to UTC."""
     database.make_service(service_id, **settings)
     database.rows("UPDATE booking.businesses SET timezone = %s", timezone)
 
@@ -40,7 +40,7 @@ def listing(
     quantity: int = 1,
     resource_id: str | None = None,
 ) -> list[tuple[float, int, list[str]]]:
-    """The slots that start between two hours of the Monday of the tests: the hour, what is available, and who."""
+    """Lists the slots that start between two hours of the Monday of the tests: (hour, available, resource ids)."""
     [(outcome, body)] = database.rows(
         "SELECT outcome, body FROM booking.availability('salon', %s, tstzrange(%s, %s), %s, %s)",
         service_id,
@@ -53,13 +53,13 @@ def listing(
     return [(hour_of(slot["slot_start"]), slot["available"], slot["resource_ids"]) for slot in body["slots"]]
 
 
-def hour_of(written: str) -> float:
-    """How many hours after the beginning of the Monday of the tests."""
-    return (datetime.fromisoformat(written) - at(0)) / timedelta(hours=1)
+def hour_of(iso_instant: str) -> float:
+    """Returns an ISO instant in hours after midnight of the Monday of the tests."""
+    return (datetime.fromisoformat(iso_instant) - at(0)) / timedelta(hours=1)
 
 
 def hours(database: TestDatabase, *arguments: float, **options: Any) -> list[float]:
-    """The hours at which the slots of a listing start."""
+    """Returns the hours at which the slots of a listing start."""
     return [hour for hour, _, _ in listing(database, *arguments, **options)]
 
 
@@ -72,7 +72,7 @@ def alternatives(
     quantity: int = 1,
     resource_id: str | None = None,
 ) -> list[tuple[float, float, list[str]]]:
-    """What is offered instead: from hour to hour of the Monday of the tests, and who is free."""
+    """Returns the alternatives: (start, end, resource ids), in hours of the Monday of the tests."""
     rows = database.rows(
         "SELECT * FROM booking.alternatives('salon', %s, %s, %s, %s, %s, NULL)",
         service_id,
@@ -86,7 +86,7 @@ def alternatives(
 
 
 def test_slots_begin_at_each_step_from_midnight(salon: TestDatabase) -> None:
-    """From the first instant asked for, before the last, each as long as the service."""
+    """Slots are listed from the first instant of the range up to its end, each as long as the service."""
     make_service(salon, slot_step_minutes=45, duration_minutes=90, capacity=3)
     assert listing(salon, 8.25, 10.5) == [(8.25, 3, []), (9.0, 3, []), (9.75, 3, [])]
     [(body,)] = salon.rows(
@@ -97,8 +97,8 @@ def test_slots_begin_at_each_step_from_midnight(salon: TestDatabase) -> None:
     assert hours(salon, 1, 49) == [24.0, 48.0]
 
 
-def test_what_is_full_is_not_listed(salon: TestDatabase) -> None:
-    """Nor what has less room than is wanted; an expired hold takes none, though no purge ever ran."""
+def test_full_slots_are_not_listed(salon: TestDatabase) -> None:
+    """Slots with less room than the quantity are not listed; an expired hold takes no room, though no purge ran."""
     make_service(salon, capacity=3)
     salon.reserve(9, quantity=3, ttl_minutes=5)
     salon.commit(salon.reserve(10, quantity=2).id)
@@ -110,7 +110,7 @@ def test_what_is_full_is_not_listed(salon: TestDatabase) -> None:
 
 
 def test_claims_one_after_the_other_take_one_unit(salon: TestDatabase) -> None:
-    """The peak decides, not the count: a slot of two hours over two claims of an hour has room for one more."""
+    """The peak decides: a slot of two hours over two claims of an hour each has room for one more."""
     make_service(salon, capacity=2, duration_minutes=120, slot_step_minutes=60)
     salon.reserve(9)
     salon.reserve(10)
@@ -119,15 +119,15 @@ def test_claims_one_after_the_other_take_one_unit(salon: TestDatabase) -> None:
     assert hours(salon, 8, 12) == [8.0, 11.0]
 
 
-def test_buffers_are_kept_free_too(salon: TestDatabase) -> None:
-    """Those of the listed slot, and those that the claims were made with."""
+def test_slots_whose_buffers_overlap_a_claim_are_not_listed(salon: TestDatabase) -> None:
+    """The buffers of the listed slot are kept free, and the buffers that the claims were made with."""
     make_service(salon, buffer_after_minutes=30, slot_step_minutes=30)
     salon.reserve(10)
     assert hours(salon, 8, 12.5) == [8.0, 8.5, 11.5, 12.0]
 
 
-def test_what_the_public_cant_book_is_not_listed(salon: TestDatabase) -> None:
-    """The past, what is too soon or too far ahead, what is closed, and a service that is not online."""
+def test_slots_that_the_public_cant_book_are_not_listed(salon: TestDatabase) -> None:
+    """Slots in the past, too soon, too far ahead, outside the hours or of an offline service are not listed."""
     make_service(salon, min_notice_minutes=60, max_advance_days=1)
     salon.freeze_clock(at(9))
     assert hours(salon, 0, 48)[0] == 10.0
@@ -139,8 +139,8 @@ def test_what_the_public_cant_book_is_not_listed(salon: TestDatabase) -> None:
     assert hours(salon, 0, 48) == []
 
 
-def test_a_slot_of_a_pool_is_listed_with_those_who_are_free(salon: TestDatabase) -> None:
-    """Whichever service they are busy with; archived, offline and absent ones are not."""
+def test_a_slot_of_a_pool_is_listed_with_its_free_resources(salon: TestDatabase) -> None:
+    """A resource that is claimed through another service is left out, and so are archived, offline and absent ones."""
     make_service(salon, resource_ids=STAFF, capacity=5)
     make_service(salon, "perm", resource_ids=["bea", "cleo"], capacity=5)
     salon.reserve(9, service_id="perm", resource_id="bea")
@@ -153,16 +153,16 @@ def test_a_slot_of_a_pool_is_listed_with_those_who_are_free(salon: TestDatabase)
     assert listing(salon, resource_id="anna") == []
 
 
-def test_the_room_of_the_service_binds_as_well_as_its_pool(salon: TestDatabase) -> None:
-    """Two are free, but the service is to be given one at a time."""
+def test_a_capacity_below_the_pool_limits_the_listing(salon: TestDatabase) -> None:
+    """Two resources are free, but the capacity of the service is one."""
     make_service(salon, resource_ids=STAFF, capacity=1)
     assert listing(salon, 8, 9) == [(8.0, 1, STAFF)]
     salon.reserve(8)
     assert listing(salon, 8, 9) == []
 
 
-def test_what_cant_be_listed_is_refused(salon: TestDatabase) -> None:
-    """No such service or resource, and more than one unit of what is had one at a time."""
+def test_a_listing_that_is_not_possible_is_refused(salon: TestDatabase) -> None:
+    """An unknown service or resource is refused, and so is a quantity above the seats of each resource."""
     make_service(salon, resource_ids=STAFF)
     make_service(salon, "class", capacity=3)
 
@@ -186,8 +186,8 @@ def test_what_cant_be_listed_is_refused(salon: TestDatabase) -> None:
     assert outcome("class", quantity=3) == "done"
 
 
-def test_no_more_is_available_than_there_are_free_resources(salon: TestDatabase) -> None:
-    """Also where the room of one slot is asked for."""
+def test_available_is_at_most_the_number_of_free_resources(salon: TestDatabase) -> None:
+    """booking.capacity() also counts only the resources that are free in the slot."""
     make_service(salon, resource_ids=STAFF, capacity=5)
     make_service(salon, "perm", resource_ids=["bea"])
     assert salon.capacity(9)["available"] == 2
@@ -198,20 +198,20 @@ def test_no_more_is_available_than_there_are_free_resources(salon: TestDatabase)
 
 
 def examples() -> dict[str, list[tuple[str, ...]]]:
-    """The worked examples of the page on time zones, by their dates."""
+    """Returns the worked examples of the page on time zones, by date."""
     sections = re.findall(r"\*\*(\d{4}-\d\d-\d\d)\*\*:(.*?)\n\n(?=\*\*|Hours)", TIME_ZONES.read_text(), re.DOTALL)
     rows = r"\| `(\S+)` \| (\S+) \((\w+)\) \| `(\S+)` \| (\S+) \((\w+)\) \|"
     return {day: re.findall(rows, text) for day, text in sections}
 
 
 def test_the_page_on_time_zones_has_its_examples() -> None:
-    """Or the tests below would try none."""
+    """The page has the expected number of examples, so that the tests below can't pass without trying any."""
     assert {day: len(rows) for day, rows in examples().items()} == {"2026-10-25": 7, "2027-03-28": 3}
 
 
 @pytest.mark.parametrize("day", ["2026-10-25", "2027-03-28"])
 def test_the_examples_on_the_page_on_time_zones_are_true(salon: TestDatabase, day: str) -> None:
-    """Just these slots are listed on the days of 25 and 23 hours, and what the page says the clock shows, it shows."""
+    """The listings of days with 25 and 23 hours have exactly the slots on the page, with its local times."""
     midnight = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo("Europe/Berlin"))
     salon.freeze_clock(midnight - timedelta(days=10))
     make_service(salon, timezone="Europe/Berlin", slot_step_minutes=30)
@@ -221,41 +221,41 @@ def test_the_examples_on_the_page_on_time_zones_are_true(salon: TestDatabase, da
         midnight,
         midnight + timedelta(days=1),
     )
-    told = examples()[day]
+    rows = examples()[day]
     assert [(slot["slot_start"], slot["slot_end"]) for slot in body["slots"]] == [
-        (row[0].replace("Z", "+00:00"), row[3].replace("Z", "+00:00")) for row in told
+        (row[0].replace("Z", "+00:00"), row[3].replace("Z", "+00:00")) for row in rows
     ]
-    for row in told:
-        for written, shown, season in (row[:3], row[3:]):
-            local = datetime.fromisoformat(written).astimezone(ZoneInfo("Europe/Berlin"))
+    for row in rows:
+        for iso_instant, shown, season in (row[:3], row[3:]):
+            local = datetime.fromisoformat(iso_instant).astimezone(ZoneInfo("Europe/Berlin"))
             assert (f"{local:%H:%M}", "summer" if local.dst() else "winter") == (shown, season)
 
 
-def test_what_the_page_on_time_zones_says_besides_is_true(salon: TestDatabase) -> None:
-    """Hours inside the change, and that PostgreSQL and Python mean different instants by one local time."""
+def test_the_other_statements_on_the_page_on_time_zones_are_true(salon: TestDatabase) -> None:
+    """Hours within a change of the clock, and a local time that PostgreSQL and Python resolve to different instants."""
     salon.rows("SET timezone = 'UTC'")
 
-    def opened(opens: str, closes: str, day: str) -> str:
+    def open_stretches_of(opens: str, closes: str, day: str) -> str:
         salon.put_hours([(7, opens, closes)])
-        written: str = salon.value(
+        stretches: str = salon.value(
             "SELECT open::text "
             "FROM booking.open_stretches('salon', '{\"\"}', %s::timestamptz, %s::timestamptz + interval '1 day')",
             day,
             day,
         )
-        return re.sub(r"(\d{4}-\d\d-\d\d |:00\+00|\")", "", written)
+        return re.sub(r"(\d{4}-\d\d-\d\d |:00\+00|\")", "", stretches)
 
-    assert opened("02:15", "02:45", "2026-10-25") == "{[00:15,00:45),[01:15,01:45)}"
-    assert opened("02:15", "02:45", "2027-03-28") == "{}"
-    assert opened("02:30", "03:30", "2027-03-28") == "{[01:00,01:30)}"
+    assert open_stretches_of("02:15", "02:45", "2026-10-25") == "{[00:15,00:45),[01:15,01:45)}"
+    assert open_stretches_of("02:15", "02:45", "2027-03-28") == "{}"
+    assert open_stretches_of("02:30", "03:30", "2027-03-28") == "{[01:00,01:30)}"
     in_postgresql = salon.value("SELECT timestamp '2026-10-25 02:30' AT TIME ZONE 'Europe/Berlin'")
     in_python = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
     assert in_postgresql == datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
     assert in_python.astimezone(UTC) == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
 
 
-def test_the_nearest_slots_are_offered_instead(salon: TestDatabase) -> None:
-    """At most five, before and after, as long as what was wished for; the earlier one of two that are as near."""
+def test_the_nearest_slots_are_offered_as_alternatives(salon: TestDatabase) -> None:
+    """At most five slots of the requested length, before and after; of two equally near ones, the earlier first."""
     make_service(salon, capacity=2)
     salon.reserve(10, 2, quantity=2)
     assert alternatives(salon, at(10)) == [(9, 10, []), (8, 9, []), (12, 13, []), (7, 8, []), (13, 14, [])]
@@ -265,7 +265,7 @@ def test_the_nearest_slots_are_offered_instead(salon: TestDatabase) -> None:
 
 
 def test_alternatives_are_within_a_week_and_bookable(salon: TestDatabase) -> None:
-    """There may be none at all, also because there is no such service or no slot could be that long."""
+    """There may be no alternative at all, also because the service is unknown or no slot can be that long."""
     make_service(salon, max_duration_minutes=300)
     salon.put_hours([(1, "10:00", "12:00")])
     salon.commit(salon.reserve(10).id)
@@ -278,8 +278,8 @@ def test_alternatives_are_within_a_week_and_bookable(salon: TestDatabase) -> Non
     assert alternatives(salon, at(10), quantity=2) == []
 
 
-def test_the_same_time_with_somebody_else_comes_first(salon: TestDatabase) -> None:
-    """Then the times at which the one who was asked for is free, the nearest first, and only then any others."""
+def test_the_same_time_with_another_resource_is_offered_first(salon: TestDatabase) -> None:
+    """Then come the times at which the named resource is free, the nearest first, and then any others."""
     make_service(salon, resource_ids=[*STAFF, "cleo"])
     salon.put_hours([(1, "08:00", "12:00")])
     for hour in (9, 10):
@@ -306,7 +306,7 @@ CLAIMS = st.lists(
 def test_many_windows_have_the_peaks_that_each_has_by_itself(
     salon: TestDatabase, starts: list[int], length: int, claims: list[tuple[int, int, int]]
 ) -> None:
-    """The sweep over all of them is compared with the one that decides, which looks at one."""
+    """The sweep over all windows is compared with booking.peak, which decides a single window."""
     salon.forget_claims()
     salon.put_service(capacity=1000)
     for hour, size, quantity in claims:
@@ -331,7 +331,7 @@ def test_many_windows_have_the_peaks_that_each_has_by_itself(
 
 
 def month(database: TestDatabase, step_minutes: int) -> Callable[[], object]:
-    """A listing of a month of slots so far apart, of a pool."""
+    """Returns a call that lists a month of slots of a pool, with a given step."""
     database.put_service(slot_step_minutes=step_minutes, resource_ids=STAFF, capacity=5)
     return lambda: database.rows(
         "SELECT body FROM booking.availability('salon', 'cut', tstzrange(%s, %s), 1, NULL)", at(0), at(0, day=30)
@@ -339,7 +339,7 @@ def month(database: TestDatabase, step_minutes: int) -> Callable[[], object]:
 
 
 def fill(database: TestDatabase, first_day: int, last_day: int) -> None:
-    """An appointment each hour of some days, of both of the staff. Nobody tells the planner."""
+    """Books both of the staff for each hour of some days, without an ANALYZE afterwards."""
     database.rows(
         """
         WITH booked AS (
@@ -365,13 +365,13 @@ def fill(database: TestDatabase, first_day: int, last_day: int) -> None:
     database.rows("UPDATE booking.resources SET longest_occupied_seconds = 3600")
 
 
-def test_a_listing_reads_each_window_once_however_many_slots_there_are(salon: TestDatabase) -> None:
-    """And runs as many statements: its cost is that of the counts of its time, and of no other day."""
+def test_the_cost_of_a_listing_does_not_grow_with_its_slots(salon: TestDatabase) -> None:
+    """A listing reads the counts of its own time once, with a constant number of statements."""
     make_service(salon, resource_ids=STAFF)
     fill(salon, 0, 30)
     coarse = reads_of(salon, month(salon, 720))
     fine = reads_of(salon, month(salon, 15))
-    # Each count once for the service, and once for its resource; the last slots end some hours apart.
+    # Each count is read once for the service and once for its resource; the last slots end some hours apart.
     assert abs(coarse.rows - 2 * 2 * 30 * 24) < 100
     assert abs(fine.rows - 2 * 2 * 30 * 24) < 100
     assert fine.whole_tables == frozenset()

@@ -1,4 +1,4 @@
-"""What holds although somebody goes around the verbs: the exclusion constraint, and the views of the invariants."""
+"""Guards against writes that bypass the verbs: constraints of the tables, and the views of the invariants."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.database import TestDatabase, at
 def plant(
     database: TestDatabase, hour: float, hours: float = 1, *, resource_id: str | None = None, **columns: object
 ) -> UUID:
-    """Writes an appointment into the table, past the verbs."""
+    """Inserts an appointment without the verbs."""
     appointment_id = uuid4()
     values = {"business_id": "salon", "service_id": "cut", "status": "confirmed", **columns}
     database.rows(
@@ -37,7 +37,7 @@ def plant(
 
 
 def copy(database: TestDatabase, table: str, id_column: str) -> None:
-    """Writes the only row of a table once more, under another id, past the verbs."""
+    """Inserts a copy of the only row of a table, under another id, without the verbs."""
     database.rows(
         f"INSERT INTO booking.{table} SELECT (jsonb_populate_record(r, %s)).* FROM booking.{table} r",  # noqa: S608
         json.dumps({id_column: str(uuid4())}),
@@ -46,13 +46,13 @@ def copy(database: TestDatabase, table: str, id_column: str) -> None:
 
 @contextmanager
 def undone(database: TestDatabase) -> Iterator[None]:
-    """Undoes what was planted, whatever comes of it."""
+    """Rolls back the block."""
     with database.admin.transaction(force_rollback=True):
         yield
 
 
 def test_one_resource_is_never_confirmed_in_two_places(database: TestDatabase) -> None:
-    """The table itself refuses, through whichever service it comes; what only touches or is cancelled may stand."""
+    """The table refuses overlapping appointments of a resource, of whichever service, unless one is cancelled."""
     database.make_service(capacity=9)
     database.make_service("perm", capacity=9)
     for resource_id in ("anna", "ann", "bert"):
@@ -72,7 +72,7 @@ def test_one_resource_is_never_confirmed_in_two_places(database: TestDatabase) -
 
 
 def test_resources_of_two_businesses_may_have_one_name(database: TestDatabase) -> None:
-    """Ids are the callers' own: each salon may have its Anna."""
+    """Resource ids are unique within a business only."""
     for business_id in ("salon", "clinic"):
         database.make_service(business_id=business_id, capacity=9)
         database.make_resource("anna", business_id=business_id)
@@ -82,7 +82,7 @@ def test_resources_of_two_businesses_may_have_one_name(database: TestDatabase) -
 
 
 def test_neighbours_may_be_moved_in_one_statement(database: TestDatabase) -> None:
-    """Ten to eleven and eleven to twelve: the constraint looks at the end, and not at each row in whatever order."""
+    """The exclusion constraint is checked at the end of the statement and not row by row."""
     database.make_service(capacity=9)
     database.make_resource("anna")
     with undone(database):
@@ -99,8 +99,8 @@ def test_neighbours_may_be_moved_in_one_statement(database: TestDatabase) -> Non
             )
 
 
-def test_a_claim_lies_within_what_it_occupies(database: TestDatabase) -> None:
-    """And is longer than nothing: or the predicate would not see it."""
+def test_a_claim_is_longer_than_nothing_and_lies_within_its_window(database: TestDatabase) -> None:
+    """Otherwise the search for overlaps would not find the claim."""
     database.make_service()
     with pytest.raises(psycopg.errors.CheckViolation):
         plant(database, 10, 0)
@@ -112,7 +112,7 @@ def test_a_claim_lies_within_what_it_occupies(database: TestDatabase) -> None:
 
 @pytest.mark.parametrize("verb", ["reserve", "book"])
 def test_one_key_has_one_effect(database: TestDatabase, verb: str) -> None:
-    """The tables themselves refuse a second hold or appointment of one attempt."""
+    """The tables refuse a second hold or appointment with the same key."""
     database.make_service(capacity=9)
     getattr(database, verb)(idempotency_key="k", fingerprint="f")
     table, id_column = {
@@ -124,7 +124,7 @@ def test_one_key_has_one_effect(database: TestDatabase, verb: str) -> None:
 
 
 def test_one_hold_becomes_one_appointment(database: TestDatabase) -> None:
-    """The table itself refuses a second one, where there is room for it too."""
+    """The table refuses a second appointment of a hold, even if there is room for it."""
     database.make_service(capacity=9)
     database.commit(database.reserve().id)
     with pytest.raises(psycopg.errors.UniqueViolation):
@@ -132,7 +132,7 @@ def test_one_hold_becomes_one_appointment(database: TestDatabase) -> None:
 
 
 def test_one_version_has_one_audit_row(database: TestDatabase) -> None:
-    """Nobody adds another story of what happened."""
+    """The table refuses a second audit row for a version."""
     database.make_service()
     database.book()
     with pytest.raises(psycopg.errors.UniqueViolation):
@@ -140,8 +140,8 @@ def test_one_version_has_one_audit_row(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("table", ["appointments", "reservations"])
-def test_what_is_claimed_of_a_resource_is_no_more_than_it_seats(database: TestDatabase, table: str) -> None:
-    """Neither held nor booked: a party up to its seats is no violation, and one above them is reported."""
+def test_a_claim_above_the_seats_of_its_resource_is_reported(database: TestDatabase, table: str) -> None:
+    """For holds and appointments: a party up to the seats of its resource is no violation, and a larger one is."""
     database.make_service(capacity=9, resource_ids=["anna"])
     database.make_resource("anna", seats=2)
     database.book(10)
@@ -153,8 +153,8 @@ def test_what_is_claimed_of_a_resource_is_no_more_than_it_seats(database: TestDa
             assert database.violations() == expected
 
 
-def test_no_more_is_freed_than_is_claimed(database: TestDatabase) -> None:
-    """The table of the counts itself refuses a claim that is given up without having been counted."""
+def test_freeing_more_than_is_counted_is_refused(database: TestDatabase) -> None:
+    """A check constraint refuses to free a claim that was not counted."""
     database.make_service(capacity=9)
     held = [database.reserve(10).id, database.reserve(10, quantity=2).id]
     with undone(database):
@@ -179,8 +179,8 @@ def test_no_more_is_freed_than_is_claimed(database: TestDatabase) -> None:
         "DELETE FROM booking.occupancy",
     ],
 )
-def test_counts_that_are_not_those_of_the_claims_are_reported(database: TestDatabase, spoil: str) -> None:
-    """Whichever of the two was changed past the verbs; counting anew puts it right."""
+def test_counts_that_differ_from_the_claims_are_reported(database: TestDatabase, spoil: str) -> None:
+    """Counts and claims may each be changed without the verbs; a recount repairs the counts."""
     database.make_service(capacity=9)
     database.make_service("perm", capacity=9)
     database.reserve(10)
@@ -197,8 +197,8 @@ def test_counts_that_are_not_those_of_the_claims_are_reported(database: TestData
         assert database.violations() == {}
 
 
-def test_what_is_held_has_not_ended(database: TestDatabase) -> None:
-    """And what has ended says when: or the purge would delete what lives, or keep for ever what is over."""
+def test_only_ended_reservations_have_an_end(database: TestDatabase) -> None:
+    """Otherwise the purge would delete live holds, or keep ended ones for ever."""
     database.make_service()
     database.reserve()
     for spoil in ("ended_at = now()", "status = 'released'"):
@@ -207,7 +207,7 @@ def test_what_is_held_has_not_ended(database: TestDatabase) -> None:
 
 
 def test_overbooked_instants_are_reported(database: TestDatabase) -> None:
-    """From when until when, how much is claimed and how much there is; what is over is no longer news."""
+    """The report has the time, the claimed quantity and the capacity, and only instants from now on."""
     database.make_service(capacity=2)
     database.freeze_clock(at(0))
     database.reserve(10, 2)
@@ -224,8 +224,8 @@ def test_overbooked_instants_are_reported(database: TestDatabase) -> None:
         assert "overbooked_instants" not in database.violations()
 
 
-def test_counting_anew_takes_the_lock_of_the_business(database: TestDatabase) -> None:
-    """And has a deadline, past which nothing is changed: no claim is made or freed while they are counted."""
+def test_a_recount_takes_the_lock_of_the_business(database: TestDatabase) -> None:
+    """No claim is made or freed during the recount; after its deadline the recount changes nothing."""
     database.make_service()
     database.reserve(10)
     with undone(database):
@@ -241,7 +241,7 @@ def test_counting_anew_takes_the_lock_of_the_business(database: TestDatabase) ->
 
 
 def test_neighbours_and_ended_claims_are_no_violation(database: TestDatabase) -> None:
-    """A view that cries wolf is soon read by nobody."""
+    """Adjacent claims and expired, committed or cancelled ones are not reported."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     database.reserve(10, ttl_minutes=1)
@@ -255,7 +255,7 @@ def test_neighbours_and_ended_claims_are_no_violation(database: TestDatabase) ->
 
 
 def test_double_booked_resources_are_reported(database: TestDatabase) -> None:
-    """A hold and an appointment, which the constraint on appointments can't see: each pair once."""
+    """Overlapping claims of a hold and an appointment, which the constraint on appointments can't see, are one row."""
     database.make_service(capacity=9)
     database.make_service("perm", capacity=9)
     database.make_resource("anna")
@@ -274,8 +274,8 @@ def test_double_booked_resources_are_reported(database: TestDatabase) -> None:
         assert "double_booked_resources" not in database.violations()
 
 
-def test_what_is_asked_all_the_time_tells_of_every_violation(database: TestDatabase) -> None:
-    """Reservation health leaves out only what went wrong with the audit trail long ago."""
+def test_the_frequent_check_reports_every_kind_of_violation(database: TestDatabase) -> None:
+    """The check that runs often leaves out only old gaps in the audit trail."""
     database.make_service(capacity=1)
     database.make_resource("anna")
     database.reserve(10)
@@ -296,7 +296,7 @@ def test_what_is_asked_all_the_time_tells_of_every_violation(database: TestDatab
     ],
 )
 def test_gaps_in_the_audit_trail_are_reported(database: TestDatabase, spoil: str) -> None:
-    """A change that left no row, a row that belongs to no change."""
+    """A change without an audit row and an audit row without a change are gaps."""
     database.make_service()
     appointment = database.commit(database.reserve(10).id).id
     with undone(database):

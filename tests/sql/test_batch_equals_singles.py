@@ -1,4 +1,4 @@
-"""One big call of all verbs has the effect of its requests one by one: outcomes and stored state are equal."""
+"""One call with requests of all verbs has the effect of its requests one by one: equal outcomes, equal stored state."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.database import Outcome, TestDatabase, at
 from tests.sql.one_by_one import Batch, OneByOne, Request, execute, execute_all
 
-# Resources have distinct seats, so that the order in which they are tried never depends on the work of a day.
+# Resources have distinct seats, so that the order in which they are tried never depends on the work of the day.
 SEATS = {"small": 1, "middle": 2, "large": 4}
 SERVICES: dict[str, dict[str, Any]] = {
     "cut": {"capacity": 2},
@@ -26,9 +26,9 @@ SERVICES: dict[str, dict[str, Any]] = {
     "yoga": {"resource_ids": ["middle", "large"], "resource_sharing": "session", "max_simultaneous_bookings": None},
     "swim": {"resource_ids": ["large"], "resource_sharing": "session", "capacity": 3, "buffer_after_minutes": 15},
 }
-# Two pairs of equal businesses: the left of each gets the call, the right the requests one by one.
+# Two pairs of equal businesses: the left one gets a single call, the right one gets the requests one by one.
 PAIRS = {"alpha": "alpha-1", "beta": "beta-1"}
-# What may become of the catalog in between: another number of seats or none, or other settings of a service.
+# Changes of the catalog between requests: other seats, none (the resource is deleted), or other settings of a service.
 CATALOG: list[tuple[str, int | dict[str, Any]]] = [
     ("middle", 0),
     ("large", 0),
@@ -44,7 +44,7 @@ CATALOG: list[tuple[str, int | dict[str, Any]]] = [
 HALF_HOURS = st.sampled_from([-1, 1, 2, 2, 2, 3, 4, 4, 6])
 SLOTS = st.tuples(HALF_HOURS, st.sampled_from([1, 2, 2, 2, 3, 4]))
 QUANTITIES = st.sampled_from([1, 1, 1, 1, 2, 2, 3, 4, 5])
-# The nth resource of the pool, if there is one.
+# The index of the requested resource in the pool, or none.
 NAMED = st.sampled_from([None] * 6 + [0, 1, 2])
 VERSIONS = st.sampled_from([None] * 8 + [1, 2])
 NUMBERS = st.integers(min_value=0, max_value=30)
@@ -52,7 +52,7 @@ NUMBERS = st.integers(min_value=0, max_value=30)
 
 @st.composite
 def claims(draw: st.DrawFn) -> Request:
-    """The service, slot and quantity of a request, without its ids."""
+    """Draws the service, slot and quantity of a request, without its ids."""
     half, length = draw(SLOTS)
     return {
         "service": draw(NUMBERS),
@@ -65,16 +65,16 @@ def claims(draw: st.DrawFn) -> Request:
 
 @st.composite
 def reserves(draw: st.DrawFn) -> Request:
-    """A request to hold, often with a key that another request has too."""
-    asked = {**draw(claims()), "ttl_minutes": draw(st.sampled_from([5, 5, 30, 60]))}
+    """Draws a request to hold, often with a key that another request uses too."""
+    drawn = {**draw(claims()), "ttl_minutes": draw(st.sampled_from([5, 5, 30, 60]))}
     key = draw(st.sampled_from([None, None, None, "k", "l"]))
-    return {**asked, "idempotency_key": key, "fingerprint": repr(asked)} if key else asked
+    return {**drawn, "idempotency_key": key, "fingerprint": repr(drawn)} if key else drawn
 
 
 @st.composite
 def books(draw: st.DrawFn) -> Request:
-    """A request to book for the business, which the past does not bind."""
-    asked = {
+    """Draws a request to book on behalf of the business, which may also book the past."""
+    drawn = {
         **draw(claims()),
         "manual": True,
         "guest_email": "guest@example.com",
@@ -83,12 +83,12 @@ def books(draw: st.DrawFn) -> Request:
         "actor_kind": "staff",
     }
     key = draw(st.sampled_from([None, None, None, "m", "n"]))
-    return {**asked, "idempotency_key": key, "fingerprint": repr(asked)} if key else asked
+    return {**drawn, "idempotency_key": key, "fingerprint": repr(drawn)} if key else drawn
 
 
 @st.composite
 def commits(draw: st.DrawFn) -> Request:
-    """A commit of the nth hold, some with the wish to book it again."""
+    """Draws a commit of the nth hold, often with if_expired = 'rebook'."""
     return {
         "nth": draw(NUMBERS),
         "guest_email": "guest@example.com",
@@ -102,7 +102,7 @@ def commits(draw: st.DrawFn) -> Request:
 
 @st.composite
 def changes(draw: st.DrawFn) -> Request:
-    """A change of the nth appointment: an edit, a cancel, a move, another quantity or resource."""
+    """Draws a change of the nth appointment: an edit, a cancel, a move, another quantity or resource."""
     half, length = draw(SLOTS)
     start, end = {"slot_start": at(half / 2).isoformat()}, {"slot_end": at((half + length) / 2).isoformat()}
     members: dict[str, Any] = {}
@@ -117,10 +117,10 @@ def changes(draw: st.DrawFn) -> Request:
             members["notes"] = draw(st.sampled_from(["late", "early"]))
         else:
             members |= part  # type: ignore[arg-type]
-    end_of_it = draw(st.sampled_from([None] * 5 + ["cancel", "cancel", "completed"]))
-    if end_of_it == "completed":
+    ending = draw(st.sampled_from([None] * 5 + ["cancel", "cancel", "completed"]))
+    if ending == "completed":
         members = {"status": "completed"}
-    change = {"action": "cancel"} if end_of_it == "cancel" else {"action": "change", "set": members}
+    change = {"action": "cancel"} if ending == "cancel" else {"action": "change", "set": members}
     return {
         "nth": draw(NUMBERS),
         "actor_kind": draw(st.sampled_from(["staff", "guest"])),
@@ -131,7 +131,7 @@ def changes(draw: st.DrawFn) -> Request:
 
 @st.composite
 def extends(draw: st.DrawFn) -> Request:
-    """An extend of the nth hold."""
+    """Draws an extend of the nth hold."""
     return {
         "nth": draw(NUMBERS),
         "ttl_minutes": draw(st.sampled_from([1, 20, 60])),
@@ -148,7 +148,7 @@ MAKERS: dict[str, st.SearchStrategy[Request]] = {
     "book": books(),
     "reserve": reserves(),
 }
-# What makes a history: mostly holds and bookings, then some of the rest, and time that passes.
+# The steps of a history: mostly holds and bookings, some of the other verbs, and waiting.
 STEPS = st.one_of(
     *[st.tuples(st.just(verb), MAKERS[verb]) for verb in ("reserve", "reserve", "book", "book", "commit", "change")],
     st.tuples(st.just("wait"), st.sampled_from([1, 6, 20])),
@@ -160,7 +160,7 @@ MIXES = st.lists(
 
 
 class Twins:
-    """Equal businesses, and requests that get the same ids in both."""
+    """Completes drawn requests so that both businesses of a pair get the same ids."""
 
     def __init__(self, services: list[str]) -> None:
         self._services = services
@@ -169,7 +169,7 @@ class Twins:
         self.appointments: list[str] = []
 
     def complete(self, verb: str, drawn: Request) -> Request | None:
-        """A request with its ids, or None if there is nothing yet that it could be about."""
+        """Returns a request with its ids, or None if no hold or appointment exists yet that it could refer to."""
         self._made += 1
         operation_id = str(UUID(int=self._made))
         request = {name: value for name, value in drawn.items() if value is not None}
@@ -185,8 +185,8 @@ class Twins:
             request[name] = known[request.pop("nth") % len(known)]
         return {**request, "operation_id": operation_id}
 
-    def note(self, verb: str, request: Request) -> None:
-        """Remembers what a request may make, so that later ones can be about it."""
+    def remember(self, verb: str, request: Request) -> None:
+        """Remembers the hold or appointment that a request may make, for later requests."""
         if verb == "reserve":
             self.holds.append(request["operation_id"])
         elif verb in ("book", "commit"):
@@ -195,14 +195,14 @@ class Twins:
 
 @pytest.fixture
 def twins(database: TestDatabase) -> TestDatabase:
-    """Two pairs of equal businesses."""
+    """Makes two pairs of equal businesses."""
     for business_id in (*PAIRS, *PAIRS.values()):
         database.make_business(business_id)
     return database
 
 
-def clear(database: TestDatabase) -> datetime:
-    """Forgets the example before, restores the catalog, and stops the clock."""
+def reset(database: TestDatabase) -> datetime:
+    """Deletes the claims of the previous example, restores the catalog, and freezes the clock."""
     database.forget_claims()
     for business_id in (*PAIRS, *PAIRS.values()):
         for resource_id, seats in SEATS.items():
@@ -215,7 +215,7 @@ def clear(database: TestDatabase) -> datetime:
 
 
 def change_catalog(database: TestDatabase, name: str, setting: int | dict[str, Any]) -> None:
-    """Changes a resource or a service of all businesses, or of none where that is refused."""
+    """Changes a resource or a service of all businesses; a refusal must be the same in all of them."""
     outcomes: list[str] = []
     for business_id in (*PAIRS, *PAIRS.values()):
         if isinstance(setting, dict):
@@ -236,20 +236,20 @@ def change_catalog(database: TestDatabase, name: str, setting: int | dict[str, A
 
 
 def set_rounds(database: TestDatabase, rounds: int) -> None:
-    """Sets how many rounds a call has: what needs more is deferred."""
+    """Sets the number of rounds of a call; requests that need more are deferred."""
     database.rows(
         f"CREATE OR REPLACE FUNCTION booking.max_rounds() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT {rounds}'"
     )
 
 
-def seen(outcome: Outcome) -> tuple[str, dict[str, Any]]:
-    """An outcome without the business, and without the version of a hold whose expiry may be noted at another time."""
+def comparable(outcome: Outcome) -> tuple[str, dict[str, Any]]:
+    """Returns an outcome without the business, and without the version of an expired hold, which may be ended later."""
     differing = {"business_id", "version"} if outcome.body.get("status") == "expired" else {"business_id"}
     return outcome.name, {name: value for name, value in outcome.body.items() if name not in differing}
 
 
-def stored(database: TestDatabase, business_id: str) -> dict[str, list[Any]]:
-    """All that a business has, as far as it may not differ."""
+def stored_state(database: TestDatabase, business_id: str) -> dict[str, list[Any]]:
+    """Returns the stored rows of a business, without the columns that may differ between equal businesses."""
     queries = {
         "reservations": "SELECT to_jsonb(r) - ARRAY['business_id', 'status', 'version', 'ended_at'], now.status, "
         "CASE WHEN now.status <> 'expired' THEN version END FROM booking.reservations r CROSS JOIN LATERAL ("
@@ -288,11 +288,11 @@ def test_a_call_has_the_effect_of_its_requests_one_by_one(
     mixes: tuple[list[tuple[str, Request]], ...],
     rounds: int,
 ) -> None:
-    """Of all verbs, of two businesses at once, with keys that repeat, also where a call has too few rounds for it."""
+    """Requests of all verbs for two businesses in one call, with repeated keys, and with enough or too few rounds."""
     database = twins
-    now = clear(database)
+    now = reset(database)
     set_rounds(database, 16)
-    made = Twins(services)
+    requests_of_twins = Twins(services)
     for verb, drawn in history:
         if verb == "wait":
             now = database.freeze_clock(now + timedelta(minutes=drawn))
@@ -300,7 +300,7 @@ def test_a_call_has_the_effect_of_its_requests_one_by_one(
         if verb == "catalog":
             change_catalog(database, *drawn)
             continue
-        request = made.complete(verb, drawn)
+        request = requests_of_twins.complete(verb, drawn)
         if request is None:
             continue
         outcomes = [
@@ -308,35 +308,35 @@ def test_a_call_has_the_effect_of_its_requests_one_by_one(
             for pair in PAIRS.items()
             for business_id in pair
         ]
-        assert len({str(seen(outcome)) for outcome in outcomes}) == 1
+        assert len({str(comparable(outcome)) for outcome in outcomes}) == 1
         if outcomes[0].name == "done":
-            made.note(verb, request)
+            requests_of_twins.remember(verb, request)
 
     batches: dict[str, Batch] = {}
     for business_id, mix in zip(PAIRS, mixes, strict=True):
-        # Commits of the call come before its changes, which may be about them.
+        # Commits are drawn before changes, because a change may refer to the appointment of a commit of the same call.
         batch: Batch = {}
-        known = list(made.appointments)
+        known = list(requests_of_twins.appointments)
         for verb, drawn in sorted(mix, key=lambda pair: pair[0] == "change"):
-            request = made.complete(verb, drawn)
+            request = requests_of_twins.complete(verb, drawn)
             if request is not None:
                 batch.setdefault(verb, []).append(request)
                 if verb == "commit":
-                    made.note(verb, request)
-        made.appointments = known
+                    requests_of_twins.remember(verb, request)
+        requests_of_twins.appointments = known
         batches[business_id] = batch
 
     set_rounds(database, rounds)
-    together = execute_all(database, {name: batch for name, batch in batches.items() if batch})
+    outcomes_of_call = execute_all(database, {name: batch for name, batch in batches.items() if batch})
     for left, right in PAIRS.items():
-        alone = OneByOne(database, right)
-        alone.run(batches[left])
-        asked = [request["operation_id"] for requests in batches[left].values() for request in requests]
-        assert {name: seen(together[left, name]) for name in asked} == {
-            name: seen(alone.outcomes[name]) for name in asked
+        singles = OneByOne(database, right)
+        singles.run(batches[left])
+        operation_ids = [request["operation_id"] for requests in batches[left].values() for request in requests]
+        assert {name: comparable(outcomes_of_call[left, name]) for name in operation_ids} == {
+            name: comparable(singles.outcomes[name]) for name in operation_ids
         }
-        for what, rows in stored(database, left).items():
-            assert rows == stored(database, right)[what], what
-        for name in asked:
-            event(together[left, name].name)
+        for table, rows in stored_state(database, left).items():
+            assert rows == stored_state(database, right)[table], table
+        for name in operation_ids:
+            event(outcomes_of_call[left, name].name)
     assert database.violations() == {}

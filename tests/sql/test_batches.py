@@ -1,4 +1,4 @@
-"""Many requests in one call: the order in which they are decided, and that none of them spoils its neighbours."""
+"""Many requests in one call: the order in which they are decided, and their independence of each other."""
 
 from typing import Any
 from uuid import UUID
@@ -11,21 +11,21 @@ from tests.sql.asking import keyed_request, names
 
 
 def test_first_come_first_served_within_a_window(database: TestDatabase) -> None:
-    """The place in the batch decides, and nothing else: neither ids nor the order in which rows are read."""
+    """The position in the batch decides, and neither the ids nor the order in which rows are read."""
     database.make_service(capacity=4)
     requests = [reserve_request(10, operation_id=str(UUID(int=number))) for number in range(10, 0, -1)]
     assert names(database.call("reserve", requests)) == ["done"] * 4 + ["slot_unavailable"] * 6
 
 
 def test_a_large_request_that_does_not_fit_does_not_stop_a_smaller_one_behind_it(database: TestDatabase) -> None:
-    """Otherwise a unit would stay unsold that somebody had asked for."""
+    """Otherwise a requested unit would stay unsold."""
     database.make_service(capacity=5)
     requests = [reserve_request(10, quantity=quantity) for quantity in (3, 3, 2, 1)]
     assert names(database.call("reserve", requests)) == ["done", "slot_unavailable", "done", "slot_unavailable"]
 
 
 def test_a_batch_counts_the_claims_that_were_there_before_it(database: TestDatabase) -> None:
-    """Holds and appointments, in the same window and in those that overlap it."""
+    """Holds and appointments count, in the same window and in overlapping ones."""
     database.make_service(capacity=5)
     database.commit(database.reserve(9.5, quantity=2).id)
     database.reserve(10.5)
@@ -47,19 +47,21 @@ def test_a_batch_counts_the_claims_that_were_there_before_it(database: TestDatab
 def test_windows_that_overlap_are_decided_in_order(
     database: TestDatabase, windows: list[tuple[float, float]], expected: list[str]
 ) -> None:
-    """Each sees what the ones before it were granted; what was refused takes nothing."""
+    """A request sees the grants of the requests before it; a refused request takes no room."""
     database.make_service(capacity=1)
     outcomes = database.call("reserve", [reserve_request(hour, hours) for hour, hours in windows])
     assert names(outcomes) == expected
 
 
-# As many rounds as one call has: see booking.max_rounds.
+# The number of rounds of a call: see booking.max_rounds.
 ROUNDS = 16
 
 
 def test_a_call_has_a_bounded_number_of_rounds(database: TestDatabase) -> None:
-    """On a slot with many claims each costs milliseconds under the lock. The rest is given back, untouched, in its
-    order, and is decided when it is sent again."""
+    """Each round of a slot with many claims costs milliseconds under the lock.
+
+    The other requests are deferred in their order, without effect, and are decided when they are sent again.
+    """
     database.make_service(capacity=ROUNDS + 5)
     holds = [
         reserve_request(10 + number / 60, idempotency_key=str(number), fingerprint="f") for number in range(ROUNDS + 6)
@@ -73,7 +75,7 @@ def test_a_call_has_a_bounded_number_of_rounds(database: TestDatabase) -> None:
 
 
 def test_a_call_has_a_bounded_number_of_rounds_of_rebooks(database: TestDatabase) -> None:
-    """An expired hold that wants its slot back is a wish like any other."""
+    """The rebook of an expired hold takes a round like any other claim."""
     database.make_service(capacity=ROUNDS + 1)
     database.freeze_clock(at(0))
     holds = [database.reserve(10 + number / 60, ttl_minutes=1).id for number in range(ROUNDS + 1)]
@@ -83,8 +85,8 @@ def test_a_call_has_a_bounded_number_of_rounds_of_rebooks(database: TestDatabase
     assert names(database.call("commit", commits)) == ["done"] * (ROUNDS + 1)
 
 
-def test_services_of_one_batch_do_not_wait_for_each_other(database: TestDatabase) -> None:
-    """Equal and overlapping windows of different services have nothing to do with each other."""
+def test_services_of_one_batch_are_decided_in_the_same_round(database: TestDatabase) -> None:
+    """Equal and overlapping windows of different services are independent."""
     for service_id in ("cut", "perm", "colour"):
         database.make_service(service_id)
     requests = [reserve_request(10, service_id=service_id) for service_id in ("cut", "perm", "colour", "perm")]
@@ -94,7 +96,7 @@ def test_services_of_one_batch_do_not_wait_for_each_other(database: TestDatabase
 
 @pytest.mark.parametrize("capacity", [1, 100])
 def test_forty_equal_requests_with_one_key_are_one_hold(database: TestDatabase, capacity: int) -> None:
-    """A client that hammers the button, whether there is room for one or for all of them."""
+    """Duplicate requests of one attempt make one hold, whether there is room for one or for all of them."""
     database.make_service(capacity=capacity)
     database.freeze_clock()
     outcomes = database.call("reserve", [keyed_request("k") for _ in range(40)])
@@ -103,8 +105,8 @@ def test_forty_equal_requests_with_one_key_are_one_hold(database: TestDatabase, 
     assert database.value("SELECT count(*) FROM booking.reservations") == 1
 
 
-def test_equal_requests_without_a_key_are_so_many_holds(database: TestDatabase) -> None:
-    """Only the caller can say that two requests are one attempt."""
+def test_equal_requests_without_a_key_are_separate_holds(database: TestDatabase) -> None:
+    """Only a key marks two requests as one attempt."""
     database.make_service(capacity=100)
     outcomes = database.call("reserve", [reserve_request(10) for _ in range(40)])
     assert names(outcomes) == ["done"] * 40
@@ -112,7 +114,7 @@ def test_equal_requests_without_a_key_are_so_many_holds(database: TestDatabase) 
 
 
 def test_a_key_of_an_earlier_hold_is_answered_within_a_batch(database: TestDatabase) -> None:
-    """A replay comes before every rule about room, and takes none."""
+    """A replay is answered before any rule about room, and takes no room."""
     database.make_service(capacity=2)
     held = database.call("reserve", [keyed_request("k")])[0]
     outcomes = database.call("reserve", [keyed_request("k"), reserve_request(10), keyed_request("k", "that")])
@@ -121,7 +123,7 @@ def test_a_key_of_an_earlier_hold_is_answered_within_a_batch(database: TestDatab
 
 
 def test_a_different_request_with_the_same_key_in_one_batch_is_refused(database: TestDatabase) -> None:
-    """The first to come has the key, whatever else it is that the other one asks for."""
+    """The first request keeps the key, and a different one is refused."""
     database.make_service(capacity=5)
     requests = [keyed_request("k"), keyed_request("k", "that", 15), keyed_request("k"), keyed_request("k", "that", 15)]
     outcomes = database.call("reserve", requests)
@@ -130,7 +132,7 @@ def test_a_different_request_with_the_same_key_in_one_batch_is_refused(database:
 
 
 def test_a_refused_request_does_not_keep_its_key_from_another_one_of_the_batch(database: TestDatabase) -> None:
-    """A refusal keeps no key, also between neighbours: whether there was no room or the slot is past."""
+    """A refusal for lack of room, or for a slot in the past, leaves the key to the next request."""
     database.make_service(capacity=1)
     database.reserve(10)
     requests = [
@@ -145,7 +147,7 @@ def test_a_refused_request_does_not_keep_its_key_from_another_one_of_the_batch(d
 
 @pytest.mark.parametrize("verb", ["reserve", "book"])
 def test_a_key_without_a_fingerprint_is_never_replayed(database: TestDatabase, verb: str) -> None:
-    """Whether two requests are equal only their fingerprints can tell: one without is like no other, in a batch too."""
+    """Requests are equal only if their fingerprints are, so that a request without one equals no other."""
     database.make_service(capacity=2)
     make = {"reserve": reserve_request, "book": book_request}[verb]
     requests = [make(hour, idempotency_key="k") for hour in (-999, 10, 10, 12)]
@@ -156,17 +158,19 @@ def test_a_key_without_a_fingerprint_is_never_replayed(database: TestDatabase, v
     assert names(database.call(verb, requests)) == ["slot_unavailable", "done"]
 
 
-def test_requests_without_a_fingerprint_count_one_by_one_as_a_clients(database: TestDatabase) -> None:
-    """None shares the fate of another one, nor is any answered twice."""
+def test_requests_without_a_fingerprint_count_separately_towards_the_limit_of_a_client(database: TestDatabase) -> None:
+    """None of them shares the outcome of another one, and each is answered once."""
     database.make_service(capacity=5)
     client: dict[str, Any] = {"client_address_hmac": "a", "max_live_holds": 1, "idempotency_key": "k"}
     outcomes = database.call("reserve", [reserve_request(10, **client) for _ in range(3)])
     assert names(outcomes) == ["done", "too_many_holds", "too_many_holds"]
 
 
-def test_whoever_is_still_open_leads_its_attempt(database: TestDatabase) -> None:
-    """The public can't book what is past and the staff can, with the same key and for the same slot: the first is
-    refused for a reason of its own, and keeps the second from nothing."""
+def test_the_first_undecided_request_of_an_attempt_decides_it(database: TestDatabase) -> None:
+    """The public can't book a slot in the past, and the staff can, with the same key and for the same slot.
+
+    The refusal of the first request does not affect the second one.
+    """
     database.freeze_clock(at(12))
     database.make_service()
     by: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
@@ -174,8 +178,8 @@ def test_whoever_is_still_open_leads_its_attempt(database: TestDatabase) -> None
     assert names(database.call("book", requests)) == ["slot_not_bookable", "done", "replayed"]
 
 
-def test_a_bad_apple_is_refused_by_itself(database: TestDatabase) -> None:
-    """Outcomes are data: one request's refusal never aborts its neighbours."""
+def test_an_invalid_request_is_refused_by_itself(database: TestDatabase) -> None:
+    """Outcomes are data: the refusal of one request never aborts the others."""
     database.make_service(capacity=2)
     database.make_service("closed", booking_enabled=False)
     requests = [
@@ -191,7 +195,7 @@ def test_a_bad_apple_is_refused_by_itself(database: TestDatabase) -> None:
 
 
 def test_a_batch_that_raises_leaves_nothing_behind(database: TestDatabase) -> None:
-    """Its neighbours are then sent again singly, under the same operation ids, and find nothing of themselves."""
+    """The other requests can be sent again one by one under the same operation ids, and are decided anew."""
     database.make_service(capacity=5)
     good = [reserve_request(10), reserve_request(10)]
     bad = reserve_request(10, -1)
@@ -202,7 +206,7 @@ def test_a_batch_that_raises_leaves_nothing_behind(database: TestDatabase) -> No
 
 
 def test_rounds_of_rebooks_are_decided_in_order(database: TestDatabase) -> None:
-    """An expired hold that wants its slot back is a wish like any other."""
+    """The rebook of an expired hold takes a round like any other claim."""
     database.make_service(capacity=1)
     database.freeze_clock(at(0))
     expired = []

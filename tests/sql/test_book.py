@@ -1,4 +1,4 @@
-"""booking.book: an appointment without a hold, for a guest or by hand, and one effect per key."""
+"""booking.book: an appointment without a hold, for a guest or by the staff, and one effect per key."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,20 +17,20 @@ GUEST: dict[str, Any] = {
 }
 
 
-def keyed(key: str, fingerprint: str = "this", hour: float = 10, **request: Any) -> dict[str, Any]:
-    """A request to book with an idempotency key. The fingerprint stands for what was asked."""
+def keyed_booking(key: str, fingerprint: str = "this", hour: float = 10, **request: Any) -> dict[str, Any]:
+    """Builds a request to book with an idempotency key; the fingerprint stands for the contents of the request."""
     return book_request(hour, idempotency_key=key, fingerprint=fingerprint, **request)
 
 
 def count(database: TestDatabase, table: str = "appointments") -> int:
-    """How many rows a table has."""
+    """Counts the rows of a table."""
     number: int = database.value(f"SELECT count(*) FROM booking.{table}")  # noqa: S608
     return number
 
 
 @pytest.mark.parametrize("manual", [False, True], ids=["online", "manual"])
 def test_a_free_slot_is_booked(database: TestDatabase, manual: bool) -> None:
-    """With what the guest said, at version 1, and under the id of the operation; there never was a hold."""
+    """The appointment has the guest's data, version 1 and the id of the operation, and no reservation."""
     database.make_service(capacity=5)
     now = database.freeze_clock()
     request = book_request(10, quantity=2, metadata={"price": 12}, source="widget", manual=manual, **GUEST)
@@ -57,14 +57,14 @@ def test_a_free_slot_is_booked(database: TestDatabase, manual: bool) -> None:
 
 
 def test_a_slot_without_an_end_lasts_as_long_as_the_service(database: TestDatabase) -> None:
-    """By the catalog, as in a reserve."""
+    """The service's duration applies, as in a reserve."""
     database.make_service(duration_minutes=45)
     outcome = database.book(10, slot_end=None)
     assert datetime.fromisoformat(outcome.body["slot_end"]) == at(10.75)
 
 
-def test_metadata_may_be_left_out(database: TestDatabase) -> None:
-    """Then there is none."""
+def test_metadata_defaults_to_an_empty_object(database: TestDatabase) -> None:
+    """A request without metadata stores an empty object."""
     database.make_service()
     request = book_request(10)
     del request["metadata"]
@@ -75,13 +75,13 @@ def test_metadata_may_be_left_out(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_a_retry_gets_the_first_answer_again(database: TestDatabase, size: int) -> None:
-    """One appointment, in whatever company the retry comes, and though its slot is past and its service gone."""
+def test_a_retry_gets_the_first_answer(database: TestDatabase, size: int) -> None:
+    """A retry makes no second appointment, alone or in a batch, even if the slot is past and the service archived."""
     database.make_service(capacity=1)
-    [first] = database.call("book", [keyed("k")])
+    [first] = database.call("book", [keyed_booking("k")])
     database.freeze_clock(at(12))
     database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
-    outcomes = database.call("book", [keyed("k") for _ in range(size)])
+    outcomes = database.call("book", [keyed_booking("k") for _ in range(size)])
     assert names(outcomes) == ["replayed"] * size
     assert all(outcome.body == first.body for outcome in outcomes)
     assert count(database) == 1
@@ -89,59 +89,63 @@ def test_a_retry_gets_the_first_answer_again(database: TestDatabase, size: int) 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_another_request_with_the_key_is_refused(database: TestDatabase, size: int) -> None:
-    """And learns nothing of the appointment that has the key."""
+    """The refusal reveals nothing about the appointment that was made with the key."""
     database.make_service(capacity=5)
-    database.call("book", [keyed("k", **GUEST)])
-    outcomes = database.call("book", [keyed("k", "that", 15 + number) for number in range(size)])
+    database.call("book", [keyed_booking("k", **GUEST)])
+    outcomes = database.call("book", [keyed_booking("k", "that", 15 + number) for number in range(size)])
     assert names(outcomes) == ["idempotency_key_reused"] * size
     assert [outcome.body for outcome in outcomes] == [{}] * size
     assert count(database) == 1
 
 
 def test_a_retry_shows_the_appointment_as_it_is_now(database: TestDatabase) -> None:
-    """Also one that was cancelled meanwhile: the attempt had its effect, and makes no second appointment."""
+    """Even if the appointment was cancelled meanwhile, a retry makes no second one."""
     database.make_service(capacity=1)
-    [first] = database.call("book", [keyed("k")])
+    [first] = database.call("book", [keyed_booking("k")])
     database.change(first.id, action="cancel")
-    [again] = database.call("book", [keyed("k")])
+    [again] = database.call("book", [keyed_booking("k")])
     assert (again.name, again.id, again.body["status"], again.body["version"]) == ("replayed", first.id, "cancelled", 2)
-    [anew] = database.call("book", [keyed("another key")])
+    [anew] = database.call("book", [keyed_booking("another key")])
     assert anew.name == "done"
 
 
 def test_keys_of_holds_and_of_bookings_are_separate(database: TestDatabase) -> None:
-    """One name for an attempt to hold and for one to book, in either order, and each has its own effect."""
+    """The same key may be used for one hold and for one booking, in either order."""
     database.make_service(capacity=5)
     assert names(database.call("reserve", [keyed_request("k")])) == ["done"]
-    assert names(database.call("book", [keyed("k", "that", 15)])) == ["done"]
-    assert names(database.call("book", [keyed("l")])) == ["done"]
+    assert names(database.call("book", [keyed_booking("k", "that", 15)])) == ["done"]
+    assert names(database.call("book", [keyed_booking("l")])) == ["done"]
     assert names(database.call("reserve", [keyed_request("l", "that", 15)])) == ["done"]
     assert names(database.call("reserve", [keyed_request("k")])) == ["replayed"]
 
 
-def test_a_fault_of_the_guest_is_told_to_all_but_a_replay(database: TestDatabase) -> None:
-    """The caller finds it, who can't know of the earlier attempt; nothing is stored, and the key is not kept."""
+def test_invalid_guest_data_is_refused_unless_the_request_is_a_replay(database: TestDatabase) -> None:
+    """The service detects the fault without knowing of earlier attempts; the refusal stores nothing, nor the key."""
     database.make_service(capacity=3)
     fault = {"field": "guest_phone", "message": "is no number"}
 
-    def keyed(key: str, fingerprint: str = "this", **request: Any) -> dict[str, Any]:
+    def keyed_booking(key: str, fingerprint: str = "this", **request: Any) -> dict[str, Any]:
         return book_request(10, idempotency_key=key, fingerprint=fingerprint, **request)
 
-    first = database.call("book", [keyed("k")])[0]
-    requests = [keyed("k", guest_fault=fault), keyed("k", "that", guest_fault=fault), keyed("l", guest_fault=fault)]
-    again, other, new = database.call("book", [*requests, keyed("l")])[:3]
+    first = database.call("book", [keyed_booking("k")])[0]
+    requests = [
+        keyed_booking("k", guest_fault=fault),
+        keyed_booking("k", "that", guest_fault=fault),
+        keyed_booking("l", guest_fault=fault),
+    ]
+    again, other, new = database.call("book", [*requests, keyed_booking("l")])[:3]
     assert (again.name, again.body) == ("replayed", first.body)
     assert other.name == "idempotency_key_reused"
     assert (new.name, new.body) == ("validation_failed", fault)
     assert database.value("SELECT count(*) FROM booking.appointments") == 2
 
 
-def test_equal_keys_of_two_businesses_have_nothing_to_do_with_each_other(database: TestDatabase) -> None:
-    """Callers of different tenants can't know of each other's keys."""
+def test_keys_of_two_businesses_are_independent(database: TestDatabase) -> None:
+    """Each business has its own keys, and a caller learns nothing about the keys of others."""
     for business_id in ("clinic", "salon"):
         database.make_service(business_id=business_id)
-    [clinic] = database.call("book", [keyed("k")], business_id="clinic")
-    [salon] = database.call("book", [keyed("k", "that")])
+    [clinic] = database.call("book", [keyed_booking("k")], business_id="clinic")
+    [salon] = database.call("book", [keyed_booking("k", "that")])
     assert names([clinic, salon]) == ["done", "done"]
     assert clinic.id != salon.id
 
@@ -151,18 +155,26 @@ def test_a_refusal_keeps_no_key(database: TestDatabase, size: int) -> None:
     """When there is room again, the same key gets it, for the same request or for another one."""
     database.make_service(capacity=1)
     rival = database.reserve(10)
-    assert set(names(database.call("book", [keyed("k") for _ in range(size)]))) == {"slot_unavailable"}
-    assert set(names(database.call("book", [keyed("l", hour=-999) for _ in range(size)]))) == {"slot_not_bookable"}
+    assert set(names(database.call("book", [keyed_booking("k") for _ in range(size)]))) == {"slot_unavailable"}
+    assert set(names(database.call("book", [keyed_booking("l", hour=-999) for _ in range(size)]))) == {
+        "slot_not_bookable"
+    }
     database.release(rival.id)
-    assert names(database.call("book", [keyed("k")])) == ["done"]
-    assert names(database.call("book", [keyed("l", "that", 15)])) == ["done"]
+    assert names(database.call("book", [keyed_booking("k")])) == ["done"]
+    assert names(database.call("book", [keyed_booking("l", "that", 15)])) == ["done"]
 
 
 def test_keys_within_one_batch(database: TestDatabase) -> None:
-    """Equal requests are one appointment, a different one is refused, and a refused one leaves the key to others."""
+    """Equal requests make one appointment, a different one is refused, and a refused one leaves the key to others."""
     database.make_service(capacity=3)
     database.reserve(15, quantity=3)
-    requests = [keyed("k"), keyed("k", "that", 12), keyed("k"), keyed("l", hour=15), keyed("l", "that", 16)]
+    requests = [
+        keyed_booking("k"),
+        keyed_booking("k", "that", 12),
+        keyed_booking("k"),
+        keyed_booking("l", hour=15),
+        keyed_booking("l", "that", 16),
+    ]
     outcomes = database.call("book", requests)
     assert names(outcomes) == ["done", "idempotency_key_reused", "replayed", "slot_unavailable", "done"]
     assert outcomes[2].body == outcomes[0].body
@@ -172,7 +184,7 @@ def test_keys_within_one_batch(database: TestDatabase) -> None:
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("key", [{}, {"idempotency_key": "k", "fingerprint": "this"}], ids=["no key", "key"])
 def test_an_operation_that_is_sent_again_has_one_effect(database: TestDatabase, key: dict[str, Any], size: int) -> None:
-    """A batch whose answer was lost is sent again under the same ids: it did what it did, and the audit row too."""
+    """A batch whose answer was lost is sent again under the same ids, and adds no appointment and no audit row."""
     database.make_service(capacity=1)
     request = book_request(10, **key)
     [first] = database.call("book", [request])
@@ -182,15 +194,15 @@ def test_an_operation_that_is_sent_again_has_one_effect(database: TestDatabase, 
     assert count(database) == count(database, "audit_logs") == size
 
 
-def test_the_operation_is_known_before_the_key_is(database: TestDatabase) -> None:
-    """The answer of a lost call says done and not replayed: nobody has been told of that appointment before."""
+def test_a_repeated_operation_is_answered_before_its_key(database: TestDatabase) -> None:
+    """The answer is `done` and not `replayed`, because the first answer was lost."""
     database.make_service(capacity=5)
-    request = keyed("k")
-    outcomes = [database.call("book", batch)[0] for batch in ([request], [request], [request, keyed("k")])]
+    request = keyed_booking("k")
+    outcomes = [database.call("book", batch)[0] for batch in ([request], [request], [request, keyed_booking("k")])]
     assert names(outcomes) == ["done"] * 3
 
 
-# Who is bound by what.
+# Rules for the public and for the business.
 
 
 @pytest.mark.parametrize(
@@ -204,10 +216,10 @@ def test_the_operation_is_known_before_the_key_is(database: TestDatabase) -> Non
     ],
 )
 @pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
-def test_what_binds_the_public_does_not_bind_the_business(
+def test_the_rules_for_the_public_do_not_bind_the_staff(
     database: TestDatabase, hour: float, hours: float, settings: dict[str, Any], reason: str, together: bool
 ) -> None:
-    """It is ten o'clock; whoever acts for the business writes down what happens, or has happened."""
+    """At ten o'clock, the staff may book slots that are refused to the public."""
     database.make_service(capacity=9, **settings)
     database.freeze_clock(at(10))
     public = [book_request(hour, hours) for _ in range(1 + together)]
@@ -220,9 +232,9 @@ def test_what_binds_the_public_does_not_bind_the_business(
 
 
 def test_hours_and_closures_do_not_bind_the_business(database: TestDatabase) -> None:
-    """The public is told that it is closed."""
+    """The public is refused with the reason `closed`, and the staff may book."""
     database.make_service()
-    # At ten UTC it is eleven or twelve o'clock in Berlin.
+    # Ten o'clock UTC is eleven or twelve o'clock in Berlin.
     database.put_hours([(1, "09:00", "13:30")])
     database.put_closure("holiday", at(10), at(11))
     for hour in (10, 15):
@@ -233,8 +245,8 @@ def test_hours_and_closures_do_not_bind_the_business(database: TestDatabase) -> 
 
 
 @pytest.mark.parametrize("manual", [False, True], ids=["online", "manual"])
-def test_room_binds_everybody(database: TestDatabase, manual: bool) -> None:
-    """The business as well: what is held or booked is not sold twice, and an expired hold is in nobody's way."""
+def test_the_capacity_binds_the_public_and_the_business(database: TestDatabase, manual: bool) -> None:
+    """Held and booked room is not sold twice, and expired holds block no booking."""
     database.make_service(capacity=2)
     now = database.freeze_clock()
     dead = database.reserve(10, quantity=2, ttl_minutes=1).id
@@ -249,8 +261,8 @@ def test_room_binds_everybody(database: TestDatabase, manual: bool) -> None:
 
 
 @pytest.mark.parametrize("manual", [False, True], ids=["online", "manual"])
-def test_what_is_not_offered_is_not_found(database: TestDatabase, manual: bool) -> None:
-    """No such business, no such service, and one that was taken off the catalog all look the same."""
+def test_a_service_that_is_not_offered_is_not_found(database: TestDatabase, manual: bool) -> None:
+    """An unknown business, an unknown service and an archived service have the same outcome."""
     database.make_service()
     database.make_service("perm")
     database.book(10, service_id="perm")
@@ -262,11 +274,11 @@ def test_what_is_not_offered_is_not_found(database: TestDatabase, manual: bool) 
             assert names(outcomes) == ["service_not_found"] * size
 
 
-# Many at once.
+# Batches.
 
 
 def test_a_batch_for_one_slot_is_granted_exactly_the_capacity(database: TestDatabase) -> None:
-    """First come, first served."""
+    """The first requests of the batch are granted."""
     database.make_service(capacity=4)
     outcomes = database.call("book", [book_request(10) for _ in range(10)])
     assert names(outcomes) == ["done"] * 4 + ["slot_unavailable"] * 6
@@ -274,22 +286,22 @@ def test_a_batch_for_one_slot_is_granted_exactly_the_capacity(database: TestData
 
 
 def test_a_large_request_that_does_not_fit_does_not_stop_a_smaller_one(database: TestDatabase) -> None:
-    """Otherwise a unit would stay unsold that somebody had asked for."""
+    """Otherwise a requested unit would stay unsold."""
     database.make_service(capacity=5)
     outcomes = database.call("book", [book_request(10, quantity=quantity) for quantity in (3, 3, 2, 1)])
     assert names(outcomes) == ["done", "slot_unavailable", "done", "slot_unavailable"]
 
 
 def test_windows_that_overlap_are_decided_in_order(database: TestDatabase) -> None:
-    """Each sees what the ones before it were granted, and holds are seen by bookings."""
+    """A request sees the grants of the requests before it, and holds."""
     database.make_service(capacity=1)
     database.reserve(14)
     outcomes = database.call("book", [book_request(hour) for hour in (10, 10.5, 11, 13.5, 12)])
     assert names(outcomes) == ["done", "slot_unavailable", "done", "slot_unavailable", "done"]
 
 
-def test_what_is_booked_is_seen_by_those_who_reserve(database: TestDatabase) -> None:
-    """One predicate: a booking is a claim like any other."""
+def test_a_reserve_sees_bookings_and_their_buffers(database: TestDatabase) -> None:
+    """Bookings and holds are counted together."""
     database.make_service(capacity=2, buffer_after_minutes=30)
     database.book(10)
     outcomes = database.call("reserve", [reserve_request(11), reserve_request(11.25)])
@@ -297,7 +309,7 @@ def test_what_is_booked_is_seen_by_those_who_reserve(database: TestDatabase) -> 
 
 
 def test_one_refusal_never_undoes_its_neighbours(database: TestDatabase) -> None:
-    """Outcomes are data."""
+    """Outcomes are data: a refusal does not abort the call."""
     database.make_service(capacity=2)
     requests = [
         book_request(10),
@@ -311,15 +323,17 @@ def test_one_refusal_never_undoes_its_neighbours(database: TestDatabase) -> None
     assert names(database.call("book", requests)) == expected
 
 
-# The trail.
+# The audit trail.
 
 
 def test_each_booking_has_its_audit_row(database: TestDatabase) -> None:
-    """By whom and by which request, under the id of the operation; and nothing personal."""
+    """The row has the actor, the request and the id of the operation, and no personal data."""
     database.make_service(resource_ids=["anna"])
     now = database.freeze_clock()
     secret = f"secret {uuid4()}"
-    request = keyed("k", actor_kind="staff", actor_id="desk", request_id="request 7", **GUEST, metadata={"id": secret})
+    request = keyed_booking(
+        "k", actor_kind="staff", actor_id="desk", request_id="request 7", **GUEST, metadata={"id": secret}
+    )
     database.call("book", [request])
     [row] = database.rows(
         "SELECT audit_id::text, appointment_id::text, version, action, actor_kind, actor_id, request_id, at "
@@ -336,4 +350,4 @@ def test_each_booking_has_its_audit_row(database: TestDatabase) -> None:
         assert (change["before"], datetime.fromisoformat(change["after"])) == (None, instant)
     assert set(changes) == {*GUEST, "metadata"}
     text = database.value("SELECT (l.*)::text FROM booking.audit_logs l")
-    assert not [said for said in (*GUEST.values(), secret) if said in text]
+    assert not [value for value in (*GUEST.values(), secret) if value in text]

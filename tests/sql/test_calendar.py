@@ -1,4 +1,4 @@
-"""Calendar feeds: which appointments are in them, and what their keys are made of."""
+"""Calendar feeds: the appointments in them, and the generation from which their keys are derived."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 
 
 def feed(database: TestDatabase, resource_id: str | None = None, *, limit: int = 5000) -> list[UUID]:
-    """The appointments in a feed of the salon, ten days back and a hundred ahead."""
+    """Returns the appointments in a feed of the salon, from ten days ago to a hundred days ahead."""
     rows = database.rows(
         "SELECT * FROM booking.calendar_feed('salon', %s, '10 days', '100 days', %s)", resource_id, limit
     )
@@ -23,18 +23,18 @@ def feed(database: TestDatabase, resource_id: str | None = None, *, limit: int =
 
 
 def calendars(database: TestDatabase, business_id: str = "salon") -> list[tuple[str | None, str, int]]:
-    """The feeds of a business."""
+    """Returns resource id, name and generation of each feed of a business."""
     return database.rows("SELECT resource_id, name, generation FROM booking.calendars(%s)", business_id)
 
 
 def rotate(database: TestDatabase, business_id: str = "salon", deadline: datetime = NO_DEADLINE) -> str:
-    """Rotates, and returns what became of that."""
+    """Rotates the keys of the calendars, and returns the outcome."""
     name: str = database.value("SELECT outcome FROM booking.rotate_calendar(%s, %s)", business_id, deadline)
     return name
 
 
 def test_a_business_has_a_feed_and_so_has_each_of_its_resources(database: TestDatabase) -> None:
-    """Its own first; those of resources that are gone are gone too."""
+    """The feed of the business comes first; archived resources have none."""
     assert calendars(database) == []
     database.make_resource("rosa", name="Rosa")
     database.make_resource("ivo", name="Ivo")
@@ -44,8 +44,8 @@ def test_a_business_has_a_feed_and_so_has_each_of_its_resources(database: TestDa
     assert calendars(database) == [(None, "salon", 1), ("ivo", "Ivo", 1), ("rosa", "Rosa", 1)]
 
 
-def test_a_feed_has_what_is_to_happen_and_what_took_place(database: TestDatabase) -> None:
-    """Who cancelled or never came is not waited for."""
+def test_a_feed_has_confirmed_and_completed_appointments(database: TestDatabase) -> None:
+    """Cancelled appointments and no-shows are left out."""
     database.make_service()
     confirmed = insert_appointment(database, at(10))
     completed = insert_appointment(database, at(9), status="completed")
@@ -54,8 +54,8 @@ def test_a_feed_has_what_is_to_happen_and_what_took_place(database: TestDatabase
     assert feed(database) == [completed, confirmed]
 
 
-def test_a_feed_tells_what_an_appointment_is_about(database: TestDatabase) -> None:
-    """With the names that people know, not with ids."""
+def test_a_feed_entry_has_the_names_of_service_and_resource(database: TestDatabase) -> None:
+    """An entry has names instead of ids, and the guest's data."""
     database.make_resource("rosa", name="Rosa")
     database.make_service(name="Haircut")
     details: dict[str, Any] = {
@@ -78,8 +78,8 @@ def test_a_feed_tells_what_an_appointment_is_about(database: TestDatabase) -> No
     }
 
 
-def test_a_feed_is_of_its_time(database: TestDatabase) -> None:
-    """From the earliest instant on, up to the last one, which is not in it: without hours or closures."""
+def test_a_feed_is_limited_to_its_time_range(database: TestDatabase) -> None:
+    """The range is half-open by the start of the appointment; opening hours and closures do not matter."""
     database.make_service(capacity=10)
     now = database.freeze_clock(datetime(2031, 1, 1, 12, tzinfo=UTC))
     second = timedelta(seconds=1)
@@ -92,7 +92,7 @@ def test_a_feed_is_of_its_time(database: TestDatabase) -> None:
 
 
 def test_a_resources_feed_is_its_own(database: TestDatabase) -> None:
-    """And that of the business has all, but nothing of another one's."""
+    """The feed of the business has the appointments of all its resources, and none of another business."""
     database.make_resource("rosa")
     database.make_resource("ivo")
     database.make_service(capacity=10)
@@ -107,8 +107,8 @@ def test_a_resources_feed_is_its_own(database: TestDatabase) -> None:
     assert feed(database) == [of_rosa, of_ivo, of_nobody]
 
 
-def test_a_feed_that_is_too_long_keeps_what_is_coming(database: TestDatabase) -> None:
-    """A calendar without next week is of no use, however complete last week is in it."""
+def test_a_feed_above_its_limit_keeps_the_coming_appointments(database: TestDatabase) -> None:
+    """Past appointments are dropped first, the oldest before the others."""
     database.make_service(capacity=10)
     now = database.freeze_clock()
     past = [insert_appointment(database, now - days * DAY) for days in (3, 2, 1)]
@@ -120,7 +120,7 @@ def test_a_feed_that_is_too_long_keeps_what_is_coming(database: TestDatabase) ->
 
 @pytest.mark.parametrize("is_analysed", [False, True])
 def test_a_feed_does_not_read_the_history(database: TestDatabase, is_analysed: bool) -> None:
-    """Calendar programs ask every few minutes, for years."""
+    """A feed reads only the appointments of its range, because calendar programs poll it for years."""
     for table in ("appointments", "services", "businesses", "audit_logs"):
         database.rows(f"ALTER TABLE booking.{table} SET (autovacuum_enabled = off)")
     database.make_service()
@@ -148,8 +148,8 @@ def test_a_feed_does_not_read_the_history(database: TestDatabase, is_analysed: b
     assert "idx_appointments_calendar" in reads.indexes
 
 
-def test_rotating_changes_what_the_keys_of_one_business_are_made_of(database: TestDatabase) -> None:
-    """Of all its feeds at once, and of nobody else's."""
+def test_rotating_raises_the_generation_of_one_business(database: TestDatabase) -> None:
+    """All feeds of the business get new keys, and no feed of another business does."""
     database.make_resource("rosa")
     database.make_business("clinic")
     assert rotate(database) == "done"
@@ -161,7 +161,7 @@ def test_rotating_changes_what_the_keys_of_one_business_are_made_of(database: Te
 
 
 def test_rotating_takes_the_lock_of_the_business(database: TestDatabase) -> None:
-    """Whose deadline has passed by the time that it is had: then nothing was done, as with every verb."""
+    """Past its deadline the call raises and changes nothing, as every verb does."""
     database.make_business()
     with pytest.raises(psycopg.Error) as raised:
         rotate(database, deadline=datetime(2020, 1, 1, tzinfo=UTC))
@@ -169,8 +169,8 @@ def test_rotating_takes_the_lock_of_the_business(database: TestDatabase) -> None
     assert calendars(database) == [(None, "salon", 1)]
 
 
-def test_what_a_business_is_put_with_leaves_its_keys_alone(database: TestDatabase) -> None:
-    """Whoever corrects its name does not cut off the calendars of its staff."""
+def test_putting_a_business_keeps_the_generation_of_its_calendars(database: TestDatabase) -> None:
+    """A change of its settings does not invalidate the calendars of its staff."""
     database.make_business()
     rotate(database)
     database.make_business()

@@ -1,4 +1,4 @@
-"""The catalog: businesses and services are put and taken away, and never from under a claim."""
+"""The catalog: businesses and services are put, changed and deleted, without losing claims."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def put_business(database: TestDatabase, business_id: str, **settings: Any) -> O
 def put_business_on(
     connection: psycopg.Connection, business_id: str, *, deadline: datetime = NO_DEADLINE, **settings: object
 ) -> Outcome:
-    """Puts a business on a connection of the caller's."""
+    """Puts a business on a given connection."""
     complete = {"name": business_id, "slug": None, "timezone": "Europe/Berlin", "country": "DE", **settings}
     [(name, body)] = connection.execute(
         "SELECT outcome, body FROM booking.put_business(%s, %s, %s)", [business_id, json.dumps(complete), deadline]
@@ -42,26 +42,26 @@ def delete_late(connection: psycopg.Connection, deadline: datetime) -> object:
 
 
 def delete(database: TestDatabase, *ids: str) -> str:
-    """Deletes a business, or a service of it, and returns what became of that."""
-    what = "delete_business(%s, %s)" if len(ids) == 1 else "delete_service(%s, %s, %s)"
-    name: str = database.value(f"SELECT outcome FROM booking.{what}", *ids, NO_DEADLINE)  # noqa: S608
+    """Deletes a business, or a service of it, and returns the outcome."""
+    function = "delete_business(%s, %s)" if len(ids) == 1 else "delete_service(%s, %s, %s)"
+    name: str = database.value(f"SELECT outcome FROM booking.{function}", *ids, NO_DEADLINE)  # noqa: S608
     return name
 
 
 def businesses(database: TestDatabase) -> list[tuple[Any, ...]]:
-    """The ids and slugs of all."""
+    """Returns the id and slug of each business."""
     query = "SELECT business ->> 'business_id', business ->> 'slug' FROM booking.businesses() AS business"
     return database.rows(query)
 
 
-def in_the_way(outcome: Outcome) -> tuple[str, datetime, datetime, int]:
-    """What a refused capacity says about the claims that it is too low for."""
+def conflict_of(outcome: Outcome) -> tuple[str, datetime, datetime, int]:
+    """Returns the outcome of a refused capacity, with the slot and the claimed quantity that it names."""
     start, end = (datetime.fromisoformat(outcome.body[name]) for name in ("slot_start", "slot_end"))
     return outcome.name, start, end, outcome.body["claimed"]
 
 
 def test_a_business_is_made_once_and_then_changed(database: TestDatabase) -> None:
-    """Putting it twice is harmless, and nothing of the first time is left but when it was made."""
+    """A second put replaces all settings and keeps the time of creation."""
     assert put_business(database, "salon", slug="hair").name == "created"
     made_at = database.value("SELECT created_at FROM booking.businesses")
     outcome = put_business(database, "salon", name="Salon", timezone="America/New_York", country="US")
@@ -73,13 +73,16 @@ def test_a_business_is_made_once_and_then_changed(database: TestDatabase) -> Non
 
 
 def test_a_timezone_that_postgresql_does_not_know_is_refused(database: TestDatabase) -> None:
-    """Local times could not be told in it; and no business is left behind that has none."""
+    """Local times can't be computed in an unknown zone; the refused put stores no business."""
     assert put_business(database, "salon", timezone="Europe/Atlantis").name == "timezone_unknown"
     assert businesses(database) == []
 
 
 def test_an_id_that_is_no_id_is_refused(database: TestDatabase) -> None:
-    """Ids go into addresses, logs and keys as they are. The service says it better; this is the backstop."""
+    """Ids appear in URLs, logs and keys without escaping.
+
+    The service checks them first; the constraint is the backstop.
+    """
     for business_id in ("", "-salon", "sal on", "s" * 65, "salön", "salon\n"):
         with pytest.raises(psycopg.errors.CheckViolation):
             put_business(database, business_id)
@@ -87,7 +90,7 @@ def test_an_id_that_is_no_id_is_refused(database: TestDatabase) -> None:
 
 
 def test_a_slug_belongs_to_one_business(database: TestDatabase) -> None:
-    """It finds the tenant. Whoever comes second gets nothing at all: neither the slug nor a business without one."""
+    """A slug identifies one business. The second business that claims it is not stored at all."""
     put_business(database, "salon", slug="hair")
     with pytest.raises(psycopg.Error) as raised:
         put_business(database, "clinic", slug="hair")
@@ -104,21 +107,24 @@ def test_a_slug_belongs_to_one_business(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "in_the_way"),
+    ("call", "blocking_statement"),
     [
         (put_late, "INSERT INTO booking.slugs (slug, business_id) VALUES ('cuts', 'clinic')"),
         (put_late, "SELECT FROM booking.slugs FOR UPDATE"),
         (delete_late, "SELECT FROM booking.slugs FOR UPDATE"),
     ],
 )
-def test_who_waits_for_a_slug_past_the_deadline_writes_nothing(
-    database: TestDatabase, rivals: Rivals, call: Callable[[psycopg.Connection, datetime], object], in_the_way: str
+def test_a_call_that_waits_for_a_slug_past_its_deadline_writes_nothing(
+    database: TestDatabase,
+    rivals: Rivals,
+    call: Callable[[psycopg.Connection, datetime], object],
+    blocking_statement: str,
 ) -> None:
-    """A slug is waited for after the lock: somebody else is about to take it, or looks whose it is."""
+    """After the lock of its business, a call may have to wait for a slug that another transaction has locked."""
     put_business(database, "salon", slug="hair")
     deadline = datetime.now(UTC) + timedelta(seconds=1)
     with psycopg.connect(database.admin_url) as rival:
-        rival.execute(in_the_way.encode())
+        rival.execute(blocking_statement.encode())
         answer = rivals.start(lambda connection: call(connection, deadline))
         database.wait_until_blocked()
         wait_for(database.admin, deadline)
@@ -131,8 +137,10 @@ def test_who_waits_for_a_slug_past_the_deadline_writes_nothing(
 
 
 @pytest.mark.parametrize("first_commits", [True, False])
-def test_two_businesses_that_want_one_slug_at_once(database: TestDatabase, rivals: Rivals, first_commits: bool) -> None:
-    """The second waits for the first, and has the slug only if the first did not take it after all."""
+def test_of_two_concurrent_businesses_with_one_slug_the_second_waits(
+    database: TestDatabase, rivals: Rivals, first_commits: bool
+) -> None:
+    """The second business gets the slug only if the first transaction is rolled back."""
     with database.connect(autocommit=False) as first:
         put_business_on(first, "salon", slug="hair")
         answer = rivals.start(lambda connection: put_business_on(connection, "clinic", slug="hair"))
@@ -147,8 +155,8 @@ def test_two_businesses_that_want_one_slug_at_once(database: TestDatabase, rival
     assert businesses(database) == [("salon" if first_commits else "clinic", "hair")]
 
 
-def test_a_business_that_offers_something_stays(database: TestDatabase) -> None:
-    """Also if it only used to: its appointments are somebody's. One that never did leaves its slug to others."""
+def test_a_business_that_ever_had_a_service_cant_be_deleted(database: TestDatabase) -> None:
+    """An archived service keeps its business, because of the appointments. A business without any frees its slug."""
     assert delete(database, "salon") == "business_not_found"
     database.make_service()
     assert delete(database, "salon") == "business_in_use"
@@ -160,8 +168,8 @@ def test_a_business_that_offers_something_stays(database: TestDatabase) -> None:
     assert put_business(database, "kennel", slug="hair").name == "created"
 
 
-def test_a_business_that_offers_nothing_goes_with_all_that_is_left_of_it(database: TestDatabase) -> None:
-    """Its hours, closures and keys, and archived resources; but a resource that is offered keeps it."""
+def test_a_business_without_services_is_deleted_with_its_dependent_rows(database: TestDatabase) -> None:
+    """Its hours, closures, keys and archived resources are deleted too; an active resource keeps the business."""
     database.make_resource("anna")
     database.put_hours([{"weekday": 2, "opens": "09:00", "closes": "17:00", "resource_id": "anna"}])
     database.put_closure("away", at(10), at(12), "anna")
@@ -174,7 +182,7 @@ def test_a_business_that_offers_nothing_goes_with_all_that_is_left_of_it(databas
 
 
 def test_a_service_is_made_once_and_then_changed(database: TestDatabase) -> None:
-    """All its settings are replaced, and what is known about its claims is kept."""
+    """A second put replaces all settings and keeps the reach of its searches for overlaps."""
     assert database.put_service(business_id="nobody").name == "business_not_found"
     database.make_business()
     assert database.put_service(capacity=3).name == "created"
@@ -186,8 +194,8 @@ def test_a_service_is_made_once_and_then_changed(database: TestDatabase) -> None
     assert database.value("SELECT longest_occupied_seconds FROM booking.services") == 5 * 3600
 
 
-def test_settings_that_make_no_sense_are_refused(database: TestDatabase) -> None:
-    """The service says it better; this is the backstop."""
+def test_inconsistent_settings_are_refused(database: TestDatabase) -> None:
+    """The service checks them first; the constraints are the backstop."""
     database.make_business()
     nonsense: list[dict[str, Any]] = [
         {"capacity": 0},
@@ -205,43 +213,43 @@ def test_settings_that_make_no_sense_are_refused(database: TestDatabase) -> None
     assert database.value("SELECT count(*) FROM booking.services") == 0
 
 
-def test_capacity_is_not_lowered_below_what_is_claimed(database: TestDatabase) -> None:
-    """The refusal names the first slot in the way and how much is claimed then, and changes nothing."""
+def test_the_capacity_is_not_lowered_below_the_claims(database: TestDatabase) -> None:
+    """The refusal names the first conflicting slot and the quantity claimed in it, and changes nothing."""
     database.make_service(capacity=5)
     database.freeze_clock(at(0))
     database.commit(database.reserve(15, quantity=3).id)
     database.reserve(12, quantity=2)
-    assert in_the_way(database.put_service(capacity=1)) == ("capacity_in_use", at(12), at(13), 2)
-    assert in_the_way(database.put_service(capacity=2)) == ("capacity_in_use", at(15), at(16), 3)
+    assert conflict_of(database.put_service(capacity=1)) == ("capacity_in_use", at(12), at(13), 2)
+    assert conflict_of(database.put_service(capacity=2)) == ("capacity_in_use", at(15), at(16), 3)
     assert database.capacity(15)["capacity"] == 5
     assert database.put_service(capacity=3).name == "done"
     assert database.capacity(15) == {"capacity": 3, "held": 0, "booked": 3, "available": 0}
 
 
-def test_what_is_in_the_way_is_the_peak_and_not_the_count(database: TestDatabase) -> None:
-    """Claims one after the other need one unit; the slot that is named is where they are on top of each other."""
+def test_a_lower_capacity_is_compared_with_the_peak(database: TestDatabase) -> None:
+    """Adjacent claims need one unit; the refusal names the slot in which claims overlap."""
     database.make_service(capacity=5)
     for hour, hours in ((10, 1), (11, 1), (12, 2), (13, 1)):
         database.commit(database.reserve(hour, hours).id)
-    assert in_the_way(database.put_service(capacity=1)) == ("capacity_in_use", at(13), at(14), 2)
+    assert conflict_of(database.put_service(capacity=1)) == ("capacity_in_use", at(13), at(14), 2)
     assert database.put_service(capacity=2).name == "done"
 
 
-def test_what_is_over_or_has_ended_is_not_in_the_way(database: TestDatabase) -> None:
-    """Only claims from now on bind; one that is under way does."""
+def test_past_and_ended_claims_allow_a_lower_capacity(database: TestDatabase) -> None:
+    """Claims count from now on, including the rest of a claim that has begun."""
     database.make_service(capacity=5)
     database.freeze_clock(at(0))
     database.commit(database.reserve(10, quantity=3).id)
     database.release(database.reserve(15, quantity=4).id)
     database.reserve(16, quantity=4)
     database.freeze_clock(at(10.5))
-    assert in_the_way(database.put_service(capacity=1)) == ("capacity_in_use", at(10.5), at(11), 3)
+    assert conflict_of(database.put_service(capacity=1)) == ("capacity_in_use", at(10.5), at(11), 3)
     database.freeze_clock(at(11))
     assert database.put_service(capacity=1).name == "done"
 
 
-def test_there_is_never_less_room_than_none(database: TestDatabase) -> None:
-    """In a slot that is over more may have been booked than there is by now."""
+def test_available_is_never_negative(database: TestDatabase) -> None:
+    """In a past slot more may be booked than the current capacity."""
     database.make_service(capacity=2)
     for _ in range(2):
         database.book(10)
@@ -250,10 +258,10 @@ def test_there_is_never_less_room_than_none(database: TestDatabase) -> None:
     assert database.capacity(10) == {"capacity": 1, "held": 0, "booked": 2, "available": 0}
 
 
-def test_room_that_a_lower_capacity_took_is_not_claimed_again_when_the_clock_steps_back(
+def test_a_hold_ended_by_a_lower_capacity_stays_expired_when_the_clock_steps_back(
     database: TestDatabase,
 ) -> None:
-    """The capacity was lowered because a hold had expired: its expiry was acted on, and it stays dead."""
+    """The lower capacity was granted because a hold is expired, which ends that hold for good."""
     database.make_service(capacity=2)
     now = database.freeze_clock()
     database.reserve(10, quantity=2)
@@ -265,8 +273,8 @@ def test_room_that_a_lower_capacity_took_is_not_claimed_again_when_the_clock_ste
     assert violations == {}
 
 
-def test_lowering_waits_for_a_reserve_that_is_under_way(database: TestDatabase, rivals: Rivals) -> None:
-    """It takes the lock of the business like every verb, and sees what was claimed while it waited."""
+def test_a_lower_capacity_waits_for_a_concurrent_reserve(database: TestDatabase, rivals: Rivals) -> None:
+    """put_service takes the lock of the business, and then sees the claims that were made while it waited."""
     database.make_business()
     settings = {**database.put_service(capacity=2).body, "max_simultaneous_bookings": 1}
 
@@ -284,7 +292,7 @@ def test_lowering_waits_for_a_reserve_that_is_under_way(database: TestDatabase, 
 
 
 def test_a_service_that_was_never_reserved_is_deleted(database: TestDatabase) -> None:
-    """A slip of the pen leaves no trace, and its id is free again."""
+    """An unused service leaves no trace, and its id can be used again."""
     assert delete(database, "salon", "cut") == "service_not_found"
     database.make_service()
     assert delete(database, "salon", "cut") == "done"
@@ -295,7 +303,7 @@ def test_a_service_that_was_never_reserved_is_deleted(database: TestDatabase) ->
 
 @pytest.mark.parametrize("is_booked", [False, True])
 def test_a_service_that_was_reserved_is_archived(database: TestDatabase, is_booked: bool) -> None:
-    """Nothing new is held on it; its holds can still be committed, and their expiry and release work as ever."""
+    """No new claims are made on it; its holds can still be committed."""
     database.make_service(capacity=2)
     hold = database.reserve(10).id
     if is_booked:
@@ -309,7 +317,7 @@ def test_a_service_that_was_reserved_is_archived(database: TestDatabase, is_book
 
 
 def test_a_service_whose_claims_were_purged_is_archived_too(database: TestDatabase) -> None:
-    """That it ever had a claim is remembered with the service: no claims are looked for."""
+    """The service itself records whether it ever had a claim, so that no claims are looked up."""
     database.make_service()
     database.release(database.reserve(10).id)
     database.move_clock(timedelta(hours=24))
@@ -318,8 +326,8 @@ def test_a_service_whose_claims_were_purged_is_archived_too(database: TestDataba
     assert database.value("SELECT archived_at IS NOT NULL FROM booking.services") is True
 
 
-def test_an_archived_service_that_is_put_again_has_its_claims_still(database: TestDatabase) -> None:
-    """Or its room would be sold a second time."""
+def test_an_archived_service_that_is_put_again_keeps_its_claims(database: TestDatabase) -> None:
+    """Otherwise its room would be sold twice."""
     database.make_service(capacity=1)
     database.commit(database.reserve(10).id)
     delete(database, "salon", "cut")
@@ -328,8 +336,8 @@ def test_an_archived_service_that_is_put_again_has_its_claims_still(database: Te
     assert database.reserve(11).name == "done"
 
 
-def test_the_record_says_when_things_were_made(database: TestDatabase) -> None:
-    """By the one clock of the system."""
+def test_the_time_of_creation_is_that_of_the_booking_clock(database: TestDatabase) -> None:
+    """created_at is booking.now() and not the server's clock."""
     now = database.freeze_clock(datetime(2031, 1, 1, tzinfo=UTC))
     database.make_service()
     assert database.value("SELECT created_at FROM booking.businesses") == now

@@ -1,4 +1,4 @@
-"""The catalog: opening hours and closures."""
+"""The catalog: opening hours and closures are put and deleted, and survive the archiving of their resource."""
 
 from datetime import datetime
 from typing import Any
@@ -12,23 +12,23 @@ ANNA = {"weekday": 1, "opens": "10:00", "closes": "15:30", "resource_id": "anna"
 
 
 def hours(database: TestDatabase, business_id: str = "salon") -> list[tuple[Any, ...]]:
-    """The opening hours, as the catalog has them."""
+    """Returns the opening hours, as the catalog lists them."""
     entries = [entry for (entry,) in database.rows("SELECT booking.opening_hours(%s)", business_id)]
     return [tuple(entry[name] for name in ("weekday", "opens", "closes", "resource_id")) for entry in entries]
 
 
 def closures(database: TestDatabase) -> list[dict[str, Any]]:
-    """The closures, as the catalog has them."""
+    """Returns the closures, as the catalog lists them."""
     return [closure for (closure,) in database.rows("SELECT booking.closures('salon')")]
 
 
 def archive(database: TestDatabase, resource_id: str) -> None:
-    """Takes a resource off the catalog."""
+    """Deletes a resource, or archives it if it was ever used."""
     database.rows("SELECT booking.delete_resource('salon', %s, %s)", resource_id, NO_DEADLINE)
 
 
 def test_hours_are_replaced_as_a_whole(database: TestDatabase) -> None:
-    """What is answered is sorted: the business's own first, then resource by resource, through the week."""
+    """The answer is sorted: first the hours of the business, then by resource, each by weekday and time."""
     assert database.put_hours([]).name == "business_not_found"
     database.make_resource("anna")
     outcome = database.put_hours([ANNA, (7, "00:00", "24:00"), (1, "14:00", "18:00"), (1, "09:00", "13:00")])
@@ -39,10 +39,10 @@ def test_hours_are_replaced_as_a_whole(database: TestDatabase) -> None:
         (7, "00:00", "24:00", None),
         (1, "10:00", "15:30", "anna"),
     ]
-    told = [
+    answered = [
         (entry["weekday"], entry["opens"], entry["closes"], entry["resource_id"]) for entry in outcome.body["items"]
     ]
-    assert told == hours(database)
+    assert answered == hours(database)
     database.put_hours([(2, "09:00", "13:00")])
     assert hours(database) == [(2, "09:00", "13:00", None)]
     assert database.put_hours([]).body == {"items": []}
@@ -50,7 +50,7 @@ def test_hours_are_replaced_as_a_whole(database: TestDatabase) -> None:
 
 
 def test_hours_of_another_business_stay(database: TestDatabase) -> None:
-    """A list replaces that of its own business."""
+    """A put replaces only the hours of its own business."""
     database.make_business("clinic")
     database.make_business()
     database.put_hours([(1, "09:00", "13:00")], business_id="clinic")
@@ -58,19 +58,19 @@ def test_hours_of_another_business_stay(database: TestDatabase) -> None:
     assert len(hours(database, "clinic")) == 1
 
 
-def test_hours_of_a_resource_that_is_not_there_are_refused(database: TestDatabase) -> None:
-    """The refusal says which entry it is, and changes nothing."""
+def test_hours_of_an_unknown_resource_are_refused(database: TestDatabase) -> None:
+    """The refusal names the position of the entry, and changes nothing."""
     database.make_resource("anna")
     database.make_resource("zoe", business_id="clinic")
     database.put_hours([ANNA])
-    for stranger in ("nobody", "zoe"):
-        outcome = database.put_hours([(1, "09:00", "13:00"), ANNA, {**ANNA, "resource_id": stranger}])
-        assert (outcome.name, outcome.body) == ("resource_unknown", {"position": 2, "resource_id": stranger})
+    for unknown in ("nobody", "zoe"):
+        outcome = database.put_hours([(1, "09:00", "13:00"), ANNA, {**ANNA, "resource_id": unknown}])
+        assert (outcome.name, outcome.body) == ("resource_unknown", {"position": 2, "resource_id": unknown})
     assert len(hours(database)) == 1
 
 
-def test_hours_that_make_no_sense_are_refused(database: TestDatabase) -> None:
-    """The service says it better; this is the backstop."""
+def test_invalid_hours_are_refused(database: TestDatabase) -> None:
+    """The service checks them first; the constraints are the backstop."""
     database.make_business()
     for entry in ((0, "09:00", "13:00"), (8, "09:00", "13:00"), (1, "13:00", "09:00"), (1, "09:00", "09:00")):
         with pytest.raises(psycopg.errors.CheckViolation):
@@ -78,8 +78,8 @@ def test_hours_that_make_no_sense_are_refused(database: TestDatabase) -> None:
     assert hours(database) == []
 
 
-def test_hours_and_closures_of_an_archived_resource_are_back_with_it(database: TestDatabase) -> None:
-    """Until then they are not told: nobody could put them like that."""
+def test_hours_and_closures_of_an_archived_resource_are_restored_with_it(database: TestDatabase) -> None:
+    """While the resource is archived they are not listed, because they could not be put like that."""
     database.make_resource("anna")
     database.put_hours([ANNA])
     database.put_closure("away", at(10), at(12), "anna")
@@ -91,8 +91,8 @@ def test_hours_and_closures_of_an_archived_resource_are_back_with_it(database: T
     assert len(closures(database)) == 1
 
 
-def test_putting_hours_leaves_those_of_an_archived_resource(database: TestDatabase) -> None:
-    """They are not told, so that whoever puts back what was told can't have meant to remove them."""
+def test_putting_hours_keeps_the_hours_of_an_archived_resource(database: TestDatabase) -> None:
+    """They are not listed, so that a put without them can't be meant to remove them."""
     database.make_resource("anna")
     database.put_hours([(1, "09:00", "13:00"), ANNA])
     archive(database, "anna")
@@ -102,8 +102,8 @@ def test_putting_hours_leaves_those_of_an_archived_resource(database: TestDataba
     assert hours(database) == [(1, "10:00", "15:30", "anna")]
 
 
-def test_a_closure_of_an_archived_resource_is_not_taken_over(database: TestDatabase) -> None:
-    """Its id is not told, but in use: whoever chooses it is told to choose another, and can't delete it either."""
+def test_the_id_of_a_closure_of_an_archived_resource_stays_taken(database: TestDatabase) -> None:
+    """The closure is not listed, but its id can't be used for another one, nor can it be deleted."""
     database.make_resource("anna")
     database.put_closure("away", at(10), at(12), "anna")
     archive(database, "anna")
@@ -117,15 +117,15 @@ def test_a_closure_of_an_archived_resource_is_not_taken_over(database: TestDatab
     assert closure["resource_id"] == "anna"
 
 
-def test_a_closure_is_made_once_and_then_changed(database: TestDatabase) -> None:
-    """All of it is replaced."""
+def test_a_second_put_of_a_closure_replaces_it(database: TestDatabase) -> None:
+    """A put replaces the whole closure; unknown and archived resources are refused."""
     assert database.put_closure("away", at(10), at(12)).name == "business_not_found"
     database.make_resource("anna")
     assert database.put_closure("away", at(10), at(12), "anna").name == "created"
     outcome = database.put_closure("away", at(11), at(13))
     assert outcome.name == "done"
-    told = datetime.fromisoformat(outcome.body["from"]), datetime.fromisoformat(outcome.body["to"])
-    assert (*told, outcome.body["resource_id"], outcome.body["reason"]) == (at(11), at(13), None, None)
+    answered = datetime.fromisoformat(outcome.body["from"]), datetime.fromisoformat(outcome.body["to"])
+    assert (*answered, outcome.body["resource_id"], outcome.body["reason"]) == (at(11), at(13), None, None)
     assert database.put_closure("away", at(11), at(13), "nobody").name == "resource_unknown"
     archive(database, "anna")
     assert database.put_closure("away", at(11), at(13), "anna").name == "resource_unknown"
@@ -133,8 +133,8 @@ def test_a_closure_is_made_once_and_then_changed(database: TestDatabase) -> None
         database.put_closure("away", at(11), at(11))
 
 
-def test_a_closure_is_taken_back(database: TestDatabase) -> None:
-    """That of its own business, once."""
+def test_a_closure_is_deleted_once(database: TestDatabase) -> None:
+    """Only the closure of the named business is deleted."""
     database.make_business()
     database.make_business("clinic")
     database.put_closure("away", at(10), at(12), business_id="clinic")

@@ -1,4 +1,4 @@
-"""The clock, the deadline and the isolation level: what a verb looks at once it has its lock."""
+"""The clock, the deadline and the isolation level, which a verb reads after it gets its lock."""
 
 import json
 from collections.abc import Callable
@@ -28,19 +28,19 @@ from tests.sql.rivals import SECONDS, Rivals
 TTL = timedelta(minutes=15)
 
 
-def batch_of(verb: str, request: dict[str, Any]) -> list[Any]:
-    """The parameters of booking.execute for one request of the salon."""
+def execute_parameters(verb: str, request: dict[str, Any]) -> list[Any]:
+    """Returns the parameters of booking.execute for one request of the salon."""
     return [["salon"], [Jsonb({verb: [request]})]]
 
 
-# Every function that decides, and what it is called with; what stands after its name tells calls of it apart.
+# All functions that decide, with their parameters; the word after a function's name distinguishes its calls.
 VERBS: dict[str, list[Any]] = {
-    "execute reserve": batch_of("reserve", reserve_request(12)),
-    "execute commit": batch_of("commit", commit_request(str(uuid4()))),
-    "execute extend": batch_of("extend", extend_request(str(uuid4()))),
-    "execute release": batch_of("release", release_request(str(uuid4()))),
-    "execute book": batch_of("book", book_request(12)),
-    "execute change": batch_of("change", change_request(str(uuid4()))),
+    "execute reserve": execute_parameters("reserve", reserve_request(12)),
+    "execute commit": execute_parameters("commit", commit_request(str(uuid4()))),
+    "execute extend": execute_parameters("extend", extend_request(str(uuid4()))),
+    "execute release": execute_parameters("release", release_request(str(uuid4()))),
+    "execute book": execute_parameters("book", book_request(12)),
+    "execute change": execute_parameters("change", change_request(str(uuid4()))),
     "purge": [["salon"], "1 day", 10],
     "put_business": ["salon", json.dumps({"name": "x", "timezone": "UTC", "country": "DE"})],
     "delete_business": ["salon"],
@@ -64,8 +64,8 @@ def call(connection: psycopg.Connection, verb: str, deadline: datetime = NO_DEAD
     return connection.execute(query.encode(), parameters).fetchall()
 
 
-def everything(database: TestDatabase) -> list[list[tuple[Any, ...]]]:
-    """All that is stored."""
+def stored_rows(database: TestDatabase) -> list[list[tuple[Any, ...]]]:
+    """Returns all stored rows."""
     tables = (
         *("businesses", "slugs", "services", "resources", "opening_hours", "closures", "api_keys"),
         *("reservations", "appointments", "audit_logs", "occupancy"),
@@ -74,17 +74,17 @@ def everything(database: TestDatabase) -> list[list[tuple[Any, ...]]]:
 
 
 def sqlstate(attempt: Callable[[], object]) -> str | None:
-    """The SQLSTATE with which an attempt fails."""
+    """Returns the SQLSTATE with which a call fails."""
     with pytest.raises(psycopg.Error) as raised:
         attempt()
     return raised.value.sqlstate
 
 
 @pytest.mark.parametrize("if_expired", [None, "rebook"])
-def test_a_commit_that_waits_for_the_lock_across_the_expiry_is_too_late(
+def test_a_commit_that_waits_for_the_lock_across_the_expiry_is_refused(
     database: TestDatabase, rivals: Rivals, if_expired: str | None
 ) -> None:
-    """The clock is read after the lock: by the time at which it began to wait, the hold would still be live."""
+    """The clock is read after the lock: at the beginning of the wait the hold is still live."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     hold = database.reserve(10).id
@@ -99,8 +99,8 @@ def test_a_commit_that_waits_for_the_lock_across_the_expiry_is_too_late(
     assert database.value("SELECT count(*) FROM booking.appointments") == 0
 
 
-def test_a_reserve_that_waits_for_the_lock_sees_what_expired_meanwhile(database: TestDatabase, rivals: Rivals) -> None:
-    """Refusing it would be a false refusal: when it is decided, the room is free."""
+def test_a_reserve_that_waits_for_the_lock_sees_holds_expire(database: TestDatabase, rivals: Rivals) -> None:
+    """At the time of the decision the room is free, and a refusal would be a false one."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     database.reserve(10)
@@ -112,10 +112,8 @@ def test_a_reserve_that_waits_for_the_lock_sees_what_expired_meanwhile(database:
         assert answer.result(SECONDS).name == "done"
 
 
-def test_a_reserve_that_waits_for_the_lock_sees_what_was_claimed_meanwhile(
-    database: TestDatabase, rivals: Rivals
-) -> None:
-    """The lock is a statement of its own: one that waited and then counted would count what was there before."""
+def test_a_reserve_that_waits_for_the_lock_sees_concurrent_claims(database: TestDatabase, rivals: Rivals) -> None:
+    """The lock is a statement of its own: a statement that waits and then counts would use its old snapshot."""
     database.make_service(capacity=1)
     with database.connect(autocommit=False) as connection:
         database.reserve(10, connection=connection)
@@ -126,10 +124,10 @@ def test_a_reserve_that_waits_for_the_lock_sees_what_was_claimed_meanwhile(
 
 
 @pytest.mark.parametrize("verb", ["extend", "release"])
-def test_a_commit_and_its_rival_that_wait_for_each_other_see_each_other(
+def test_an_extend_or_release_that_waits_for_a_commit_sees_it(
     database: TestDatabase, rivals: Rivals, verb: str
 ) -> None:
-    """Exactly one of commit and release wins; extend and commit may both, one after the other."""
+    """The verb that waited is refused, because the hold was committed meanwhile."""
     database.make_service()
     hold = database.reserve(10).id
     with database.connect(autocommit=False) as connection:
@@ -141,28 +139,28 @@ def test_a_commit_and_its_rival_that_wait_for_each_other_see_each_other(
     assert answer.result(SECONDS).name == "reservation_committed"
 
 
-def test_a_step_back_of_the_clock_revives_nothing_that_was_given_away(database: TestDatabase) -> None:
-    """Failover or NTP: the room of the expired hold is another one's now."""
+def test_a_step_back_of_the_clock_revives_no_ended_hold(database: TestDatabase) -> None:
+    """After a failover or a correction by NTP, the room of the ended hold still belongs to the later one."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
-    dead = database.reserve(10).id
+    expired = database.reserve(10).id
     database.freeze_clock(now + TTL)
-    alive = database.reserve(10).id
+    live = database.reserve(10).id
     database.freeze_clock(now)
-    assert names([database.commit(dead), database.extend(dead)]) == ["reservation_expired"] * 2
-    assert database.commit(dead, if_expired="rebook").name == "slot_unavailable"
+    assert names([database.commit(expired), database.extend(expired)]) == ["reservation_expired"] * 2
+    assert database.commit(expired, if_expired="rebook").name == "slot_unavailable"
     assert database.capacity(10)["available"] == 0
-    assert database.commit(alive).name == "done"
+    assert database.commit(live).name == "done"
 
 
 @pytest.mark.parametrize("acting", ["purge", "batch", "rebook"])
-def test_whoever_acts_on_an_expiry_makes_it_final(database: TestDatabase, acting: str) -> None:
-    """Whether it was the purge, a batch of reserves or another one's rebook."""
+def test_every_verb_that_acts_on_an_expiry_makes_it_final(database: TestDatabase, acting: str) -> None:
+    """The purge, a batch of reserves and the rebook of another hold each end the expired hold."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     other = database.reserve(10, ttl_minutes=1).id
     database.freeze_clock(now + timedelta(minutes=1))
-    dead = database.reserve(10).id
+    expired = database.reserve(10).id
     database.freeze_clock(now + timedelta(minutes=1) + TTL)
     if acting == "purge":
         assert database.purge()[0] == 1
@@ -171,12 +169,12 @@ def test_whoever_acts_on_an_expiry_makes_it_final(database: TestDatabase, acting
     else:
         assert database.commit(other, if_expired="rebook").name == "done"
     database.freeze_clock(now + timedelta(minutes=2))
-    assert database.status(dead) == "expired"
-    assert database.commit(dead).name == "reservation_expired"
+    assert database.status(expired) == "expired"
+    assert database.commit(expired).name == "reservation_expired"
 
 
-def test_a_step_back_before_anybody_acted_on_an_expiry_harms_nobody(database: TestDatabase) -> None:
-    """A hold that was only looked at while it was expired lives on, and its room was never given away."""
+def test_a_step_back_before_a_verb_acted_on_an_expiry_revives_the_hold(database: TestDatabase) -> None:
+    """Reading an expired hold does not end it, and its room was never given away."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     hold = database.reserve(10).id
@@ -188,8 +186,8 @@ def test_a_step_back_before_anybody_acted_on_an_expiry_harms_nobody(database: Te
     assert database.commit(hold).name == "done"
 
 
-def test_the_clock_of_a_transaction_goes_on(database: TestDatabase) -> None:
-    """now() is the start of the transaction and goes stale; the clock that decides does not."""
+def test_the_clock_goes_on_within_a_transaction(database: TestDatabase) -> None:
+    """now() is the start of the transaction; booking.now() is the current time."""
     database.make_service(capacity=1)
     with database.connect(autocommit=False) as connection:
         hold = database.reserve(10, connection=connection).id
@@ -198,15 +196,15 @@ def test_the_clock_of_a_transaction_goes_on(database: TestDatabase) -> None:
         connection.commit()
 
 
-def test_past_its_deadline_a_call_writes_nothing(database: TestDatabase, rivals: Rivals) -> None:
-    """It had waited for the lock while its caller was told that it had failed."""
+def test_a_call_past_its_deadline_writes_nothing(database: TestDatabase, rivals: Rivals) -> None:
+    """The caller of a call that waits past its deadline has already received an error."""
     database.make_service()
     database.make_resource("bert")
     database.put_hours([(1, "09:00", "13:00")])
     database.put_closure("holiday", at(0), at(24))
     database.reserve(10, ttl_minutes=0.001)
     database.move_clock(timedelta(days=2))
-    before = everything(database)
+    before = stored_rows(database)
     deadline = datetime.now(UTC)
     for verb in VERBS.keys() - {"purge"}:
         with database.locked() as lock:
@@ -214,13 +212,13 @@ def test_past_its_deadline_a_call_writes_nothing(database: TestDatabase, rivals:
             database.wait_until_blocked()
             lock.commit()
             assert sqlstate(lambda answer=answer: answer.result(SECONDS)) == "HF001", verb  # type: ignore[misc]
-    # The one verb that never waits for the lock.
+    # The purge never waits for the lock.
     assert sqlstate(lambda: call(database.admin, "purge", deadline)) == "HF001"
-    assert everything(database) == before
+    assert stored_rows(database) == before
 
 
-def test_the_deadline_is_by_the_servers_clock_and_not_by_the_one_that_decides(database: TestDatabase) -> None:
-    """How long a caller has waited has nothing to do with what time it is in the business."""
+def test_the_deadline_is_compared_with_the_servers_clock(database: TestDatabase) -> None:
+    """The time that a caller has waited is independent of booking.now()."""
     database.make_service(capacity=2)
     deadline = datetime.now(UTC) + timedelta(minutes=5)
     database.freeze_clock(at(0))
@@ -231,10 +229,10 @@ def test_the_deadline_is_by_the_servers_clock_and_not_by_the_one_that_decides(da
     assert raised.value.sqlstate == "HF001"
 
 
-def test_where_no_lock_timeout_is_set_a_call_with_a_near_deadline_does_not_wait_for_ever(
+def test_a_call_with_a_deadline_sets_its_own_lock_timeout(
     database: TestDatabase,
 ) -> None:
-    """Behind a pooler the settings of a session are not there; the statement's own timeout would be a later end."""
+    """Behind a connection pooler, session settings may be missing, and the statement timeout is not meant for locks."""
     database.make_service()
     with database.locked(), database.connect() as connection:
         connection.execute("SET lock_timeout = 0")
@@ -245,19 +243,19 @@ def test_where_no_lock_timeout_is_set_a_call_with_a_near_deadline_does_not_wait_
 
 @pytest.mark.parametrize("level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE])
 def test_no_verb_runs_under_another_isolation_level(database: TestDatabase, level: psycopg.IsolationLevel) -> None:
-    """The very same lock oversells under a snapshot that was taken before it; so the verbs look."""
+    """Under a snapshot that is older than the lock, the same lock oversells."""
     database.make_service()
-    before = everything(database)
+    before = stored_rows(database)
     with database.connect(autocommit=False) as connection:
         connection.isolation_level = level
         for verb in VERBS:
             assert sqlstate(lambda verb=verb: call(connection, verb)) == "HF002", verb  # type: ignore[misc]
             connection.rollback()
-    assert everything(database) == before
+    assert stored_rows(database) == before
 
 
-def test_the_isolation_level_may_come_from_the_role_too(database: TestDatabase) -> None:
-    """Somebody set a default for the whole database: the answer says where to look."""
+def test_the_error_names_the_setting_of_the_isolation_level(database: TestDatabase) -> None:
+    """The level may come from a default of the role or the database; the hint names that setting."""
     database.make_service()
     with database.connect() as connection:
         connection.execute("SET default_transaction_isolation = 'repeatable read'")

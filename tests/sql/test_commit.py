@@ -1,4 +1,4 @@
-"""booking.commit: a hold becomes an appointment, once, and only while it lives."""
+"""booking.commit: a live hold becomes an appointment, once."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -14,13 +14,13 @@ INSTANT = timedelta(microseconds=1)
 
 
 def appointments(database: TestDatabase) -> int:
-    """How many there are."""
+    """Counts the appointments."""
     number: int = database.value("SELECT count(*) FROM booking.appointments")
     return number
 
 
 def test_a_live_hold_becomes_an_appointment(database: TestDatabase) -> None:
-    """With the slot and the quantity of the hold, what the guest said, and version 1."""
+    """The appointment has the slot and quantity of the hold, the guest's data, and version 1."""
     database.make_service(capacity=5)
     now = database.freeze_clock()
     hold = database.reserve(10, quantity=2)
@@ -47,8 +47,8 @@ def test_a_live_hold_becomes_an_appointment(database: TestDatabase) -> None:
     assert database.capacity(10) == {"capacity": 5, "held": 0, "booked": 2, "available": 3}
 
 
-def test_a_hold_can_be_committed_until_the_last_moment(database: TestDatabase) -> None:
-    """A live hold has its room: nothing that happens around it can take it away."""
+def test_a_hold_can_be_committed_until_its_expiry(database: TestDatabase) -> None:
+    """Neither a refused reserve, nor archiving the service, nor the purge takes the room of a live hold."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     hold = database.reserve(10).id
@@ -59,13 +59,13 @@ def test_a_hold_can_be_committed_until_the_last_moment(database: TestDatabase) -
     assert database.commit(hold).name == "done"
 
 
-@pytest.mark.parametrize("late", [timedelta(0), INSTANT, timedelta(days=100)])
-def test_a_hold_at_or_past_its_expiry_cant_be_committed(database: TestDatabase, late: timedelta) -> None:
-    """Though no purge ever ran: it is the clock that ends a hold, and the answer says what happened to it."""
+@pytest.mark.parametrize("delay", [timedelta(0), INSTANT, timedelta(days=100)])
+def test_a_hold_at_or_past_its_expiry_cant_be_committed(database: TestDatabase, delay: timedelta) -> None:
+    """The clock ends a hold although no purge ran, and the answer is reservation_expired."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     hold = database.reserve(10).id
-    database.freeze_clock(now + TTL + late)
+    database.freeze_clock(now + TTL + delay)
     outcome = database.commit(hold)
     assert (outcome.name, outcome.body) == ("reservation_expired", {})
     assert (appointments(database), database.status(hold)) == (0, "expired")
@@ -73,7 +73,7 @@ def test_a_hold_at_or_past_its_expiry_cant_be_committed(database: TestDatabase, 
 
 
 def test_a_refused_commit_is_final_even_if_the_clock_steps_back(database: TestDatabase) -> None:
-    """Its caller has been told, and may have given the money back by now."""
+    """The caller has received the refusal, and may have refunded a payment."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     hold = database.reserve(10).id
@@ -85,8 +85,8 @@ def test_a_refused_commit_is_final_even_if_the_clock_steps_back(database: TestDa
     assert database.reserve(10).name == "done"
 
 
-def test_the_same_commit_again_gets_the_same_appointment(database: TestDatabase) -> None:
-    """The reservation is its own key: later guest fields are ignored, and nobody's data is written over."""
+def test_a_repeated_commit_gets_the_same_appointment(database: TestDatabase) -> None:
+    """The reservation serves as the key: the guest data of a later commit is ignored."""
     database.make_service()
     hold = database.reserve(10).id
     first = database.commit(hold, **GUEST)
@@ -98,8 +98,8 @@ def test_the_same_commit_again_gets_the_same_appointment(database: TestDatabase)
     assert appointments(database) == 1
 
 
-def test_a_commit_that_is_sent_again_says_done(database: TestDatabase) -> None:
-    """Under its operation id it is the very call whose answer was lost, also after the hold would have expired."""
+def test_a_commit_sent_again_under_its_id_is_done(database: TestDatabase) -> None:
+    """The operation id marks the repeated call of a lost answer, even after the hold would have expired."""
     database.make_service()
     request = commit_request(database.reserve(10).id)
     [first] = database.call("commit", [request])
@@ -109,7 +109,7 @@ def test_a_commit_that_is_sent_again_says_done(database: TestDatabase) -> None:
 
 
 def test_eight_commits_of_one_hold_in_one_batch_are_one_appointment(database: TestDatabase) -> None:
-    """The first to come makes it, and all get the same body."""
+    """The first request makes it, and all get the same body."""
     database.make_service()
     hold = database.reserve(10).id
     outcomes = database.call("commit", [commit_request(hold, guest_name=str(number)) for number in range(8)])
@@ -119,8 +119,8 @@ def test_eight_commits_of_one_hold_in_one_batch_are_one_appointment(database: Te
     assert appointments(database) == 1
 
 
-def test_the_first_commit_of_a_batch_that_may_have_the_hold_gets_it(database: TestDatabase) -> None:
-    """One that came before it with another version in mind is told so, and stands in nobody's way."""
+def test_the_first_commit_of_a_batch_with_the_right_version_succeeds(database: TestDatabase) -> None:
+    """An earlier request with a different expected version is refused, and does not affect the others."""
     database.make_service()
     hold = database.reserve(10).id
     requests = [
@@ -133,8 +133,8 @@ def test_the_first_commit_of_a_batch_that_may_have_the_hold_gets_it(database: Te
     assert names(outcomes)[0] in ("version_conflict", "replayed")
 
 
-def test_a_commit_may_say_which_version_it_means(database: TestDatabase) -> None:
-    """Somebody else has extended the hold: a caller who wants to know about that is told the version it has now."""
+def test_a_commit_with_another_expected_version_is_refused(database: TestDatabase) -> None:
+    """The hold was extended meanwhile; the refusal has the current version."""
     database.make_service()
     hold = database.reserve(10).id
     assert database.extend(hold, 30).body["version"] == 2
@@ -146,7 +146,7 @@ def test_a_commit_may_say_which_version_it_means(database: TestDatabase) -> None
 
 
 def test_a_released_hold_cant_be_committed(database: TestDatabase) -> None:
-    """Not even to be booked again: its holder has given it up."""
+    """A rebook is refused as well, because the hold was given up."""
     database.make_service()
     hold = database.reserve(10).id
     database.release(hold)
@@ -156,7 +156,7 @@ def test_a_released_hold_cant_be_committed(database: TestDatabase) -> None:
 
 
 def test_an_unknown_hold_is_not_found(database: TestDatabase) -> None:
-    """Nor is one of another business, though somebody knows its id."""
+    """The id of a hold of another business is unknown as well."""
     database.make_service()
     database.make_service(business_id="clinic")
     hold = database.reserve(10).id
@@ -166,7 +166,7 @@ def test_an_unknown_hold_is_not_found(database: TestDatabase) -> None:
 
 
 def test_a_commit_is_replayed_after_the_purge_has_deleted_its_reservation(database: TestDatabase) -> None:
-    """The appointment remembers which hold it came from, for good."""
+    """The appointment keeps the id of its hold."""
     database.make_service()
     hold = database.reserve(10).id
     first = database.commit(hold)
@@ -177,8 +177,8 @@ def test_a_commit_is_replayed_after_the_purge_has_deleted_its_reservation(databa
     assert (again.name, again.body) == ("replayed", first.body)
 
 
-def test_a_batch_decides_each_hold_by_itself(database: TestDatabase) -> None:
-    """One request's refusal never undoes its neighbours."""
+def test_a_batch_decides_each_hold_independently(database: TestDatabase) -> None:
+    """The refusal of one request never undoes the others."""
     database.make_service(capacity=9)
     now = database.freeze_clock(datetime.now(UTC))
     expired, live, released, booked = (database.reserve(10, ttl_minutes=ttl).id for ttl in (1, 30, 30, 30))
@@ -196,7 +196,7 @@ def test_a_batch_decides_each_hold_by_itself(database: TestDatabase) -> None:
 
 
 def test_each_appointment_has_its_audit_row(database: TestDatabase) -> None:
-    """Made in the same transaction, under the id of the operation, by the one who asked."""
+    """It is written in the same transaction, with the id of the operation and the actor."""
     database.make_service()
     now = database.freeze_clock()
     request = commit_request(
@@ -212,7 +212,7 @@ def test_each_appointment_has_its_audit_row(database: TestDatabase) -> None:
 
 
 def test_the_audit_trail_names_personal_data_and_does_not_repeat_it(database: TestDatabase) -> None:
-    """The trail outlives an erasure. That something was said stays known; what was said does not."""
+    """The trail outlives an erasure: it shows that a field was set, and never its value."""
     database.make_service()
     database.commit(database.reserve(10).id, **GUEST, metadata={"client": "ada-7"})
     changes = database.value("SELECT changes FROM booking.audit_logs")
@@ -220,11 +220,11 @@ def test_the_audit_trail_names_personal_data_and_does_not_repeat_it(database: Te
     assert changes["status"] == {"before": None, "after": "confirmed"}
     assert changes["quantity"] == {"before": None, "after": 1}
     text = database.value("SELECT (l.*)::text FROM booking.audit_logs l")
-    assert not [said for said in (*GUEST.values(), "ada-7") if said in text]
+    assert not [value for value in (*GUEST.values(), "ada-7") if value in text]
 
 
 def test_a_keyed_hold_is_replayed_as_committed(database: TestDatabase) -> None:
-    """A client that lost its way sees from its key that the slot is booked already."""
+    """A repeated reserve with the key shows that the hold is committed."""
     database.make_service()
     [hold] = database.call("reserve", [keyed_request("k")])
     database.commit(hold.id)
@@ -232,9 +232,11 @@ def test_a_keyed_hold_is_replayed_as_committed(database: TestDatabase) -> None:
     assert (again.name, again.id, again.body["status"]) == ("replayed", hold.id, "committed")
 
 
-def test_a_fault_of_the_guest_is_told_to_all_but_a_replay(database: TestDatabase) -> None:
-    """The caller finds it, who can't know of the earlier commit. The hold stays as it is; one that is not there, or has
-    expired, is not looked at."""
+def test_invalid_guest_data_is_refused_unless_the_commit_is_a_replay(database: TestDatabase) -> None:
+    """The service detects the fault without knowing of an earlier commit.
+
+    The hold stays as it is, and a hold that is unknown or has expired is not examined.
+    """
     database.make_service(capacity=3)
     fault = {"field": "guest_phone", "message": "is no number"}
     holds = [database.reserve(10).id for _ in range(2)]

@@ -1,4 +1,4 @@
-"""booking.execute: one call for all verbs of several businesses."""
+"""booking.execute: one call for the requests of all verbs of several businesses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,9 +30,11 @@ def execute(
     connection: psycopg.Connection | None = None,
     deadline: datetime = NO_DEADLINE,
 ) -> dict[str | None, Outcome]:
-    """Runs batches of several businesses in one call, and returns the outcomes by their operations."""
+    """Makes one call with the batches of several businesses, and returns the outcomes by operation id."""
     business_ids = [batch["business_id"] for batch in batches]
-    requests = [Jsonb({verb: asked for verb, asked in batch.items() if verb != "business_id"}) for batch in batches]
+    requests = [
+        Jsonb({verb: requests for verb, requests in batch.items() if verb != "business_id"}) for batch in batches
+    ]
     rows = (connection or database.admin).execute(
         "SELECT operation_id, outcome, body FROM booking.execute(%s, %s, %s)", [business_ids, requests, deadline]
     )
@@ -40,29 +42,29 @@ def execute(
 
 
 def test_one_call_carries_all_verbs_of_several_businesses(database: TestDatabase) -> None:
-    """Each request gets the outcome that it would have had in a call of its own."""
+    """Each request gets the outcome that it would get in a call of its own."""
     for business_id in ("clinic", "kennel", "salon"):
         database.make_service(business_id=business_id, capacity=2)
     held = [database.reserve(10, business_id=business_id).id for business_id in ("clinic", "clinic", "salon", "salon")]
     release, commit = release_request(held[0]), commit_request(held[1])
-    extend, other_tenants = extend_request(held[2], 20), commit_request(held[1])
-    kennel, nobody, salon = reserve_request(10), reserve_request(10), reserve_request(10)
+    extend, foreign_commit = extend_request(held[2], 20), commit_request(held[1])
+    kennel, unknown, salon = reserve_request(10), reserve_request(10), reserve_request(10)
     outcomes = execute(
         database,
         [
             {"business_id": "clinic", "release": [release], "commit": [commit]},
             {"business_id": "kennel", "reserve": [kennel]},
-            {"business_id": "nobody", "reserve": [nobody]},
-            {"business_id": "salon", "extend": [extend], "commit": [other_tenants], "reserve": [salon]},
+            {"business_id": "nobody", "reserve": [unknown]},
+            {"business_id": "salon", "extend": [extend], "commit": [foreign_commit], "reserve": [salon]},
         ],
     )
     expected = [
         (release, "done"),
         (commit, "done"),
         (kennel, "done"),
-        (nobody, "service_not_found"),
+        (unknown, "service_not_found"),
         (extend, "done"),
-        (other_tenants, "reservation_not_found"),
+        (foreign_commit, "reservation_not_found"),
         (salon, "slot_unavailable"),
     ]
     assert {request["operation_id"]: name for request, name in expected} == {
@@ -70,8 +72,8 @@ def test_one_call_carries_all_verbs_of_several_businesses(database: TestDatabase
     }
 
 
-def test_what_makes_room_comes_before_what_takes_it(database: TestDatabase) -> None:
-    """A release and a reserve that came together: refusing the second would be a false refusal."""
+def test_releases_come_before_reserves(database: TestDatabase) -> None:
+    """A reserve that came in the same call as the release of its room is not refused."""
     database.make_service(capacity=1)
     held = database.reserve(10).id
     release, reserve = release_request(held), reserve_request(10)
@@ -79,8 +81,8 @@ def test_what_makes_room_comes_before_what_takes_it(database: TestDatabase) -> N
     assert {outcome.name for outcome in outcomes.values()} == {"done"}
 
 
-def test_a_release_makes_room_for_a_rebook_that_came_with_it(database: TestDatabase) -> None:
-    """A commit may take room too, so that it comes after the releases."""
+def test_releases_come_before_rebooks(database: TestDatabase) -> None:
+    """A commit with rebook may need room, so that commits come after the releases."""
     database.make_service(capacity=1)
     expired = database.reserve(10).id
     database.move_clock(timedelta(minutes=15))
@@ -91,7 +93,7 @@ def test_a_release_makes_room_for_a_rebook_that_came_with_it(database: TestDatab
 
 
 def test_a_busy_business_behind_the_first_is_deferred(database: TestDatabase) -> None:
-    """One tenant's stampede never stalls the rest: nothing of it is tried, and all others are served."""
+    """No request of the busy business is tried, and the requests of all others are decided."""
     for business_id in ("clinic", "kennel", "salon"):
         database.make_service(business_id=business_id)
     held = database.reserve(10, business_id="kennel").id
@@ -108,7 +110,7 @@ def test_a_busy_business_behind_the_first_is_deferred(database: TestDatabase) ->
 
 
 def test_the_first_business_is_waited_for(database: TestDatabase, rivals: Rivals) -> None:
-    """Or a busy tenant would never be served. How long it took is told, and what it waited for is seen."""
+    """Otherwise a busy business would never be served. The wait is reported, and concurrent claims are seen."""
     for business_id in ("clinic", "salon"):
         database.make_service(business_id=business_id)
     first, second = reserve_request(10), reserve_request(10)
@@ -127,7 +129,7 @@ def test_the_first_business_is_waited_for(database: TestDatabase, rivals: Rivals
 
 
 def test_a_call_that_waits_holds_no_other_lock(database: TestDatabase, rivals: Rivals) -> None:
-    """So two calls with the same businesses in opposite orders can't wait for each other."""
+    """Two calls with the same businesses in opposite orders can't deadlock."""
     for business_id in ("clinic", "salon"):
         database.make_service(business_id=business_id)
     batches = [{"business_id": business_id, "reserve": [reserve_request(15)]} for business_id in ("clinic", "salon")]
@@ -140,17 +142,15 @@ def test_a_call_that_waits_holds_no_other_lock(database: TestDatabase, rivals: R
 
 
 @contextmanager
-def slowed_down(database: TestDatabase, business_id: str) -> Iterator[None]:
-    """While the block lasts no claim can be made on the service of a business: a call that is at it goes no further."""
+def service_locked(database: TestDatabase, business_id: str) -> Iterator[None]:
+    """Locks the service of a business, so that no claim on it can be made during the block."""
     with psycopg.connect(database.admin_url) as rival:
         rival.execute("SELECT FROM booking.services WHERE business_id = %s FOR UPDATE", [business_id])
         yield
 
 
-def test_a_slow_business_costs_the_others_a_delay_and_nobody_what_was_granted(
-    database: TestDatabase, rivals: Rivals
-) -> None:
-    """The deadline is about getting the locks: a call that has them in time finishes the work of all businesses."""
+def test_a_call_that_has_its_locks_in_time_finishes_after_its_deadline(database: TestDatabase, rivals: Rivals) -> None:
+    """A slow business delays the others of the call, and the deadline applies only to getting the locks."""
     for business_id in ("clinic", "salon"):
         database.make_service(business_id=business_id, capacity=2)
     book, reserve, other = book_request(10), reserve_request(10), reserve_request(10)
@@ -159,7 +159,7 @@ def test_a_slow_business_costs_the_others_a_delay_and_nobody_what_was_granted(
         {"business_id": "salon", "reserve": [other]},
     ]
     deadline = datetime.now(UTC) + timedelta(seconds=1)
-    with slowed_down(database, "clinic"):
+    with service_locked(database, "clinic"):
         answer = rivals.start(lambda connection: execute(database, batches, connection, deadline))
         database.wait_until_blocked()
         wait_for(database.admin, deadline)
@@ -172,10 +172,10 @@ def test_a_slow_business_costs_the_others_a_delay_and_nobody_what_was_granted(
     assert database.rows("SELECT business_id FROM booking.reservations ORDER BY 1") == [("clinic",), ("salon",)]
 
 
-def test_a_lock_that_comes_too_late_leaves_all_businesses_of_the_call_as_they_were(
+def test_a_lock_after_the_deadline_leaves_all_businesses_of_the_call_unchanged(
     database: TestDatabase, rivals: Rivals
 ) -> None:
-    """Those too whose lock was free: the deadline is looked at once, when all locks are there."""
+    """The deadline is checked once, after all locks, and then nothing is written for any business."""
     for business_id in ("clinic", "salon"):
         database.make_service(business_id=business_id)
     batches = [{"business_id": business_id, "reserve": [reserve_request(10)]} for business_id in ("clinic", "salon")]
@@ -191,7 +191,7 @@ def test_a_lock_that_comes_too_late_leaves_all_businesses_of_the_call_as_they_we
 
 
 def test_all_businesses_of_a_call_are_decided_at_one_instant(database: TestDatabase, rivals: Rivals) -> None:
-    """The clock is read once, after the last lock: whichever of them is decided last."""
+    """The clock is read once, after the last lock."""
     for business_id in ("clinic", "kennel", "salon"):
         database.make_service(business_id=business_id)
     batches = [
@@ -212,8 +212,8 @@ def test_all_businesses_of_a_call_are_decided_at_one_instant(database: TestDatab
     assert first > granted_from
 
 
-def test_past_its_deadline_a_call_begins_nothing(database: TestDatabase) -> None:
-    """Neither with a lock that is free nor with one that it would have to wait for: whoever sent it has given up."""
+def test_a_call_that_starts_past_its_deadline_writes_nothing(database: TestDatabase) -> None:
+    """The call raises although the lock is free."""
     database.make_service()
     with pytest.raises(psycopg.Error) as raised:
         execute(database, [{"business_id": "salon", "reserve": [reserve_request(10)]}], deadline=datetime.now(UTC))
@@ -222,7 +222,7 @@ def test_past_its_deadline_a_call_begins_nothing(database: TestDatabase) -> None
 
 
 def test_locks_are_tried_without_waiting(database: TestDatabase) -> None:
-    """A transaction that gets one has it until its end; where there is no business, there is none to wait for."""
+    """A lock is kept until the end of the transaction; an unknown business needs no lock."""
     for business_id in ("clinic", "salon"):
         database.make_business(business_id)
     query = "SELECT ready, waited_seconds FROM booking.lock_businesses(%s, 'infinity', false)"
@@ -240,10 +240,10 @@ def test_locks_are_tried_without_waiting(database: TestDatabase) -> None:
     [(1, [], "off"), (9, [], "on"), (1, ["release"], "on")],
     ids=["refused", "granted", "refused beside a release"],
 )
-def test_only_a_call_that_refuses_everything_does_not_wait_for_the_disk(
+def test_only_a_call_that_refuses_everything_commits_asynchronously(
     database: TestDatabase, capacity: int, also: list[str], waits: str
 ) -> None:
-    """What a call has done is safe on the disk before it is answered; a refusal has done nothing."""
+    """A call that wrote is flushed to disk before its answer; a call of refusals wrote nothing."""
     database.make_service(capacity=capacity)
     hold = database.reserve(10).id
     elsewhere = database.reserve(12).id

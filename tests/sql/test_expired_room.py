@@ -72,7 +72,7 @@ def test_all_of_a_crowd_that_expired_is_room(crowded: tuple[TestDatabase, dateti
     assert statuses(database) == {"held": 2, "expired": MANY}
 
 
-def test_a_hold_whose_room_was_not_needed_is_still_held_and_can_not_be_committed(
+def test_an_expired_hold_that_was_not_ended_cant_be_committed(
     crowded: tuple[TestDatabase, datetime],
 ) -> None:
     """An expired hold that was not ended can't be committed, and the whole capacity can be granted to others."""
@@ -93,14 +93,14 @@ def test_a_clock_stepped_back_revives_only_holds_that_were_not_acted_on(
     """After a step back of the clock, holds that were not ended are live and counted, and ended holds stay expired."""
     database, now = crowded
     database.call("reserve", [reserve_request(10) for _ in range(3)])
-    dead = holds(database, "expired")
-    alive = set(holds(database)[: MANY - 3])
+    expired = holds(database, "expired")
+    live = set(holds(database)[: MANY - 3])
     database.freeze_clock(now)
     assert database.reserve(10).name == "slot_unavailable"
     assert database.capacity(10) == {"capacity": MANY, "held": MANY, "booked": 0, "available": 0}
     assert database.violations() == {}
-    assert set(names(database.call("commit", [commit_request(hold) for hold in dead]))) == {"reservation_expired"}
-    assert database.commit(alive.pop()).name == "done"
+    assert set(names(database.call("commit", [commit_request(hold) for hold in expired]))) == {"reservation_expired"}
+    assert database.commit(live.pop()).name == "done"
     assert database.violations() == {}
 
 
@@ -215,7 +215,7 @@ def test_a_grant_reads_no_more_expired_holds_than_it_needs(crowded: tuple[TestDa
 # Windows that overlap, and resources.
 
 
-def test_expired_holds_of_windows_that_overlap_block_nobody(database: TestDatabase) -> None:
+def test_expired_holds_of_overlapping_windows_block_no_request(database: TestDatabase) -> None:
     """Expired holds are ended in every window that overlaps the slot, and in no other window."""
     database.make_service(capacity=2)
     now = database.freeze_clock()
@@ -291,7 +291,7 @@ def test_holds_of_one_window_with_different_resources_are_ended_by_resource(data
     assert counts(database) == {("cut", name, 10.0, 11.0): 1 for name in ("anna", "bert", "cleo")}
 
 
-# What is held, as (hour, hours, quantity) and resource, all of it expired; what is asked; how many end.
+# (service settings, expired holds as (hour, hours, quantity, resource), the request, the number of holds it ends)
 NEEDED: dict[str, tuple[dict[str, Any], list[tuple[float, float, int, str | None]], dict[str, Any], int]] = {
     "holds of two": ({"capacity": 20}, [(10, 1, 2, None)] * 10, {"quantity": 4}, 2),
     "windows that share the slot": ({"capacity": 2}, [(10, 1, 1, None), (9.5, 2, 1, None)], {}, 1),
@@ -340,7 +340,7 @@ def test_a_capacity_lowered_below_expired_holds_ends_them(database: TestDatabase
     """Lowering the capacity ends expired holds, so that no step back of the clock revives more than it allows."""
     database.make_service(capacity=5)
     now = database.freeze_clock()
-    dead = database.reserve(10, quantity=4, ttl_minutes=1).id
+    expired = database.reserve(10, quantity=4, ttl_minutes=1).id
     database.book(10)
     assert database.put_service(capacity=4).name == "capacity_in_use"
     database.freeze_clock(now + 2 * MINUTE)
@@ -349,7 +349,7 @@ def test_a_capacity_lowered_below_expired_holds_ends_them(database: TestDatabase
     if back:
         database.freeze_clock(now)
     assert database.violations() == {}
-    assert database.commit(dead).name == "reservation_expired"
+    assert database.commit(expired).name == "reservation_expired"
     assert database.reserve(10).name == "slot_unavailable"
 
 
@@ -359,7 +359,7 @@ def test_seats_lowered_below_expired_holds_end_them(database: TestDatabase, back
     database.make_resource("room", seats=8)
     database.make_service("table", resource_ids=["room"], max_simultaneous_bookings=None)
     now = database.freeze_clock()
-    dead = database.reserve(10, service_id="table", quantity=8, ttl_minutes=1).id
+    expired = database.reserve(10, service_id="table", quantity=8, ttl_minutes=1).id
     assert put_seats(database, "room", 2).name == "capacity_in_use"
     database.freeze_clock(now + 2 * MINUTE)
     assert put_seats(database, "room", 2).name == "done"
@@ -367,7 +367,7 @@ def test_seats_lowered_below_expired_holds_end_them(database: TestDatabase, back
     if back:
         database.freeze_clock(now)
     assert database.violations() == {}
-    assert database.commit(dead).name == "reservation_expired"
+    assert database.commit(expired).name == "reservation_expired"
 
 
 def test_a_pool_made_smaller_ends_expired_holds(database: TestDatabase) -> None:
@@ -376,7 +376,7 @@ def test_a_pool_made_smaller_ends_expired_holds(database: TestDatabase) -> None:
         database.make_resource(resource_id)
     database.make_service(capacity=3)
     now = database.freeze_clock()
-    dead = database.reserve(10, quantity=3, ttl_minutes=1).id
+    expired = database.reserve(10, quantity=3, ttl_minutes=1).id
     database.put_service(resource_ids=["anna", "bert", "cleo"], max_simultaneous_bookings=None)
     assert delete_resource(database, "anna").name == "capacity_in_use"
     smaller: dict[str, Any] = {"resource_ids": ["anna", "bert"], "max_simultaneous_bookings": None}
@@ -384,11 +384,11 @@ def test_a_pool_made_smaller_ends_expired_holds(database: TestDatabase) -> None:
     database.freeze_clock(now + 2 * MINUTE)
     assert delete_resource(database, "anna").name == "done"
     database.freeze_clock(now)
-    assert database.status(dead) == "expired"
+    assert database.status(expired) == "expired"
     assert database.violations() == {}
 
 
-# What a decision reads.
+# The cost of a decision.
 
 
 @pytest.mark.parametrize("verb", ["reserve", "book", "change", "commit"])

@@ -13,13 +13,13 @@ INSTANT = timedelta(microseconds=1)
 
 
 def row(database: TestDatabase, hold: str) -> tuple[object, ...]:
-    """All that is stored of a reservation."""
+    """Returns the stored row of a reservation."""
     [stored] = database.rows("SELECT * FROM booking.reservations WHERE reservation_id = %s", hold)
     return stored
 
 
-def test_an_extended_hold_lives_until_now_and_the_time_asked_for(database: TestDatabase) -> None:
-    """Counted from now and not from its expiry, so that a client's clock has nothing to do with it."""
+def test_an_extended_hold_lives_for_the_requested_time_from_now(database: TestDatabase) -> None:
+    """The new expiry counts from booking.now() and not from the old expiry, whatever the client's clock shows."""
     database.make_service()
     now = database.freeze_clock()
     hold = database.reserve(10).id
@@ -37,7 +37,7 @@ def test_an_extended_hold_lives_until_now_and_the_time_asked_for(database: TestD
 
 
 def test_an_extend_never_shortens_a_hold(database: TestDatabase) -> None:
-    """It is the later of what it was and what is asked for; where nothing changes, the version does not either."""
+    """The expiry is the later of the old and the requested one; if it stays the same, so does the version."""
     database.make_service()
     database.freeze_clock()
     first = database.reserve(10)
@@ -46,17 +46,19 @@ def test_an_extend_never_shortens_a_hold(database: TestDatabase) -> None:
         assert (outcome.name, outcome.body) == ("done", first.body)
 
 
-def test_an_extend_is_cut_to_the_maximum_of_the_service(database: TestDatabase) -> None:
-    """And says so, as reserve does."""
+def test_an_extend_is_limited_to_the_maximum_of_the_service(database: TestDatabase) -> None:
+    """The answer shows the limit with ttl_clamped, as the answer of a reserve does."""
     database.make_service(max_hold_ttl_minutes=60)
     database.freeze_clock()
     body = database.extend(database.reserve(10).id, 90).body
     assert (body["expires_in_seconds"], body["ttl_clamped"]) == (3600, True)
 
 
-def test_a_hold_cant_be_kept_for_ever(database: TestDatabase) -> None:
-    """Its total lifetime counts from when it was made; on the limit it may still be extended, and past it the
-    caller learns what there is, and nothing has changed."""
+def test_an_extend_past_the_lifetime_of_the_hold_is_refused(database: TestDatabase) -> None:
+    """The lifetime counts from the creation of the hold, and may be used up to its end.
+
+    The refusal has the latest possible expiry, and changes nothing.
+    """
     database.make_service(max_hold_ttl_minutes=60, max_hold_lifetime_minutes=90)
     made_at = database.freeze_clock()
     hold = database.reserve(10, ttl_minutes=60).id
@@ -71,8 +73,8 @@ def test_a_hold_cant_be_kept_for_ever(database: TestDatabase) -> None:
     assert database.commit(hold).name == "reservation_expired"
 
 
-def test_an_extend_may_say_which_version_it_means(database: TestDatabase) -> None:
-    """Two tabs of one guest: the second is told that it does not see the hold as it is."""
+def test_an_extend_with_another_expected_version_is_refused(database: TestDatabase) -> None:
+    """The refusal has the current version, and changes nothing."""
     database.make_service()
     hold = database.reserve(10).id
     database.extend(hold, 20)
@@ -83,21 +85,21 @@ def test_an_extend_may_say_which_version_it_means(database: TestDatabase) -> Non
     assert database.extend(hold, 40, expected_version=2).body["version"] == 3
 
 
-@pytest.mark.parametrize("late", [timedelta(0), timedelta(days=1)])
-def test_an_expired_hold_cant_be_extended(database: TestDatabase, late: timedelta) -> None:
-    """Its room may have been promised to others: once refused it stays dead, even if the clock steps back."""
+@pytest.mark.parametrize("delay", [timedelta(0), timedelta(days=1)])
+def test_an_expired_hold_cant_be_extended(database: TestDatabase, delay: timedelta) -> None:
+    """Its room may be given to others: after the refusal it stays expired, even if the clock steps back."""
     database.make_service()
     now = database.freeze_clock()
     hold = database.reserve(10).id
-    database.freeze_clock(now + TTL + late)
+    database.freeze_clock(now + TTL + delay)
     assert database.extend(hold).name == "reservation_expired"
     assert database.status(hold) == "expired"
     database.freeze_clock(now)
     assert database.extend(hold).name == "reservation_expired"
 
 
-def test_what_has_ended_or_never_was_cant_be_extended(database: TestDatabase) -> None:
-    """Each with its own answer, in one batch."""
+def test_ended_and_unknown_holds_cant_be_extended(database: TestDatabase) -> None:
+    """Each state has its own outcome, in one batch."""
     database.make_service(capacity=5)
     released, committed, live = (database.reserve(10).id for _ in range(3))
     database.release(released)
@@ -113,7 +115,7 @@ def test_what_has_ended_or_never_was_cant_be_extended(database: TestDatabase) ->
 
 
 def test_extends_of_one_hold_in_one_batch_see_each_other(database: TestDatabase) -> None:
-    """A call decides the first, the others are sent again: what the first changed is what the second finds."""
+    """A call decides the first extend of a hold and defers the others, which then see its effect."""
     database.make_service(capacity=2, max_hold_ttl_minutes=60, max_hold_lifetime_minutes=60)
     database.freeze_clock()
     hold, other = database.reserve(10).id, database.reserve(10).id
@@ -136,7 +138,7 @@ def test_extends_of_one_hold_in_one_batch_see_each_other(database: TestDatabase)
 
 
 def test_an_extend_that_is_sent_again_has_one_effect(database: TestDatabase) -> None:
-    """The answer was lost and time has passed: the hold gets no second helping."""
+    """An extend sent again after its answer was lost does not extend the hold a second time."""
     database.make_service()
     now = database.freeze_clock()
     hold = database.reserve(10).id
@@ -149,8 +151,8 @@ def test_an_extend_that_is_sent_again_has_one_effect(database: TestDatabase) -> 
         assert again.body["expires_at"] == first.body["expires_at"]
 
 
-def test_a_released_hold_is_held_no_more(database: TestDatabase) -> None:
-    """Its room is free at once, and releasing it again changes nothing."""
+def test_a_released_hold_frees_its_room(database: TestDatabase) -> None:
+    """The room is free at once, and a second release changes nothing."""
     database.make_service(capacity=1)
     hold = database.reserve(10).id
     assert database.release(hold).name == "done"
@@ -160,8 +162,8 @@ def test_a_released_hold_is_held_no_more(database: TestDatabase) -> None:
     assert row(database, hold) == before
 
 
-def test_releasing_what_has_expired_is_no_fault(database: TestDatabase) -> None:
-    """Either way it is held no more; it stays what it is, and can't be brought back by a step of the clock."""
+def test_releasing_an_expired_hold_is_done(database: TestDatabase) -> None:
+    """The hold ends as expired, and a step back of the clock does not revive it."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     unmarked = database.reserve(10).id
@@ -175,7 +177,7 @@ def test_releasing_what_has_expired_is_no_fault(database: TestDatabase) -> None:
 
 
 def test_an_appointment_cant_be_released(database: TestDatabase) -> None:
-    """It is cancelled, which is another thing; and an unknown hold is not found."""
+    """A committed hold can only be cancelled as an appointment; an unknown hold is not found."""
     database.make_service(capacity=5)
     committed, live = database.reserve(10).id, database.reserve(10).id
     database.commit(committed)
@@ -190,8 +192,8 @@ def test_an_appointment_cant_be_released(database: TestDatabase) -> None:
     assert database.release(live, business_id="nobody").name == "reservation_not_found"
 
 
-def test_a_hold_of_another_business_is_out_of_reach(database: TestDatabase) -> None:
-    """Whoever names the wrong business changes nothing, though the id is right."""
+def test_a_hold_of_another_business_is_not_found(database: TestDatabase) -> None:
+    """The id of a hold of another business is unknown, and the hold stays as it is."""
     database.make_service()
     database.make_service(business_id="clinic")
     hold = database.reserve(10).id

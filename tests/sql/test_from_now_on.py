@@ -1,4 +1,4 @@
-"""What is past is in nobody's way: a service has its capacity at every instant from now on."""
+"""Claims in the past take no room: only the part of a window from now on is compared with the capacity."""
 
 from typing import Any
 from uuid import uuid4
@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at, book_request, change_request, reserve_request
 from tests.sql.asking import names
-from tests.sql.model import STEP, Model, Wish
+from tests.sql.model import STEP, Claim, Model
 
 CAPACITY = 2
 BUFFERS = {"plain": 0 * STEP, "buffered": STEP}
-# By the time that all of this is asked for, about a half of it is over.
+# About half of the requested slots are over by noon.
 STARTS = st.integers(min_value=0, max_value=12)
 LENGTHS = st.integers(min_value=1, max_value=8)
 QUANTITIES = st.sampled_from([1, 1, 2])
@@ -24,13 +24,13 @@ NOON = BEGINNING + 6 * STEP
 
 @settings(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(earlier=st.lists(SLOTS, max_size=5), later=st.lists(SLOTS, max_size=3), moves=st.lists(MOVES, max_size=4))
-def test_what_is_over_is_in_nobodys_way(
+def test_bookings_and_moves_count_claims_from_now_on(
     database: TestDatabase,
     earlier: list[tuple[str, int, int, int]],
     later: list[tuple[str, int, int, int]],
     moves: list[tuple[int, int, int, int]],
 ) -> None:
-    """Slots that are over, under way and still to come, booked and moved by the staff; counted instant by instant."""
+    """Past, current and future slots are booked and moved by the staff, and compared with the model."""
     business_id = f"b{uuid4().hex}"
     for service_id, buffer in BUFFERS.items():
         minutes = buffer.seconds // 60
@@ -47,16 +47,16 @@ def test_what_is_over_is_in_nobodys_way(
     model.now = database.freeze_clock(NOON)
     for slot in later:
         book(database, business_id, model, *slot)
-    for which, start, length, quantity in moves:
-        if which < len(model.appointments):
-            move(database, business_id, model, sorted(model.appointments)[which], start, length, quantity)
+    for index, start, length, quantity in moves:
+        if index < len(model.appointments):
+            move(database, business_id, model, sorted(model.appointments)[index], start, length, quantity)
     assert database.violations() == {}
 
 
 def book(
     database: TestDatabase, business_id: str, model: Model, service_id: str, start: int, length: int, quantity: int
 ) -> None:
-    """Books one slot on behalf of the business, and compares."""
+    """Books one slot on behalf of the business, and compares the outcome with the model."""
     slot_start, slot_end = BEGINNING + start * STEP, BEGINNING + (start + length) * STEP
     outcome = database.book(
         business_id=business_id,
@@ -66,30 +66,30 @@ def book(
         quantity=quantity,
         manual=True,
     )
-    wish = Wish(service_id, slot_start - BUFFERS[service_id], slot_end + BUFFERS[service_id], quantity)
+    requested = Claim(service_id, slot_start - BUFFERS[service_id], slot_end + BUFFERS[service_id], quantity)
     name = outcome.id if outcome.name == "done" else ""
-    assert outcome.name == model.book(name, wish, None)
+    assert outcome.name == model.book(name, requested, None)
 
 
 def move(
     database: TestDatabase, business_id: str, model: Model, name: str, start: int, length: int, quantity: int
 ) -> None:
-    """Moves one appointment, and compares."""
-    claim = model.appointments[name].wish
+    """Moves one appointment, and compares the outcome with the model."""
+    claim = model.appointments[name].claim
     slot_start, slot_end = BEGINNING + start * STEP, BEGINNING + (start + length) * STEP
     buffer = BUFFERS[claim.service_id]
-    wanted: dict[str, Any] = {
+    members: dict[str, Any] = {
         "slot_start": slot_start.isoformat(),
         "slot_end": slot_end.isoformat(),
         "quantity": quantity,
     }
-    [outcome] = database.call("change", [change_request(name, set=wanted)], business_id=business_id)
-    wish = Wish(claim.service_id, slot_start - buffer, slot_end + buffer, quantity)
-    assert outcome.name == model.move(name, wish, None)
+    [outcome] = database.call("change", [change_request(name, set=members)], business_id=business_id)
+    requested = Claim(claim.service_id, slot_start - buffer, slot_end + buffer, quantity)
+    assert outcome.name == model.move(name, requested, None)
 
 
-def test_what_has_ended_is_in_nobodys_way_in_a_batch_either(database: TestDatabase) -> None:
-    """Somebody who came at half past eight is written down at ten, when whoever was there before is gone."""
+def test_past_claims_take_no_room_in_a_batch(database: TestDatabase) -> None:
+    """Bookings that begin before now conflict only with claims that still last."""
     database.freeze_clock(at(8))
     database.make_service()
     database.book(8)
@@ -99,8 +99,8 @@ def test_what_has_ended_is_in_nobodys_way_in_a_batch_either(database: TestDataba
     assert database.book(9.5, manual=True).name == "slot_unavailable"
 
 
-def test_a_buffer_that_reaches_back_before_now_meets_only_what_still_lasts(database: TestDatabase) -> None:
-    """The public too is refused nothing for the sake of somebody who has gone; and what is granted is listed."""
+def test_a_buffer_that_begins_before_now_conflicts_only_with_current_claims(database: TestDatabase) -> None:
+    """Capacity, listing and reserve ignore a claim that ended within the buffer of the slot."""
     database.freeze_clock(at(8))
     database.make_service(buffer_before_minutes=30)
     database.book(8.75)
@@ -115,7 +115,7 @@ def test_a_buffer_that_reaches_back_before_now_meets_only_what_still_lasts(datab
 
 
 def test_no_quantity_is_ever_above_the_capacity(database: TestDatabase) -> None:
-    """Whether the slot is over or not: more than there is can't have been had."""
+    """This holds for past slots as well."""
     database.freeze_clock(at(12))
     database.make_service(capacity=2)
     for hour in (8, 14):
@@ -123,8 +123,8 @@ def test_no_quantity_is_ever_above_the_capacity(database: TestDatabase) -> None:
         assert names(database.call("book", requests)) == ["slot_unavailable", "done"]
 
 
-def test_the_capacity_of_a_slot_that_is_over_is_what_it_was(database: TestDatabase) -> None:
-    """Of one that is under way, what there is from now on."""
+def test_the_capacity_of_a_past_slot_counts_all_its_claims(database: TestDatabase) -> None:
+    """The capacity of a slot that has begun counts the claims from now on."""
     database.freeze_clock(at(8))
     database.make_service(capacity=3)
     database.book(8, quantity=2)
@@ -138,14 +138,17 @@ def test_the_capacity_of_a_slot_that_is_over_is_what_it_was(database: TestDataba
     assert database.capacity(8, 2) == {"capacity": 3, "held": 0, "booked": 2, "available": 1}
 
 
-def test_a_change_that_asks_for_nothing_more_is_never_refused_for_lack_of_room(database: TestDatabase) -> None:
-    """Less of a slot that is over, when the capacity has been lowered since."""
+def test_a_change_that_needs_no_more_room_is_never_refused_for_lack_of_it(database: TestDatabase) -> None:
+    """A shorter slot or a smaller quantity is granted although the capacity was lowered since."""
     database.freeze_clock(at(8))
     database.make_service(capacity=5)
-    long, many = database.book(8, 4).id, database.book(8, quantity=4).id
+    long_appointment, large_appointment = database.book(8, 4).id, database.book(8, quantity=4).id
     database.freeze_clock(at(10))
     assert database.put_service(capacity=1).name == "done"
-    assert database.change(long, set={"slot_end": at(11).isoformat()}).name == "done"
-    assert database.change(many, set={"quantity": 3}).name == "done"
-    assert database.change(many, set={"quantity": 4}).name == "slot_unavailable"
-    assert database.change(long, set={"slot_end": at(12).isoformat(), "quantity": 2}).name == "slot_unavailable"
+    assert database.change(long_appointment, set={"slot_end": at(11).isoformat()}).name == "done"
+    assert database.change(large_appointment, set={"quantity": 3}).name == "done"
+    assert database.change(large_appointment, set={"quantity": 4}).name == "slot_unavailable"
+    assert (
+        database.change(long_appointment, set={"slot_end": at(12).isoformat(), "quantity": 2}).name
+        == "slot_unavailable"
+    )

@@ -1,4 +1,4 @@
-"""A client may have only so many live holds in a business, whatever it calls itself."""
+"""The limit of live holds of a client in a business, by its address and by its id."""
 
 from datetime import timedelta
 from typing import Any
@@ -11,35 +11,35 @@ CAP = 3
 
 
 def client(address: str | None = "address", client_id: str | None = None, **request: Any) -> dict[str, Any]:
-    """What the service says of a client."""
+    """Returns the members of a request that identify and limit a client."""
     return {"client_address_hmac": address, "client_id_hmac": client_id, "max_live_holds": CAP, **request}
 
 
 def outcomes(database: TestDatabase, *requests: dict[str, Any], together: bool) -> list[str]:
-    """The outcomes of requests, in one batch or one after the other."""
+    """Returns the names of the outcomes of requests, made in one batch or one by one."""
     batches = [list(requests)] if together else [[request] for request in requests]
     return [outcome.name for batch in batches for outcome in database.call("reserve", batch)]
 
 
 @pytest.mark.parametrize("together", [False, True])
 def test_a_client_is_refused_one_hold_more_than_it_may_have(database: TestDatabase, *, together: bool) -> None:
-    """By its address, in one batch as one by one."""
+    """The limit applies by address, in one batch and one by one."""
     database.make_service(capacity=10)
     requests = [reserve_request(hour, **client()) for hour in range(CAP + 1)]
     assert outcomes(database, *requests, together=together) == ["done"] * CAP + ["too_many_holds"]
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_another_id_does_not_get_around_the_address(database: TestDatabase, *, together: bool) -> None:
-    """A hoarder can make up ids, but not addresses."""
+def test_another_id_does_not_raise_the_limit_of_an_address(database: TestDatabase, *, together: bool) -> None:
+    """A client can make up ids, but not addresses."""
     database.make_service(capacity=10)
     requests = [reserve_request(hour, **client(client_id=f"id {hour}")) for hour in range(CAP + 1)]
     assert outcomes(database, *requests, together=together) == ["done"] * CAP + ["too_many_holds"]
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_an_id_counts_besides_the_address(database: TestDatabase, *, together: bool) -> None:
-    """Somebody who changes addresses is still one client to the frontend that knows it."""
+def test_an_id_is_limited_across_addresses(database: TestDatabase, *, together: bool) -> None:
+    """A client that changes its address is recognised by its id."""
     database.make_service(capacity=10)
     requests = [reserve_request(hour, **client(f"address {hour}", "id")) for hour in range(CAP + 1)]
     assert outcomes(database, *requests, together=together) == ["done"] * CAP + ["too_many_holds"]
@@ -47,10 +47,10 @@ def test_an_id_counts_besides_the_address(database: TestDatabase, *, together: b
 
 @pytest.mark.parametrize("resource_ids", [[], ["anna", "bert", "cleo", "dora"]], ids=["room", "resources"])
 @pytest.mark.parametrize("together", [False, True])
-def test_what_an_id_holds_already_counts_from_every_address(
+def test_holds_of_an_id_count_across_addresses(
     database: TestDatabase, *, together: bool, resource_ids: list[str]
 ) -> None:
-    """However the hold after it is asked for, alone or in a batch, and whether the service has resources or not."""
+    """The limit applies to the next hold alone and in a batch, with and without resources."""
     database.make_service(capacity=4, resource_ids=resource_ids)
     for number in range(CAP - 1):
         assert database.reserve(**client(f"before {number}", "id")).name == "done"
@@ -59,8 +59,8 @@ def test_what_an_id_holds_already_counts_from_every_address(
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_others_are_not_counted(database: TestDatabase, *, together: bool) -> None:
-    """Neither other clients nor those that are not limited."""
+def test_holds_of_other_clients_do_not_count(database: TestDatabase, *, together: bool) -> None:
+    """Holds of clients without a limit do not count either."""
     database.make_service(capacity=10)
     requests = [reserve_request(10, **client("a")), reserve_request(10, **client("b")), reserve_request(10)]
     assert outcomes(database, *requests, together=together) == ["done"] * 3
@@ -69,7 +69,7 @@ def test_others_are_not_counted(database: TestDatabase, *, together: bool) -> No
 
 
 def test_only_live_holds_count(database: TestDatabase) -> None:
-    """A hold that was released, committed, or is past its time leaves its place to another, purged or not."""
+    """Released, committed and expired holds do not count, whether purged or not."""
     database.make_service(capacity=10)
     released, committed, _ = (database.reserve(hour, **client()) for hour in range(CAP))
     assert database.reserve(9, **client()).name == "too_many_holds"
@@ -82,7 +82,7 @@ def test_only_live_holds_count(database: TestDatabase) -> None:
     assert database.reserve(11, **client()).name == "done"
 
 
-def test_a_replay_is_answered_whatever_the_client_holds(database: TestDatabase) -> None:
+def test_a_replay_is_answered_at_the_limit(database: TestDatabase) -> None:
     """The retry of an attempt makes no hold."""
     database.make_service(capacity=10)
     first = reserve_request(9, **client(idempotency_key="key", fingerprint="f"))
@@ -94,7 +94,7 @@ def test_a_replay_is_answered_whatever_the_client_holds(database: TestDatabase) 
 
 
 def test_equal_requests_of_one_attempt_count_once(database: TestDatabase) -> None:
-    """Forty copies of one request are one hold, and share its fate."""
+    """Duplicate requests make one hold, and get the same outcome."""
     database.make_service(capacity=10)
     copies = [reserve_request(10, **client(idempotency_key="key", fingerprint="f")) for _ in range(2 * CAP)]
     assert outcomes(database, *copies, together=True) == ["done"] + ["replayed"] * (2 * CAP - 1)
@@ -105,7 +105,7 @@ def test_equal_requests_of_one_attempt_count_once(database: TestDatabase) -> Non
 
 
 def test_another_request_with_the_key_does_not_share_a_refusal(database: TestDatabase) -> None:
-    """Only equal ones are one attempt: this one is of somebody else, who has no hold, and a refusal keeps no key."""
+    """Only equal requests are one attempt: this one is of another client, and a refusal keeps no key."""
     database.make_service(capacity=10)
     database.reserve(8, **client("full", max_live_holds=1))
     requests = [
@@ -115,8 +115,8 @@ def test_another_request_with_the_key_does_not_share_a_refusal(database: TestDat
     assert outcomes(database, *requests, together=True) == ["too_many_holds", "done"]
 
 
-def test_each_business_counts_for_itself(database: TestDatabase) -> None:
-    """Tenants know nothing of each other."""
+def test_each_business_counts_separately(database: TestDatabase) -> None:
+    """Holds in one business do not count in another."""
     database.make_service(capacity=10)
     database.make_service(capacity=10, business_id="clinic")
     for hour in range(CAP):
@@ -125,10 +125,10 @@ def test_each_business_counts_for_itself(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize(("first", "second", "expected"), [("full", "free", "too_many_holds"), ("free", "full", None)])
-def test_copies_from_two_addresses_share_one_fate(
+def test_copies_from_two_addresses_get_one_outcome(
     database: TestDatabase, first: str, second: str, expected: str | None
 ) -> None:
-    """A phone changes its network between two tries: the first one's address counts, and nobody waits for ever."""
+    """If a client changes its network between two tries, the address of the first try counts."""
     database.make_service(capacity=10)
     database.reserve(8, **client("full", max_live_holds=1))
     copies = [

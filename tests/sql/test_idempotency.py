@@ -1,4 +1,4 @@
-"""One effect per key: what a retry gets, however late, and what it never gets."""
+"""Idempotency keys of booking.reserve: one effect per key, and what a retry gets."""
 
 from datetime import datetime, timedelta
 
@@ -11,13 +11,13 @@ DAY = timedelta(hours=24)
 
 
 def count(database: TestDatabase) -> int:
-    """How many reservations there are."""
+    """Counts the reservations."""
     number: int = database.value("SELECT count(*) FROM booking.reservations")
     return number
 
 
-def test_a_retry_gets_the_first_answer_again(database: TestDatabase) -> None:
-    """One hold, and the same body but for the time that has passed."""
+def test_a_retry_gets_the_first_answer(database: TestDatabase) -> None:
+    """A retry makes no second hold, and gets the same body with the remaining time."""
     database.make_service(capacity=5)
     database.freeze_clock()
     [first] = database.call("reserve", [keyed_request("k")])
@@ -31,7 +31,7 @@ def test_a_retry_gets_the_first_answer_again(database: TestDatabase) -> None:
 
 
 def test_another_request_with_the_key_is_refused(database: TestDatabase) -> None:
-    """It would get an answer to something that it did not ask; and the hold that has the key stays as it was."""
+    """The refusal reveals nothing, and the hold that was made with the key stays as it was."""
     database.make_service(capacity=5)
     [first] = database.call("reserve", [keyed_request("k")])
     before = database.rows("SELECT * FROM booking.reservations")
@@ -41,8 +41,8 @@ def test_another_request_with_the_key_is_refused(database: TestDatabase) -> None
     assert database.call("reserve", [keyed_request("k")])[0].id == first.id
 
 
-def test_equal_keys_of_two_businesses_have_nothing_to_do_with_each_other(database: TestDatabase) -> None:
-    """Callers of different tenants can't know of each other's keys, and must not learn of them."""
+def test_keys_of_two_businesses_are_independent(database: TestDatabase) -> None:
+    """Each business has its own keys, and a caller learns nothing about the keys of others."""
     for business_id in ("clinic", "salon"):
         database.make_service(business_id=business_id)
     [clinic] = database.call("reserve", [keyed_request("k")], business_id="clinic")
@@ -53,7 +53,7 @@ def test_equal_keys_of_two_businesses_have_nothing_to_do_with_each_other(databas
 
 @pytest.mark.parametrize("ending", ["released", "expired", "expired and marked", "committed"])
 def test_a_retry_after_the_hold_ended_gets_that_hold(database: TestDatabase, ending: str) -> None:
-    """And not a second one: the caller's first attempt had its effect, which is over by now."""
+    """A retry makes no second hold, because the first attempt succeeded."""
     database.make_service(capacity=5)
     database.freeze_clock()
     [first] = database.call("reserve", [keyed_request("k")])
@@ -72,7 +72,7 @@ def test_a_retry_after_the_hold_ended_gets_that_hold(database: TestDatabase, end
 
 
 def test_a_retry_shows_the_hold_as_it_is_now(database: TestDatabase) -> None:
-    """Its expiry and version are the current ones, or the caller would work with what is no longer true."""
+    """Expiry and version are the current ones."""
     database.make_service(capacity=5)
     database.freeze_clock()
     [first] = database.call("reserve", [keyed_request("k")])
@@ -84,7 +84,7 @@ def test_a_retry_shows_the_hold_as_it_is_now(database: TestDatabase) -> None:
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_retry_precedes_every_other_rule(database: TestDatabase, size: int) -> None:
-    """The slot is past, the service is gone, the room is taken: the first answer stands."""
+    """The slot is past, the service archived and the room taken, and the retry still gets the first hold."""
     database.make_service(capacity=1)
     [first] = database.call("reserve", [keyed_request("k")])
     database.freeze_clock(at(12))
@@ -109,8 +109,7 @@ def test_a_refusal_keeps_no_key(database: TestDatabase, size: int) -> None:
 
 
 def test_a_new_key_is_a_new_attempt(database: TestDatabase) -> None:
-    """What is unique about a slot is never taken for what is unique about an attempt: giving up and booking
-    again works, as often as one likes."""
+    """A slot can be held again under a new key, any number of times, after the earlier hold was released."""
     database.make_service(capacity=1)
     for key in ("first", "second", "third"):
         [outcome] = database.call("reserve", [keyed_request(key)])
@@ -122,29 +121,29 @@ def test_a_new_key_is_a_new_attempt(database: TestDatabase) -> None:
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("key", [{}, {"idempotency_key": "k", "fingerprint": "this"}], ids=["no key", "key"])
 def test_an_operation_that_is_sent_again_has_one_effect(database: TestDatabase, key: dict[str, str], size: int) -> None:
-    """A batch whose answer was lost is sent again under the same ids, in whatever company: it did what it did."""
+    """A batch whose answer was lost is sent again under the same ids, alone or with other requests."""
     database.make_service(capacity=1)
     database.freeze_clock()
     request = {**reserve_request(10), **key}
     [first] = database.call("reserve", [request])
     database.move_clock(timedelta(hours=1))
-    company = [reserve_request(10 + number) for number in range(1, size)]
-    again, *others = database.call("reserve", [request, *company])
+    others_of_batch = [reserve_request(10 + number) for number in range(1, size)]
+    again, *others = database.call("reserve", [request, *others_of_batch])
     assert (again.name, again.id, again.body["status"]) == ("done", first.id, "expired")
     assert names(others) == ["done"] * (size - 1)
     assert count(database) == size
 
 
-def test_the_operation_is_known_before_the_key_is(database: TestDatabase) -> None:
-    """The answer of a lost call says done and not replayed: nobody has been told of that hold before."""
+def test_a_repeated_operation_is_answered_before_its_key(database: TestDatabase) -> None:
+    """The answer is `done` and not `replayed`, because the first answer was lost."""
     database.make_service(capacity=5)
     request = keyed_request("k")
     outcomes = [database.call("reserve", batch)[0] for batch in ([request], [request], [request, keyed_request("k")])]
     assert names(outcomes) == ["done"] * 3
 
 
-def test_keys_are_remembered_for_the_window_of_retention_and_no_longer(database: TestDatabase) -> None:
-    """A late retry gets its first result; then the purge forgets, and what was a retry is a new attempt."""
+def test_keys_are_kept_for_the_retention_and_no_longer(database: TestDatabase) -> None:
+    """After the purge has deleted the reservation, a request with its key is a new attempt."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     [first] = database.call("reserve", [keyed_request("k")])
@@ -160,7 +159,7 @@ def test_keys_are_remembered_for_the_window_of_retention_and_no_longer(database:
 
 
 def test_retention_counts_from_the_end_of_the_hold(database: TestDatabase) -> None:
-    """From its beginning, a hold that lived long would be forgotten as soon as it ended."""
+    """Counted from its beginning, a long-lived hold would be deleted as soon as it ended."""
     database.make_service(capacity=1, max_hold_ttl_minutes=2 * 24 * 60, max_hold_lifetime_minutes=2 * 24 * 60)
     database.freeze_clock()
     [first] = database.call("reserve", [keyed_request("k", ttl_minutes=2 * 24 * 60)])

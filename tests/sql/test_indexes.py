@@ -18,14 +18,14 @@ HOLD = str(UUID(int=2))
 
 @dataclass(frozen=True)
 class Use:
-    """What an index is for, and a call that scans it; none where it only guards a constraint."""
+    """The purpose of an index, and a call that scans it; none if the index only guards a constraint."""
 
     reason: str
     call: Callable[[TestDatabase], object] | None = None
 
 
 def put_slug(database: TestDatabase) -> None:
-    """Makes the business, with a slug."""
+    """Puts the business with a slug."""
     business = {"name": "Salon", "slug": "salon", "timezone": "Europe/Berlin", "country": "DE"}
     database.rows("SELECT booking.put_business('salon', %s, 'infinity')", json.dumps(business))
 
@@ -41,7 +41,7 @@ def list_day(database: TestDatabase) -> None:
 
 
 def reserve_as_client(database: TestDatabase) -> None:
-    """Holds a slot for a client whose holds are limited."""
+    """Holds a slot for a client whose live holds are limited."""
     database.reserve(12, max_live_holds=5, client_address_hmac="address", client_id_hmac="id")
 
 
@@ -106,7 +106,7 @@ USES: dict[str, Use] = {
 
 @pytest.fixture
 def salon(database: TestDatabase) -> TestDatabase:
-    """A business that has something of everything."""
+    """Makes a business that has at least one row in each table."""
     put_slug(database)
     database.make_service(capacity=5)
     database.make_service("suite", resource_ids=["anna", "bert"])
@@ -122,7 +122,7 @@ def salon(database: TestDatabase) -> TestDatabase:
 
 
 def add_history(database: TestDatabase) -> None:
-    """Plants appointments that were last changed long ago, and lets the planner know of them."""
+    """Inserts appointments whose last change was long ago, and analyses the table."""
     database.rows(
         """
         INSERT INTO booking.appointments (business_id, appointment_id, service_id, slot_start, slot_end, occupied,
@@ -138,7 +138,7 @@ def add_history(database: TestDatabase) -> None:
 
 
 def test_each_index_is_listed_with_its_use(database: TestDatabase) -> None:
-    """An index that nothing needs costs every write: who adds one says here what for, and who removes one why not."""
+    """An unused index costs every write, so that each index is listed with the statement that needs it."""
     existing = {name for (name,) in database.rows("SELECT indexname FROM pg_indexes WHERE schemaname = 'booking'")}
     assert existing - USES.keys() == set(), "an index without a use"
     assert USES.keys() - existing == set(), "a use without its index"
@@ -146,7 +146,7 @@ def test_each_index_is_listed_with_its_use(database: TestDatabase) -> None:
 
 @pytest.mark.parametrize("name", [name for name, use in USES.items() if use.call])
 def test_each_index_is_scanned_by_the_call_that_needs_it(salon: TestDatabase, name: str) -> None:
-    """In a database with a history, and without a hint other than those of the functions."""
+    """The database has a history, and the planner has no hints other than the settings of the functions."""
     call = USES[name].call
     assert call is not None
     with rolled_back(salon):
@@ -155,6 +155,6 @@ def test_each_index_is_scanned_by_the_call_that_needs_it(salon: TestDatabase, na
 
 
 def test_an_index_that_no_call_needs_is_unique(database: TestDatabase) -> None:
-    """It guards a constraint."""
+    """Such an index guards a constraint."""
     unique = dict(database.rows("SELECT indexrelid::regclass::text, indisunique FROM pg_index"))
     assert [name for name, use in USES.items() if not use.call and not unique[f"booking.{name}"]] == []

@@ -1,4 +1,4 @@
-"""The keys of a business: made, revoked, and never told again."""
+"""API keys of a business: created, revoked, looked up and listed."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ HASH = sha256(b"a key").digest()
 
 
 def create(database: TestDatabase, key_id: str = "k1", **arguments: Any) -> str:
-    """Makes a key of the salon on the superuser's connection and returns the outcome."""
+    """Creates a key of the salon on the superuser's connection, and returns the outcome."""
     return create_on(database.admin, key_id, **arguments)
 
 
@@ -28,55 +28,55 @@ def create_on(
     digest: bytes = HASH,
     deadline: datetime = NO_DEADLINE,
 ) -> str:
-    """Makes a key on a connection of the caller's."""
+    """Creates a key on a given connection."""
     query = "SELECT outcome FROM booking.create_key(%s, %s, 'Desk', %s, %s, %s)"
     [(outcome,)] = connection.execute(query, [business_id, key_id, role, digest, deadline]).fetchall()
     return str(outcome)
 
 
 def revoke(database: TestDatabase, key_id: str = "k1", **arguments: Any) -> str:
-    """Revokes a key of the salon on the superuser's connection and returns the outcome."""
+    """Revokes a key of the salon on the superuser's connection, and returns the outcome."""
     return revoke_on(database.admin, key_id, **arguments)
 
 
 def revoke_on(
     connection: psycopg.Connection, key_id: str, *, business_id: str = "salon", deadline: datetime = NO_DEADLINE
 ) -> str:
-    """Revokes a key on a connection of the caller's."""
+    """Revokes a key on a given connection."""
     query = "SELECT outcome FROM booking.revoke_key(%s, %s, %s)"
     [(outcome,)] = connection.execute(query, [business_id, key_id, deadline]).fetchall()
     return str(outcome)
 
 
-def live(database: TestDatabase, key_id: str = "k1", business_id: str = "salon") -> list[tuple[str, bytes]]:
-    """What the service verifies a key by."""
+def live_key(database: TestDatabase, key_id: str = "k1", business_id: str = "salon") -> list[tuple[str, bytes]]:
+    """Returns role and hash of a live key."""
     return database.rows("SELECT role, sha256 FROM booking.live_key(%s, %s)", business_id, key_id)
 
 
 def test_a_key_is_found_until_it_is_revoked(database: TestDatabase) -> None:
-    """By its business and its id, with its role and its hash."""
+    """The look-up is by business and id, and returns role and hash."""
     database.make_business()
     assert create(database) == "done"
-    assert live(database) == [("staff", HASH)]
-    assert live(database, "k2") == []
+    assert live_key(database) == [("staff", HASH)]
+    assert live_key(database, "k2") == []
     assert revoke(database) == "done"
-    assert live(database) == []
+    assert live_key(database) == []
 
 
 def test_the_same_id_in_another_business_is_another_key(database: TestDatabase) -> None:
-    """A key opens the doors of its own business only, and is revoked there only."""
+    """A key is valid, and can be revoked, in its own business only."""
     database.make_business()
     database.make_business("clinic")
     create(database)
-    assert live(database, business_id="clinic") == []
+    assert live_key(database, business_id="clinic") == []
     assert revoke(database, business_id="clinic") == "key_not_found"
     create(database, business_id="clinic", role="owner")
     revoke(database)
-    assert live(database, business_id="clinic") == [("owner", HASH)]
+    assert live_key(database, business_id="clinic") == [("owner", HASH)]
 
 
 def test_revoking_again_changes_nothing(database: TestDatabase) -> None:
-    """Since when a key was worthless is what one asks after a theft."""
+    """The time of the first revocation is kept, because it matters after a theft."""
     database.make_business()
     create(database)
     first = database.freeze_clock()
@@ -86,8 +86,8 @@ def test_revoking_again_changes_nothing(database: TestDatabase) -> None:
     assert database.value("SELECT revoked_at FROM booking.api_keys") == first
 
 
-def test_what_is_not_there_is_said(database: TestDatabase) -> None:
-    """No business, or no such key of it."""
+def test_an_unknown_business_or_key_is_not_found(database: TestDatabase) -> None:
+    """The outcome distinguishes an unknown business from an unknown key."""
     assert create(database) == "business_not_found"
     assert revoke(database) == "business_not_found"
     assert database.value("SELECT booking.keys('salon')") is None
@@ -97,7 +97,7 @@ def test_what_is_not_there_is_said(database: TestDatabase) -> None:
 
 
 def test_keys_are_listed_by_age_and_without_their_hashes(database: TestDatabase) -> None:
-    """The revoked ones too, so that one sees what there was; and of the own business only."""
+    """Revoked keys are listed too, and keys of other businesses are not."""
     database.make_business("clinic")
     create(database, "k0", business_id="clinic")
     database.make_business()
@@ -119,7 +119,7 @@ def test_keys_are_listed_by_age_and_without_their_hashes(database: TestDatabase)
 
 
 def test_no_view_is_made_of_keys(database: TestDatabase) -> None:
-    """The one way to a hash is the function that verifies, one key at a time; and the table is closed."""
+    """The service's login can read a hash only through the function that looks up a key, not in the table."""
     views = database.rows(
         "SELECT DISTINCT r.ev_class::regclass FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid "
         "WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid = 'booking.api_keys'::regclass"
@@ -130,43 +130,43 @@ def test_no_view_is_made_of_keys(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"role": "admin"}, {"digest": b"short"}])
-def test_a_key_that_is_none_is_refused(database: TestDatabase, settings: dict[str, Any]) -> None:
-    """Nobody is the administrator by a key, and what is stored is a hash and never a key."""
+def test_an_invalid_role_or_hash_is_refused(database: TestDatabase, settings: dict[str, Any]) -> None:
+    """No key has the role of an administrator, and only a SHA-256 hash can be stored."""
     database.make_business()
     with pytest.raises(psycopg.errors.CheckViolation):
         create(database, **settings)
 
 
-def test_keys_wait_for_the_lock_of_their_business(database: TestDatabase, rivals: Rivals) -> None:
-    """As everything does that changes a business: so one may be deleted meanwhile, and no key is left behind."""
+def test_creating_and_revoking_a_key_waits_for_the_lock_of_the_business(database: TestDatabase, rivals: Rivals) -> None:
+    """Otherwise a key could be created for a business that is deleted meanwhile."""
     database.make_business()
     create(database)
     with database.locked() as connection:
         made = rivals.start(lambda rival: create_on(rival, "k2"))
         revoked = rivals.start(lambda rival: revoke_on(rival, "k1"))
         database.wait_until_blocked(2)
-        assert live(database) == [("staff", HASH)]
+        assert live_key(database) == [("staff", HASH)]
         connection.commit()
         assert (made.result(SECONDS), revoked.result(SECONDS)) == ("done", "done")
-    assert (live(database), live(database, "k2")) == ([], [("staff", HASH)])
+    assert (live_key(database), live_key(database, "k2")) == ([], [("staff", HASH)])
 
 
 @pytest.mark.parametrize("verb", [create, revoke])
-def test_nothing_happens_after_the_deadline(database: TestDatabase, verb: Callable[..., str]) -> None:
-    """The caller was told that it failed, and would not know of the key that was made all the same."""
+def test_a_call_past_its_deadline_changes_no_key(database: TestDatabase, verb: Callable[..., str]) -> None:
+    """The caller has received an error, and would not know of a key that was created."""
     database.make_business()
     create(database, "k0")
     with pytest.raises(psycopg.Error) as raised:
         verb(database, "k0" if verb is revoke else "k1", deadline=datetime.now(UTC) - timedelta(seconds=1))
     assert raised.value.sqlstate == "HF001"
-    assert (live(database, "k0"), live(database)) == ([("staff", HASH)], [])
+    assert (live_key(database, "k0"), live_key(database)) == ([("staff", HASH)], [])
 
 
-def test_a_deleted_business_takes_its_keys_along(database: TestDatabase) -> None:
-    """Whoever makes a business of the same name later shall not find strangers in it."""
+def test_deleting_a_business_deletes_its_keys(database: TestDatabase) -> None:
+    """A later business of the same id must not have the keys of the deleted one."""
     database.make_business()
     create(database)
     assert database.value("SELECT outcome FROM booking.delete_business('salon', %s)", NO_DEADLINE) == "done"
-    assert live(database) == []
+    assert live_key(database) == []
     database.make_business()
     assert database.value("SELECT booking.keys('salon')") == []

@@ -1,4 +1,4 @@
-"""What is listed can be booked, and what can be booked is listed: one rule, tried on random calendars."""
+"""Listings agree with booking on random calendars: a slot is listed exactly if it can be booked."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ QUARTER = timedelta(minutes=15)
 RESOURCES = ("anna", "bea", "cleo")
 SERVICES = ("alone", "pooled", "rival")
 
-# How many claims of one unit reserve grants on a slot, one after the other. All of them are undone.
+# Counts how many claims of one unit reserve grants on a slot, one after the other, and rolls all of them back.
 COUNT_GRANTED = """
 CREATE FUNCTION testing.count_granted(p_request jsonb) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
@@ -35,7 +35,7 @@ END
 $$
 """
 
-# A zone, and a day on which its clock is changed, or not.
+# Time zones, with days on which their clocks are changed, or not.
 DAYS = [
     ("Europe/Berlin", date(2026, 10, 25)),
     ("Europe/Berlin", date(2027, 3, 28)),
@@ -53,7 +53,7 @@ POOLS = st.lists(st.sampled_from(RESOURCES), min_size=1, unique=True)
 
 @st.composite
 def services(draw: st.DrawFn) -> dict[str, Any]:
-    """The settings of a service."""
+    """Draws the settings of a service."""
     return {
         "capacity": draw(st.integers(min_value=1, max_value=3)),
         "duration_minutes": draw(st.sampled_from([30, 45, 60, 120])),
@@ -69,7 +69,7 @@ def services(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def opening_hours(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Those of the day around which it all happens, in whole quarters, of the business or of a resource."""
+    """Draws opening hours around the day of the example, in whole quarters, of the business or of a resource."""
     entries = []
     for resource_id in draw(st.lists(st.sampled_from([None, None, *RESOURCES]), max_size=3)):
         opens, closes = sorted(draw(st.tuples(QUARTERS, QUARTERS)))
@@ -77,22 +77,22 @@ def opening_hours(draw: st.DrawFn) -> list[dict[str, Any]]:
         entries.append(
             {
                 "weekday": draw(st.sampled_from([6, 7, 7, 7])),
-                "opens": written(0 if wide else opens),
-                "closes": written(96 if wide else closes + 1),
+                "opens": time_of_day(0 if wide else opens),
+                "closes": time_of_day(96 if wide else closes + 1),
                 "resource_id": resource_id,
             }
         )
     return entries
 
 
-def written(quarters: int) -> str:
-    """A time of day."""
+def time_of_day(quarters: int) -> str:
+    """Returns a number of quarters as a time of day."""
     return f"{quarters // 4:02}:{quarters % 4 * 15:02}"
 
 
 @st.composite
 def claims(draw: st.DrawFn) -> dict[str, Any]:
-    """A claim, from any quarter of the day on: held, booked, or held only for a minute that is soon over."""
+    """Draws a claim from any quarter of the day: held, booked, or held and expired."""
     service_id = draw(st.sampled_from(SERVICES))
     resource_id = draw(st.sampled_from([None, *RESOURCES])) if service_id != "alone" else None
     return {
@@ -107,7 +107,7 @@ def claims(draw: st.DrawFn) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Calendar:
-    """What there is in one example."""
+    """The catalog and the claims of one example."""
 
     timezone: str
     day: date
@@ -123,30 +123,32 @@ class Calendar:
 
     @property
     def midnight(self) -> datetime:
-        """The first instant of the day."""
+        """Returns the first instant of the day."""
         return datetime.combine(self.day, time(), ZoneInfo(self.timezone)).astimezone(UTC)
 
     def starts(self, step_minutes: int, window: tuple[datetime, datetime]) -> list[datetime]:
-        """Where slots begin: every so many minutes of the clock on the wall, from midnight."""
+        """Returns the starts of slots: multiples of the step since midnight, by local time."""
         minutes = int((window[1] - window[0]) / timedelta(minutes=1))
         instants = (window[0] + timedelta(minutes=n) for n in range(minutes))
-        local = {instant: instant.astimezone(ZoneInfo(self.timezone)) for instant in instants}
-        return [instant for instant, shown in local.items() if (shown.hour * 60 + shown.minute) % step_minutes == 0]
+        local_times = {instant: instant.astimezone(ZoneInfo(self.timezone)) for instant in instants}
+        return [
+            instant for instant, local in local_times.items() if (local.hour * 60 + local.minute) % step_minutes == 0
+        ]
 
 
 @st.composite
 def calendars(draw: st.DrawFn) -> Calendar:
-    """A small catalog, and what is claimed and closed on one day."""
+    """Draws a small catalog, with claims and closures on one day."""
     timezone, day = draw(st.sampled_from(DAYS))
-    somebody = st.lists(st.sampled_from(RESOURCES), max_size=1)
+    one_resource = st.lists(st.sampled_from(RESOURCES), max_size=1)
     closure = st.tuples(QUARTERS, st.integers(min_value=1, max_value=16), st.sampled_from([None, *RESOURCES]))
     return Calendar(
         timezone,
         day,
         tuple(draw(services()) for _ in SERVICES),
         (draw(POOLS), draw(POOLS)),
-        draw(st.just([]) | somebody),
-        draw(st.just([]) | somebody),
+        draw(st.just([]) | one_resource),
+        draw(st.just([]) | one_resource),
         draw(opening_hours()),
         draw(st.lists(closure, max_size=2)),
         draw(st.lists(claims(), max_size=10)),
@@ -157,7 +159,7 @@ def calendars(draw: st.DrawFn) -> Calendar:
 
 @pytest.fixture
 def salon(database: TestDatabase) -> TestDatabase:
-    """A business with three of its staff."""
+    """Makes a business with three resources."""
     database.make_business()
     for resource_id in RESOURCES:
         database.make_resource(resource_id)
@@ -168,32 +170,32 @@ def salon(database: TestDatabase) -> TestDatabase:
 @settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(calendar=calendars())
 def test_a_slot_is_listed_exactly_if_reserve_grants_it(salon: TestDatabase, calendar: Calendar) -> None:
-    """With as many units as are granted one after the other, and with those resources that are granted by name."""
+    """The listing has as many units as reserve grants one after the other, and the resources granted by name."""
     prepare(salon, calendar)
     window = (calendar.midnight + calendar.first * QUARTER, calendar.midnight + (calendar.first + 40) * QUARTER)
     for service_id, service in zip(SERVICES, calendar.services, strict=True):
         pool = sorted(dict(zip(SERVICES[1:], calendar.pools, strict=True)).get(service_id, []))
         starts = calendar.starts(service["slot_step_minutes"], window)
-        units = granted(salon, service_id, starts)
-        free = {resource_id: granted(salon, service_id, starts, resource_id) for resource_id in pool}
+        units = count_granted(salon, service_id, starts)
+        free = {resource_id: count_granted(salon, service_id, starts, resource_id) for resource_id in pool}
         length = timedelta(minutes=service["duration_minutes"])
         expected = [
             (start, start + length, units[start], [name for name in pool if free[name][start]])
             for start in starts
             if units[start]
         ]
-        assert listed(salon, service_id, window) == expected
+        assert listed_slots(salon, service_id, window) == expected
         event(f"{service_id}: {'some' if 0 < len(expected) < len(starts) else 'all' if expected else 'none'}")
         if not pool:
-            assert listed(salon, service_id, window, quantity=2) == [slot for slot in expected if slot[2] > 1]
+            assert listed_slots(salon, service_id, window, quantity=2) == [slot for slot in expected if slot[2] > 1]
         for resource_id in set(pool) - set(calendar.archived):
-            assert listed(salon, service_id, window, resource_id=resource_id) == [
+            assert listed_slots(salon, service_id, window, resource_id=resource_id) == [
                 (start, end, 1, [resource_id]) for start, end, _, names in expected if resource_id in names
             ]
 
 
 def prepare(database: TestDatabase, calendar: Calendar) -> None:
-    """Puts what the calendar says in the place of what there was."""
+    """Replaces the catalog and the claims of the previous example."""
     database.forget_claims()
     for table in ("closures", "opening_hours"):
         database.rows(f"DELETE FROM booking.{table}")  # noqa: S608
@@ -202,7 +204,7 @@ def prepare(database: TestDatabase, calendar: Calendar) -> None:
         "UPDATE booking.resources SET booking_enabled = true, archived_at = NULL, longest_occupied_seconds = 0"
     )
     for service_id, service in zip(SERVICES, calendar.services, strict=True):
-        # Whether the public can book it is put when the claims are there.
+        # A service is put with booking enabled, so that claims can be made; the drawn setting follows below.
         pool = dict(zip(SERVICES[1:], calendar.pools, strict=True)).get(service_id, [])
         outcome = database.put_service(service_id, **{**service, "booking_enabled": True, "resource_ids": pool})
         assert outcome.name in ("created", "done")
@@ -227,12 +229,12 @@ def prepare(database: TestDatabase, calendar: Calendar) -> None:
 
 
 def claim(database: TestDatabase, calendar: Calendar) -> None:
-    """Makes the claims, as far as they are granted, and lets the time come that the calendar says."""
+    """Makes the drawn claims, as far as they are granted, and sets the clock to the time of the example."""
     now = calendar.midnight + calendar.now * QUARTER
-    # Also what the day has behind it by then was still to come when it was held.
+    # The clock is before all slots when the claims are made, so that past slots can be held too.
     database.freeze_clock(min(now, calendar.midnight) - timedelta(hours=12))
     for verb, kinds in (("reserve", ("held", "expired")), ("book", ("booked",))):
-        requests = [request_of(calendar, wanted) for wanted in calendar.claims if wanted["kind"] in kinds]
+        requests = [request_of(calendar, drawn) for drawn in calendar.claims if drawn["kind"] in kinds]
         if requests:
             database.call(verb, requests)
     database.freeze_clock(now)
@@ -243,17 +245,17 @@ def claim(database: TestDatabase, calendar: Calendar) -> None:
     database.recount()
 
 
-def request_of(calendar: Calendar, wanted: dict[str, Any]) -> dict[str, Any]:
-    """A claim as a request to its verb. A hold that is to last is asked for with more time than there is."""
-    start = calendar.midnight + wanted["from"] * QUARTER
+def request_of(calendar: Calendar, drawn: dict[str, Any]) -> dict[str, Any]:
+    """Returns a drawn claim as a request. A hold that must not expire asks for a longer time than the maximum."""
+    start = calendar.midnight + drawn["from"] * QUARTER
     return {
         "operation_id": str(uuid4()),
-        "service_id": wanted["service_id"],
+        "service_id": drawn["service_id"],
         "slot_start": start.isoformat(),
-        "slot_end": (start + wanted["quarters"] * QUARTER).isoformat(),
-        "quantity": wanted["quantity"],
-        "resource_id": wanted["resource_id"],
-        "ttl_minutes": 1000 if wanted["kind"] == "held" else 1,
+        "slot_end": (start + drawn["quarters"] * QUARTER).isoformat(),
+        "quantity": drawn["quantity"],
+        "resource_id": drawn["resource_id"],
+        "ttl_minutes": 1000 if drawn["kind"] == "held" else 1,
         "manual": True,
         "guest_name": "Ada",
         "metadata": {},
@@ -262,10 +264,10 @@ def request_of(calendar: Calendar, wanted: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def granted(
+def count_granted(
     database: TestDatabase, service_id: str, starts: list[datetime], resource_id: str | None = None
 ) -> dict[datetime, int]:
-    """How many claims reserve grants on each slot of the usual length."""
+    """Counts the claims that reserve grants on each slot of the service's duration."""
     request = json.dumps({"service_id": service_id, "quantity": 1, "resource_id": resource_id})
     return dict(
         database.rows(
@@ -277,14 +279,14 @@ def granted(
     )
 
 
-def listed(
+def listed_slots(
     database: TestDatabase,
     service_id: str,
     window: tuple[datetime, datetime],
     quantity: int = 1,
     resource_id: str | None = None,
 ) -> list[tuple[datetime, datetime, int, list[str]]]:
-    """The listing: when, until when, how many units, and with whom."""
+    """Returns the listing as (start, end, available, resource ids)."""
     [(outcome, body)] = database.rows(
         "SELECT outcome, body FROM booking.availability('salon', %s, tstzrange(%s, %s), %s, %s)",
         service_id,

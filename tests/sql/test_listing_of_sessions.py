@@ -17,7 +17,7 @@ SERVICES = ("first", "second")
 HOURS = range(1, 5)
 QUANTITIES = (1, 2, 3, 5)
 
-# Whether reserve grants a request. It is undone.
+# Returns whether reserve grants a request, and rolls it back.
 IS_GRANTED = """
 CREATE FUNCTION testing.is_granted(p_request jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -35,7 +35,7 @@ $$
 
 @dataclass(frozen=True)
 class Catalog:
-    """What there is in one example."""
+    """The catalog and the claims of one example."""
 
     seats: tuple[int, ...]
     services: tuple[dict[str, Any], ...]
@@ -46,7 +46,7 @@ class Catalog:
 
 @st.composite
 def services(draw: st.DrawFn) -> dict[str, Any]:
-    """The settings of a service with a pool."""
+    """Draws the settings of a service with a pool."""
     return {
         "resource_ids": sorted(draw(st.sets(st.sampled_from(RESOURCES), min_size=1))),
         "resource_sharing": draw(st.sampled_from(["exclusive", "session", "session"])),
@@ -57,7 +57,7 @@ def services(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def claims(draw: st.DrawFn) -> dict[str, Any]:
-    """A claim of some hour or half hour, of a window that is listed or one beside it."""
+    """Draws a claim of a listed window, or of one that overlaps it."""
     return {
         "kind": draw(st.sampled_from(["held", "held", "booked", "expired", "cancelled"])),
         "service_id": draw(st.sampled_from(SERVICES)),
@@ -80,7 +80,7 @@ CATALOGS = st.builds(
 
 @pytest.fixture
 def salon(database: TestDatabase) -> TestDatabase:
-    """A business with three rooms."""
+    """Makes a business with three rooms."""
     for resource_id in RESOURCES:
         database.make_resource(resource_id)
     database.rows(IS_GRANTED)
@@ -90,15 +90,17 @@ def salon(database: TestDatabase) -> TestDatabase:
 @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(catalog=CATALOGS)
 def test_a_slot_is_listed_exactly_with_the_seats_that_reserve_grants(salon: TestDatabase, catalog: Catalog) -> None:
-    """For each quantity the resources are those that are granted by name, and available is what capacity() says."""
+    """For each quantity, the listed resources are those that are granted by name, and available equals capacity()."""
     prepare(salon, catalog)
     for service_id, service in zip(SERVICES, catalog.services, strict=True):
         for quantity in QUANTITIES:
-            listing = listed(salon, service_id, quantity)
+            listing = listed_hours(salon, service_id, quantity)
             event(f"{service['resource_sharing']}, {len(listing)} of {len(HOURS)}")
             for hour in HOURS:
-                names = [name for name in service["resource_ids"] if granted(salon, service_id, hour, quantity, name)]
-                assert granted(salon, service_id, hour, quantity) == bool(names)
+                names = [
+                    name for name in service["resource_ids"] if is_granted(salon, service_id, hour, quantity, name)
+                ]
+                assert is_granted(salon, service_id, hour, quantity) == bool(names)
                 assert listing.get(hour, (0, []))[1] == names
                 room = salon.capacity(hour, 1, service_id)["available"]
                 if names:
@@ -109,8 +111,8 @@ def test_a_slot_is_listed_exactly_with_the_seats_that_reserve_grants(salon: Test
 
 @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(catalog=CATALOGS)
-def test_a_session_can_be_filled_with_as_many_as_are_available(salon: TestDatabase, catalog: Catalog) -> None:
-    """One by one and all at once, and there is no place for one more."""
+def test_a_session_can_be_filled_up_to_its_available_seats(salon: TestDatabase, catalog: Catalog) -> None:
+    """Requests one by one and in a batch get all available seats, and no seat more."""
     prepare(salon, catalog)
     for service_id, service in zip(SERVICES, catalog.services, strict=True):
         if service["resource_sharing"] == "session":
@@ -126,7 +128,7 @@ def test_a_session_can_be_filled_with_as_many_as_are_available(salon: TestDataba
 
 
 def prepare(database: TestDatabase, catalog: Catalog) -> None:
-    """Puts what the catalog says in the place of what there was, and makes the claims as far as they are granted."""
+    """Replaces the catalog of the previous example, and makes the drawn claims as far as they are granted."""
     database.forget_claims()
     database.freeze_clock(at(0))
     for resource_id, seats in zip(RESOURCES, catalog.seats, strict=True):
@@ -134,11 +136,11 @@ def prepare(database: TestDatabase, catalog: Catalog) -> None:
     for service_id, service in zip(SERVICES, catalog.services, strict=True):
         assert database.put_service(service_id, **service).name in ("created", "done")
     for claim in catalog.claims:
-        asked = {name: value for name, value in claim.items() if name != "kind"}
+        request_of_claim = {name: value for name, value in claim.items() if name != "kind"}
         if claim["kind"] in ("held", "expired"):
-            database.reserve(**asked, ttl_minutes=60 if claim["kind"] == "held" else 1)
+            database.reserve(**request_of_claim, ttl_minutes=60 if claim["kind"] == "held" else 1)
         else:
-            outcome = database.book(**asked)
+            outcome = database.book(**request_of_claim)
             if claim["kind"] == "cancelled" and outcome.name == "done":
                 database.change(outcome.id, action="cancel")
     database.freeze_clock(at(0.5))
@@ -152,7 +154,7 @@ def prepare(database: TestDatabase, catalog: Catalog) -> None:
 
 
 def request(service_id: str, hour: float, quantity: int, resource_id: str | None = None) -> dict[str, Any]:
-    """A request for an hour of the Monday of the tests."""
+    """Builds a request for an hour on the Monday of the tests."""
     return {
         "operation_id": str(uuid4()),
         "service_id": service_id,
@@ -163,17 +165,17 @@ def request(service_id: str, hour: float, quantity: int, resource_id: str | None
     }
 
 
-def granted(
+def is_granted(
     database: TestDatabase, service_id: str, hour: float, quantity: int, resource_id: str | None = None
 ) -> bool:
-    """Whether reserve grants a request."""
+    """Returns whether reserve grants a request."""
     asked = json.dumps(request(service_id, hour, quantity, resource_id))
-    is_granted: bool = database.value("SELECT testing.is_granted(%s)", asked)
-    return is_granted
+    answer: bool = database.value("SELECT testing.is_granted(%s)", asked)
+    return answer
 
 
-def listed(database: TestDatabase, service_id: str, quantity: int) -> dict[float, tuple[int, list[str]]]:
-    """The hours that are listed, with how many units and with which resources; none where no resource seats so many."""
+def listed_hours(database: TestDatabase, service_id: str, quantity: int) -> dict[float, tuple[int, list[str]]]:
+    """Returns the listed hours with available units and resources; empty if no resource has enough seats."""
     [(outcome, body)] = database.rows(
         "SELECT outcome, body FROM booking.availability('salon', %s, tstzrange(%s, %s), %s, NULL)",
         service_id,

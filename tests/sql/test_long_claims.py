@@ -8,8 +8,8 @@ from tests.database import TestDatabase, at, reserve_request
 from tests.sql.asking import names
 
 
-def test_a_long_claim_is_seen_from_a_short_window_deep_inside_it(database: TestDatabase) -> None:
-    """The search for claims reaches back as far as the longest one, not as far as the usual one."""
+def test_a_long_claim_blocks_a_short_window_deep_inside_it(database: TestDatabase) -> None:
+    """The search reaches back as far as the longest claim of the service, beyond the usual length."""
     database.make_service(capacity=1)
     assert database.reserve(0, 24 * 20).name == "done"
     assert database.reserve(24 * 20 - 1).name == "slot_unavailable"
@@ -17,18 +17,16 @@ def test_a_long_claim_is_seen_from_a_short_window_deep_inside_it(database: TestD
 
 
 @pytest.mark.parametrize("long_first", [True, False])
-def test_a_long_claim_and_a_short_one_inside_it_see_each_other_in_one_batch(
-    database: TestDatabase, long_first: bool
-) -> None:
-    """How far the search reaches back is raised before the claim is made, not after the batch."""
+def test_a_long_claim_and_a_short_one_inside_it_conflict_in_one_batch(database: TestDatabase, long_first: bool) -> None:
+    """The reach is raised before the claim is made, not after the batch."""
     database.make_service(capacity=1)
     requests = [reserve_request(0, 24 * 20), reserve_request(24 * 20 - 1)]
     outcomes = database.call("reserve", requests if long_first else requests[::-1])
     assert names(outcomes) == ["done", "slot_unavailable"]
 
 
-def test_a_long_claim_is_seen_after_the_settings_were_lowered(database: TestDatabase) -> None:
-    """How far the search reaches back follows from what was claimed and not from what may be claimed today."""
+def test_a_long_claim_blocks_slots_after_the_settings_were_lowered(database: TestDatabase) -> None:
+    """The reach follows from the claims that were made, not from the current settings."""
     database.make_service(capacity=1, buffer_before_minutes=600)
     database.commit(database.reserve(0, 24 * 20).id)
     database.put_service(capacity=1, max_duration_minutes=60)
@@ -40,8 +38,8 @@ def test_a_long_claim_is_seen_after_the_settings_were_lowered(database: TestData
     ]
 
 
-def test_buffers_make_a_claim_longer(database: TestDatabase) -> None:
-    """A slot no longer than those before it, and with its buffers longer than all of them."""
+def test_the_reach_includes_buffers(database: TestDatabase) -> None:
+    """The slot is no longer than earlier ones, but with its buffers it is the longest claim."""
     database.make_service(capacity=1)
     assert database.reserve(30).name == "done"
     database.put_service(capacity=1, buffer_before_minutes=180)
@@ -51,10 +49,10 @@ def test_buffers_make_a_claim_longer(database: TestDatabase) -> None:
     assert database.reserve(10.5, 0.25).name == "slot_unavailable"
 
 
-def test_a_long_claim_that_was_booked_again_with_another_resource_is_seen_from_deep_inside_it(
+def test_a_long_claim_rebooked_with_another_resource_blocks_it_deep_inside(
     database: TestDatabase,
 ) -> None:
-    """Its hold had lengthened the search for the claims of the resource that it had, and not for this one's."""
+    """The hold raised the reach of its first resource; the rebook has to raise the reach of the second one."""
     database.make_service(resource_ids=["anna", "bert"])
     database.make_service("perm", resource_ids=["bert"])
     hold = database.reserve(0, 24 * 20)
@@ -66,8 +64,8 @@ def test_a_long_claim_that_was_booked_again_with_another_resource_is_seen_from_d
 
 
 @pytest.mark.parametrize("way", ["held", "held in a batch", "booked", "moved"])
-def test_how_far_the_search_reaches_back_never_shrinks(database: TestDatabase, way: str) -> None:
-    """A shorter claim says nothing about the longer ones before it, neither of its service nor of its resource."""
+def test_the_reach_never_shrinks(database: TestDatabase, way: str) -> None:
+    """A shorter claim keeps the reach of its service and its resource."""
     database.make_service(resource_ids=["anna"])
     reaches = []
     for day, hours in enumerate((2, 5, 1)):
@@ -92,8 +90,8 @@ def test_how_far_the_search_reaches_back_never_shrinks(database: TestDatabase, w
     "size",
     [1, 2],
 )
-def test_what_is_refused_does_not_make_later_searches_longer(database: TestDatabase, size: int) -> None:
-    """Somebody who asks for a month and gets nothing must not slow everybody else down for good."""
+def test_a_refused_request_does_not_raise_the_reach(database: TestDatabase, size: int) -> None:
+    """A refused request for a month must not slow down all later searches."""
     database.make_service(capacity=1)
     assert database.reserve(10).name == "done"
     outcomes = database.call("reserve", [reserve_request(0, 24 * 30) for _ in range(size)])

@@ -1,4 +1,4 @@
-"""The migrations: many processes at once, one killed half-way, a file that was changed, a role without rights."""
+"""Migrations: concurrent processes, a killed process, a changed file, definitions, and roles without rights."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from tests.database import PASSWORD, TestDatabase
 
 ALL = [path.name for path in migration_files()] + ["definitions"]
 MIGRATOR = f"holdfast_migrator_{os.getpid()}"
-# A process that migrates a database when it is told to, and says what it applied.
+# The program of a process that waits for a line, migrates a database, and prints what it applied.
 MIGRATING = """
 import sys
 from service.database.migrations import migrate
@@ -30,8 +30,8 @@ print(*migrate(sys.argv[1]), file=sys.stderr)
 
 
 @contextmanager
-def ready_to_migrate(url: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that waits for a line. It is ended with the block, if it has not ended by itself."""
+def waiting_migrator(url: str) -> Iterator[subprocess.Popen[str]]:
+    """Starts a process that migrates after it gets a line, and kills it at the end of the block."""
     with subprocess.Popen(
         [sys.executable, "-c", MIGRATING, url],
         stdin=subprocess.PIPE,
@@ -45,20 +45,20 @@ def ready_to_migrate(url: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def go(process: subprocess.Popen[str]) -> None:
-    """Lets a process begin."""
+def let_migrate(process: subprocess.Popen[str]) -> None:
+    """Lets a waiting process begin."""
     assert process.stdin
     process.stdin.write("go\n")
     process.stdin.flush()
 
 
 def ledger(database: TestDatabase) -> set[str]:
-    """What has been applied."""
+    """Returns the names of the applied files."""
     return {name for (name,) in database.rows("SELECT filename FROM booking.schema_migrations")}
 
 
 def test_nothing_is_applied_twice(empty: TestDatabase) -> None:
-    """A start of the service on a database that is up to date changes nothing and says so."""
+    """A start of the service on a current database changes nothing, and applies nothing."""
     assert migrate(empty.admin_url) == ALL
     applied = empty.rows("SELECT * FROM booking.schema_migrations ORDER BY filename")
     assert migrate(empty.admin_url) == []
@@ -66,19 +66,19 @@ def test_nothing_is_applied_twice(empty: TestDatabase) -> None:
 
 
 def test_six_processes_at_once_migrate_an_empty_database_once(empty: TestDatabase) -> None:
-    """Workers that start together: each file is applied by exactly one of them, and all go on."""
+    """Each file is applied by exactly one of the processes, and all of them succeed."""
     with ExitStack() as stack:
-        processes = [stack.enter_context(ready_to_migrate(empty.admin_url)) for _ in range(6)]
+        processes = [stack.enter_context(waiting_migrator(empty.admin_url)) for _ in range(6)]
         for process in processes:
-            go(process)
-        said = [process.communicate(timeout=60)[1] for process in processes]
-        assert [process.returncode for process in processes] == [0] * 6, said
-    assert sorted(name for names in said for name in names.split()) == sorted(ALL)
+            let_migrate(process)
+        outputs = [process.communicate(timeout=60)[1] for process in processes]
+        assert [process.returncode for process in processes] == [0] * 6, outputs
+    assert sorted(name for output in outputs for name in output.split()) == sorted(ALL)
     assert ledger(empty) == set(ALL)
 
 
 def test_a_migration_that_was_changed_is_refused(empty: TestDatabase) -> None:
-    """Somebody edited a file that was applied before: the message names it and says what to do; nothing is done."""
+    """The error names the file and the remedy, and the ledger stays as it was."""
     migrate(empty.admin_url)
     empty.rows("UPDATE booking.schema_migrations SET sha256 = 'of another file' WHERE filename = %s", ALL[0])
     with pytest.raises(MigrationError, match=rf"{ALL[0]} was applied to this database with other contents.*restore"):
@@ -87,7 +87,7 @@ def test_a_migration_that_was_changed_is_refused(empty: TestDatabase) -> None:
 
 
 def test_definitions_that_were_changed_are_applied_again(empty: TestDatabase) -> None:
-    """They say what is true now: a function that somebody replaced by hand is put right with the next version."""
+    """A function that was replaced by hand is restored by the next version."""
     migrate(empty.admin_url)
     empty.rows("CREATE OR REPLACE FUNCTION booking.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'")
     empty.rows("UPDATE booking.schema_migrations SET sha256 = 'of older files' WHERE filename = 'definitions'")
@@ -96,8 +96,10 @@ def test_definitions_that_were_changed_are_applied_again(empty: TestDatabase) ->
 
 
 def test_definitions_of_an_older_version_are_dropped(empty: TestDatabase) -> None:
-    """Whichever role made them: functions, aggregates and views that are not in the files are gone, a function whose
-    return type changed is replaced, and those that a type or an index needs stay."""
+    """Functions, aggregates and views that are not in the files are dropped, whichever role owns them.
+
+    A function whose return type changed is replaced, and a definition that a type or an index depends on is kept.
+    """
     migrate(empty.admin_url)
     expected = definitions(empty)
     for statement in (
@@ -123,7 +125,7 @@ def test_definitions_of_an_older_version_are_dropped(empty: TestDatabase) -> Non
 
 
 def definitions(database: TestDatabase) -> set[tuple[str, str, str]]:
-    """The routines and views of the schema: kind, signature, what a routine returns."""
+    """Returns the routines and views of the schema: (kind, signature, return type)."""
     rows = database.rows(
         "SELECT prokind::text, oid::regprocedure::text, pg_get_function_result(oid) FROM pg_proc "
         "WHERE pronamespace = 'booking'::regnamespace "
@@ -133,8 +135,8 @@ def definitions(database: TestDatabase) -> set[tuple[str, str, str]]:
     return {(kind, name, result) for kind, name, result in rows}
 
 
-def test_a_transaction_that_is_under_way_survives_a_change_of_the_definitions(empty: TestDatabase) -> None:
-    """Its statements were prepared for the functions of the old definitions, and find those of the new ones."""
+def test_an_open_transaction_survives_a_change_of_the_definitions(empty: TestDatabase) -> None:
+    """Its prepared statements find the functions of the new definitions."""
     migrate(empty.admin_url)
     query = "SELECT booking.capacity('salon', 'cut', now(), now()), ARRAY(SELECT booking.due_businesses('1 day'))"
     with psycopg.connect(empty.admin_url, prepare_threshold=0) as connection:
@@ -145,7 +147,7 @@ def test_a_transaction_that_is_under_way_survives_a_change_of_the_definitions(em
 
 
 def test_definitions_of_a_newer_version_are_left_alone(empty: TestDatabase) -> None:
-    """While that is being rolled out, an older process that is restarted must not put its own back."""
+    """During a rolling update, an older process that restarts must not restore its own definitions."""
     migrate(empty.admin_url)
     empty.rows(
         "UPDATE booking.schema_migrations SET sha256 = 'of newer files', service_version = '{99,0,0}' "
@@ -154,43 +156,43 @@ def test_definitions_of_a_newer_version_are_left_alone(empty: TestDatabase) -> N
     assert migrate(empty.admin_url) == []
 
 
-def test_one_killed_half_way_leaves_no_lock_and_the_next_goes_on(empty: TestDatabase) -> None:
-    """It had applied the tables and was at the functions: the tables stay, of the functions nothing does."""
+def test_a_process_killed_half_way_leaves_no_lock_and_the_next_one_goes_on(empty: TestDatabase) -> None:
+    """The process is killed while it applies the functions: the tables stay, and none of the functions does."""
     empty.rows("CREATE SCHEMA booking")
-    with psycopg.connect(empty.admin_url) as in_the_way, ready_to_migrate(empty.admin_url) as killed:
-        in_the_way.execute("CREATE FUNCTION booking.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'")
-        go(killed)
+    with psycopg.connect(empty.admin_url) as blocking_connection, waiting_migrator(empty.admin_url) as process:
+        blocking_connection.execute("CREATE FUNCTION booking.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'")
+        let_migrate(process)
         empty.wait_until_blocked()
-        killed.kill()
-        killed.wait()
+        process.kill()
+        process.wait()
         assert ledger(empty) == set(ALL[:-1])
-        in_the_way.rollback()
+        blocking_connection.rollback()
     assert migrate(empty.admin_url) == ["definitions"]
     assert empty.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
 
 
-def test_one_killed_at_the_very_beginning_leaves_nothing(empty: TestDatabase) -> None:
-    """Neither a lock nor a schema; the next one does it all."""
-    with psycopg.connect(empty.admin_url) as in_the_way, ready_to_migrate(empty.admin_url) as killed:
-        in_the_way.execute("CREATE SCHEMA booking")
-        go(killed)
+def test_a_process_killed_at_the_beginning_leaves_nothing(empty: TestDatabase) -> None:
+    """Neither a lock nor a schema is left, and the next process applies all files."""
+    with psycopg.connect(empty.admin_url) as blocking_connection, waiting_migrator(empty.admin_url) as process:
+        blocking_connection.execute("CREATE SCHEMA booking")
+        let_migrate(process)
         empty.wait_until_blocked()
-        killed.kill()
-        killed.wait()
-        in_the_way.rollback()
+        process.kill()
+        process.wait()
+        blocking_connection.rollback()
     assert migrate(empty.admin_url) == ALL
 
 
 @pytest.fixture
 def migrator(empty: TestDatabase) -> Iterator[str]:
-    """The URL of a role that may log in, for the empty database, and nothing else."""
-    with made_role(empty.admin, MIGRATOR):
+    """Creates a role that may only log in, and returns its URL for the empty database."""
+    with temporary_role(empty.admin, MIGRATOR):
         yield as_role(empty.admin_url, MIGRATOR)
 
 
 @contextmanager
-def made_role(connection: psycopg.Connection, name: str) -> Iterator[None]:
-    """A role, with all that it may get to own."""
+def temporary_role(connection: psycopg.Connection, name: str) -> Iterator[None]:
+    """Creates a role, and drops it with all that it owns at the end of the block."""
     role = sql.Identifier(name)
     connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, PASSWORD))
     try:
@@ -202,26 +204,26 @@ def made_role(connection: psycopg.Connection, name: str) -> Iterator[None]:
 
 
 def as_role(url: str, name: str) -> str:
-    """The same database under another role."""
+    """Returns the URL of the same database under another role."""
     parts = urlsplit(url)
     return parts._replace(netloc=f"{name}:{PASSWORD}@{parts.hostname}:{parts.port}").geturl()
 
 
-def give_database(empty: TestDatabase) -> None:
-    """Makes the migrating role the owner of its database, which is what administrators usually do."""
+def make_migrator_the_owner(empty: TestDatabase) -> None:
+    """Makes the migrating role the owner of its database, as administrators usually do."""
     empty.rows(f"ALTER DATABASE {empty.admin.info.dbname} OWNER TO {MIGRATOR}")
 
 
-def test_a_role_that_may_create_nothing_is_told(empty: TestDatabase, migrator: str) -> None:
-    """In words, and nothing is left half-made."""
+def test_a_role_that_may_not_create_a_schema_gets_an_error(empty: TestDatabase, migrator: str) -> None:
+    """The error is readable, and no schema is left."""
     with pytest.raises(MigrationError, match="could not be migrated: permission denied for database"):
         migrate(migrator)
     assert empty.value("SELECT to_regnamespace('booking')") is None
 
 
-def test_a_role_that_is_no_member_of_the_owner_is_told_what_to_ask_for(empty: TestDatabase, migrator: str) -> None:
-    """The message has the statement for the administrator; with that done, no superuser is needed."""
-    give_database(empty)
+def test_the_error_of_a_role_outside_holdfast_owner_has_the_grant(empty: TestDatabase, migrator: str) -> None:
+    """The error has the statement for the administrator; after it, no superuser is needed."""
+    make_migrator_the_owner(empty)
     with pytest.raises(
         MigrationError, match=rf"(?s)not a member of holdfast_owner.*GRANT holdfast_owner TO {MIGRATOR}"
     ):
@@ -234,8 +236,8 @@ def test_a_role_that_is_no_member_of_the_owner_is_told_what_to_ask_for(empty: Te
     )
 
 
-def test_a_role_that_may_not_make_roles_is_told_which_ones_are_missing(cluster: str) -> None:
-    """On a server that has never had the service, where nobody has made them yet."""
+def test_the_error_of_a_role_that_may_not_create_roles_names_them(cluster: str) -> None:
+    """The roles are missing on a server on which the service was never installed."""
     with psycopg.connect(cluster) as connection:
         major = connection.info.server_version // 10_000
     folder = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
@@ -252,6 +254,6 @@ def test_a_role_that_may_not_make_roles_is_told_which_ones_are_missing(cluster: 
                 connection.execute(f"ALTER ROLE {MIGRATOR} CREATEROLE".encode())
             assert migrate(as_role(server.url("fresh"), MIGRATOR)) == ALL
     except EmbeddedServerError as error:
-        pytest.skip(f"it takes a server of its own: {error}")
+        pytest.skip(f"no second embedded server: {error}")
     finally:
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""What one call has to expect of another that comes between its steps."""
+"""Effects of one call on another that runs between its steps, and two boundary cases."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +11,8 @@ from service.database.migrations import migrate
 from tests.database import NO_DEADLINE, TestDatabase
 
 
-def test_a_business_that_is_deleted_while_it_is_put_keeps_no_slug(database: TestDatabase) -> None:
-    """The put has to be tried again: a slug without a business could never be used by anybody."""
+def test_a_put_of_a_business_that_is_deleted_meanwhile_stores_no_slug(database: TestDatabase) -> None:
+    """The put fails and has to be repeated: a slug without a business could never be used again."""
     database.make_business("gone")
     settings = json.dumps({"name": "Gone", "slug": "gone", "timezone": "UTC", "country": "DE"})
 
@@ -31,18 +31,18 @@ def test_a_business_that_is_deleted_while_it_is_put_keeps_no_slug(database: Test
 
 
 def test_an_older_version_leaves_newer_functions_alone(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a new version is rolled out, an old process that restarts must not put its own functions back."""
+    """During a rolling update, an older process that restarts must not restore its own functions."""
     assert migrate(database.admin_url) == []
-    others = migrations._definitions() + b"-- of another version\n"
-    monkeypatch.setattr(migrations, "_definitions", lambda: others)
+    other_definitions = migrations._definitions() + b"-- of another version\n"
+    monkeypatch.setattr(migrations, "_definitions", lambda: other_definitions)
     monkeypatch.setattr(migrations, "_VERSION", [0, 0, 9])
     assert migrate(database.admin_url) == []
     monkeypatch.setattr(migrations, "_VERSION", [99, 0, 0])
     assert migrate(database.admin_url) == ["definitions"]
 
 
-def test_the_shortest_hold_is_alive_when_it_is_answered(database: TestDatabase) -> None:
-    """A time to live of next to nothing is a millisecond, not an expired hold."""
+def test_the_shortest_hold_is_live_when_it_is_answered(database: TestDatabase) -> None:
+    """A time to live close to zero is raised to a millisecond."""
     database.make_service()
     database.freeze_clock()
     outcome = database.reserve(10, ttl_minutes=1e-9)

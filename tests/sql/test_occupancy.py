@@ -27,17 +27,17 @@ SLOT = ("cut", "", 10.0, 11.0)
 
 
 def move(hour: float, hours: float = 1) -> dict[str, str]:
-    """The members of a change that moves an appointment."""
+    """Returns the members of a change that moves an appointment."""
     return {"slot_start": at(hour).isoformat(), "slot_end": at(hour + hours).isoformat()}
 
 
 def next_expiry(database: TestDatabase) -> Any:
-    """The next expiry of the only window."""
+    """Returns next_expiry of the only window."""
     return database.value("SELECT next_expiry FROM booking.occupancy")
 
 
 def row_version(database: TestDatabase) -> Any:
-    """The version of the only row of the counts: it differs after every write."""
+    """Returns the version of the only row of the counts, which differs after every write."""
     return database.value("SELECT (xmin::text, ctid::text) FROM booking.occupancy")
 
 
@@ -101,7 +101,7 @@ def test_a_replay_is_not_counted_again(database: TestDatabase, verb: str) -> Non
     assert counts(database) == {SLOT: 1}
 
 
-def test_a_released_hold_is_taken_off_and_the_row_goes_with_the_last(database: TestDatabase) -> None:
+def test_a_release_lowers_the_count_and_the_last_one_deletes_the_row(database: TestDatabase) -> None:
     """A release subtracts its quantity once, even if it is repeated, and the last release deletes the row."""
     database.make_service(capacity=5)
     holds = [database.reserve(10, quantity=quantity).id for quantity in (1, 3)]
@@ -148,7 +148,7 @@ def test_the_next_expiry_is_that_of_the_first_hold_to_expire(database: TestDatab
     assert next_expiry(database) == now + 5 * MINUTE
 
 
-def test_an_extend_of_an_expired_hold_takes_it_off(database: TestDatabase) -> None:
+def test_an_extend_of_an_expired_hold_lowers_the_count(database: TestDatabase) -> None:
     """A refused extend of an expired hold ends the hold and subtracts its quantity."""
     database.make_service(capacity=5)
     hold = database.reserve(10, quantity=2).id
@@ -159,7 +159,7 @@ def test_an_extend_of_an_expired_hold_takes_it_off(database: TestDatabase) -> No
 
 
 @pytest.mark.parametrize("act", ["release", "commit"])
-def test_a_release_or_commit_of_an_expired_hold_takes_it_off(database: TestDatabase, act: str) -> None:
+def test_a_release_or_commit_of_an_expired_hold_lowers_the_count(database: TestDatabase, act: str) -> None:
     """A release or a commit of an expired hold ends it and subtracts its quantity once."""
     database.make_service(capacity=5)
     hold = database.reserve(10, quantity=2).id
@@ -186,7 +186,7 @@ def test_a_rebook_counts_the_appointment_in_the_place_of_the_hold(database: Test
     assert counts(database) == {SLOT: 3}
 
 
-def test_the_purge_takes_off_what_it_expires(database: TestDatabase) -> None:
+def test_the_purge_lowers_the_count_by_the_holds_that_it_expires(database: TestDatabase) -> None:
     """The purge works in steps, and the counts are right after each of them."""
     database.make_service(capacity=9)
     for _ in range(5):
@@ -204,7 +204,7 @@ def test_the_purge_takes_off_what_it_expires(database: TestDatabase) -> None:
 
 
 @pytest.mark.parametrize("status", ["cancelled", "completed", "no_show"])
-def test_an_appointment_that_ends_is_taken_off_once(database: TestDatabase, status: str) -> None:
+def test_an_appointment_that_ends_lowers_the_count_once(database: TestDatabase, status: str) -> None:
     """A cancelled, completed or missed appointment is subtracted once; later changes of it subtract nothing."""
     database.make_service(capacity=9)
     database.reserve(10)
@@ -287,7 +287,7 @@ def test_all_verbs_of_one_call_keep_the_counts(database: TestDatabase) -> None:
     assert counts(database) == {("cut", "", float(hour), hour + 1.0): 1 for hour in (10, 12, 14, 16, 18)}
 
 
-# What goes around the verbs.
+# Wrong counts.
 
 MISCOUNTS: dict[str, tuple[str, list[tuple[int | None, int | None]]]] = {
     "one too many": ("UPDATE booking.occupancy SET claimed = claimed + 1", [(4, 3)]),
@@ -372,7 +372,7 @@ FREEING: dict[str, Callable[[TestDatabase, str, str], Outcome]] = {
 
 @pytest.mark.parametrize("way", FREEING)
 @pytest.mark.parametrize("wrong", ["DELETE FROM booking.occupancy", "UPDATE booking.occupancy SET claimed = 1"])
-def test_more_is_never_freed_than_is_claimed(database: TestDatabase, way: str, wrong: str) -> None:
+def test_freeing_more_than_is_counted_is_refused(database: TestDatabase, way: str, wrong: str) -> None:
     """The check constraint refuses to free more than is claimed, and the verb has no effect."""
     database.make_service(capacity=4)
     hold, booked = database.reserve(10, quantity=2).id, database.book(10, quantity=2).id
@@ -386,7 +386,7 @@ def test_more_is_never_freed_than_is_claimed(database: TestDatabase, way: str, w
     assert FREEING[way](database, hold, booked).name == "done"
 
 
-def test_no_row_counts_nothing(database: TestDatabase) -> None:
+def test_a_count_is_positive(database: TestDatabase) -> None:
     """The check constraint refuses rows that count nothing, so that a decision never reads them."""
     database.make_service()
     database.reserve(10)

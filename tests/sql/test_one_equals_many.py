@@ -1,4 +1,4 @@
-"""A batch gets what its requests get one after the other: the rounds that decide it change no outcome."""
+"""A batch has the outcomes of its requests one by one: the rounds that decide it change no outcome."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.database import TestDatabase, at, book_request, reserve_request
 from tests.sql.asking import keyed_request, names
 
-# Few values, so that requests meet each other: half hours of one morning, and five services.
+# Few values, so that requests conflict with each other: half hours of one morning, and five services.
 HALF_HOURS = st.sampled_from([-1, 0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8])
 SERVICES = {
     "one": {"capacity": 1},
@@ -23,10 +23,10 @@ SERVICES = {
 
 @st.composite
 def requests(draw: st.DrawFn) -> dict[str, Any]:
-    """A request for some part of the morning, often under a key that another one has."""
+    """Draws a request for a part of the morning, often with a key that another request uses too."""
     hour = draw(HALF_HOURS) / 2
     key = draw(st.sampled_from([None, None, None, "k", "l"]))
-    asked: dict[str, Any] = {
+    drawn: dict[str, Any] = {
         "service_id": draw(st.sampled_from([*SERVICES, *["few"] * 6, *["one"] * 2, "unknown"])),
         "quantity": draw(st.sampled_from([1, 1, 1, 2, 2, 3, 4])),
         "ttl_minutes": draw(st.none() | st.sampled_from([0.5, 10, 60, 61])),
@@ -34,23 +34,23 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
         "slot_end": draw(st.none() | st.just(at(hour + draw(st.integers(min_value=1, max_value=5)) / 2).isoformat())),
     }
     if key is None:
-        return reserve_request(**asked)
-    return keyed_request(key, fingerprint=repr(asked), **asked)
+        return reserve_request(**drawn)
+    return keyed_request(key, fingerprint=repr(drawn), **drawn)
 
 
-# What is done after a request: some time passes, or what it got is committed or released.
+# The step after a request: time passes, or the hold is committed or released.
 THEN = st.sampled_from(["nothing", "commit", "release", "a minute", "half an hour"])
 HISTORIES = st.lists(st.tuples(requests(), THEN), min_size=4, max_size=10)
 
 
 def booked(hour: float) -> tuple[dict[str, Any], str]:
-    """An hour that is booked, for two of the three that there is room for."""
+    """Returns a booked hour that takes two of three units."""
     return reserve_request(hour, service_id="few", quantity=2), "commit"
 
 
 @pytest.fixture
 def alone_and_together(database: TestDatabase) -> TestDatabase:
-    """Two equal businesses, and a clock that stands still."""
+    """Makes two equal businesses."""
     for business_id in ("alone", "together"):
         for service_id, service in SERVICES.items():
             database.make_service(service_id, business_id=business_id, **service)
@@ -63,45 +63,45 @@ def alone_and_together(database: TestDatabase) -> TestDatabase:
 @example([booked(1), booked(3), (reserve_request(1, 3, service_id="few", quantity=2), "nothing")])
 @settings(max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=HISTORIES)
-def test_a_request_alone_gets_what_it_would_get_in_a_batch(
+def test_a_request_has_the_same_outcome_alone_and_in_a_batch(
     alone_and_together: TestDatabase, history: list[tuple[dict[str, Any], str]]
 ) -> None:
-    """Whatever was held, booked, expired or released before it; and what is stored is the same too."""
+    """Outcomes and stored rows are equal after any history of holds, bookings, expiries and releases."""
     database = alone_and_together
-    clear(database)
+    reset(database)
     now = database.freeze_clock(at(0))
-    for request, then in history:
+    for request, step in history:
         unrelated = reserve_request(service_id="unknown")
         [alone] = database.call("reserve", [request], business_id="alone")
         [together, _] = database.call("reserve", [request, unrelated], business_id="together")
         assert alone.name == together.name
-        assert seen(alone.body) == seen(together.body)
-        now = carry_on(database, alone.body.get("reservation_id"), then, now)
-    assert stored(database, "alone", now) == stored(database, "together", now)
+        assert comparable(alone.body) == comparable(together.body)
+        now = take_step(database, alone.body.get("reservation_id"), step, now)
+    assert stored_state(database, "alone", now) == stored_state(database, "together", now)
 
 
-def clear(database: TestDatabase) -> None:
-    """Leaves nothing of the example before."""
+def reset(database: TestDatabase) -> None:
+    """Deletes the claims of the previous example."""
     database.forget_claims()
 
 
-def carry_on(database: TestDatabase, hold: str | None, then: str, now: datetime) -> datetime:
-    """Does the same in both businesses, and returns the time."""
-    if hold and then in ("commit", "release"):
+def take_step(database: TestDatabase, hold: str | None, step: str, now: datetime) -> datetime:
+    """Takes the same step in both businesses, and returns the time after it."""
+    if hold and step in ("commit", "release"):
         for business_id in ("alone", "together"):
-            getattr(database, then)(hold, business_id=business_id)
-    minutes = {"a minute": 1, "half an hour": 30}.get(then, 0)
+            getattr(database, step)(hold, business_id=business_id)
+    minutes = {"a minute": 1, "half an hour": 30}.get(step, 0)
     return database.freeze_clock(now + timedelta(minutes=minutes))
 
 
-def seen(body: dict[str, Any]) -> dict[str, Any]:
-    """A reservation without what differs between the two businesses: their ids, and when an expiry was noted."""
+def comparable(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns a reservation without the business, and, if it is expired, without its version, which may differ."""
     differing = {"business_id", "version"} if body.get("status") == "expired" else {"business_id"}
     return {name: value for name, value in body.items() if name not in differing}
 
 
-def stored(database: TestDatabase, business_id: str, now: datetime) -> list[tuple[Any, ...]]:
-    """The reservations of a business as anybody may come to see them, with what decides over them."""
+def stored_state(database: TestDatabase, business_id: str, now: datetime) -> list[tuple[Any, ...]]:
+    """Returns the reservations of a business as they appear at a time, without the columns that may differ."""
     return database.rows(
         "SELECT to_jsonb(r) - ARRAY['business_id', 'status', 'ended_at', 'version'], "
         "booking.reservation_body(r, %s) ->> 'status' FROM booking.reservations r "
@@ -111,7 +111,7 @@ def stored(database: TestDatabase, business_id: str, now: datetime) -> list[tupl
     )
 
 
-# Three that do both, one that does only the one, and for the other there are two places.
+# Three resources serve both services, and one serves the first only; the second has two units.
 POOLS: dict[str, dict[str, Any]] = {
     "cut": {"resource_ids": ["anna", "bert", "cleo", "dora"], "buffer_after_minutes": 30},
     "perm": {"resource_ids": ["bert", "cleo", "dora"], "capacity": 2},
@@ -123,7 +123,7 @@ pooled = st.fixed_dictionaries(
 
 @pytest.fixture
 def pools_alone_and_together(database: TestDatabase) -> TestDatabase:
-    """Two equal businesses whose services share their resources, and a clock that stands still."""
+    """Makes two equal businesses whose services share their resources, and freezes the clock."""
     for business_id in ("alone", "together"):
         for service_id, service in POOLS.items():
             database.make_service(service_id, business_id=business_id, **service)
@@ -145,23 +145,23 @@ def test_as_many_get_a_resource_one_by_one_as_in_a_batch(
     number: int,
     verb: str,
 ) -> None:
-    """The same ones, each another one that is free, whatever was claimed before them."""
+    """Both get the same resources, each request a free one, after any history."""
     database = pools_alone_and_together
-    clear(database)
+    reset(database)
     now = database.freeze_clock(at(0))
-    for asked, resource_id, then in history:
-        request = reserve_request(**asked, resource_id=resource_id)
+    for drawn, resource_id, step in history:
+        request = reserve_request(**drawn, resource_id=resource_id)
         for business_id in ("alone", "together"):
             [outcome] = database.call("reserve", [request], business_id=business_id)
-        now = carry_on(database, outcome.body.get("reservation_id"), then, now)
+        now = take_step(database, outcome.body.get("reservation_id"), step, now)
 
     make = {"reserve": reserve_request, "book": book_request}[verb]
     requests = [make(**wanted) for _ in range(number)]
     alone = [database.call(verb, [request], business_id="alone")[0] for request in requests]
     together = database.call(verb, requests, business_id="together")
     assert names(alone) == names(together)
-    assert [seen(outcome.body) for outcome in alone] == [seen(outcome.body) for outcome in together]
-    given = [outcome.body["resource_id"] for outcome in together if outcome.name == "done"]
-    assert None not in given
-    assert len(set(given)) == len(given)
+    assert [comparable(outcome.body) for outcome in alone] == [comparable(outcome.body) for outcome in together]
+    resource_ids = [outcome.body["resource_id"] for outcome in together if outcome.name == "done"]
+    assert None not in resource_ids
+    assert len(set(resource_ids)) == len(resource_ids)
     assert database.rows("SELECT * FROM booking.double_booked_resources") == []

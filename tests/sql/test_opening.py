@@ -1,4 +1,4 @@
-"""When a business is open: by the clock on its wall, whatever DST does with that."""
+"""Opening hours and closures in the local time of the business, across DST changes."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.database import TestDatabase, at
 from tests.sql.measuring import reads_of
 
-# By what happens there: the zone, and the UTC date on which its clock is changed.
+# Time zones and the UTC dates on which their clocks are changed.
 CHANGES = {
     "Berlin, an hour back": ("Europe/Berlin", date(2026, 10, 25)),
     "Berlin, an hour forward": ("Europe/Berlin", date(2027, 3, 28)),
@@ -25,34 +25,34 @@ CHANGES = {
 HALF_HOUR = timedelta(minutes=30)
 
 
-def instant(written: str) -> datetime:
-    """An instant of UTC."""
-    return datetime.fromisoformat(written).replace(tzinfo=UTC)
+def utc_instant(iso: str) -> datetime:
+    """Parses an instant in UTC."""
+    return datetime.fromisoformat(iso).replace(tzinfo=UTC)
 
 
-def move_to(database: TestDatabase, timezone: str) -> None:
-    """Puts the salon into another time zone."""
+def set_timezone(database: TestDatabase, timezone: str) -> None:
+    """Sets the time zone of the salon."""
     database.rows("UPDATE booking.businesses SET timezone = %s", timezone)
 
 
-def is_open(database: TestDatabase, start: datetime, end: datetime, whose: str = "") -> bool:
-    """What the verbs ask for a slot: of a resource, or of the business itself."""
+def is_open(database: TestDatabase, start: datetime, end: datetime, owner: str = "") -> bool:
+    """Returns whether a slot is within the hours, as the verbs ask: of a resource, or of the business ("")."""
     query = "SELECT booking.open_during('salon', %s::text[], tstzrange(%s, %s))"
-    found: list[str] = database.value(query, [whose], start, end)
-    assert found in ([], [whose])
-    return found == [whose]
+    found: list[str] = database.value(query, [owner], start, end)
+    assert found in ([], [owner])
+    return found == [owner]
 
 
 @pytest.fixture
 def salon(database: TestDatabase) -> TestDatabase:
-    """A business in Berlin with a chair."""
+    """Makes a business in Berlin with a chair."""
     database.make_business()
     database.make_resource("chair")
     return database
 
 
 def test_without_hours_it_is_always_open(salon: TestDatabase) -> None:
-    """Nobody has to write down what does not matter to them; and hours of a resource say nothing about the business."""
+    """Without hours of its own, a business is always open; hours of a resource do not restrict the business."""
     assert is_open(salon, at(3), at(5000))
     found = salon.rows("SELECT whose, open::text FROM booking.open_stretches('salon', '{\"\"}', %s, %s)", at(0), at(1))
     assert found == [("", "{(,)}")]
@@ -62,18 +62,18 @@ def test_without_hours_it_is_always_open(salon: TestDatabase) -> None:
 
 
 def test_all_of_the_slot_has_to_be_within_the_hours(salon: TestDatabase) -> None:
-    """From the very opening to the very closing, but no minute before or after."""
+    """A slot may begin at the opening and end at the closing, and not a minute earlier or later."""
     salon.put_hours([(1, "09:00", "13:00"), (1, "14:00", "18:00")])
-    move_to(salon, "UTC")
+    set_timezone(salon, "UTC")
     assert is_open(salon, at(9), at(13))
     assert is_open(salon, at(14), at(18))
     for start, end in ((9 - 1 / 60, 10), (17, 18 + 1 / 60), (12, 15), (13, 14), (33, 34)):
         assert not is_open(salon, at(start), at(end)), (start, end)
 
 
-def test_a_night_is_two_rows_that_are_one_stretch(salon: TestDatabase) -> None:
-    """24:00 is the 0:00 of the next day: what touches is one, and so are all seven days."""
-    move_to(salon, "UTC")
+def test_hours_that_touch_at_midnight_are_continuous(salon: TestDatabase) -> None:
+    """24:00 is the 0:00 of the next day; seven whole days are continuous."""
+    set_timezone(salon, "UTC")
     salon.put_hours([(1, "20:00", "24:00"), (2, "00:00", "04:00")])
     assert is_open(salon, at(20), at(28))
     assert not is_open(salon, at(27), at(29))
@@ -85,13 +85,13 @@ def test_a_night_is_two_rows_that_are_one_stretch(salon: TestDatabase) -> None:
 def test_hours_stay_local_across_a_dst_change(salon: TestDatabase) -> None:
     """Nine o'clock in Berlin is 7:00 UTC in summer and 8:00 UTC in winter."""
     salon.put_hours([(5, "09:00", "17:00"), (1, "09:00", "17:00")])
-    assert is_open(salon, instant("2026-10-23T07:00"), instant("2026-10-23T15:00"))
-    assert is_open(salon, instant("2026-10-26T08:00"), instant("2026-10-26T16:00"))
-    assert not is_open(salon, instant("2026-10-26T07:00"), instant("2026-10-26T08:00"))
+    assert is_open(salon, utc_instant("2026-10-23T07:00"), utc_instant("2026-10-23T15:00"))
+    assert is_open(salon, utc_instant("2026-10-26T08:00"), utc_instant("2026-10-26T16:00"))
+    assert not is_open(salon, utc_instant("2026-10-26T07:00"), utc_instant("2026-10-26T08:00"))
 
 
-def test_a_closure_closes_what_it_is_about(salon: TestDatabase) -> None:
-    """The business, or one resource; half-open, and whether there are hours or not."""
+def test_a_closure_applies_to_the_business_or_to_one_resource(salon: TestDatabase) -> None:
+    """Closures are half-open, and apply with and without opening hours."""
     salon.put_closure("holiday", at(12), at(14))
     salon.put_closure("away", at(16), at(18), resource_id="chair")
     for start, end, closed in ((12, 13, True), (11, 12, False), (14, 15, False), (11, 15, True), (16, 17, False)):
@@ -100,19 +100,19 @@ def test_a_closure_closes_what_it_is_about(salon: TestDatabase) -> None:
         assert is_open(salon, at(start), at(end), "chair") is not closed, (start, end)
 
 
-def test_of_many_each_is_asked_about_by_itself(salon: TestDatabase) -> None:
-    """With hours and without, closed or not, the business among them: the answer has those that are open, in order."""
+def test_one_call_returns_those_that_are_open_in_order(salon: TestDatabase) -> None:
+    """Each resource has its own hours and closures or none, and the business is among them."""
     for resource_id in ("away", "early", "late", "off"):
         salon.make_resource(resource_id)
-    move_to(salon, "UTC")
+    set_timezone(salon, "UTC")
     hours = [("early", "08:00", "12:00"), ("late", "11:00", "19:00"), ("off", "08:00", "19:00")]
     salon.put_hours(
         [(1, "09:00", "17:00")]
-        + [{"weekday": 1, "opens": opens, "closes": closes, "resource_id": whose} for whose, opens, closes in hours]
+        + [{"weekday": 1, "opens": opens, "closes": closes, "resource_id": owner} for owner, opens, closes in hours]
     )
     salon.put_closure("trip", at(0), at(24), "away")
     salon.put_closure("day-off", at(9), at(10), "off")
-    everybody = ["off", "late", "early", "chair", "away", ""]
+    owners = ["off", "late", "early", "chair", "away", ""]
     expected = {
         8: "chair early off",
         9: " chair early",
@@ -122,14 +122,14 @@ def test_of_many_each_is_asked_about_by_itself(salon: TestDatabase) -> None:
     }
     for hour, names in expected.items():
         found = salon.value(
-            "SELECT booking.open_during('salon', %s, tstzrange(%s, %s))", everybody, at(hour), at(hour + 1)
+            "SELECT booking.open_during('salon', %s, tstzrange(%s, %s))", owners, at(hour), at(hour + 1)
         )
         assert found == names.split(" "), hour
     assert salon.value("SELECT booking.open_during('salon', '{}', tstzrange(%s, %s))", at(9), at(10)) == []
 
 
-def test_a_slot_of_any_length_is_answered_at_once(salon: TestDatabase) -> None:
-    """A caller may ask for eight thousand years, under the lock of the business: nobody counts their Mondays."""
+def test_the_cost_does_not_grow_with_the_length_of_the_slot(salon: TestDatabase) -> None:
+    """A request may ask for thousands of years under the lock of the business, whose weeks must not be enumerated."""
     salon.put_hours([(1, "09:00", "17:00")])
     salon.rows("SET statement_timeout = '2s'")
     far = datetime.max.replace(tzinfo=UTC)
@@ -139,11 +139,11 @@ def test_a_slot_of_any_length_is_answered_at_once(salon: TestDatabase) -> None:
     assert is_open(salon, at(9), far)
 
 
-def test_closures_of_the_past_cost_nothing(salon: TestDatabase) -> None:
-    """They are kept, and reserve asks for every slot."""
+def test_past_closures_add_no_cost(salon: TestDatabase) -> None:
+    """Closures are never deleted by time, and reserve reads them for every slot."""
     for setting in ("plan_cache_mode = force_generic_plan", "enable_seqscan = off", "enable_sort = off"):
         salon.rows(f"SET {setting}")
-    # The planner goes on believing that there are none.
+    # Without autovacuum, the planner keeps the statistics of an empty table.
     salon.rows("ALTER TABLE booking.closures SET (autovacuum_enabled = off)")
     salon.rows("ANALYZE")
 
@@ -163,7 +163,7 @@ def test_closures_of_the_past_cost_nothing(salon: TestDatabase) -> None:
     assert after.blocks <= before.blocks + 5
 
 
-# A week of half hours, so that hours begin and end within the change of the clock too.
+# Half hours of a week, so that hours also begin and end within a change of the clock.
 HOURS = st.lists(
     st.tuples(st.integers(1, 7), st.integers(0, 47), st.integers(1, 48)).filter(lambda entry: entry[1] < entry[2]),
     min_size=1,
@@ -176,13 +176,13 @@ HOURS = st.lists(
 @example(change="Berlin, an hour forward", hours=[(7, 5, 6), (7, 6, 7)])
 @settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(change=st.sampled_from(sorted(CHANGES)), hours=HOURS)
-def test_it_is_open_exactly_when_the_clock_on_the_wall_says_so(
+def test_a_business_is_open_exactly_when_its_local_time_is_within_its_hours(
     salon: TestDatabase, change: str, hours: list[tuple[int, int, int]]
 ) -> None:
-    """The one rule, tried on every half hour around a change of the clock: what does the clock show, is that open?"""
+    """Every half hour around a change of the clock is compared with its local time."""
     timezone, day = CHANGES[change]
-    move_to(salon, timezone)
-    salon.put_hours([(weekday, written(opens), written(closes)) for weekday, opens, closes in hours])
+    set_timezone(salon, timezone)
+    salon.put_hours([(weekday, iso(opens), iso(closes)) for weekday, opens, closes in hours])
     first = datetime.combine(day, time(), UTC) - timedelta(days=2)
     halves = [first + n * HALF_HOUR for n in range(5 * 48)]
     found = salon.rows(
@@ -194,26 +194,26 @@ def test_it_is_open_exactly_when_the_clock_on_the_wall_says_so(
         halves[-1] + HALF_HOUR,
         halves,
     )
-    expected = [(half, *2 * [shows_an_opening_time(half.astimezone(ZoneInfo(timezone)), hours)]) for half in halves]
+    expected = [(half, *2 * [is_within_hours(half.astimezone(ZoneInfo(timezone)), hours)]) for half in halves]
     assert found == expected
 
 
-def written(half_hours: int) -> str:
-    """A time of day, 24:00 included."""
+def iso(half_hours: int) -> str:
+    """Formats a number of half hours as a time of day, up to 24:00."""
     return f"{half_hours // 2:02}:{half_hours % 2 * 30:02}"
 
 
-def shows_an_opening_time(local: datetime, hours: list[tuple[int, int, int]]) -> bool:
-    """Whether the clock shows an opening time from this instant on, for half an hour."""
+def is_within_hours(local: datetime, hours: list[tuple[int, int, int]]) -> bool:
+    """Returns whether the half hour that begins at a local time is within the hours."""
     half = local.hour * 2 + local.minute // 30
     return any(weekday == local.isoweekday() and opens <= half < closes for weekday, opens, closes in hours)
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_grid_is_what_the_clock_on_the_wall_shows(salon: TestDatabase, change: str) -> None:
-    """Every 45 minutes from midnight: nothing in what the clock skips, and twice in what it repeats."""
+def test_the_grid_of_slots_follows_local_time(salon: TestDatabase, change: str) -> None:
+    """The grid has a start every 45 minutes of local time: none in a skipped hour, and two in a repeated one."""
     timezone, day = CHANGES[change]
-    move_to(salon, timezone)
+    set_timezone(salon, timezone)
     first = datetime.combine(day, time(), UTC) - timedelta(days=2)
     quarters = [first + n * timedelta(minutes=15) for n in range(5 * 96)]
     found = salon.rows(
@@ -222,13 +222,15 @@ def test_the_grid_is_what_the_clock_on_the_wall_shows(salon: TestDatabase, chang
         first + timedelta(days=5),
     )
     local = {quarter: quarter.astimezone(ZoneInfo(timezone)) for quarter in quarters}
-    expected = [quarter for quarter, shown in local.items() if (shown.hour * 60 + shown.minute) % 45 == 0]
+    expected = [
+        quarter for quarter, local_time in local.items() if (local_time.hour * 60 + local_time.minute) % 45 == 0
+    ]
     assert [at for (at,) in found] == expected
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_of_the_clock_is_found_to_the_second(salon: TestDatabase, change: str) -> None:
-    """One row for each offset, and between them the instant at which it changes."""
+    """There is one row for each offset, and they meet at the instant of the change."""
     timezone, day = CHANGES[change]
     midnight = datetime.combine(day, time(), UTC)
     phases: list[tuple[Any, ...]] = salon.rows(

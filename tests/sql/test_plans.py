@@ -1,4 +1,4 @@
-"""The cost of a decision grows neither with history nor with how full other days are, whatever the planner believes."""
+"""The cost of a decision grows neither with history nor with claims on other days, whatever the planner knows."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from tests.sql.asking import keyed_request
 from tests.sql.measuring import compiled_in, reads_of
 
 ROWS = 10_000
-# What may be read to decide: the row of a business, of a service, of a hold or an appointment, and one slot.
+# The indexes that a decision may use: for the counts of a slot, for the rows it names by id, and for one resource.
 SLOT = {"occupancy_pkey", "idx_reservations_window"}
 RESOURCE = {"idx_occupancy_resource"}
 ONE_ROW = {
@@ -37,14 +37,14 @@ ONE_ROW = {
     "audit_logs_version_key",
     "resources_pkey",
 }
-# The pool of a service, the opening hours and the closures that are not over, and one page of the calendar.
+# The pool of a service, opening hours, current and future closures, and one page of the calendar.
 A_FEW_ROWS = {
     "service_resources_pkey",
     "idx_opening_hours_resource",
     "idx_closures_resource",
     "idx_appointments_calendar",
 }
-# What PostgreSQL itself reads to check a constraint.
+# PostgreSQL itself reads these to check a constraint.
 CHECKED = {"appointments_resource_excl"}
 DUE = {"idx_reservations_expiry", "idx_reservations_ended"}
 ROOMS = ["room-1", "room-2", "room-3"]
@@ -55,8 +55,10 @@ SITUATIONS = pytest.mark.parametrize("situation", ["never analysed", "analysed w
 
 
 def prepare(database: TestDatabase) -> None:
-    """A service with a slot that has neighbours, another one with rooms, two with a popular slot, one of them full of
-    expired holds, and opening hours for all. Nobody analyses its tables behind the test's back."""
+    """Makes services with and without a pool, one with a popular slot, and one whose slot is full of expired holds.
+
+    All have opening hours. Autovacuum is off, so that the statistics change only when the test analyses the tables.
+    """
     for (table,) in database.rows(
         "SELECT relname FROM pg_class WHERE relnamespace = 'booking'::regnamespace AND relkind = 'r'"
     ):
@@ -82,8 +84,7 @@ def prepare(database: TestDatabase) -> None:
 
 
 def add_crowd(database: TestDatabase, number: int) -> None:
-    """So many live holds and as many appointments in one slot, and expired holds in that of another service, which are
-    all that it has room for."""
+    """Inserts live holds and appointments in one slot, and expired holds that fill the slot of another service."""
     for service_id, expires_after in (("concert", "1 hour"), ("course", "-1 minute")):
         database.rows(
             """
@@ -121,8 +122,7 @@ def add_crowd(database: TestDatabase, number: int) -> None:
 
 
 def add_history(database: TestDatabase) -> None:
-    """Ten thousand appointments of a service, each an hour, as many of one resource of another, and as many closures:
-    all of them over."""
+    """Inserts past appointments of two services, one of them with a resource, and as many past closures."""
     now = database.value("SELECT booking.now()")
     for service_id, resource_id in (("cut", None), ("suite", ROOMS[0])):
         database.rows(
@@ -159,7 +159,7 @@ def add_history(database: TestDatabase) -> None:
 
 
 def add_other_days(database: TestDatabase) -> None:
-    """Ten thousand live holds of the service on later days, ten for each hour, each made under a key."""
+    """Inserts live holds of the service on later days, ten for each hour, each with a key."""
     database.rows(
         """
         INSERT INTO booking.reservations (business_id, reservation_id, service_id, slot_start, slot_end, occupied,
@@ -175,7 +175,7 @@ def add_other_days(database: TestDatabase) -> None:
 
 
 def add_other_resources(database: TestDatabase) -> None:
-    """A thousand resources of other services, each with opening hours and a closure to come."""
+    """Inserts a thousand resources of other services, each with opening hours and a future closure."""
     database.rows(
         "INSERT INTO booking.resources (business_id, resource_id, name, kind, booking_enabled, created_at) "
         "SELECT 'salon', 'r' || n, 'r' || n, 'room', true, booking.now() FROM generate_series(1, 1000) AS n"
@@ -193,7 +193,7 @@ def add_other_resources(database: TestDatabase) -> None:
 
 
 def grow(database: TestDatabase, situation: str) -> None:
-    """Fills the tables, with the planner knowing nothing, what was true before, or the truth."""
+    """Fills the tables; the planner has no statistics, those of the small tables, or current ones."""
     if situation == "analysed while tiny":
         database.rows("ANALYZE")
     add_history(database)
@@ -206,8 +206,10 @@ def grow(database: TestDatabase, situation: str) -> None:
 
 @SITUATIONS
 def test_one_slot_is_read_by_its_index_and_bounded_in_time(database: TestDatabase, situation: str) -> None:
-    """The plans of what reads the counts and the expired holds of a window, under the settings of the verbs and of the
-    reads: a range of one index, closed on both sides."""
+    """The counts and the expired holds of a window are read by a range of one index that is bounded on both sides.
+
+    The plans are those under the settings of the verbs and of the reads.
+    """
     prepare(database)
     grow(database, situation)
     a_slot = ("business_id =", "service_id =", "starts <", "starts >")
@@ -223,7 +225,7 @@ def test_one_slot_is_read_by_its_index_and_bounded_in_time(database: TestDatabas
         for caller in ("execute", "availability", "capacity"):
             scans = [
                 node
-                for node in nodes(plan_of(database, query, caller))
+                for node in plan_nodes(plan_of(database, query, caller))
                 if {"Relation Name", "Index Name"} & node.keys()
             ]
             assert [scan.get("Index Name") for scan in scans] == [index], (function, caller)
@@ -232,21 +234,21 @@ def test_one_slot_is_read_by_its_index_and_bounded_in_time(database: TestDatabas
 
 
 def body_of(database: TestDatabase, function: str) -> str:
-    """The one query of a function of SQL, with its parameters numbered and typed."""
+    """Returns the query of an SQL function, with its parameters numbered and typed."""
     [(body, names, types)] = database.rows(
         "SELECT prosrc, proargnames, ARRAY(SELECT format_type(t, NULL) FROM unnest(proargtypes) AS t) "
         "FROM pg_proc WHERE pronamespace = 'booking'::regnamespace AND proname = %s",
         function,
     )
     query: str = body
-    # The names of what it returns come after those of its parameters.
+    # The names of the result columns come after the names of the parameters.
     for number, (name, parameter_type) in enumerate(zip(names, types, strict=False), 1):
         query = re.sub(rf"\b{name}\b", f"(${number}::{parameter_type})", query)
     return query
 
 
 def plan_of(database: TestDatabase, query: str, caller: str) -> dict[str, Any]:
-    """The plan of a query, as one of the granted functions has it."""
+    """Returns the plan of a query under the settings of a granted function."""
     query = f"EXPLAIN (FORMAT json, GENERIC_PLAN) {query}"
     settings = database.value("SELECT proconfig FROM pg_proc WHERE oid = %s::regproc", f"booking.{caller}")
     with database.admin.transaction():
@@ -257,16 +259,17 @@ def plan_of(database: TestDatabase, query: str, caller: str) -> dict[str, Any]:
     return plan
 
 
-def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """All nodes of a plan."""
-    return [plan, *(node for child in plan.get("Plans", []) for node in nodes(child))]
+def plan_nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns all nodes of a plan."""
+    return [plan, *(node for child in plan.get("Plans", []) for node in plan_nodes(child))]
 
 
 @SITUATIONS
-def test_what_a_call_reads_does_not_grow(database: TestDatabase, situation: str) -> None:
-    """Ten thousand appointments of the past, ten thousand claims on other days, ten thousand of the same slot and a
-    thousand resources of other services make no difference to any call, whether its statements were planned before they
-    came or afterwards."""
+def test_the_rows_and_blocks_that_a_call_reads_do_not_grow(database: TestDatabase, situation: str) -> None:
+    """Past appointments, claims on other days, claims of the same slot and other resources add no cost to any call.
+
+    This holds for statements planned before these rows existed, and for statements planned afterwards.
+    """
     prepare(database)
     calls = {f"{name} of {size}": call for size in (1, 2) for name, call in calls_with(database, size).items()}
     before = {name: reads_of(database, call) for name, call in calls.items()}
@@ -276,17 +279,19 @@ def test_what_a_call_reads_does_not_grow(database: TestDatabase, situation: str)
             database.rows("DISCARD PLANS")
         for name, call in calls.items():
             after = reads_of(database, call)
-            # What was measured and undone has left some dead entries in the indexes.
+            # The rolled-back measurements left some dead entries in the indexes.
             assert after.rows <= before[name].rows + 100, (name, plans)
-            # An index that has grown is a level or two deeper: some blocks more for each look-up.
+            # A larger index is one or two levels deeper, which costs some blocks more for each look-up.
             assert after.blocks <= 3 * before[name].blocks + 10, (name, plans)
             assert after.indexes <= ONE_ROW | A_FEW_ROWS | SLOT | RESOURCE | DUE | CHECKED, (name, plans)
             assert after.whole_tables == set(), (name, plans)
 
 
-def test_no_call_has_its_plans_compiled(database: TestDatabase) -> None:
-    """What the planner is told to avoid and can't seems to cost 1e10, up to PostgreSQL 17, and whatever costs so much
-    is compiled each time that it runs: a second for what takes milliseconds."""
+def test_no_plan_of_a_call_is_compiled(database: TestDatabase) -> None:
+    """Up to PostgreSQL 17, a plan node that is disabled and can't be avoided has an estimated cost of 1e10.
+
+    A plan of that cost is compiled at each execution: a second for a statement of milliseconds.
+    """
     prepare(database)
     for size in (1, 2):
         for name, call in calls_with(database, size).items():
@@ -294,7 +299,7 @@ def test_no_call_has_its_plans_compiled(database: TestDatabase) -> None:
 
 
 def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], object]]:
-    """A call of each kind for so many requests, and what each of them needs to be there."""
+    """Returns a call of each kind with a number of requests, and makes the claims that the calls need."""
     now = database.freeze_clock()
     expired = [database.reserve(TEN, ttl_minutes=1).id for _ in range(size)]
     database.freeze_clock(now + timedelta(minutes=1))

@@ -1,4 +1,4 @@
-"""The purge: in bounded batches, beside others, killed in the middle; and nothing depends on it."""
+"""The purge: bounded batches, concurrent runs, a killed run, and its record."""
 
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ TTL = timedelta(minutes=15)
 
 
 def purge(connection: psycopg.Connection, *, business_id: str = "salon", limit: int = 1000) -> tuple[Any, ...]:
-    """Purges a business on a connection of the caller's: (expired, deleted, busy)."""
+    """Purges a business on a given connection: (expired, deleted, busy)."""
     [row] = connection.execute(
         "SELECT expired, deleted, busy <> '{}' FROM booking.purge(%s, %s, %s, %s)",
         [[business_id], DAY, limit, NO_DEADLINE],
@@ -24,13 +24,13 @@ def purge(connection: psycopg.Connection, *, business_id: str = "salon", limit: 
 
 
 def due(database: TestDatabase) -> tuple[list[str], int]:
-    """The businesses that have something to purge, and how much there is in all."""
+    """Returns the businesses that have rows to purge, and the number of these rows."""
     businesses = database.rows("SELECT business_id, due FROM booking.due_businesses(%s) ORDER BY business_id", DAY)
     return [business_id for business_id, _ in businesses], sum(number for _, number in businesses)
 
 
 def make_due(database: TestDatabase, *, expired: int, ended: int) -> tuple[list[str], list[str]]:
-    """A salon with some holds that are past their expiry, and some that were given up a day ago."""
+    """Makes a salon with holds past their expiry, and with holds that were released a day ago."""
     database.make_service(capacity=1000)
     now = database.freeze_clock()
     old = [database.reserve(10).id for _ in range(ended)]
@@ -43,12 +43,12 @@ def make_due(database: TestDatabase, *, expired: int, ended: int) -> tuple[list[
 
 
 def statuses(database: TestDatabase) -> dict[str, int]:
-    """How many reservations there are in each state."""
+    """Counts the reservations in each state."""
     return dict(database.rows("SELECT status, count(*) FROM booking.reservations GROUP BY status"))
 
 
-def test_what_is_past_its_expiry_becomes_expired(database: TestDatabase) -> None:
-    """And what is live, or ended in another way, stays as it is."""
+def test_the_purge_marks_holds_past_their_expiry(database: TestDatabase) -> None:
+    """Live holds and reservations that ended otherwise stay as they are."""
     database.make_service(capacity=5)
     now = database.freeze_clock()
     holds = [database.reserve(10, ttl_minutes=ttl).id for ttl in (15, 15, 15, 16)]
@@ -60,8 +60,8 @@ def test_what_is_past_its_expiry_becomes_expired(database: TestDatabase) -> None
     assert database.purge() == (0, 0, False)
 
 
-def test_what_ended_is_kept_for_the_retention_and_then_deleted(database: TestDatabase) -> None:
-    """Counted from its end: committed, released and expired reservations alike; appointments stay."""
+def test_ended_reservations_are_deleted_after_the_retention(database: TestDatabase) -> None:
+    """The retention counts from the end of a reservation, in whichever state; appointments stay."""
     database.make_service(capacity=5)
     now = database.freeze_clock()
     committed, released, _ = (database.reserve(10).id for _ in range(3))
@@ -78,8 +78,8 @@ def test_what_ended_is_kept_for_the_retention_and_then_deleted(database: TestDat
     assert (statuses(database), database.value("SELECT count(*) FROM booking.appointments")) == ({}, 1)
 
 
-def test_it_works_in_bounded_batches(database: TestDatabase) -> None:
-    """So that it never has the lock for long, however much there is to do: the oldest first."""
+def test_the_purge_works_in_bounded_batches(database: TestDatabase) -> None:
+    """A run is limited, so that it holds the lock only briefly; the oldest holds come first."""
     expired, old = make_due(database, expired=5, ended=3)
     assert database.purge(limit=2) == (2, 2, False)
     assert statuses(database) == {"expired": 2, "held": 3, "released": 1}
@@ -90,16 +90,16 @@ def test_it_works_in_bounded_batches(database: TestDatabase) -> None:
     assert [database.status(hold) for hold in old] == [None] * 3
 
 
-def test_a_busy_business_is_left_alone(database: TestDatabase) -> None:
-    """It never waits, and keeps nobody waiting: there is a next time."""
+def test_the_purge_skips_a_busy_business(database: TestDatabase) -> None:
+    """The purge never waits for a lock, and works through the business in a later run."""
     make_due(database, expired=2, ended=0)
     with database.locked():
         assert database.purge() == (0, 0, True)
     assert database.purge() == (2, 0, False)
 
 
-def test_two_at_once_do_the_work_once(database: TestDatabase) -> None:
-    """One finds that the other one is there; what it does is not done twice."""
+def test_two_concurrent_purges_do_the_work_once(database: TestDatabase) -> None:
+    """The second one finds the business busy, and afterwards nothing to do."""
     make_due(database, expired=2, ended=2)
     with database.connect(autocommit=False) as one, database.connect() as other:
         assert purge(one) == (2, 2, False)
@@ -108,8 +108,8 @@ def test_two_at_once_do_the_work_once(database: TestDatabase) -> None:
         assert purge(other) == (0, 0, False)
 
 
-def test_many_at_once_do_all_of_it_once(database: TestDatabase, rivals: Rivals) -> None:
-    """Several schedulers that call at the same minute: each row is counted by exactly one of them."""
+def test_many_concurrent_purges_do_all_the_work_once(database: TestDatabase, rivals: Rivals) -> None:
+    """With several schedulers, each row is counted by exactly one run."""
     make_due(database, expired=30, ended=30)
 
     def until_nothing_is_due(connection: psycopg.Connection) -> tuple[int, int]:
@@ -126,18 +126,18 @@ def test_many_at_once_do_all_of_it_once(database: TestDatabase, rivals: Rivals) 
     assert (sum(expired), sum(deleted)) == (30, 30)
 
 
-def test_killed_in_the_middle_it_leaves_nothing_half_done(database: TestDatabase, rivals: Rivals) -> None:
-    """Neither rows nor a lock: holds expire when their time is up, and the next run does it all."""
+def test_a_killed_purge_has_no_effect(database: TestDatabase, rivals: Rivals) -> None:
+    """Neither a change nor a lock is left, and the next run does all the work."""
     make_due(database, expired=2, ended=2)
-    with psycopg.connect(database.admin_url) as in_the_way:
-        in_the_way.execute("SELECT FROM booking.reservations WHERE status = 'released' FOR UPDATE")
+    with psycopg.connect(database.admin_url) as blocking_connection:
+        blocking_connection.execute("SELECT FROM booking.reservations WHERE status = 'released' FOR UPDATE")
         pids: list[int] = []
 
-        def in_the_middle(connection: psycopg.Connection) -> object:
+        def purge_until_blocked(connection: psycopg.Connection) -> object:
             pids.append(connection.info.backend_pid)
             return purge(connection)
 
-        answer = rivals.start(in_the_middle)
+        answer = rivals.start(purge_until_blocked)
         database.wait_until_blocked()
         database.rows("SELECT pg_terminate_backend(%s)", pids[0])
         with pytest.raises(psycopg.errors.AdminShutdown):
@@ -146,8 +146,8 @@ def test_killed_in_the_middle_it_leaves_nothing_half_done(database: TestDatabase
     assert database.purge() == (2, 2, False)
 
 
-def test_a_hold_that_is_being_extended_is_not_purged_under_its_hands(database: TestDatabase) -> None:
-    """An extend that has the lock and an instant left wins: the purge finds first a busy business, then nothing due."""
+def test_a_hold_that_is_being_extended_is_not_purged(database: TestDatabase) -> None:
+    """An extend just before the expiry wins: the purge finds a busy business, and then nothing to do."""
     database.make_service()
     now = database.freeze_clock()
     hold = database.reserve(10).id
@@ -161,8 +161,8 @@ def test_a_hold_that_is_being_extended_is_not_purged_under_its_hands(database: T
     assert database.status(hold) == "held"
 
 
-def test_only_businesses_that_have_something_due_are_visited(database: TestDatabase) -> None:
-    """Ten thousand tenants, of which three have something to purge, are three short transactions."""
+def test_only_businesses_with_rows_to_purge_are_due(database: TestDatabase) -> None:
+    """A run takes one short transaction for each business that has rows to purge, and none for the others."""
     for business_id in ("expired", "ended", "live", "nothing"):
         database.make_service(business_id=business_id, capacity=5)
     now = database.freeze_clock()
@@ -195,8 +195,8 @@ def purge_all(
     return expired, deleted, freed, busy
 
 
-def test_one_call_purges_several_businesses_and_leaves_out_the_busy_ones(database: TestDatabase) -> None:
-    """It waits for none of them, and what was freed is named by its business, once for each service."""
+def test_one_call_purges_several_businesses_and_skips_busy_ones(database: TestDatabase) -> None:
+    """The call waits for no lock, and reports the freed room once for each business and service."""
     for business_id in ("clinic", "kennel", "salon"):
         database.make_service(business_id=business_id, capacity=5)
         for _ in range(2):
@@ -207,15 +207,15 @@ def test_one_call_purges_several_businesses_and_leaves_out_the_busy_ones(databas
         return [{"business_id": name, "service_id": "cut", "resource_id": None} for name in business_ids]
 
     with database.locked("kennel"):
-        expired, deleted, more_room, busy = purge_all(database, "kennel", "clinic", "nobody", "salon")
+        expired, deleted, freed_room, busy = purge_all(database, "kennel", "clinic", "nobody", "salon")
     assert (expired, deleted, busy) == (4, 0, ["kennel"])
-    assert sorted(more_room, key=lambda room: room["business_id"]) == freed("clinic", "salon")
+    assert sorted(freed_room, key=lambda room: room["business_id"]) == freed("clinic", "salon")
     assert due(database) == (["kennel"], 2)
     assert purge_all(database, "kennel") == (2, 0, freed("kennel"), [])
 
 
-def test_the_limit_is_that_of_the_call_and_not_of_each_business(database: TestDatabase) -> None:
-    """A call is bounded, whatever the number of its businesses."""
+def test_the_limit_of_a_purge_applies_to_the_whole_call(database: TestDatabase) -> None:
+    """The work of a call is bounded, for any number of businesses."""
     for business_id in ("clinic", "salon"):
         database.make_service(business_id=business_id, capacity=5)
         for _ in range(2):
@@ -228,8 +228,8 @@ def test_the_limit_is_that_of_the_call_and_not_of_each_business(database: TestDa
     assert purge_all(database, "clinic", "salon", limit=3)[1] == 1
 
 
-def test_each_run_is_written_down_and_last_months_are_forgotten(database: TestDatabase) -> None:
-    """Operations see when the purge last ran, and the record does not grow for ever."""
+def test_runs_are_recorded_for_a_month(database: TestDatabase) -> None:
+    """The record shows when the purge last ran, and does not grow for ever."""
     now = database.freeze_clock()
     for run_at in (now - timedelta(days=31), now - timedelta(days=29), now):
         database.freeze_clock(run_at)
@@ -242,8 +242,8 @@ def test_each_run_is_written_down_and_last_months_are_forgotten(database: TestDa
     assert database.value("SELECT last_purge_at FROM booking.reservation_health()") == now
 
 
-def test_a_run_that_is_written_down_again_stands_there_once(database: TestDatabase) -> None:
-    """The answer was lost, and whoever asked sends it again under the same id."""
+def test_a_run_recorded_twice_has_one_row(database: TestDatabase) -> None:
+    """A record whose answer was lost is sent again under the same id."""
     run_id = uuid4()
     for _ in range(2):
         database.rows("SELECT booking.record_purge(%s, now(), 3, 2, 1)", run_id)

@@ -1,4 +1,4 @@
-"""booking.commit with if_expired = 'rebook': the money came after the hold had gone."""
+"""booking.commit with if_expired = 'rebook': the slot of an expired hold is booked if it is still free."""
 
 from concurrent.futures import Future
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ TTL = timedelta(minutes=15)
 
 @pytest.fixture
 def expired(database: TestDatabase) -> str:
-    """A hold of ten o'clock that has just expired, on a service for one guest at a time."""
+    """Returns a hold of ten o'clock that has just expired, on a service with capacity 1."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     hold = database.reserve(10).id
@@ -28,7 +28,7 @@ def rebook(database: TestDatabase, hold: str, **request: object) -> Outcome:
 
 
 def test_a_slot_that_is_still_free_is_booked(database: TestDatabase, expired: str) -> None:
-    """The hold stays what it is, expired, and the appointment remembers it."""
+    """The hold stays expired, and the appointment has its id."""
     outcome = rebook(database, expired)
     assert (outcome.name, outcome.body["reservation_id"], outcome.body["status"]) == ("done", expired, "confirmed")
     assert datetime.fromisoformat(outcome.body["slot_start"]) == at(10)
@@ -36,8 +36,8 @@ def test_a_slot_that_is_still_free_is_booked(database: TestDatabase, expired: st
     assert database.capacity(10) == {"capacity": 1, "held": 0, "booked": 1, "available": 0}
 
 
-def test_a_live_hold_needs_no_rebooking(database: TestDatabase) -> None:
-    """Then it is an ordinary commit, of a hold whose room is counted once."""
+def test_a_rebook_of_a_live_hold_is_a_commit(database: TestDatabase) -> None:
+    """The hold becomes committed, and its room is counted once."""
     database.make_service(capacity=1)
     hold = database.reserve(10).id
     assert rebook(database, hold).name == "done"
@@ -48,7 +48,7 @@ def test_a_live_hold_needs_no_rebooking(database: TestDatabase) -> None:
 def test_a_slot_that_was_taken_meanwhile_is_not_booked_twice(
     database: TestDatabase, expired: str, is_booked: bool
 ) -> None:
-    """Nobody else's claim is touched, whether it is held or booked."""
+    """Held and booked claims of others stay as they are."""
     rival = database.reserve(10).id
     if is_booked:
         database.commit(rival)
@@ -57,22 +57,22 @@ def test_a_slot_that_was_taken_meanwhile_is_not_booked_twice(
     assert database.status(expired) == "expired"
 
 
-def test_a_refused_rebook_may_be_tried_again(database: TestDatabase, expired: str) -> None:
-    """When the rival has gone, the slot is free again and the money is still there."""
+def test_a_refused_rebook_may_be_repeated(database: TestDatabase, expired: str) -> None:
+    """The rebook succeeds after the other claim was released."""
     rival = database.reserve(10).id
     assert rebook(database, expired).name == "slot_unavailable"
     database.release(rival)
     assert rebook(database, expired).name == "done"
 
 
-def test_without_asking_for_it_nothing_is_booked_again(database: TestDatabase, expired: str) -> None:
-    """And a refusal does not stand in the way of asking."""
+def test_a_plain_commit_of_an_expired_hold_is_refused(database: TestDatabase, expired: str) -> None:
+    """A rebook after the refusal still succeeds."""
     assert database.commit(expired).name == "reservation_expired"
     assert rebook(database, expired).name == "done"
 
 
 def test_a_rebook_that_is_repeated_gets_the_same_appointment(database: TestDatabase, expired: str) -> None:
-    """With or without the wish to rebook, and when the operation itself is sent again."""
+    """Repeated commits with and without rebook are replayed; the operation itself, sent again, is done."""
     request = commit_request(expired, if_expired="rebook")
     [first] = database.call("commit", [request])
     [resent] = database.call("commit", [request])
@@ -81,8 +81,8 @@ def test_a_rebook_that_is_repeated_gets_the_same_appointment(database: TestDatab
         assert (again.name, again.body) == ("replayed", first.body)
 
 
-def test_a_hold_that_the_purge_has_marked_can_be_booked_again(database: TestDatabase, expired: str) -> None:
-    """It is the state of the hold that counts, not who found out; but what was deleted is not found any more."""
+def test_a_hold_marked_by_the_purge_can_be_rebooked(database: TestDatabase, expired: str) -> None:
+    """The mark makes no difference, but a deleted reservation is not found."""
     assert database.purge() == (1, 0, False)
     database.release(expired)
     assert rebook(database, expired).name == "done"
@@ -93,8 +93,8 @@ def test_a_hold_that_the_purge_has_marked_can_be_booked_again(database: TestData
     assert rebook(database, other).name == "reservation_not_found"
 
 
-def test_a_rebook_wants_the_quantity_and_the_buffers_of_its_hold(database: TestDatabase) -> None:
-    """It is the same claim again, as it was made, and not one by the rules of today."""
+def test_a_rebook_keeps_the_quantity_and_the_buffers_of_its_hold(database: TestDatabase) -> None:
+    """The rebook makes the claim of the hold again, not one by the current settings."""
     database.make_service(capacity=3, buffer_after_minutes=30)
     now = database.freeze_clock()
     hold = database.reserve(10, quantity=2).id
@@ -107,14 +107,14 @@ def test_a_rebook_wants_the_quantity_and_the_buffers_of_its_hold(database: TestD
     assert rebook(database, hold).body["quantity"] == 2
 
 
-def test_the_slot_may_have_begun_meanwhile(database: TestDatabase, expired: str) -> None:
-    """The guest has paid, and may be sitting in the chair."""
+def test_a_slot_that_has_begun_is_rebooked(database: TestDatabase, expired: str) -> None:
+    """The guest has paid, and may already be there."""
     database.freeze_clock(at(11) - timedelta(microseconds=1))
     assert rebook(database, expired).name == "done"
 
 
-def test_a_slot_that_is_over_is_not_booked(database: TestDatabase, expired: str) -> None:
-    """Nobody can come to it any more: the money goes back, alone or in a batch with others that are free."""
+def test_a_past_slot_is_not_rebooked(database: TestDatabase, expired: str) -> None:
+    """The rebook is refused alone and in a batch, whose other requests are granted."""
     later = database.reserve(11).id
     database.freeze_clock(at(11))
     assert rebook(database, expired).name == "slot_unavailable"
@@ -122,24 +122,22 @@ def test_a_slot_that_is_over_is_not_booked(database: TestDatabase, expired: str)
     assert names(outcomes) == ["slot_unavailable", "done"]
 
 
-def test_a_slot_of_a_service_that_is_gone_is_not_booked(database: TestDatabase, expired: str) -> None:
-    """Its live holds could still be committed; this one would be a new claim."""
+def test_a_slot_of_an_archived_service_is_not_rebooked(database: TestDatabase, expired: str) -> None:
+    """A live hold of the service could be committed, but a rebook is a new claim."""
     database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
     assert rebook(database, expired).name == "slot_unavailable"
 
 
-def test_a_refused_rebook_is_the_end_of_its_hold_even_if_the_clock_steps_back(
-    database: TestDatabase, expired: str
-) -> None:
-    """Also where nobody looked for room, as the service is gone: the money went back when it was refused."""
+def test_a_refused_rebook_ends_its_hold_even_if_the_clock_steps_back(database: TestDatabase, expired: str) -> None:
+    """This holds even if no room was searched for, because a payment may have been refunded."""
     database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
     assert rebook(database, expired).name == "slot_unavailable"
     database.move_clock(-TTL)
     assert database.commit(expired).name == "reservation_expired"
 
 
-def test_two_rebooks_in_one_batch_share_what_room_there_is(database: TestDatabase) -> None:
-    """First come, first served; and one hold that is rebooked twice is one appointment."""
+def test_rebooks_in_one_batch_share_the_room(database: TestDatabase) -> None:
+    """The first request gets the room, and a second rebook of its hold is replayed."""
     database.make_service(capacity=2)
     now = database.freeze_clock()
     holds = [database.reserve(10).id, database.reserve(10).id]
@@ -152,15 +150,15 @@ def test_two_rebooks_in_one_batch_share_what_room_there_is(database: TestDatabas
     assert outcomes[2].body == outcomes[0].body
 
 
-def test_only_those_of_a_batch_that_ask_for_it_are_booked_again(database: TestDatabase, expired: str) -> None:
-    """A plain commit of the same expired hold is refused, or gets the appointment that its neighbour made."""
+def test_a_plain_commit_beside_a_rebook_of_its_hold(database: TestDatabase, expired: str) -> None:
+    """The plain commit is refused, or replays the appointment of the rebook."""
     outcomes = database.call("commit", [commit_request(expired), commit_request(expired, if_expired="rebook")])
     assert outcomes[0].name in ("reservation_expired", "replayed")
     assert outcomes[1].name == "done"
 
 
-def test_two_rebooks_at_once_for_the_last_unit(database: TestDatabase, rivals: Rivals) -> None:
-    """Both wait for the lock, and whoever has it second sees what the first one booked."""
+def test_two_concurrent_rebooks_of_the_last_unit(database: TestDatabase, rivals: Rivals) -> None:
+    """Both wait for the lock, and the second one sees the booking of the first."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     first = database.reserve(10).id

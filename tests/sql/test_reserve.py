@@ -1,4 +1,4 @@
-"""booking.reserve, one request at a time: what is granted, for how long, and what is refused and why."""
+"""booking.reserve, one request at a time: granted holds, their expiry, and refusals with their reasons."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ MINUTE = 1 / 60
 
 
 def test_a_free_slot_is_held(database: TestDatabase) -> None:
-    """A hold says what it holds, until when, and at which version it is."""
+    """The outcome has the slot, the expiry and the version of the hold."""
     database.make_service()
     now = database.freeze_clock()
     outcome = database.reserve(10)
@@ -33,15 +33,15 @@ def test_a_free_slot_is_held(database: TestDatabase) -> None:
     }
 
 
-def test_the_operation_names_the_hold(database: TestDatabase) -> None:
-    """The id is made before the call: a caller who lost the answer knows what to look for."""
+def test_a_hold_has_the_id_of_its_operation(database: TestDatabase) -> None:
+    """The caller makes the id before the call, and can look up the hold if the answer is lost."""
     database.make_service()
     request = reserve_request(10)
     assert database.call("reserve", [request])[0].id == request["operation_id"]
 
 
 def test_a_slot_without_an_end_lasts_as_long_as_the_service(database: TestDatabase) -> None:
-    """Most callers know when they want to come, and the catalog knows how long it takes."""
+    """The service's duration applies, and the next slot begins after it."""
     database.make_service(capacity=1, duration_minutes=45)
     outcome = database.reserve(10, slot_end=None)
     assert datetime.fromisoformat(outcome.body["slot_end"]) == at(10.75)
@@ -49,11 +49,11 @@ def test_a_slot_without_an_end_lasts_as_long_as_the_service(database: TestDataba
     assert database.reserve(10.75).name == "done"
 
 
-def test_a_hold_lives_as_long_as_asked_within_the_maximum(database: TestDatabase) -> None:
-    """What was cut is said, so that a caller does not count on time that it does not have."""
+def test_a_hold_lives_for_the_requested_time_up_to_the_maximum(database: TestDatabase) -> None:
+    """The outcome shows whether the time to live was limited."""
     database.make_service(capacity=9, hold_ttl_minutes=15, max_hold_ttl_minutes=60)
     database.freeze_clock()
-    for asked_minutes, seconds, clamped in (
+    for ttl_minutes, seconds, clamped in (
         (None, 900, False),
         (60, 3600, False),
         (60.5, 3600, True),
@@ -61,12 +61,12 @@ def test_a_hold_lives_as_long_as_asked_within_the_maximum(database: TestDatabase
         (0.5, 30, False),
         (0.02, 1.2, False),
     ):
-        body = database.reserve(10, ttl_minutes=asked_minutes).body
-        assert (body["expires_in_seconds"], body["ttl_clamped"]) == (seconds, clamped), asked_minutes
+        body = database.reserve(10, ttl_minutes=ttl_minutes).body
+        assert (body["expires_in_seconds"], body["ttl_clamped"]) == (seconds, clamped), ttl_minutes
 
 
-def test_a_hold_is_never_over_before_it_is_answered_for(database: TestDatabase) -> None:
-    """However small a fraction of a minute was asked for: the caller gets a hold that is held."""
+def test_the_shortest_time_to_live_is_a_millisecond(database: TestDatabase) -> None:
+    """A time to live close to zero still makes a live hold."""
     database.make_service()
     database.freeze_clock()
     body = database.reserve(10, ttl_minutes=1e-12).body
@@ -74,7 +74,7 @@ def test_a_hold_is_never_over_before_it_is_answered_for(database: TestDatabase) 
 
 
 def test_quantities_add_up_to_the_capacity(database: TestDatabase) -> None:
-    """Capacity is counted in units, not in claims."""
+    """The capacity counts units and not claims."""
     database.make_service(capacity=5)
     assert database.reserve(10, quantity=3).name == "done"
     assert database.reserve(10, quantity=3).name == "slot_unavailable"
@@ -83,16 +83,16 @@ def test_quantities_add_up_to_the_capacity(database: TestDatabase) -> None:
     assert database.capacity(10) == {"capacity": 5, "held": 5, "booked": 0, "available": 0}
 
 
-def test_more_than_there_is_never_fits(database: TestDatabase) -> None:
-    """Also where nothing else is claimed."""
+def test_a_quantity_above_the_capacity_is_refused(database: TestDatabase) -> None:
+    """It is refused even in an empty slot."""
     database.make_service(capacity=5)
     assert database.reserve(10, quantity=6).name == "slot_unavailable"
     assert database.reserve(10, quantity=5).name == "done"
 
 
 @pytest.mark.parametrize("is_booked", [False, True], ids=["held", "booked"])
-def test_a_window_is_as_full_as_its_fullest_instant(database: TestDatabase, is_booked: bool) -> None:
-    """A staircase of claims: 1 from ten, 3 from eleven, 2 from twelve, none from one, 2 again from two."""
+def test_the_peak_of_a_window_decides(database: TestDatabase, is_booked: bool) -> None:
+    """The claims form a staircase: 1 from ten, 3 from eleven, 2 from twelve, none from one, 2 again from two."""
     database.make_service(capacity=4)
     for hour, hours, quantity in ((10, 2, 1), (11, 2, 2), (14, 1, 2)):
         hold = database.reserve(hour, hours, quantity=quantity)
@@ -107,7 +107,7 @@ def test_a_window_is_as_full_as_its_fullest_instant(database: TestDatabase, is_b
 
 
 def test_a_slot_ends_where_the_next_one_begins(database: TestDatabase) -> None:
-    """Intervals are half-open: neighbours touch and do not conflict, and all else that shares an instant does."""
+    """Slots are half-open: adjacent slots do not conflict, and slots that share an instant do."""
     cases = {
         "before": (9, 1, "done"),
         "after": (11, 1, "done"),
@@ -124,7 +124,7 @@ def test_a_slot_ends_where_the_next_one_begins(database: TestDatabase) -> None:
 
 
 def test_buffers_keep_neighbours_away(database: TestDatabase) -> None:
-    """A claim occupies its slot and the time to prepare and to clean up around it."""
+    """A claim occupies its slot and the buffers before and after it."""
     database.make_service(capacity=1, buffer_before_minutes=10, buffer_after_minutes=20)
     assert database.reserve(10).name == "done"
     assert [database.capacity(hour)["available"] for hour in (11.5 - MINUTE, 11.5)] == [0, 1]
@@ -135,7 +135,7 @@ def test_buffers_keep_neighbours_away(database: TestDatabase) -> None:
 
 
 def test_a_claim_keeps_the_buffers_that_it_was_made_with(database: TestDatabase) -> None:
-    """A change of the catalog moves nobody: neither into the time of others nor out of their own."""
+    """A change of the settings affects neither existing claims nor the claims beside them."""
     database.make_service(capacity=1, buffer_after_minutes=30)
     database.commit(database.reserve(10).id)
     database.put_service(capacity=1)
@@ -146,8 +146,8 @@ def test_a_claim_keeps_the_buffers_that_it_was_made_with(database: TestDatabase)
     assert database.reserve(12.75).name == "slot_unavailable"
 
 
-def test_what_the_public_may_not_book_is_refused_with_the_reason(database: TestDatabase) -> None:
-    """It is ten o'clock; on the limit itself a slot can still be booked."""
+def test_a_slot_that_the_public_may_not_book_is_refused_with_the_reason(database: TestDatabase) -> None:
+    """At ten o'clock, a slot on each limit can be booked, and one beyond it can't."""
     cases: list[tuple[float, float, dict[str, Any], str | None]] = [
         (10 - MINUTE, 1, {}, "past"),
         (10, 1, {}, None),
@@ -169,8 +169,8 @@ def test_what_the_public_may_not_book_is_refused_with_the_reason(database: TestD
     assert database.value("SELECT count(*) FROM booking.reservations") == len(bookable)
 
 
-def test_the_last_day_is_twenty_four_hours_away_whatever_the_time_zone_of_the_session(database: TestDatabase) -> None:
-    """A day of an interval is 23 or 25 hours long where a DST change is, and a session may be set to such a zone."""
+def test_the_limit_of_days_ahead_counts_24_hours_in_every_time_zone_of_the_session(database: TestDatabase) -> None:
+    """A day is 24 hours, although an interval of a day has 23 or 25 hours across a DST change."""
     database.make_service(max_advance_days=1)
     with database.connect() as connection:
         connection.execute("SET timezone = 'Europe/Berlin'")
@@ -183,8 +183,8 @@ def test_the_last_day_is_twenty_four_hours_away_whatever_the_time_zone_of_the_se
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
-def test_what_is_not_offered_is_not_found(database: TestDatabase, together: bool) -> None:
-    """No such business, no such service, and one that was taken off the catalog all look the same."""
+def test_a_service_that_is_not_offered_is_not_found(database: TestDatabase, together: bool) -> None:
+    """An unknown business, an unknown service and an archived service have the same outcome."""
     database.make_service()
     database.make_service("perm")
     assert database.reserve(10, service_id="perm").name == "done"
@@ -195,8 +195,8 @@ def test_what_is_not_offered_is_not_found(database: TestDatabase, together: bool
         assert set(names(outcomes)) == {"service_not_found"}
 
 
-def test_services_of_one_business_have_room_of_their_own(database: TestDatabase) -> None:
-    """One that is full stands in nobody else's way."""
+def test_services_have_separate_capacities(database: TestDatabase) -> None:
+    """A full service does not affect the other services and businesses."""
     database.make_service("cut")
     database.make_service("perm")
     database.make_service("cut", business_id="clinic")
@@ -205,19 +205,19 @@ def test_services_of_one_business_have_room_of_their_own(database: TestDatabase)
     assert database.reserve(10, business_id="clinic").name == "done"
 
 
-def test_an_expired_hold_gives_its_room_away_for_good(database: TestDatabase) -> None:
-    """Without any purge; and what was given away stays dead whatever the clock does next."""
+def test_the_room_of_an_expired_hold_is_given_away(database: TestDatabase) -> None:
+    """No purge is needed, and the hold ends as expired."""
     database.make_service(capacity=1)
     database.freeze_clock()
-    dead = database.reserve(10).id
+    expired = database.reserve(10).id
     database.move_clock(timedelta(minutes=15))
     assert database.capacity(10)["available"] == 1
     assert database.reserve(10).name == "done"
-    assert database.status(dead) == "expired"
+    assert database.status(expired) == "expired"
 
 
-def test_a_released_hold_gives_its_room_back(database: TestDatabase) -> None:
-    """At once, without waiting for its expiry."""
+def test_a_released_hold_frees_its_room(database: TestDatabase) -> None:
+    """The room is free at once, before the expiry."""
     database.make_service(capacity=1)
     database.release(database.reserve(10).id)
     assert database.reserve(10).name == "done"

@@ -1,4 +1,4 @@
-"""Services with a pool: each claim has one resource, and each resource is in one place at a time."""
+"""Services with a pool: each claim has one resource, and each resource has one claim at a time."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,26 +15,26 @@ TTL = timedelta(minutes=15)
 TEN_CHAIRS = [f"chair-{number}" for number in range(10)]
 
 
-def resources(outcomes: list[Outcome]) -> list[str | None]:
-    """The resources that were given away, one for each that got any."""
+def granted_resources(outcomes: list[Outcome]) -> list[str | None]:
+    """Returns the resources of the requests that were granted."""
     return [outcome.body["resource_id"] for outcome in outcomes if outcome.name in ("done", "replayed")]
 
 
 def archive(database: TestDatabase, resource_id: str) -> None:
-    """Takes a resource off the catalog."""
+    """Deletes a resource, or archives it if it was ever used."""
     database.rows("SELECT * FROM booking.delete_resource('salon', %s, 'infinity')", resource_id)
 
 
-def refused(outcome: Outcome) -> tuple[str, Any]:
-    """What a request was told, and why."""
+def refusal_of(outcome: Outcome) -> tuple[str, Any]:
+    """Returns the outcome and the reason of a refusal."""
     return outcome.name, outcome.body.get("reason")
 
 
-# Who is given to whom.
+# The choice of the resource.
 
 
 def test_a_named_resource_is_given(database: TestDatabase) -> None:
-    """Or nobody: the others are free, and are not what was asked for."""
+    """A free resource that was not named is not given instead."""
     database.make_service(resource_ids=["anna", "bert", "cleo"])
     first = database.reserve(10, resource_id="bert")
     assert (first.name, first.body["resource_id"]) == ("done", "bert")
@@ -45,27 +45,27 @@ def test_a_named_resource_is_given(database: TestDatabase) -> None:
 
 
 def test_any_resource_is_given_as_long_as_one_is_free(database: TestDatabase) -> None:
-    """Every other one is tried before a request is refused, whatever they are busy with."""
+    """All resources of the pool are tried before a request is refused."""
     database.make_service(resource_ids=["anna", "bert", "cleo"])
     assert database.reserve(9.5, resource_id="anna").name == "done"
     database.commit(database.reserve(10.5, resource_id="bert").id)
     outcomes = [database.reserve(10) for _ in range(2)]
     assert names(outcomes) == ["done", "slot_unavailable"]
-    assert resources(outcomes) == ["cleo"]
+    assert granted_resources(outcomes) == ["cleo"]
 
 
 def test_work_is_spread_over_the_resources(database: TestDatabase) -> None:
-    """Whoever is booked least on that day comes first, and at a draw the first by id."""
+    """The resource with the fewest claims on the day comes first, and then the first by id."""
     database.make_service(resource_ids=["cleo", "anna", "bert"])
-    given = resources([database.reserve(8 + hour) for hour in range(4)])
+    given = granted_resources([database.reserve(8 + hour) for hour in range(4)])
     assert given == ["anna", "bert", "cleo", "anna"]
     database.reserve(15, resource_id="bert")
     database.reserve(16, resource_id="bert")
-    assert resources([database.reserve(17), database.reserve(18)]) == ["cleo", "anna"]
+    assert granted_resources([database.reserve(17), database.reserve(18)]) == ["cleo", "anna"]
 
 
-def test_what_is_over_or_given_up_does_not_count_as_work(database: TestDatabase) -> None:
-    """Claims are counted: live holds and confirmed appointments, through whichever service they came."""
+def test_expired_released_and_cancelled_claims_do_not_count_as_work(database: TestDatabase) -> None:
+    """Live holds and confirmed appointments count, of whichever service."""
     database.make_service(resource_ids=["anna", "bert"])
     database.make_service("perm", resource_ids=["anna", "bert"])
     now = database.freeze_clock()
@@ -78,8 +78,8 @@ def test_what_is_over_or_given_up_does_not_count_as_work(database: TestDatabase)
     assert database.reserve(14).body["resource_id"] == "anna"
 
 
-def test_a_day_is_that_of_the_wall_clock_of_the_business(database: TestDatabase) -> None:
-    """Berlin's winter day begins at 23:00 of the UTC day before: what is before or after it is another day's work."""
+def test_the_day_of_the_work_is_local_to_the_business(database: TestDatabase) -> None:
+    """In winter, a day in Berlin begins at 23:00 UTC; claims before and after it are another day's work."""
     database.make_service(resource_ids=["anna", "bert"])
     winter = datetime(datetime.now(UTC).year + 1, 1, 12, tzinfo=UTC)
 
@@ -103,8 +103,10 @@ def test_a_day_is_that_of_the_wall_clock_of_the_business(database: TestDatabase)
 
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("verb", ["reserve", "book"])
-def test_a_window_across_midnight_meets_what_is_claimed_after_it(database: TestDatabase, verb: str, size: int) -> None:
-    """Work is counted on the day on which the window begins; who is free is asked for all of it."""
+def test_a_window_across_midnight_conflicts_with_claims_of_the_next_day(
+    database: TestDatabase, verb: str, size: int
+) -> None:
+    """Work is counted on the day on which the window begins, and conflicts in the whole window."""
     for service_id in ("cut", "perm"):
         database.make_service(service_id, resource_ids=["anna"])
     assert database.reserve(26, service_id="perm").name == "done"
@@ -113,41 +115,41 @@ def test_a_window_across_midnight_meets_what_is_claimed_after_it(database: TestD
     assert names(outcomes) == ["slot_unavailable"] * size
 
 
-def test_any_of_ten_is_ten_different_ones(database: TestDatabase) -> None:
-    """A batch that races for them fills exactly those that there are."""
+def test_a_batch_gets_ten_different_resources_of_ten(database: TestDatabase) -> None:
+    """The eleventh request is refused."""
     database.make_service(resource_ids=TEN_CHAIRS)
     outcomes = database.call("reserve", [reserve_request(10) for _ in range(11)])
     assert names(outcomes) == ["done"] * 10 + ["slot_unavailable"]
-    assert resources(outcomes) == TEN_CHAIRS
+    assert granted_resources(outcomes) == TEN_CHAIRS
 
 
-def test_ten_named_and_any_in_one_batch_never_meet(database: TestDatabase) -> None:
-    """Each window sees what the one before it was given, whether it asked by name or not."""
+def test_named_and_any_resources_in_one_batch_are_never_given_twice(database: TestDatabase) -> None:
+    """Each window sees the resources that were given before it, whether they were named or not."""
     database.make_service(resource_ids=TEN_CHAIRS)
     wanted = [None, "chair-3", None, "chair-0", "chair-3", *[None] * 8]
     outcomes = database.call("reserve", [reserve_request(10, resource_id=resource_id) for resource_id in wanted])
-    given = resources(outcomes)
+    given = granted_resources(outcomes)
     assert len(given) == len(set(given)) == 10
     assert outcomes[4].name == "slot_unavailable"
 
 
 @pytest.mark.parametrize("verb", ["reserve", "book"])
-def test_a_pool_with_gaps_is_filled_to_the_last_one(database: TestDatabase, verb: str) -> None:
-    """Whoever is busy for any part of the window is passed over, and nobody is given twice."""
+def test_all_free_resources_of_a_pool_are_given(database: TestDatabase, verb: str) -> None:
+    """A resource that is claimed in any part of the window is passed over."""
     database.make_service(resource_ids=TEN_CHAIRS)
     for number in (0, 4, 9):
         database.reserve(10.5, resource_id=f"chair-{number}")
     request = {"reserve": reserve_request, "book": book_request}[verb]
     outcomes = database.call(verb, [request(10) for _ in range(9)])
     assert names(outcomes) == ["done"] * 7 + ["slot_unavailable"] * 2
-    assert sorted(set(map(str, resources(outcomes)))) == [f"chair-{number}" for number in (1, 2, 3, 5, 6, 7, 8)]
+    assert sorted(set(map(str, granted_resources(outcomes)))) == [f"chair-{number}" for number in (1, 2, 3, 5, 6, 7, 8)]
 
 
-# One place at a time.
+# One claim at a time.
 
 
-def test_a_resource_serves_several_services_one_at_a_time(database: TestDatabase) -> None:
-    """Whichever way its claim came, and however it stands: held, committed or booked at once."""
+def test_a_resource_has_one_claim_at_a_time_in_all_its_services(database: TestDatabase) -> None:
+    """Holds, committed holds and bookings of one service conflict with requests of the others."""
     for service_id in ("cut", "perm", "colour"):
         database.make_service(service_id, resource_ids=["anna"])
     claims: list[Callable[[], Outcome]] = [
@@ -169,8 +171,8 @@ WINDOWS: list[tuple[str, float, float]] = [("cut", 10, 1), ("perm", 10.5, 1), ("
 
 
 @pytest.mark.parametrize("verb", ["reserve", "book"])
-def test_a_resource_is_in_one_place_also_within_a_batch(database: TestDatabase, verb: str) -> None:
-    """Two services, equal windows and windows that overlap, in every order: the batch does what one by one does."""
+def test_a_resource_has_one_claim_at_a_time_within_a_batch(database: TestDatabase, verb: str) -> None:
+    """Equal and overlapping windows of two services, in every order: a batch has the outcomes of single requests."""
     for service_id in ("cut", "perm"):
         database.make_service(service_id, resource_ids=["anna"])
     request = {"reserve": reserve_request, "book": book_request}[verb]
@@ -183,27 +185,27 @@ def test_a_resource_is_in_one_place_also_within_a_batch(database: TestDatabase, 
             assert database.rows("SELECT * FROM booking.double_booked_resources") == []
 
 
-def test_pools_that_share_a_resource_do_not_share_it_at_once(database: TestDatabase) -> None:
-    """The one who can do both is given to one of them, and both pools are used up otherwise."""
+def test_a_resource_of_two_pools_is_given_once(database: TestDatabase) -> None:
+    """The shared resource is given to one service, and both pools are used up by the others."""
     database.make_service("cut", resource_ids=["anna", "bert"])
     database.make_service("perm", resource_ids=["bert", "cleo"])
     batch = [reserve_request(10, service_id=service_id) for service_id in ("cut", "perm", "cut", "perm", "cut")]
     outcomes = database.call("reserve", batch)
-    given = resources(outcomes)
+    given = granted_resources(outcomes)
     assert names(outcomes).count("done") == len(set(given)) == 3
 
 
-def test_services_with_pools_of_their_own_are_decided_at_once(database: TestDatabase) -> None:
-    """Nothing in common, nothing to wait for."""
+def test_overlapping_windows_of_separate_pools_do_not_conflict(database: TestDatabase) -> None:
+    """Two services without a common resource are independent."""
     database.make_service("cut", resource_ids=["anna"])
     database.make_service("perm", resource_ids=["bert"])
     requests = [reserve_request(10, service_id="cut"), reserve_request(10.5, service_id="perm")]
     outcomes = database.call("reserve", requests)
-    assert (names(outcomes), resources(outcomes)) == (["done", "done"], ["anna", "bert"])
+    assert (names(outcomes), granted_resources(outcomes)) == (["done", "done"], ["anna", "bert"])
 
 
-def test_buffers_occupy_the_resource_as_they_were_made(database: TestDatabase) -> None:
-    """They belong to the claim: the time to clean up is nobody else's, and later settings don't move it."""
+def test_a_resource_is_occupied_for_the_buffers_of_its_claim(database: TestDatabase) -> None:
+    """The claim keeps the buffers that it was made with, although the settings change later."""
     database.make_service("cut", resource_ids=["anna"])
     database.make_service("perm", resource_ids=["anna"], buffer_before_minutes=15, buffer_after_minutes=30)
     assert database.reserve(10, service_id="perm").name == "done"
@@ -219,21 +221,21 @@ def test_buffers_occupy_the_resource_as_they_were_made(database: TestDatabase) -
     assert database.reserve(12, 0.25, service_id="perm").name == "done"
 
 
-def test_resources_of_two_businesses_are_two(database: TestDatabase) -> None:
-    """Though they have the same name."""
+def test_resources_of_two_businesses_are_separate(database: TestDatabase) -> None:
+    """Resource ids are unique within a business only."""
     for business_id in ("salon", "clinic"):
         database.make_service(business_id=business_id, resource_ids=["anna"])
         assert database.reserve(10, business_id=business_id).name == "done"
         assert database.reserve(10, business_id=business_id).name == "slot_unavailable"
 
 
-# How many.
+# Quantities and capacities.
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
 @pytest.mark.parametrize("verb", ["reserve", "book"])
 def test_a_claim_has_one_resource(database: TestDatabase, verb: str, together: bool) -> None:
-    """Whoever needs two makes two claims, and is told so."""
+    """A quantity above the seats of each resource is invalid."""
     database.make_service(resource_ids=["anna", "bert"])
     request = {"reserve": reserve_request, "book": book_request}[verb]
     for resource_id in (None, "anna"):
@@ -245,8 +247,8 @@ def test_a_claim_has_one_resource(database: TestDatabase, verb: str, together: b
     assert database.reserve(10).name == "done"
 
 
-def test_a_capacity_below_the_pool_binds(database: TestDatabase) -> None:
-    """Three can work, and there are two mirrors."""
+def test_a_capacity_below_the_pool_limits_the_claims(database: TestDatabase) -> None:
+    """Three resources are free, and two units can be claimed."""
     database.make_service(capacity=2, resource_ids=["anna", "bert", "cleo"])
     assert names(database.call("reserve", [reserve_request(10) for _ in range(3)])) == ["done"] * 2 + [
         "slot_unavailable"
@@ -255,8 +257,8 @@ def test_a_capacity_below_the_pool_binds(database: TestDatabase) -> None:
     assert database.capacity(10)["available"] == 0
 
 
-def test_a_capacity_above_the_pool_does_not(database: TestDatabase) -> None:
-    """Nobody works in two places because there are mirrors enough."""
+def test_a_capacity_above_the_pool_does_not_extend_it(database: TestDatabase) -> None:
+    """Two resources can be claimed, although the capacity is five."""
     database.make_service(capacity=5, resource_ids=["anna", "bert"])
     assert database.capacity(10)["available"] == 2
     outcomes = database.call("reserve", [reserve_request(10) for _ in range(3)])
@@ -264,21 +266,21 @@ def test_a_capacity_above_the_pool_does_not(database: TestDatabase) -> None:
     assert database.capacity(10) == {"capacity": 5, "held": 2, "booked": 0, "available": 0}
 
 
-def test_a_named_and_any_in_one_batch_share_the_capacity(database: TestDatabase) -> None:
-    """Their pools differ, and the service is the same."""
+def test_requests_for_a_named_and_for_any_resource_share_the_capacity(database: TestDatabase) -> None:
+    """Their pools differ, and the capacity is that of the service."""
     database.make_service(capacity=2, resource_ids=["anna", "bert", "cleo"])
     wanted = ["bert", None, "anna"]
     outcomes = database.call("reserve", [reserve_request(10, resource_id=resource_id) for resource_id in wanted])
-    assert (names(outcomes), resources(outcomes)) == (["done", "done", "slot_unavailable"], ["bert", "anna"])
+    assert (names(outcomes), granted_resources(outcomes)) == (["done", "done", "slot_unavailable"], ["bert", "anna"])
 
 
-# Who is there.
+# Resources that can't be given.
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
 @pytest.mark.parametrize("verb", ["reserve", "book"])
-def test_a_resource_that_the_service_has_not_is_not_found(database: TestDatabase, verb: str, together: bool) -> None:
-    """Unknown, archived, in the pool of another service only, or of a service that has no resources at all."""
+def test_a_resource_outside_the_pool_is_not_found(database: TestDatabase, verb: str, together: bool) -> None:
+    """Unknown and archived resources are not found, nor any resource of a service without a pool."""
     database.make_service(resource_ids=["anna", "bert"])
     database.make_service("perm", resource_ids=["cleo"])
     database.make_service("wash")
@@ -292,11 +294,11 @@ def test_a_resource_that_the_service_has_not_is_not_found(database: TestDatabase
 
 
 def test_an_archived_resource_is_passed_over(database: TestDatabase) -> None:
-    """And when nobody is left, nothing is sold: the service does not become one that is booked without."""
+    """If all of them are archived, every request is refused: the service is never booked without a resource."""
     database.make_service(capacity=2, resource_ids=["anna", "bert"])
     archive(database, "anna")
     outcomes = database.call("reserve", [reserve_request(10) for _ in range(2)])
-    assert (names(outcomes), resources(outcomes)) == (["done", "slot_unavailable"], ["bert"])
+    assert (names(outcomes), granted_resources(outcomes)) == (["done", "slot_unavailable"], ["bert"])
     archive(database, "bert")
     assert database.reserve(15).name == "slot_unavailable"
     assert database.book(15, manual=True).name == "slot_unavailable"
@@ -305,52 +307,55 @@ def test_an_archived_resource_is_passed_over(database: TestDatabase) -> None:
     assert database.reserve(15).body["resource_id"] == "anna"
 
 
-def test_what_is_not_offered_online_is_refused_to_the_public_only(database: TestDatabase) -> None:
-    """A service or a resource: by name it is refused with the reason, among any it is passed over."""
+def test_offline_services_and_resources_are_refused_to_the_public_only(database: TestDatabase) -> None:
+    """A named offline resource is refused with the reason; among any, it is passed over."""
     database.make_service(resource_ids=["anna", "bert"])
     database.make_service("perm", resource_ids=["cleo"], booking_enabled=False)
     database.make_resource("anna", booking_enabled=False)
-    assert refused(database.reserve(10, resource_id="anna")) == ("slot_not_bookable", "not_online")
-    assert refused(database.book(10, resource_id="anna")) == ("slot_not_bookable", "not_online")
+    assert refusal_of(database.reserve(10, resource_id="anna")) == ("slot_not_bookable", "not_online")
+    assert refusal_of(database.book(10, resource_id="anna")) == ("slot_not_bookable", "not_online")
     outcomes = [database.reserve(10) for _ in range(2)]
-    assert (names(outcomes), resources(outcomes)) == (["done", "slot_unavailable"], ["bert"])
-    assert refused(database.reserve(10, service_id="perm", resource_id="cleo")) == ("slot_not_bookable", "not_online")
+    assert (names(outcomes), granted_resources(outcomes)) == (["done", "slot_unavailable"], ["bert"])
+    assert refusal_of(database.reserve(10, service_id="perm", resource_id="cleo")) == (
+        "slot_not_bookable",
+        "not_online",
+    )
     assert database.book(10, manual=True).body["resource_id"] == "anna"
     assert database.book(10, service_id="perm", manual=True).body["resource_id"] == "cleo"
     database.make_resource("bert", booking_enabled=False)
-    assert refused(database.reserve(15)) == ("slot_not_bookable", "not_online")
+    assert refusal_of(database.reserve(15)) == ("slot_not_bookable", "not_online")
     assert database.book(15, manual=True, resource_id="bert").name == "done"
 
 
-def test_the_hours_of_a_resource_bind_the_public(database: TestDatabase) -> None:
-    """Its own weekly hours and closures. Whoever acts for the business is not bound."""
+def test_the_hours_of_a_resource_bind_the_public_only(database: TestDatabase) -> None:
+    """Weekly hours and closures of a resource do not bind the staff."""
     database.make_service(resource_ids=["anna", "bert"])
-    # At ten UTC it is eleven or twelve o'clock in Berlin.
+    # Ten o'clock UTC is eleven or twelve o'clock in Berlin.
     database.put_hours([{"weekday": 1, "opens": "09:00", "closes": "13:00", "resource_id": "anna"}])
-    assert refused(database.reserve(14, resource_id="anna")) == ("slot_not_bookable", "closed")
+    assert refusal_of(database.reserve(14, resource_id="anna")) == ("slot_not_bookable", "closed")
     assert database.reserve(14).body["resource_id"] == "bert"
     assert database.reserve(14).name == "slot_unavailable"
     database.put_closure("holiday", at(9), at(12), "bert")
-    assert refused(database.reserve(10, resource_id="bert")) == ("slot_not_bookable", "closed")
-    assert resources([database.reserve(10), database.reserve(10)]) == ["anna"]
+    assert refusal_of(database.reserve(10, resource_id="bert")) == ("slot_not_bookable", "closed")
+    assert granted_resources([database.reserve(10), database.reserve(10)]) == ["anna"]
     assert database.book(10, manual=True).body["resource_id"] == "bert"
     database.put_closure("leave", at(17), at(18), "bert")
-    assert refused(database.reserve(17)) == ("slot_not_bookable", "closed")
+    assert refusal_of(database.reserve(17)) == ("slot_not_bookable", "closed")
     assert database.book(17, manual=True, resource_id="anna").name == "done"
 
 
-def test_a_service_that_gets_a_pool_goes_on_with_what_it_has(database: TestDatabase) -> None:
-    """What was claimed before has no resource and counts against the capacity; what comes now has one."""
+def test_claims_from_before_a_pool_count_against_the_capacity(database: TestDatabase) -> None:
+    """Earlier claims have no resource, and later claims get one."""
     database.make_service(capacity=2)
     before = database.reserve(10)
     database.make_service(capacity=2, resource_ids=["anna", "bert"])
     assert before.body["resource_id"] is None
-    assert resources([database.reserve(10), database.reserve(10)]) == ["anna"]
+    assert granted_resources([database.reserve(10), database.reserve(10)]) == ["anna"]
     assert database.commit(before.id).body["resource_id"] is None
 
 
 def test_a_resource_that_left_the_pool_keeps_its_claims(database: TestDatabase) -> None:
-    """And is in their way through every other service."""
+    """The claim conflicts with requests of every other service of the resource."""
     database.make_service(resource_ids=["anna", "bert"])
     database.make_service("perm", resource_ids=["anna"])
     hold = database.reserve(10, resource_id="anna").id
@@ -364,41 +369,41 @@ def test_a_resource_that_left_the_pool_keeps_its_claims(database: TestDatabase) 
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_an_expired_hold_gives_its_resource_to_another_service_for_good(database: TestDatabase, size: int) -> None:
-    """Without any purge; what was given away stays dead whatever the clock does next, and is found dead everywhere."""
+def test_the_resource_of_an_expired_hold_is_given_to_another_service(database: TestDatabase, size: int) -> None:
+    """No purge is needed, and the hold stays expired if the clock steps back."""
     for service_id in ("cut", "perm"):
         database.make_service(service_id, resource_ids=["anna"])
     now = database.freeze_clock()
-    dead = database.reserve(10).id
+    expired = database.reserve(10).id
     database.freeze_clock(now + TTL)
     requests = [reserve_request(10.5, service_id="perm") for _ in range(size)]
     assert names(database.call("reserve", requests)) == ["done"] + ["slot_unavailable"] * (size - 1)
     database.freeze_clock(now)
-    assert database.status(dead) == "expired"
-    assert database.commit(dead).name == "reservation_expired"
-    assert database.commit(dead, if_expired="rebook").name == "slot_unavailable"
+    assert database.status(expired) == "expired"
+    assert database.commit(expired).name == "reservation_expired"
+    assert database.commit(expired, if_expired="rebook").name == "slot_unavailable"
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_an_expired_hold_of_any_of_a_pool_ends_with_its_resource_given_away(database: TestDatabase, size: int) -> None:
-    """Whoever asked for anybody is given the last of them, whose expired hold is then dead whatever the clock does."""
+def test_a_request_for_any_resource_ends_the_expired_hold_of_the_one_it_gets(database: TestDatabase, size: int) -> None:
+    """The only free resource has an expired hold of another service, which is marked as expired."""
     database.make_service(resource_ids=["anna", "bert"])
     database.make_service("perm", resource_ids=["bert"])
-    dead = database.reserve(10, service_id="perm").id
+    expired = database.reserve(10, service_id="perm").id
     database.move_clock(TTL)
     database.book(10, resource_id="anna")
     outcomes = database.call("reserve", [reserve_request(10) for _ in range(size)])
-    assert resources(outcomes) == ["bert"]
-    assert database.status(dead) == "expired"
+    assert granted_resources(outcomes) == ["bert"]
+    assert database.status(expired) == "expired"
 
 
 def test_a_commit_keeps_the_resource(database: TestDatabase) -> None:
-    """Whatever became of the resource meanwhile."""
+    """The resource may have been archived meanwhile."""
     database.make_service(resource_ids=["anna", "bert"])
     holds = [database.reserve(10, resource_id=resource_id) for resource_id in ("bert", "anna")]
     archive(database, "bert")
     outcomes = database.call("commit", [commit_request(hold.id) for hold in holds])
-    assert resources(outcomes) == ["bert", "anna"]
+    assert granted_resources(outcomes) == ["bert", "anna"]
     assert database.reserve(10).name == "slot_unavailable"
 
 
@@ -413,14 +418,14 @@ def expired(database: TestDatabase) -> str:
     return hold
 
 
-def test_a_rebook_wants_the_resource_that_it_had(database: TestDatabase, expired: str) -> None:
-    """The guest was promised Anna."""
+def test_a_rebook_keeps_the_named_resource(database: TestDatabase, expired: str) -> None:
+    """The hold was made for Anna by name."""
     outcome = database.commit(expired, if_expired="rebook")
     assert (outcome.name, outcome.body["resource_id"]) == ("done", "anna")
 
 
 def test_a_rebook_is_refused_when_the_resource_is_taken(database: TestDatabase, expired: str) -> None:
-    """Through whichever service; that another one is free is for the caller to decide, who is told what it was."""
+    """The refusal has the resource; whether another one will do is for the caller to decide."""
     rival = database.reserve(10.5, service_id="perm", resource_id="anna").id
     outcome = database.commit(expired, if_expired="rebook")
     assert (outcome.name, outcome.body["resource_id"]) == ("slot_unavailable", "anna")
@@ -429,8 +434,8 @@ def test_a_rebook_is_refused_when_the_resource_is_taken(database: TestDatabase, 
     assert database.commit(expired, if_expired="rebook").name == "done"
 
 
-def test_a_rebook_of_any_resource_takes_whoever_is_free(database: TestDatabase) -> None:
-    """The one that it had, or another one; refused it is when nobody is left, and names none."""
+def test_a_rebook_of_any_resource_gets_a_free_one(database: TestDatabase) -> None:
+    """The rebook is refused if no resource is free, and the refusal has no resource."""
     database.make_service(resource_ids=["anna", "bert"])
     now = database.freeze_clock()
     holds = [database.reserve(10).id, database.reserve(10).id]
@@ -442,24 +447,24 @@ def test_a_rebook_of_any_resource_takes_whoever_is_free(database: TestDatabase) 
     assert database.rows("SELECT resource_id FROM booking.reservations ORDER BY resource_id") == [("anna",), ("bert",)]
 
 
-def test_a_rebook_is_refused_when_the_resource_is_gone(database: TestDatabase, expired: str) -> None:
-    """It would be a new claim of somebody who is not there any more."""
+def test_a_rebook_is_refused_when_the_resource_is_archived(database: TestDatabase, expired: str) -> None:
+    """A rebook is a new claim, and succeeds after the resource was put again."""
     archive(database, "anna")
     assert database.commit(expired, if_expired="rebook").name == "slot_unavailable"
     database.make_resource("anna")
     assert database.commit(expired, if_expired="rebook").name == "done"
 
 
-def test_a_rebook_of_a_resource_is_refused_when_the_service_has_none_any_more(
+def test_a_rebook_of_a_named_resource_is_refused_when_the_service_has_no_pool(
     database: TestDatabase, expired: str
 ) -> None:
-    """There is room, and the guest was promised Anna."""
+    """There is room, but the hold was made for Anna by name."""
     database.put_service(capacity=2)
     assert database.commit(expired, if_expired="rebook").name == "slot_unavailable"
 
 
-def test_a_rebook_of_two_is_refused_when_the_service_has_resources_by_now(database: TestDatabase) -> None:
-    """A claim has one resource, and a half of what was promised is not what was promised."""
+def test_a_rebook_above_the_seats_is_refused_when_the_service_got_a_pool(database: TestDatabase) -> None:
+    """No resource has seats for the quantity of the hold."""
     database.make_service(capacity=2)
     hold = database.reserve(10, quantity=2).id
     database.move_clock(TTL)
@@ -468,25 +473,25 @@ def test_a_rebook_of_two_is_refused_when_the_service_has_resources_by_now(databa
 
 
 def test_a_rebook_is_not_bound_by_closures(database: TestDatabase, expired: str) -> None:
-    """The guest has paid: whether Anna comes in for it is for her and the guest to talk about."""
+    """The guest has paid; opening hours and closures bind only new requests of the public."""
     database.put_closure("ill", at(0), at(24), "anna")
     outcome = database.commit(expired, if_expired="rebook")
     assert (outcome.name, outcome.body["resource_id"]) == ("done", "anna")
 
 
 def test_rebooks_of_one_resource_in_one_batch_are_decided_in_order(database: TestDatabase, expired: str) -> None:
-    """Two services, one Anna: first come, first served, though the other one came through another service."""
+    """The holds came through two services: the first rebook gets the resource."""
     other = database.reserve(10, service_id="perm", resource_id="anna").id
     database.move_clock(TTL)
     outcomes = database.call("commit", [commit_request(hold, if_expired="rebook") for hold in (other, expired)])
     assert names(outcomes) == ["done", "slot_unavailable"]
 
 
-# The backstop.
+# Constraints of the table.
 
 
-def test_the_table_itself_refuses_to_put_a_resource_in_two_places(database: TestDatabase) -> None:
-    """Whoever goes around the verbs, by INSERT or by UPDATE, meets the exclusion constraint."""
+def test_the_table_refuses_overlapping_appointments_of_a_resource_by_insert_and_update(database: TestDatabase) -> None:
+    """The exclusion constraint applies to statements without the verbs."""
     database.make_service(resource_ids=["anna", "bert"])
     first = database.book(10, resource_id="anna").id
     second = database.book(10, resource_id="bert").id
@@ -503,8 +508,8 @@ def test_the_table_itself_refuses_to_put_a_resource_in_two_places(database: Test
     database.admin.execute(attempts[1].encode(), {"second": second})
 
 
-def test_a_whole_day_may_be_moved_in_one_statement(database: TestDatabase) -> None:
-    """Ten to eleven and eleven to twelve, an hour later: each would be in the other's way for a moment."""
+def test_a_whole_day_is_moved_in_one_statement(database: TestDatabase) -> None:
+    """The appointments overlap each other's old windows, and the constraint is checked at the end of the statement."""
     database.make_service(resource_ids=["anna"])
     for hour in (10, 11, 12):
         assert database.book(hour).name == "done"
@@ -522,7 +527,7 @@ def test_a_whole_day_may_be_moved_in_one_statement(database: TestDatabase) -> No
 
 
 def reach(database: TestDatabase, resource_id: str = "anna") -> int:
-    """How far the search for claims of a resource reaches back, in seconds."""
+    """Returns how far the searches for claims of a resource reach back, in seconds."""
     seconds: int = database.value(
         "SELECT longest_occupied_seconds FROM booking.resources WHERE resource_id = %s", resource_id
     )
@@ -530,8 +535,8 @@ def reach(database: TestDatabase, resource_id: str = "anna") -> int:
 
 
 @pytest.mark.parametrize("way", ["held", "booked", "moved", "in the same batch"])
-def test_a_long_claim_of_a_resource_is_seen_from_deep_inside_it(database: TestDatabase, way: str) -> None:
-    """Made long before, through another service, whose own claims are all short."""
+def test_a_long_claim_of_a_resource_blocks_slots_deep_inside_it(database: TestDatabase, way: str) -> None:
+    """The long claim came through another service than the request, whose own claims are short."""
     database.make_service(resource_ids=["anna"])
     database.make_service("retreat", resource_ids=["anna"])
     assert database.reserve(-5).name == "done"
@@ -550,8 +555,8 @@ def test_a_long_claim_of_a_resource_is_seen_from_deep_inside_it(database: TestDa
     assert database.reserve(24 * 20).name == "done"
 
 
-def test_only_a_claim_that_is_made_lengthens_the_search(database: TestDatabase) -> None:
-    """That of its resource, with its buffers. What is refused costs nobody anything, and nothing shortens it."""
+def test_only_a_granted_claim_raises_the_reach_of_its_resource(database: TestDatabase) -> None:
+    """The reach includes buffers; shorter claims and refused requests do not change it."""
     database.make_service(resource_ids=["anna", "bert"], buffer_after_minutes=30)
     database.reserve(10, 2, resource_id="anna")
     assert (reach(database), reach(database, "bert")) == (9000, 0)

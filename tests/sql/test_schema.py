@@ -1,4 +1,4 @@
-"""The rules that the schema keeps to, read from PostgreSQL's own catalogs: what it is, not what the files say."""
+"""Rules that the schema keeps, read from PostgreSQL's catalogs."""
 
 import re
 
@@ -7,13 +7,13 @@ import pytest
 
 from tests.database import TestDatabase
 
-# What finds the tenant, and what was applied to the database: everything else belongs to a tenant.
-NOT_OF_A_TENANT = {"slugs", "schema_migrations"}
+# The table that finds the business, and the ledger of migrations; all other tables belong to a business.
+WITHOUT_A_BUSINESS = {"slugs", "schema_migrations"}
 
-# The keys that have the business after an id, which is a random uuid and so finds its row by itself.
+# Keys in which the business follows an id, because the id is a random UUID that finds its row by itself.
 BY_ID = [["appointment_id", "business_id"], ["reservation_id", "business_id"]]
 
-# What the service's own login may do, and nothing else.
+# All functions that the service's login may execute.
 VERBS = {
     "now()",
     "execute(text[], jsonb[], timestamp with time zone)",
@@ -58,26 +58,26 @@ VERBS = {
     "clock_definition()",
     "applied_migrations()",
 }
-# Those whose first parameter is neither a business nor a list of businesses.
+# Functions whose first parameter is neither a business nor a list of businesses.
 NOT_OF_ONE_BUSINESS = {
-    # They ask about all businesses, or about the server.
+    # Functions about all businesses or about the server.
     *("now", "due_businesses", "record_purge", "businesses", "reservation_health"),
     *("invariant_violations", "clock_definition", "applied_migrations"),
-    # They find the business.
+    # Functions that find the business.
     *("business_of_reservation", "business_of_appointment", "business_of_slug"),
 }
 
 
 def tables(database: TestDatabase) -> set[str]:
-    """Those of the schema."""
+    """Returns the tables of the schema."""
     rows = database.rows("SELECT relname FROM pg_class WHERE relnamespace = 'booking'::regnamespace AND relkind = 'r'")
     return {name for (name,) in rows}
 
 
 def functions(database: TestDatabase, condition: str) -> set[str]:
-    """Those of the schema for which a condition over pg_proc holds, with the types of their parameters.
+    """Returns the functions of the schema that meet a condition over pg_proc, with their parameter types.
 
-    Without the constructors that a range type brings along: they compute and read nothing.
+    Constructors of range types are left out: they compute and read nothing.
     """
     rows = database.rows(
         "SELECT p.oid::regprocedure::text FROM pg_proc p "  # noqa: S608
@@ -87,9 +87,11 @@ def functions(database: TestDatabase, condition: str) -> set[str]:
     return {name.removeprefix("booking.").replace(",", ", ") for (name,) in rows}
 
 
-def test_every_key_has_its_business(database: TestDatabase) -> None:
-    """First, or right after the id in keys that serve the look-up by id alone: no key reaches from one business into
-    another."""
+def test_every_key_includes_the_business(database: TestDatabase) -> None:
+    """The business comes first, or right after the id in keys for look-ups by id alone.
+
+    No key can refer from one business to another.
+    """
     keys = database.rows(
         """
         SELECT t.relname, i.relname, ARRAY(
@@ -107,9 +109,9 @@ def test_every_key_has_its_business(database: TestDatabase) -> None:
         WHERE c.connamespace = 'booking'::regnamespace AND c.contype = 'f'
         """
     )
-    of_tenants = [key for key in keys if key[0] not in NOT_OF_A_TENANT]
-    assert len(of_tenants) > 10
-    assert [key for key in of_tenants if key[2][0] != "business_id" and key[2] not in BY_ID] == []
+    keys_of_businesses = [key for key in keys if key[0] not in WITHOUT_A_BUSINESS]
+    assert len(keys_of_businesses) > 10
+    assert [key for key in keys_of_businesses if key[2][0] != "business_id" and key[2] not in BY_ID] == []
     columns = database.rows(
         "SELECT table_name, is_nullable FROM information_schema.columns "
         "WHERE table_schema = 'booking' AND column_name = 'business_id'"
@@ -118,8 +120,8 @@ def test_every_key_has_its_business(database: TestDatabase) -> None:
     assert not_null >= tables(database) - {"schema_migrations"}
 
 
-def test_every_constraint_was_named_by_a_person(database: TestDatabase) -> None:
-    """As <table>_<column>_<kind>, so that a later migration can name it, and the same on every machine."""
+def test_every_constraint_has_a_name_of_the_convention(database: TestDatabase) -> None:
+    """The name is <table>_<column>_<kind>, so that migrations can refer to it."""
     rows = database.rows(
         """
         SELECT t.relname, c.conname, c.contype, ARRAY(
@@ -144,9 +146,8 @@ def test_every_constraint_was_named_by_a_person(database: TestDatabase) -> None:
             assert any(column.startswith(named[1]) or named[1].startswith(column) for column in columns), name
 
 
-def test_nothing_happens_behind_a_statements_back(database: TestDatabase) -> None:
-    """No triggers, no sequences, no keys that cascade: what a call does depends on its business alone, and stands in
-    the verb."""
+def test_the_schema_has_no_triggers_sequences_or_cascades(database: TestDatabase) -> None:
+    """The effects of a call are written in its verb, and depend on its business only."""
     assert (
         database.rows(
             "SELECT tgrelid::regclass, tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
@@ -164,7 +165,7 @@ def test_nothing_happens_behind_a_statements_back(database: TestDatabase) -> Non
 
 
 def test_the_owner_cant_log_in_and_owns_everything(database: TestDatabase) -> None:
-    """The verbs run with its rights, and so nobody may be it. The ledger alone belongs to whoever migrates."""
+    """The verbs run with the rights of the owner. The ledger belongs to the role that migrates."""
     relations = database.rows(
         "SELECT relname FROM pg_class WHERE relnamespace = 'booking'::regnamespace AND relkind IN ('r', 'v') "
         "AND relowner::regrole::text <> 'holdfast_owner'"
@@ -177,25 +178,24 @@ def test_the_owner_cant_log_in_and_owns_everything(database: TestDatabase) -> No
     assert sorted(roles) == [("holdfast_owner", False, False), ("holdfast_service", False, False)]
 
 
-def test_verbs_run_as_their_owner_and_look_nowhere_else(database: TestDatabase) -> None:
-    """A fixed search_path with pg_temp last: or a caller's own table or operator would be taken for ours."""
+def test_verbs_run_as_their_owner_with_a_fixed_search_path(database: TestDatabase) -> None:
+    """With pg_temp last in the search_path, a caller's tables or operators can't replace those of the schema."""
     definers = functions(database, "p.prosecdef")
     assert definers == VERBS - {"now()"}
     assert functions(database, "p.prosecdef AND NOT 'search_path=pg_catalog, pg_temp' = ANY (p.proconfig)") == set()
     assert functions(database, "p.prosecdef AND p.proowner::regrole::text <> 'holdfast_owner'") == set()
 
 
-def test_no_verb_is_compiled(database: TestDatabase) -> None:
-    """Where the planner is told to avoid something that it can't avoid, the plan seems to cost 1e10, and PostgreSQL up
-    to 17 would compile it each time that it runs."""
+def test_jit_is_off_for_verbs_and_steered_functions(database: TestDatabase) -> None:
+    """Up to PostgreSQL 17, a plan with a disabled node has an estimated cost of 1e10, and would always be compiled."""
     has_jit_off = "coalesce('jit=off' = ANY (p.proconfig), false)"
     steers_the_planner = "EXISTS (SELECT FROM unnest(p.proconfig) AS setting WHERE starts_with(setting, 'enable_'))"
     assert functions(database, steers_the_planner) >= {"purge(text[], interval, integer, timestamp with time zone)"}
     assert functions(database, f"(p.prosecdef OR {steers_the_planner}) AND NOT {has_jit_off}") == set()
 
 
-def test_purge_and_execute_steer_the_planner_alike(database: TestDatabase) -> None:
-    """Both plan once a session: a short step of the purge took twice as long while each planned anew."""
+def test_purge_and_execute_have_the_same_planner_settings(database: TestDatabase) -> None:
+    """Both use generic plans: planning anew doubled the time of a short step of the purge."""
     [(execute, purge)] = database.rows(
         "SELECT (SELECT proconfig FROM pg_proc WHERE oid = 'booking.execute'::regproc),"
         " (SELECT proconfig FROM pg_proc WHERE oid = 'booking.purge'::regproc)"
@@ -204,8 +204,8 @@ def test_purge_and_execute_steer_the_planner_alike(database: TestDatabase) -> No
     assert "plan_cache_mode=force_generic_plan" in purge
 
 
-def test_the_services_login_may_run_the_verbs(database: TestDatabase) -> None:
-    """And nothing else: not the functions that the verbs are made of, no view and no table."""
+def test_the_services_login_may_execute_the_verbs_only(database: TestDatabase) -> None:
+    """The login may execute none of their helper functions, and read no view and no table."""
     assert functions(database, "has_function_privilege('holdfast_test', p.oid, 'EXECUTE')") == VERBS
     readable = database.rows(
         "SELECT relname FROM pg_class WHERE relnamespace = 'booking'::regnamespace AND relkind IN ('r', 'v') "
@@ -215,17 +215,17 @@ def test_the_services_login_may_run_the_verbs(database: TestDatabase) -> None:
 
 
 def test_every_granted_function_can_be_routed_by_its_business(database: TestDatabase) -> None:
-    """Its first parameter is a business or a list of businesses, unless it asks about all or finds the business."""
-    others = functions(
+    """The first parameter is a business or a list of businesses, except in functions about all or to find one."""
+    unrouted = functions(
         database,
         "has_function_privilege('holdfast_test', p.oid, 'EXECUTE') "
         "AND coalesce(p.proargnames[1], '') NOT IN ('p_business_id', 'p_business_ids')",
     )
-    assert {name.partition("(")[0] for name in others} == NOT_OF_ONE_BUSINESS
+    assert {name.partition("(")[0] for name in unrouted} == NOT_OF_ONE_BUSINESS
 
 
 def test_the_services_login_cant_touch_a_table(database: TestDatabase) -> None:
-    """Whoever gets hold of it can do what the verbs allow: they can't sell a slot twice, and can't list guests."""
+    """A stolen login can call the verbs, but can neither oversell a slot nor list guests."""
     changes = ("INSERT INTO {} DEFAULT VALUES", "UPDATE {} SET business_id = 'x'", "DELETE FROM {}", "TRUNCATE {}")
     statements = [
         statement.format(f"booking.{table}")
@@ -250,7 +250,7 @@ def test_the_services_login_cant_touch_a_table(database: TestDatabase) -> None:
 
 
 def test_functions_that_decide_are_volatile(database: TestDatabase) -> None:
-    """A stable one would go on with the snapshot that its caller took before the lock."""
+    """A stable function would use the snapshot that its caller took before the lock."""
     deciding = {
         *("execute", "release", "commit", "extend", "change", "claim", "purge", "recount"),
         *("lock_businesses", "lock_business", "now"),

@@ -28,14 +28,14 @@ def rooms(database: TestDatabase) -> TestDatabase:
     return database
 
 
-def in_the_way(outcome: Outcome) -> tuple[str, float, float, int]:
-    """A refusal for what is claimed: the outcome, the hours of the first window and how much is claimed there."""
-    start, end = (database_time(outcome.body[name]) for name in ("slot_start", "slot_end"))
+def conflict_of(outcome: Outcome) -> tuple[str, float, float, int]:
+    """Returns the outcome of a refusal, the hours of the first conflicting window, and its claimed quantity."""
+    start, end = (hour_of_iso(outcome.body[name]) for name in ("slot_start", "slot_end"))
     return outcome.name, start, end, outcome.body["claimed"]
 
 
-def database_time(written: str) -> float:
-    """An instant of an answer, in hours of the Monday of the tests."""
+def hour_of_iso(written: str) -> float:
+    """Returns an ISO instant in hours after midnight of the Monday of the tests."""
     return hour_of(type(at(0)).fromisoformat(written))
 
 
@@ -76,7 +76,7 @@ def test_claims_without_a_resource_count_against_the_seats(database: TestDatabas
 
 
 def test_claims_of_a_resource_that_left_the_pool_do_not_count(rooms: TestDatabase) -> None:
-    """A resource that left the pool takes its seats and its claims along, and brings both back."""
+    """A resource that leaves the pool takes along its seats and its claims, and both count again when it returns."""
     for _ in range(3):
         assert rooms.book(resource_id="hall").name == "done"
     assert rooms.put_service(**{**SESSION, "resource_ids": ["attic"]}).name == "done"
@@ -110,15 +110,15 @@ def test_a_service_that_lost_its_pool_is_moved_without_a_resource(database: Test
 
 
 def test_an_archived_resource_comes_back_with_fewer_seats(rooms: TestDatabase) -> None:
-    """An archived resource adds its seats when it comes back, so that fewer of them take no seat from any claim."""
+    """Seats that come back are additional, so that fewer of them conflict with no claim."""
     rooms.book(resource_id="attic")
     assert delete_resource(rooms, "hall").name == "done"
     assert put_seats(rooms, "hall", 2).name == "done"
     assert rooms.capacity() == {"capacity": 4, "held": 0, "booked": 1, "available": 3}
 
 
-def test_what_is_free_is_what_the_pool_seats(rooms: TestDatabase) -> None:
-    """capacity() limits what is available to the seats of the resources that are free."""
+def test_available_is_at_most_the_free_seats_of_the_pool(rooms: TestDatabase) -> None:
+    """capacity() limits `available` to the seats of the free resources."""
     rooms.make_service("dinner", **EXCLUSIVE)
     rooms.reserve()
     rooms.book()
@@ -132,23 +132,23 @@ def test_what_is_free_is_what_the_pool_seats(rooms: TestDatabase) -> None:
 # Changes of the catalog.
 
 
-def test_seats_are_not_lowered_below_what_is_claimed(rooms: TestDatabase) -> None:
+def test_seats_are_not_lowered_below_the_claims(rooms: TestDatabase) -> None:
     """The refusal names the first window, from now on, that claims more than the new seats."""
     for hour, quantity in ((14, 3), (12, 4), (10, 1), (16, 4)):
         rooms.book(hour, resource_id="hall", quantity=quantity)
-    assert in_the_way(put_seats(rooms, "hall", 3)) == ("capacity_in_use", 12, 13, 4)
-    assert in_the_way(put_seats(rooms, "hall", 2)) == ("capacity_in_use", 12, 13, 4)
+    assert conflict_of(put_seats(rooms, "hall", 3)) == ("capacity_in_use", 12, 13, 4)
+    assert conflict_of(put_seats(rooms, "hall", 2)) == ("capacity_in_use", 12, 13, 4)
     rooms.freeze_clock(at(13))
-    assert in_the_way(put_seats(rooms, "hall", 2)) == ("capacity_in_use", 14, 15, 3)
+    assert conflict_of(put_seats(rooms, "hall", 2)) == ("capacity_in_use", 14, 15, 3)
     rooms.freeze_clock(at(17))
     assert put_seats(rooms, "hall", 1).name == "done"
 
 
-def test_seats_of_a_party_are_not_lowered_either(rooms: TestDatabase) -> None:
+def test_seats_are_not_lowered_below_a_party(rooms: TestDatabase) -> None:
     """The seats of an exclusive resource can be lowered to its largest party and no further."""
     rooms.put_service(**EXCLUSIVE)
     rooms.reserve(resource_id="hall", quantity=3)
-    assert in_the_way(put_seats(rooms, "hall", 2)) == ("capacity_in_use", 10, 11, 3)
+    assert conflict_of(put_seats(rooms, "hall", 2)) == ("capacity_in_use", 10, 11, 3)
     assert put_seats(rooms, "hall", 3).name == "done"
 
 
@@ -160,10 +160,10 @@ def test_seats_that_claims_without_a_resource_need_are_not_lowered(database: Tes
         database.make_resource(resource_id, seats=seats)
     database.put_service(**SESSION)
     expected = ("capacity_in_use", 10, 11, 5)
-    assert in_the_way(put_seats(database, "hall", 2)) == expected
-    assert in_the_way(delete_resource(database, "attic")) == expected
-    assert in_the_way(database.put_service(**{**SESSION, "resource_ids": ["hall"]})) == expected
-    assert in_the_way(database.put_service(**SESSION | {"max_simultaneous_bookings": 4})) == expected
+    assert conflict_of(put_seats(database, "hall", 2)) == expected
+    assert conflict_of(delete_resource(database, "attic")) == expected
+    assert conflict_of(database.put_service(**{**SESSION, "resource_ids": ["hall"]})) == expected
+    assert conflict_of(database.put_service(**SESSION | {"max_simultaneous_bookings": 4})) == expected
     assert put_seats(database, "hall", 3).name == "done"
     assert database.violations() == {}
 
@@ -173,9 +173,9 @@ def test_a_session_that_is_shared_does_not_become_exclusive(rooms: TestDatabase)
     rooms.reserve(9, quantity=2)
     for hour in (14, 14, 12, 12, 10):
         rooms.book(hour, resource_id="hall", quantity=2)
-    assert in_the_way(rooms.put_service(**EXCLUSIVE)) == ("capacity_in_use", 12, 13, 4)
+    assert conflict_of(rooms.put_service(**EXCLUSIVE)) == ("capacity_in_use", 12, 13, 4)
     rooms.freeze_clock(at(13))
-    assert in_the_way(rooms.put_service(**EXCLUSIVE)) == ("capacity_in_use", 14, 15, 4)
+    assert conflict_of(rooms.put_service(**EXCLUSIVE)) == ("capacity_in_use", 14, 15, 4)
     rooms.freeze_clock(at(15))
     assert rooms.put_service(**EXCLUSIVE).name == "done"
 
@@ -193,8 +193,8 @@ def test_expired_holds_keep_no_session_shared(rooms: TestDatabase) -> None:
     assert rooms.commit(dead).name == "reservation_expired"
 
 
-def test_the_way_of_sharing_is_that_of_today(rooms: TestDatabase) -> None:
-    """Whether a request may join the claim of a resource is decided by the settings of today, not of the claim."""
+def test_the_current_sharing_of_the_service_decides(rooms: TestDatabase) -> None:
+    """The current setting decides whether a request may join the claim of a resource, not the one at its time."""
     assert rooms.book(resource_id="hall", quantity=2).name == "done"
     assert rooms.put_service(**EXCLUSIVE).name == "done"
     assert rooms.reserve(resource_id="hall").name == "slot_unavailable"
@@ -236,7 +236,7 @@ def test_a_change_of_the_catalog_reads_nothing_of_other_businesses(rooms: TestDa
 def test_holds_that_share_since_the_service_does_are_noticed_when_they_expire(
     rooms: TestDatabase, first_ends: str
 ) -> None:
-    """A hold from exclusive days that is joined and then committed does not hide the expiry of the second hold."""
+    """A joined hold from the time of exclusive sharing, once committed, does not hide the expiry of the second hold."""
     rooms.put_service(**EXCLUSIVE)
     first = rooms.reserve(resource_id="hall", ttl_minutes=5).id
     rooms.put_service(**SESSION)
@@ -248,11 +248,11 @@ def test_holds_that_share_since_the_service_does_are_noticed_when_they_expire(
     assert rooms.reserve(resource_id="hall", quantity=3).name == "done"
 
 
-# What goes around the verbs.
+# Writes that bypass the verbs.
 
 
 def copy(database: TestDatabase, appointment_id: str, **columns: Any) -> None:
-    """Plants a copy of an appointment with other columns."""
+    """Inserts a copy of an appointment with other columns, without the verbs."""
     database.rows(
         "INSERT INTO booking.appointments SELECT (jsonb_populate_record(a, jsonb_build_object('appointment_id', "
         "gen_random_uuid()) || %s::jsonb)).* FROM booking.appointments a WHERE appointment_id = %s",
@@ -333,12 +333,12 @@ def test_the_view_reports_a_resource_that_is_claimed_twice(rooms: TestDatabase, 
 # Listings.
 
 
-def listed(database: TestDatabase, quantity: int = 1) -> dict[float, tuple[int, list[str]]]:
-    """The bookable hours of the Monday's morning with what is available and which resources have room."""
+def listed_hours(database: TestDatabase, quantity: int = 1) -> dict[float, tuple[int, list[str]]]:
+    """Returns the bookable hours of Monday morning with the available units and the resources with room."""
     body = database.value(
         "SELECT body FROM booking.availability('salon', 'cut', tstzrange(%s, %s), %s, NULL)", at(9), at(12), quantity
     )
-    return {database_time(slot["slot_start"]): (slot["available"], slot["resource_ids"]) for slot in body["slots"]}
+    return {hour_of_iso(slot["slot_start"]): (slot["available"], slot["resource_ids"]) for slot in body["slots"]}
 
 
 def test_a_listing_has_the_free_seats_and_the_resources_for_the_quantity(rooms: TestDatabase) -> None:
@@ -346,9 +346,9 @@ def test_a_listing_has_the_free_seats_and_the_resources_for_the_quantity(rooms: 
     for _ in range(3):
         rooms.reserve(10, resource_id="hall")
     rooms.reserve(10.5, resource_id="attic")
-    assert listed(rooms) == {9: (6, ["attic", "hall"]), 10: (1, ["hall"]), 11: (4, ["hall"])}
-    assert listed(rooms, 2) == {9: (6, ["attic", "hall"]), 11: (4, ["hall"])}
-    assert listed(rooms, 3) == {9: (6, ["hall"]), 11: (4, ["hall"])}
+    assert listed_hours(rooms) == {9: (6, ["attic", "hall"]), 10: (1, ["hall"]), 11: (4, ["hall"])}
+    assert listed_hours(rooms, 2) == {9: (6, ["attic", "hall"]), 11: (4, ["hall"])}
+    assert listed_hours(rooms, 3) == {9: (6, ["hall"]), 11: (4, ["hall"])}
     rooms.put_service(**EXCLUSIVE | {"resource_ids": ["hall"]})
     assert rooms.call("reserve", [reserve_request(9)])[0].name == "done"
 
@@ -357,7 +357,7 @@ def test_a_listing_of_parties_has_the_seats_of_the_free_resources(rooms: TestDat
     """A listing of an exclusive service counts the seats of the resources that are free."""
     rooms.put_service(**EXCLUSIVE)
     rooms.reserve(10, resource_id="hall")
-    assert listed(rooms) == {9: (6, ["attic", "hall"]), 10: (2, ["attic"]), 11: (6, ["attic", "hall"])}
-    assert listed(rooms, 3) == {9: (6, ["hall"]), 11: (6, ["hall"])}
+    assert listed_hours(rooms) == {9: (6, ["attic", "hall"]), 10: (2, ["attic"]), 11: (6, ["attic", "hall"])}
+    assert listed_hours(rooms, 3) == {9: (6, ["hall"]), 11: (6, ["hall"])}
     rooms.put_service(**EXCLUSIVE | {"max_simultaneous_bookings": 3})
-    assert listed(rooms) == {9: (3, ["attic", "hall"]), 10: (2, ["attic"]), 11: (3, ["attic", "hall"])}
+    assert listed_hours(rooms) == {9: (3, ["attic", "hall"]), 10: (2, ["attic"]), 11: (3, ["attic", "hall"])}

@@ -18,39 +18,39 @@ TABLES = {"two": 2, "four": 4, "six": 6}
 ROOMS = {"hall": 4, "attic": 2}
 
 
-def make_rooms(database: TestDatabase, seats: dict[str, int]) -> None:
-    """Resources with their seats."""
+def make_resources(database: TestDatabase, seats: dict[str, int]) -> None:
+    """Makes resources with their seats."""
     for resource_id, number in seats.items():
         database.make_resource(resource_id, seats=number)
 
 
 def make_table(database: TestDatabase, service_id: str = "table", seats: dict[str, int] | None = None) -> None:
-    """A service of tables, each for one party, with as many guests as there are seats."""
-    make_rooms(database, seats or TABLES)
+    """Makes a service of tables, each for one party of at most its seats."""
+    make_resources(database, seats or TABLES)
     database.make_service(service_id, resource_ids=[*(seats or TABLES)], max_simultaneous_bookings=None)
 
 
 def make_yoga(
     database: TestDatabase, service_id: str = "yoga", seats: dict[str, int] | None = None, **settings: Any
 ) -> None:
-    """A service whose guests share a room."""
-    make_rooms(database, seats or ROOMS)
+    """Makes a service whose guests share a room."""
+    make_resources(database, seats or ROOMS)
     shared = {"resource_sharing": "session", "max_simultaneous_bookings": None, "resource_ids": [*(seats or ROOMS)]}
     database.make_service(service_id, **{**shared, **settings})
 
 
-def given(outcomes: list[Outcome]) -> list[str | None]:
-    """The resource of each request, or the refusal."""
+def resources_or_refusals(outcomes: list[Outcome]) -> list[str | None]:
+    """Returns the resource of each granted request, and the name of the outcome of the others."""
     return [outcome.body["resource_id"] if outcome.name == "done" else outcome.name for outcome in outcomes]
 
 
-def yoga(database: TestDatabase, hour: float = 10, quantity: int = 1, **request: Any) -> Outcome:
+def reserve_yoga(database: TestDatabase, hour: float = 10, quantity: int = 1, **request: Any) -> Outcome:
     """Holds places in a session."""
     return database.reserve(hour, service_id="yoga", quantity=quantity, **request)
 
 
-def moved(hour: float, **members: Any) -> dict[str, Any]:
-    """The members of a change that moves an appointment to an hour."""
+def move_to(hour: float, **members: Any) -> dict[str, Any]:
+    """Returns the members of a change that moves an appointment to an hour."""
     return {"slot_start": at(hour).isoformat(), **members}
 
 
@@ -61,9 +61,9 @@ def test_a_party_gets_the_smallest_resource_that_seats_it(database: TestDatabase
     """The smallest free resource that seats the party is given, even if a larger one has less work that day."""
     make_table(database)
     for hour, quantity, table in ((10, 1, "two"), (11, 2, "two"), (12, 3, "four"), (13, 4, "four"), (14, 5, "six")):
-        assert given([database.reserve(hour, service_id="table", quantity=quantity)]) == [table]
-    assert given([database.reserve(10, service_id="table", quantity=2)]) == ["four"]
-    assert given([database.reserve(10, service_id="table", quantity=2)]) == ["six"]
+        assert resources_or_refusals([database.reserve(hour, service_id="table", quantity=quantity)]) == [table]
+    assert resources_or_refusals([database.reserve(10, service_id="table", quantity=2)]) == ["four"]
+    assert resources_or_refusals([database.reserve(10, service_id="table", quantity=2)]) == ["six"]
 
 
 @pytest.mark.parametrize("verb", ["reserve", "book"])
@@ -80,15 +80,15 @@ def test_two_parties_never_share_a_resource(database: TestDatabase, verb: str) -
                 assert database.capacity(10, service_id="table")["available"] == 0
 
 
-def test_parties_of_a_batch_get_what_they_get_one_by_one(database: TestDatabase) -> None:
+def test_parties_in_a_batch_get_the_resources_that_they_get_one_by_one(database: TestDatabase) -> None:
     """A batch gives each party the resource that it gets one by one, in every order of the parties."""
     make_table(database)
     for quantities in permutations((6, 5, 2, 1)):
         requests = [reserve_request(10, service_id="table", quantity=quantity) for quantity in quantities]
         with rolled_back(database):
-            one_by_one = given([database.call("reserve", [request])[0] for request in requests])
+            one_by_one = resources_or_refusals([database.call("reserve", [request])[0] for request in requests])
         with rolled_back(database):
-            assert given(database.call("reserve", requests)) == one_by_one, quantities
+            assert resources_or_refusals(database.call("reserve", requests)) == one_by_one, quantities
 
 
 @pytest.mark.parametrize("sharing", ["exclusive", "session"])
@@ -99,8 +99,8 @@ def test_a_party_larger_than_any_resource_is_invalid(database: TestDatabase, ver
     database.put_service("table", resource_ids=[*TABLES], max_simultaneous_bookings=None, resource_sharing=sharing)
     request = {"reserve": reserve_request, "book": book_request}[verb]
     for quantity, resource_id, largest in ((7, None, 6), (5, "four", 4), (3, "two", 2)):
-        asked = request(10, service_id="table", quantity=quantity, resource_id=resource_id)
-        [outcome] = database.call(verb, [asked])
+        requested = request(10, service_id="table", quantity=quantity, resource_id=resource_id)
+        [outcome] = database.call(verb, [requested])
         assert (outcome.name, outcome.body["field"]) == ("validation_failed", "quantity")
         assert str(largest) in outcome.body["message"]
     assert delete_resource(database, "six").name == "done"
@@ -115,20 +115,25 @@ def test_a_change_is_bound_by_the_seats_of_the_resource(database: TestDatabase) 
     appointment = database.book(10, service_id="table", quantity=2).id
     outcome = database.change(appointment, set={"quantity": 3})
     assert (outcome.name, "2" in outcome.body["message"]) == ("validation_failed", True)
-    assert given([database.change(appointment, set={"quantity": 3, "resource_id": None})]) == ["four"]
+    assert resources_or_refusals([database.change(appointment, set={"quantity": 3, "resource_id": None})]) == ["four"]
     assert database.change(appointment, set={"quantity": 7, "resource_id": None}).name == "validation_failed"
     database.book(10, service_id="table", quantity=6)
     assert database.change(appointment, set={"quantity": 5, "resource_id": None}).name == "slot_unavailable"
-    assert given([database.change(appointment, set={"quantity": 1})]) == ["four"]
+    assert resources_or_refusals([database.change(appointment, set={"quantity": 1})]) == ["four"]
     assert counts(database) == {("table", "four", 10.0, 11.0): 1, ("table", "six", 10.0, 11.0): 6}
 
 
 def test_a_capacity_of_guests_binds_parties_too(database: TestDatabase) -> None:
     """A capacity of guests is compared with the quantities, even where a resource is free."""
-    make_rooms(database, TABLES)
+    make_resources(database, TABLES)
     database.make_service("table", resource_ids=[*TABLES], capacity=7)
     batch = [reserve_request(10, service_id="table", quantity=quantity) for quantity in (4, 4, 3, 1)]
-    assert given(database.call("reserve", batch)) == ["four", "slot_unavailable", "six", "slot_unavailable"]
+    assert resources_or_refusals(database.call("reserve", batch)) == [
+        "four",
+        "slot_unavailable",
+        "six",
+        "slot_unavailable",
+    ]
 
 
 # Sessions.
@@ -137,15 +142,25 @@ def test_a_capacity_of_guests_binds_parties_too(database: TestDatabase) -> None:
 def test_claims_of_a_window_share_a_resource_up_to_its_seats(database: TestDatabase) -> None:
     """A session is filled up to the seats of its resource before the next resource is opened."""
     make_yoga(database)
-    assert given([yoga(database) for _ in range(7)]) == ["attic"] * 2 + ["hall"] * 4 + ["slot_unavailable"]
+    assert resources_or_refusals([reserve_yoga(database) for _ in range(7)]) == ["attic"] * 2 + ["hall"] * 4 + [
+        "slot_unavailable"
+    ]
     assert counts(database) == {("yoga", "attic", 10.0, 11.0): 2, ("yoga", "hall", 10.0, 11.0): 4}
 
 
 def test_a_session_that_has_begun_is_filled_before_another_is_opened(database: TestDatabase) -> None:
     """A session that has begun is filled first, even if another resource is smaller or has less work that day."""
     make_yoga(database, seats={"hall": 4, "attic": 2, "cellar": 2})
-    assert given([yoga(database, quantity=q) for q in (3, 1, 1, 1, 2)]) == ["hall", "hall", "attic", "attic", "cellar"]
-    assert given([yoga(database, 12, resource_id="cellar"), yoga(database, 12), yoga(database, 12)]) == [
+    assert resources_or_refusals([reserve_yoga(database, quantity=q) for q in (3, 1, 1, 1, 2)]) == [
+        "hall",
+        "hall",
+        "attic",
+        "attic",
+        "cellar",
+    ]
+    assert resources_or_refusals(
+        [reserve_yoga(database, 12, resource_id="cellar"), reserve_yoga(database, 12), reserve_yoga(database, 12)]
+    ) == [
         "cellar",
         "cellar",
         "attic",
@@ -155,7 +170,7 @@ def test_a_session_that_has_begun_is_filled_before_another_is_opened(database: T
 def test_a_group_that_does_not_fit_opens_the_smallest_session_that_seats_it(database: TestDatabase) -> None:
     """A group is never split over two sessions, and a smaller request after it still fills the first one."""
     make_yoga(database)
-    assert given([yoga(database, quantity=q) for q in (1, 2, 1, 3, 2)]) == [
+    assert resources_or_refusals([reserve_yoga(database, quantity=q) for q in (1, 2, 1, 3, 2)]) == [
         "attic",
         "hall",
         "attic",
@@ -174,15 +189,15 @@ def test_a_batch_fills_sessions_as_its_requests_would_one_by_one(database: TestD
             requests = [request(10, service_id="yoga", quantity=quantity) for quantity in quantities]
             with rolled_back(database):
                 if begun:
-                    yoga(database, quantity=begun)
-                one_by_one = given([database.call(verb, [request])[0] for request in requests])
+                    reserve_yoga(database, quantity=begun)
+                one_by_one = resources_or_refusals([database.call(verb, [request])[0] for request in requests])
             with rolled_back(database):
                 if begun:
-                    yoga(database, quantity=begun)
-                assert given(database.call(verb, requests)) == one_by_one, (begun, quantities)
+                    reserve_yoga(database, quantity=begun)
+                assert resources_or_refusals(database.call(verb, requests)) == one_by_one, (begun, quantities)
 
 
-def test_a_resource_with_a_session_on_serves_no_other_window_or_service(database: TestDatabase) -> None:
+def test_a_resource_with_a_session_serves_no_other_window_or_service(database: TestDatabase) -> None:
     """A session blocks its resource for other windows and services that overlap it, and not for adjacent ones."""
     make_yoga(database, seats={"hall": 4})
     make_yoga(database, "dance", seats={"hall": 4})
@@ -195,66 +210,82 @@ def test_a_resource_with_a_session_on_serves_no_other_window_or_service(database
             for service_id in ("dance", "dinner"):
                 for hour in (9.5, 10, 10.5):
                     assert database.reserve(hour, service_id=service_id).name == "slot_unavailable"
-            assert names([yoga(database), yoga(database, 9), database.book(11, service_id="dance")]) == ["done"] * 3
+            assert (
+                names([reserve_yoga(database), reserve_yoga(database, 9), database.book(11, service_id="dance")])
+                == ["done"] * 3
+            )
 
 
 def test_one_batch_never_mixes_windows_or_services_on_a_resource(database: TestDatabase) -> None:
     """In one batch the first request opens the session, and only requests of its window and service join it."""
     make_yoga(database, seats={"hall": 4})
     make_yoga(database, "dance", seats={"hall": 4})
-    asked = [(10, "yoga"), (10, "dance"), (10.5, "yoga"), (10, "yoga"), (11, "dance"), (10.5, "dance"), (11, "yoga")]
-    outcomes = database.call("reserve", [reserve_request(hour, service_id=service) for hour, service in asked])
+    requested = [
+        (10, "yoga"),
+        (10, "dance"),
+        (10.5, "yoga"),
+        (10, "yoga"),
+        (11, "dance"),
+        (10.5, "dance"),
+        (11, "yoga"),
+    ]
+    outcomes = database.call("reserve", [reserve_request(hour, service_id=service) for hour, service in requested])
     assert [outcome.name == "done" for outcome in outcomes] == [True, False, False, True, True, False, False]
 
 
 def test_buffers_are_part_of_the_window_of_a_session(database: TestDatabase) -> None:
     """Claims share a session only if their buffers were equal when they were made."""
     make_yoga(database, seats={"hall": 4}, buffer_after_minutes=15)
-    assert yoga(database).name == "done"
+    assert reserve_yoga(database).name == "done"
     make_yoga(database, seats={"hall": 4}, buffer_after_minutes=0)
-    assert yoga(database).name == "slot_unavailable"
+    assert reserve_yoga(database).name == "slot_unavailable"
     make_yoga(database, seats={"hall": 4}, buffer_after_minutes=15)
-    assert yoga(database).name == "done"
+    assert reserve_yoga(database).name == "done"
 
 
 def test_a_capacity_below_the_seats_binds_sessions(database: TestDatabase) -> None:
     """A capacity below the sum of the seats limits all sessions together."""
     make_yoga(database, max_simultaneous_bookings=5)
     batch = [reserve_request(10, service_id="yoga", quantity=quantity) for quantity in (3, 3, 2)]
-    assert given(database.call("reserve", batch)) == ["hall", "slot_unavailable", "attic"]
+    assert resources_or_refusals(database.call("reserve", batch)) == ["hall", "slot_unavailable", "attic"]
     assert database.capacity(10, service_id="yoga") == {"capacity": 5, "held": 5, "booked": 0, "available": 0}
 
 
 def test_a_named_resource_is_joined_or_refused(database: TestDatabase) -> None:
     """A request that names a resource joins its session or is refused, even if other resources have room."""
     make_yoga(database)
-    outcomes = [yoga(database, quantity=q, resource_id=name) for q, name in ((2, "hall"), (1, "attic"), (2, "hall"))]
-    assert given(outcomes) == ["hall", "attic", "hall"]
-    assert given([yoga(database, resource_id="hall"), yoga(database)]) == ["slot_unavailable", "attic"]
+    outcomes = [
+        reserve_yoga(database, quantity=q, resource_id=name) for q, name in ((2, "hall"), (1, "attic"), (2, "hall"))
+    ]
+    assert resources_or_refusals(outcomes) == ["hall", "attic", "hall"]
+    assert resources_or_refusals([reserve_yoga(database, resource_id="hall"), reserve_yoga(database)]) == [
+        "slot_unavailable",
+        "attic",
+    ]
 
 
-# What becomes of the claims of a session.
+# The life of claims in a session.
 
 
 def test_a_commit_keeps_its_place_in_the_session(database: TestDatabase) -> None:
     """Commits of all holds of a session beside an appointment violate no constraint."""
     make_yoga(database, seats={"hall": 4})
-    holds = [yoga(database).id for _ in range(3)]
+    holds = [reserve_yoga(database).id for _ in range(3)]
     assert database.book(10, service_id="yoga").name == "done"
     assert names(database.call("commit", [commit_request(hold) for hold in holds])) == ["done"] * 3
-    assert yoga(database).name == "slot_unavailable"
+    assert reserve_yoga(database).name == "slot_unavailable"
     assert counts(database) == {("yoga", "hall", 10.0, 11.0): 4}
 
 
-def test_a_session_is_over_with_its_last_claim(database: TestDatabase) -> None:
+def test_a_session_ends_with_its_last_claim(database: TestDatabase) -> None:
     """Each ended claim gives back its seats, and the last one gives back the resource."""
     make_yoga(database, seats={"hall": 2})
     make_table(database, "dinner", seats={"hall": 2})
-    hold, booked = yoga(database).id, database.book(10, service_id="yoga").id
-    assert yoga(database).name == "slot_unavailable"
+    hold, booked = reserve_yoga(database).id, database.book(10, service_id="yoga").id
+    assert reserve_yoga(database).name == "slot_unavailable"
     database.release(hold)
     assert database.reserve(10.5, service_id="dinner").name == "slot_unavailable"
-    assert yoga(database, quantity=2).name == "slot_unavailable"
+    assert reserve_yoga(database, quantity=2).name == "slot_unavailable"
     database.change(booked, action="cancel")
     assert database.reserve(10.5, service_id="dinner", quantity=2).name == "done"
 
@@ -263,12 +294,12 @@ def test_a_move_joins_the_session_of_its_new_window(database: TestDatabase) -> N
     """A move joins the session of its new window up to the seats, and its own claim is not counted against it."""
     make_yoga(database, seats={"hall": 4})
     alone, together = (database.book(hour, service_id="yoga", quantity=2).id for hour in (10, 14))
-    assert database.change(alone, set=moved(10.5)).name == "done"
-    assert yoga(database, 10.5).name == "done"
-    assert database.change(alone, set=moved(11)).name == "slot_unavailable"
-    assert database.change(together, set=moved(10.5)).name == "slot_unavailable"
-    assert database.change(together, set=moved(10.5, quantity=1)).name == "done"
-    assert yoga(database, 10.5).name == "slot_unavailable"
+    assert database.change(alone, set=move_to(10.5)).name == "done"
+    assert reserve_yoga(database, 10.5).name == "done"
+    assert database.change(alone, set=move_to(11)).name == "slot_unavailable"
+    assert database.change(together, set=move_to(10.5)).name == "slot_unavailable"
+    assert database.change(together, set=move_to(10.5, quantity=1)).name == "done"
+    assert reserve_yoga(database, 10.5).name == "slot_unavailable"
     assert database.change(alone, set={"quantity": 3}).name == "slot_unavailable"
     assert database.change(alone, set={"quantity": 1}).name == "done"
     assert database.change(alone, set={"quantity": 2}).name == "done"
@@ -279,18 +310,18 @@ def test_a_move_to_another_resource_joins_its_session(database: TestDatabase) ->
     """A change joins the session of the named resource; a change to any resource keeps the current one if it can."""
     make_yoga(database)
     appointment = database.book(10, service_id="yoga", resource_id="hall").id
-    yoga(database, resource_id="attic")
-    assert given([database.change(appointment, set={"resource_id": "attic"})]) == ["attic"]
-    assert given([database.change(appointment, set={"resource_id": None, "quantity": 2})]) == ["hall"]
-    assert given([database.change(appointment, set=moved(12, resource_id=None))]) == ["hall"]
+    reserve_yoga(database, resource_id="attic")
+    assert resources_or_refusals([database.change(appointment, set={"resource_id": "attic"})]) == ["attic"]
+    assert resources_or_refusals([database.change(appointment, set={"resource_id": None, "quantity": 2})]) == ["hall"]
+    assert resources_or_refusals([database.change(appointment, set=move_to(12, resource_id=None))]) == ["hall"]
 
 
-def test_a_rebook_joins_the_session_that_is_on_by_now(database: TestDatabase) -> None:
+def test_a_rebook_joins_the_current_session_of_its_window(database: TestDatabase) -> None:
     """A rebook joins a session of its own window that has a seat left, and no session of another window."""
     make_yoga(database, seats={"hall": 2})
-    holds = [yoga(database, hour).id for hour in (10, 10, 14)]
+    holds = [reserve_yoga(database, hour).id for hour in (10, 10, 14)]
     database.move_clock(TTL)
-    assert names([yoga(database), yoga(database, 14.5)]) == ["done", "done"]
+    assert names([reserve_yoga(database), reserve_yoga(database, 14.5)]) == ["done", "done"]
     outcomes = [database.commit(hold, if_expired="rebook") for hold in holds]
     assert names(outcomes) == ["done", "slot_unavailable", "slot_unavailable"]
     assert counts(database) == {("yoga", "hall", 10.0, 11.0): 2, ("yoga", "hall", 14.5, 15.5): 1}
@@ -300,17 +331,17 @@ def test_expired_holds_of_a_session_give_back_their_seats(database: TestDatabase
     """Expired holds of a session are ended as far as seats are needed; a live hold keeps other windows out."""
     make_yoga(database, seats={"hall": 4})
     now = database.freeze_clock()
-    holds = [yoga(database, ttl_minutes=1).id for _ in range(3)]
-    alive = yoga(database, ttl_minutes=30).id
+    holds = [reserve_yoga(database, ttl_minutes=1).id for _ in range(3)]
+    live = reserve_yoga(database, ttl_minutes=30).id
     database.freeze_clock(now + 2 * MINUTE)
     assert database.reserve(10.5, service_id="yoga").name == "slot_unavailable"
-    assert yoga(database, quantity=2, ttl_minutes=30).name == "done"
+    assert reserve_yoga(database, quantity=2, ttl_minutes=30).name == "done"
     assert [database.status(hold) for hold in holds].count("expired") == 2
-    assert yoga(database, quantity=2).name == "slot_unavailable"
-    assert database.status(alive) == "held"
+    assert reserve_yoga(database, quantity=2).name == "slot_unavailable"
+    assert database.status(live) == "held"
     database.freeze_clock(now)
     assert database.violations() == {}
-    assert yoga(database).name == "slot_unavailable"
+    assert reserve_yoga(database).name == "slot_unavailable"
 
 
 def test_expired_holds_of_one_session_give_no_seats_of_another(database: TestDatabase) -> None:
@@ -318,12 +349,12 @@ def test_expired_holds_of_one_session_give_no_seats_of_another(database: TestDat
     make_yoga(database)
     now = database.freeze_clock()
     for resource_id, minutes in (("attic", 1), ("attic", 1), ("hall", 1), ("hall", 60), ("hall", 60), ("hall", 60)):
-        assert yoga(database, resource_id=resource_id, ttl_minutes=minutes).name == "done"
+        assert reserve_yoga(database, resource_id=resource_id, ttl_minutes=minutes).name == "done"
     database.freeze_clock(now + 2 * MINUTE)
-    outcomes = [yoga(database, quantity=quantity, resource_id="hall") for quantity in (2, 1)]
+    outcomes = [reserve_yoga(database, quantity=quantity, resource_id="hall") for quantity in (2, 1)]
     assert names(outcomes) == ["slot_unavailable", "done"]
-    assert yoga(database, quantity=2).body["resource_id"] == "attic"
-    assert yoga(database).name == "slot_unavailable"
+    assert reserve_yoga(database, quantity=2).body["resource_id"] == "attic"
+    assert reserve_yoga(database).name == "slot_unavailable"
 
 
 def test_a_session_whose_holds_have_all_expired_gives_back_its_resource(database: TestDatabase) -> None:
@@ -333,9 +364,9 @@ def test_a_session_whose_holds_have_all_expired_gives_back_its_resource(database
     now = database.freeze_clock()
     for hour in (10, 14):
         for _ in range(40):
-            assert yoga(database, hour, ttl_minutes=1).name == "done"
+            assert reserve_yoga(database, hour, ttl_minutes=1).name == "done"
     database.freeze_clock(now + 2 * MINUTE)
-    assert yoga(database, 10.5).name == "done"
+    assert reserve_yoga(database, 10.5).name == "done"
     assert counts(database) == {("yoga", "hall", 10.5, 11.5): 1, ("yoga", "hall", 14.0, 15.0): 40}
     assert database.book(14, service_id="dinner", quantity=40).name == "done"
     assert counts(database) == {("yoga", "hall", 10.5, 11.5): 1, ("dinner", "hall", 14.0, 15.0): 40}
@@ -344,9 +375,9 @@ def test_a_session_whose_holds_have_all_expired_gives_back_its_resource(database
 
 
 CLAIMS: dict[str, Callable[[TestDatabase], Outcome]] = {
-    "hold": yoga,
+    "hold": reserve_yoga,
     "appointment": lambda database: database.book(10, service_id="yoga"),
-    "commit": lambda database: database.commit(yoga(database).id),
+    "commit": lambda database: database.commit(reserve_yoga(database).id),
 }
 
 
@@ -356,15 +387,15 @@ def test_claims_of_every_kind_share_a_session(database: TestDatabase, first: str
     """Claims of every kind share a session of two seats, and a third claim is refused."""
     make_yoga(database, seats={"hall": 2})
     outcomes = [CLAIMS[first](database), CLAIMS[second](database)]
-    assert (names(outcomes), yoga(database).name) == (["done", "done"], "slot_unavailable")
+    assert (names(outcomes), reserve_yoga(database).name) == (["done", "done"], "slot_unavailable")
 
 
-# How far back a search reaches.
+# The reach of searches for overlaps.
 
 
 @pytest.mark.parametrize("verb", ["reserve", "book", "move", "rebook"])
 @pytest.mark.parametrize("sharing", ["exclusive", "session"])
-def test_a_long_claim_is_seen_on_the_resource_that_it_got(database: TestDatabase, verb: str, sharing: str) -> None:
+def test_a_long_claim_blocks_the_resource_that_it_got(database: TestDatabase, verb: str, sharing: str) -> None:
     """A long claim of the second resource of its pool blocks that resource for another service, deep inside it."""
     make_yoga(database, "long", seats={"attic": 2, "hall": 4}, resource_sharing=sharing)
     make_table(database, "short", seats={"hall": 4})
@@ -380,6 +411,6 @@ def test_a_long_claim_is_seen_on_the_resource_that_it_got(database: TestDatabase
         hold = database.reserve(0, 72, **long).id
         database.move_clock(TTL)
         outcome = database.commit(hold, if_expired="rebook")
-    assert given([outcome]) == ["hall"]
+    assert resources_or_refusals([outcome]) == ["hall"]
     assert [database.reserve(hour, service_id="short").name for hour in (70, 72)] == ["slot_unavailable", "done"]
     assert database.value("SELECT longest_occupied_seconds FROM booking.resources WHERE resource_id = 'attic'") == 0

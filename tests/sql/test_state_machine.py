@@ -1,4 +1,4 @@
-"""Whatever is done in whatever order, the verbs do what a simple model does, and the invariants hold at each step."""
+"""Random sequences of verbs have the outcomes of a simple model, and the invariants hold after each step."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,35 +29,35 @@ from tests.database import (
     reserve_request,
 )
 from tests.sql.asking import names
-from tests.sql.model import MAX_LIFETIME, MAX_TTL, MINUTE, TTL, Hold, Model, Wish, in_order_of_windows
+from tests.sql.model import MAX_LIFETIME, MAX_TTL, MINUTE, TTL, Claim, Hold, Model, in_order_of_windows
 
 RETENTION = timedelta(hours=1)
-# So early that no slot is past, however far the clock moves.
+# Early enough that no slot is past, however far the clock moves.
 BEGINNING = at(-48)
 CAPACITY = 2
 BUFFERS = {"plain": timedelta(0), "buffered": 10 * MINUTE, "cut": timedelta(0), "perm": 10 * MINUTE}
-# Two services share two resources.
+# Two services share both resources.
 RESOURCES = ("anna", "bert")
 POOLS = {"cut": RESOURCES, "perm": RESOURCES}
 
-# Few values, so that claims meet: two hours of one morning; now and then somebody wants two days.
+# Few values, so that claims conflict: two hours of one morning, and sometimes two days.
 services = st.sampled_from(["plain", "buffered", "cut", "cut", "perm"])
 starts = st.sampled_from([at(10), at(11)])
 ttls = st.sampled_from([15, 90])
-asked = st.fixed_dictionaries(
+drawn_claims = st.fixed_dictionaries(
     {
         "service_id": services,
         "start": starts,
         "minutes": st.sampled_from([60, 60, 60, 60, 120, 48 * 60]),
-        # Where there is no pool.
+        # For services without a pool.
         "quantity": st.sampled_from([1, 1, 2]),
-        # Where there is one.
+        # For services with a pool.
         "resource_id": st.sampled_from([None, None, *RESOURCES]),
         "ttl_minutes": st.none() | ttls,
     }
 )
-# What is to be changed of an appointment; None is left as it is, and "any" is any resource.
-changes = st.fixed_dictionaries(
+# The members of a change: None is left out, and "any" asks for any resource.
+drawn_changes = st.fixed_dictionaries(
     {
         "start": st.none() | starts,
         "minutes": st.sampled_from([None, None, 60, 120]),
@@ -67,26 +67,26 @@ changes = st.fixed_dictionaries(
 )
 
 
-def wish_of(request: dict[str, Any]) -> Wish:
-    """What a request asks room for."""
+def claim_of(request: dict[str, Any]) -> Claim:
+    """Returns the claim that a request asks for."""
     buffer = BUFFERS[request["service_id"]]
     end = request["start"] + request["minutes"] * MINUTE
     pool = POOLS.get(request["service_id"])
     named = (request["resource_id"],) if request["resource_id"] else pool
     quantity = 1 if pool else request["quantity"]
-    return Wish(request["service_id"], request["start"] - buffer, end + buffer, quantity, pool and named)
+    return Claim(request["service_id"], request["start"] - buffer, end + buffer, quantity, pool and named)
 
 
-def as_sent(
+def to_request(
     request: dict[str, Any], key: str | None = None, make: Callable[..., dict[str, Any]] = reserve_request
 ) -> dict[str, Any]:
-    """A request as booking.reserve or booking.book takes it."""
+    """Returns a request as booking.reserve or booking.book takes it."""
     end = request["start"] + request["minutes"] * MINUTE
     return make(
         service_id=request["service_id"],
         slot_start=request["start"].isoformat(),
         slot_end=end.isoformat(),
-        quantity=wish_of(request).quantity,
+        quantity=claim_of(request).quantity,
         resource_id=request["resource_id"] if request["service_id"] in POOLS else None,
         ttl_minutes=request["ttl_minutes"],
         idempotency_key=key,
@@ -94,8 +94,8 @@ def as_sent(
     )
 
 
-def given(outcome: Outcome) -> str | None:
-    """The resource that somebody got."""
+def granted_resource(outcome: Outcome) -> str | None:
+    """Returns the resource that a request was granted, if any."""
     resource_id: str | None = outcome.body.get("resource_id") if outcome.name == "done" else None
     return resource_id
 
@@ -111,7 +111,7 @@ class Reservations(RuleBasedStateMachine):
         self.database = database
         self.business_id = f"b{uuid4().hex}"
         self.model = Model(database.freeze_clock(BEGINNING), dict.fromkeys(BUFFERS, CAPACITY))
-        # What was asked under a key, and which hold it got.
+        # The fingerprint of the request that used a key first, and its hold.
         self.keys: dict[str, tuple[str, str]] = {}
         for resource_id in RESOURCES:
             database.make_resource(resource_id, business_id=self.business_id)
@@ -119,7 +119,7 @@ class Reservations(RuleBasedStateMachine):
             assert self.put_service(service_id, CAPACITY).name == "created"
 
     def put_service(self, service_id: str, capacity: int) -> Outcome:
-        """Puts a service with the settings that the model knows."""
+        """Puts a service with the settings of the model."""
         minutes = BUFFERS[service_id] // MINUTE
         return self.database.put_service(
             service_id,
@@ -137,84 +137,85 @@ class Reservations(RuleBasedStateMachine):
         """Calls a verb for this business."""
         return self.database.call(verb, requests, business_id=self.business_id)
 
-    @initialize(claims=st.lists(st.tuples(asked, st.booleans()), max_size=4))
-    def begin(self, claims: list[tuple[dict[str, Any], bool]]) -> None:
-        """With some claims, held or booked, to have something in the way from the start."""
+    @initialize(claims=st.lists(st.tuples(drawn_claims, st.booleans()), max_size=4))
+    def make_initial_claims(self, claims: list[tuple[dict[str, Any], bool]]) -> None:
+        """Makes some holds and bookings, so that the first steps already meet claims."""
         for request, is_booked in claims:
             hold = self.reserve(request, None)
             if is_booked and isinstance(hold, str):
                 self.commit(hold, rebook=False)
 
-    def decide(
+    def check_batch(
         self, requests: list[dict[str, Any]], verb: str, sent: list[dict[str, Any]], outcomes: list[Outcome]
     ) -> None:
-        """Lets the model decide a batch, in which each window sees what the ones before it were granted."""
+        """Lets the model decide a batch window by window, and compares the outcomes."""
         expected = [""] * len(requests)
-        for place in in_order_of_windows(map(wish_of, requests)):
-            name, wish, resource_id = sent[place]["operation_id"], wish_of(requests[place]), given(outcomes[place])
+        for place in in_order_of_windows(map(claim_of, requests)):
+            name, requested = sent[place]["operation_id"], claim_of(requests[place])
+            resource_id = granted_resource(outcomes[place])
             if verb == "reserve":
-                expected[place] = self.model.reserve(name, wish, ttl_of(requests[place]), resource_id)
+                expected[place] = self.model.reserve(name, requested, ttl_of(requests[place]), resource_id)
             else:
-                expected[place] = self.model.book(name, wish, resource_id)
+                expected[place] = self.model.book(name, requested, resource_id)
         assert names(outcomes) == expected
 
-    @rule(target=holds, request=asked, key=st.sampled_from([None, None, "k", "l"]))
+    @rule(target=holds, request=drawn_claims, key=st.sampled_from([None, None, "k", "l"]))
     def reserve(self, request: dict[str, Any], key: str | None) -> Any:
-        """One request, with or without a key."""
-        sent = as_sent(request, key)
+        """Reserves one slot, with or without a key."""
+        sent = to_request(request, key)
         [outcome] = self.call("reserve", [sent])
         known = self.keys.get(key or "")
         if known and known[1] in self.model.holds:
             assert outcome.name == ("replayed" if known[0] == sent["fingerprint"] else "idempotency_key_reused")
-            assert outcome.name != "replayed" or self.seen(outcome) == known[1]
+            assert outcome.name != "replayed" or self.check_hold(outcome) == known[1]
             return multiple()
-        self.decide([request], "reserve", [sent], [outcome])
+        self.check_batch([request], "reserve", [sent], [outcome])
         if outcome.name != "done":
             return multiple()
         if key:
             self.keys[key] = (sent["fingerprint"], outcome.id)
-        return self.seen(outcome)
+        return self.check_hold(outcome)
 
-    @rule(target=holds, requests=st.lists(asked, min_size=2, max_size=4))
+    @rule(target=holds, requests=st.lists(drawn_claims, min_size=2, max_size=4))
     def reserve_many(self, requests: list[dict[str, Any]]) -> Any:
-        """A batch."""
-        sent = [as_sent(request) for request in requests]
+        """Reserves a batch."""
+        sent = [to_request(request) for request in requests]
         outcomes = self.call("reserve", sent)
-        self.decide(requests, "reserve", sent, outcomes)
-        return multiple(*(self.seen(outcome) for outcome in outcomes if outcome.name == "done"))
+        self.check_batch(requests, "reserve", sent, outcomes)
+        return multiple(*(self.check_hold(outcome) for outcome in outcomes if outcome.name == "done"))
 
-    @rule(target=appointments, requests=st.lists(asked, min_size=1, max_size=4))
+    @rule(target=appointments, requests=st.lists(drawn_claims, min_size=1, max_size=4))
     def book(self, requests: list[dict[str, Any]]) -> Any:
-        """Without a hold, one or many."""
-        sent = [as_sent(request, make=book_request) for request in requests]
+        """Books one or more slots without a hold."""
+        sent = [to_request(request, make=book_request) for request in requests]
         outcomes = self.call("book", sent)
-        self.decide(requests, "book", sent, outcomes)
+        self.check_batch(requests, "book", sent, outcomes)
         return multiple(*(outcome.id for outcome in outcomes if outcome.name == "done"))
 
-    @rule(appointment=appointments, batch=st.lists(changes, min_size=1, max_size=3))
+    @rule(appointment=appointments, batch=st.lists(drawn_changes, min_size=1, max_size=3))
     def change(self, appointment: str, batch: list[dict[str, Any]]) -> None:
-        """To another hour, to somebody else, more or less of it: what it was stays where a change names nothing."""
-        self.change_many([(appointment, asked) for asked in batch])
+        """Changes an appointment one to three times: start, length, quantity or resource."""
+        self.change_many([(appointment, change) for change in batch])
 
-    @rule(first=appointments, second=appointments, batch=st.lists(changes, min_size=2, max_size=2))
+    @rule(first=appointments, second=appointments, batch=st.lists(drawn_changes, min_size=2, max_size=2))
     def change_two(self, first: str, second: str, batch: list[dict[str, Any]]) -> None:
-        """The second sees what became of the first."""
+        """Changes two appointments in a batch, which may be the same one."""
         self.change_many(list(zip((first, second), batch, strict=True)))
 
     def change_many(self, batch: list[tuple[str, dict[str, Any]]]) -> None:
-        """Calls the verb with a batch, and lets the model decide it in its order."""
-        sets = [as_set(self.model.appointments[appointment].wish, asked) for appointment, asked in batch]
+        """Changes appointments in a batch, and compares the outcomes with the model, in the order of the batch."""
+        sets = [changed_members(self.model.appointments[appointment].claim, change) for appointment, change in batch]
         sent = [
-            change_request(appointment, set=in_json(wanted))
-            for (appointment, _), wanted in zip(batch, sets, strict=True)
+            change_request(appointment, set=to_json(members))
+            for (appointment, _), members in zip(batch, sets, strict=True)
         ]
-        for (appointment, _), wanted, outcome in zip(batch, sets, self.call("change", sent), strict=True):
-            wish = moved(self.model.appointments[appointment].wish, wanted)
-            assert outcome.name == self.model.move(appointment, wish, given(outcome))
+        for (appointment, _), members, outcome in zip(batch, sets, self.call("change", sent), strict=True):
+            requested = changed_claim(self.model.appointments[appointment].claim, members)
+            assert outcome.name == self.model.move(appointment, requested, granted_resource(outcome))
 
     @rule(appointment=appointments)
     def cancel(self, appointment: str) -> None:
-        """Once or again."""
+        """Cancels an appointment, which may be cancelled already."""
         outcome = self.database.change(appointment, action="cancel", business_id=self.business_id)
         assert outcome.name == self.model.cancel(appointment)
         assert (outcome.body["status"], outcome.body["version"]) == (
@@ -222,8 +223,8 @@ class Reservations(RuleBasedStateMachine):
             self.model.appointments[appointment].version,
         )
 
-    def seen(self, outcome: Outcome) -> str:
-        """Compares a hold as it was shown with the model, and returns its id."""
+    def check_hold(self, outcome: Outcome) -> str:
+        """Compares a hold in an outcome with the model, and returns its id."""
         hold = self.model.holds[outcome.id]
         status = "expired" if hold.status == "held" and not self.model.is_live(hold) else hold.status
         expires_at = datetime.fromisoformat(outcome.body["expires_at"])
@@ -232,113 +233,122 @@ class Reservations(RuleBasedStateMachine):
 
     @rule(target=appointments, hold=holds, rebook=st.booleans())
     def commit(self, hold: str, rebook: bool) -> Any:
-        """One hold, or the slot of one that has expired."""
+        """Commits one hold, with or without rebook."""
         return self.commit_many([hold], rebook)
 
     @rule(target=appointments, committed=st.lists(holds, min_size=2, max_size=4), rebook=st.booleans())
     def commit_many(self, committed: list[str], rebook: bool) -> Any:
-        """Several, perhaps the same one twice. Those that are rebooked come after all others."""
+        """Commits several holds, of which some may be equal. Rebooks are decided after all other commits."""
         if_expired = "rebook" if rebook else None
         sent = [commit_request(hold, if_expired=if_expired) for hold in committed]
         outcomes = self.call("commit", sent)
         expected = [""] * len(committed)
         for place in self.order_of_commits(committed, rebook):
             expected[place] = self.model.commit(
-                committed[place], sent[place]["operation_id"], given(outcomes[place]), rebook=rebook
+                committed[place], sent[place]["operation_id"], granted_resource(outcomes[place]), rebook=rebook
             )
         assert names(outcomes) == expected
         for hold, outcome in zip(committed, outcomes, strict=True):
             assert outcome.name not in ("done", "replayed") or outcome.body["reservation_id"] == hold
         return multiple(*(outcome.id for outcome in outcomes if outcome.name == "done"))
 
-    @rule(target=appointments, request=asked, rivals=st.lists(asked, max_size=2), minutes=st.sampled_from([15, 60]))
-    def pay_late(self, request: dict[str, Any], rivals: list[dict[str, Any]], minutes: int) -> Any:
-        """A hold that expires before it is committed, and those who come meanwhile."""
+    @rule(
+        target=appointments,
+        request=drawn_claims,
+        rivals=st.lists(drawn_claims, max_size=2),
+        minutes=st.sampled_from([15, 60]),
+    )
+    def commit_after_expiry(self, request: dict[str, Any], rivals: list[dict[str, Any]], minutes: int) -> Any:
+        """Rebooks a hold after its expiry, with other reserves in between."""
         hold = self.reserve(request, None)
         if not isinstance(hold, str):
             return multiple()
-        # What expired holds the reserve has ended, it has ended now, and not when the clock has moved on.
-        self.what_is_stored_is_what_the_model_has()
-        self.time_passes(minutes)
+        # Expired holds that the reserve ended have to be noted in the model before the clock moves.
+        self.stored_rows_equal_the_model()
+        self.advance_clock(minutes)
         for rival in rivals:
             self.reserve(rival, None)
         return self.commit(hold, rebook=True)
 
     def order_of_commits(self, committed: list[str], rebook: bool) -> list[int]:
-        """What lives is committed as it came; what has expired is decided like a batch of wishes."""
+        """Returns the order in which commits are decided: first live holds, then expired ones window by window."""
         places = range(len(committed))
         known = {place: self.model.holds.get(committed[place]) for place in places}
         expired = [place for place in places if rebook and self.has_expired(known[place])]
-        wishes = [hold.asked for place in expired if (hold := known[place])]
+        claims = [hold.requested for place in expired if (hold := known[place])]
         others = [place for place in places if place not in expired]
-        return others + [expired[place] for place in in_order_of_windows(wishes)]
+        return others + [expired[place] for place in in_order_of_windows(claims)]
 
     def has_expired(self, hold: Hold | None) -> bool:
-        """Whether a hold is expired, by its state or by the clock."""
+        """Returns whether a hold is expired, by its state or by the clock."""
         return hold is not None and hold.status in ("held", "expired") and not self.model.is_live(hold)
 
     @rule(hold=holds)
     def release(self, hold: str) -> None:
-        """Gives a hold up."""
+        """Releases a hold."""
         outcome = self.database.release(hold, business_id=self.business_id)
         assert outcome.name == self.model.release(hold)
 
     @rule(hold=holds, ttl_minutes=ttls)
     def extend(self, hold: str, ttl_minutes: int) -> None:
-        """Lets a hold live longer."""
+        """Extends a hold."""
         outcome = self.database.extend(hold, ttl_minutes, business_id=self.business_id)
         assert outcome.name == self.model.extend(hold, ttl_minutes * MINUTE)
         if outcome.name == "done":
-            self.seen(outcome)
+            self.check_hold(outcome)
 
     @rule(minutes=st.sampled_from([15, 15, 60]))
-    def time_passes(self, minutes: int) -> None:
-        """As long as a hold lives, more, or less."""
+    def advance_clock(self, minutes: int) -> None:
+        """Advances the clock by as much as the life of a hold, or more."""
         self.model.now = self.database.freeze_clock(self.model.now + minutes * MINUTE)
 
     @rule(minutes=st.sampled_from([1, 15, 15, 15]))
-    def the_clock_steps_back(self, minutes: int) -> None:
-        """As a failover may do."""
+    def step_clock_back(self, minutes: int) -> None:
+        """Moves the clock back, as a failover may do."""
         self.model.now = self.database.freeze_clock(self.model.now - minutes * MINUTE)
 
     @rule()
     def purge(self) -> None:
-        """Which nothing depends on."""
+        """Purges the business, on which no outcome depends."""
         query = "SELECT expired, deleted FROM booking.purge(%s, %s, 1000, %s)"
         assert self.database.rows(query, [self.business_id], RETENTION, NO_DEADLINE) == [self.model.purge(RETENTION)]
 
     @rule(service_id=services, capacity=st.sampled_from([1, 2, 3]))
     def change_the_capacity(self, service_id: str, capacity: int) -> None:
-        """Never below what is claimed."""
+        """Puts another capacity, which is refused below the claims."""
         outcome = self.put_service(service_id, capacity)
-        if in_the_way := self.model.first_above(service_id, capacity):
+        if conflict := self.model.first_above(service_id, capacity):
             assert outcome.name == "capacity_in_use"
-            assert (datetime.fromisoformat(outcome.body["slot_start"]), outcome.body["claimed"]) == in_the_way
+            assert (datetime.fromisoformat(outcome.body["slot_start"]), outcome.body["claimed"]) == conflict
         else:
             assert outcome.name == "done"
             self.model.capacity[service_id] = capacity
 
-    @rule(request=asked)
-    def look(self, request: dict[str, Any]) -> None:
-        """What is shown as free is what would be granted."""
-        wish = wish_of({**request, "resource_id": None})
+    @rule(request=drawn_claims)
+    def read_capacity(self, request: dict[str, Any]) -> None:
+        """Compares the room that booking.capacity() shows with the model."""
+        requested = claim_of({**request, "resource_id": None})
         end = request["start"] + request["minutes"] * MINUTE
         room = self.database.value(
-            "SELECT booking.capacity(%s, %s, %s, %s)", self.business_id, wish.service_id, request["start"], end
+            "SELECT booking.capacity(%s, %s, %s, %s)", self.business_id, requested.service_id, request["start"], end
         )
-        peak, capacity = self.model.peak(wish), self.model.capacity[wish.service_id]
-        left = capacity - peak if wish.pool is None else min(capacity - peak, len(self.model.free(wish)))
+        peak, capacity = self.model.peak(requested), self.model.capacity[requested.service_id]
+        left = (
+            capacity - peak
+            if requested.pool is None
+            else min(capacity - peak, len(self.model.free_resources(requested)))
+        )
         assert (room["held"] + room["booked"], room["available"]) == (peak, left)
 
     @invariant()
-    def what_is_stored_is_what_the_model_has(self) -> None:
-        """Reservations by their state, version and expiry; appointments by all that matters; and none too many."""
+    def stored_rows_equal_the_model(self) -> None:
+        """Compares reservations and appointments with the model."""
         rows = self.database.rows(
             "SELECT reservation_id, status, version, expires_at FROM booking.reservations WHERE business_id = %s",
             self.business_id,
         )
         for reservation_id, status, *_ in rows:
-            # When an expiry is acted on is up to the verbs: whenever it is true that it has expired.
+            # A verb may end a hold at any time after its expiry.
             hold = self.model.holds[str(reservation_id)]
             if status == "expired" and not self.model.is_live(hold):
                 self.model.end(hold, "expired")
@@ -350,13 +360,13 @@ class Reservations(RuleBasedStateMachine):
             self.business_id,
         )
         assert sorted(booked) == sorted(
-            (name, one.hold_id, one.status, one.version, *place_of(one.wish))
-            for name, one in self.model.appointments.items()
+            (name, appointment.hold_id, appointment.status, appointment.version, *claim_columns(appointment.claim))
+            for name, appointment in self.model.appointments.items()
         )
 
     @invariant()
-    def no_invariant_is_violated(self) -> None:
-        """By the views, and by counting."""
+    def invariants_hold(self) -> None:
+        """Checks the views of the database, and the counts of the model."""
         assert self.database.violations() == {}
         for service_id, capacity in self.model.capacity.items():
             assert self.model.first_above(service_id, capacity) is None
@@ -366,7 +376,7 @@ class Reservations(RuleBasedStateMachine):
             assert not [other for other in others if other.overlaps(claim.start, claim.end)]
 
     def teardown(self) -> None:
-        """Leaves nothing for the next example, nor for the check after the test."""
+        """Deletes the business, so that neither the next example nor the check after the test finds its rows."""
         tables = (
             "audit_logs",
             "appointments",
@@ -381,50 +391,50 @@ class Reservations(RuleBasedStateMachine):
             self.database.rows(f"DELETE FROM booking.{table} WHERE business_id = %s", self.business_id)  # noqa: S608
 
 
-def as_set(claim: Wish, asked: dict[str, Any]) -> dict[str, Any]:
-    """A change of a claim in the members of booking.change. A start alone keeps the length."""
-    start = asked["start"] or claim.start + BUFFERS[claim.service_id]
-    wanted: dict[str, Any] = {}
-    if asked["start"] or asked["minutes"]:
-        wanted["slot_start"] = start
-    if asked["minutes"]:
-        wanted["slot_end"] = start + asked["minutes"] * MINUTE
-    if asked["quantity"] and not claim.pool:
-        wanted["quantity"] = asked["quantity"]
-    if asked["resource_id"] and claim.pool:
-        wanted["resource_id"] = None if asked["resource_id"] == "any" else asked["resource_id"]
-    return wanted
+def changed_members(claim: Claim, change: dict[str, Any]) -> dict[str, Any]:
+    """Returns the members of a change of a claim; a start alone keeps the length."""
+    start = change["start"] or claim.start + BUFFERS[claim.service_id]
+    members: dict[str, Any] = {}
+    if change["start"] or change["minutes"]:
+        members["slot_start"] = start
+    if change["minutes"]:
+        members["slot_end"] = start + change["minutes"] * MINUTE
+    if change["quantity"] and not claim.pool:
+        members["quantity"] = change["quantity"]
+    if change["resource_id"] and claim.pool:
+        members["resource_id"] = None if change["resource_id"] == "any" else change["resource_id"]
+    return members
 
 
-def in_json(wanted: dict[str, Any]) -> dict[str, Any]:
-    """The members of a change as they are sent."""
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in wanted.items()}
+def to_json(members: dict[str, Any]) -> dict[str, Any]:
+    """Returns the members of a change with instants in ISO format."""
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in members.items()}
 
 
-def moved(claim: Wish, wanted: dict[str, Any]) -> Wish:
-    """A claim as a change would have it, with its buffers."""
+def changed_claim(claim: Claim, members: dict[str, Any]) -> Claim:
+    """Returns the claim that a change asks for, with its buffers."""
     buffer = BUFFERS[claim.service_id]
-    start = wanted["slot_start"] - buffer if "slot_start" in wanted else claim.start
-    end = wanted["slot_end"] + buffer if "slot_end" in wanted else start + (claim.end - claim.start)
+    start = members["slot_start"] - buffer if "slot_start" in members else claim.start
+    end = members["slot_end"] + buffer if "slot_end" in members else start + (claim.end - claim.start)
     pool = claim.pool
-    if "resource_id" in wanted:
-        pool = (wanted["resource_id"],) if wanted["resource_id"] else RESOURCES
-    return replace(claim, start=start, end=end, quantity=wanted.get("quantity", claim.quantity), pool=pool)
+    if "resource_id" in members:
+        pool = (members["resource_id"],) if members["resource_id"] else RESOURCES
+    return replace(claim, start=start, end=end, quantity=members.get("quantity", claim.quantity), pool=pool)
 
 
-def place_of(claim: Wish) -> tuple[Any, ...]:
-    """What a claim occupies."""
+def claim_columns(claim: Claim) -> tuple[Any, ...]:
+    """Returns the columns that store a claim."""
     return claim.service_id, claim.start, claim.end, claim.quantity, claim.pool[0] if claim.pool else None
 
 
 def ttl_of(request: dict[str, Any]) -> timedelta | None:
-    """How long a request wants to hold."""
+    """Returns the time to live that a request asks for."""
     minutes = request["ttl_minutes"]
     return None if minutes is None else minutes * MINUTE
 
 
 def test_the_verbs_do_what_the_model_does(database: TestDatabase) -> None:
-    """Random histories; what is found is shrunk to the few steps that it takes."""
+    """Runs random sequences of steps; a failure is shrunk to the fewest steps."""
     newest = database.admin.info.server_version >= 180_000
 
     class ReservationsHere(Reservations):

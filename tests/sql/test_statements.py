@@ -1,4 +1,4 @@
-"""What a batch saves: its statements are as many as its rounds need, and not as many as its requests are."""
+"""The number of statements of a batch grows with its rounds, and not with its requests."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +16,12 @@ from tests.database import (
 from tests.sql.asking import keyed_request
 from tests.sql.measuring import statements_of
 
-# What is looked up for each window by itself: its pool, and the closures and opening hours.
+# The look-ups of each window: its pool, and its closures and opening hours.
 LOOK_UPS = 2
 
 
 def test_statements_do_not_grow_with_the_number_of_requests(database: TestDatabase) -> None:
-    """What a shared call saves: fifty requests for one window are decided by as many statements as two."""
+    """Fifty requests for one window are decided by as many statements as two."""
     database.make_service(capacity=1000)
     database.make_service("suite", resource_ids=[f"room-{number}" for number in range(60)])
 
@@ -55,12 +55,15 @@ def test_statements_do_not_grow_with_the_number_of_requests(database: TestDataba
     booking = ("book", "book any of many", "commit", "commit of one hold", "extend", "release")
     for name in (*reserving, *booking, *changing):
         batch(name, 3)()
-        few, many = statements_of(database, batch(name, 2)), statements_of(database, batch(name, 50))
-        assert 0 < many <= few, name
+        statements_of_few, statements_of_many = (
+            statements_of(database, batch(name, 2)),
+            statements_of(database, batch(name, 50)),
+        )
+        assert 0 < statements_of_many <= statements_of_few, name
 
 
 def test_statements_grow_with_the_number_of_rounds_only(database: TestDatabase) -> None:
-    """Windows that overlap without being equal take a round each, however many requests there are for each of them."""
+    """Overlapping windows that are not equal take a round each, with any number of requests for each of them."""
     database.make_service(capacity=1000)
 
     def statements(windows: int, requests: int) -> int:
@@ -75,18 +78,20 @@ def test_statements_grow_with_the_number_of_rounds_only(database: TestDatabase) 
 
 
 def test_windows_apart_from_each_other_share_a_round(database: TestDatabase) -> None:
-    """A batch of spread-out requests, which is what a busy day sends, is decided like one for a single window, but for
-    what has to be looked up for each of them."""
+    """A batch of windows that do not overlap takes one round, and only the look-ups are made for each window."""
     database.make_service(capacity=1000)
-    statements_of(database, lambda: database.call("reserve", [reserve_request(at_hour) for at_hour in (1, 1)]))
-    same = statements_of(database, lambda: database.call("reserve", [reserve_request(1) for _ in range(20)]))
-    apart = statements_of(database, lambda: database.call("reserve", [reserve_request(hour) for hour in range(20)]))
-    assert apart <= same + 19 * LOOK_UPS
+    statements_of(database, lambda: database.call("reserve", [reserve_request(hour) for hour in (1, 1)]))
+    statements_together = statements_of(
+        database, lambda: database.call("reserve", [reserve_request(1) for _ in range(20)])
+    )
+    statements_apart = statements_of(
+        database, lambda: database.call("reserve", [reserve_request(hour) for hour in range(20)])
+    )
+    assert statements_apart <= statements_together + 19 * LOOK_UPS
 
 
 def test_statements_do_not_grow_with_the_number_of_resources(database: TestDatabase) -> None:
-    """A pool is asked about as a whole: when each of its resources is open, which of them are free, and which of their
-    holds have expired."""
+    """Opening hours, free resources and expired holds are each determined for the whole pool."""
     for size in (2, 40):
         business_id = f"of-{size}"
         rooms = [f"room-{number}" for number in range(size)]
@@ -102,7 +107,7 @@ def test_statements_do_not_grow_with_the_number_of_resources(database: TestDatab
         for room in rooms[::3]:
             database.put_closure(f"closed-{room}", at(15), at(16), room, business_id)
 
-    # As if all had been claimed before: the first claim of a service or resource raises how far back is looked.
+    # As after earlier claims: the first claim of a service or resource takes a statement to raise its reach.
     for table in ("services", "resources"):
         database.rows(f"UPDATE booking.{table} SET longest_occupied_seconds = 3600")  # noqa: S608
 
@@ -111,5 +116,5 @@ def test_statements_do_not_grow_with_the_number_of_resources(database: TestDatab
         return statements_of(database, lambda: database.call("reserve", batch, business_id=f"of-{size}"))
 
     statements(2)
-    few, many = statements(2), statements(40)
-    assert 0 < many <= few
+    statements_of_few, statements_of_many = statements(2), statements(40)
+    assert 0 < statements_of_many <= statements_of_few

@@ -1,7 +1,7 @@
-"""The upgrade of a database of version 0.1.0, whose claims were not counted yet: nothing is lost, all is counted.
+"""The upgrade of a database of version 0.1.0, which did not count claims: no row is lost, and all claims are counted.
 
-database_of_0_1_0.sql says what is booked and held in it. definitions_of_0_1_0.sql has the functions and views that the
-old version left behind, which the new ones replace.
+database_of_0_1_0.sql describes the claims in it. definitions_of_0_1_0.sql has the functions and views that the old
+version left behind and the upgrade replaces.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ from tests.database import Outcome, TestDatabase
 _FOLDER: Final = Path(__file__).parent
 _MOVABLE_CLOCK: Final = _FOLDER.parent / "movable_clock.sql"
 _OLD_MIGRATIONS: Final = 5
-# After the expired holds of the dump, and long before the live ones and all future slots.
+# After the expired holds of the dump, and long before its live holds and all future slots.
 _NOW: Final = datetime(2026, 6, 1, tzinfo=UTC)
 _MONDAY: Final = 2
 _TUESDAY: Final = 3
 
-# Every window that is claimed, with how much, and when the first of its holds expires.
+# Each claimed window, with the claimed quantity and the first expiry of its holds.
 _CLAIMED_WINDOWS: Final = """
   SELECT business_id, service_id, coalesce(resource_id, ''), lower(occupied), upper(occupied), sum(quantity)::bigint,
          min(expires_at)
@@ -41,7 +41,7 @@ _COUNTED_WINDOWS: Final = """
   SELECT business_id, service_id, resource_id, starts, ends, claimed, next_expiry FROM booking.occupancy
 """
 
-# What there is in the schema, but for what functions do.
+# The objects of the schema, without the bodies of functions.
 _OBJECTS: Final = """
   SELECT 'function', oid::regprocedure::text, pg_get_function_result(oid)
   FROM pg_proc WHERE pronamespace = 'booking'::regnamespace
@@ -65,7 +65,7 @@ _OBJECTS: Final = """
 
 @pytest.fixture
 def old(empty: TestDatabase) -> TestDatabase:
-    """A database as version 0.1.0 left it."""
+    """Makes a database as version 0.1.0 left it."""
     files = migrations.migration_files()[:_OLD_MIGRATIONS]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrations, "migration_files", lambda: files)
@@ -78,7 +78,7 @@ def old(empty: TestDatabase) -> TestDatabase:
 
 @pytest.fixture
 def upgraded(old: TestDatabase) -> Iterator[TestDatabase]:
-    """The same with the schema of today. Afterwards the invariants must hold, whatever the test did."""
+    """Migrates that database to the current schema, and checks the invariants after the test."""
     migrations.migrate(old.admin_url)
     old.admin.execute(_MOVABLE_CLOCK.read_bytes())
     old.freeze_clock(_NOW)
@@ -96,7 +96,7 @@ def reserve(database: TestDatabase, service_id: str, day: int, hour: float, hour
 
 
 def row_counts(database: TestDatabase) -> dict[str, int]:
-    """How many rows each table has, apart from the ledger of migrations."""
+    """Counts the rows of each table, apart from the ledger of migrations."""
     tables = database.rows(
         "SELECT relname FROM pg_class WHERE relnamespace = 'booking'::regnamespace AND relkind = 'r' "
         "AND relname <> 'schema_migrations'"
@@ -105,12 +105,12 @@ def row_counts(database: TestDatabase) -> dict[str, int]:
 
 
 def windows(database: TestDatabase, query: str) -> dict[tuple[Any, ...], tuple[int, datetime | None]]:
-    """Of each window, by its key: what is claimed, and when the first hold expires."""
+    """Returns the claimed quantity and the first expiry of each window, by its key."""
     return {tuple(key): (claimed, expiry) for *key, claimed, expiry in database.rows(query)}
 
 
 def test_no_row_is_lost_or_added(old: TestDatabase) -> None:
-    """The tables of before have as many rows as before."""
+    """Each old table has as many rows after the upgrade as before."""
     before = row_counts(old)
     assert before["reservations"] > 0
     migrations.migrate(old.admin_url)
@@ -118,7 +118,7 @@ def test_no_row_is_lost_or_added(old: TestDatabase) -> None:
 
 
 def test_every_claim_is_counted(old: TestDatabase) -> None:
-    """Each window has the sum of its held reservations, expired or not, and confirmed appointments."""
+    """The count of a window is the sum of its held reservations, expired or not, and confirmed appointments."""
     claimed = windows(old, _CLAIMED_WINDOWS)
     migrations.migrate(old.admin_url)
     counted = windows(old, _COUNTED_WINDOWS)
@@ -135,13 +135,13 @@ def test_every_claim_is_counted(old: TestDatabase) -> None:
 
 
 def test_the_schema_is_that_of_a_new_database(old: TestDatabase, database: TestDatabase) -> None:
-    """Nothing of the old version stays behind that somebody could still call, and nothing is missing."""
+    """No function of the old version is left that could still be called, and no object is missing."""
     migrations.migrate(old.admin_url)
     assert set(old.rows(_OBJECTS)) == set(database.rows(_OBJECTS))
 
 
-def test_the_second_migration_has_nothing_to_do(old: TestDatabase) -> None:
-    """Neither the claims are counted again nor the definitions applied."""
+def test_a_second_migration_changes_nothing(old: TestDatabase) -> None:
+    """The claims are not counted again, and the definitions are not applied again."""
     assert migrations.migrate(old.admin_url)
     counted = windows(old, _COUNTED_WINDOWS)
     assert migrations.migrate(old.admin_url) == []
@@ -149,7 +149,7 @@ def test_the_second_migration_has_nothing_to_do(old: TestDatabase) -> None:
 
 
 def test_live_holds_can_be_committed(upgraded: TestDatabase) -> None:
-    """All of them, those of a full slot, with a resource and with a quantity too."""
+    """This holds for holds of full slots, with a resource, and with a larger quantity."""
     holds = upgraded.rows(
         "SELECT business_id, reservation_id::text FROM booking.reservations WHERE status = 'held' AND expires_at > %s",
         _NOW,
@@ -157,7 +157,7 @@ def test_live_holds_can_be_committed(upgraded: TestDatabase) -> None:
     assert len(holds) > 10
     for business_id, reservation_id in holds:
         assert upgraded.commit(reservation_id, business_id=business_id).name == "done"
-    # A commit changes who claims, not how much is claimed.
+    # A commit changes the kind of a claim, and not the claimed quantity.
     claimed, counted = windows(upgraded, _CLAIMED_WINDOWS), windows(upgraded, _COUNTED_WINDOWS)
     assert {key: quantity for key, (quantity, _) in counted.items()} == {
         key: quantity for key, (quantity, _) in claimed.items()
@@ -165,7 +165,7 @@ def test_live_holds_can_be_committed(upgraded: TestDatabase) -> None:
 
 
 def test_an_expired_hold_cannot_be_committed(upgraded: TestDatabase) -> None:
-    """It was not purged, and is still marked as held."""
+    """The hold was not purged, and its stored state is still held."""
     expired = upgraded.rows(
         "SELECT business_id, reservation_id::text FROM booking.reservations WHERE status = 'held' AND expires_at <= %s",
         _NOW,
@@ -189,15 +189,15 @@ def test_an_expired_hold_cannot_be_committed(upgraded: TestDatabase) -> None:
         pytest.param("trip", 15, 2, {"business_id": "boats", "resource_id": "rowing"}, id="a resource's hold"),
     ],
 )
-def test_what_was_full_is_refused(
+def test_full_slots_are_refused_after_the_upgrade(
     upgraded: TestDatabase, service_id: str, hour: float, hours: float, request_: dict[str, Any]
 ) -> None:
-    """Claims of before the upgrade take room, whatever they are."""
+    """Claims from before the upgrade take room, of whichever kind."""
     assert reserve(upgraded, service_id, _MONDAY, hour, hours, **request_).name == "slot_unavailable"
 
 
-def test_what_had_room_is_granted(upgraded: TestDatabase) -> None:
-    """As much as there was, and no more."""
+def test_slots_with_room_are_granted_after_the_upgrade(upgraded: TestDatabase) -> None:
+    """Requests get the room that is left, and no unit more."""
     assert reserve(upgraded, "class", _MONDAY, 11.5, 1, quantity=3).name == "slot_unavailable"
     assert reserve(upgraded, "class", _MONDAY, 11.5, 1, quantity=2).name == "done"
     assert reserve(upgraded, "class", _MONDAY, 11.5, 1).name == "slot_unavailable"
@@ -206,8 +206,8 @@ def test_what_had_room_is_granted(upgraded: TestDatabase) -> None:
     assert reserve(upgraded, "cut", _MONDAY, 11.5, 1).name == "done"
 
 
-def test_expired_holds_block_nobody(upgraded: TestDatabase) -> None:
-    """Nobody has purged them, and their windows count them."""
+def test_expired_holds_block_no_request(upgraded: TestDatabase) -> None:
+    """The counts of their windows include them, because no purge ran."""
     assert reserve(upgraded, "class", _MONDAY, 10, 1, quantity=8).name == "slot_unavailable"
     assert reserve(upgraded, "class", _MONDAY, 10, 1, quantity=7).name == "done"
     assert reserve(upgraded, "class", _MONDAY, 10, 1).name == "slot_unavailable"
@@ -216,8 +216,8 @@ def test_expired_holds_block_nobody(upgraded: TestDatabase) -> None:
     assert reserve(upgraded, "trip", _MONDAY, 18, 2, business_id="boats", resource_id="sailing").name == "done"
 
 
-def test_room_that_becomes_free_is_counted(upgraded: TestDatabase) -> None:
-    """An appointment that is cancelled and a hold that is released, both of before the upgrade."""
+def test_cancelled_and_released_claims_free_their_counts(upgraded: TestDatabase) -> None:
+    """The appointment and the hold were made before the upgrade."""
     appointment_id = upgraded.value(
         "SELECT appointment_id::text FROM booking.appointments "
         "WHERE service_id = 'class' AND status = 'confirmed' AND slot_start = '2035-07-02T11:00Z'"
@@ -233,8 +233,8 @@ def test_room_that_becomes_free_is_counted(upgraded: TestDatabase) -> None:
     assert reserve(upgraded, "cut", _MONDAY, 10, 1).name == "done"
 
 
-def test_keys_answer_as_before(upgraded: TestDatabase) -> None:
-    """A retry across the upgrade gets the hold that the first attempt made, and another request its refusal."""
+def test_keys_from_before_the_upgrade_are_replayed(upgraded: TestDatabase) -> None:
+    """A retry gets the hold of its first attempt, and a different request with the key is refused."""
     again = {"idempotency_key": "attempt-1"}
     replayed = reserve(upgraded, "class", _MONDAY, 10, 1, fingerprint="b" * 64, **again)
     assert replayed.name == "replayed"
@@ -243,8 +243,8 @@ def test_keys_answer_as_before(upgraded: TestDatabase) -> None:
 
 
 def test_progress_is_logged(old: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counting takes its time in a large database: the operator sees how far it is."""
-    # A logger that was used before keeps the processors of that time, and would not be captured.
+    """In a large database the counting takes time, and the operator sees its progress."""
+    # A logger that was used before keeps its processors, and would not be captured.
     monkeypatch.setattr(migrations, "log", structlog.get_logger())
     with capture_logs() as lines:
         migrations.migrate(old.admin_url)

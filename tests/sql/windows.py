@@ -1,21 +1,21 @@
-"""The counted windows of a business, and holds that are planted in numbers past the verbs."""
+"""The counts of a business, and holds that are inserted in bulk without the verbs."""
 
 from datetime import datetime, timedelta
 from typing import Any
 
 from tests.database import MONDAY, Outcome, TestDatabase
 
-# A window in hours of the Monday of the tests: (service, resource or '', from, to).
+# A window, in hours after midnight of the Monday of the tests: (service, resource or '', start, end).
 Window = tuple[str, str, float, float]
 
 
 def hour_of(instant: datetime) -> float:
-    """The distance of an instant from the midnight before the Monday of the tests, in hours."""
+    """Returns the hours from midnight of the Monday of the tests to an instant."""
     return (instant - MONDAY) / timedelta(hours=1)
 
 
 def counts(database: TestDatabase, business_id: str = "salon") -> dict[Window, int]:
-    """What booking.occupancy says is claimed in each window."""
+    """Returns the claimed quantity of each window in booking.occupancy."""
     rows = database.rows(
         "SELECT service_id, resource_id, starts, ends, claimed FROM booking.occupancy WHERE business_id = %s "
         "ORDER BY service_id, starts, ends, resource_id",
@@ -25,12 +25,12 @@ def counts(database: TestDatabase, business_id: str = "salon") -> dict[Window, i
 
 
 def statuses(database: TestDatabase) -> dict[str, int]:
-    """How many reservations are stored in each state, whether or not their time is up."""
+    """Counts the reservations in each stored state, whether or not they are past their expiry."""
     return dict(database.rows("SELECT status, count(*) FROM booking.reservations GROUP BY status"))
 
 
 def plant_holds(database: TestDatabase, number: int, start: datetime, *, minutes: int = 60, **columns: Any) -> datetime:
-    """Plants equal holds of one window, by default of one unit of "cut" for a minute, and returns their expiry."""
+    """Inserts equal holds of one window, by default of one unit of "cut" for a minute, and returns their expiry."""
     row = {
         "service_id": "cut",
         "resource_id": None,
@@ -54,7 +54,7 @@ def plant_holds(database: TestDatabase, number: int, start: datetime, *, minutes
         *(row["service_id"], row["resource_id"], row["in_session"], start, end, start, end),
         *(row["quantity"], row["ttl"], number),
     )
-    # Holds past the verbs don't tell the searches for overlaps how far they have to reach back.
+    # The verbs maintain how far back a search for overlaps has to reach; an INSERT without them has to do it too.
     database.rows(
         "UPDATE booking.services SET longest_occupied_seconds = greatest(longest_occupied_seconds, %s) "
         "WHERE service_id = %s",
@@ -72,7 +72,7 @@ def plant_holds(database: TestDatabase, number: int, start: datetime, *, minutes
 
 
 def put_seats(database: TestDatabase, resource_id: str, seats: int) -> Outcome:
-    """Puts a resource with so many seats."""
+    """Puts a resource with a number of seats."""
     [(name, body)] = database.rows(
         "SELECT outcome, body FROM booking.put_resource('salon', %s, jsonb_build_object("
         "'name', 'room', 'kind', 'room', 'booking_enabled', true, 'seats', %s::integer), 'infinity')",
@@ -83,7 +83,7 @@ def put_seats(database: TestDatabase, resource_id: str, seats: int) -> Outcome:
 
 
 def delete_resource(database: TestDatabase, resource_id: str) -> Outcome:
-    """Takes a resource off the catalog."""
+    """Deletes a resource, or archives it if it was ever used."""
     [(name, body)] = database.rows(
         "SELECT outcome, body FROM booking.delete_resource('salon', %s, 'infinity')", resource_id
     )
