@@ -1,4 +1,4 @@
-"""Fixtures of the SQL tests: concurrent calls, an empty database, and a limit for every wait."""
+"""Fixtures of the SQL tests: concurrent calls, an empty database, a limit for every wait, and appointments."""
 
 import os
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ import pytest
 from psycopg import sql
 
 from tests.database import TestDatabase, with_database
+from tests.sql.requests import GUEST
 from tests.sql.rivals import Rivals
 
 
@@ -39,3 +40,19 @@ def empty(cluster: str) -> Iterator[TestDatabase]:
         yield database
         database.close()
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def booked(database: TestDatabase) -> str:
+    """Books Ada's appointment at ten o'clock, on a service with capacity 1."""
+    database.make_service(capacity=1)
+    return database.book(10, **GUEST, metadata={"price": 12}).id
+
+
+@pytest.fixture
+def annas_appointment(database: TestDatabase) -> str:
+    """Books Anna at ten o'clock; Bert is free, and both are in the pool of another service too."""
+    database.make_service(resource_ids=["anna", "bert"])
+    database.make_service("perm", resource_ids=["anna", "bert"])
+    database.make_resource("cleo")
+    return database.book(10, resource_id="anna").id

@@ -303,3 +303,36 @@ def test_gaps_in_the_audit_trail_are_reported(database: TestDatabase, spoil: str
         database.rows(spoil)
         assert database.violations() == {"audit_gaps": 1}
         assert str(database.value("SELECT appointment_id FROM booking.audit_gaps")) == appointment
+
+
+def test_the_table_refuses_overlapping_appointments_of_a_resource_by_insert_and_update(database: TestDatabase) -> None:
+    """The exclusion constraint applies to statements without the verbs."""
+    database.make_service(resource_ids=["anna", "bert"])
+    first = database.book(10, resource_id="anna").id
+    second = database.book(10, resource_id="bert").id
+    attempts = [
+        "INSERT INTO booking.appointments SELECT (jsonb_populate_record(a, jsonb_build_object('appointment_id', "
+        "gen_random_uuid()))).* FROM booking.appointments a WHERE appointment_id = %(first)s",
+        "UPDATE booking.appointments SET resource_id = 'anna' WHERE appointment_id = %(second)s",
+    ]
+    for attempt in attempts:
+        with pytest.raises(psycopg.errors.ExclusionViolation) as raised:
+            database.admin.execute(attempt.encode(), {"first": first, "second": second})
+        assert raised.value.sqlstate == "23P01"
+    database.change(second, action="cancel")
+    database.admin.execute(attempts[1].encode(), {"second": second})
+
+
+def test_a_whole_day_is_moved_in_one_statement(database: TestDatabase) -> None:
+    """The appointments overlap each other's old windows, and the constraint is checked at the end of the statement."""
+    database.make_service(resource_ids=["anna"])
+    for hour in (10, 11, 12):
+        assert database.book(hour).name == "done"
+    database.rows(
+        "UPDATE booking.appointments SET slot_start = slot_start + '1 hour'::interval, "
+        "slot_end = slot_end + '1 hour'::interval, "
+        "occupied = tstzrange(lower(occupied) + '1 hour'::interval, upper(occupied) + '1 hour'::interval)"
+    )
+    database.recount()
+    assert database.reserve(10).name == "done"
+    assert database.reserve(13).name == "slot_unavailable"

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.database import TestDatabase, at, book_request, commit_request, reserve_request
-from tests.sql.asking import keyed_request, names
+from tests.sql.requests import keyed_request, names
 
 
 def test_first_come_first_served_within_a_window(database: TestDatabase) -> None:

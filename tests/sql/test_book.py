@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.database import TestDatabase, at, book_request, reserve_request
-from tests.sql.asking import keyed_request, names
+from tests.sql.requests import keyed_request, names
 
 GUEST: dict[str, Any] = {
     "guest_name": "Ada",

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from tests.database import TestDatabase, at, commit_request
-from tests.sql.asking import keyed_request, names
+from tests.sql.requests import keyed_request, names
 
 GUEST = {"guest_name": "Ada", "guest_email": "ada@example.com", "guest_phone": "+4930123", "notes": "by the window"}
 TTL = timedelta(minutes=15)

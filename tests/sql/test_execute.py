@@ -20,7 +20,7 @@ from tests.database import (
     release_request,
     reserve_request,
 )
-from tests.sql.asking import names
+from tests.sql.requests import names
 from tests.sql.rivals import SECONDS, Rivals
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.database import Outcome, TestDatabase, at, book_request, change_request, commit_request, reserve_request
-from tests.sql.asking import names
 from tests.sql.measuring import reads_of
+from tests.sql.requests import names
 from tests.sql.windows import counts, delete_resource, plant_holds, put_seats, statuses
 
 MINUTE = timedelta(minutes=1)

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from tests.database import TestDatabase, extend_request, release_request
-from tests.sql.asking import names
+from tests.sql.requests import names
 
 TTL = timedelta(minutes=15)
 INSTANT = timedelta(microseconds=1)

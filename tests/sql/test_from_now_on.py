@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at, book_request, change_request, reserve_request
-from tests.sql.asking import names
 from tests.sql.model import STEP, Claim, Model
+from tests.sql.requests import names
 
 CAPACITY = 2
 BUFFERS = {"plain": 0 * STEP, "buffered": STEP}

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.database import TestDatabase, at, reserve_request
-from tests.sql.asking import keyed_request, names
+from tests.sql.requests import keyed_request, names
 
 DAY = timedelta(hours=24)
 

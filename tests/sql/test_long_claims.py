@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from tests.database import TestDatabase, at, reserve_request
-from tests.sql.asking import names
+from tests.sql.requests import names
 
 
 def test_a_long_claim_blocks_a_short_window_deep_inside_it(database: TestDatabase) -> None:
@@ -97,3 +97,46 @@ def test_a_refused_request_does_not_raise_the_reach(database: TestDatabase, size
     outcomes = database.call("reserve", [reserve_request(0, 24 * 30) for _ in range(size)])
     assert set(names(outcomes)) == {"slot_unavailable"}
     assert database.value("SELECT longest_occupied_seconds FROM booking.services") == 3600
+
+
+def reach(database: TestDatabase, resource_id: str = "anna") -> int:
+    """Returns how far the searches for claims of a resource reach back, in seconds."""
+    seconds: int = database.value(
+        "SELECT longest_occupied_seconds FROM booking.resources WHERE resource_id = %s", resource_id
+    )
+    return seconds
+
+
+@pytest.mark.parametrize("way", ["held", "booked", "moved", "in the same batch"])
+def test_a_long_claim_of_a_resource_blocks_slots_deep_inside_it(database: TestDatabase, way: str) -> None:
+    """The long claim came through another service than the request, whose own claims are short."""
+    database.make_service(resource_ids=["anna"])
+    database.make_service("retreat", resource_ids=["anna"])
+    assert database.reserve(-5).name == "done"
+    inside = reserve_request(24 * 20 - 1)
+    if way == "held":
+        assert database.reserve(0, 24 * 20, service_id="retreat").name == "done"
+    elif way == "booked":
+        assert database.book(0, 24 * 20, service_id="retreat").name == "done"
+    elif way == "moved":
+        moved = database.book(0, service_id="retreat").id
+        assert database.change(moved, set={"slot_end": at(24 * 20).isoformat()}).name == "done"
+    else:
+        outcomes = database.call("reserve", [reserve_request(0, 24 * 20, service_id="retreat"), inside])
+        assert names(outcomes) == ["done", "slot_unavailable"]
+    assert database.call("reserve", [inside])[0].name == "slot_unavailable"
+    assert database.reserve(24 * 20).name == "done"
+
+
+def test_only_a_granted_claim_raises_the_reach_of_its_resource(database: TestDatabase) -> None:
+    """The reach includes buffers; shorter claims and refused requests do not change it."""
+    database.make_service(resource_ids=["anna", "bert"], buffer_after_minutes=30)
+    database.reserve(10, 2, resource_id="anna")
+    assert (reach(database), reach(database, "bert")) == (9000, 0)
+    database.reserve(15, 1, resource_id="anna")
+    assert database.reserve(0, 24 * 30, resource_id="anna").name == "slot_unavailable"
+    assert names(database.call("reserve", [reserve_request(0, 24 * 30, resource_id="anna") for _ in range(2)])) == [
+        "slot_unavailable",
+        "slot_unavailable",
+    ]
+    assert (reach(database), reach(database, "bert")) == (9000, 0)

@@ -18,7 +18,7 @@ from tests.database import (
     release_request,
     reserve_request,
 )
-from tests.sql.asking import names
+from tests.sql.requests import names
 from tests.sql.windows import counts
 
 MINUTE = timedelta(minutes=1)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at, book_request, reserve_request
-from tests.sql.asking import keyed_request, names
+from tests.sql.requests import keyed_request, names
 
 # Few values, so that requests conflict with each other: half hours of one morning, and five services.
 HALF_HOURS = st.sampled_from([-1, 0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8])

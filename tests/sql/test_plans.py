@@ -18,8 +18,8 @@ from tests.database import (
     release_request,
     reserve_request,
 )
-from tests.sql.asking import keyed_request
 from tests.sql.measuring import compiled_in, reads_of
+from tests.sql.requests import keyed_request
 
 ROWS = 10_000
 # The indexes that a decision may use: for the counts of a slot, for the rows it names by id, and for one resource.

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.database import Outcome, TestDatabase, at, commit_request
-from tests.sql.asking import names
+from tests.sql.requests import names
 from tests.sql.rivals import SECONDS, Rivals
 
 TTL = timedelta(minutes=15)

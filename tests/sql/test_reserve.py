@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.database import TestDatabase, at, reserve_request
-from tests.sql.asking import names
+from tests.sql.requests import names
 
 MINUTE = 1 / 60
 

@@ -9,8 +9,8 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.database import Outcome, TestDatabase, at, reserve_request
-from tests.sql.asking import names
 from tests.sql.measuring import reads_of, rolled_back
+from tests.sql.requests import names
 from tests.sql.windows import delete_resource, hour_of, plant_holds, put_seats
 
 ROOMS = {"hall": 4, "attic": 2}

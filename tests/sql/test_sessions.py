@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.database import Outcome, TestDatabase, at, book_request, commit_request, reserve_request
-from tests.sql.asking import names
 from tests.sql.measuring import rolled_back
+from tests.sql.requests import names
 from tests.sql.windows import counts, delete_resource
 
 MINUTE = timedelta(minutes=1)

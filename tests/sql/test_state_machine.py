@@ -28,8 +28,8 @@ from tests.database import (
     commit_request,
     reserve_request,
 )
-from tests.sql.asking import names
 from tests.sql.model import MAX_LIFETIME, MAX_TTL, MINUTE, TTL, Claim, Hold, Model, in_order_of_windows
+from tests.sql.requests import names
 
 RETENTION = timedelta(hours=1)
 # Early enough that no slot is past, however far the clock moves.

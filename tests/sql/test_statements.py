@@ -13,8 +13,8 @@ from tests.database import (
     release_request,
     reserve_request,
 )
-from tests.sql.asking import keyed_request
 from tests.sql.measuring import statements_of
+from tests.sql.requests import keyed_request
 
 # The look-ups of each window: its pool, and its closures and opening hours.
 LOOK_UPS = 2
