@@ -15,7 +15,10 @@ def bind(database: TestDatabase, batches: list[Batch], deadline: datetime = NO_D
     """Returns the call as one SQL statement with its arguments bound."""
     query = b"SELECT operation_id, outcome, body FROM booking.execute(%s, %s, %s) WHERE outcome <> 'lock_waited'"
     business_ids = [batch["business_id"] for batch in batches]
-    requests = [Jsonb({verb: asked for verb, asked in batch.items() if verb != "business_id"}) for batch in batches]
+    requests = [
+        Jsonb({verb: verb_requests for verb, verb_requests in batch.items() if verb != "business_id"})
+        for batch in batches
+    ]
     return psycopg.ClientCursor(database.admin).mogrify(query, [business_ids, requests, deadline]).encode()
 
 

@@ -63,12 +63,12 @@ def test_batches_of_several_businesses_never_sell_a_unit_twice(database: TestDat
         answers = []
         held: dict[str, list[str]] = {business_id: [] for business_id in BUSINESSES}
         for _ in range(5):
-            asked = {business_id: [_any_request(random) for _ in range(8)] for business_id in BUSINESSES}
+            reserves = {business_id: [_any_request(random) for _ in range(8)] for business_id in BUSINESSES}
             batches: list[dict[str, Any]] = [
                 {
                     "business_id": business_id,
                     "commit": [commit_request(reservation_id) for reservation_id in held[business_id]],
-                    "reserve": asked[business_id],
+                    "reserve": reserves[business_id],
                 }
                 for business_id in random.sample(BUSINESSES, len(BUSINESSES))
             ]

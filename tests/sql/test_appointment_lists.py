@@ -59,7 +59,7 @@ def test_a_cursor_stays_valid_when_its_entry_is_moved(database: TestDatabase) ->
 
 
 def test_a_list_is_half_open_by_the_start_of_the_appointment(database: TestDatabase) -> None:
-    """An appointment that starts at the end of the range is left out, and so is one that started before it."""
+    """An appointment that starts at the end of the range is left out, and so is an earlier one."""
     database.make_service(capacity=9)
     for hour in (9, 10, 10.5, 11):
         database.book(hour, 2)

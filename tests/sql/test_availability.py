@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
+from tests.sql.listings import availability, hour_of_iso
 from tests.sql.measuring import reads_of, statements_of
 
 TIME_ZONES = Path(__file__).parents[2] / "sql" / "time-zones.md"
@@ -41,21 +42,12 @@ def listing(
     resource_id: str | None = None,
 ) -> list[tuple[float, int, list[str]]]:
     """Lists the slots that start between two hours of the Monday of the tests: (hour, available, resource ids)."""
-    [(outcome, body)] = database.rows(
-        "SELECT outcome, body FROM booking.availability('salon', %s, tstzrange(%s, %s), %s, %s)",
-        service_id,
-        at(start),
-        at(end),
-        quantity,
-        resource_id,
+    outcome = availability(
+        database, at(start), at(end), service_id=service_id, quantity=quantity, resource_id=resource_id
     )
-    assert outcome == "done", outcome
-    return [(hour_of(slot["slot_start"]), slot["available"], slot["resource_ids"]) for slot in body["slots"]]
-
-
-def hour_of(iso_instant: str) -> float:
-    """Returns an ISO instant in hours after midnight of the Monday of the tests."""
-    return (datetime.fromisoformat(iso_instant) - at(0)) / timedelta(hours=1)
+    assert outcome.name == "done", outcome
+    slots = outcome.body["slots"]
+    return [(hour_of_iso(slot["slot_start"]), slot["available"], slot["resource_ids"]) for slot in slots]
 
 
 def hours(database: TestDatabase, *arguments: float, **options: Any) -> list[float]:
@@ -89,10 +81,8 @@ def test_slots_begin_at_each_step_from_midnight(salon: TestDatabase) -> None:
     """Slots are listed from the first instant of the range up to its end, each as long as the service."""
     make_service(salon, slot_step_minutes=45, duration_minutes=90, capacity=3)
     assert listing(salon, 8.25, 10.5) == [(8.25, 3, []), (9.0, 3, []), (9.75, 3, [])]
-    [(body,)] = salon.rows(
-        "SELECT body FROM booking.availability('salon', 'cut', tstzrange(%s, %s), 1, NULL)", at(9), at(9.5)
-    )
-    assert body["slots"][0]["slot_end"] == body["slots"][0]["slot_start"].replace("T09:00", "T10:30")
+    slot = availability(salon, at(9), at(9.5)).body["slots"][0]
+    assert slot["slot_end"] == slot["slot_start"].replace("T09:00", "T10:30")
     make_service(salon, slot_step_minutes=2000)
     assert hours(salon, 1, 49) == [24.0, 48.0]
 
@@ -167,15 +157,7 @@ def test_a_listing_that_is_not_possible_is_refused(salon: TestDatabase) -> None:
     make_service(salon, "class", capacity=3)
 
     def outcome(service_id: str, quantity: int = 1, resource_id: str | None = None) -> str:
-        name: str = salon.value(
-            "SELECT outcome FROM booking.availability('salon', %s, tstzrange(%s, %s), %s, %s)",
-            service_id,
-            at(8),
-            at(9),
-            quantity,
-            resource_id,
-        )
-        return name
+        return availability(salon, at(8), at(9), service_id=service_id, quantity=quantity, resource_id=resource_id).name
 
     assert outcome("perm") == "service_not_found"
     assert outcome("cut", resource_id="cleo") == "resource_not_found"
@@ -216,13 +198,9 @@ def test_the_examples_on_the_page_on_time_zones_are_true(salon: TestDatabase, da
     salon.freeze_clock(midnight - timedelta(days=10))
     make_service(salon, timezone="Europe/Berlin", slot_step_minutes=30)
     salon.put_hours([(7, "01:00", "04:00")])
-    body = salon.value(
-        "SELECT body FROM booking.availability('salon', 'cut', tstzrange(%s, %s), 1, NULL)",
-        midnight,
-        midnight + timedelta(days=1),
-    )
+    slots = availability(salon, midnight, midnight + timedelta(days=1)).body["slots"]
     rows = examples()[day]
-    assert [(slot["slot_start"], slot["slot_end"]) for slot in body["slots"]] == [
+    assert [(slot["slot_start"], slot["slot_end"]) for slot in slots] == [
         (row[0].replace("Z", "+00:00"), row[3].replace("Z", "+00:00")) for row in rows
     ]
     for row in rows:
@@ -286,9 +264,9 @@ def test_the_same_time_with_another_resource_is_offered_first(salon: TestDatabas
         salon.reserve(hour, resource_id="anna")
     salon.reserve(10, resource_id="bea")
     offered = alternatives(salon, at(10), resource_id="anna")
-    everybody = [*STAFF, "cleo"]
+    all_resources = [*STAFF, "cleo"]
     week = 7 * 24
-    assert offered[:3] == [(10, 11, ["cleo"]), (11, 12, everybody), (8, 9, everybody)]
+    assert offered[:3] == [(10, 11, ["cleo"]), (11, 12, all_resources), (8, 9, all_resources)]
     assert [hour for hour, _, _ in offered[3:]] == [8 + week, 11 - week]
     salon.put_closure("away", at(0, day=-8), at(0, day=8), resource_id="anna")
     assert [hour for hour, _, _ in alternatives(salon, at(10), resource_id="anna")] == [10, 9, 11, 8, 8 + week]
@@ -333,9 +311,7 @@ def test_many_windows_have_the_peaks_that_each_has_by_itself(
 def month(database: TestDatabase, step_minutes: int) -> Callable[[], object]:
     """Returns a call that lists a month of slots of a pool, with a given step."""
     database.put_service(slot_step_minutes=step_minutes, resource_ids=STAFF, capacity=5)
-    return lambda: database.rows(
-        "SELECT body FROM booking.availability('salon', 'cut', tstzrange(%s, %s), 1, NULL)", at(0), at(0, day=30)
-    )
+    return lambda: availability(database, at(0), at(0, day=30))
 
 
 def fill(database: TestDatabase, first_day: int, last_day: int) -> None:

@@ -1,8 +1,6 @@
 """Guards against writes that bypass the verbs: constraints of the tables, and the views of the invariants."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -10,6 +8,7 @@ import psycopg
 import pytest
 
 from tests.database import TestDatabase, at
+from tests.sql.measuring import rolled_back
 
 
 def plant(
@@ -44,20 +43,13 @@ def copy(database: TestDatabase, table: str, id_column: str) -> None:
     )
 
 
-@contextmanager
-def undone(database: TestDatabase) -> Iterator[None]:
-    """Rolls back the block."""
-    with database.admin.transaction(force_rollback=True):
-        yield
-
-
-def test_one_resource_is_never_confirmed_in_two_places(database: TestDatabase) -> None:
+def test_the_table_refuses_overlapping_appointments_of_a_resource(database: TestDatabase) -> None:
     """The table refuses overlapping appointments of a resource, of whichever service, unless one is cancelled."""
     database.make_service(capacity=9)
     database.make_service("perm", capacity=9)
     for resource_id in ("anna", "ann", "bert"):
         database.make_resource(resource_id)
-    with undone(database):
+    with rolled_back(database):
         plant(database, 10, resource_id="anna")
         for overlapping in ({"hour": 10.5}, {"hour": 9, "hours": 3}, {"hour": 10, "service_id": "perm"}):
             with pytest.raises(psycopg.errors.ExclusionViolation), database.admin.transaction():
@@ -76,16 +68,16 @@ def test_resources_of_two_businesses_may_have_one_name(database: TestDatabase) -
     for business_id in ("salon", "clinic"):
         database.make_service(business_id=business_id, capacity=9)
         database.make_resource("anna", business_id=business_id)
-    with undone(database):
+    with rolled_back(database):
         plant(database, 10, resource_id="anna")
         plant(database, 10, resource_id="anna", business_id="clinic")
 
 
-def test_neighbours_may_be_moved_in_one_statement(database: TestDatabase) -> None:
+def test_adjacent_appointments_may_be_moved_in_one_statement(database: TestDatabase) -> None:
     """The exclusion constraint is checked at the end of the statement and not row by row."""
     database.make_service(capacity=9)
     database.make_resource("anna")
-    with undone(database):
+    with rolled_back(database):
         for hour in (10, 11, 12):
             plant(database, hour, resource_id="anna")
         database.rows(
@@ -147,7 +139,7 @@ def test_a_claim_above_the_seats_of_its_resource_is_reported(database: TestDatab
     database.book(10)
     database.reserve(12)
     for quantity, expected in ((2, {}), (3, {"double_booked_resources": 1})):
-        with undone(database):
+        with rolled_back(database):
             database.rows(f"UPDATE booking.{table} SET quantity = {quantity}")  # noqa: S608
             database.recount()
             assert database.violations() == expected
@@ -157,7 +149,7 @@ def test_freeing_more_than_is_counted_is_refused(database: TestDatabase) -> None
     """A check constraint refuses to free a claim that was not counted."""
     database.make_service(capacity=9)
     held = [database.reserve(10).id, database.reserve(10, quantity=2).id]
-    with undone(database):
+    with rolled_back(database):
         for spoil in ("UPDATE booking.occupancy SET claimed = 1", "DELETE FROM booking.occupancy"):
             database.rows(spoil)
             refused = pytest.raises(psycopg.errors.CheckViolation, match="occupancy_claimed_check")
@@ -187,7 +179,7 @@ def test_counts_that_differ_from_the_claims_are_reported(database: TestDatabase,
     database.commit(database.reserve(10, service_id="perm").id)
     database.reserve(11, service_id="perm")
     assert database.violations() == {}
-    with undone(database):
+    with rolled_back(database):
         database.rows(spoil + " WHERE service_id = 'cut'")
         assert set(database.violations()) == {"miscounted_windows"}
         recent = dict(database.rows("SELECT * FROM booking.invariant_violations(true)"))
@@ -212,7 +204,7 @@ def test_overbooked_instants_are_reported(database: TestDatabase) -> None:
     database.freeze_clock(at(0))
     database.reserve(10, 2)
     database.reserve(10, 2)
-    with undone(database):
+    with rolled_back(database):
         plant(database, 11, 3)
         plant(database, 13)
         assert database.violations()["overbooked_instants"] == 1
@@ -228,7 +220,7 @@ def test_a_recount_takes_the_lock_of_the_business(database: TestDatabase) -> Non
     """No claim is made or freed during the recount; after its deadline the recount changes nothing."""
     database.make_service()
     database.reserve(10)
-    with undone(database):
+    with rolled_back(database):
         database.rows("DELETE FROM booking.occupancy")
         with pytest.raises(psycopg.Error) as raised, database.admin.transaction():
             database.rows("SELECT booking.recount('salon', %s)", datetime.now(UTC))
@@ -240,7 +232,7 @@ def test_a_recount_takes_the_lock_of_the_business(database: TestDatabase) -> Non
             database.recount()
 
 
-def test_neighbours_and_ended_claims_are_no_violation(database: TestDatabase) -> None:
+def test_adjacent_and_ended_claims_are_no_violation(database: TestDatabase) -> None:
     """Adjacent claims and expired, committed or cancelled ones are not reported."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
@@ -248,7 +240,7 @@ def test_neighbours_and_ended_claims_are_no_violation(database: TestDatabase) ->
     database.freeze_clock(now + timedelta(minutes=1))
     database.commit(database.reserve(10).id)
     database.commit(database.reserve(11).id)
-    with undone(database):
+    with rolled_back(database):
         cancelled = plant(database, 10, status="cancelled")
         assert set(database.violations()) == {"audit_gaps"}
         assert database.rows("SELECT appointment_id FROM booking.audit_gaps") == [(cancelled,)]
@@ -260,7 +252,7 @@ def test_double_booked_resources_are_reported(database: TestDatabase) -> None:
     database.make_service("perm", capacity=9)
     database.make_resource("anna")
     hold = database.reserve(10, service_id="perm").id
-    with undone(database):
+    with rolled_back(database):
         plant(database, 10.5, resource_id="anna")
         assert "double_booked_resources" not in database.violations()
         database.rows("UPDATE booking.reservations SET resource_id = 'anna'")
@@ -279,7 +271,7 @@ def test_the_frequent_check_reports_every_kind_of_violation(database: TestDataba
     database.make_service(capacity=1)
     database.make_resource("anna")
     database.reserve(10)
-    with undone(database):
+    with rolled_back(database):
         plant(database, 10.5, resource_id="anna")
         database.rows("UPDATE booking.reservations SET resource_id = 'anna'")
         database.recount()
@@ -299,7 +291,7 @@ def test_gaps_in_the_audit_trail_are_reported(database: TestDatabase, spoil: str
     """A change without an audit row and an audit row without a change are gaps."""
     database.make_service()
     appointment = database.commit(database.reserve(10).id).id
-    with undone(database):
+    with rolled_back(database):
         database.rows(spoil)
         assert database.violations() == {"audit_gaps": 1}
         assert str(database.value("SELECT appointment_id FROM booking.audit_gaps")) == appointment

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tests.database import Outcome, TestDatabase, at
+from tests.sql.catalog import delete_resource, put_seats
 from tests.sql.one_by_one import Batch, OneByOne, Request, execute, execute_all
 
 # Resources have distinct seats, so that the order in which they are tried never depends on the work of the day.
@@ -221,15 +222,9 @@ def change_catalog(database: TestDatabase, name: str, setting: int | dict[str, A
         if isinstance(setting, dict):
             outcome = database.put_service(name, business_id=business_id, **{**SERVICES[name], **setting}).name
         elif setting == 0:
-            outcome = database.value(
-                "SELECT outcome FROM booking.delete_resource(%s, %s, 'infinity')", business_id, name
-            )
+            outcome = delete_resource(database, name, business_id=business_id).name
         else:
-            outcome = database.value(
-                "SELECT outcome FROM booking.put_resource(%s, %s, jsonb_build_object("
-                "'name', 'room', 'kind', 'room', 'booking_enabled', true, 'seats', %s::integer), 'infinity')",
-                *(business_id, name, setting),
-            )
+            outcome = put_seats(database, name, setting, business_id=business_id).name
         outcomes.append(outcome)
     event(f"catalog: {outcomes[0]}")
     assert set(outcomes) == {outcomes[0]}

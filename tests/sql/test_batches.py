@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.database import TestDatabase, at, book_request, commit_request, reserve_request
-from tests.sql.requests import keyed_request, names
+from tests.sql.requests import MAKE_REQUEST, keyed_request, names
 
 
 def test_first_come_first_served_within_a_window(database: TestDatabase) -> None:
@@ -149,7 +149,7 @@ def test_a_refused_request_does_not_keep_its_key_from_another_one_of_the_batch(d
 def test_a_key_without_a_fingerprint_is_never_replayed(database: TestDatabase, verb: str) -> None:
     """Requests are equal only if their fingerprints are, so that a request without one equals no other."""
     database.make_service(capacity=2)
-    make = {"reserve": reserve_request, "book": book_request}[verb]
+    make = MAKE_REQUEST[verb]
     requests = [make(hour, idempotency_key="k") for hour in (-999, 10, 10, 12)]
     outcomes = ["slot_not_bookable", "done", "idempotency_key_reused", "idempotency_key_reused"]
     assert names(database.call(verb, requests)) == outcomes
@@ -173,8 +173,12 @@ def test_the_first_undecided_request_of_an_attempt_decides_it(database: TestData
     """
     database.freeze_clock(at(12))
     database.make_service()
-    by: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
-    requests = [book_request(10, **by), book_request(10, **by, manual=True), book_request(10, **by, manual=True)]
+    keyed: dict[str, Any] = {"idempotency_key": "k", "fingerprint": "f"}
+    requests = [
+        book_request(10, **keyed),
+        book_request(10, **keyed, manual=True),
+        book_request(10, **keyed, manual=True),
+    ]
     assert names(database.call("book", requests)) == ["slot_not_bookable", "done", "replayed"]
 
 
@@ -194,7 +198,7 @@ def test_an_invalid_request_is_refused_by_itself(database: TestDatabase) -> None
     assert names(database.call("reserve", requests)) == expected
 
 
-def test_a_batch_that_raises_leaves_nothing_behind(database: TestDatabase) -> None:
+def test_a_batch_that_raises_has_no_effect(database: TestDatabase) -> None:
     """The other requests can be sent again one by one under the same operation ids, and are decided anew."""
     database.make_service(capacity=5)
     good = [reserve_request(10), reserve_request(10)]

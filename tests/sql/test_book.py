@@ -7,19 +7,8 @@ from uuid import uuid4
 import pytest
 
 from tests.database import TestDatabase, at, book_request, reserve_request
-from tests.sql.requests import keyed_request, names
-
-GUEST: dict[str, Any] = {
-    "guest_name": "Ada",
-    "guest_email": "ada@example.com",
-    "guest_phone": "+4930123",
-    "notes": "by the window",
-}
-
-
-def keyed_booking(key: str, fingerprint: str = "this", hour: float = 10, **request: Any) -> dict[str, Any]:
-    """Builds a request to book with an idempotency key; the fingerprint stands for the contents of the request."""
-    return book_request(hour, idempotency_key=key, fingerprint=fingerprint, **request)
+from tests.sql.catalog import delete_service
+from tests.sql.requests import GUEST, keyed_booking, keyed_request, names
 
 
 def count(database: TestDatabase, table: str = "appointments") -> int:
@@ -80,7 +69,7 @@ def test_a_retry_gets_the_first_answer(database: TestDatabase, size: int) -> Non
     database.make_service(capacity=1)
     [first] = database.call("book", [keyed_booking("k")])
     database.freeze_clock(at(12))
-    database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
+    delete_service(database)
     outcomes = database.call("book", [keyed_booking("k") for _ in range(size)])
     assert names(outcomes) == ["replayed"] * size
     assert all(outcome.body == first.body for outcome in outcomes)
@@ -124,9 +113,6 @@ def test_invalid_guest_data_is_refused_unless_the_request_is_a_replay(database: 
     database.make_service(capacity=3)
     fault = {"field": "guest_phone", "message": "is no number"}
 
-    def keyed_booking(key: str, fingerprint: str = "this", **request: Any) -> dict[str, Any]:
-        return book_request(10, idempotency_key=key, fingerprint=fingerprint, **request)
-
     first = database.call("book", [keyed_booking("k")])[0]
     requests = [
         keyed_booking("k", guest_fault=fault),
@@ -164,7 +150,7 @@ def test_a_refusal_keeps_no_key(database: TestDatabase, size: int) -> None:
     assert names(database.call("book", [keyed_booking("l", "that", 15)])) == ["done"]
 
 
-def test_keys_within_one_batch(database: TestDatabase) -> None:
+def test_equal_keys_within_one_batch_have_one_effect(database: TestDatabase) -> None:
     """Equal requests make one appointment, a different one is refused, and a refused one leaves the key to others."""
     database.make_service(capacity=3)
     database.reserve(15, quantity=3)
@@ -215,17 +201,17 @@ def test_a_repeated_operation_is_answered_before_its_key(database: TestDatabase)
         (12, 1, {"booking_enabled": False}, "not_online"),
     ],
 )
-@pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
+@pytest.mark.parametrize("batched", [False, True], ids=["alone", "in a batch"])
 def test_the_rules_for_the_public_do_not_bind_the_staff(
-    database: TestDatabase, hour: float, hours: float, settings: dict[str, Any], reason: str, together: bool
+    database: TestDatabase, hour: float, hours: float, settings: dict[str, Any], reason: str, batched: bool
 ) -> None:
     """At ten o'clock, the staff may book slots that are refused to the public."""
     database.make_service(capacity=9, **settings)
     database.freeze_clock(at(10))
-    public = [book_request(hour, hours) for _ in range(1 + together)]
+    public = [book_request(hour, hours) for _ in range(1 + batched)]
     for outcome in database.call("book", public):
         assert (outcome.name, outcome.body) == ("slot_not_bookable", {"reason": reason})
-    manual = [book_request(hour, hours, manual=True) for _ in range(1 + together)]
+    manual = [book_request(hour, hours, manual=True) for _ in range(1 + batched)]
     assert set(names(database.call("book", manual))) == {"done"}
     mixed = [book_request(hour, hours), book_request(hour, hours, manual=True)]
     assert names(database.call("book", mixed)) == ["slot_not_bookable", "done"]
@@ -249,11 +235,11 @@ def test_the_capacity_binds_the_public_and_the_business(database: TestDatabase, 
     """Held and booked room is not sold twice, and expired holds block no booking."""
     database.make_service(capacity=2)
     now = database.freeze_clock()
-    dead = database.reserve(10, quantity=2, ttl_minutes=1).id
+    expired = database.reserve(10, quantity=2, ttl_minutes=1).id
     assert database.book(10, manual=manual).name == "slot_unavailable"
     database.freeze_clock(now + timedelta(minutes=1))
     assert database.book(10, manual=manual).name == "done"
-    assert database.status(dead) == "expired"
+    assert database.status(expired) == "expired"
     assert database.book(9.5, 2, quantity=2, manual=manual).name == "slot_unavailable"
     assert database.book(9.5, 2, manual=manual).name == "done"
     assert database.book(10, manual=manual).name == "slot_unavailable"
@@ -266,7 +252,7 @@ def test_a_service_that_is_not_offered_is_not_found(database: TestDatabase, manu
     database.make_service()
     database.make_service("perm")
     database.book(10, service_id="perm")
-    database.rows("SELECT * FROM booking.delete_service('salon', 'perm', 'infinity')")
+    delete_service(database, "perm")
     for business_id, service_id in (("nobody", "cut"), ("salon", "nothing"), ("salon", "perm")):
         for size in (1, 2):
             requests = [book_request(15, service_id=service_id, manual=manual) for _ in range(size)]
@@ -308,7 +294,7 @@ def test_a_reserve_sees_bookings_and_their_buffers(database: TestDatabase) -> No
     assert names(outcomes) == ["done", "slot_unavailable"]
 
 
-def test_one_refusal_never_undoes_its_neighbours(database: TestDatabase) -> None:
+def test_a_refusal_undoes_no_other_request_of_the_batch(database: TestDatabase) -> None:
     """Outcomes are data: a refusal does not abort the call."""
     database.make_service(capacity=2)
     requests = [

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 
 from tests.appointments import insert_appointment
 from tests.database import NO_DEADLINE, TestDatabase, at
 from tests.sql.measuring import reads_of
+from tests.sql.requests import raises_sqlstate
 
 DAY = timedelta(days=1)
 
@@ -33,7 +33,7 @@ def rotate(database: TestDatabase, business_id: str = "salon", deadline: datetim
     return name
 
 
-def test_a_business_has_a_feed_and_so_has_each_of_its_resources(database: TestDatabase) -> None:
+def test_a_business_and_each_of_its_resources_have_a_feed(database: TestDatabase) -> None:
     """The feed of the business comes first; archived resources have none."""
     assert calendars(database) == []
     database.make_resource("rosa", name="Rosa")
@@ -91,7 +91,7 @@ def test_a_feed_is_limited_to_its_time_range(database: TestDatabase) -> None:
     assert feed(database) == [first, begins, last]
 
 
-def test_a_resources_feed_is_its_own(database: TestDatabase) -> None:
+def test_the_feed_of_a_resource_has_only_its_own_appointments(database: TestDatabase) -> None:
     """The feed of the business has the appointments of all its resources, and none of another business."""
     database.make_resource("rosa")
     database.make_resource("ivo")
@@ -163,9 +163,8 @@ def test_rotating_raises_the_generation_of_one_business(database: TestDatabase) 
 def test_rotating_takes_the_lock_of_the_business(database: TestDatabase) -> None:
     """Past its deadline the call raises and changes nothing, as every verb does."""
     database.make_business()
-    with pytest.raises(psycopg.Error) as raised:
+    with raises_sqlstate("HF001"):
         rotate(database, deadline=datetime(2020, 1, 1, tzinfo=UTC))
-    assert raised.value.sqlstate == "HF001"
     assert calendars(database) == [(None, "salon", 1)]
 
 

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from tests.database import NO_DEADLINE, TestDatabase, at
+from tests.sql.catalog import delete_resource
 
 ANNA = {"weekday": 1, "opens": "10:00", "closes": "15:30", "resource_id": "anna"}
 
@@ -20,11 +21,6 @@ def hours(database: TestDatabase, business_id: str = "salon") -> list[tuple[Any,
 def closures(database: TestDatabase) -> list[dict[str, Any]]:
     """Returns the closures, as the catalog lists them."""
     return [closure for (closure,) in database.rows("SELECT booking.closures('salon')")]
-
-
-def archive(database: TestDatabase, resource_id: str) -> None:
-    """Deletes a resource, or archives it if it was ever used."""
-    database.rows("SELECT booking.delete_resource('salon', %s, %s)", resource_id, NO_DEADLINE)
 
 
 def test_hours_are_replaced_as_a_whole(database: TestDatabase) -> None:
@@ -83,7 +79,7 @@ def test_hours_and_closures_of_an_archived_resource_are_restored_with_it(databas
     database.make_resource("anna")
     database.put_hours([ANNA])
     database.put_closure("away", at(10), at(12), "anna")
-    archive(database, "anna")
+    delete_resource(database)
     assert hours(database) == []
     assert closures(database) == []
     database.make_resource("anna")
@@ -95,7 +91,7 @@ def test_putting_hours_keeps_the_hours_of_an_archived_resource(database: TestDat
     """They are not listed, so that a put without them can't be meant to remove them."""
     database.make_resource("anna")
     database.put_hours([(1, "09:00", "13:00"), ANNA])
-    archive(database, "anna")
+    delete_resource(database)
     assert [entry["resource_id"] for entry in database.put_hours([(2, "08:00", "12:00")]).body["items"]] == [None]
     assert database.put_hours([]).body == {"items": []}
     database.make_resource("anna")
@@ -106,7 +102,7 @@ def test_the_id_of_a_closure_of_an_archived_resource_stays_taken(database: TestD
     """The closure is not listed, but its id can't be used for another one, nor can it be deleted."""
     database.make_resource("anna")
     database.put_closure("away", at(10), at(12), "anna")
-    archive(database, "anna")
+    delete_resource(database)
     outcome = database.put_closure("away", at(20), at(21))
     assert (outcome.name, outcome.body["field"]) == ("validation_failed", "closure_id")
     deleted = database.value("SELECT outcome FROM booking.delete_closure('salon', 'away', %s)", NO_DEADLINE)
@@ -127,7 +123,7 @@ def test_a_second_put_of_a_closure_replaces_it(database: TestDatabase) -> None:
     answered = datetime.fromisoformat(outcome.body["from"]), datetime.fromisoformat(outcome.body["to"])
     assert (*answered, outcome.body["resource_id"], outcome.body["reason"]) == (at(11), at(13), None, None)
     assert database.put_closure("away", at(11), at(13), "nobody").name == "resource_unknown"
-    archive(database, "anna")
+    delete_resource(database)
     assert database.put_closure("away", at(11), at(13), "anna").name == "resource_unknown"
     with pytest.raises(psycopg.errors.CheckViolation):
         database.put_closure("away", at(11), at(11))

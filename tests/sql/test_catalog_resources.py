@@ -1,20 +1,13 @@
 """The catalog: resources, and the pools of the services that use them."""
 
-import json
 from datetime import timedelta
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.database import NO_DEADLINE, TestDatabase, at
+from tests.sql.catalog import delete_resource, delete_service, put_service_on
 from tests.sql.rivals import SECONDS, Rivals
-
-
-def delete_resource(database: TestDatabase, resource_id: str = "anna") -> str:
-    """Deletes a resource, or archives it if it was ever used, and returns the outcome."""
-    name: str = database.value("SELECT outcome FROM booking.delete_resource('salon', %s, %s)", resource_id, NO_DEADLINE)
-    return name
 
 
 def active_resources(database: TestDatabase) -> list[str]:
@@ -53,11 +46,11 @@ def test_a_resource_is_made_once_and_then_changed(database: TestDatabase) -> Non
 
 def test_a_resource_that_was_never_used_is_deleted(database: TestDatabase) -> None:
     """An unused resource leaves no trace."""
-    assert delete_resource(database) == "resource_not_found"
+    assert delete_resource(database).name == "resource_not_found"
     database.make_resource("anna")
-    assert delete_resource(database) == "done"
+    assert delete_resource(database).name == "done"
     assert stored_resources(database) == []
-    assert delete_resource(database) == "resource_not_found"
+    assert delete_resource(database).name == "resource_not_found"
 
 
 def put_in_a_pool(database: TestDatabase) -> None:
@@ -98,9 +91,9 @@ def test_a_used_resource_is_archived(database: TestDatabase, use: Any) -> None:
     use(database)
     referring = ("service_resources", "opening_hours", "closures", "appointments")
     counts = [database.value(f"SELECT count(*) FROM booking.{table}") for table in referring]  # noqa: S608
-    assert delete_resource(database) == "done"
+    assert delete_resource(database).name == "done"
     assert (active_resources(database), stored_resources(database)) == ([], ["anna"])
-    assert delete_resource(database) == "resource_not_found"
+    assert delete_resource(database).name == "resource_not_found"
     assert counts == [database.value(f"SELECT count(*) FROM booking.{table}") for table in referring]  # noqa: S608
     database.make_resource("anna")
     assert active_resources(database) == ["anna"]
@@ -162,9 +155,9 @@ def test_claims_of_a_resource_stay_when_it_is_archived(database: TestDatabase) -
 def test_deleting_a_service_keeps_its_resources(database: TestDatabase) -> None:
     """The resources may serve other services, and can be deleted afterwards."""
     database.make_service(resource_ids=["anna"])
-    assert database.value("SELECT outcome FROM booking.delete_service('salon', 'cut', %s)", NO_DEADLINE) == "done"
+    assert delete_service(database) == "done"
     assert active_resources(database) == ["anna"]
-    assert delete_resource(database) == "done"
+    assert delete_resource(database).name == "done"
     assert stored_resources(database) == []
 
 
@@ -172,15 +165,9 @@ def test_putting_a_pool_waits_for_a_concurrent_delete_of_its_resource(database: 
     """put_service takes the lock of the business, and then sees what was archived while it waited."""
     database.make_service(resource_ids=["anna"])
     settings = database.put_service(resource_ids=[]).body | {"resource_ids": ["anna"]}
-
-    def put(connection: psycopg.Connection) -> str:
-        query = "SELECT outcome FROM booking.put_service('salon', 'cut', %s, %s)"
-        [(name,)] = connection.execute(query, [json.dumps(settings), NO_DEADLINE]).fetchall()
-        return str(name)
-
     with database.connect(autocommit=False) as connection:
         connection.execute("SELECT booking.delete_resource('salon', 'anna', %s)", [NO_DEADLINE])
-        answer = rivals.start(put)
+        answer = rivals.start(lambda rival: put_service_on(rival, settings))
         database.wait_until_blocked()
         connection.commit()
     assert answer.result(SECONDS) == "resource_unknown"

@@ -214,23 +214,23 @@ def test_an_erased_appointment_can_be_moved_and_cancelled(database: TestDatabase
 def test_the_trail_has_actor_time_and_changed_fields(database: TestDatabase) -> None:
     """Each entry has the changed fields before and after; personal fields appear by name only."""
     database.make_service(resource_ids=["anna", "bert"], capacity=2)
-    made = database.freeze_clock(at(0))
+    created_at = database.freeze_clock(at(0))
     appointment = database.book(10, resource_id="anna", **GUEST, request_id="r1").id
     later = database.freeze_clock(at(1))
     author = {"actor_kind": "staff", "actor_id": "desk", "request_id": "r2"}
     move(database, appointment, 12)
     database.change(appointment, set={"resource_id": "bert", "notes": "new", "guest_phone": None}, **author)
     database.change(appointment, action="cancel", reason="ill", actor_kind="guest", request_id="r3")
-    created, moved, given, cancelled = trail(database, appointment)
-    assert [datetime.fromisoformat(entry["at"]) for entry in (created, moved)] == [made, later]
+    created, moved, reassigned, cancelled = trail(database, appointment)
+    assert [datetime.fromisoformat(entry["at"]) for entry in (created, moved)] == [created_at, later]
     assert created["actor"] == {"kind": "guest", "id": None}
-    assert (given["actor"], given["request_id"]) == ({"kind": "staff", "id": "desk"}, "r2")
+    assert (reassigned["actor"], reassigned["request_id"]) == ({"kind": "staff", "id": "desk"}, "r2")
     instants = {
         name: [datetime.fromisoformat(change[when]) for when in ("before", "after")]
         for name, change in moved["changes"].items()
     }
     assert instants == {"slot_start": [at(10), at(12)], "slot_end": [at(11), at(13)]}
-    assert given["changes"] == {
+    assert reassigned["changes"] == {
         "resource_id": {"before": "anna", "after": "bert"},
         "notes": {},
         "guest_phone": {},
@@ -239,7 +239,7 @@ def test_the_trail_has_actor_time_and_changed_fields(database: TestDatabase) -> 
         "status": {"before": "confirmed", "after": "cancelled"},
         "cancellation_reason": {},
     }
-    assert [entry["action"] for entry in (created, moved, given, cancelled)] == [
+    assert [entry["action"] for entry in (created, moved, reassigned, cancelled)] == [
         "created",
         "rescheduled",
         "rescheduled",

@@ -22,7 +22,7 @@ from tests.database import (
     release_request,
     reserve_request,
 )
-from tests.sql.requests import names
+from tests.sql.requests import names, raises_sqlstate
 from tests.sql.rivals import SECONDS, Rivals
 
 TTL = timedelta(minutes=15)
@@ -224,9 +224,8 @@ def test_the_deadline_is_compared_with_the_servers_clock(database: TestDatabase)
     database.freeze_clock(at(0))
     assert database.reserve(10, deadline=deadline).name == "done"
     database.freeze_clock(datetime(2020, 1, 1, tzinfo=UTC))
-    with pytest.raises(psycopg.Error) as raised:
+    with raises_sqlstate("HF001"):
         database.reserve(10, deadline=datetime.now(UTC) - timedelta(minutes=5))
-    assert raised.value.sqlstate == "HF001"
 
 
 def test_a_call_with_a_deadline_sets_its_own_lock_timeout(

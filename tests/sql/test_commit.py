@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 
 from tests.database import TestDatabase, at, commit_request
-from tests.sql.requests import keyed_request, names
+from tests.sql.catalog import delete_service
+from tests.sql.requests import GUEST, keyed_request, names
 
-GUEST = {"guest_name": "Ada", "guest_email": "ada@example.com", "guest_phone": "+4930123", "notes": "by the window"}
 TTL = timedelta(minutes=15)
 INSTANT = timedelta(microseconds=1)
 
@@ -53,7 +53,7 @@ def test_a_hold_can_be_committed_until_its_expiry(database: TestDatabase) -> Non
     now = database.freeze_clock()
     hold = database.reserve(10).id
     database.reserve(10)
-    database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
+    delete_service(database)
     database.freeze_clock(now + TTL - INSTANT)
     assert database.purge() == (0, 0, False)
     assert database.commit(hold).name == "done"

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from tests.database import TestDatabase, at, commit_request, reserve_request
+from tests.sql.catalog import delete_resource
 from tests.sql.requests import granted_resources, names
-from tests.sql.windows import delete_resource
 
 TTL = timedelta(minutes=15)
 

@@ -20,7 +20,7 @@ from tests.database import (
     release_request,
     reserve_request,
 )
-from tests.sql.requests import names
+from tests.sql.requests import names, raises_sqlstate
 from tests.sql.rivals import SECONDS, Rivals
 
 
@@ -184,9 +184,8 @@ def test_a_lock_after_the_deadline_leaves_all_businesses_of_the_call_unchanged(
         answer = rivals.start(lambda connection: execute(database, batches, connection, deadline))
         database.wait_until_blocked()
         wait_for(database.admin, deadline)
-    with pytest.raises(psycopg.Error) as raised:
+    with raises_sqlstate("HF001"):
         answer.result(SECONDS)
-    assert raised.value.sqlstate == "HF001"
     assert database.rows("SELECT FROM booking.reservations") == []
 
 
@@ -215,9 +214,8 @@ def test_all_businesses_of_a_call_are_decided_at_one_instant(database: TestDatab
 def test_a_call_that_starts_past_its_deadline_writes_nothing(database: TestDatabase) -> None:
     """The call raises although the lock is free."""
     database.make_service()
-    with pytest.raises(psycopg.Error) as raised:
+    with raises_sqlstate("HF001"):
         execute(database, [{"business_id": "salon", "reserve": [reserve_request(10)]}], deadline=datetime.now(UTC))
-    assert raised.value.sqlstate == "HF001"
     assert database.rows("SELECT FROM booking.reservations") == []
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.database import Outcome, TestDatabase, at, book_request, change_request, commit_request, reserve_request
+from tests.database import Outcome, TestDatabase, at, change_request, commit_request, reserve_request
+from tests.sql.catalog import delete_resource, put_seats
 from tests.sql.measuring import reads_of
-from tests.sql.requests import names
-from tests.sql.windows import counts, delete_resource, plant_holds, put_seats, statuses
+from tests.sql.requests import MAKE_REQUEST, names
+from tests.sql.windows import counts, plant_holds, statuses
 
 MINUTE = timedelta(minutes=1)
 MANY = 2000
@@ -43,7 +44,7 @@ def crowded(database: TestDatabase) -> tuple[TestDatabase, datetime]:
 def test_a_batch_ends_as_many_holds_as_it_needs(crowded: tuple[TestDatabase, datetime], verb: str, number: int) -> None:
     """Of two thousand expired holds a batch of n ends n, and the rest is held and counted as before."""
     database, _ = crowded
-    request = {"reserve": reserve_request, "book": book_request}[verb]
+    request = MAKE_REQUEST[verb]
     assert names(database.call(verb, [request(10) for _ in range(number)])) == ["done"] * number
     held = MANY - number + (number if verb == "reserve" else 0)
     assert statuses(database) == {"held": held, "expired": number}
@@ -256,7 +257,7 @@ def test_expired_holds_of_other_windows_free_their_resource(database: TestDataba
     database.make_service(capacity=9, resource_ids=["anna", "bert"])
     database.make_service("perm", capacity=9, resource_ids=["anna"])
     now = database.freeze_clock()
-    in_the_way = [
+    conflicting = [
         database.reserve(9.5, resource_id="anna", ttl_minutes=1).id,
         database.reserve(10.5, service_id="perm", ttl_minutes=1).id,
     ]
@@ -267,7 +268,7 @@ def test_expired_holds_of_other_windows_free_their_resource(database: TestDataba
     assert database.reserve(10).name == "slot_unavailable"
     database.freeze_clock(now + 2 * MINUTE)
     assert database.reserve(10, resource_id="anna").body["resource_id"] == "anna"
-    assert [database.status(hold) for hold in in_the_way + elsewhere] == ["expired", "expired", "held", "held"]
+    assert [database.status(hold) for hold in conflicting + elsewhere] == ["expired", "expired", "held", "held"]
     assert counts(database)["cut", "bert", 10.0, 11.0] == 1
     database.freeze_clock(now)
     assert database.violations() == {}
@@ -307,13 +308,13 @@ NEEDED: dict[str, tuple[dict[str, Any], list[tuple[float, float, int, str | None
 @pytest.mark.parametrize("name", NEEDED)
 def test_no_more_expired_holds_are_ended_than_the_room_needs(database: TestDatabase, name: str) -> None:
     """The ended holds bring the count back to the capacity and no lower."""
-    service, held, wanted, needed = NEEDED[name]
+    service, held, members, needed = NEEDED[name]
     database.make_service(**service)
     now = database.freeze_clock()
     for hour, hours, quantity, resource_id in held:
         assert database.reserve(hour, hours, quantity=quantity, resource_id=resource_id, ttl_minutes=1).name == "done"
     database.freeze_clock(now + 2 * MINUTE)
-    assert database.reserve(10, **wanted).name == "done"
+    assert database.reserve(10, **members).name == "done"
     assert statuses(database).get("expired") == needed
 
 

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at, book_request, change_request, reserve_request
+from tests.sql.listings import availability
 from tests.sql.model import STEP, Claim, Model
 from tests.sql.requests import names
 
@@ -105,9 +106,7 @@ def test_a_buffer_that_begins_before_now_conflicts_only_with_current_claims(data
     database.make_service(buffer_before_minutes=30)
     database.book(8.75)
     database.freeze_clock(at(9.75))
-    [(slots,)] = database.rows(
-        "SELECT body -> 'slots' FROM booking.availability('salon', 'cut', tstzrange(%s, %s), 1, NULL)", at(10), at(10.5)
-    )
+    slots = availability(database, at(10), at(10.5)).body["slots"]
     assert [slot["available"] for slot in slots] == [1]
     assert database.capacity(10)["available"] == 1
     assert names(database.call("reserve", [reserve_request(10), reserve_request(10)])) == ["done", "slot_unavailable"]

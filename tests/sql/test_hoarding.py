@@ -15,57 +15,57 @@ def client(address: str | None = "address", client_id: str | None = None, **requ
     return {"client_address_hmac": address, "client_id_hmac": client_id, "max_live_holds": CAP, **request}
 
 
-def outcomes(database: TestDatabase, *requests: dict[str, Any], together: bool) -> list[str]:
+def outcomes(database: TestDatabase, *requests: dict[str, Any], batched: bool) -> list[str]:
     """Returns the names of the outcomes of requests, made in one batch or one by one."""
-    batches = [list(requests)] if together else [[request] for request in requests]
+    batches = [list(requests)] if batched else [[request] for request in requests]
     return [outcome.name for batch in batches for outcome in database.call("reserve", batch)]
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_a_client_is_refused_one_hold_more_than_it_may_have(database: TestDatabase, *, together: bool) -> None:
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_client_is_refused_one_hold_more_than_it_may_have(database: TestDatabase, *, batched: bool) -> None:
     """The limit applies by address, in one batch and one by one."""
     database.make_service(capacity=10)
     requests = [reserve_request(hour, **client()) for hour in range(CAP + 1)]
-    assert outcomes(database, *requests, together=together) == ["done"] * CAP + ["too_many_holds"]
+    assert outcomes(database, *requests, batched=batched) == ["done"] * CAP + ["too_many_holds"]
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_another_id_does_not_raise_the_limit_of_an_address(database: TestDatabase, *, together: bool) -> None:
+@pytest.mark.parametrize("batched", [False, True])
+def test_another_id_does_not_raise_the_limit_of_an_address(database: TestDatabase, *, batched: bool) -> None:
     """A client can make up ids, but not addresses."""
     database.make_service(capacity=10)
     requests = [reserve_request(hour, **client(client_id=f"id {hour}")) for hour in range(CAP + 1)]
-    assert outcomes(database, *requests, together=together) == ["done"] * CAP + ["too_many_holds"]
+    assert outcomes(database, *requests, batched=batched) == ["done"] * CAP + ["too_many_holds"]
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_an_id_is_limited_across_addresses(database: TestDatabase, *, together: bool) -> None:
+@pytest.mark.parametrize("batched", [False, True])
+def test_an_id_is_limited_across_addresses(database: TestDatabase, *, batched: bool) -> None:
     """A client that changes its address is recognised by its id."""
     database.make_service(capacity=10)
     requests = [reserve_request(hour, **client(f"address {hour}", "id")) for hour in range(CAP + 1)]
-    assert outcomes(database, *requests, together=together) == ["done"] * CAP + ["too_many_holds"]
+    assert outcomes(database, *requests, batched=batched) == ["done"] * CAP + ["too_many_holds"]
 
 
 @pytest.mark.parametrize("resource_ids", [[], ["anna", "bert", "cleo", "dora"]], ids=["room", "resources"])
-@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("batched", [False, True])
 def test_holds_of_an_id_count_across_addresses(
-    database: TestDatabase, *, together: bool, resource_ids: list[str]
+    database: TestDatabase, *, batched: bool, resource_ids: list[str]
 ) -> None:
     """The limit applies to the next hold alone and in a batch, with and without resources."""
     database.make_service(capacity=4, resource_ids=resource_ids)
     for number in range(CAP - 1):
         assert database.reserve(**client(f"before {number}", "id")).name == "done"
     requests = [reserve_request(**client(f"after {number}", "id")) for number in range(2)]
-    assert outcomes(database, *requests, together=together) == ["done", "too_many_holds"]
+    assert outcomes(database, *requests, batched=batched) == ["done", "too_many_holds"]
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_holds_of_other_clients_do_not_count(database: TestDatabase, *, together: bool) -> None:
+@pytest.mark.parametrize("batched", [False, True])
+def test_holds_of_other_clients_do_not_count(database: TestDatabase, *, batched: bool) -> None:
     """Holds of clients without a limit do not count either."""
     database.make_service(capacity=10)
     requests = [reserve_request(10, **client("a")), reserve_request(10, **client("b")), reserve_request(10)]
-    assert outcomes(database, *requests, together=together) == ["done"] * 3
+    assert outcomes(database, *requests, batched=batched) == ["done"] * 3
     again = [reserve_request(12, **client("a")) for _ in range(CAP)]
-    assert outcomes(database, *again, together=together) == ["done"] * (CAP - 1) + ["too_many_holds"]
+    assert outcomes(database, *again, batched=batched) == ["done"] * (CAP - 1) + ["too_many_holds"]
 
 
 def test_only_live_holds_count(database: TestDatabase) -> None:
@@ -97,11 +97,11 @@ def test_equal_requests_of_one_attempt_count_once(database: TestDatabase) -> Non
     """Duplicate requests make one hold, and get the same outcome."""
     database.make_service(capacity=10)
     copies = [reserve_request(10, **client(idempotency_key="key", fingerprint="f")) for _ in range(2 * CAP)]
-    assert outcomes(database, *copies, together=True) == ["done"] + ["replayed"] * (2 * CAP - 1)
+    assert outcomes(database, *copies, batched=True) == ["done"] + ["replayed"] * (2 * CAP - 1)
     for hour in range(CAP - 1):
         assert database.reserve(hour, **client()).name == "done"
     copies = [reserve_request(10, **client(idempotency_key="other", fingerprint="f")) for _ in range(2)]
-    assert outcomes(database, *copies, together=True) == ["too_many_holds"] * 2
+    assert outcomes(database, *copies, batched=True) == ["too_many_holds"] * 2
 
 
 def test_another_request_with_the_key_does_not_share_a_refusal(database: TestDatabase) -> None:
@@ -112,7 +112,7 @@ def test_another_request_with_the_key_does_not_share_a_refusal(database: TestDat
         reserve_request(hour, **client(address, idempotency_key="key", fingerprint=address, max_live_holds=1))
         for hour, address in ((10, "full"), (12, "free"))
     ]
-    assert outcomes(database, *requests, together=True) == ["too_many_holds", "done"]
+    assert outcomes(database, *requests, batched=True) == ["too_many_holds", "done"]
 
 
 def test_each_business_counts_separately(database: TestDatabase) -> None:
@@ -135,4 +135,4 @@ def test_copies_from_two_addresses_get_one_outcome(
         reserve_request(10, **client(address, idempotency_key="key", fingerprint="f", max_live_holds=1))
         for address in (first, second)
     ]
-    assert outcomes(database, *copies, together=True) == ([expected] * 2 if expected else ["done", "replayed"])
+    assert outcomes(database, *copies, batched=True) == ([expected] * 2 if expected else ["done", "replayed"])

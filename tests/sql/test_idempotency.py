@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.database import TestDatabase, at, reserve_request
+from tests.sql.catalog import delete_service
 from tests.sql.requests import keyed_request, names
 
 DAY = timedelta(hours=24)
@@ -88,7 +89,7 @@ def test_a_retry_precedes_every_other_rule(database: TestDatabase, size: int) ->
     database.make_service(capacity=1)
     [first] = database.call("reserve", [keyed_request("k")])
     database.freeze_clock(at(12))
-    database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
+    delete_service(database)
     outcomes = database.call("reserve", [keyed_request("k") for _ in range(size)])
     assert names(outcomes) == ["replayed"] * size
     assert outcomes[0].id == first.id

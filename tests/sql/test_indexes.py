@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from tests.database import TestDatabase, at
+from tests.sql.catalog import delete_resource
 from tests.sql.measuring import reads_of, rolled_back
 
 HISTORY = 20_000
@@ -95,7 +96,7 @@ USES: dict[str, Use] = {
     "service_resources_pkey": Use("the pool of a service", lambda database: database.reserve(12, service_id="suite")),
     "idx_service_resources_resource": Use(
         "the services of a resource",
-        lambda database: database.rows("SELECT booking.delete_resource('salon', 'anna', 'infinity')"),
+        delete_resource,
     ),
     "services_pkey": Use("a service by its id", lambda database: database.reserve(12)),
     "slugs_pkey": Use(

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.database import NO_DEADLINE, TestDatabase
+from tests.sql.requests import raises_sqlstate
 from tests.sql.rivals import SECONDS, Rivals
 
 HASH = sha256(b"a key").digest()
@@ -142,12 +143,12 @@ def test_creating_and_revoking_a_key_waits_for_the_lock_of_the_business(database
     database.make_business()
     create(database)
     with database.locked() as connection:
-        made = rivals.start(lambda rival: create_on(rival, "k2"))
+        created = rivals.start(lambda rival: create_on(rival, "k2"))
         revoked = rivals.start(lambda rival: revoke_on(rival, "k1"))
         database.wait_until_blocked(2)
         assert live_key(database) == [("staff", HASH)]
         connection.commit()
-        assert (made.result(SECONDS), revoked.result(SECONDS)) == ("done", "done")
+        assert (created.result(SECONDS), revoked.result(SECONDS)) == ("done", "done")
     assert (live_key(database), live_key(database, "k2")) == ([], [("staff", HASH)])
 
 
@@ -156,9 +157,8 @@ def test_a_call_past_its_deadline_changes_no_key(database: TestDatabase, verb: C
     """The caller has received an error, and would not know of a key that was created."""
     database.make_business()
     create(database, "k0")
-    with pytest.raises(psycopg.Error) as raised:
+    with raises_sqlstate("HF001"):
         verb(database, "k0" if verb is revoke else "k1", deadline=datetime.now(UTC) - timedelta(seconds=1))
-    assert raised.value.sqlstate == "HF001"
     assert (live_key(database, "k0"), live_key(database)) == ([("staff", HASH)], [])
 
 

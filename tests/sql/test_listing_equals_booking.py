@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase
+from tests.sql.listings import availability
 
 QUARTER = timedelta(minutes=15)
 RESOURCES = ("anna", "bea", "cleo")
@@ -177,10 +178,10 @@ def test_a_slot_is_listed_exactly_if_reserve_grants_it(salon: TestDatabase, cale
         pool = sorted(dict(zip(SERVICES[1:], calendar.pools, strict=True)).get(service_id, []))
         starts = calendar.starts(service["slot_step_minutes"], window)
         units = count_granted(salon, service_id, starts)
-        free = {resource_id: count_granted(salon, service_id, starts, resource_id) for resource_id in pool}
+        units_by_resource = {resource_id: count_granted(salon, service_id, starts, resource_id) for resource_id in pool}
         length = timedelta(minutes=service["duration_minutes"])
         expected = [
-            (start, start + length, units[start], [name for name in pool if free[name][start]])
+            (start, start + length, units[start], [name for name in pool if units_by_resource[name][start]])
             for start in starts
             if units[start]
         ]
@@ -287,14 +288,8 @@ def listed_slots(
     resource_id: str | None = None,
 ) -> list[tuple[datetime, datetime, int, list[str]]]:
     """Returns the listing as (start, end, available, resource ids)."""
-    [(outcome, body)] = database.rows(
-        "SELECT outcome, body FROM booking.availability('salon', %s, tstzrange(%s, %s), %s, %s)",
-        service_id,
-        *window,
-        quantity,
-        resource_id,
-    )
-    assert outcome == "done"
+    outcome = availability(database, *window, service_id=service_id, quantity=quantity, resource_id=resource_id)
+    assert outcome.name == "done"
     return [
         (
             datetime.fromisoformat(slot["slot_start"]),
@@ -302,5 +297,5 @@ def listed_slots(
             slot["available"],
             slot["resource_ids"],
         )
-        for slot in body["slots"]
+        for slot in outcome.body["slots"]
     ]

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +10,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
+from tests.sql.catalog import delete_resource
+from tests.sql.listings import availability, hour_of_iso
 
 RESOURCES = ("attic", "cellar", "hall")
 SERVICES = ("first", "second")
@@ -120,11 +121,11 @@ def test_a_session_can_be_filled_up_to_its_available_seats(salon: TestDatabase, 
                 room = salon.capacity(hour, 1, service_id)["available"]
                 requests = [request(service_id, hour, 1) for _ in range(room + 1)]
                 with salon.admin.transaction(force_rollback=True):
-                    together = [outcome.name for outcome in salon.call("reserve", requests)]
+                    in_a_batch = [outcome.name for outcome in salon.call("reserve", requests)]
                 with salon.admin.transaction(force_rollback=True):
-                    alone = [salon.call("reserve", [asked])[0].name for asked in requests]
-                assert together == alone
-                assert (together.count("done"), together[-1] == "done") == (room, False)
+                    one_by_one = [salon.call("reserve", [one_request])[0].name for one_request in requests]
+                assert in_a_batch == one_by_one
+                assert (in_a_batch.count("done"), in_a_batch[-1] == "done") == (room, False)
 
 
 def prepare(database: TestDatabase, catalog: Catalog) -> None:
@@ -150,7 +151,7 @@ def prepare(database: TestDatabase, catalog: Catalog) -> None:
             catalog.hidden,
         )
     if catalog.archived:
-        database.rows("SELECT booking.delete_resource('salon', %s, 'infinity')", catalog.archived)
+        delete_resource(database, catalog.archived)
 
 
 def request(service_id: str, hour: float, quantity: int, resource_id: str | None = None) -> dict[str, Any]:
@@ -169,26 +170,14 @@ def is_granted(
     database: TestDatabase, service_id: str, hour: float, quantity: int, resource_id: str | None = None
 ) -> bool:
     """Returns whether reserve grants a request."""
-    asked = json.dumps(request(service_id, hour, quantity, resource_id))
-    answer: bool = database.value("SELECT testing.is_granted(%s)", asked)
+    request_json = json.dumps(request(service_id, hour, quantity, resource_id))
+    answer: bool = database.value("SELECT testing.is_granted(%s)", request_json)
     return answer
 
 
 def listed_hours(database: TestDatabase, service_id: str, quantity: int) -> dict[float, tuple[int, list[str]]]:
     """Returns the listed hours with available units and resources; empty if no resource has enough seats."""
-    [(outcome, body)] = database.rows(
-        "SELECT outcome, body FROM booking.availability('salon', %s, tstzrange(%s, %s), %s, NULL)",
-        service_id,
-        at(min(HOURS)),
-        at(max(HOURS) + 1),
-        quantity,
-    )
-    assert outcome in ("done", "validation_failed")
-    slots = (body or {}).get("slots", [])
-    return {
-        (datetime.fromisoformat(slot["slot_start"]) - at(0)) / timedelta(hours=1): (
-            slot["available"],
-            slot["resource_ids"],
-        )
-        for slot in slots
-    }
+    outcome = availability(database, at(min(HOURS)), at(max(HOURS) + 1), service_id=service_id, quantity=quantity)
+    assert outcome.name in ("done", "validation_failed")
+    slots = outcome.body.get("slots", [])
+    return {hour_of_iso(slot["slot_start"]): (slot["available"], slot["resource_ids"]) for slot in slots}

@@ -57,6 +57,24 @@ def ledger(database: TestDatabase) -> set[str]:
     return {name for (name,) in database.rows("SELECT filename FROM booking.schema_migrations")}
 
 
+def mark_definitions_as_older(database: TestDatabase) -> None:
+    """Changes the ledger as if the definitions were those of older files."""
+    database.rows("UPDATE booking.schema_migrations SET sha256 = 'of older files' WHERE filename = 'definitions'")
+
+
+@contextmanager
+def killed_migration(database: TestDatabase, statement: str) -> Iterator[None]:
+    """Kills a process whose migration waits for an uncommitted statement, which is rolled back after the block."""
+    with psycopg.connect(database.admin_url) as blocking_connection, waiting_migrator(database.admin_url) as process:
+        blocking_connection.execute(statement.encode())
+        let_migrate(process)
+        database.wait_until_blocked()
+        process.kill()
+        process.wait()
+        yield
+        blocking_connection.rollback()
+
+
 def test_nothing_is_applied_twice(empty: TestDatabase) -> None:
     """A start of the service on a current database changes nothing, and applies nothing."""
     assert migrate(empty.admin_url) == ALL
@@ -90,7 +108,7 @@ def test_definitions_that_were_changed_are_applied_again(empty: TestDatabase) ->
     """A function that was replaced by hand is restored by the next version."""
     migrate(empty.admin_url)
     empty.rows("CREATE OR REPLACE FUNCTION booking.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'")
-    empty.rows("UPDATE booking.schema_migrations SET sha256 = 'of older files' WHERE filename = 'definitions'")
+    mark_definitions_as_older(empty)
     assert migrate(empty.admin_url) == ["definitions"]
     assert empty.value("SELECT body FROM booking.clock_definition()") == "SELECT clock_timestamp()"
 
@@ -119,7 +137,7 @@ def test_definitions_of_an_older_version_are_dropped(empty: TestDatabase) -> Non
         "CREATE FUNCTION booking.due_businesses(p_retention interval) RETURNS text LANGUAGE sql AS $$ SELECT '1' $$"
     )
     empty.rows("RESET ROLE")
-    empty.rows("UPDATE booking.schema_migrations SET sha256 = 'of older files' WHERE filename = 'definitions'")
+    mark_definitions_as_older(empty)
     assert migrate(empty.admin_url) == ["definitions"]
     assert definitions(empty) == expected | {("f", "booking.indexed(text)", "text")}
 
@@ -141,7 +159,7 @@ def test_an_open_transaction_survives_a_change_of_the_definitions(empty: TestDat
     query = "SELECT booking.capacity('salon', 'cut', now(), now()), ARRAY(SELECT booking.due_businesses('1 day'))"
     with psycopg.connect(empty.admin_url, prepare_threshold=0) as connection:
         assert connection.execute(query).fetchall() == [(None, [])]
-        empty.rows("UPDATE booking.schema_migrations SET sha256 = 'of older files' WHERE filename = 'definitions'")
+        mark_definitions_as_older(empty)
         assert migrate(empty.admin_url) == ["definitions"]
         assert connection.execute(query).fetchall() == [(None, [])]
 
@@ -159,27 +177,17 @@ def test_definitions_of_a_newer_version_are_left_alone(empty: TestDatabase) -> N
 def test_a_process_killed_half_way_leaves_no_lock_and_the_next_one_goes_on(empty: TestDatabase) -> None:
     """The process is killed while it applies the functions: the tables stay, and none of the functions does."""
     empty.rows("CREATE SCHEMA booking")
-    with psycopg.connect(empty.admin_url) as blocking_connection, waiting_migrator(empty.admin_url) as process:
-        blocking_connection.execute("CREATE FUNCTION booking.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'")
-        let_migrate(process)
-        empty.wait_until_blocked()
-        process.kill()
-        process.wait()
+    statement = "CREATE FUNCTION booking.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'"
+    with killed_migration(empty, statement):
         assert ledger(empty) == set(ALL[:-1])
-        blocking_connection.rollback()
     assert migrate(empty.admin_url) == ["definitions"]
     assert empty.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
 
 
 def test_a_process_killed_at_the_beginning_leaves_nothing(empty: TestDatabase) -> None:
     """Neither a lock nor a schema is left, and the next process applies all files."""
-    with psycopg.connect(empty.admin_url) as blocking_connection, waiting_migrator(empty.admin_url) as process:
-        blocking_connection.execute("CREATE SCHEMA booking")
-        let_migrate(process)
-        empty.wait_until_blocked()
-        process.kill()
-        process.wait()
-        blocking_connection.rollback()
+    with killed_migration(empty, "CREATE SCHEMA booking"):
+        pass
     assert migrate(empty.admin_url) == ALL
 
 

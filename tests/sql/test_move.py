@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.database import TestDatabase, at
+from tests.sql.catalog import delete_resource, delete_service
 from tests.sql.changes import actions, move, slot_of, stored_appointment
 
 INSTANT = timedelta(microseconds=1)
@@ -118,7 +119,7 @@ def test_the_staff_may_move_to_slots_that_the_public_may_not_book(database: Test
     database.freeze_clock(at(9))
     assert move(database, booked, 20).name == "done"
     assert move(database, booked, 8).name == "done"
-    database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
+    delete_service(database)
     assert move(database, booked, 12).name == "done"
 
 
@@ -228,7 +229,7 @@ def test_a_resource_outside_the_pool_is_not_found(database: TestDatabase, annas_
     """Unknown and archived resources are not found, nor any resource of a service without a pool."""
     database.make_service("wash")
     plain = database.book(10, service_id="wash").id
-    database.rows("SELECT * FROM booking.delete_resource('salon', 'bert', 'infinity')")
+    delete_resource(database, "bert")
     for resource_id in ("nobody", "cleo", "bert"):
         assert database.change(annas_appointment, set={"resource_id": resource_id}).name == "resource_not_found"
     assert database.change(plain, set={"resource_id": "anna"}).name == "resource_not_found"
@@ -237,7 +238,7 @@ def test_a_resource_outside_the_pool_is_not_found(database: TestDatabase, annas_
 
 def test_an_archived_resource_keeps_its_appointments(database: TestDatabase, annas_appointment: str) -> None:
     """An edit keeps the archived resource, and a move to another time gets an active one."""
-    database.rows("SELECT * FROM booking.delete_resource('salon', 'anna', 'infinity')")
+    delete_resource(database)
     assert database.change(annas_appointment, set={"notes": "by the window"}).body["resource_id"] == "anna"
     assert move(database, annas_appointment, 12).body["resource_id"] == "bert"
 

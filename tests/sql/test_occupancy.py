@@ -18,7 +18,7 @@ from tests.database import (
     release_request,
     reserve_request,
 )
-from tests.sql.requests import names
+from tests.sql.requests import MAKE_REQUEST, names
 from tests.sql.windows import counts
 
 MINUTE = timedelta(minutes=1)
@@ -79,7 +79,7 @@ def test_each_window_service_resource_and_business_has_a_row_of_its_own(database
 def test_a_refused_request_is_not_counted(database: TestDatabase, verb: str) -> None:
     """A refused request adds no row and changes no existing row."""
     database.make_service(capacity=2)
-    request = {"reserve": reserve_request, "book": book_request}[verb]
+    request = MAKE_REQUEST[verb]
     assert names(database.call(verb, [request(10, quantity=3)])) == ["slot_unavailable"]
     assert counts(database) == {}
     assert names(database.call(verb, [request(10, quantity=n) for n in (3, 2, 1)])) == [
@@ -94,7 +94,7 @@ def test_a_refused_request_is_not_counted(database: TestDatabase, verb: str) -> 
 def test_a_replay_is_not_counted_again(database: TestDatabase, verb: str) -> None:
     """A retry of an operation or of a key has no second effect, in one batch or later."""
     database.make_service(capacity=5)
-    request = {"reserve": reserve_request, "book": book_request}[verb]
+    request = MAKE_REQUEST[verb]
     keyed = [request(10, idempotency_key="k", fingerprint="this") for _ in range(3)]
     assert sorted(names(database.call(verb, keyed[:2]))) == ["done", "replayed"]
     assert names(database.call(verb, keyed)).count("done") == 1

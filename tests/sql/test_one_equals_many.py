@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.database import TestDatabase, at, book_request, reserve_request
-from tests.sql.requests import keyed_request, names
+from tests.database import TestDatabase, at, reserve_request
+from tests.sql.catalog import delete_service
+from tests.sql.requests import MAKE_REQUEST, keyed_request, names
 
 # Few values, so that requests conflict with each other: half hours of one morning, and five services.
 HALF_HOURS = st.sampled_from([-1, 0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8])
@@ -55,7 +56,7 @@ def alone_and_together(database: TestDatabase) -> TestDatabase:
         for service_id, service in SERVICES.items():
             database.make_service(service_id, business_id=business_id, **service)
         database.reserve(1, service_id="archived", business_id=business_id)
-        database.rows("SELECT * FROM booking.delete_service(%s, 'archived', 'infinity')", business_id)
+        delete_service(database, "archived", business_id=business_id)
     return database
 
 
@@ -134,14 +135,14 @@ def pools_alone_and_together(database: TestDatabase) -> TestDatabase:
 @settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     history=st.lists(st.tuples(pooled, st.sampled_from([None, None, "anna", "bert", "cleo"]), THEN), max_size=6),
-    wanted=pooled,
+    claim_members=pooled,
     number=st.integers(min_value=1, max_value=6),
     verb=st.sampled_from(["reserve", "book"]),
 )
 def test_as_many_get_a_resource_one_by_one_as_in_a_batch(
     pools_alone_and_together: TestDatabase,
     history: list[tuple[dict[str, Any], str | None, str]],
-    wanted: dict[str, Any],
+    claim_members: dict[str, Any],
     number: int,
     verb: str,
 ) -> None:
@@ -155,8 +156,8 @@ def test_as_many_get_a_resource_one_by_one_as_in_a_batch(
             [outcome] = database.call("reserve", [request], business_id=business_id)
         now = take_step(database, outcome.body.get("reservation_id"), step, now)
 
-    make = {"reserve": reserve_request, "book": book_request}[verb]
-    requests = [make(**wanted) for _ in range(number)]
+    make = MAKE_REQUEST[verb]
+    requests = [make(**claim_members) for _ in range(number)]
     alone = [database.call(verb, [request], business_id="alone")[0] for request in requests]
     together = database.call(verb, requests, business_id="together")
     assert names(alone) == names(together)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.database import NO_DEADLINE, TestDatabase
 from tests.sql.rivals import SECONDS, Rivals
+from tests.sql.windows import statuses
 
 DAY = timedelta(hours=24)
 TTL = timedelta(minutes=15)
@@ -40,11 +41,6 @@ def make_due(database: TestDatabase, *, expired: int, ended: int) -> tuple[list[
     expiring = [database.reserve(10, ttl_minutes=1 + number / 10).id for number in range(expired)]
     database.freeze_clock(now + DAY)
     return expiring, old
-
-
-def statuses(database: TestDatabase) -> dict[str, int]:
-    """Counts the reservations in each state."""
-    return dict(database.rows("SELECT status, count(*) FROM booking.reservations GROUP BY status"))
 
 
 def test_the_purge_marks_holds_past_their_expiry(database: TestDatabase) -> None:
@@ -101,11 +97,11 @@ def test_the_purge_skips_a_busy_business(database: TestDatabase) -> None:
 def test_two_concurrent_purges_do_the_work_once(database: TestDatabase) -> None:
     """The second one finds the business busy, and afterwards nothing to do."""
     make_due(database, expired=2, ended=2)
-    with database.connect(autocommit=False) as one, database.connect() as other:
-        assert purge(one) == (2, 2, False)
-        assert purge(other) == (0, 0, True)
-        one.commit()
-        assert purge(other) == (0, 0, False)
+    with database.connect(autocommit=False) as first, database.connect() as second:
+        assert purge(first) == (2, 2, False)
+        assert purge(second) == (0, 0, True)
+        first.commit()
+        assert purge(second) == (0, 0, False)
 
 
 def test_many_concurrent_purges_do_all_the_work_once(database: TestDatabase, rivals: Rivals) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.database import Outcome, TestDatabase, at, commit_request
+from tests.sql.catalog import delete_service
 from tests.sql.requests import names
 from tests.sql.rivals import SECONDS, Rivals
 
@@ -124,13 +125,13 @@ def test_a_past_slot_is_not_rebooked(database: TestDatabase, expired: str) -> No
 
 def test_a_slot_of_an_archived_service_is_not_rebooked(database: TestDatabase, expired: str) -> None:
     """A live hold of the service could be committed, but a rebook is a new claim."""
-    database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
+    delete_service(database)
     assert rebook(database, expired).name == "slot_unavailable"
 
 
 def test_a_refused_rebook_ends_its_hold_even_if_the_clock_steps_back(database: TestDatabase, expired: str) -> None:
     """This holds even if no room was searched for, because a payment may have been refunded."""
-    database.rows("SELECT * FROM booking.delete_service('salon', 'cut', 'infinity')")
+    delete_service(database)
     assert rebook(database, expired).name == "slot_unavailable"
     database.move_clock(-TTL)
     assert database.commit(expired).name == "reservation_expired"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.database import TestDatabase, at, reserve_request
+from tests.sql.catalog import delete_service
 from tests.sql.requests import names
 
 MINUTE = 1 / 60
@@ -182,15 +183,15 @@ def test_the_limit_of_days_ahead_counts_24_hours_in_every_time_zone_of_the_sessi
             assert outcome.name == expected
 
 
-@pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
-def test_a_service_that_is_not_offered_is_not_found(database: TestDatabase, together: bool) -> None:
+@pytest.mark.parametrize("batched", [False, True], ids=["alone", "in a batch"])
+def test_a_service_that_is_not_offered_is_not_found(database: TestDatabase, batched: bool) -> None:
     """An unknown business, an unknown service and an archived service have the same outcome."""
     database.make_service()
     database.make_service("perm")
     assert database.reserve(10, service_id="perm").name == "done"
-    database.rows("SELECT * FROM booking.delete_service('salon', 'perm', 'infinity')")
+    delete_service(database, "perm")
     for business_id, service_id in (("nobody", "cut"), ("salon", "nothing"), ("salon", "perm")):
-        requests = [reserve_request(15, service_id=service_id) for _ in range(1 + together)]
+        requests = [reserve_request(15, service_id=service_id) for _ in range(1 + batched)]
         outcomes = database.call("reserve", requests, business_id=business_id)
         assert set(names(outcomes)) == {"service_not_found"}
 

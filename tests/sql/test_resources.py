@@ -7,16 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.database import Outcome, TestDatabase, at, book_request, reserve_request
-from tests.sql.requests import granted_resources, names
+from tests.database import Outcome, TestDatabase, at, reserve_request
+from tests.sql.catalog import delete_resource
+from tests.sql.requests import MAKE_REQUEST, granted_resources, names
 
 TTL = timedelta(minutes=15)
 TEN_CHAIRS = [f"chair-{number}" for number in range(10)]
-
-
-def archive(database: TestDatabase, resource_id: str) -> None:
-    """Deletes a resource, or archives it if it was ever used."""
-    database.rows("SELECT * FROM booking.delete_resource('salon', %s, 'infinity')", resource_id)
 
 
 def refusal_of(outcome: Outcome) -> tuple[str, Any]:
@@ -104,7 +100,7 @@ def test_a_window_across_midnight_conflicts_with_claims_of_the_next_day(
     for service_id in ("cut", "perm"):
         database.make_service(service_id, resource_ids=["anna"])
     assert database.reserve(26, service_id="perm").name == "done"
-    request = {"reserve": reserve_request, "book": book_request}[verb]
+    request = MAKE_REQUEST[verb]
     outcomes = database.call(verb, [request(20, 8) for _ in range(size)])
     assert names(outcomes) == ["slot_unavailable"] * size
 
@@ -120,8 +116,8 @@ def test_a_batch_gets_ten_different_resources_of_ten(database: TestDatabase) -> 
 def test_named_and_any_resources_in_one_batch_are_never_given_twice(database: TestDatabase) -> None:
     """Each window sees the resources that were given before it, whether they were named or not."""
     database.make_service(resource_ids=TEN_CHAIRS)
-    wanted = [None, "chair-3", None, "chair-0", "chair-3", *[None] * 8]
-    outcomes = database.call("reserve", [reserve_request(10, resource_id=resource_id) for resource_id in wanted])
+    named = [None, "chair-3", None, "chair-0", "chair-3", *[None] * 8]
+    outcomes = database.call("reserve", [reserve_request(10, resource_id=resource_id) for resource_id in named])
     given = granted_resources(outcomes)
     assert len(given) == len(set(given)) == 10
     assert outcomes[4].name == "slot_unavailable"
@@ -133,7 +129,7 @@ def test_all_free_resources_of_a_pool_are_given(database: TestDatabase, verb: st
     database.make_service(resource_ids=TEN_CHAIRS)
     for number in (0, 4, 9):
         database.reserve(10.5, resource_id=f"chair-{number}")
-    request = {"reserve": reserve_request, "book": book_request}[verb]
+    request = MAKE_REQUEST[verb]
     outcomes = database.call(verb, [request(10) for _ in range(9)])
     assert names(outcomes) == ["done"] * 7 + ["slot_unavailable"] * 2
     assert sorted(set(map(str, granted_resources(outcomes)))) == [f"chair-{number}" for number in (1, 2, 3, 5, 6, 7, 8)]
@@ -169,7 +165,7 @@ def test_a_resource_has_one_claim_at_a_time_within_a_batch(database: TestDatabas
     """Equal and overlapping windows of two services, in every order: a batch has the outcomes of single requests."""
     for service_id in ("cut", "perm"):
         database.make_service(service_id, resource_ids=["anna"])
-    request = {"reserve": reserve_request, "book": book_request}[verb]
+    request = MAKE_REQUEST[verb]
     for windows in permutations(WINDOWS):
         requests = [request(hour, hours, service_id=service_id) for service_id, hour, hours in windows]
         with database.admin.transaction(force_rollback=True):
@@ -226,14 +222,14 @@ def test_resources_of_two_businesses_are_separate(database: TestDatabase) -> Non
 # Quantities and capacities.
 
 
-@pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
+@pytest.mark.parametrize("batched", [False, True], ids=["alone", "in a batch"])
 @pytest.mark.parametrize("verb", ["reserve", "book"])
-def test_a_claim_has_one_resource(database: TestDatabase, verb: str, together: bool) -> None:
+def test_a_claim_has_one_resource(database: TestDatabase, verb: str, batched: bool) -> None:
     """A quantity above the seats of each resource is invalid."""
     database.make_service(resource_ids=["anna", "bert"])
-    request = {"reserve": reserve_request, "book": book_request}[verb]
+    request = MAKE_REQUEST[verb]
     for resource_id in (None, "anna"):
-        requests = [request(10, quantity=2, resource_id=resource_id) for _ in range(1 + together)]
+        requests = [request(10, quantity=2, resource_id=resource_id) for _ in range(1 + batched)]
         for outcome in database.call(verb, requests):
             assert outcome.name == "validation_failed"
             assert outcome.body["field"] == "quantity"
@@ -263,26 +259,26 @@ def test_a_capacity_above_the_pool_does_not_extend_it(database: TestDatabase) ->
 def test_requests_for_a_named_and_for_any_resource_share_the_capacity(database: TestDatabase) -> None:
     """Their pools differ, and the capacity is that of the service."""
     database.make_service(capacity=2, resource_ids=["anna", "bert", "cleo"])
-    wanted = ["bert", None, "anna"]
-    outcomes = database.call("reserve", [reserve_request(10, resource_id=resource_id) for resource_id in wanted])
+    named = ["bert", None, "anna"]
+    outcomes = database.call("reserve", [reserve_request(10, resource_id=resource_id) for resource_id in named])
     assert (names(outcomes), granted_resources(outcomes)) == (["done", "done", "slot_unavailable"], ["bert", "anna"])
 
 
 # Resources that can't be given.
 
 
-@pytest.mark.parametrize("together", [False, True], ids=["alone", "in a batch"])
+@pytest.mark.parametrize("batched", [False, True], ids=["alone", "in a batch"])
 @pytest.mark.parametrize("verb", ["reserve", "book"])
-def test_a_resource_outside_the_pool_is_not_found(database: TestDatabase, verb: str, together: bool) -> None:
+def test_a_resource_outside_the_pool_is_not_found(database: TestDatabase, verb: str, batched: bool) -> None:
     """Unknown and archived resources are not found, nor any resource of a service without a pool."""
     database.make_service(resource_ids=["anna", "bert"])
     database.make_service("perm", resource_ids=["cleo"])
     database.make_service("wash")
     database.make_service(business_id="clinic", resource_ids=["dora"])
-    archive(database, "bert")
-    request = {"reserve": reserve_request, "book": book_request}[verb]
+    delete_resource(database, "bert")
+    request = MAKE_REQUEST[verb]
     for service_id, resource_id in (("cut", "dora"), ("cut", "bert"), ("cut", "cleo"), ("wash", "anna")):
-        requests = [request(10, service_id=service_id, resource_id=resource_id) for _ in range(1 + together)]
+        requests = [request(10, service_id=service_id, resource_id=resource_id) for _ in range(1 + batched)]
         assert set(names(database.call(verb, requests))) == {"resource_not_found"}, (service_id, resource_id)
     assert database.value("SELECT count(*) FROM booking.claims") == 0
 
@@ -290,10 +286,10 @@ def test_a_resource_outside_the_pool_is_not_found(database: TestDatabase, verb: 
 def test_an_archived_resource_is_passed_over(database: TestDatabase) -> None:
     """If all of them are archived, every request is refused: the service is never booked without a resource."""
     database.make_service(capacity=2, resource_ids=["anna", "bert"])
-    archive(database, "anna")
+    delete_resource(database, "anna")
     outcomes = database.call("reserve", [reserve_request(10) for _ in range(2)])
     assert (names(outcomes), granted_resources(outcomes)) == (["done", "slot_unavailable"], ["bert"])
-    archive(database, "bert")
+    delete_resource(database, "bert")
     assert database.reserve(15).name == "slot_unavailable"
     assert database.book(15, manual=True).name == "slot_unavailable"
     assert database.capacity(15)["available"] == 0

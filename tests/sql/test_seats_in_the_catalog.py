@@ -9,9 +9,11 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.database import Outcome, TestDatabase, at, reserve_request
+from tests.sql.catalog import delete_resource, put_seats
+from tests.sql.listings import availability, hour_of_iso
 from tests.sql.measuring import reads_of, rolled_back
 from tests.sql.requests import names
-from tests.sql.windows import delete_resource, hour_of, plant_holds, put_seats
+from tests.sql.windows import plant_holds
 
 ROOMS = {"hall": 4, "attic": 2}
 SUM: dict[str, Any] = {"max_simultaneous_bookings": None}
@@ -32,11 +34,6 @@ def conflict_of(outcome: Outcome) -> tuple[str, float, float, int]:
     """Returns the outcome of a refusal, the hours of the first conflicting window, and its claimed quantity."""
     start, end = (hour_of_iso(outcome.body[name]) for name in ("slot_start", "slot_end"))
     return outcome.name, start, end, outcome.body["claimed"]
-
-
-def hour_of_iso(written: str) -> float:
-    """Returns an ISO instant in hours after midnight of the Monday of the tests."""
-    return hour_of(type(at(0)).fromisoformat(written))
 
 
 # A capacity that is the sum of the seats.
@@ -100,7 +97,7 @@ def test_claims_of_an_archived_resource_do_not_count(rooms: TestDatabase) -> Non
     assert rooms.reserve().body["resource_id"] == "hall"
 
 
-def test_a_service_that_lost_its_pool_is_moved_without_a_resource(database: TestDatabase) -> None:
+def test_an_appointment_is_moved_without_a_resource_after_the_service_lost_its_pool(database: TestDatabase) -> None:
     """An appointment of a service that has no pool any more moves to another time without a resource."""
     database.make_service(resource_ids=["anna", "bert"])
     appointment = database.book(10, resource_id="anna").id
@@ -184,17 +181,17 @@ def test_expired_holds_keep_no_session_shared(rooms: TestDatabase) -> None:
     """The change to exclusive ends expired holds, so that no step back of the clock revives a second party."""
     now = rooms.freeze_clock()
     rooms.book(resource_id="hall")
-    dead = rooms.reserve(resource_id="hall", ttl_minutes=1).id
+    expired = rooms.reserve(resource_id="hall", ttl_minutes=1).id
     assert rooms.put_service(**EXCLUSIVE).name == "capacity_in_use"
     rooms.freeze_clock(now + timedelta(minutes=2))
     assert rooms.put_service(**EXCLUSIVE).name == "done"
     rooms.freeze_clock(now)
     assert rooms.violations() == {}
-    assert rooms.commit(dead).name == "reservation_expired"
+    assert rooms.commit(expired).name == "reservation_expired"
 
 
 def test_the_current_sharing_of_the_service_decides(rooms: TestDatabase) -> None:
-    """The current setting decides whether a request may join the claim of a resource, not the one at its time."""
+    """Whether a request may join a claim of a resource depends on the current setting, not on an earlier one."""
     assert rooms.book(resource_id="hall", quantity=2).name == "done"
     assert rooms.put_service(**EXCLUSIVE).name == "done"
     assert rooms.reserve(resource_id="hall").name == "slot_unavailable"
@@ -221,7 +218,7 @@ def test_a_change_of_the_catalog_reads_nothing_of_other_businesses(rooms: TestDa
     """The cost under the lock of a business does not grow with the windows that others have ahead."""
     rooms.make_service(business_id="clinic", resource_ids=["anna"])
     rooms.reserve(10, business_id="clinic")
-    alone = reads_of(rooms, lambda: CATALOG_CALLS[call](rooms))
+    reads_alone = reads_of(rooms, lambda: CATALOG_CALLS[call](rooms))
     with rolled_back(rooms):
         rooms.rows(
             "INSERT INTO booking.occupancy SELECT (jsonb_populate_record(o, jsonb_build_object("
@@ -229,11 +226,11 @@ def test_a_change_of_the_catalog_reads_nothing_of_other_businesses(rooms: TestDa
             "FROM booking.occupancy o, generate_series(1, 1000) AS n WHERE o.business_id = 'clinic'"
         )
         beside_many = reads_of(rooms, lambda: CATALOG_CALLS[call](rooms))
-    assert beside_many.rows <= alone.rows + 10
+    assert beside_many.rows <= reads_alone.rows + 10
 
 
 @pytest.mark.parametrize("first_ends", ["commit", "expiry"])
-def test_holds_that_share_since_the_service_does_are_noticed_when_they_expire(
+def test_the_expiry_of_a_hold_is_noticed_after_the_sharing_of_the_service_changed(
     rooms: TestDatabase, first_ends: str
 ) -> None:
     """A joined hold from the time of exclusive sharing, once committed, does not hide the expiry of the second hold."""
@@ -281,18 +278,18 @@ def test_the_table_refuses_two_exclusive_appointments_of_a_resource(rooms: TestD
 def test_appointments_know_whether_they_are_exclusive(rooms: TestDatabase) -> None:
     """is_exclusive follows the service as it was when the appointment got its resource or its window."""
     rooms.make_service("dinner", **EXCLUSIVE)
-    made = [rooms.book(10).id, rooms.book(12, service_id="dinner").id, rooms.commit(rooms.reserve(14).id).id]
+    appointment_ids = [rooms.book(10).id, rooms.book(12, service_id="dinner").id, rooms.commit(rooms.reserve(14).id).id]
 
     def exclusive() -> list[bool]:
         rows = dict(rooms.rows("SELECT appointment_id::text, is_exclusive FROM booking.appointments"))
-        return [rows[appointment_id] for appointment_id in made]
+        return [rows[appointment_id] for appointment_id in appointment_ids]
 
     assert exclusive() == [False, True, False]
     rooms.put_service(**EXCLUSIVE)
     rooms.put_service("dinner", **SESSION)
-    assert names([rooms.change(appointment, set={"quantity": 2}) for appointment in made]) == ["done"] * 3
+    assert names([rooms.change(appointment, set={"quantity": 2}) for appointment in appointment_ids]) == ["done"] * 3
     assert exclusive() == [False, True, False]
-    for appointment, hour in zip(made, (16, 18, 20), strict=True):
+    for appointment, hour in zip(appointment_ids, (16, 18, 20), strict=True):
         assert rooms.change(appointment, set={"slot_start": at(hour).isoformat()}).name == "done"
     assert exclusive() == [True, False, True]
 
@@ -335,10 +332,8 @@ def test_the_view_reports_a_resource_that_is_claimed_twice(rooms: TestDatabase, 
 
 def listed_hours(database: TestDatabase, quantity: int = 1) -> dict[float, tuple[int, list[str]]]:
     """Returns the bookable hours of Monday morning with the available units and the resources with room."""
-    body = database.value(
-        "SELECT body FROM booking.availability('salon', 'cut', tstzrange(%s, %s), %s, NULL)", at(9), at(12), quantity
-    )
-    return {hour_of_iso(slot["slot_start"]): (slot["available"], slot["resource_ids"]) for slot in body["slots"]}
+    slots = availability(database, at(9), at(12), quantity=quantity).body["slots"]
+    return {hour_of_iso(slot["slot_start"]): (slot["available"], slot["resource_ids"]) for slot in slots}
 
 
 def test_a_listing_has_the_free_seats_and_the_resources_for_the_quantity(rooms: TestDatabase) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.database import Outcome, TestDatabase, at, book_request, commit_request, reserve_request
+from tests.database import Outcome, TestDatabase, at, commit_request, reserve_request
+from tests.sql.catalog import delete_resource
 from tests.sql.measuring import rolled_back
-from tests.sql.requests import names
-from tests.sql.windows import counts, delete_resource
+from tests.sql.requests import MAKE_REQUEST, names
+from tests.sql.windows import counts
 
 MINUTE = timedelta(minutes=1)
 TTL = timedelta(minutes=15)
@@ -70,7 +71,7 @@ def test_a_party_gets_the_smallest_resource_that_seats_it(database: TestDatabase
 def test_two_parties_never_share_a_resource(database: TestDatabase, verb: str) -> None:
     """A party takes its resource whole, for equal and for overlapping windows, alone and in a batch."""
     make_table(database, seats={"six": 6})
-    request = {"reserve": reserve_request, "book": book_request}[verb]
+    request = MAKE_REQUEST[verb]
     for quantity in (1, 2, 6):
         for hour in (10, 10.5):
             with rolled_back(database):
@@ -97,7 +98,7 @@ def test_a_party_larger_than_any_resource_is_invalid(database: TestDatabase, ver
     """The refusal names the seats of the named resource, or of the largest one that is not archived."""
     make_table(database)
     database.put_service("table", resource_ids=[*TABLES], max_simultaneous_bookings=None, resource_sharing=sharing)
-    request = {"reserve": reserve_request, "book": book_request}[verb]
+    request = MAKE_REQUEST[verb]
     for quantity, resource_id, largest in ((7, None, 6), (5, "four", 4), (3, "two", 2)):
         requested = request(10, service_id="table", quantity=quantity, resource_id=resource_id)
         [outcome] = database.call(verb, [requested])
@@ -183,7 +184,7 @@ def test_a_group_that_does_not_fit_opens_the_smallest_session_that_seats_it(data
 def test_a_batch_fills_sessions_as_its_requests_would_one_by_one(database: TestDatabase, verb: str) -> None:
     """A batch fills sessions like its requests one by one, in every order, in empty and in begun windows."""
     make_yoga(database, seats={"hall": 4, "attic": 2, "loft": 3})
-    request = {"reserve": reserve_request, "book": book_request}[verb]
+    request = MAKE_REQUEST[verb]
     for begun in (0, 1, 3):
         for quantities in set(permutations((3, 1, 2, 1, 4))):
             requests = [request(10, service_id="yoga", quantity=quantity) for quantity in quantities]
@@ -293,16 +294,16 @@ def test_a_session_ends_with_its_last_claim(database: TestDatabase) -> None:
 def test_a_move_joins_the_session_of_its_new_window(database: TestDatabase) -> None:
     """A move joins the session of its new window up to the seats, and its own claim is not counted against it."""
     make_yoga(database, seats={"hall": 4})
-    alone, together = (database.book(hour, service_id="yoga", quantity=2).id for hour in (10, 14))
-    assert database.change(alone, set=move_to(10.5)).name == "done"
+    first, second = (database.book(hour, service_id="yoga", quantity=2).id for hour in (10, 14))
+    assert database.change(first, set=move_to(10.5)).name == "done"
     assert reserve_yoga(database, 10.5).name == "done"
-    assert database.change(alone, set=move_to(11)).name == "slot_unavailable"
-    assert database.change(together, set=move_to(10.5)).name == "slot_unavailable"
-    assert database.change(together, set=move_to(10.5, quantity=1)).name == "done"
+    assert database.change(first, set=move_to(11)).name == "slot_unavailable"
+    assert database.change(second, set=move_to(10.5)).name == "slot_unavailable"
+    assert database.change(second, set=move_to(10.5, quantity=1)).name == "done"
     assert reserve_yoga(database, 10.5).name == "slot_unavailable"
-    assert database.change(alone, set={"quantity": 3}).name == "slot_unavailable"
-    assert database.change(alone, set={"quantity": 1}).name == "done"
-    assert database.change(alone, set={"quantity": 2}).name == "done"
+    assert database.change(first, set={"quantity": 3}).name == "slot_unavailable"
+    assert database.change(first, set={"quantity": 1}).name == "done"
+    assert database.change(first, set={"quantity": 2}).name == "done"
     assert counts(database) == {("yoga", "hall", 10.5, 11.5): 4}
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from tests.database import MONDAY, Outcome, TestDatabase
+from tests.database import MONDAY, TestDatabase
 
 # A window, in hours after midnight of the Monday of the tests: (service, resource or '', start, end).
 Window = tuple[str, str, float, float]
@@ -69,22 +69,3 @@ def plant_holds(database: TestDatabase, number: int, start: datetime, *, minutes
     )
     database.recount()
     return expiry  # type: ignore[no-any-return]
-
-
-def put_seats(database: TestDatabase, resource_id: str, seats: int) -> Outcome:
-    """Puts a resource with a number of seats."""
-    [(name, body)] = database.rows(
-        "SELECT outcome, body FROM booking.put_resource('salon', %s, jsonb_build_object("
-        "'name', 'room', 'kind', 'room', 'booking_enabled', true, 'seats', %s::integer), 'infinity')",
-        resource_id,
-        seats,
-    )
-    return Outcome(name, body)
-
-
-def delete_resource(database: TestDatabase, resource_id: str) -> Outcome:
-    """Deletes a resource, or archives it if it was ever used."""
-    [(name, body)] = database.rows(
-        "SELECT outcome, body FROM booking.delete_resource('salon', %s, 'infinity')", resource_id
-    )
-    return Outcome(name, body)

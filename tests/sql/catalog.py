@@ -1,0 +1,39 @@
+"""Calls of the catalog in short form."""
+
+import json
+from typing import Any
+
+import psycopg
+
+from tests.database import NO_DEADLINE, Outcome, TestDatabase
+
+
+def put_seats(database: TestDatabase, resource_id: str, seats: int, *, business_id: str = "salon") -> Outcome:
+    """Puts a resource with a number of seats."""
+    [(name, body)] = database.rows(
+        "SELECT outcome, body FROM booking.put_resource(%s, %s, jsonb_build_object("
+        "'name', 'room', 'kind', 'room', 'booking_enabled', true, 'seats', %s::integer), 'infinity')",
+        *(business_id, resource_id, seats),
+    )
+    return Outcome(name, body)
+
+
+def delete_resource(database: TestDatabase, resource_id: str = "anna", *, business_id: str = "salon") -> Outcome:
+    """Deletes a resource, or archives it if it was ever used."""
+    query = "SELECT outcome, body FROM booking.delete_resource(%s, %s, 'infinity')"
+    [(name, body)] = database.rows(query, business_id, resource_id)
+    return Outcome(name, body)
+
+
+def put_service_on(connection: psycopg.Connection, settings: dict[str, Any]) -> str:
+    """Puts the service "cut" of the salon on a given connection, and returns the name of the outcome."""
+    query = "SELECT outcome FROM booking.put_service('salon', 'cut', %s, %s)"
+    [(name,)] = connection.execute(query, [json.dumps(settings), NO_DEADLINE]).fetchall()
+    return str(name)
+
+
+def delete_service(database: TestDatabase, service_id: str = "cut", *, business_id: str = "salon") -> str:
+    """Deletes a service, or archives it if it was ever claimed, and returns the name of the outcome."""
+    query = "SELECT outcome FROM booking.delete_service(%s, %s, 'infinity')"
+    name: str = database.value(query, business_id, service_id)
+    return name
