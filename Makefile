@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check audit bench race lock clean
+.PHONY: help run test check audit bench race schema lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ bench: .venv/dev ## Measure requests per second, and what a decision costs insid
 
 race: .venv/dev ## Race fifty clients at one slot, in this design and in four that fail
 	$(BIN)/python -m tests.concurrency.race
+
+schema: .venv/dev ## Write sql/schema.sql, the schema that the migrations lead to
+	$(BIN)/python -m tests.schema
 
 lock: ## Renew the lock files (needs uv)
 	uv pip compile $(LOCK_OPTIONS) --extra embedded -o requirements.txt pyproject.toml
