@@ -1,25 +1,28 @@
--- Decides one round of requests for room: the rule against overbooking, for every verb and any number of requests.
+-- Decides one round of requests for room. This is the rule against overbooking, for every verb and any number of
+-- requests.
 --
--- Of each attempt the first request is decided. Requests for equal windows are decided together, first come, first
--- served; one that does not fit does not stop a smaller one behind it. A window that overlaps an earlier one of its
--- service, or of one with a resource in common, without being equal waits for a later round and sees the counts of
--- this one. At least one window waits for no other, so the rounds end.
+-- Of the requests of one attempt only the first is decided. Requests for equal windows are decided together, first
+-- come, first served; a request that does not fit does not stop a smaller one behind it. A window waits for a later
+-- round if it overlaps, without being equal, an earlier window of its service or of a service that has a resource in
+-- common; in that round it sees the counts of this one. The window of the first open request of a business never waits,
+-- so the rounds end.
 --
--- Compared with the capacity is the peak: the highest sum of quantities at any instant of the window from p_now on. Two
--- claims of an hour that follow each other use one unit of a window of two hours. A resource is free for all of the
--- window or not at all: the constraint that guards it knows no now.
+-- The peak is compared with the capacity: the highest sum of quantities at any instant of the window from p_now on. Two
+-- claims of one hour each, back to back, use one unit of a window of two hours. A resource must be free for the whole
+-- window, its past included, because the constraint that guards it (appointments_resource_excl) has no notion of now.
 --
--- Expired holds are not counted against a request, and are ended where it gets their room: that is a state, so that no
--- later clock revives them.
+-- Expired holds do not count against a request. Those whose room a request gets are ended: their expiry was acted on,
+-- so a clock that is set back must not revive them.
 --
---   p_open  requests without an outcome. One that replaces a claim (own_…) is the only one of its business
---   p_now   the clock, read after the locks
--- Returns arrays beside p_open
+-- Parameters
+--   p_open  requests without an outcome, in the order of their positions. A request that replaces a claim (its `own` is
+--           set) is the only request of its business
+-- Returns arrays with one element for each element of p_open
 --   outcomes      'granted' or 'slot_unavailable'; NULL: not decided in this round
---   resource_ids  what it gets, if granted
---   in_session    whether it shares that
--- What was granted is counted; the caller writes the claims.
--- Locks  rows of services and resources that were never claimed for so long; the caller has the locks of the businesses
+--   resource_ids  the resource that a granted request gets; NULL: none
+--   in_session    whether the request shares its resource
+-- The counts include the granted requests; the caller inserts the claims.
+-- Locks  the rows of services and resources whose longest window grows; the caller holds the locks of the businesses
 CREATE FUNCTION booking.decide(
   p_open booking.claim_request[], p_now timestamptz,
   OUT outcomes text[], OUT resource_ids text[], OUT in_session boolean[])
@@ -29,45 +32,47 @@ AS $$
 DECLARE
   v_places integer[];
   v_has_longer boolean;
-  v_with_expired integer[];
+  v_expired_places integer[];
 BEGIN
   WITH first_of_attempt AS (
-    SELECT asked.*, CASE WHEN asked.resource_ids IS NULL THEN asked.service_id ELSE '' END AS line
+    SELECT request.*, CASE WHEN request.resource_ids IS NULL THEN request.service_id ELSE '' END AS scope
     FROM (
       SELECT r.position, r.business_id, r.service_id, r.starts, r.ends, r.quantity, r.resource_ids, r.expires_at, r.own,
              r.keeps_room, r.ordinality::integer AS place,
              row_number() OVER (PARTITION BY r.business_id, r.attempt ORDER BY r.position) AS nth
       FROM unnest(p_open) WITH ORDINALITY AS r
-    ) AS asked
-    WHERE asked.nth = 1
-    ORDER BY asked.business_id, line, asked.starts, asked.ends, asked.service_id, asked.resource_ids, asked.position
-  ), compared AS MATERIALIZED (
-    -- Windows meet within a line: a service, or all the services of a business that have resources.
-    SELECT *, starts < max(ends) OVER in_line OR ends > lead(starts) OVER in_line AS meets_another
+    ) AS request
+    WHERE request.nth = 1
+    ORDER BY request.business_id, scope, request.starts, request.ends, request.service_id, request.resource_ids,
+      request.position
+  ), checked_window AS MATERIALIZED (
+    -- Two windows can compete for room only within a scope: one service, or all services of a business that have a
+    -- pool, because these can share resources.
+    SELECT *, starts < max(ends) OVER in_scope OR ends > lead(starts) OVER in_scope AS overlaps_another
     FROM (
-      SELECT business_id, line, starts, ends, service_id, resource_ids, min(position) AS position,
+      SELECT business_id, scope, starts, ends, service_id, resource_ids, min(position) AS position,
              array_agg(place) AS places, array_agg(quantity) AS quantities, array_agg(expires_at) AS expiries,
-             sum(quantity) AS wanted, any_value(own) AS own, bool_or(keeps_room) AS keeps_room
+             sum(quantity) AS requested, any_value(own) AS own, bool_or(keeps_room) AS keeps_room
       FROM first_of_attempt
-      GROUP BY business_id, line, starts, ends, service_id, resource_ids
+      GROUP BY business_id, scope, starts, ends, service_id, resource_ids
     ) AS distinct_window
-    WINDOW in_line AS (
-      PARTITION BY business_id, line ORDER BY starts, ends ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-  ), tried AS MATERIALIZED (
+    WINDOW in_scope AS (
+      PARTITION BY business_id, scope ORDER BY starts, ends ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+  ), tried_window AS MATERIALIZED (
     SELECT w.business_id, w.service_id, w.starts, w.ends, w.places, w.quantities, w.expiries, pool.ids, pool.reaches,
            s.is_shared AND w.resource_ids IS NOT NULL AS is_session, s.longest_occupied_seconds,
-           total.claimed + w.wanted > s.capacity AND total.next_expiry <= p_now
+           total.claimed + w.requested > s.capacity AND total.next_expiry <= p_now
              OR pool.next_expiry <= p_now AS may_have_expired,
            CASE WHEN w.keeps_room THEN '{1}' ELSE booking.take(
              w.quantities, s.capacity - CASE
-               -- The sum of all windows is never below their peak, and is the peak where they share an instant.
-               WHEN total.claimed + w.wanted <= s.capacity THEN total.claimed
+               -- The sum over all windows is an upper bound of the peak, and equals it if all share an instant.
+               WHEN total.claimed + w.requested <= s.capacity THEN total.claimed
                WHEN total.share_an_instant AND (total.next_expiry <= p_now) IS NOT TRUE THEN total.claimed
                ELSE booking.peak(w.business_id, w.service_id, s.longest_occupied_seconds, s.counted_ids,
-                 greatest(w.starts, p_now), w.ends, w.own, p_now, s.capacity - w.wanted) END,
+                 greatest(w.starts, p_now), w.ends, w.own, p_now, s.capacity - w.requested) END,
              CASE WHEN w.resource_ids IS NOT NULL THEN coalesce(pool.rooms, '{}') END, pool.is_begun, s.is_shared)
            END AS picks
-    FROM compared AS w
+    FROM checked_window AS w
     CROSS JOIN LATERAL (
       SELECT s.longest_occupied_seconds, s.resource_sharing = 'session' AS is_shared, own.*
       FROM booking.services AS s CROSS JOIN LATERAL booking.capacity_of(s) AS own
@@ -81,22 +86,22 @@ BEGIN
     ) AS total
     CROSS JOIN LATERAL booking.pool_room(
       w.business_id, w.service_id, w.resource_ids, w.starts, w.ends, s.is_shared, w.own, p_now) AS pool
-    WHERE w.meets_another IS NOT TRUE OR NOT EXISTS (
-      SELECT FROM compared AS earlier
+    WHERE w.overlaps_another IS NOT TRUE OR NOT EXISTS (
+      SELECT FROM checked_window AS earlier
       WHERE earlier.business_id = w.business_id AND earlier.position < w.position
         AND earlier.starts < w.ends AND earlier.ends > w.starts
         AND (earlier.service_id = w.service_id OR earlier.resource_ids && w.resource_ids))
-  ), decided AS MATERIALIZED (
-    SELECT t.business_id, t.service_id, t.starts, t.ends, t.is_session, t.may_have_expired, picked.place,
-           picked.quantity, picked.expires_at, picked.pick > 0 AS is_granted, t.ids[picked.pick] AS resource_id,
+  ), decision AS MATERIALIZED (
+    SELECT t.business_id, t.service_id, t.starts, t.ends, t.is_session, t.may_have_expired, choice.place,
+           choice.quantity, choice.expires_at, choice.pick > 0 AS is_granted, t.ids[choice.pick] AS resource_id,
            t.ends - t.starts > make_interval(
-             secs => least(t.longest_occupied_seconds, t.reaches[picked.pick])) AS is_longer
-    FROM tried AS t
-    CROSS JOIN LATERAL unnest(t.places, t.quantities, t.expiries, t.picks) AS picked (place, quantity, expires_at, pick)
-  ), counted AS (
+             secs => least(t.longest_occupied_seconds, t.reaches[choice.pick])) AS is_longer
+    FROM tried_window AS t
+    CROSS JOIN LATERAL unnest(t.places, t.quantities, t.expiries, t.picks) AS choice (place, quantity, expires_at, pick)
+  ), new_count AS (
     INSERT INTO booking.occupancy AS o (business_id, service_id, starts, ends, resource_id, claimed, next_expiry)
     SELECT business_id, service_id, starts, ends, coalesce(resource_id, ''), sum(quantity), min(expires_at)
-    FROM decided WHERE is_granted
+    FROM decision WHERE is_granted
     GROUP BY business_id, service_id, starts, ends, coalesce(resource_id, '')
     ON CONFLICT (business_id, service_id, starts, ends, resource_id) DO UPDATE
     SET claimed = o.claimed + excluded.claimed, next_expiry = least(o.next_expiry, excluded.next_expiry)
@@ -104,10 +109,10 @@ BEGIN
   SELECT array_agg(d.place), array_agg(CASE WHEN d.is_granted THEN 'granted' ELSE 'slot_unavailable' END),
          array_agg(d.resource_id), array_agg(d.is_session), bool_or(d.is_granted AND d.is_longer),
          array_agg(d.place) FILTER (WHERE d.may_have_expired)
-  INTO v_places, outcomes, resource_ids, in_session, v_has_longer, v_with_expired
-  FROM (SELECT * FROM decided ORDER BY place) AS d;
+  INTO v_places, outcomes, resource_ids, in_session, v_has_longer, v_expired_places
+  FROM (SELECT * FROM decision ORDER BY place) AS d;
 
-  -- Beside p_open again, where not all of it was decided.
+  -- Where some requests are undecided the arrays are shorter than p_open: align them with it again.
   IF cardinality(v_places) IS DISTINCT FROM cardinality(p_open) THEN
     SELECT array_agg(d.outcome ORDER BY place), array_agg(d.resource_id ORDER BY place),
            array_agg(d.is_session ORDER BY place)
@@ -116,7 +121,8 @@ BEGIN
     LEFT JOIN unnest(v_places, decide.outcomes, decide.resource_ids, decide.in_session)
       AS d (place, outcome, resource_id, is_session) USING (place);
   END IF;
-  -- Scans for overlaps reach back as far as the longest window that was ever granted, and no farther.
+  -- Scans for overlapping windows begin this far before their window, so the longest granted window is recorded.
+  -- Written under the lock and in the transaction of the claim, so that no later scan misses it.
   IF v_has_longer THEN
     UPDATE booking.services AS s SET longest_occupied_seconds = longest.seconds
     FROM (
@@ -134,20 +140,24 @@ BEGIN
     WHERE r.business_id = longest.business_id AND r.resource_id = longest.resource_id
       AND r.longest_occupied_seconds < longest.seconds;
   END IF;
-  IF v_with_expired IS NOT NULL THEN
+  IF v_expired_places IS NOT NULL THEN
     PERFORM booking.end_expired(
-      array_agg(p_open[place]), array_agg(decide.resource_ids[place]), p_now) FROM unnest(v_with_expired) AS place;
+      array_agg(p_open[place]), array_agg(decide.resource_ids[place]), p_now) FROM unnest(v_expired_places) AS place;
   END IF;
 END
 $$;
 
--- Grants quantities in their order, each one that still fits.
---   p_quantities  of requests for one window
---   p_room        what its service still has; may be negative
---   p_rooms       what each resource still seats, in the order in which they are tried; NULL: the service has none
---   p_is_begun    whether a session has begun to fill it: such resources are filled before another one is opened
---   p_is_shared   whether a resource is left with the seats that are not taken, or with none
--- Returns for each quantity which resource it gets (1 where the service has none), or 0.
+-- Grants quantities in their order: each one that still fits.
+--
+-- Parameters
+--   p_quantities  the quantities of requests for one window
+--   p_room        units that the service has left; may be negative
+--   p_rooms       seats that each resource has left, in the order in which resources are tried; NULL: no pool
+--   p_is_begun    for each resource, whether a session has begun to fill it; such resources are filled before another
+--                 session is opened
+--   p_is_shared   true: a claim takes its seats of a resource; false: it takes the whole resource
+-- Returns  for each quantity the position in p_rooms of the resource that it gets (1 if there is no pool), or 0:
+--          refused
 CREATE FUNCTION booking.take(
   p_quantities integer[], p_room bigint, p_rooms bigint[], p_is_begun boolean[], p_is_shared boolean)
 RETURNS integer[] LANGUAGE plpgsql IMMUTABLE

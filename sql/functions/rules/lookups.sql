@@ -1,9 +1,10 @@
--- Look-ups of one row, where more than one index begins with its business. Equality is written as a range, and sorted
--- by it: the verbs switch sorting off, and so the one plan left is the index of that column. Plain equality
--- leaves the planner the choice to read the whole business by the primary key, which it takes to be as
--- cheap while it knows nothing of the table (sql/README.md).
+-- Look-ups of one row in tables where several indexes begin with the business.
+--
+-- Each condition is an equality written as a range and ordered by the same column. The verbs switch sorting off, so the
+-- index on that column is the only plan left. With a plain equality the planner could read the whole business through
+-- another index, which it estimates as equally cheap while it has no statistics of the table (sql/README.md, "Plans").
 
--- The appointment that a reservation became, if any.
+-- Returns the appointment that a reservation became: one row or none.
 CREATE FUNCTION booking.appointment_of_reservation(p_business_id text, p_reservation_id uuid)
 RETURNS SETOF booking.appointments LANGUAGE sql STABLE
 AS $$
@@ -12,8 +13,8 @@ AS $$
   ORDER BY a.reservation_id
 $$;
 
--- One appointment, if it is there. The primary key is not the only index that has its id: the calendar's has it too, as
--- its last column, and would be read from the first day to the last.
+-- Returns one appointment: one row or none. idx_appointments_calendar also contains the id, as its last column, and
+-- would be scanned from the first slot to the last.
 CREATE FUNCTION booking.appointment_by_id(p_business_id text, p_appointment_id uuid)
 RETURNS SETOF booking.appointments LANGUAGE sql STABLE
 AS $$

@@ -1,14 +1,14 @@
--- The clock of the system, read once by every call, after it has its locks: now() is the start of the transaction and
--- goes stale while a lock is waited for.
+-- Returns the current time of the system. Each call reads it once, after it has acquired its locks: PostgreSQL's now()
+-- is the start of the transaction, which is out of date after a wait for a lock.
 --
--- It reads no setting and no table, so that no session can move it. Only the database that the tests clone replaces it;
--- `check` compares its definition with this one.
+-- The function reads no setting and no table, so no session can move the clock. Only the database that the tests clone
+-- replaces it; the service's `check` command compares the definition with this one.
 CREATE FUNCTION booking.now() RETURNS timestamptz
 LANGUAGE sql VOLATILE
 AS $$ SELECT clock_timestamp() $$;
 
--- The time between two instants, in seconds. Their difference is told in days, which are 23 or 25 hours where a DST
--- change is.
+-- Returns the time between two instants as an interval of seconds. PostgreSQL's `-` returns days, and adding a day to
+-- an instant adds 23 or 25 hours across a change of daylight saving time.
 CREATE FUNCTION booking.elapsed(p_from timestamptz, p_to timestamptz)
 RETURNS interval LANGUAGE sql IMMUTABLE
 AS $$ SELECT make_interval(secs => extract(epoch FROM p_to - p_from)::double precision) $$;

@@ -1,29 +1,32 @@
--- Counted occupancy: one row for each distinct window of a service and resource, with the sum of what is claimed there.
--- A decision reads the few rows that overlap its window, however many claims they count.
+-- Counts: booking.occupancy has one row for each distinct window of a service and resource, with the sum of the claims
+-- of that window. A decision reads the few rows that overlap its window, however many claims they count.
 --
--- A count includes holds that have expired and were not ended yet. That is safe: it never says that there is more room
--- than there is. next_expiry says from when on it may say that there is less: then reads and decisions subtract the
--- expired holds (booking.expired_quantity), and decisions end those whose room they give away (booking.end_expired).
+-- A count includes expired holds until they are ended. That is safe: it may show too little room, never too much.
+-- next_expiry is a lower bound of the expiry of the held reservations of the window. Once it has passed, reads and
+-- decisions subtract the expired holds (booking.expired_quantity), and decisions end the holds whose room they give
+-- away (booking.end_expired).
 
--- The windows of a service that overlap a time, in the order of their index; none where that is empty.
---   p_longest_seconds  services.longest_occupied_seconds: what overlaps the time began at most that long before it, so
---                      the scan is a short range of the index, whatever the history
---   p_counted_ids      as in booking.capacity_of
---   p_own              a claim that is not counted; NULL: none
---   p_less             how many expired holds of each window are not counted, at most; 0: none, NULL: all of them
--- Returns each with how much is claimed in it.
+-- Returns the windows of a service that overlap [p_from, p_to), in the order of their index; none if p_from >= p_to.
 --
--- STABLE and a single query, so that it becomes part of the statement that uses it and reads that statement's snapshot.
+-- Parameters
+--   p_longest_seconds  services.longest_occupied_seconds. An overlapping window began at most that long before p_from,
+--                      so the scan is a short range of the index, whatever the history
+--   p_counted_ids      as in booking.capacity_of
+--   p_own              a claim to leave out; NULL: none
+--   p_expired_limit    units of expired holds to leave out of each window, at most; 0: none, NULL: all
+-- Returns  each window with the units claimed in it
+--
+-- STABLE and a single query, so that PostgreSQL inlines it into the calling statement, whose snapshot it then reads.
 CREATE FUNCTION booking.service_windows(
   p_business_id text, p_service_id text, p_longest_seconds bigint, p_counted_ids text[], p_from timestamptz,
-  p_to timestamptz, p_own booking.own_claim, p_now timestamptz, p_less bigint)
+  p_to timestamptz, p_own booking.own_claim, p_now timestamptz, p_expired_limit bigint)
 RETURNS TABLE (o booking.occupancy, claimed bigint) LANGUAGE sql STABLE
 AS $$
   SELECT o, o.claimed
     - CASE WHEN (o.resource_id, o.starts, o.ends) = (p_own.resource_id, p_own.starts, p_own.ends)
       THEN p_own.quantity ELSE 0 END
-    - CASE WHEN o.next_expiry <= p_now AND p_less IS DISTINCT FROM 0
-      THEN booking.expired_quantity(o, p_now, p_less) ELSE 0 END
+    - CASE WHEN o.next_expiry <= p_now AND p_expired_limit IS DISTINCT FROM 0
+      THEN booking.expired_quantity(o, p_now, p_expired_limit) ELSE 0 END
   FROM booking.occupancy o
   WHERE o.business_id = p_business_id AND o.service_id = p_service_id
     AND o.starts < p_to AND o.starts > p_from - make_interval(secs => p_longest_seconds) AND o.ends > p_from
@@ -31,10 +34,12 @@ AS $$
   ORDER BY o.starts
 $$;
 
--- The windows of a resource that overlap a time, through whichever services its claims came, each with how much is
--- claimed in it without expired holds. Parameters as in booking.service_windows, with
--- resources.longest_occupied_seconds.
---   p_service_id  of p_own
+-- Returns the windows of a resource that overlap [p_from, p_to), whichever service their claims belong to, with the
+-- units claimed in each, without expired holds.
+--
+-- Parameters as in booking.service_windows, but
+--   p_longest_seconds  resources.longest_occupied_seconds
+--   p_service_id       the service of p_own
 CREATE FUNCTION booking.resource_windows(
   p_business_id text, p_resource_id text, p_longest_seconds bigint, p_from timestamptz, p_to timestamptz,
   p_now timestamptz, p_service_id text DEFAULT NULL, p_own booking.own_claim DEFAULT NULL)
@@ -50,8 +55,10 @@ AS $$
   ORDER BY o.resource_id, o.starts
 $$;
 
--- How much of a count are holds that have expired by p_now. To be asked only where next_expiry has passed.
---   p_at_most  no more holds are added up; NULL: all
+-- Returns how many units of a count belong to holds that have expired by p_now. Worth calling only if next_expiry has
+-- passed.
+--
+--   p_at_most  read at most this many holds; NULL: all
 CREATE FUNCTION booking.expired_quantity(p_window booking.occupancy, p_now timestamptz, p_at_most bigint DEFAULT NULL)
 RETURNS bigint LANGUAGE sql STABLE
 AS $$
@@ -63,52 +70,59 @@ AS $$
     ORDER BY lower(r.occupied), r.expires_at LIMIT p_at_most) AS held
 $$;
 
--- How much of a service is claimed from p_from until p_to: from each instant at which that changes until the next. A
--- sweep: +claimed where a window begins, -claimed where it ends, and at the same instant ends before beginnings,
--- because intervals are half-open. Parameters as in booking.service_windows.
+-- Returns how many units of a service are claimed over [p_from, p_to): one row from each change to the next. A sweep
+-- over the edges of the windows: +claimed at the start, -claimed at the end, ends before starts at the same instant,
+-- because windows are half-open. Parameters as in booking.service_windows.
 CREATE FUNCTION booking.claim_levels(
   p_business_id text, p_service_id text, p_longest_seconds bigint, p_counted_ids text[], p_from timestamptz,
-  p_to timestamptz, p_own booking.own_claim, p_now timestamptz, p_less bigint)
+  p_to timestamptz, p_own booking.own_claim, p_now timestamptz, p_expired_limit bigint)
 RETURNS TABLE (at timestamptz, until timestamptz, claimed bigint) LANGUAGE sql STABLE
 AS $$
   SELECT level.at, level.until, level.claimed::bigint
   FROM (
-    SELECT edge.at, lead(edge.at) OVER so_far AS until, sum(edge.step) OVER (so_far ROWS UNBOUNDED PRECEDING) AS claimed
+    SELECT edge.at, lead(edge.at) OVER by_time AS until,
+           sum(edge.step) OVER (by_time ROWS UNBOUNDED PRECEDING) AS claimed
     FROM (
       SELECT (w.o).starts, (w.o).ends, w.claimed
       FROM booking.service_windows(
-        p_business_id, p_service_id, p_longest_seconds, p_counted_ids, p_from, p_to, p_own, p_now, p_less) AS w OFFSET 0
+        p_business_id, p_service_id, p_longest_seconds, p_counted_ids, p_from, p_to, p_own, p_now, p_expired_limit) AS w
+      OFFSET 0
     ) AS w
     CROSS JOIN LATERAL (VALUES (greatest(w.starts, p_from), w.claimed), (w.ends, -w.claimed)) AS edge (at, step)
-    WINDOW so_far AS (ORDER BY edge.at, edge.step)
+    WINDOW by_time AS (ORDER BY edge.at, edge.step)
   ) AS level
   WHERE level.at < level.until
 $$;
 
--- How much of a service is claimed at the fullest instant of a time. Parameters as in booking.service_windows.
---   p_enough  if it is more than that, expired holds are not counted, as far as that brings it down to p_enough;
---             NULL: all are counted
+-- Returns the highest number of units of a service claimed at any instant of [p_from, p_to). Parameters as in
+-- booking.service_windows.
+--
+--   p_target  if the peak is above it, expired holds are left out as far as that lowers the peak to p_target; NULL: all
+--             holds count. Reading no more of them than needed bounds the cost where many holds expired at once
 CREATE FUNCTION booking.peak(
   p_business_id text, p_service_id text, p_longest_seconds bigint, p_counted_ids text[], p_from timestamptz,
-  p_to timestamptz, p_own booking.own_claim, p_now timestamptz, p_enough bigint)
+  p_to timestamptz, p_own booking.own_claim, p_now timestamptz, p_target bigint)
 RETURNS bigint LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_peak bigint;
-  v_less bigint := 0;
+  v_expired_limit bigint := 0;
 BEGIN
   LOOP
-    SELECT coalesce(max(level.claimed), 0) INTO v_peak FROM booking.claim_levels(
-      p_business_id, p_service_id, p_longest_seconds, p_counted_ids, p_from, p_to, p_own, p_now, v_less) AS level;
-    EXIT WHEN v_less > 0 OR (v_peak > p_enough) IS NOT TRUE;
-    v_less := v_peak - p_enough;
+    SELECT coalesce(max(level.claimed), 0) INTO v_peak
+    FROM booking.claim_levels(p_business_id, p_service_id, p_longest_seconds, p_counted_ids, p_from, p_to, p_own, p_now,
+      v_expired_limit) AS level;
+    EXIT WHEN v_expired_limit > 0 OR (v_peak > p_target) IS NOT TRUE;
+    v_expired_limit := v_peak - p_target;
   END LOOP;
   RETURN v_peak;
 END
 $$;
 
--- The capacity of a service: its own, or else the seats of its resources together.
---   counted_ids  the resources whose claims count against it; NULL: all claims do
+-- Returns the capacity of a service: its own number, or else the seats of its pool.
+--
+--   counted_ids  the resources whose claims count against the capacity ('' for claims without one); NULL: all claims
+--                count
 CREATE FUNCTION booking.capacity_of(p_service booking.services)
 RETURNS TABLE (capacity bigint, counted_ids text[]) LANGUAGE sql STABLE
 AS $$
@@ -118,7 +132,7 @@ AS $$
       SELECT m.resource_id FROM booking.members(p_service.business_id, p_service.service_id) AS m) || ''::text END
 $$;
 
--- The pool of a service as it is today: its resources that are not archived.
+-- Returns the pool of a service as it is now: its resources that are not archived.
 CREATE FUNCTION booking.members(p_business_id text, p_service_id text)
 RETURNS SETOF booking.resources LANGUAGE sql STABLE
 AS $$
@@ -134,33 +148,37 @@ AS $$
   ) AS r
 $$;
 
--- The resources that can serve a window of a service, in the order in which they are tried, and how many guests each
--- still seats during all of it. Expired holds are not counted.
---   p_resource_ids  those that are asked about; NULL: the service has none
---   p_is_shared     whether claims of one window share a resource
---   p_own           as in booking.peak
--- Returns one row of arrays beside each other, NULL if there are none
---   is_begun     whether a session of this window has begun to fill it
---   reaches      longest_occupied_seconds of each
---   next_expiry  from when on one of them may have expired holds that are counted
+-- Returns the resources that can serve a window of a service, in the order in which they are tried, and how many seats
+-- each has left during the whole window, without expired holds. The order is: the resource of p_own, then the smallest,
+-- then the one with the fewest windows on the local day of the business.
 --
--- The one of p_own comes first, then the smallest, then the one with the fewest windows on the local day.
+-- Parameters
+--   p_resource_ids  the resources to look at; NULL: the service has no pool
+--   p_is_shared     whether claims of one window share a resource
+--   p_own           as in booking.service_windows
+-- Returns one row of parallel arrays, NULL if there are none
+--   ids, rooms   each resource and its free seats
+--   is_begun     whether a session of this window has begun to fill the resource
+--   reaches      resources.longest_occupied_seconds
+--   next_expiry  (one value) a count of these resources may include expired holds from then on
 CREATE FUNCTION booking.pool_room(
   p_business_id text, p_service_id text, p_resource_ids text[], p_starts timestamptz, p_ends timestamptz,
   p_is_shared boolean, p_own booking.own_claim, p_now timestamptz)
 RETURNS TABLE (ids text[], rooms bigint[], is_begun boolean[], reaches bigint[], next_expiry timestamptz)
 LANGUAGE sql STABLE
 AS $$
-  SELECT array_agg(tried.resource_id ORDER BY tried.rank), array_agg(tried.room ORDER BY tried.rank),
-         array_agg(tried.is_begun ORDER BY tried.rank), array_agg(tried.longest_occupied_seconds ORDER BY tried.rank),
-         min(tried.next_expiry)
+  SELECT array_agg(candidate.resource_id ORDER BY candidate.rank), array_agg(candidate.room ORDER BY candidate.rank),
+         array_agg(candidate.is_begun ORDER BY candidate.rank),
+         array_agg(candidate.longest_occupied_seconds ORDER BY candidate.rank),
+         min(candidate.next_expiry)
   FROM (
-    SELECT r.resource_id, r.longest_occupied_seconds, met.next_expiry, met.claimed IS NOT NULL AS is_begun,
-           CASE WHEN met.claimed IS NULL THEN r.seats
-             WHEN p_is_shared AND NOT met.another THEN r.seats - met.claimed ELSE 0 END AS room,
-           ROW(r.resource_id IS DISTINCT FROM p_own.resource_id, r.seats, met.that_day, r.resource_id) AS rank
+    SELECT r.resource_id, r.longest_occupied_seconds, overlap.next_expiry, overlap.claimed IS NOT NULL AS is_begun,
+           CASE WHEN overlap.claimed IS NULL THEN r.seats
+             WHEN p_is_shared AND NOT overlap.has_another THEN r.seats - overlap.claimed ELSE 0 END AS room,
+           ROW(r.resource_id IS DISTINCT FROM p_own.resource_id, r.seats, overlap.windows_that_day,
+             r.resource_id) AS rank
     FROM (
-      -- By the wall-clock of the business: 23 or 25 hours long where a DST change is.
+      -- The local day of the business, which has 23 or 25 hours where the clock changes.
       SELECT local.midnight AT TIME ZONE b.timezone AS starts,
              (local.midnight + interval '1 day') AT TIME ZONE b.timezone AS ends
       FROM booking.businesses b
@@ -173,9 +191,9 @@ AS $$
     ) AS r
     CROSS JOIN LATERAL (
       SELECT sum(w.claimed) FILTER (WHERE w.overlaps AND w.claimed > 0)::bigint AS claimed,
-             bool_or(w.is_another) FILTER (WHERE w.overlaps AND w.claimed > 0) AS another,
+             bool_or(w.is_another) FILTER (WHERE w.overlaps AND w.claimed > 0) AS has_another,
              min(w.next_expiry) FILTER (WHERE w.overlaps) AS next_expiry,
-             count(*) FILTER (WHERE w.starts < day.ends AND w.ends > day.starts AND w.claimed > 0) AS that_day
+             count(*) FILTER (WHERE w.starts < day.ends AND w.ends > day.starts AND w.claimed > 0) AS windows_that_day
       FROM (
         SELECT (w.o).starts, (w.o).ends, (w.o).next_expiry, w.claimed,
                (w.o).starts < p_ends AND (w.o).ends > p_starts AS overlaps,
@@ -184,13 +202,14 @@ AS $$
           p_business_id, r.resource_id, r.longest_occupied_seconds, least(p_starts, day.starts),
           greatest(p_ends, day.ends), p_now, p_service_id, p_own) AS w OFFSET 0
       ) AS w
-    ) AS met
-  ) AS tried
+    ) AS overlap
+  ) AS candidate
 $$;
 
--- Takes quantities off their windows, and windows off the table that nothing is claimed in any more.
--- Raises 23514 (occupancy_claimed_check) where more is freed than is claimed.
--- Locks  none of its own: the caller has the locks of the businesses
+-- Subtracts freed quantities from the counts of their windows, and deletes the windows that have no claim left.
+--
+-- Raises  23514 (occupancy_claimed_check) if more is freed than is counted
+-- Locks   none of its own; the caller holds the locks of the businesses
 CREATE FUNCTION booking.free_claims(p_freed booking.freed_claim[])
 RETURNS void LANGUAGE plpgsql VOLATILE
 AS $$
@@ -205,19 +224,23 @@ BEGIN
     AND o.ends = freed.ends AND o.resource_id = freed.resource_id
   WHEN MATCHED AND o.claimed = freed.quantity THEN DELETE
   WHEN MATCHED THEN UPDATE SET claimed = o.claimed - freed.quantity
-  -- Only where somebody went around the functions. The table refuses it, rather than that it goes unnoticed.
+  -- A missing row means that a claim was written past the functions. The negative count violates
+  -- occupancy_claimed_check, so the error surfaces here.
   WHEN NOT MATCHED THEN
     INSERT (business_id, service_id, starts, ends, resource_id, claimed)
     VALUES (freed.business_id, freed.service_id, freed.starts, freed.ends, freed.resource_id, - freed.quantity);
 END
 $$;
 
--- Ends holds: the one place where a hold becomes 'committed', 'released' or 'expired'. What has ended already stays as
--- it is, and what has expired is not released any more. Room that it frees is taken off the counts.
---   p_reservation_ids  beside the businesses that they belong to; any of them more than once
---   p_now              the clock, read after the locks
--- Returns the holds that were ended, as they are now.
--- Locks  none of its own: the caller has the locks of the businesses
+-- Ends holds: the only place where a hold becomes 'committed', 'released' or 'expired'. A reservation that has ended
+-- keeps its status; a hold that has expired becomes 'expired' also where p_status is 'released'. The freed room is
+-- subtracted from the counts, except for 'committed', where the appointment takes it over.
+--
+-- Parameters
+--   p_business_ids, p_reservation_ids  parallel arrays; duplicates are allowed
+--   p_status  'committed', 'released' or 'expired'
+-- Returns  the reservations that this call ended, as they are now
+-- Locks    none of its own; the caller holds the locks of the businesses
 CREATE FUNCTION booking.end_holds(p_business_ids text[], p_reservation_ids uuid[], p_status text, p_now timestamptz)
 RETURNS SETOF booking.reservations LANGUAGE plpgsql VOLATILE
 AS $$
@@ -227,26 +250,26 @@ BEGIN
   IF coalesce(cardinality(p_reservation_ids), 0) = 0 THEN
     RETURN;
   END IF;
-  -- Looked up first, because the update must find its rows by primary key: a condition on their status would offer the
-  -- planner the indexes that begin with the business.
-  WITH held AS MATERIALIZED (
+  -- A look-up of its own, so that the update finds its rows by primary key: a condition on the status in the update
+  -- would let the planner choose an index that begins with the business.
+  WITH live_hold AS MATERIALIZED (
     SELECT h.business_id, h.reservation_id
-    FROM (SELECT DISTINCT * FROM unnest(p_business_ids, p_reservation_ids)) AS ending (business_id, reservation_id)
+    FROM (SELECT DISTINCT * FROM unnest(p_business_ids, p_reservation_ids)) AS target (business_id, reservation_id)
     CROSS JOIN LATERAL (
       SELECT r.* FROM booking.reservations r
-      WHERE r.reservation_id = ending.reservation_id AND r.business_id = ending.business_id OFFSET 0
+      WHERE r.reservation_id = target.reservation_id AND r.business_id = target.business_id OFFSET 0
     ) AS h
     WHERE h.status = 'held'
-  ), ended AS (
+  ), ended_hold AS (
     UPDATE booking.reservations AS r
     SET status = CASE WHEN p_status = 'released' AND r.expires_at <= p_now THEN 'expired' ELSE p_status END,
         ended_at = p_now, version = r.version + 1
-    FROM held WHERE r.reservation_id = held.reservation_id AND r.business_id = held.business_id
+    FROM live_hold WHERE r.reservation_id = live_hold.reservation_id AND r.business_id = live_hold.business_id
     RETURNING r
   )
-  SELECT array_agg(r) INTO v_ended FROM ended;
+  SELECT array_agg(r) INTO v_ended FROM ended_hold;
   IF p_status = 'committed' THEN
-    -- Of a resource, where it was the only claim of its window: nothing is left there that could expire.
+    -- For a resource whose only claim in the window was this hold: no held reservation is left that could expire.
     UPDATE booking.occupancy AS o SET next_expiry = NULL
     FROM unnest(v_ended) AS r
     WHERE o.business_id = r.business_id AND o.service_id = r.service_id AND o.starts = lower(r.occupied)
@@ -260,12 +283,15 @@ BEGIN
 END
 $$;
 
--- Ends the expired holds whose room was given away, after that was counted: of a resource all that it was not free with,
--- and of a service no more than bring its peak back to its capacity, instant by instant, so that no caller waits for
--- fifty thousand holds that expired at once. Sets next_expiry of all windows that the requests met to what it is by then.
---   p_decided       requests
---   p_resource_ids  beside them, what they got; NULL: no resource
--- Locks  none of its own: the caller has the locks of the businesses
+-- Ends the expired holds whose room was given away, after the granted requests were counted: all those of a resource
+-- that kept it from being free, and of a service only as many as bring its peak back to the capacity, instant by
+-- instant. When 50,000 holds of a slot expire at once, one caller therefore does not wait for all of them. Recomputes
+-- next_expiry of every window that the requests overlap.
+--
+-- Parameters
+--   p_decided       the requests of the round that met expired holds
+--   p_resource_ids  the resource that each of them got, in the same order; NULL: none
+-- Locks  none of its own; the caller holds the locks of the businesses
 CREATE FUNCTION booking.end_expired(p_decided booking.claim_request[], p_resource_ids text[], p_now timestamptz)
 RETURNS void LANGUAGE plpgsql VOLATILE
 AS $$
@@ -275,9 +301,9 @@ DECLARE
   v_business_ids text[];
   v_reservation_ids uuid[];
 BEGIN
-  SELECT array_agg(stale.o), array_agg(stale.at_most) INTO v_windows, v_limits
+  SELECT array_agg(stale_window.o), array_agg(stale_window.at_most) INTO v_windows, v_limits
   FROM (
-    SELECT met.o, max(met.at_most) AS at_most
+    SELECT overlapping.o, max(overlapping.at_most) AS at_most
     FROM unnest(p_decided) WITH ORDINALITY AS g
     CROSS JOIN LATERAL (
       SELECT s.longest_occupied_seconds, s.resource_sharing = 'session' AS is_shared FROM booking.services AS s
@@ -299,21 +325,23 @@ BEGIN
       ) AS r
       CROSS JOIN LATERAL booking.resource_windows(
         g.business_id, r.resource_id, r.longest_occupied_seconds, g.starts, g.ends, p_now) AS w
-    ) AS met
-    WHERE (met.o).next_expiry <= p_now
-    GROUP BY met.o
-  ) AS stale;
+    ) AS overlapping
+    WHERE (overlapping.o).next_expiry <= p_now
+    GROUP BY overlapping.o
+  ) AS stale_window;
 
   SELECT array_agg((v_windows[n]).business_id), array_agg(held.id) INTO v_business_ids, v_reservation_ids
   FROM generate_subscripts(v_windows, 1) AS n
   CROSS JOIN LATERAL booking.first_expired(ARRAY[v_windows[n]], v_limits[n], p_now) AS held (id);
   LOOP
     PERFORM booking.end_holds(v_business_ids, v_reservation_ids, 'expired', p_now);
-    -- At the fullest instant of each window, what is claimed beyond the capacity.
+    -- The excess over the capacity at the fullest instant of each window. Ending holds there can make another
+    -- instant the fullest: the loop ends when none exceeds the capacity.
     SELECT array_agg(g.business_id), array_agg(held.id) INTO v_business_ids, v_reservation_ids
     FROM (SELECT DISTINCT ON (q.business_id, q.service_id, q.starts, q.ends) q.* FROM unnest(p_decided) AS q) AS g
     CROSS JOIN LATERAL (
-      SELECT s.longest_occupied_seconds, own.* FROM booking.services AS s CROSS JOIN LATERAL booking.capacity_of(s) AS own
+      SELECT s.longest_occupied_seconds, own.*
+      FROM booking.services AS s CROSS JOIN LATERAL booking.capacity_of(s) AS own
       WHERE s.business_id = g.business_id AND s.service_id = g.service_id OFFSET 0
     ) AS s
     CROSS JOIN LATERAL (
@@ -329,7 +357,7 @@ BEGIN
     EXIT WHEN v_reservation_ids IS NULL;
   END LOOP;
 
-  -- The holds that are granted now are not among the reservations yet.
+  -- The holds granted in this round are not in booking.reservations yet, so p_decided supplies their expiry.
   UPDATE booking.occupancy AS o SET next_expiry = least((
     SELECT r.expires_at FROM booking.reservations r
     WHERE r.business_id = o.business_id AND r.service_id = o.service_id AND r.status = 'held'
@@ -344,14 +372,15 @@ BEGIN
 END
 $$;
 
--- The expired holds of some windows that expired first, as many as it takes to free p_quantity.
+-- Returns the expired holds of some windows in the order in which they expired, as many as free p_quantity units
+-- together.
 CREATE FUNCTION booking.first_expired(p_windows booking.occupancy[], p_quantity bigint, p_now timestamptz)
 RETURNS SETOF uuid LANGUAGE sql STABLE
 AS $$
-  SELECT listed.reservation_id
+  SELECT candidate.reservation_id
   FROM (
-    SELECT held.reservation_id, sum(held.quantity) OVER (ORDER BY held.expires_at, held.reservation_id)
-             - held.quantity AS freed_before
+    SELECT hold.reservation_id, sum(hold.quantity) OVER (ORDER BY hold.expires_at, hold.reservation_id)
+             - hold.quantity AS freed_before
     FROM unnest(p_windows) AS w
     CROSS JOIN LATERAL (
       SELECT r.* FROM booking.reservations r
@@ -359,12 +388,13 @@ AS $$
         AND lower(r.occupied) BETWEEN w.starts AND w.starts AND r.expires_at <= p_now
         AND upper(r.occupied) = w.ends AND coalesce(r.resource_id, '') = w.resource_id
       ORDER BY lower(r.occupied), r.expires_at LIMIT greatest(0, p_quantity)
-    ) AS held
-  ) AS listed
-  WHERE listed.freed_before < p_quantity
+    ) AS hold
+  ) AS candidate
+  WHERE candidate.freed_before < p_quantity
 $$;
 
--- The counts as they should be, of the windows that begin at p_from or later: what is held, expired or not, or booked.
+-- Computes the counts anew from the claims, for the windows that start at p_from or later: held reservations, expired
+-- or not, and confirmed appointments.
 CREATE FUNCTION booking.counted_claims(p_from timestamptz)
 RETURNS TABLE (
   business_id text, service_id text, starts timestamptz, ends timestamptz, resource_id text, claimed bigint,
@@ -380,15 +410,18 @@ AS $$
     UNION ALL
     SELECT a.business_id, a.service_id, a.resource_id, a.occupied, a.quantity, NULL
     FROM booking.businesses b
-    -- A slot begins with its window or later: the calendar has those ahead.
+    -- A slot never starts before its window, so the index idx_appointments_calendar finds the windows from p_from on.
     JOIN booking.appointments a ON a.business_id = b.business_id AND a.slot_start >= p_from
     WHERE a.status = 'confirmed' AND lower(a.occupied) >= p_from
   ) AS claim
   GROUP BY claim.business_id, claim.service_id, claim.occupied, claim.resource_id
 $$;
 
--- The windows that begin at p_from or later whose count is not the sum of their claims, or whose next_expiry is later
--- than an expiry: counted is what the table says, claimed what there is, NULL where one of them has no such window.
+-- Returns the windows from p_from on whose count differs from the sum of their claims, or whose next_expiry is later
+-- than the expiry of a hold.
+--
+--   counted  the value in booking.occupancy; NULL: there is no such row
+--   claimed  the sum of the claims; NULL: there is no claim
 CREATE FUNCTION booking.find_miscounted(p_from timestamptz)
 RETURNS TABLE (
   business_id text, service_id text, starts timestamptz, ends timestamptz, resource_id text, counted bigint,
@@ -402,8 +435,10 @@ AS $$
     OR c.next_expiry IS NOT NULL AND coalesce(o.next_expiry, 'infinity') > c.next_expiry
 $$;
 
--- Counts the claims of a business anew: what to do where booking.miscounted_windows has rows.
--- Raises and locks as booking.lock_businesses.
+-- Rebuilds the counts of a business from its claims: the repair if booking.miscounted_windows has rows.
+--
+-- Raises  as booking.lock_businesses
+-- Locks   the business
 CREATE FUNCTION booking.recount(p_business_id text, p_deadline timestamptz)
 RETURNS void LANGUAGE plpgsql VOLATILE
 AS $$

@@ -1,57 +1,59 @@
--- When a business and its resources are open.
+-- Opening hours and closures: when a business and its resources are open.
 --
--- The one rule: an instant is open if the clock on the wall of the business shows an opening time then. So hours stay
--- local across a DST change, what the clock skips in spring is not there to be open, and what it repeats in autumn is
--- open in both passes. sql/time-zones.md has examples. Local time becomes instants in SQL only.
+-- The rule: an instant is open if the wall clock of the business shows an opening time at that instant. Hours therefore
+-- stay local across a change of daylight saving time, an hour that the clock skips does not exist, and an hour that it
+-- repeats is open in both passes. sql/time-zones.md has worked examples. Local time becomes instants in SQL only.
 --
--- These functions are asked about many at a time, because a pool may have hundreds of resources and is asked about
--- under the lock: the number of statements does not grow with it.
---   p_whose  whose hours and closures: resources by their ids, and '' for the business's own. One level only: a
---            resource's hours don't replace the business's, both bind, and who needs both asks for both.
+-- The functions take many owners of hours at once, because a pool may have hundreds of resources and is checked under
+-- the lock: the number of statements does not grow with it.
+--
+--   p_owner_ids  the owners of hours and closures: resource ids, and '' for the business itself. A resource's hours do
+--                not replace those of the business: both apply, and a caller that needs both asks for both
 
--- Those for whom all of a slot is within their weekly hours, and none of it in one of their closures; in order.
---   p_slot  finite
+-- Returns the owners for which the whole slot lies within their weekly hours and outside their closures, in order.
 --
--- One statement where nobody has hours, which is the usual case; so what follows from hours has another.
-CREATE FUNCTION booking.open_during(p_business_id text, p_whose text[], p_slot tstzrange)
+--   p_slot  finite bounds
+--
+-- An owner without hours is always open, which is the usual case and takes one statement; hours take a second one.
+CREATE FUNCTION booking.open_during(p_business_id text, p_owner_ids text[], p_slot tstzrange)
 RETURNS text[] LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-  v_always text[];
-  v_by_hours text[];
-  -- A month is enough: hours that are the same every week, and that long without a break, never have one.
+  v_always_open text[];
+  v_with_hours text[];
+  -- 31 days suffice: hours repeat every week, so hours without a gap for a month never have one.
   v_month tstzrange := tstzrange(lower(p_slot), least(upper(p_slot), lower(p_slot) + interval '744 hours'));
 BEGIN
-  SELECT coalesce(array_agg(whose ORDER BY whose) FILTER (WHERE hours.weekday IS NULL), '{}'),
-         array_agg(whose) FILTER (WHERE hours.weekday IS NOT NULL)
-  INTO v_always, v_by_hours
-  FROM unnest(p_whose) AS whose
+  SELECT coalesce(array_agg(owner_id ORDER BY owner_id) FILTER (WHERE hours.weekday IS NULL), '{}'),
+         array_agg(owner_id) FILTER (WHERE hours.weekday IS NOT NULL)
+  INTO v_always_open, v_with_hours
+  FROM unnest(p_owner_ids) AS owner_id
   LEFT JOIN LATERAL (
-    SELECT * FROM booking.closures_during(p_business_id, whose, p_slot) LIMIT 1
+    SELECT * FROM booking.closures_during(p_business_id, owner_id, p_slot) LIMIT 1
   ) AS closure ON true
   LEFT JOIN LATERAL (
     SELECT h.weekday FROM booking.opening_hours h
-    WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = whose
+    WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = owner_id
     ORDER BY h.weekday LIMIT 1
   ) AS hours ON true
   WHERE closure.during IS NULL;
-  IF v_by_hours IS NULL THEN
-    RETURN v_always;
+  IF v_with_hours IS NULL THEN
+    RETURN v_always_open;
   END IF;
   RETURN ARRAY(
-    SELECT unnest(v_always)
+    SELECT unnest(v_always_open)
     UNION ALL
-    SELECT stretch.whose
-    FROM booking.open_stretches(p_business_id, v_by_hours, lower(v_month), upper(v_month)) AS stretch
-    WHERE v_month <@ stretch.open
+    SELECT period.whose
+    FROM booking.open_stretches(p_business_id, v_with_hours, lower(v_month), upper(v_month)) AS period
+    WHERE v_month <@ period.open
     ORDER BY 1);
 END
 $$;
 
--- When each of them is open: by their own weekly hours, without hours always, less their closures. Exact from p_from to
--- p_to, both finite; what it says about the time around them is not complete. Stretches that touch are one, so that
--- 09:00–24:00 and 00:00–02:00 are one night.
-CREATE FUNCTION booking.open_stretches(p_business_id text, p_whose text[], p_from timestamptz, p_to timestamptz)
+-- Returns when each owner is open: its weekly hours (an owner without hours is always open) minus its closures. Exact
+-- within [p_from, p_to), both finite; incomplete outside. Adjacent hours are joined: 09:00–24:00 and 00:00–02:00 of the
+-- next day are one period.
+CREATE FUNCTION booking.open_stretches(p_business_id text, p_owner_ids text[], p_from timestamptz, p_to timestamptz)
 RETURNS TABLE (whose text, open tstzmultirange) LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
@@ -61,8 +63,8 @@ DECLARE
 BEGIN
   RETURN QUERY
   WITH day AS MATERIALIZED (
-    -- The days of the wall-clock, by each offset from UTC that it has meanwhile, as far as they are within the time. A
-    -- day more is looked at on either side, because the clock may be set back at midnight.
+    -- The local days, one row for each UTC offset that applies during them, as far as they overlap [p_from, p_to). One
+    -- more day on either side is tried, because the clock may be set back at midnight.
     SELECT extract(isodow FROM v_first + n)::integer AS weekday, local.midnight, phase.during
     FROM booking.clock_phases(v_timezone, p_from, p_to) AS phase
     CROSS JOIN generate_series(0, v_days) AS n
@@ -70,13 +72,13 @@ BEGIN
     WHERE phase.during * tstzrange(p_from, p_to)
       && tstzrange(local.midnight AT TIME ZONE 'UTC', (local.midnight + interval '24 hours') AT TIME ZONE 'UTC')
   )
-  SELECT asked.whose, CASE WHEN hours.weekday IS NULL THEN '{(,)}' ELSE within.open END - coalesce((
+  SELECT owner.id, CASE WHEN hours.weekday IS NULL THEN '{(,)}' ELSE weekly.open END - coalesce((
       SELECT range_agg(closure.during)
-      FROM booking.closures_during(p_business_id, asked.whose, tstzrange(p_from, p_to)) AS closure), '{}')
-  FROM unnest(p_whose) AS asked (whose)
+      FROM booking.closures_during(p_business_id, owner.id, tstzrange(p_from, p_to)) AS closure), '{}')
+  FROM unnest(p_owner_ids) AS owner (id)
   LEFT JOIN LATERAL (
     SELECT h.weekday FROM booking.opening_hours h
-    WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = asked.whose
+    WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = owner.id
     ORDER BY h.weekday LIMIT 1
   ) AS hours ON true
   CROSS JOIN LATERAL (
@@ -86,28 +88,28 @@ BEGIN
       '{}') AS open
     FROM day
     CROSS JOIN LATERAL (
-      -- In the order of its index, so that no other can be chosen: see sql/README.md.
+      -- Ordered by its index, so that the planner cannot choose another one (sql/README.md).
       SELECT o.opens, o.closes FROM booking.opening_hours o
-      WHERE o.business_id = p_business_id AND coalesce(o.resource_id, '') = asked.whose
+      WHERE o.business_id = p_business_id AND coalesce(o.resource_id, '') = owner.id
         AND o.weekday BETWEEN day.weekday AND day.weekday
       ORDER BY o.weekday
     ) AS h
-  ) AS within;
+  ) AS weekly;
 END
 $$;
 
--- The closures of one of them that have any part of a time in common with it, in the order of their index.
-CREATE FUNCTION booking.closures_during(p_business_id text, p_whose text, p_during tstzrange)
+-- Returns the closures of one owner that overlap p_during, in the order of their index.
+CREATE FUNCTION booking.closures_during(p_business_id text, p_owner_id text, p_during tstzrange)
 RETURNS TABLE (during tstzrange) LANGUAGE sql STABLE
 AS $$
   SELECT c.during FROM booking.closures c
-  WHERE c.business_id = p_business_id AND coalesce(c.resource_id, '') = p_whose
+  WHERE c.business_id = p_business_id AND coalesce(c.resource_id, '') = p_owner_id
     AND upper(c.during) > lower(p_during) AND c.during && p_during
   ORDER BY upper(c.during)
 $$;
 
--- The instants within p_starts (finite) at which the clock on the wall of the business shows midnight or any number of
--- steps after it. A step of more than a day leaves midnight alone.
+-- Returns the instants within p_starts (finite) at which the wall clock of the business shows midnight or a multiple of
+-- p_step_minutes after it. A step of more than a day leaves midnight only.
 CREATE FUNCTION booking.slot_grid(p_business_id text, p_step_minutes integer, p_starts tstzrange)
 RETURNS SETOF timestamptz LANGUAGE plpgsql STABLE
 AS $$
@@ -128,12 +130,14 @@ BEGIN
 END
 $$;
 
--- The offsets from UTC that a time zone has from p_from to p_to, each with when it applies; the first and the last
--- without a bound. One row, but where a DST change is. A change is found by comparing the days, and then, to the
--- second, by halving: PostgreSQL tells the offset of an instant, but not when it changes.
+-- Returns the UTC offsets that a time zone has from p_from to p_to, each with the range of instants in which it
+-- applies; the first and the last range are unbounded. That is one row unless the clock changes in between.
 --
--- Mostly there is none: within a week, a clock that shows the same at both ends was not changed. (No zone changes it
--- twice within nine days.)
+-- PostgreSQL gives the offset of an instant, but not the instants at which the offset changes. So the offsets of
+-- successive days are compared, and a change is located to the second by bisection.
+--
+-- The short cut: if the offset is equal at both ends of at most nine days, the clock did not change. No time zone
+-- changes its offset and back within nine days.
 CREATE FUNCTION booking.clock_phases(p_timezone text, p_from timestamptz, p_to timestamptz)
 RETURNS TABLE (utc_offset interval, during tstzrange) LANGUAGE plpgsql STABLE
 AS $$
@@ -143,7 +147,9 @@ DECLARE
   v_last timestamptz := p_to + interval '24 hours';
 BEGIN
   utc_offset := v_first AT TIME ZONE p_timezone - v_first AT TIME ZONE 'UTC';
-  IF v_last - v_first <= interval '9 days' AND utc_offset = v_last AT TIME ZONE p_timezone - v_last AT TIME ZONE 'UTC' THEN
+  IF v_last - v_first <= interval '9 days'
+    AND utc_offset = v_last AT TIME ZONE p_timezone - v_last AT TIME ZONE 'UTC'
+  THEN
     during := tstzrange(NULL, NULL);
     RETURN NEXT;
     RETURN;

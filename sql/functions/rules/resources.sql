@@ -1,12 +1,14 @@
--- The resources of a service that a request may have.
---   p_resource_id  the one that was asked for by name; NULL for any
---   p_slot         the slot, where opening hours, closures and bookingEnabled bind; NULL where they don't
+-- Finds the resources of a service that a request may get.
+--
+-- Parameters
+--   p_resource_id  the resource that the request names; NULL for any
+--   p_slot         the slot, for requests that opening hours, closures and booking_enabled bind; NULL for the others
 -- Returns
---   has_resources  whether the service is only ever booked together with a resource
---   largest        how many the largest of those seats that the request can mean: of the pool, not archived, and the
+--   has_resources  whether the service has a pool, and so needs a resource for each claim
+--   largest        the seats of the largest resource that the request can mean: in the pool, not archived, and the
 --                  named one if one is named; NULL if there is none
---   resource_ids   of these, those that can serve the slot, free or not; NULL for a service without resources
---   refusal        why that is none of them: 'not_online' or 'closed'
+--   resource_ids   of these, the ones that can serve the slot, free or not; NULL for a service without a pool
+--   refusal        'not_online' or 'closed' if none of them can serve the slot
 CREATE FUNCTION booking.find_pool(p_business_id text, p_service_id text, p_resource_id text, p_slot tstzrange)
 RETURNS booking.pool LANGUAGE plpgsql STABLE
 AS $$
