@@ -1,32 +1,32 @@
 -- Changes appointments: moves, edits, cancels and erases them. The verb behind PATCH, cancel and the erasure of a
 -- guest's data.
 --
--- In each round one change of an appointment is decided, and of a business one move: changes don't come in crowds, and
--- a move must see what the one before it left.
+-- A round decides one change of each appointment, and at most one move of each business, because a move must see the
+-- counts that the move before it left. Changes of one business are rare enough that this does not limit throughput.
 --
+-- Parameters
 --   p_business_ids, p_batches  as in booking.execute; [{operation_id, appointment_id, action, expected_version?,
---                  actor_kind, actor_id?, request_id?, set?, reason?}]. operation_id (a uuid) becomes the id of the
---                  audit row. action is
---                    'change'  set: {slot_start?, slot_end?, resource_id?, quantity?, status?, guest_name?,
---                              guest_email?, guest_phone?, notes?, metadata?}; slot_start alone keeps the duration, and
---                              a resource_id of null means any free one
---                    'cancel'  with a reason; a guest (actor_kind) is held to the service's cancellation window
---                    'erase'   removes what is or may be personal: the guest, notes, the reason, metadata
---   p_now          the clock, read after the locks
---
--- Returns one booking.outcome for each request:
---   done                        the appointment as it is now. Where nothing differs nothing was changed, the version
---                               neither; nor where a cancelled one is cancelled again
+--                              actor_kind, actor_id?, request_id?, set?, reason?}]. operation_id (a uuid) becomes the
+--                              id of the audit row. action is
+--                                'change'  set: {slot_start?, slot_end?, resource_id?, quantity?, status?, guest_name?,
+--                                          guest_email?, guest_phone?, notes?, metadata?}. slot_start alone keeps the
+--                                          length; resource_id null means any free resource
+--                                'cancel'  reason is stored; the service's cancellation window binds a guest
+--                                          (actor_kind)
+--                                'erase'   removes the data that is or may be personal: guest, notes, reason, metadata
+-- Returns one booking.outcome for each request, in any order:
+--   done                        the appointment as it is now. A request that changes no field changes nothing, not even
+--                               the version; neither does cancelling a cancelled appointment
 --   appointment_not_found
 --   version_conflict            the version is not expected_version; body: {current_version}
---   appointment_ended           it is cancelled, completed or no_show: its slot and status are final;
+--   appointment_ended           the appointment is cancelled, completed or no_show: its slot and status are final;
 --                               body: {appointment_status}
 --   cancellation_window_closed  body: {cancellable_until}
 --   resource_not_found          the service has no such resource
 --   validation_failed           body: {field, message}
---   slot_unavailable            no room, or the resource is not free; body: see booking.requested_slot
---   deferred                    it needs more rounds than booking.max_rounds: not tried
--- Locks   none of its own: the caller has the locks of the businesses
+--   slot_unavailable            there is no room, or the resource is not free; body: see booking.requested_slot
+--   deferred                    the request needs more rounds than booking.max_rounds: not tried
+-- Locks  none of its own; the caller holds the locks of the businesses
 -- A retry with the same operation_id has one effect.
 CREATE FUNCTION booking.change(p_business_ids text[], p_batches jsonb[], p_now timestamptz)
 RETURNS SETOF booking.outcome LANGUAGE plpgsql VOLATILE
@@ -45,7 +45,7 @@ BEGIN
   FOR v_n IN 1 .. booking.max_rounds() LOOP
     EXIT WHEN cardinality(v_open) = 0;
     v_round := booking.judge_changes(v_open, p_now);
-    -- What frees room comes before what takes it.
+    -- Changes that free room are recorded before the moves of the round take room.
     RETURN QUERY SELECT * FROM booking.record_changes(
       ARRAY(SELECT c FROM unnest(v_round) AS c WHERE c.is_move IS NOT TRUE), p_now);
     v_moves := booking.decide_moves(v_round, p_now);
@@ -57,8 +57,9 @@ BEGIN
 END
 $$;
 
--- Judges one round of changes: of each appointment the first, and of these all that is no move and the first move of
--- each business. Returns them with their outcome, or without one if they can be made, as far as no room is needed.
+-- Judges one round of changes: the first of each appointment, and of these every change that is no move and the first
+-- move of each business. Returns them, refused ones with their outcome; one without an outcome can be made if it needs
+-- no room or finds it.
 CREATE FUNCTION booking.judge_changes(p_open booking.appointment_change[], p_now timestamptz)
 RETURNS booking.appointment_change[] LANGUAGE plpgsql STABLE
 AS $$
@@ -69,7 +70,7 @@ BEGIN
              (c.details ->> 'appointment_id')::uuid AS appointment_id
       FROM unnest(p_open) AS c
       ORDER BY c.business_id, c.details ->> 'appointment_id', c.position
-    ), found AS MATERIALIZED (
+    ), with_appointment AS MATERIALIZED (
       SELECT c.position, c.business_id, c.operation_id, c.details, old.a AS before, service.s AS service,
              booking.with_changes(old.a, c.details) AS after,
         CASE
@@ -77,7 +78,7 @@ BEGIN
           WHEN own.audit_id IS NOT NULL THEN 'done'
           WHEN c.details ->> 'action' = 'cancel' AND (old.a).status = 'cancelled' THEN 'done'
           WHEN (old.a).version <> (c.details ->> 'expected_version')::integer THEN 'version_conflict'
-        END AS known
+        END AS known_outcome
       FROM first_of_appointment AS c
       LEFT JOIN LATERAL (
         SELECT a FROM booking.appointment_by_id(c.business_id, c.appointment_id) AS a
@@ -90,43 +91,45 @@ BEGIN
         SELECT l.audit_id FROM booking.audit_logs l
         WHERE l.business_id = c.business_id AND l.audit_id BETWEEN c.operation_id AND c.operation_id ORDER BY l.audit_id
       ) AS own ON true
-    ), refused AS MATERIALIZED (
-      SELECT found.*, CASE
-          WHEN known IS NULL THEN booking.change_refusal(before, after, service, details ->> 'actor_kind', p_now)
+    ), with_refusal AS MATERIALIZED (
+      SELECT with_appointment.*, CASE
+          WHEN known_outcome IS NULL
+          THEN booking.change_refusal(before, after, service, details ->> 'actor_kind', p_now)
         END AS refusal
-      FROM found
-    ), placed AS MATERIALIZED (
-      SELECT refused.*, known IS NULL AND (refusal).outcome IS NULL AND (before).status = 'confirmed'
-          AND (after).status = 'confirmed' AND ((details -> 'set') ? 'resource_id' OR ((after).occupied, (after).quantity)
-            IS DISTINCT FROM ((before).occupied, (before).quantity)) AS is_move
-      FROM refused
-    ), judged AS MATERIALIZED (
-      -- The resources that a move may get: those that it asks for, else the one that it has.
-      SELECT placed.*, CASE
+      FROM with_appointment
+    ), with_move AS MATERIALIZED (
+      SELECT with_refusal.*, known_outcome IS NULL AND (refusal).outcome IS NULL AND (before).status = 'confirmed'
+          AND (after).status = 'confirmed' AND (
+            (details -> 'set') ? 'resource_id'
+            OR ((after).occupied, (after).quantity) IS DISTINCT FROM ((before).occupied, (before).quantity)) AS is_move
+      FROM with_refusal
+    ), with_pool AS MATERIALIZED (
+      -- The resources that a move may get: those that it requests, else the one that the appointment has.
+      SELECT with_move.*, CASE
           WHEN NOT is_move THEN NULL
           WHEN (details -> 'set') ? 'resource_id' AND (after).resource_id IS DISTINCT FROM (before).resource_id
           THEN booking.find_pool(business_id, (before).service_id, (after).resource_id, NULL)
-          -- A resource that has left its pool gets no new work.
+          -- A resource that was removed from the pool gets no new window.
           WHEN (before).resource_id IS NOT NULL AND (after).occupied <> (before).occupied AND NOT EXISTS (
-            SELECT FROM booking.members(placed.business_id, (placed.before).service_id) AS m
-            WHERE m.resource_id = (placed.before).resource_id)
+            SELECT FROM booking.members(with_move.business_id, (with_move.before).service_id) AS m
+            WHERE m.resource_id = (with_move.before).resource_id)
           THEN booking.find_pool(business_id, (before).service_id, NULL, NULL)
           WHEN (before).resource_id IS NOT NULL
           THEN ROW(true, (SELECT r.seats FROM booking.resources r
-            WHERE r.business_id = placed.business_id AND r.resource_id = (placed.before).resource_id),
+            WHERE r.business_id = with_move.business_id AND r.resource_id = (with_move.before).resource_id),
             ARRAY[(before).resource_id], NULL)::booking.pool
         END AS pool
-      FROM placed
-    ), answered AS (
-      SELECT judged.*, row_number() OVER (PARTITION BY business_id, is_move ORDER BY position) AS nth,
+      FROM with_move
+    ), with_outcome AS (
+      SELECT with_pool.*, row_number() OVER (PARTITION BY business_id, is_move ORDER BY position) AS nth,
         CASE
-          WHEN known IS NOT NULL THEN known
+          WHEN known_outcome IS NOT NULL THEN known_outcome
           WHEN (refusal).outcome IS NOT NULL THEN (refusal).outcome
           WHEN is_move AND details -> 'set' ->> 'resource_id' IS NOT NULL AND (pool).largest IS NULL
           THEN 'resource_not_found'
           WHEN is_move AND (after).quantity > (pool).largest THEN 'validation_failed'
         END AS outcome
-      FROM judged
+      FROM with_pool
     )
     SELECT ROW(position, business_id, operation_id, details, before, after, is_move AND outcome IS NULL,
       (pool).resource_ids, outcome,
@@ -136,13 +139,13 @@ BEGIN
         WHEN 'validation_failed' THEN coalesce((refusal).body, booking.too_many_for_a_resource((pool).largest))
         ELSE (refusal).body
       END)::booking.appointment_change
-    FROM answered
+    FROM with_outcome
     WHERE nth = 1 OR is_move IS NOT TRUE);
 END
 $$;
 
--- An appointment with what a request would change of it: the members that are named here, and no others. A slot that is
--- moved keeps its length, if no other is given, and its buffers as they were when it was made.
+-- Returns an appointment with the changes of a request applied, for the members listed here and no others. A moved slot
+-- keeps its length unless the request gives slot_end, and its buffers as they were when the claim was made.
 CREATE FUNCTION booking.with_changes(p_before booking.appointments, p_details jsonb)
 RETURNS booking.appointments LANGUAGE plpgsql IMMUTABLE
 AS $$
@@ -157,7 +160,7 @@ BEGIN
   ELSIF p_details ->> 'action' = 'erase' THEN
     v_set := '{"guest_name": null, "guest_email": null, "guest_phone": null, "notes": null, "metadata": {}}';
     v_after.cancellation_reason := NULL;
-    v_after.fingerprint := NULL; -- it is a digest over the guest's data
+    v_after.fingerprint := NULL; -- a digest that includes the guest's data
   END IF;
   SELECT s.slot_start, s.slot_end, s.resource_id, s.quantity, s.status, s.guest_name, s.guest_email, s.guest_phone,
          s.notes, s.metadata
@@ -176,21 +179,22 @@ BEGIN
 END
 $$;
 
--- Why a change can't be made, whatever room there is; an outcome of NULL if it can.
+-- Returns the refusal of a change that cannot be made whatever room there is, with a NULL outcome if it can be made.
+-- The limit of 720 hours (30 days) for a slot is that of the API.
 CREATE FUNCTION booking.change_refusal(
   p_before booking.appointments, p_after booking.appointments, p_service booking.services, p_actor_kind text,
   p_now timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql IMMUTABLE
 AS $$
 DECLARE
-  v_is_elsewhere boolean := (p_after.slot_start, p_after.slot_end, p_after.resource_id, p_after.quantity)
+  v_is_moved boolean := (p_after.slot_start, p_after.slot_end, p_after.resource_id, p_after.quantity)
     IS DISTINCT FROM (p_before.slot_start, p_before.slot_end, p_before.resource_id, p_before.quantity);
   v_cancellable_until timestamptz := p_before.slot_start - make_interval(mins => p_service.cancellation_window_minutes);
 BEGIN
-  IF p_before.status <> 'confirmed' AND (v_is_elsewhere OR p_after.status <> p_before.status) THEN
+  IF p_before.status <> 'confirmed' AND (v_is_moved OR p_after.status <> p_before.status) THEN
     RETURN (NULL, 'appointment_ended', jsonb_build_object('appointment_status', p_before.status))::booking.outcome;
-  ELSIF p_before.status = 'confirmed' AND p_after.status <> 'confirmed' AND v_is_elsewhere THEN
-    RETURN booking.invalid('status', 'can''t be changed together with the slot, the resource or the quantity');
+  ELSIF p_before.status = 'confirmed' AND p_after.status <> 'confirmed' AND v_is_moved THEN
+    RETURN booking.invalid('status', 'cannot be changed together with the slot, the resource or the quantity');
   ELSIF p_after.slot_end <= p_after.slot_start THEN
     RETURN booking.invalid('slot_end', 'slotEnd must be after slotStart');
   ELSIF p_after.slot_end > p_after.slot_start + interval '720 hours' AND p_after.occupied <> p_before.occupied THEN
@@ -203,25 +207,25 @@ BEGIN
 END
 $$;
 
--- The outcome for a fault that only shows beside what is stored.
+-- Returns the outcome validation_failed for an error that shows only in comparison with stored data.
 CREATE FUNCTION booking.invalid(p_field text, p_message text)
 RETURNS booking.outcome LANGUAGE sql IMMUTABLE
 AS $$
   SELECT (NULL, 'validation_failed', jsonb_build_object('field', p_field, 'message', p_message))::booking.outcome
 $$;
 
--- Decides the moves of a round. Their own claims are not counted against them, and what needs no more than its own
--- claim has keeps its room, whatever there is by now. Returns those that were decided: each has the resource that it
--- gets, or is refused.
+-- Decides the moves of a round. The claim of the appointment itself is not counted against its move, and a move that
+-- needs no more than this claim keeps its room, even if the capacity was lowered in the meantime. Returns the decided
+-- moves: each with the resource that it gets, or refused.
 CREATE FUNCTION booking.decide_moves(p_round booking.appointment_change[], p_now timestamptz)
 RETURNS booking.appointment_change[] LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_moves booking.appointment_change[] := ARRAY(SELECT c FROM unnest(p_round) AS c WHERE c.is_move);
-  v_decided record := booking.decide(ARRAY(
+  v_decision record := booking.decide(ARRAY(
     SELECT ROW(c.position, c.business_id, c.operation_id, c.operation_id::text, (c.before).service_id,
-      (c.after).slot_start, (c.after).slot_end, lower((c.after).occupied), upper((c.after).occupied), (c.after).quantity,
-      c.resource_ids, NULL, NULL, NULL, NULL, NULL, NULL,
+      (c.after).slot_start, (c.after).slot_end, lower((c.after).occupied), upper((c.after).occupied),
+      (c.after).quantity, c.resource_ids, NULL, NULL, NULL, NULL, NULL, NULL,
       ROW(coalesce((c.before).resource_id, ''), lower((c.before).occupied), upper((c.before).occupied),
         (c.before).quantity)::booking.own_claim,
       (c.after).occupied <@ (c.before).occupied AND (c.after).quantity <= (c.before).quantity
@@ -229,12 +233,12 @@ DECLARE
     FROM unnest(v_moves) AS c), p_now);
 BEGIN
   RETURN ARRAY(
-    SELECT CASE v_decided.outcomes[n]
+    SELECT CASE v_decision.outcomes[n]
       WHEN 'granted' THEN ROW(c.position, c.business_id, c.operation_id, c.details, c.before,
-        jsonb_populate_record(c.after, jsonb_build_object('resource_id', v_decided.resource_ids[n], 'is_exclusive', CASE
-          WHEN (v_decided.resource_ids[n], (c.after).occupied)
+        jsonb_populate_record(c.after, jsonb_build_object('resource_id', v_decision.resource_ids[n], 'is_exclusive',
+          CASE WHEN (v_decision.resource_ids[n], (c.after).occupied)
             IS DISTINCT FROM ((c.before).resource_id, (c.before).occupied)
-          THEN NOT v_decided.in_session[n] ELSE (c.before).is_exclusive END)),
+          THEN NOT v_decision.in_session[n] ELSE (c.before).is_exclusive END)),
         true, c.resource_ids, NULL, NULL)::booking.appointment_change
       ELSE ROW(c.position, c.business_id, c.operation_id, c.details, c.before, c.after, true, c.resource_ids,
         'slot_unavailable', booking.requested_slot(
@@ -242,12 +246,12 @@ BEGIN
           CASE cardinality(c.resource_ids) WHEN 1 THEN c.resource_ids[1] END))::booking.appointment_change
     END
     FROM generate_subscripts(v_moves, 1) AS n CROSS JOIN LATERAL (SELECT (v_moves[n]).*) AS c
-    WHERE v_decided.outcomes[n] IS NOT NULL);
+    WHERE v_decision.outcomes[n] IS NOT NULL);
 END
 $$;
 
--- Writes the changes of a round that were not refused and that change anything, with their audit rows, and frees the
--- room of what was moved or ended. Returns the outcomes of the round.
+-- Writes the changes of a round that were not refused and that differ from the stored row, with their audit rows, and
+-- frees the room of appointments that were moved or ended. Returns the outcomes of the round.
 CREATE FUNCTION booking.record_changes(p_round booking.appointment_change[], p_now timestamptz)
 RETURNS SETOF booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
@@ -259,7 +263,8 @@ DECLARE
     FROM unnest(p_round) AS c
     WHERE c.outcome IS NULL AND c.after IS DISTINCT FROM c.before);
 BEGIN
-  -- An upsert of rows that exist: it finds them by primary key by construction, whatever other index has their id too.
+  -- An upsert of rows that exist: ON CONFLICT always finds them through the primary key. An UPDATE could be planned
+  -- over another index that contains the id.
   INSERT INTO booking.appointments AS a SELECT (c.after).* FROM unnest(v_changes) AS c
   ON CONFLICT (appointment_id, business_id) DO UPDATE
   SET (resource_id, is_exclusive, slot_start, slot_end, occupied, quantity, status, version, guest_name, guest_email,
@@ -290,7 +295,7 @@ BEGIN
     WHERE c.outcome IS NULL AND (c.before).status = 'confirmed' AND (c.is_move OR (c.after).status <> 'confirmed')));
   RETURN QUERY
     SELECT c.operation_id, coalesce(c.outcome, 'done'),
-           CASE WHEN c.outcome IS NULL THEN booking.appointment_body(coalesce(changed.after, c.after)) ELSE c.body END
-    FROM unnest(p_round) AS c LEFT JOIN unnest(v_changes) AS changed ON changed.operation_id = c.operation_id;
+           CASE WHEN c.outcome IS NULL THEN booking.appointment_body(coalesce(written.after, c.after)) ELSE c.body END
+    FROM unnest(p_round) AS c LEFT JOIN unnest(v_changes) AS written ON written.operation_id = c.operation_id;
 END
 $$;

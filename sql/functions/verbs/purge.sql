@@ -1,17 +1,20 @@
--- Purges businesses, in bounded steps: holds that have expired become 'expired', reservations that ended longer ago
--- than the idempotency window are deleted. Nothing depends on it: an expired hold blocks nobody even if it is never
--- called. It takes the lock that commit and extend take: otherwise a row could expire in the middle of its commit.
--- Planning anew would be half of a short step.
+-- Purges businesses in bounded steps: marks expired holds as 'expired', and deletes reservations that ended longer ago
+-- than p_retention. No decision depends on the purge: an expired hold takes no room even if the purge never runs. It
+-- takes the lock that commit and extend take, because otherwise a hold could be marked as expired in the middle of its
+-- commit.
 --
---   p_business_ids  none twice
---   p_retention     how long an ended reservation answers for its idempotency key
---   p_limit         how many rows to expire, and to delete, at most
+-- Generic plans are forced, because planning would take half of the time of a short step.
+--
+-- Parameters
+--   p_business_ids  no duplicates
+--   p_retention     for how long an ended reservation answers for its idempotency key
+--   p_limit         at most this many rows are expired, and as many deleted
 --   p_deadline      as in booking.lock_businesses
---
 -- Returns one row
---   expired, deleted  how many were
---   freed             [{business_id, service_id, resource_id}], each service once: what has more room for all to see
---   busy              the businesses that another transaction has locked: there nothing was tried
+--   expired, deleted  the numbers of rows
+--   freed             [{business_id, service_id, resource_id}], one for each service that has more room now;
+--                     resource_id is one of the freed resources
+--   busy              the businesses whose lock another transaction holds: not purged
 -- Raises  as booking.lock_businesses
 -- Locks   the businesses, without waiting
 CREATE FUNCTION booking.purge(
@@ -27,7 +30,7 @@ DECLARE
   v_due_businesses text[];
   v_due_holds uuid[];
 BEGIN
-  -- What a crash undoes is purged again: nobody has to wait for the disk, least of all with the locks.
+  -- A purge that a crash undoes runs again, so its commit need not wait for the disk while it holds the locks.
   PERFORM set_config('synchronous_commit', 'off', true);
   busy := ARRAY(SELECT id FROM unnest(p_business_ids) AS id WHERE id <> ALL (v_lock.ready));
 
@@ -42,15 +45,15 @@ BEGIN
     ) AS r
     LIMIT p_limit
   ) AS due;
-  SELECT coalesce(sum(of_service.holds), 0),
-         coalesce(jsonb_agg(jsonb_build_object('business_id', of_service.business_id,
-           'service_id', of_service.service_id, 'resource_id', of_service.resource_id)), '[]')
+  SELECT coalesce(sum(per_service.holds), 0),
+         coalesce(jsonb_agg(jsonb_build_object('business_id', per_service.business_id,
+           'service_id', per_service.service_id, 'resource_id', per_service.resource_id)), '[]')
   INTO expired, freed
   FROM (
-    SELECT ended.business_id, ended.service_id, min(ended.resource_id) AS resource_id, count(*) AS holds
-    FROM booking.end_holds(v_due_businesses, v_due_holds, 'expired', v_now) AS ended
-    GROUP BY ended.business_id, ended.service_id
-  ) AS of_service;
+    SELECT ended_hold.business_id, ended_hold.service_id, min(ended_hold.resource_id) AS resource_id, count(*) AS holds
+    FROM booking.end_holds(v_due_businesses, v_due_holds, 'expired', v_now) AS ended_hold
+    GROUP BY ended_hold.business_id, ended_hold.service_id
+  ) AS per_service;
 
   DELETE FROM booking.reservations AS r
   USING (
@@ -68,11 +71,11 @@ BEGIN
 END
 $$;
 
--- How much there is to purge in each business that has something.
+-- Returns the businesses that have reservations to purge, each with their number.
 CREATE FUNCTION booking.due_businesses(p_retention interval)
 RETURNS TABLE (business_id text, due bigint) LANGUAGE sql VOLATILE
 AS $$
-  -- Business by business, as the indexes are: the cost is that of what is due.
+  -- The indexes begin with the business, so the cost is proportional to the rows that are due.
   SELECT b.business_id, expired.n + ended.n
   FROM booking.businesses b
   CROSS JOIN (SELECT booking.now() AS now OFFSET 0) AS clock
@@ -87,7 +90,8 @@ AS $$
   WHERE expired.n + ended.n > 0
 $$;
 
--- Records that a run of the purge has ended, for reservation health, and forgets the runs of last month.
+-- Records a finished run of the purge, for booking.reservation_health, and deletes the records that are older than 30
+-- days.
 CREATE FUNCTION booking.record_purge(
   p_run_id uuid, p_started_at timestamptz, p_expired integer, p_deleted integer, p_remaining integer)
 RETURNS void LANGUAGE plpgsql VOLATILE
@@ -97,7 +101,7 @@ DECLARE
 BEGIN
   INSERT INTO booking.maintenance_runs (business_id, run_id, started_at, finished_at, expired, deleted, remaining)
   VALUES ('*', p_run_id, p_started_at, v_now, p_expired, p_deleted, p_remaining)
-  ON CONFLICT ON CONSTRAINT maintenance_runs_pkey DO NOTHING;  -- sent again after a lost answer
+  ON CONFLICT ON CONSTRAINT maintenance_runs_pkey DO NOTHING;  -- the service repeats the call if its answer is lost
   DELETE FROM booking.maintenance_runs WHERE business_id = '*' AND finished_at < v_now - interval '30 days';
 END
 $$;

@@ -1,14 +1,13 @@
 -- Releases holds: the verb behind DELETE /api/booking/reservations/{id}.
 --
+-- Parameters
 --   p_business_ids, p_batches  as in booking.execute; [{operation_id, reservation_id}]
---   p_now                      the clock, read after the locks
---
 -- Returns one booking.outcome for each request, in any order:
---   done                   it is no longer held, whether or not it was before;
---                          body: {service_id, resource_id, slot_start, slot_end}
+--   done                   the reservation is not held any more, whether or not this call ended it; body: {service_id,
+--                          resource_id, slot_start, slot_end}
 --   reservation_not_found
---   reservation_committed  it is an appointment by now: that is cancelled, not released
--- Locks  none of its own: the caller has the locks of the businesses
+--   reservation_committed  the hold became an appointment, which is cancelled, not released
+-- Locks  none of its own; the caller holds the locks of the businesses
 -- A retry has one effect.
 CREATE FUNCTION booking.release(p_business_ids text[], p_batches jsonb[], p_now timestamptz)
 RETURNS SETOF booking.outcome LANGUAGE plpgsql VOLATILE
