@@ -1,9 +1,9 @@
--- Drops every view and every routine of the schema. The runner of the migrations executes this before it creates those
--- of its version, in the same transaction: so the database has none that the files don't have, and a function may
--- return another type than its predecessor.
+-- Drops every view and routine of the schema. The migration runner executes this before it creates the definitions of
+-- its version, in the same transaction. So the database has exactly the definitions of the files, and a function may
+-- change its return type.
 --
--- Left are the routines that belong to a type or an extension, and those that an index, a constraint or anything else
--- than a routine depends on: they can only be replaced.
+-- Routines that belong to a type or an extension stay, and so do those that an object other than a routine depends on
+-- (an index, a constraint): these can only be replaced.
 DO $$
 DECLARE
   v_views text := (
@@ -11,7 +11,7 @@ DECLARE
     WHERE c.relnamespace = 'booking'::regnamespace AND c.relkind = 'v');
   v_routines text;
 BEGIN
-  -- One statement for all of a kind: they depend on each other.
+  -- One statement for all views and one for all routines, because they depend on each other.
   IF v_views IS NOT NULL THEN
     EXECUTE 'DROP VIEW ' || v_views;
   END IF;

@@ -1,4 +1,4 @@
--- All that the service's own role may do: execute these functions. It has no right on a table or a view.
+-- The rights of the service's role: it may execute these functions, and has no right on any table or view.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA booking FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
@@ -45,9 +45,9 @@ GRANT EXECUTE ON FUNCTION
   booking.audit_trail(text, uuid)
 TO holdfast_service;
 
--- They run as their owner, find nothing by the caller's search_path, and are never compiled: sql/README.md has the
--- reasons.
--- The clock stays as it is: it reads nothing.
+-- The granted functions run with the rights of their owner, with a fixed search_path, so that no object of the caller
+-- is found in place of one of ours, and without compilation (sql/README.md, "Plans"). booking.now() is left out: it
+-- reads no table.
 DO $$
 DECLARE
   v_function regprocedure;

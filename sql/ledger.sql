@@ -1,4 +1,5 @@
--- What the runner of the migrations needs before the first of them: the schema and the ledger of what was applied.
+-- The objects that the migration runner needs before the first migration: the schema, and the ledger of the applied
+-- files. The runner executes this at the start of every transaction, so each statement must be repeatable.
 CREATE SCHEMA IF NOT EXISTS booking;
 CREATE TABLE IF NOT EXISTS booking.schema_migrations (
   filename text COLLATE "C" NOT NULL,

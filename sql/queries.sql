@@ -1,6 +1,6 @@
--- The statements that the service sends: each calls one function, whose first argument is a business, or which is about
--- all of them, so that it can be routed by its business. A line `-- name: …` begins a statement; parameters are
--- psycopg's.
+-- The statements that the service sends. Each is one call of one function whose first argument is the business or the
+-- businesses, or that concerns all of them, so that a proxy can route it by business. A line that begins with `name:`
+-- after the dashes begins a statement, which lasts until the next such line; placeholders are psycopg's.
 
 -- name: execute
 SELECT operation_id, outcome, body FROM booking.execute(%s, %b, %s)

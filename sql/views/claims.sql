@@ -1,4 +1,4 @@
--- What occupies room at this moment: live holds and confirmed appointments.
+-- The claims of this moment: live holds and confirmed appointments.
 CREATE VIEW booking.claims AS
   SELECT r.business_id, r.service_id, r.resource_id, r.reservation_id AS claim_id, r.occupied, r.quantity
   FROM booking.reservations r

@@ -1,9 +1,9 @@
--- A view for each invariant that SQL can check by itself. They are empty, or something is badly wrong.
+-- One view for each invariant that SQL can check by itself. A row in any of them is a defect.
 --
--- The first two read the counts, and the third compares the counts with the claims: together they say what a look at
--- every claim would say, and cost what a look at the windows ahead does.
+-- The first two read the counts, and the third compares the counts with the claims. Together they state what a check of
+-- every claim would state, and the first two cost only the windows from now on.
 
--- Times from now on in which more of a service is claimed than its capacity.
+-- Times from now on at which more of a service is claimed than its capacity.
 CREATE VIEW booking.overbooked_instants AS
   SELECT s.business_id, s.service_id, level.at, level.until, level.claimed, own.capacity
   FROM booking.services AS s
@@ -13,8 +13,8 @@ CREATE VIEW booking.overbooked_instants AS
     clock.now, 'infinity', NULL, clock.now, NULL) AS level
   WHERE level.claimed > own.capacity;
 
--- Times from now on in which a resource is claimed twice: in windows that overlap without being one session, beyond its
--- seats, or by two claims of a service that does not share its resources.
+-- Times from now on at which a resource is double-booked: by windows that overlap without being one session, by claims
+-- beyond its seats, or by two claims of a service that does not share its resources.
 CREATE VIEW booking.double_booked_resources AS
   SELECT busy.business_id, busy.resource_id, busy.claimed, tstzrange(busy.starts, CASE
            WHEN busy.starts < busy.busy_until THEN least(busy.ends, busy.busy_until) ELSE busy.ends END) AS at
@@ -39,11 +39,11 @@ CREATE VIEW booking.double_booked_resources AS
       WHERE c.business_id = busy.business_id AND c.service_id = busy.service_id AND c.resource_id = busy.resource_id
         AND c.occupied = tstzrange(busy.starts, busy.ends)) > 1;
 
--- Windows whose count is not the sum of their claims, or that may hold an expired hold without saying so.
+-- Windows whose count is not the sum of their claims, or whose next_expiry is later than the expiry of a hold.
 CREATE VIEW booking.miscounted_windows AS
   SELECT * FROM booking.find_miscounted('-infinity');
 
--- Appointments whose audit rows are not exactly one for each of the versions 1 to the current one.
+-- Appointments whose audit rows are not exactly one for each version from 1 to the current one.
 CREATE VIEW booking.audit_gaps AS
   SELECT a.business_id, a.appointment_id, a.updated_at, a.version, trail.versions
   FROM booking.appointments a

@@ -1,13 +1,19 @@
--- The catalog: businesses. Every function of the catalog takes the lock of its business, because it changes what
--- the verbs decide by; none of them goes through a batch.
+-- The catalog: businesses. Every function of the catalog that writes takes the lock of its business, because the verbs
+-- decide by what it changes. The functions take one request each, not a batch.
 --
--- Outcomes, of these and of the other files here: 'created', 'done', or a refusal as in booking.outcome. A body
--- is what was put, as reads.sql has it. Raises as booking.lock_business.
+-- They return one booking.outcome (the other files of this folder too): 'created', 'done', or a refusal. The body of
+-- the first two is the stored entry as reads.sql returns it; a refusal has a body only where its function describes
+-- one.
+-- Raises  as booking.lock_business
 
--- Makes a business or replaces its settings.
+-- Creates a business or replaces its settings.
+--
 --   p_business  {name, slug?, timezone, country}, complete
--- Refusals: timezone_unknown (to this PostgreSQL)
--- Raises HF003 where the slug belongs to another business, so that a business just made is undone with it
+-- Refusals  timezone_unknown: this PostgreSQL does not know the time zone
+-- Raises    HF003  the slug belongs to another business; an exception, so that it also undoes the creation of the
+--           business
+--           40001  the business was deleted while this call waited for its lock
+-- Locks     the business; then the row of its slug
 CREATE FUNCTION booking.put_business(p_business_id text, p_business jsonb, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
@@ -23,12 +29,13 @@ BEGIN
   ON CONFLICT ON CONSTRAINT businesses_pkey DO NOTHING;
   v_created := FOUND;
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
-    RAISE EXCEPTION 'the business was deleted while its lock was waited for' USING ERRCODE = 'serialization_failure';
+    RAISE EXCEPTION 'the business was deleted while this call waited for its lock'
+      USING ERRCODE = 'serialization_failure';
   END IF;
 
-  -- The slug is taken by its own primary key: two businesses that want one slug at once wait for each other here. (Two
-  -- that exchange their slugs at once may each wait for the other: PostgreSQL ends one of them, and that one is sent
-  -- again.)
+  -- Slugs are unique among all businesses, so this is the one lock beside that of the business. A call that sets a
+  -- slug waits for another transaction that is inserting or deleting the same slug. Two businesses that exchange their
+  -- slugs at the same moment can deadlock: PostgreSQL aborts one of the calls, and the service sends it again.
   DELETE FROM booking.slugs WHERE business_id = p_business_id AND slug IS DISTINCT FROM p_business ->> 'slug';
   IF p_business ->> 'slug' IS NOT NULL THEN
     INSERT INTO booking.slugs (slug, business_id) VALUES (p_business ->> 'slug', p_business_id)
@@ -38,7 +45,7 @@ BEGIN
       RAISE EXCEPTION 'the slug % belongs to another business', p_business ->> 'slug' USING ERRCODE = 'HF003';
     END IF;
   END IF;
-  -- That may have taken until past the deadline, which is looked at once more.
+  -- The wait for the slug may have lasted beyond the deadline, so it is checked again (the lock is held already).
   PERFORM booking.lock_business(p_business_id, p_deadline);
 
   UPDATE booking.businesses b
@@ -50,8 +57,11 @@ BEGIN
 END
 $$;
 
--- Deletes a business that offers nothing and never booked anything, with its hours, closures and keys.
--- Refusals: business_not_found; business_in_use, where it has services, also archived ones, or resources
+-- Deletes a business that has no services, with its slug, opening hours, closures, keys and archived resources.
+--
+-- Refusals  business_not_found; business_in_use: it has services, archived ones included, or resources that are not
+--           archived
+-- Locks     the business; then the row of its slug
 CREATE FUNCTION booking.delete_business(p_business_id text, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
@@ -59,14 +69,14 @@ BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
-  -- An archived resource is nobody's any more once there is no service: only of a service was it ever claimed.
+  -- Archived resources do not count: all claims belong to a service, so without services a resource has no claims.
   IF EXISTS (SELECT FROM booking.services s WHERE s.business_id = p_business_id)
     OR EXISTS (SELECT FROM booking.resources r WHERE r.business_id = p_business_id AND r.archived_at IS NULL)
   THEN
     RETURN (NULL, 'business_in_use', NULL)::booking.outcome;
   END IF;
   DELETE FROM booking.slugs s WHERE s.business_id = p_business_id;
-  -- That may have waited for somebody who wants the slug, until past the deadline, which is looked at once more.
+  -- The wait for the slug may have lasted beyond the deadline, so it is checked again (the lock is held already).
   PERFORM booking.lock_business(p_business_id, p_deadline);
   DELETE FROM booking.api_keys k WHERE k.business_id = p_business_id;
   DELETE FROM booking.closures c WHERE c.business_id = p_business_id;

@@ -1,13 +1,15 @@
--- The keys by which programs act for a business. What is stored is the hash of a whole key; the key itself is told
--- once, by the service, and never comes here. The verbs take the lock of the business.
+-- API keys, with which programs act for a business. The table stores the SHA-256 of a key; the service shows the key
+-- itself once, and never passes it here. create_key and revoke_key take the lock of the business.
 --
--- Outcomes: 'done', or a refusal as in booking.outcome. Raise as booking.lock_business.
+-- Outcomes: 'done', or a refusal. Raises as booking.lock_business.
 
--- Makes a key.
---   p_key_id  names it among the keys of its business; no secret
+-- Creates a key.
+--
+--   p_key_id  identifies the key within its business; not secret
 --   p_role    'owner', 'staff' or 'readonly'
---   p_sha256  of the whole key, 32 bytes
--- Refusals: business_not_found
+--   p_sha256  SHA-256 of the whole key, 32 bytes
+-- Refusals  business_not_found
+-- Locks     the business
 CREATE FUNCTION booking.create_key(
   p_business_id text, p_key_id text, p_name text, p_role text, p_sha256 bytea, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
@@ -24,8 +26,10 @@ BEGIN
 END
 $$;
 
--- Makes a key worthless, for good. One that was revoked before stays as it was.
--- Refusals: business_not_found; key_not_found
+-- Revokes a key for good. A key that was revoked before keeps its revoked_at.
+--
+-- Refusals  business_not_found; key_not_found
+-- Locks     the business
 CREATE FUNCTION booking.revoke_key(p_business_id text, p_key_id text, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
@@ -41,8 +45,8 @@ BEGIN
 END
 $$;
 
--- The keys of a business by their age, the revoked ones too: [{key_id, name, role, created_at, revoked_at}], never
--- their hashes. NULL if there is no such business. Takes no lock.
+-- Returns the keys of a business, revoked ones included, oldest first: [{key_id, name, role, created_at, revoked_at}],
+-- never their hashes. NULL if the business does not exist. Takes no lock.
 CREATE FUNCTION booking.keys(p_business_id text)
 RETURNS jsonb LANGUAGE plpgsql STABLE
 AS $$
@@ -57,8 +61,8 @@ BEGIN
 END
 $$;
 
--- What a key is verified by, one row or none: none if it is unknown or revoked. The caller compares the hashes, in
--- constant time. Takes no lock: a key is worthless from the commit of its revocation on.
+-- Returns the role and hash of a key: one row, or none if the key is unknown or revoked. The caller compares the hashes
+-- in constant time. Takes no lock: a revocation is effective from its commit.
 CREATE FUNCTION booking.live_key(p_business_id text, p_key_id text)
 RETURNS TABLE (role text, sha256 bytea) LANGUAGE plpgsql STABLE
 SET enable_seqscan = off

@@ -1,19 +1,20 @@
--- The catalog: resources. Outcomes and errors as in businesses.sql.
+-- The catalog: resources. Outcomes, errors and locks as in businesses.sql.
 
--- The first id of a JSON array that is none of the business's resources, or that of an archived one; NULL if all are
--- there. The caller has the lock of the business, so that none is archived meanwhile.
+-- Returns the first id of a JSON array that is no resource of the business or that of an archived one; NULL if there is
+-- none. The caller holds the lock of the business, so that none is archived in the meantime.
 CREATE FUNCTION booking.missing_resource(p_business_id text, p_resource_ids jsonb)
 RETURNS text LANGUAGE sql STABLE
 AS $$
-  SELECT wanted.resource_id
-  FROM jsonb_array_elements_text(p_resource_ids) WITH ORDINALITY AS wanted (resource_id, position)
+  SELECT item.resource_id
+  FROM jsonb_array_elements_text(p_resource_ids) WITH ORDINALITY AS item (resource_id, position)
   WHERE NOT EXISTS (
     SELECT FROM booking.resources r
-    WHERE r.business_id = p_business_id AND r.resource_id = wanted.resource_id AND r.archived_at IS NULL)
-  ORDER BY wanted.position LIMIT 1
+    WHERE r.business_id = p_business_id AND r.resource_id = item.resource_id AND r.archived_at IS NULL)
+  ORDER BY item.position LIMIT 1
 $$;
 
--- Whether a resource is archived; not where there is none, as of what is the business's own. The caller has its lock.
+-- Returns whether a resource is archived; false for NULL (the business itself) and for an id that does not exist. The
+-- caller holds the lock of the business, unless it only reads.
 CREATE FUNCTION booking.is_archived(p_business_id text, p_resource_id text)
 RETURNS boolean LANGUAGE sql STABLE
 AS $$
@@ -22,10 +23,11 @@ AS $$
     WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id AND r.archived_at IS NOT NULL)
 $$;
 
--- Makes a resource or replaces its settings; one that was archived is back, with the pools and hours that it had.
---   p_resource  {name, kind, booking_enabled, seats?}, complete; without seats it has one
--- Refusals: business_not_found; capacity_in_use, where more is claimed in some window from now on than it would seat;
--- body: {slot_start, slot_end, claimed}, the first such window
+-- Creates a resource or replaces its settings. An archived one is restored, with its pools, hours and closures.
+--
+--   p_resource  {name, kind, booking_enabled, seats?}, complete; seats is 1 if missing
+-- Refusals  business_not_found; capacity_in_use: more is claimed in some window from now on than the new seats allow;
+--           body {slot_start, slot_end, claimed}, the first such window
 CREATE FUNCTION booking.put_resource(p_business_id text, p_resource_id text, p_resource jsonb, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
@@ -33,7 +35,7 @@ DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
   v_seats integer := coalesce((p_resource ->> 'seats')::integer, 1);
   v_old booking.resources;
-  v_in_the_way jsonb;
+  v_violation jsonb;
 BEGIN
   IF v_now IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
@@ -47,31 +49,31 @@ BEGIN
   SET name = excluded.name, kind = excluded.kind, booking_enabled = excluded.booking_enabled, seats = excluded.seats,
       archived_at = NULL;
   IF v_seats < v_old.seats THEN
-    v_in_the_way := booking.first_violation(p_business_id, NULL, p_resource_id);
+    v_violation := booking.first_violation(p_business_id, NULL, p_resource_id);
   END IF;
-  IF v_in_the_way IS NOT NULL THEN
-    RAISE EXCEPTION 'more is claimed than that' USING ERRCODE = 'HF004'; -- undoes what was written
+  IF v_violation IS NOT NULL THEN
+    RAISE EXCEPTION 'the claims exceed the new capacity' USING ERRCODE = 'HF004'; -- rolls back to BEGIN
   END IF;
   RETURN (NULL, CASE WHEN v_old.resource_id IS NULL THEN 'created' ELSE 'done' END, (
     SELECT booking.resources(p_business_id, p_resource_id)))::booking.outcome;
 EXCEPTION
   WHEN SQLSTATE 'HF004' THEN
-    RETURN (NULL, 'capacity_in_use', v_in_the_way)::booking.outcome;
+    RETURN (NULL, 'capacity_in_use', v_violation)::booking.outcome;
 END
 $$;
 
--- Takes a resource off the catalog. One that was ever held or booked, or that is in a pool or has hours or closures,
--- is archived: nothing new is given to it. It stays in its pools, so that a service that is only ever booked
--- together with a resource does not become one that is booked without.
--- Refusals: resource_not_found; capacity_in_use, where claims without a resource need its seats; body as in
--- put_resource
+-- Removes a resource from the catalog. It is archived, not deleted, if it was ever claimed, is in a pool, or has hours
+-- or closures: it then gets no new claim, but stays in its pools, so that a service that needs a resource does not turn
+-- into one that needs none.
+--
+-- Refusals  resource_not_found; capacity_in_use: claims without a resource need its seats; body as in put_resource
 CREATE FUNCTION booking.delete_resource(p_business_id text, p_resource_id text, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
   v_resource booking.resources;
-  v_in_the_way jsonb;
+  v_violation jsonb;
 BEGIN
   SELECT * INTO v_resource FROM booking.resources r
   WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id AND r.archived_at IS NULL;
@@ -79,11 +81,12 @@ BEGIN
     RETURN (NULL, 'resource_not_found', NULL)::booking.outcome;
   END IF;
   PERFORM booking.end_all_expired(p_business_id, v_now);
-  -- It was raised before the first claim, and never lowered.
+  -- longest_occupied_seconds is raised with the first claim and never lowered: 0 means never claimed.
   IF v_resource.longest_occupied_seconds > 0
     OR EXISTS (
       SELECT FROM booking.service_resources p WHERE p.business_id = p_business_id AND p.resource_id = p_resource_id)
-    OR EXISTS (SELECT FROM booking.opening_hours o WHERE o.business_id = p_business_id AND o.resource_id = p_resource_id)
+    OR EXISTS (
+      SELECT FROM booking.opening_hours o WHERE o.business_id = p_business_id AND o.resource_id = p_resource_id)
     OR EXISTS (SELECT FROM booking.closures c WHERE c.business_id = p_business_id AND c.resource_id = p_resource_id)
   THEN
     UPDATE booking.resources r SET archived_at = v_now
@@ -91,13 +94,13 @@ BEGIN
   ELSE
     DELETE FROM booking.resources r WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id;
   END IF;
-  v_in_the_way := booking.first_violation(p_business_id, NULL, p_resource_id);
-  IF v_in_the_way IS NOT NULL THEN
-    RAISE EXCEPTION 'more is claimed than that' USING ERRCODE = 'HF004'; -- undoes what was written
+  v_violation := booking.first_violation(p_business_id, NULL, p_resource_id);
+  IF v_violation IS NOT NULL THEN
+    RAISE EXCEPTION 'the claims exceed the new capacity' USING ERRCODE = 'HF004'; -- rolls back to BEGIN
   END IF;
   RETURN (NULL, 'done', NULL)::booking.outcome;
 EXCEPTION
   WHEN SQLSTATE 'HF004' THEN
-    RETURN (NULL, 'capacity_in_use', v_in_the_way)::booking.outcome;
+    RETURN (NULL, 'capacity_in_use', v_violation)::booking.outcome;
 END
 $$;

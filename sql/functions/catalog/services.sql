@@ -1,12 +1,16 @@
--- The catalog: services. Outcomes and errors as in businesses.sql.
+-- The catalog: services. Outcomes, errors and locks as in businesses.sql.
 
--- Makes a service or replaces its settings; one that was archived is offered again.
+-- Creates a service or replaces its settings; an archived one is offered again.
+--
 --   p_service  every setting of booking.services by its column's name, complete, and resource_ids?: the pool, which
---              replaces the former one. resource_sharing may be missing: exclusive
--- Refusals: business_not_found; resource_unknown; body: {resource_id}, the first that is not there, or archived;
--- validation_failed; body: {field, message}, where a service without resources has no capacity of its own;
--- capacity_in_use, where more is claimed at some instant from now on than the new capacity, or more than one claim
--- shares a resource that is not to be shared any more; body: {slot_start, slot_end, claimed}, the first such time.
+--              replaces the former one. resource_sharing may be missing: 'exclusive'
+-- Refusals
+--   business_not_found
+--   resource_unknown   body {resource_id}: the first that does not exist or is archived
+--   validation_failed  body {field, message}: a service without a pool has no capacity of its own
+--   capacity_in_use    more is claimed at some instant from now on than the new capacity, or several claims share a
+--                      resource that is not to be shared any more; body {slot_start, slot_end, claimed}, the first such
+--                      time
 CREATE FUNCTION booking.put_service(p_business_id text, p_service_id text, p_service jsonb, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
@@ -16,7 +20,7 @@ DECLARE
   v_old booking.services;
   v_new booking.services;
   v_missing text;
-  v_in_the_way jsonb;
+  v_violation jsonb;
 BEGIN
   IF v_now IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
@@ -31,7 +35,7 @@ BEGIN
       'longest_occupied_seconds', coalesce(v_old.longest_occupied_seconds, 0),
       'created_at', coalesce(v_old.created_at, v_now)));
   IF v_new.max_simultaneous_bookings IS NULL AND v_pool = '[]' THEN
-    RETURN booking.invalid('max_simultaneous_bookings', 'is needed where there are no resources');
+    RETURN booking.invalid('max_simultaneous_bookings', 'is required for a service without resources');
   END IF;
 
   PERFORM booking.end_all_expired(p_business_id, v_now);
@@ -46,8 +50,8 @@ BEGIN
        v_new.slot_step_minutes, v_new.buffer_before_minutes, v_new.buffer_after_minutes, v_new.min_notice_minutes,
        v_new.max_advance_days, v_new.cancellation_window_minutes, v_new.booking_enabled, v_new.resource_sharing, NULL);
 
-  -- Archived members stay: they are not in the list that callers read and put back, and without them a service of
-  -- theirs alone would be sold with nobody to serve it.
+  -- Archived members stay in the pool, because the list that callers read and send back does not contain them. Without
+  -- them a service whose whole pool is archived would turn into one that needs no resource.
   DELETE FROM booking.service_resources p
   WHERE p.business_id = p_business_id AND p.service_id = p_service_id AND NOT EXISTS (
     SELECT FROM booking.resources r
@@ -56,42 +60,46 @@ BEGIN
   SELECT p_business_id, p_service_id, member.resource_id
   FROM jsonb_array_elements_text(v_pool) AS member (resource_id);
 
-  v_in_the_way := booking.first_violation(p_business_id, p_service_id, NULL);
-  IF v_in_the_way IS NOT NULL THEN
-    RAISE EXCEPTION 'more is claimed than that' USING ERRCODE = 'HF004'; -- undoes what was written
+  v_violation := booking.first_violation(p_business_id, p_service_id, NULL);
+  IF v_violation IS NOT NULL THEN
+    RAISE EXCEPTION 'the claims exceed the new capacity' USING ERRCODE = 'HF004'; -- rolls back to BEGIN
   END IF;
   RETURN (NULL, CASE WHEN v_old.service_id IS NULL THEN 'created' ELSE 'done' END, (
     SELECT booking.services(p_business_id, p_service_id)))::booking.outcome;
 EXCEPTION
   WHEN SQLSTATE 'HF004' THEN
-    RETURN (NULL, 'capacity_in_use', v_in_the_way)::booking.outcome;
+    RETURN (NULL, 'capacity_in_use', v_violation)::booking.outcome;
 END
 $$;
 
--- The first time from now on at which a service, or a service of a resource, is overbooked, or a resource of theirs is
--- double-booked: {slot_start, slot_end, claimed}, or NULL. No change of the catalog may lead to one.
+-- Returns the first time from now on at which a service is overbooked or a resource double-booked, for the given
+-- service and the resources of its pool, or for the given resource and the services that it serves: {slot_start,
+-- slot_end, claimed}, or NULL. A change of the catalog that causes one is refused.
+--
 --   p_service_id, p_resource_id  one of the two; the other is NULL
 CREATE FUNCTION booking.first_violation(p_business_id text, p_service_id text, p_resource_id text)
 RETURNS jsonb LANGUAGE sql VOLATILE
 AS $$
-  SELECT jsonb_build_object('slot_start', found.at, 'slot_end', found.until, 'claimed', found.claimed)
+  SELECT jsonb_build_object('slot_start', violation.at, 'slot_end', violation.until, 'claimed', violation.claimed)
   FROM (
     SELECT m.service_id, m.resource_id FROM booking.service_resources m
     WHERE m.business_id = p_business_id AND (m.service_id = p_service_id OR m.resource_id = p_resource_id)
     UNION SELECT p_service_id, p_resource_id
-  ) AS concerned
+  ) AS affected_pair
   CROSS JOIN LATERAL (
     SELECT o.at, o.until, o.claimed FROM booking.overbooked_instants o
-    WHERE o.business_id = p_business_id AND o.service_id = concerned.service_id
+    WHERE o.business_id = p_business_id AND o.service_id = affected_pair.service_id
     UNION ALL
     SELECT lower(d.at), upper(d.at), d.claimed FROM booking.double_booked_resources d
-    WHERE d.business_id = p_business_id AND d.resource_id = concerned.resource_id
-  ) AS found
-  ORDER BY found.at LIMIT 1
+    WHERE d.business_id = p_business_id AND d.resource_id = affected_pair.resource_id
+  ) AS violation
+  ORDER BY violation.at LIMIT 1
 $$;
 
--- Ends all holds of a business that have expired: to say that there is room enough for a change of the catalog acts on
--- their expiry, and no later clock may revive them.
+-- Ends all expired holds of a business. A change of the catalog that fits only because they have expired acts on their
+-- expiry, so a clock that is set back must not revive them.
+--
+-- Locks  none of its own; the caller holds the lock of the business
 CREATE FUNCTION booking.end_all_expired(p_business_id text, p_now timestamptz)
 RETURNS void LANGUAGE plpgsql VOLATILE
 AS $$
@@ -104,9 +112,10 @@ BEGIN
 END
 $$;
 
--- Takes a service off the catalog. One that was ever reserved or booked is archived: nothing new is held on it, its
--- holds can still be committed. It keeps its pool.
--- Refusals: service_not_found
+-- Removes a service from the catalog. One that was ever claimed is archived: it gets no new claim, its holds can still
+-- be committed, and it keeps its pool.
+--
+-- Refusals  service_not_found
 CREATE FUNCTION booking.delete_service(p_business_id text, p_service_id text, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
@@ -119,7 +128,7 @@ BEGIN
   IF NOT FOUND THEN
     RETURN (NULL, 'service_not_found', NULL)::booking.outcome;
   END IF;
-  -- It was raised before the first claim, and never lowered.
+  -- longest_occupied_seconds is raised with the first claim and never lowered: 0 means never claimed.
   IF v_service.longest_occupied_seconds > 0 THEN
     UPDATE booking.services s SET archived_at = v_now
     WHERE s.business_id = p_business_id AND s.service_id = p_service_id;

@@ -1,4 +1,4 @@
--- An appointment as its owner and its guest see it.
+-- Returns an appointment as its business and its guest see it: the body of outcomes and the API's appointment.
 CREATE FUNCTION booking.appointment_body(a booking.appointments)
 RETURNS jsonb LANGUAGE sql STABLE
 AS $$
@@ -24,8 +24,8 @@ AS $$
     'cancellation_reason', a.cancellation_reason)
 $$;
 
--- What a refusal for lack of room says of the slot that was asked for, where the request itself did not name it: so
--- that alternatives to it can be looked for.
+-- Returns the body of slot_unavailable for requests that do not contain the slot themselves (commit, change), so that
+-- the service can look for alternatives to it.
 CREATE FUNCTION booking.requested_slot(
   p_service_id text, p_slot_start timestamptz, p_slot_end timestamptz, p_quantity integer, p_resource_id text)
 RETURNS jsonb LANGUAGE sql STABLE

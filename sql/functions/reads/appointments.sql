@@ -1,6 +1,6 @@
--- Reads of appointments. They take no lock; what was committed before they began is in them.
+-- Reads of appointments. They take no lock and see everything that was committed before they began.
 
--- The business of an appointment, or NULL. By its id alone: see booking.business_of_reservation.
+-- Returns the business of an appointment, or NULL. A look-up by the id alone: see booking.business_of_reservation.
 CREATE FUNCTION booking.business_of_appointment(p_appointment_id uuid)
 RETURNS text LANGUAGE plpgsql STABLE
 SET enable_seqscan = off
@@ -10,7 +10,7 @@ BEGIN
 END
 $$;
 
--- The business that has a slug, or NULL.
+-- Returns the business that has a slug, or NULL.
 CREATE FUNCTION booking.business_of_slug(p_slug text)
 RETURNS text LANGUAGE plpgsql STABLE
 AS $$
@@ -19,7 +19,7 @@ BEGIN
 END
 $$;
 
--- One appointment as its owner sees it, or NULL.
+-- Returns one appointment, or NULL.
 CREATE FUNCTION booking.appointment(p_business_id text, p_appointment_id uuid)
 RETURNS jsonb LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_sort = off
@@ -29,10 +29,12 @@ BEGIN
 END
 $$;
 
--- A page of the owner's calendar: the appointments that start in [p_from, p_to), by start and then by id.
---   p_resource_id, p_status  only those; NULL for all
---   p_after_start, p_after_id  the last one of the page before; NULL for the first page
---   p_limit  rows
+-- Returns a page of the business's calendar: the appointments whose slot starts in [p_from, p_to), by start and then by
+-- id.
+--
+--   p_resource_id, p_status    only these; NULL: all
+--   p_after_start, p_after_id  the last appointment of the page before; NULL: the first page
+--   p_limit                    rows
 CREATE FUNCTION booking.list_appointments(
   p_business_id text, p_from timestamptz, p_to timestamptz, p_resource_id text, p_status text,
   p_after_start timestamptz, p_after_id uuid, p_limit integer)
@@ -53,7 +55,7 @@ BEGIN
 END
 $$;
 
--- The trail of one appointment, by version: [{at, actor: {kind, id}, action, version, changes, request_id}].
+-- Returns the audit rows of one appointment by version: {at, actor: {kind, id}, action, version, changes, request_id}.
 CREATE FUNCTION booking.audit_trail(p_business_id text, p_appointment_id uuid)
 RETURNS SETOF jsonb LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_sort = off

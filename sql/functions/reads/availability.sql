@@ -1,15 +1,18 @@
--- The slots of a service that the public can book, by the same rules as booking.claim: booking.slot_refusal, the
--- opening hours, the counts and the buffers. tests/sql/test_listing_equals_booking.py compares the two. Reads only:
--- what is listed may be taken by the time a caller asks for it.
+-- Listings of bookable slots, by the rules of booking.claim: booking.slot_refusal, opening hours, counts and buffers.
+-- tests/sql/test_listing_equals_booking.py compares the two. Reads only, without locks: a listed slot may be taken
+-- before the caller requests it.
 
--- The bookable slots that start within a time, by start.
+-- Returns the slots of a service that the public can book and that start within p_starts.
+--
+-- Parameters
 --   p_starts       finite, half-open
---   p_quantity     how many units are wanted at once
---   p_resource_id  only where this one is free, and with no other; NULL: any
--- Outcomes: done, body: {slots: [{slot_start, slot_end, available, resource_ids}]}, where available is how many more
--- units fit, and resource_ids are the resources that have room for p_quantity, none for a service without resources;
--- service_not_found; resource_not_found; validation_failed, body: {field, message}, where no resource has room for so
--- many
+--   p_quantity     units wanted at once
+--   p_resource_id  only slots in which this resource is free, and no other resource; NULL: any
+-- Outcomes
+--   done  body {slots: [{slot_start, slot_end, available, resource_ids}]} by start; available: how many more units fit;
+--         resource_ids: the resources that have room for p_quantity, empty for a service without a pool
+--   service_not_found, resource_not_found
+--   validation_failed  no resource seats p_quantity; body {field, message}
 CREATE FUNCTION booking.availability(
   p_business_id text, p_service_id text, p_starts tstzrange, p_quantity integer, p_resource_id text)
 RETURNS booking.outcome LANGUAGE plpgsql STABLE
@@ -35,18 +38,20 @@ BEGIN
 
   SELECT coalesce(jsonb_agg(to_jsonb(slot) ORDER BY slot.slot_start), '[]') INTO v_slots
   FROM booking.bookable_slots(
-    v_service, v_pool.resource_ids, ARRAY(SELECT booking.slot_grid(p_business_id, v_service.slot_step_minutes, p_starts)),
+    v_service, v_pool.resource_ids,
+    ARRAY(SELECT booking.slot_grid(p_business_id, v_service.slot_step_minutes, p_starts)),
     make_interval(mins => v_service.duration_minutes), p_quantity, v_now, NULL) AS slot;
   RETURN (NULL, 'done', jsonb_build_object('slots', v_slots))::booking.outcome;
 END
 $$;
 
--- What to offer to a caller who was refused a slot: at most five that are as long, within seven days before and after.
--- First the same time, where it is to be had with another resource than the one that was asked for; then those of the
--- resource that was asked for; then any. Of each, the nearest first.
+-- Returns at most five bookable slots of the same length as a refused one, starting within seven days before and after
+-- it. The order: first the same time, if another resource than the requested one is free then; next the slots of the
+-- requested resource; then all others. Within each group the nearest first.
+--
 --   p_slot_end     NULL: the service's duration after p_slot_start
 --   p_resource_id  NULL: any
---   p_except       the appointment that is to be moved, whose own claim is not counted; NULL: none
+--   p_except       the appointment to be moved, whose own claim does not count; NULL: none
 CREATE FUNCTION booking.alternatives(
   p_business_id text, p_service_id text, p_slot_start timestamptz, p_slot_end timestamptz, p_quantity integer,
   p_resource_id text, p_except uuid DEFAULT NULL)
@@ -78,15 +83,16 @@ BEGIN
 END
 $$;
 
--- Of the slots that start at p_starts and are all of one length, those that the public can book now.
---   p_pool    the resources of which a slot needs one; NULL where the service has none
---   p_own     a claim that is not counted; NULL: none
--- Returns available and resource_ids as booking.availability does.
+-- Returns those of the slots that start at p_starts, all of one length, that the public can book now.
 --
--- The counts of the whole time are read once, however many slots there are, and the number of statements does not grow
--- with them. A resource meets as many of its windows in a slot as begin before its end, less those that end by its
--- start: two binary searches (width_bucket). It is free where there is none, and may be shared where there is one, that
--- of the slot itself.
+--   p_pool  the resources of which a slot needs one; NULL: the service has no pool
+--   p_own   a claim that does not count; NULL: none
+-- Returns  available and resource_ids as booking.availability does
+--
+-- The counts of the whole time are read once, so the number of statements does not grow with the slots. The number of
+-- windows of a resource that overlap a slot is the number that start before its end, minus the number that end by its
+-- start: two binary searches (width_bucket). The resource is free if there is none. If the only one is the slot's own
+-- session, its free seats are left.
 CREATE FUNCTION booking.bookable_slots(
   p_service booking.services, p_pool text[], p_starts timestamptz[], p_length interval, p_quantity integer,
   p_now timestamptz, p_own booking.own_claim)
@@ -107,7 +113,8 @@ BEGIN
 
   RETURN QUERY
   WITH slot AS MATERIALIZED (
-    SELECT start AS slot_start, start + p_length AS slot_end, start - v_before AS starts, start + p_length + v_after AS ends
+    SELECT start AS slot_start, start + p_length AS slot_end, start - v_before AS starts,
+           start + p_length + v_after AS ends
     FROM booking.open_stretches(p_service.business_id, '{""}', v_from, v_to) AS business
     CROSS JOIN unnest(v_starts) AS start
     WHERE tstzrange(start, start + p_length) <@ business.open
@@ -137,39 +144,42 @@ BEGIN
              WHERE b.starts IS NOT NULL), '{}') AS starts,
            coalesce(array_agg(b.ends ORDER BY b.ends) FILTER (WHERE b.ends IS NOT NULL), '{}') AS ends
     FROM busy AS b
-    JOIN booking.open_stretches(p_service.business_id, p_pool, v_from, v_to) AS bookable ON bookable.whose = b.resource_id
+    JOIN booking.open_stretches(p_service.business_id, p_pool, v_from, v_to) AS bookable
+      ON bookable.whose = b.resource_id
     GROUP BY b.resource_id, b.seats, bookable.open
-  ), seated AS (
+  ), slot_seats AS (
     SELECT room.slot_start, sum(free.seats)::integer AS seats,
            array_agg(resource.resource_id ORDER BY resource.resource_id) FILTER (WHERE free.seats >= p_quantity) AS ids
     FROM room
     JOIN resource ON tstzrange(room.slot_start, room.slot_end) <@ resource.open
-    LEFT JOIN busy AS begun ON v_is_shared AND begun.resource_id = resource.resource_id
-      AND begun.service_id = p_service.service_id AND begun.starts = room.starts AND begun.ends = room.ends
+    LEFT JOIN busy AS session ON v_is_shared AND session.resource_id = resource.resource_id
+      AND session.service_id = p_service.service_id AND session.starts = room.starts AND session.ends = room.ends
     CROSS JOIN LATERAL (
       SELECT width_bucket(room.ends - interval '1 microsecond', resource.starts)
         - width_bucket(room.starts, resource.ends) AS windows
-    ) AS met
+    ) AS overlap
     CROSS JOIN LATERAL (
-      SELECT CASE met.windows WHEN 0 THEN resource.seats WHEN 1 THEN resource.seats - begun.claimed END AS seats
+      SELECT CASE overlap.windows WHEN 0 THEN resource.seats WHEN 1 THEN resource.seats - session.claimed END AS seats
     ) AS free
     GROUP BY room.slot_start
   )
-  SELECT room.slot_start, room.slot_end, least(room.room, seated.seats)::integer, coalesce(seated.ids, '{}')
-  FROM room LEFT JOIN seated USING (slot_start)
-  WHERE p_pool IS NULL OR seated.ids IS NOT NULL;
+  SELECT room.slot_start, room.slot_end, least(room.room, slot_seats.seats)::integer, coalesce(slot_seats.ids, '{}')
+  FROM room LEFT JOIN slot_seats USING (slot_start)
+  WHERE p_pool IS NULL OR slot_seats.ids IS NOT NULL;
 END
 $$;
 
--- How many units of a service fit in the rest of many windows at once. What began before p_now and has not ended lasts
--- at p_now: so the fullest instant of a window is never one that is over, and the windows need not be cut.
---   p_windows  all of one length, whole seconds, none twice, and none that is over
---   p_own      a claim that is not counted; NULL: none
+-- Returns how many units of a service fit in each of many windows, from p_now on. A claim that began before p_now and
+-- has not ended also occupies p_now, so the fullest instant of a window is never one that is over, and the windows need
+-- not be cut.
 --
--- Every count is read once. Its edges and those of the windows are put in order, and the sum of the edges' steps is how
--- much is claimed from there on. To find the highest within each window without going through it again, time is cut
--- into bins as long as a window: so each window is the rest of the bin that it starts in and the beginning of the next
--- one. The highest so far, from the far end of the one and from the near end of the other, is one pass each.
+--   p_windows  all of the same length, a whole number of seconds; no duplicates, and none that is over
+--   p_own      a claim that does not count; NULL: none
+--
+-- Every count is read once. The edges of the counts and of the windows are sorted, and a running sum gives the units
+-- claimed from each edge on. The maximum within each window then takes two passes in all: time is cut into bins as long
+-- as a window, so a window is the tail of one bin and the head of the next, and its maximum is the larger of a suffix
+-- maximum of the one and a prefix maximum of the other (the van Herk/Gil-Werman algorithm for sliding maxima).
 CREATE FUNCTION booking.room_in_windows(
   p_service booking.services, p_windows tstzrange[], p_now timestamptz, p_own booking.own_claim)
 RETURNS TABLE (during tstzrange, room bigint) LANGUAGE plpgsql STABLE
@@ -194,13 +204,13 @@ BEGIN
     SELECT bound.at, 0, w, bound.is_end
     FROM unnest(p_windows) AS w CROSS JOIN LATERAL (VALUES (lower(w), false), (upper(w), true)) AS bound (at, is_end)
   ), level AS (
-    -- Equal instants count together: intervals are half-open.
+    -- Edges at the same instant are summed together, because windows are half-open.
     SELECT edge.at, edge.probe, edge.is_end, sum(edge.quantity) OVER (ORDER BY edge.at) AS claimed,
            date_bin(v_length, edge.at, v_from) AS bin
     FROM edge
   ), highest AS (
     SELECT level.probe, CASE
-      -- The end of a window comes before everything else at its instant, and is no part of the window itself.
+      -- The end of a window is not part of it, so it is sorted before all other edges at its instant.
       WHEN level.is_end THEN max(level.claimed) FILTER (WHERE NOT level.is_end) OVER (
         PARTITION BY level.bin ORDER BY level.at, level.is_end DESC ROWS UNBOUNDED PRECEDING)
       ELSE max(level.claimed) OVER (PARTITION BY level.bin ORDER BY level.at DESC)

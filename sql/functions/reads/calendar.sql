@@ -1,9 +1,10 @@
--- Calendar feeds: what a calendar program reads of a business, or of one of its resources.
+-- Calendar feeds: the appointments of a business or a resource for a calendar program.
 
--- The feeds that a business has: its own, whose resource_id is NULL and which comes first, and one for each of its
--- resources, by id. No rows if there is no such business.
+-- Returns the feeds of a business: first that of the business (resource_id NULL), then one for each of its resources,
+-- by id. No rows if the business does not exist.
+--
 --   name        of the business or the resource
---   generation  what the keys of its feeds are made of; see booking.rotate_calendar
+--   generation  part of the input of the feeds' keys; see booking.rotate_calendar
 CREATE FUNCTION booking.calendars(p_business_id text)
 RETURNS TABLE (resource_id text, name text, generation integer) LANGUAGE sql STABLE
 AS $$
@@ -15,11 +16,13 @@ AS $$
   ORDER BY 1 NULLS FIRST
 $$;
 
--- The appointments in a feed, by start: those that are confirmed, and those that took place.
---   p_resource_id  only of this resource; NULL for all
---   p_past, p_ahead  how far back and ahead of now
---   p_limit        rows. If there are more, those ahead come before those past, and of either the nearest.
--- A feed reads the business's appointments of that time by their start, whatever else there is in its history.
+-- Returns the appointments of a feed by start: confirmed and completed ones.
+--
+--   p_resource_id    only this resource; NULL: all
+--   p_past, p_ahead  how far the feed reaches back and ahead of now
+--   p_limit          rows. If there are more, upcoming appointments come before past ones, and the nearest of each are
+--                    kept
+-- The cost depends on the appointments of the business in that time, not on its history.
 CREATE FUNCTION booking.calendar_feed(
   p_business_id text, p_resource_id text, p_past interval, p_ahead interval, p_limit integer)
 RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE
@@ -53,8 +56,9 @@ BEGIN
 END
 $$;
 
--- Makes the keys of all feeds of a business worthless, by raising what they are made of.
--- Refusals: business_not_found
+-- Invalidates the keys of all feeds of a business by incrementing the generation that they are derived from.
+--
+-- Refusals  business_not_found
 -- Raises    as booking.lock_business
 -- Locks     the business
 CREATE FUNCTION booking.rotate_calendar(p_business_id text, p_deadline timestamptz)

@@ -1,6 +1,7 @@
--- What operations read of the whole database.
+-- Reads for operations, over the whole database. They take no lock.
 
--- Reservation health: aggregates only, one row. Conversion is over the holds that ended within the last hour.
+-- Returns the reservation health: aggregates only, one row. The two counts of the last hour are of reservations that
+-- ended in it, and give the conversion.
 CREATE FUNCTION booking.reservation_health()
 RETURNS TABLE (
   now timestamptz, live bigint, expired_unpurged bigint, oldest_expired_at timestamptz, last_purge_at timestamptz,
@@ -30,9 +31,10 @@ AS $$
   ) AS ended
 $$;
 
--- How many violations there are of each invariant that SQL can check by itself: the rows of its view.
---   p_recent  of the audit trail only what changed within the last hour, of the counts only the windows ahead; false:
---             the whole history, which takes its time
+-- Returns the number of violations of each invariant that SQL can check by itself: the rows of its view.
+--
+--   p_recent  true: of the audit trail only changes of the last hour, of the counts only windows from now on; false:
+--             the whole history, which is slow
 CREATE FUNCTION booking.invariant_violations(p_recent boolean)
 RETURNS TABLE (invariant text, violations bigint) LANGUAGE sql VOLATILE
 AS $$
@@ -50,7 +52,8 @@ AS $$
   WHERE updated_at > since.instant
 $$;
 
--- The clock as it is defined: anything but the shipped definition does not tell the time.
+-- Returns the definition of booking.now(). The service compares it with the shipped one, to find a clock that was
+-- replaced.
 CREATE FUNCTION booking.clock_definition()
 RETURNS TABLE (body text, language text, settings text[]) LANGUAGE sql STABLE
 AS $$
@@ -59,7 +62,7 @@ AS $$
   WHERE p.oid = 'booking.now()'::regprocedure
 $$;
 
--- The migrations and definitions that were applied to this database.
+-- Returns the migrations and definitions that were applied to this database.
 CREATE FUNCTION booking.applied_migrations()
 RETURNS TABLE (filename text, sha256 text, service_version integer[]) LANGUAGE sql STABLE
 AS $$ SELECT m.filename, m.sha256, m.service_version FROM booking.schema_migrations m $$;

@@ -1,4 +1,5 @@
--- A reservation as its holder sees it at p_now. Never guest data: whoever has the id may read this.
+-- Returns a reservation as its client sees it at p_now: a held one whose expires_at has passed has the status
+-- 'expired'. It contains no guest data, because the reservation id alone gives access to it.
 CREATE FUNCTION booking.reservation_body(r booking.reservations, p_now timestamptz)
 RETURNS jsonb LANGUAGE sql STABLE
 AS $$

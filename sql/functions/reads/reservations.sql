@@ -1,9 +1,10 @@
--- Reads. They take no lock, and what they say may have changed by the time it is read: only the verbs decide.
+-- Reads of reservations and of the room in a slot. They take no lock, and their result may be out of date when the
+-- caller reads it: only the verbs decide.
 
--- The room in one slot of a service: {capacity, held, booked, available}, held and booked at the fullest instant of the
--- slot and its buffers from now on; of a slot that is over, at the fullest that it had. Of a service with resources no
--- more is available than the resources seat that are free then and that the public can book. NULL if there is no such
--- service.
+-- Returns the room in one slot of a service: {capacity, held, booked, available}, or NULL if there is no such service.
+-- held and booked are units at the fullest instant of the window from now on; of a slot that is over, of the whole
+-- window. For a service with a pool, available is at most the free seats of the resources that the public can book
+-- then.
 CREATE FUNCTION booking.capacity(
   p_business_id text, p_service_id text, p_slot_start timestamptz, p_slot_end timestamptz)
 RETURNS jsonb LANGUAGE plpgsql VOLATILE
@@ -25,11 +26,11 @@ BEGIN
     ) AS slot
     CROSS JOIN LATERAL (
       SELECT CASE WHEN slot.ends > v_now THEN greatest(slot.starts, v_now) ELSE slot.starts END AS starts
-    ) AS counted
+    ) AS counted_from
     LEFT JOIN LATERAL (
       SELECT level.at, level.claimed
-      FROM booking.claim_levels(p_business_id, p_service_id, s.longest_occupied_seconds, own.counted_ids, counted.starts,
-        slot.ends, NULL, v_now, NULL) AS level
+      FROM booking.claim_levels(p_business_id, p_service_id, s.longest_occupied_seconds, own.counted_ids,
+        counted_from.starts, slot.ends, NULL, v_now, NULL) AS level
       WHERE level.at < slot.ends
       ORDER BY level.claimed DESC LIMIT 1
     ) AS fullest ON true
@@ -46,11 +47,11 @@ BEGIN
     ) AS held
     CROSS JOIN LATERAL (
       SELECT booking.find_pool(p_business_id, p_service_id, NULL, tstzrange(p_slot_start, p_slot_end)) AS pool OFFSET 0
-    ) AS found
+    ) AS lookup
     CROSS JOIN LATERAL (
-      SELECT CASE WHEN (found.pool).has_resources THEN coalesce(sum(room), 0) END AS seats
+      SELECT CASE WHEN (lookup.pool).has_resources THEN coalesce(sum(room), 0) END AS seats
       FROM booking.pool_room(
-        p_business_id, p_service_id, (found.pool).resource_ids, slot.starts, slot.ends,
+        p_business_id, p_service_id, (lookup.pool).resource_ids, slot.starts, slot.ends,
         s.resource_sharing = 'session', NULL, v_now) AS of_pool
       CROSS JOIN unnest(of_pool.rooms) AS room
     ) AS free
@@ -58,8 +59,9 @@ BEGIN
 END
 $$;
 
--- The business of a reservation, or NULL. By its id alone: callers who know the business say so and don't need it. An
--- appointment remembers its reservation when the purge has deleted it.
+-- Returns the business of a reservation, or NULL. A look-up by the id alone, which a router of several servers has to
+-- send to all of them: callers that know the business pass it and do not need this. After the purge has deleted a
+-- reservation, the appointment that it became still has its id.
 CREATE FUNCTION booking.business_of_reservation(p_reservation_id uuid)
 RETURNS text LANGUAGE plpgsql STABLE
 SET enable_seqscan = off
@@ -71,7 +73,7 @@ BEGIN
 END
 $$;
 
--- One reservation as its holder sees it, or NULL.
+-- Returns one reservation as its client sees it, or NULL.
 CREATE FUNCTION booking.reservation(p_business_id text, p_reservation_id uuid)
 RETURNS jsonb LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
