@@ -70,7 +70,7 @@ END
 $$;
 
 -- Returns requests for the room of expired holds that are to be booked again: with the windows as they were, the pool
--- as it is now, and any resource of it unless the hold had named one. Leaves out a slot that is over, an archived
+-- as it is now, and any resource of it unless the hold names one. Leaves out a slot that is over, an archived
 -- service, a quantity that no resource seats any more, and a hold that was booked again in the meantime.
 CREATE FUNCTION booking.rebook_wishes(p_open booking.commit_request[], p_now timestamptz)
 RETURNS booking.claim_request[] LANGUAGE plpgsql STABLE
