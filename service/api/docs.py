@@ -92,7 +92,7 @@ class DocsApi:
 
     @endpoint(
         "GET", "/docs/{asset}", tag="documentation", limited=False, asks_database=False, operation_id="getDocsAsset",
-        answers={200: None}, refusals=("NOT_FOUND",), media_type="text/javascript",
+        answers={200: None}, refusals=("NOT_FOUND",), media_type="*/*",
     )  # fmt: skip
     async def asset(self, asset: Asset) -> Answer:
         """Get a script or a style sheet of these pages."""

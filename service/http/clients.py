@@ -16,35 +16,33 @@ Network = IPv4Network | IPv6Network
 _CUSTOMER_BITS: Final = 64
 # Hops that are looked at. A request comes through a handful; more are made up.
 _HOPS: Final = 20
-# Clients, and chains of hops, whose names are cached: about a megabyte.
+# Clients whose names are cached.
 _CACHED: Final = 4096
-# Longer chains of hops are made up, and are not worth the memory.
-_MAX_CACHED_CHARACTERS: Final = 200
 
 
 class Clients:
     """Names clients. Only the addresses of `trusted_proxies` may say for which client they ask."""
 
     def __init__(self, names: ClientNames, trusted_proxies: Sequence[Network]) -> None:
-        self._names = names
         self._trusted = trusted_proxies
-        self._cached_name = lru_cache(_CACHED)(self._name)
+        self._name_of = lru_cache(_CACHED)(names.make)
+        self._name_of_peer = lru_cache(_CACHED)(self._name)
 
     def name(self, call: Call) -> str:
         """Returns the client's name: always the same for the same client, under the same secret."""
         client = call.scope.get("client")
         peer = client[0] if client else ""
-        forwarded = ""
-        if self._trusted:
-            values = (value for name, value in call.scope["headers"] if name == b"x-forwarded-for")
-            forwarded = b",".join(values).decode("latin-1")
-        return (self._cached_name if len(forwarded) <= _MAX_CACHED_CHARACTERS else self._name)(peer, forwarded)
+        if not self._trusted:
+            return self._name_of_peer(peer)
+        values = (value for name, value in call.scope["headers"] if name == b"x-forwarded-for")
+        return self._name(peer, b",".join(values).decode("latin-1"))
 
-    def _name(self, peer: str, forwarded: str) -> str:
+    def _name(self, peer: str, forwarded: str = "") -> str:
         address = self._address(peer, forwarded)
+        # What is cached is short, whatever the headers are.
         if isinstance(address, IPv6Address):
-            return self._names.make(str(ip_network((address, _CUSTOMER_BITS), strict=False)))
-        return self._names.make(str(address or peer))
+            return self._name_of(str(ip_network((address, _CUSTOMER_BITS), strict=False)))
+        return self._name_of(str(address or peer))
 
     def _address(self, peer: str, forwarded: str) -> Address | None:
         """Returns the address of the nearest hop that is no trusted proxy. Only trusted proxies are believed."""

@@ -1,6 +1,7 @@
-"""Runs the commands of the README's tour, and inserts their answers.
+"""Runs the tours of the documents command by command, and compares or renews the answers that they show.
 
-`python -m tests.acceptance.readme` renews the README; the test compares it with the present answers.
+An answer in JSON is cut to the members that its document shows: "…" at the end of an object or a list stands for the
+rest. `python -m tests.acceptance.readme` renews the answers; the test compares them with those of today.
 """
 
 import json
@@ -27,9 +28,12 @@ _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _UNBREAKABLE: Final = "\u00a0"
 
 
-def commands(block: str) -> list[str]:
-    """Returns the commands of a block: each begins with a prompt and continues while its lines end with a backslash."""
-    found: list[str] = []
+def steps(block: str) -> list[tuple[str, str]]:
+    """The commands of a block with the answers shown for them.
+
+    A command begins with a prompt and goes on while its lines end with a backslash.
+    """
+    found: list[tuple[str, str]] = []
     continued = False
     for line in block.splitlines():
         if line.startswith("$ "):
@@ -42,8 +46,8 @@ def commands(block: str) -> list[str]:
     return found
 
 
-def with_present_answers(readme: str, shell: "Shell") -> str:
-    """Returns the README with the present answers."""
+def rewritten(document: str, shell: "Shell") -> str:
+    """The document with the answers of today, cut like those that it shows."""
 
     def answered(block: re.Match[str]) -> str:
         lines = [f"$ {command}\n{as_shown(shell.run(command), shown)}" for command, shown in steps(block[1])]
@@ -52,26 +56,49 @@ def with_present_answers(readme: str, shell: "Shell") -> str:
     return _BLOCK.sub(answered, document)
 
 
-def normalized(readme: str) -> str:
-    """Replaces values that differ in each run: ids, times, tokens, durations."""
+def as_shown(answer: str, shown: str) -> str:
+    """An answer cut like the one that is shown; as it is, unless both are JSON."""
+    try:
+        pattern = json.loads(re.sub(rf",\s*{_REST}\s*(?=[}}\]])", _marked, shown))
+        return _rendered(cut(json.loads(answer), pattern))
+    except json.JSONDecodeError:
+        return answer
+
+
+def cut(answer: Any, shown: Any) -> Any:
+    """Leaves out of an answer what is left out where "…" is shown, and nothing else."""
+    if isinstance(answer, dict) and isinstance(shown, dict):
+        names = [name for name in shown if name in answer] if _REST in shown else list(answer)
+        members = {name: cut(answer[name], shown.get(name, answer[name])) for name in names}
+        return members | ({_REST: _REST} if len(members) < len(answer) else {})
+    if isinstance(answer, list) and isinstance(shown, list):
+        count = len(shown) - 1 if _REST in shown[-1:] else len(answer)
+        patterns = [*shown[:count], *answer[len(shown) :]]
+        entries = [cut(entry, pattern) for entry, pattern in zip(answer[:count], patterns, strict=False)]
+        return entries + ([_REST] if len(entries) < len(answer) else [])
+    return answer
+
+
+def normalized(document: str) -> str:
+    """Replaces what differs in each run: ids, times, tokens, durations, and the line breaks between members."""
     for pattern, stand_in in (
         (r",\n ", ", "),
         (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
         (r'"requestId": "[0-9a-f]{32}"', '"requestId": "ID"'),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "INSTANT"),
         (r"v1\.[\w-]{43}", "TOKEN"),
-        (r'"id":"[0-9a-f]{16}"', '"id":"KEY"'),
-        (r'"nextCursor":"[\w-]+"', '"nextCursor":"CURSOR"'),
-        (r'"(expiresInSeconds|durationMs|oldestExpiredSeconds)":[\d.]+', r'"\1":N'),
-        # It depends on whether the service's own timer has run yet.
-        (r'"lastPurgeAt":(null|"INSTANT")', '"lastPurgeAt":T'),
+        (r'"id": "[0-9a-f]{16}"', '"id": "KEY"'),
+        (r'"nextCursor": "[\w-]+"', '"nextCursor": "CURSOR"'),
+        (r'"(expiresInSeconds|durationMs|oldestExpiredSeconds)": [\d.]+', r'"\1": N'),
+        # Null until the service's own timer has called the purge.
+        (r'"lastPurgeAt": (null|"INSTANT")', '"lastPurgeAt": T'),
     ):
         document = re.sub(pattern, stand_in, document)
     return document
 
 
 class Shell:
-    """A bash in a folder of its own, in which the commands of the tour run one after the other."""
+    """A bash in a folder of its own, in which the commands of the tour follow each other."""
 
     def __init__(self, folder: Path, api: str) -> None:
         self._api = api
@@ -86,10 +113,10 @@ class Shell:
         )
 
     def run(self, command: str) -> str:
-        """Returns the output of a command, with a line end unless it is empty."""
+        """What a command prints, ending with a line end if it prints anything."""
         assert self._bash.stdin is not None
         assert self._bash.stdout is not None
-        # The README has the default port; this service listens on a free one.
+        # The documents name the default address; this run has a port of its own.
         command = command.replace("http://127.0.0.1:8000", self._api)
         self._bash.stdin.write(f"{command}\necho; echo '{_END}'\n".encode())
         self._bash.stdin.flush()
@@ -110,7 +137,7 @@ class Shell:
 
 @contextmanager
 def tour() -> Iterator[Shell]:
-    """Runs a service for the first time, and a shell in a folder like a checkout."""
+    """A shell beside a service that has just been started for the first time, in a folder like a checkout."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)  # the embedded server may run as another user
@@ -138,5 +165,6 @@ def _rendered(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    with tour() as shell_of_the_tour:
-        README.write_text(with_present_answers(README.read_text(), shell_of_the_tour))
+    for path in TOURS:
+        with tour() as shell_of_the_tour:
+            path.write_text(rewritten(path.read_text(), shell_of_the_tour))

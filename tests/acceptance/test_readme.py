@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.readme import README, normalized, tour, with_present_answers
+from tests.acceptance.readme import RUNBOOK, TOURS, as_shown, normalized, rewritten, steps, tour
 
 
-@pytest.mark.skipif(not shutil.which("ab"), reason="the tour uses ab (Debian's apache2-utils)")
-@pytest.mark.skipif(not shutil.which("curl"), reason="the tour uses curl")
-def test_the_readme_has_the_present_answers() -> None:
-    """`python -m tests.acceptance.readme` renews the README."""
-    readme = README.read_text()
+@pytest.mark.skipif(not shutil.which("curl"), reason="the tours use curl")
+@pytest.mark.parametrize("document", TOURS, ids=lambda path: path.name)
+def test_the_tour_shows_what_is_answered(document: Path) -> None:
+    """Compares each answer with the one that is shown. `python -m tests.acceptance.readme` renews them."""
+    text = document.read_text()
     with tour() as shell:
-        assert normalized(with_present_answers(readme, shell)) == normalized(readme)
+        assert normalized(rewritten(text, shell)) == normalized(text)
 
 
-def test_the_readme_has_a_working_command_for_the_embedded_database() -> None:
-    """The port and the password are in files of the data folder, so one command must read them."""
-    [command] = re.findall(r"^(PGPASSWORD=.*?)\n```", README.read_text(), re.MULTILINE | re.DOTALL)
+def test_the_runbook_leads_into_the_embedded_database() -> None:
+    """Runs its one command, which finds the port and the password in files of the data folder."""
+    [command] = re.findall(r"^(PGPASSWORD=.*?)\n```", RUNBOOK.read_text(), re.MULTILINE | re.DOTALL)
     with tour() as shell:
         assert shell.run(f"{command} -Atc 'TABLE booking.slugs' | wc -l") == "4\n"
 

@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from service.database.group_commit import GroupCommit
 from service.database.queue import Outcome
 from tests.connections import open_database, running_group_commit
@@ -28,7 +30,7 @@ async def reserve(
 ) -> Outcome:
     """Reserves through a group commit."""
     arguments = reserve_request(hour, **request)
-    return await group_commit.submit("reserve", business_id, UUID(arguments["operation_id"]), arguments)
+    return await group_commit.submit("reserve", business_id, UUID(arguments["operation_id"]), orjson.dumps(arguments))
 
 
 def fail_first_calls(database: TestDatabase, count: int, sqlstate: str) -> None:

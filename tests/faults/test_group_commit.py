@@ -5,7 +5,6 @@ import time
 from datetime import timedelta
 from uuid import uuid4
 
-import orjson
 import psycopg
 import pytest
 
@@ -46,7 +45,7 @@ async def test_a_request_fails_after_five_attempts(database: TestDatabase, sqlst
         with pytest.raises(Overloaded) as raised:
             await reserve(group_commit)
     assert count_calls(database) == 5
-    assert (raised.value.kind.status, raised.value.kind.retry_after_seconds) == (503, 5)
+    assert (raised.value.problem.status, raised.value.problem.retry_after_seconds) == (503, 5)
     assert raised.value.detail == "High load, please retry"
 
 

@@ -21,9 +21,9 @@ async def test_a_batch_has_a_fair_share_of_each_business() -> None:
     queue = FairQueue(max_batch=8)
     for tenant in ("a", "b", "c", "d"):
         for _ in range(8):
-            queue.add("reserve", tenant, uuid4(), {}, print)
+            queue.add("reserve", tenant, uuid4(), b"{}", print)
     batch = await queue.take()
-    assert Counter(operation.tenant for operation in batch) == {"a": 2, "b": 2, "c": 2, "d": 2}
+    assert Counter(operation.business_id for operation in batch) == {"a": 2, "b": 2, "c": 2, "d": 2}
 
 
 async def test_a_stampede_of_one_business_leaves_room_for_others(
@@ -56,7 +56,7 @@ async def test_a_request_that_would_wait_too_long_is_refused_at_once(monkeypatch
     queue = queue_module.FairQueue(max_batch=2)
 
     def add(tenant: str = "salon") -> None:
-        queue.add("reserve", tenant, uuid4(), {}, print)
+        queue.add("reserve", tenant, uuid4(), b"{}", print)
 
     for _ in range(5):
         add()  # without an estimate yet, all are admitted
@@ -66,7 +66,7 @@ async def test_a_request_that_would_wait_too_long_is_refused_at_once(monkeypatch
     add("other")
     for tenants in (["salon", "other"], ["salon", "salon"]):
         batch = await queue.take()
-        assert [operation.tenant for operation in batch] == tenants
+        assert [operation.business_id for operation in batch] == tenants
         queue.finished(batch)
     add()
 
@@ -126,7 +126,7 @@ def record_businesses(group_commit: GroupCommit, monkeypatch: pytest.MonkeyPatch
     call = group_commit._call
 
     async def record(operations: list[Operation]) -> list[Operation]:
-        recorded.append(sorted({operation.tenant for operation in operations}))
+        recorded.append(sorted({operation.business_id for operation in operations}))
         return await call(operations)
 
     monkeypatch.setattr(group_commit, "_call", record)

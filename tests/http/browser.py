@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from service.app import create_app
+from service.process.app import create_app
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import timestamp
 from tests.http.conftest import ADMIN, make_settings

@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx2
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
+from service.http.application import Application
 from service.process.app import create_app
 from tests.http.conftest import make_settings
 
@@ -17,12 +18,12 @@ Json = dict[str, Any]
 PROBLEM = "application/problem+json"
 
 
-def make_app() -> Starlette:
+def make_app() -> Application:
     """Makes an application that never connects to a database, because its lifespan is not started."""
     return create_app(make_settings("postgresql://nobody@127.0.0.1:1/none"))
 
 
-def client_of(app: Starlette) -> httpx2.AsyncClient:
+def client_of(app: ASGIApp) -> httpx2.AsyncClient:
     """Makes a client that calls the application in this process."""
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test")
 
@@ -66,12 +67,32 @@ def _example_body(document: Json, operation: Json, members: Mapping[str, str | N
     if "requestBody" not in operation:
         return ""
     content = next(iter(operation["requestBody"]["content"].values()))
-    value = next(iter(content["examples"].values()))["value"]
+    value = content["example"]
     if not isinstance(value, dict):
         return value if isinstance(value, str) else json.dumps(value)
     known = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]["properties"]
     changed = value | {name: member for name, member in members.items() if name in known}
     return json.dumps({name: member for name, member in changed.items() if members.get(name, "") is not None})
+
+
+def example_ids(document: Json) -> dict[str, str]:
+    """Returns the values of path parameters in the examples, by their names."""
+    return {
+        parameter["name"]: parameter["example"]
+        for operation in operations(document)
+        for parameter in operation["parameters"]
+        if parameter["in"] == "path" and "example" in parameter
+    }
+
+
+def example_answer(document: Json, method: str, path: str, status: int = 200) -> Any:
+    """Returns the example of an answer in JSON."""
+    return document["paths"][path][method]["responses"][str(status)]["content"]["application/json"]["example"]
+
+
+def example_body(document: Json, path: str, method: str = "post") -> Any:
+    """Returns the example of a body."""
+    return document["paths"][path][method]["requestBody"]["content"]["application/json"]["example"]
 
 
 def faults(document: Json, schema: Json, value: Any) -> list[str]:
@@ -82,11 +103,12 @@ def faults(document: Json, schema: Json, value: Any) -> list[str]:
 
 def operation_of(document: Json, response: httpx2.Response) -> Json:
     """Returns the operation of an answer."""
-    [methods] = [
-        methods
-        for template, methods in document["paths"].items()
-        if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), response.request.url.path)
+    path, paths = response.request.url.path, document["paths"]
+    matching = [
+        methods for template, methods in paths.items() if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path)
     ]
+    # A fixed path precedes the templates that match it.
+    methods = paths.get(path) or matching[0]
     operation: Json = methods[response.request.method.lower()]
     return operation
 
@@ -99,7 +121,8 @@ def check(document: Json, response: httpx2.Response) -> str | None:
     if "content" not in answer:
         assert not response.content
         return None
-    media = answer["content"][response.headers["content-type"].partition(";")[0]]
+    content = answer["content"]
+    media = content.get(response.headers["content-type"].partition(";")[0]) or content["*/*"]
     if not media["schema"]:
         return None
     assert faults(document, media["schema"], response.json()) == []

@@ -4,8 +4,6 @@ page.
 No call is named here, so a new call is tested without a change of this module.
 """
 
-import html
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
@@ -16,13 +14,12 @@ import pytest
 from pydantic import SecretStr
 
 from service.booking.tokens import CancellationTokens
-from service.demo import make_demo_catalog
-from service.http.documentation import examples
-from service.http.endpoints import Access
+from service.http.endpoint import Access
+from service.process.demo import make_demo_catalog
 from tests.connections import open_database
 from tests.database import TestDatabase
 from tests.http.conftest import ADMIN, CRON
-from tests.http.describing import Json, example_request, served_document
+from tests.http.describing import Json, example_answer, example_body, example_ids, example_request, served_document
 from tests.http.keys import BUSINESSES, bearer, make_key
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +61,8 @@ PUBLIC: Final = {
     "/",
     "/openapi.json",
     "/docs",
-    "/docs/style.css",
+    "/docs/errors",
+    "/docs/{asset}",
 }
 
 Row = tuple[str, str]
@@ -86,11 +84,11 @@ class Site:
 
         The keys of the calendar feeds are read for each row, because the call before may have rotated them.
         """
-        table = await served_table(self.client)
+        table = access_table(self.document)
         for row, columns in sorted(table.items(), key=lambda entry: entry[0][0] == "delete"):
             feeds = (await self.client.get(f"{BUSINESSES}/salon/calendar-feeds", headers=ADMIN)).json()
             keys = {feed["resourceId"]: feed["path"].rpartition("=")[2] for feed in feeds["items"]}
-            for feed in examples.CALENDAR_FEEDS.answers[200]["items"]:
+            for feed in example_answer(self.document, "get", f"{BUSINESSES}/{{businessId}}/calendar-feeds")["items"]:
                 self.real[feed["path"].rpartition("=")[2]] = keys.get(feed["resourceId"], "none")
             yield row, columns
 
@@ -118,32 +116,44 @@ async def site(client: httpx2.AsyncClient, database: TestDatabase) -> Site:
     headers["revoked"] = bearer(revoked["key"])
     await client.delete(f"{BUSINESSES}/salon/keys/{revoked['keyId']}", headers=ADMIN)
 
-    slot = {"businessId": "salon", "serviceId": "styling-class", "slotStart": examples.SLOT_START}
+    document = await served_document()
+    slot = {
+        "businessId": "salon",
+        "serviceId": "styling-class",
+        "slotStart": example_body(document, "/api/booking/reserve")["slotStart"],
+    }
     holds = [(await client.post("/api/booking/reserve", json=slot)).json()["reservationId"] for _ in range(2)]
     guest = {"reservationId": holds[0], "guestEmail": "ada@example.com"}
     appointment = (await client.post("/api/booking/commit", json=guest)).json()
+    ids = example_ids(document)
     real = {
-        examples.PATH["reservationId"]: holds[1],
-        examples.PATH["keyId"]: spare["keyId"],
-        examples.PATH["appointmentId"]: appointment["appointmentId"],
+        ids["reservationId"]: holds[1],
+        ids["keyId"]: spare["keyId"],
+        ids["appointmentId"]: appointment["appointmentId"],
     }
     tokens = CancellationTokens(SecretStr("token"))
     token = tokens.make("salon", UUID(appointment["appointmentId"]))
-    return Site(client, await served_document(), headers, real, token)
+    return Site(client, document, headers, real, token)
 
 
-async def served_table(client: httpx2.AsyncClient) -> dict[Row, dict[str, bool]]:
-    """Parses the table on the docs page: by method and path, the value of each column."""
-    text = (await client.get("/docs")).text
-    [section] = re.findall(r'<section id="access">(.*?)</section>', text, re.DOTALL)
-    [head, *rows] = re.findall(r"<tr>(.*?)</tr>", section)
-    columns = [html.unescape(column) for column in re.findall(r'<th scope="col">(.*?)</th>', head)][1:]
-    table = {}
-    for row in rows:
-        [method], [path] = re.findall(r">([A-Z]+)</span>", row), re.findall(r"<code>(.*?)</code>", row)
-        cells = re.findall(r"<td[^>]*>(yes|no)</td>", row)
-        table[method.lower(), path] = dict(zip(columns, (cell == "yes" for cell in cells), strict=True))
-    return table
+def access_table(document: Json) -> dict[Row, dict[str, bool]]:
+    """Returns for each call which kinds of callers the document lets through."""
+    schemes: dict[str, Json | None] = {
+        "Public": None,
+        "Guest's token": {},
+        "Readonly": {"READONLY_KEY": []},
+        "Staff": {"STAFF_KEY": []},
+        "Owner": {"OWNER_KEY": []},
+        "Admin": {"ADMIN_TOKEN": []},
+        "Cron": {"CRON_SECRET": []},
+    }
+    return {
+        (method, path): {
+            caller: not operation["security"] or scheme in operation["security"] for caller, scheme in schemes.items()
+        }
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
 
 
 def code_or_none(response: httpx2.Response) -> str | None:
@@ -159,19 +169,20 @@ def is_admitted(response: httpx2.Response) -> bool:
     return response.status_code not in (401, 403) and code_or_none(response) != "BUSINESS_NOT_FOUND"
 
 
-async def test_the_table_has_every_call(client: httpx2.AsyncClient) -> None:
-    """It also has a column for each kind of caller."""
-    table = await served_table(client)
-    paths = (await served_document())["paths"]
-    assert set(table) == {(method, path) for path, methods in paths.items() for method in methods}
-    for columns in table.values():
-        assert set(columns) == set.union(*COLUMNS.values())
+async def test_the_document_names_the_access_of_every_call() -> None:
+    """Beside the schemes, in one word: the lowest role that may call."""
+    for path, methods in (await served_document())["paths"].items():
+        for method, operation in methods.items():
+            columns = access_table({"paths": {path: {method: operation}}})[method, path]
+            lowest = next(name for name, allowed in columns.items() if allowed)
+            names = {"Guest's token": "guest", "Admin": "cron" if columns["Cron"] else "admin"}
+            assert operation["x-access"] == names.get(lowest, lowest.lower())
 
 
-async def test_no_call_has_wider_access_than_intended(client: httpx2.AsyncClient) -> None:
+async def test_no_call_has_wider_access_than_intended() -> None:
     """The public calls are exactly the listed ones; readonly keys change nothing, and staff keys do not change the
     catalog."""
-    table = await served_table(client)
+    table = access_table(await served_document())
     assert {path for (_, path), columns in table.items() if columns["Public"]} == PUBLIC
     for (method, path), columns in table.items():
         if method != "get" and path not in PUBLIC:
@@ -234,10 +245,12 @@ def names_a_business(document: Json, row: Row) -> bool:
     return "businessId" in names
 
 
-async def test_the_administrator_may_call_everything(client: httpx2.AsyncClient) -> None:
+async def test_the_administrator_may_call_everything() -> None:
     """The administrator's token never has to be exchanged for another one."""
     closed = [
-        row for row, columns in (await served_table(client)).items() if not (columns["Public"] or columns["Admin"])
+        row
+        for row, columns in access_table(await served_document()).items()
+        if not (columns["Public"] or columns["Admin"])
     ]
     assert closed == []
 

@@ -1,8 +1,5 @@
-"""What the service really answers, compared with what its document and its docs page say."""
+"""The answers of the service, compared with its document."""
 
-import html
-import re
-import shlex
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
@@ -11,9 +8,6 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from service.database.connections import Database
-from service.http.documentation.examples import PATH
-from service.process.demo import make_demo_catalog
 from tests.database import TestDatabase, at
 from tests.http.conftest import ADMIN, CRON
 from tests.http.describing import PROBLEM, Json, answers, check, example_request, operation_of, served_document
@@ -31,16 +25,16 @@ CUT = f"{CATALOG}/salon/services/cut"
 SALON = {"name": "Salon", "slug": "salon", "country": "DE"}
 SETTINGS = {"name": "Cut", "durationMinutes": 60, "maxSimultaneousBookings": 2}
 
-# What follows from how a call is declared, not from what it does: see test_openapi.py. And what nobody can
-# provoke without breaking something, or asking very often: see test_limits.py.
+# Codes that follow from the declaration of a call: see test_openapi.py. And codes that need an outage, or very many
+# requests: see test_limits.py and tests/faults.
 GENERAL = {"VALIDATION_FAILED", "UNAUTHORIZED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"}
 NOT_PROVOKED = {"RATE_LIMITED", "TOO_MANY_HOLDS", "OVERLOADED", "DATABASE_UNAVAILABLE"}
 
 
-async def test_the_service_gives_just_those_answers_that_the_document_tells_of(
+async def test_the_service_gives_exactly_the_answers_of_the_document(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """The promise of the whole document: every status, header and member, and which calls meet which codes."""
+    """Compares every status, header, member and code with the document."""
     document = await served_document()
     met = set()
 
@@ -65,12 +59,12 @@ async def test_the_service_gives_just_those_answers_that_the_document_tells_of(
     await be_turned_away(call, document)
     await clear_the_catalog(call)
     told = {(name, status, code) for name, status, code in answers(document) if code not in GENERAL | NOT_PROVOKED}
-    # The clock of the tests is not the one that was shipped, and reservation health says so. And a stream never ends.
+    # Reservation health reports the altered clock of the tests. And a stream never ends.
     assert met == told - {("reservationHealth", 200, None), ("watchChanges", 200, None)}
 
 
 async def use_the_catalog(call: Call) -> None:
-    """Puts and reads, and is refused what the catalog refuses."""
+    """Puts and reads, and provokes the refusals of the catalog."""
     await call("PUT", f"{CATALOG}/salon", 201, SALON, headers=ADMIN)
     await call("PUT", f"{CATALOG}/salon", 200, SALON, headers=ADMIN)
     await call("PUT", f"{CATALOG}/other", 409, SALON, headers=ADMIN)
@@ -110,7 +104,7 @@ async def use_resources_and_hours(call: Call) -> None:
 
 
 async def reserve(call: Call) -> Json:
-    """Reserves and replays, and is refused everything that reserve refuses; returns the hold."""
+    """Reserves and replays, and provokes every refusal of reserve; returns the hold."""
     key = {"Idempotency-Key": "a"}
     held = await call("POST", RESERVE, 201, slot(9), headers=key)
     await call("POST", RESERVE, 200, slot(9), headers=key)
@@ -124,7 +118,7 @@ async def reserve(call: Call) -> Json:
 
 
 async def use_a_hold(call: Call, held: Json) -> None:
-    """Looks, extends and commits one hold, and releases another."""
+    """Reads, extends and commits one hold, and releases another."""
     own = f"{HOLDS}/{held['reservationId']}"
     query = {name: held[name] for name in ("businessId", "serviceId", "slotStart", "slotEnd")}
     await call("GET", "/api/booking/capacity", 200, params=query)
@@ -157,13 +151,13 @@ async def use_a_hold(call: Call, held: Json) -> None:
 
 
 async def lower_the_capacity(call: Call) -> None:
-    """Below what is claimed."""
+    """Puts a capacity below the claims."""
     await call("POST", RESERVE, 201, slot(9))
     await call("PUT", CUT, 409, {**SETTINGS, "maxSimultaneousBookings": 1}, headers=ADMIN)
 
 
 async def let_a_hold_expire(call: Call, database: TestDatabase) -> None:
-    """After it was extended as far as it goes; somebody else takes its room."""
+    """Extends a hold to its limit, lets it expire, and takes its room."""
     await call("PUT", CUT, 200, {**SETTINGS, "maxHoldLifetimeMinutes": 60}, headers=ADMIN)
     expiring = await call("POST", RESERVE, 201, slot(14))
     database.move_clock(timedelta(minutes=10))
@@ -176,7 +170,7 @@ async def let_a_hold_expire(call: Call, database: TestDatabase) -> None:
 
 
 async def book_at_once(call: Call) -> None:
-    """As a guest and on behalf of the business, and refused what they refuse."""
+    """Books as a guest and on behalf of the business, and provokes the refusals."""
     for path, headers, key in (("/api/bookings", {}, "c"), (APPOINTMENTS, ADMIN, "d")):
         attempt, elsewhere = headers | {"Idempotency-Key": key}, {"serviceId": "perm"}
         await call("POST", path, 201, booking(16), headers=attempt)
@@ -191,7 +185,7 @@ async def book_at_once(call: Call) -> None:
 
 
 async def book_from_a_widget(call: Call) -> None:
-    """The same as a widget has it."""
+    """Books in the format of a widget."""
     path, key = "/api/v1/public/salon/book", {"Idempotency-Key": "f"}
     names = {"firstName": "Ada", "lastName": "Example", "email": "ada@example.com"}
 
@@ -245,7 +239,7 @@ async def use_appointments(call: Call) -> None:
 
 
 async def subscribe_to_calendars(call: Call) -> None:
-    """Learns where the feeds are and reads them, then makes the paths worthless."""
+    """Lists and reads the feeds, then replaces their keys."""
     await call("PUT", f"{CATALOG}/salon/resources/desk", 201, {"name": "Desk", "kind": "desk"}, headers=ADMIN)
     feeds = f"{CATALOG}/salon/calendar-feeds"
     paths = [item["path"] for item in (await call("GET", feeds, 200, headers=ADMIN))["items"]]
@@ -259,18 +253,27 @@ async def subscribe_to_calendars(call: Call) -> None:
 
 
 async def operate(call: Call) -> None:
-    """What probes, the scheduler and readers call."""
+    """Calls what probes, the scheduler and readers call."""
     for path in ("/cron/cleanup-reservations", "/api/cron/cleanup-reservations"):
         await call("GET", path, 200, headers=CRON)
         await call("POST", path, 200, headers=CRON)
     await call("GET", "/", 307)
-    for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/style.css"):
+    for path in (
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+        "/docs/errors",
+        "/docs/docs.css",
+    ):
         await call("GET", path, 200)
+    await call("GET", "/docs/nothing.js", 404)
     await call("GET", "/health/reservations", 503)
 
 
 async def use_keys(call: Call) -> None:
-    """Makes, lists and revokes."""
+    """Creates, lists and revokes keys."""
     keys, desk = f"{CATALOG}/salon/keys", {"name": "Desk", "role": "staff"}
     made = await call("POST", keys, 201, desk, headers=ADMIN)
     await call("GET", keys, 200, headers=ADMIN)
@@ -281,7 +284,7 @@ async def use_keys(call: Call) -> None:
 
 
 async def be_turned_away(call: Call, document: Json) -> None:
-    """With a key whose role is too small, and with one of another business."""
+    """Calls with a key of too low a role, and with one of another business."""
     await call("PUT", f"{CATALOG}/stranger", 201, {**SALON, "slug": None}, headers=ADMIN)
     turned_away = {"FORBIDDEN": (403, "salon", "readonly"), "BUSINESS_NOT_FOUND": (404, "stranger", "owner")}
     for code, (status, business_id, role) in turned_away.items():
@@ -296,7 +299,7 @@ async def be_turned_away(call: Call, document: Json) -> None:
 
 
 async def clear_the_catalog(call: Call) -> None:
-    """A business with services stays, a service with bookings is archived."""
+    """Deletes what can be deleted; a service with bookings is archived."""
     await call("DELETE", f"{CATALOG}/salon", 409, headers=ADMIN)
     await call("DELETE", CUT, 204, headers=ADMIN)
     await call("PUT", f"{CATALOG}/other", 201, {**SALON, "slug": None}, headers=ADMIN)
@@ -304,81 +307,15 @@ async def clear_the_catalog(call: Call) -> None:
 
 
 def slot(hour: float, **members: Any) -> Json:
-    """A body for reserve."""
+    """Returns a body for reserve."""
     return {"businessId": "salon", "serviceId": "cut", "slotStart": at(hour).isoformat(), **members}
 
 
 def booking(hour: float, **members: Any) -> Json:
-    """A body for a booking without a hold."""
+    """Returns a body for a booking without a hold."""
     return slot(hour, guestEmail="ada@example.com", **members)
 
 
 def guest(held: Json, **members: Any) -> Json:
-    """A body for commit."""
+    """Returns a body for commit."""
     return {"reservationId": held["reservationId"], "guestEmail": "ada@example.com", **members}
-
-
-async def test_every_example_on_the_docs_page_works_against_the_demo_catalog(
-    client: httpx2.AsyncClient, database: TestDatabase
-) -> None:
-    """People paste the lines into their shell before they read anything."""
-    demo = Database(database.url, connections=1)
-    await demo.open()
-    await make_demo_catalog(demo)
-    await demo.close()
-    document = await served_document()
-    page = (await client.get("/docs")).text
-    lines = [html.unescape(line) for line in re.findall(r"<pre><code>(curl .*?)</code></pre>", page, re.DOTALL)]
-
-    refused = []
-    for number, line in enumerate(lines):
-        if "/stream" in line:
-            continue  # it never ends: see test_stream.py
-        response = await send(client, await with_ids_that_exist(client, line, slot(20 + 24 * number)))
-        check(document, response)
-        if response.is_error:
-            refused.append((response.request.method, response.request.url.path))
-    assert len(lines) > len(document["paths"])
-    # A business that has services stays, and nobody can show the keys of a feed that is not theirs. And the clock of
-    # the tests is not the one that was shipped.
-    assert refused == [
-        ("GET", "/health/reservations"),
-        ("DELETE", f"{CATALOG}/salon"),
-        ("GET", "/api/booking/calendar/salon.ics"),
-        ("GET", "/api/booking/calendar/salon/rosa.ics"),
-    ]
-
-
-async def with_ids_that_exist(client: httpx2.AsyncClient, line: str, day: Json) -> str:
-    """Makes what a line is about, where the demo catalog does not have it, and puts its id into the line."""
-
-    async def make(sample: str, path: str, body: Json) -> None:
-        nonlocal line
-        if PATH[sample] in line:
-            made = (await client.post(path, json=body, headers=ADMIN)).json()
-            line = line.replace(PATH[sample], made[sample])
-            if '"expectedVersion": 2' in line:
-                await client.patch(f"{path}/{made[sample]}", json={"expectedVersion": 1, "notes": "x"}, headers=ADMIN)
-
-    await make("reservationId", RESERVE, {**day, "serviceId": "haircut"})
-    await make("appointmentId", APPOINTMENTS, {**day, "serviceId": "haircut"})
-    await make("keyId", f"{CATALOG}/salon/keys", {"name": "Desk", "role": "staff"})
-    return line
-
-
-async def send(client: httpx2.AsyncClient, line: str) -> httpx2.Response:
-    """Does what curl would."""
-    line = line.replace("\\\n", "").replace("$ADMIN_TOKEN", "admin").replace("$CRON_SECRET", "cron")
-    options = iter(shlex.split(line.removeprefix("curl -i ")))
-    method, headers, content, url = "GET", {}, None, ""
-    for word in options:
-        if word == "-X":
-            method = next(options)
-        elif word == "-H":
-            name, _, value = next(options).partition(": ")
-            headers[name] = value
-        elif word == "-d":
-            content = next(options)
-        else:
-            url = word.removeprefix("$HOLDFAST")
-    return await client.request(method, url, headers=headers, content=content)

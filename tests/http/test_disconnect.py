@@ -4,15 +4,17 @@ import asyncio
 import json
 from collections.abc import MutableMapping
 from typing import Any
-from uuid import UUID
+from uuid import uuid4
 
 import pytest
 
 from service.booking.alternatives import Alternatives
+from service.booking.requests import Reserve, Slot
 from service.booking.verbs import Verbs
-from service.http import envelope
+from service.http import application
+from service.process.app import create_app
 from tests.connections import open_database, running_group_commit
-from tests.database import TestDatabase, reserve_request
+from tests.database import TestDatabase, at
 from tests.http.booking_calls import slot
 from tests.http.conftest import make_settings
 
@@ -72,14 +74,14 @@ async def test_a_change_for_a_disconnected_client_is_announced(database: TestDat
     """The request was already sent to the database and occupied a slot, so browsers must be notified."""
     database.make_service(capacity=5)
     announced = asyncio.Event()
-    request = reserve_request(10)
+    request = Reserve(Slot("cut", at(10), at(11), 1, None), None)
     async with (
         open_database(database.url, connections=4) as connections,
         running_group_commit(connections) as group_commit,
     ):
         verbs = Verbs(group_commit, Alternatives(connections), lambda *_, **__: announced.set())
         with database.locked():
-            leaving = asyncio.create_task(verbs.run("reserve", "salon", UUID(request["operation_id"]), request))
+            leaving = asyncio.create_task(verbs.run("salon", uuid4(), request, request.written(), bytes))
             await asyncio.to_thread(database.wait_until_blocked)
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
@@ -97,7 +99,7 @@ async def test_a_body_that_is_cut_off_is_not_logged_as_a_defect(
         defects.append(error)
         return {}
 
-    monkeypatch.setattr(envelope, "where", note)
+    monkeypatch.setattr(application, "error_fields", note)
     app = create_app(make_settings(database.url))
     messages: list[Message] = [
         {"type": "http.disconnect"},

@@ -1,11 +1,16 @@
 """Guests' phone numbers, which are read by the rules of the business's country."""
 
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from service.booking import guests
 from service.booking.guests import Guests
+from service.booking.requests import Change, Guest
 from service.database.connections import Database
 from service.errors import Invalid
 from tests.connections import open_database
@@ -26,9 +31,13 @@ async def guests_of_two_countries(database: TestDatabase) -> AsyncIterator[Guest
 
 async def phone_of(guests_of_two_countries: Guests, phone: str, business_id: str = "salon") -> object:
     """Returns the stored form of a phone number."""
-    return (await guests_of_two_countries.normalise(business_id, {"guest_phone": phone, "notes": "quiet"}))[
-        "guest_phone"
-    ]
+    changed = await guests_of_two_countries.normalise_change(business_id, change({"guest_phone": phone}))
+    return changed.changes["guest_phone"]
+
+
+def change(changes: dict[str, Any]) -> Change:
+    """Returns a change of an appointment."""
+    return Change(uuid4(), "change", 1, changes)
 
 
 async def test_a_number_without_a_country_code_is_read_in_the_business_country(guests_of_two_countries: Guests) -> None:
@@ -39,11 +48,13 @@ async def test_a_number_without_a_country_code_is_read_in_the_business_country(g
 
 async def test_other_members_of_a_request_are_unchanged(guests_of_two_countries: Guests) -> None:
     """A request without a phone number is unchanged as well, and the caller's dictionary is never modified."""
-    request: dict[str, object] = {"guest_phone": "030 1234567", "notes": "quiet", "metadata": {"a": 1}}
-    assert await guests_of_two_countries.normalise("salon", request) == {**request, "guest_phone": "+49301234567"}
-    assert request["guest_phone"] == "030 1234567"
+    request = change({"guest_phone": "030 1234567", "notes": "quiet", "metadata": {"a": 1}})
+    normalised = replace(request, changes={**request.changes, "guest_phone": "+49301234567"})
+    assert await guests_of_two_countries.normalise_change("salon", request) == normalised
+    assert request.changes["guest_phone"] == "030 1234567"
     for without in ({}, {"guest_phone": None}, {"guest_email": "ada@example.com"}):
-        assert await guests_of_two_countries.normalise("salon", dict(without)) == without
+        unchanged = change(dict(without))
+        assert await guests_of_two_countries.normalise_change("salon", unchanged) == unchanged
 
 
 async def test_a_number_with_a_country_code_needs_no_lookup(database: TestDatabase) -> None:
@@ -87,16 +98,12 @@ async def test_the_number_of_cached_countries_is_bounded(
 
 async def test_a_fault_is_sent_along_where_a_replay_may_ignore_it(guests_of_two_countries: Guests) -> None:
     """Only the verb knows whether the request is a replay. A request without a fault is sent as usual."""
-    request: dict[str, object] = {"guest_phone": "123", "guest_email": "ada@example.com", "notes": "quiet"}
-    sent = await guests_of_two_countries.normalise_or_tell("salon", request)
+    guest = Guest(None, "ada@example.com", "123", "quiet")
     message = "lacks its area code: write it with the country's code, like +49 30 1234567"
-    assert sent == {
-        **request,
+    assert json.loads(await guests_of_two_countries.written("salon", guest)) == {
         "guest_phone": None,
         "guest_fault": {"field": "guest_phone", "message": message},
     }
-    request["guest_phone"] = "030 1234567"
-    assert await guests_of_two_countries.normalise_or_tell("salon", request) == {
-        **request,
-        "guest_phone": "+49301234567",
-    }
+    valid = replace(guest, guest_phone="030 1234567")
+    assert json.loads(await guests_of_two_countries.written("salon", valid)) == {"guest_phone": "+49301234567"}
+    assert await guests_of_two_countries.written("salon", replace(guest, guest_phone=None)) == b"{}"

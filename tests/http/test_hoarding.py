@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from service.app import create_app
+from service.process.app import create_app
 from tests.database import TestDatabase
 from tests.http.booking_calls import slot
 from tests.http.conftest import make_settings

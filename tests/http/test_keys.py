@@ -7,10 +7,10 @@ import httpx2
 import pytest
 import structlog
 from pydantic import BaseModel
-from starlette.requests import Request
+from starlette.types import Message
 
 from service.booking.keys import Principal
-from service.http.endpoints import Call
+from service.http.call import Call
 from tests.database import TestDatabase
 from tests.http.conftest import ADMIN
 from tests.http.keys import BUSINESSES, bearer, make_key
@@ -161,7 +161,7 @@ async def test_no_key_is_ever_in_a_log_or_a_refusal(
     # The service's processors with another output: its own logger keeps the stderr of its first use.
     lines = io.StringIO()
     log = structlog.wrap_logger(structlog.WriteLogger(lines), processors=structlog.get_config()["processors"])
-    monkeypatch.setattr("service.http.envelope.log", log)
+    monkeypatch.setattr("service.http.application.log", log)
     database.make_business()
     owner, readonly = await make_key(client), await make_key(client, "readonly")
     spoilt = owner["key"][:-1] + "~"
@@ -204,9 +204,15 @@ def test_a_call_is_about_the_named_business_or_else_that_of_its_key(
     path: dict[str, str], query: Named | None, body: Named | None, wanted: str
 ) -> None:
     """A caller with a key need not name its business."""
-    request = Request({"type": "http", "path_params": path})
-    call = Call(request, body, query, Principal("staff", "clinic", "k1"))
+    call = Call({"headers": []}, unread, path)
+    call.query, call.body, call.principal = query, body, Principal("staff", "clinic", "k1")
     assert call.business_id == wanted
     if wanted == "clinic":
-        assert Call(request, body, query, Principal("admin", None, None)).business_id is None
-        assert Call(request, body, query).business_id is None
+        for principal in (Principal("admin", None, None), None):
+            call.principal = principal
+            assert call.business_id is None
+
+
+async def unread() -> Message:
+    """Is never called."""
+    raise AssertionError

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from starlette.requests import Request
+from starlette.types import Message
 
 from service.booking.tokens import ClientNames
 from service.http import limits
+from service.http.call import Call
 from service.http.clients import Clients
 from service.process.app import create_app
 from service.settings import Settings
@@ -320,10 +321,16 @@ async def test_malformed_headers_are_ignored(database: TestDatabase) -> None:
             assert (await service.get(headers={b"X-Forwarded-For": header})).status_code == 200
 
 
-def request(peer: str | None, forwarded: list[str]) -> Request:
+def request(peer: str | None, forwarded: list[str]) -> Call:
     """Makes a request from a peer, with these X-Forwarded-For headers."""
     headers = [(b"x-forwarded-for", value.encode("latin-1")) for value in forwarded]
-    return Request({"type": "http", "client": None if peer is None else (peer, 1), "headers": headers})
+    scope = {"type": "http", "client": None if peer is None else (peer, 1), "headers": headers}
+    return Call(scope, unread, {})
+
+
+async def unread() -> Message:
+    """Is never called."""
+    raise AssertionError
 
 
 # The sliding window.

@@ -19,8 +19,7 @@ from service.database import group_commit as group_commit_module
 from service.database import queue as queue_module
 from service.database.group_commit import GroupCommit
 from service.errors import Overloaded
-from service.http import metrics as metrics_endpoints
-from service.metrics import exposition
+from service.observability.metrics import exposition
 from tests.connections import open_database, running_group_commit
 from tests.database import TestDatabase, at, reserve_request
 from tests.faults.proxy import Proxy

@@ -1,4 +1,4 @@
-"""The OpenAPI document: well-formed, complete, and with examples that hold."""
+"""The OpenAPI document: valid, complete, and with examples that its schemas accept."""
 
 import json
 import re
@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 from openapi_spec_validator import validate
 from pydantic import BaseModel
-from starlette.routing import Route
 
+from service.api.docs import DocsApi
 from service.database.files import sql_folder
-from service.errors import KINDS
-from service.http.documentation.docs import DocsEndpoints
-from service.http.documentation.explanations import EXPLANATIONS
-from service.http.documentation.openapi import document as make_document
+from service.errors import PROBLEMS
+from service.http.endpoint import endpoints_of
+from service.http.openapi import TAGS, codes
+from service.http.openapi import document as make_document
+from service.http.problems import problem_body
 from tests.http.conftest import ADMIN
 from tests.http.describing import (
     PROBLEM,
@@ -29,49 +30,64 @@ from tests.http.describing import (
 
 pytestmark = pytest.mark.anyio
 
-# What is only there where there is something to say: why an appointment was cancelled, and what a widget may be told.
+# The members that are left out where they are empty.
 LEFT_OUT = {"cancellationReason", "alternatives"}
 
 
 async def test_the_document_is_valid_openapi() -> None:
-    """Client generators give up on the first thing that the specification does not know."""
+    """Client generators fail at the first member that the specification does not know."""
     document = await served_document()
     assert document["openapi"].startswith("3.1.")
     validate(document)
 
 
 async def test_the_document_has_every_route_and_nothing_else() -> None:
-    """A call that is missing can't be found, and one that does not exist wastes somebody's day."""
+    """Routes and document are made of the same declarations."""
     document = await served_document()
-    routes = set()
-    for route in make_app().routes:
-        assert isinstance(route, Route)
-        routes |= {(route.path, method.lower()) for method in (route.methods or set()) - {"HEAD"}}
+    routes = {(endpoint.path, endpoint.method.lower()) for endpoint in make_app().endpoints}
     assert {(path, method) for path, methods in document["paths"].items() for method in methods} == routes
 
 
 async def test_operation_ids_are_unique() -> None:
-    """Generated clients name their functions by them."""
+    """Generated clients name their functions by operation ids."""
     ids = [operation["operationId"] for operation in operations(await served_document())]
     assert sorted(set(ids)) == sorted(ids)
 
 
-async def test_a_code_that_nobody_declared_stops_the_start() -> None:
-    """A misspelt code would promise an answer that can't come, and link to nowhere."""
-    [endpoint, *_] = DocsEndpoints([]).endpoints()
+def test_every_declaration_names_codes_and_tags_that_exist() -> None:
+    """A misspelt code would promise an answer that can't come; a misspelt tag would hide its call."""
+    for endpoint in make_app().endpoints:
+        assert set(endpoint.refusals) | set(endpoint.statuses) <= set(PROBLEMS), endpoint.operation_id
+        assert endpoint.tag in TAGS, endpoint.operation_id
+        assert endpoint.summary, endpoint.operation_id
+    [endpoint, *_] = endpoints_of(DocsApi([]))
     with pytest.raises(ValueError, match="NO_SUCH_CODE"):
         make_document([replace(endpoint, refusals=("NO_SUCH_CODE",))])
 
 
 async def test_every_code_is_explained() -> None:
-    """The type of each problem leads to its explanation, whichever call it was that met it."""
+    """Each row of the table has all that a reader needs, and the document shows each."""
     document = await served_document()
-    assert list(EXPLANATIONS) == list(KINDS)
-    assert list(document["components"]["examples"]) == list(KINDS)
+    assert list(document["components"]["examples"]) == list(PROBLEMS)
+    for problem in PROBLEMS.values():
+        assert all((problem.title, problem.detail, problem.meaning, problem.advice)), problem.code
+
+
+def test_the_codes_of_a_call_are_in_order_of_precedence() -> None:
+    """A request with several faults gets the first of them."""
+    order = list(PROBLEMS)
+    for endpoint in make_app().endpoints:
+        assert codes(endpoint) == sorted(codes(endpoint), key=order.index)
+
+
+def test_an_unknown_code_is_an_error_of_its_call() -> None:
+    """It is noticed where it is used, and not when the application starts."""
+    with pytest.raises(KeyError):
+        problem_body("NO_SUCH_CODE", None)
 
 
 async def test_every_answer_has_an_example_that_its_schema_accepts() -> None:
-    """People copy examples, and take them for what they will get."""
+    """Readers copy examples, and expect such answers."""
     document = await served_document()
     for operation in operations(document):
         for status, answer in operation["responses"].items():
@@ -84,7 +100,7 @@ async def test_every_answer_has_an_example_that_its_schema_accepts() -> None:
 
 
 async def test_every_answer_has_all_of_its_members() -> None:
-    """A client may rely on each member: what is not there is null, and is left out only where that is said."""
+    """A client may rely on each member: an empty one is null, and only the listed ones are left out."""
     document = await served_document()
     for operation in operations(document):
         for answer in operation["responses"].values():
@@ -95,7 +111,7 @@ async def test_every_answer_has_all_of_its_members() -> None:
 
 
 async def test_every_refusal_has_an_example_with_its_status() -> None:
-    """The example is where a frontend's author sees which members come with a code."""
+    """The example shows a frontend's author which members come with a code."""
     document = await served_document()
     known = document["components"]["schemas"]["Problem"]["properties"]
     for code, example in document["components"]["examples"].items():
@@ -106,11 +122,11 @@ async def test_every_refusal_has_an_example_with_its_status() -> None:
         for status, answer in operation["responses"].items():
             for code, example in answer.get("content", {}).get(PROBLEM, {}).get("examples", {}).items():
                 assert str(example_of(document, example)["status"]) == status
-                assert str(KINDS[code].status) == status or (code, status) == ("VERSION_CONFLICT", "412")
+                assert str(PROBLEMS[code].status) == status or (code, status) == ("VERSION_CONFLICT", "412")
 
 
 async def test_every_example_of_a_request_is_accepted() -> None:
-    """Whoever sends the example unchanged should not be told that it is invalid."""
+    """An example that is sent unchanged is valid."""
     document = await served_document()
     by_name = models()
     for operation in operations(document):
@@ -120,14 +136,12 @@ async def test_every_example_of_a_request_is_accepted() -> None:
         if body := operation.get("requestBody"):
             content = body["content"]["application/json"]
             model = by_name[content["schema"]["$ref"].rpartition("/")[2]]
-            assert content["examples"]
-            for example in content["examples"].values():
-                model.model_validate_json(json.dumps(example["value"]))
-                assert faults(document, content["schema"], example["value"]) == []
+            model.model_validate_json(json.dumps(content["example"]))
+            assert faults(document, content["schema"], content["example"]) == []
 
 
 async def test_a_body_may_be_left_out_where_nothing_in_it_is_required() -> None:
-    """A client made from the document does not make up an empty one."""
+    """A client made from the document need not send an empty one."""
     document = await served_document()
     may_be_left_out = {
         operation["operationId"]
@@ -138,7 +152,7 @@ async def test_a_body_may_be_left_out_where_nothing_in_it_is_required() -> None:
 
 
 async def test_every_member_and_parameter_is_explained() -> None:
-    """A name alone leaves the reader to guess, and two readers guess differently."""
+    """A name alone can be understood in more than one way."""
     document = await served_document()
     for name, schema in document["components"]["schemas"].items():
         for member, of_member in schema.get("properties", {}).items():
@@ -148,7 +162,7 @@ async def test_every_member_and_parameter_is_explained() -> None:
 
 
 async def test_the_advice_on_retries_names_every_call_that_needs_a_key_for_them() -> None:
-    """Whoever repeats one of them without a key, because it was not named, books twice."""
+    """A repeated call without a key books twice."""
     document = await served_document()
     wanted = {
         f"{method.upper()} {path}"
@@ -172,7 +186,7 @@ async def test_the_reasons_are_those_that_the_database_gives() -> None:
 
 
 async def test_a_token_is_wanted_where_the_document_says_so() -> None:
-    """A client made from the document sends no token where none is said to be wanted; and the rest is not for all."""
+    """A client made from the document sends a token exactly where the document requires one."""
     document = await served_document()
     async with client_of(make_app()) as client:
         for path, methods in document["paths"].items():
@@ -184,7 +198,7 @@ async def test_a_token_is_wanted_where_the_document_says_so() -> None:
 
 
 async def test_what_is_malformed_is_refused_as_the_document_says() -> None:
-    """These refusals follow from what a call takes: its path, its query, its body."""
+    """These refusals follow from the path, the query and the body of a call."""
     document = await served_document()
     async with client_of(make_app()) as client:
         for path, methods in document["paths"].items():

@@ -10,10 +10,10 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
+from service.api import stream
 from service.booking.catalog import Catalog
 from service.errors import DatabaseDown
-from service.http import stream
-from service.metrics import REGISTRY
+from service.observability.metrics import REGISTRY
 from service.sharing import feed, watchers
 from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed

@@ -7,10 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from service.api.shapes import Email
 from service.booking.guests import normalised_phone
 from service.booking.text import Phone
 from service.errors import Invalid
-from service.http.shapes import Email
 
 EMAIL: TypeAdapter[str] = TypeAdapter(Email)
 PHONE: TypeAdapter[str] = TypeAdapter(Phone)

@@ -48,7 +48,7 @@ def test_unknown_methods_share_one_series() -> None:
 
 def test_a_multiprocess_folder_from_outside_is_ignored(tmp_path: Path) -> None:
     """The variable belongs to the library and may be meant for another service."""
-    script = "from service.metrics import exposition; print(exposition().decode())"
+    script = "from service.observability.metrics import exposition; print(exposition().decode())"
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     ended = subprocess.run(
         [sys.executable, "-c", script], env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=True

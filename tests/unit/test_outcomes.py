@@ -1,15 +1,11 @@
-"""The exceptions for the outcomes of verbs, and the fingerprint of a request."""
+"""The exceptions for the outcomes of verbs."""
 
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from service.booking.outcomes import fingerprint, refusal
+from service.booking.outcomes import refusal
 from service.errors import Invalid, Refused
-
-requests = st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text(max_size=5), max_size=5)
 
 
 @pytest.mark.parametrize(
@@ -66,15 +62,3 @@ def test_an_undeclared_outcome_is_a_defect() -> None:
     """It must not be reported as another one."""
     with pytest.raises(KeyError):
         refusal("no_such_outcome", None)
-
-
-@given(requests)
-def test_a_fingerprint_does_not_depend_on_the_order_of_members(request_: dict[str, object]) -> None:
-    """Members of a JSON object have no order."""
-    assert fingerprint(dict(reversed(request_.items()))) == fingerprint(request_)
-
-
-@given(requests, requests)
-def test_different_requests_have_different_fingerprints(one: dict[str, object], other: dict[str, object]) -> None:
-    """A null differs from a missing member."""
-    assert (fingerprint(one) == fingerprint(other)) == (one == other)

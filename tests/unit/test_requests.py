@@ -1,0 +1,82 @@
+"""The requests of the verbs: their JSON, and the fingerprint by which a replay is recognised."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.booking.requests import (
+    Book,
+    Change,
+    Commit,
+    Extend,
+    Guest,
+    Release,
+    Request,
+    Reserve,
+    Slot,
+    fingerprint,
+    members,
+    merged,
+)
+
+SLOT = Slot("cut", datetime(2027, 1, 11, 9, tzinfo=UTC), None, 1, None)
+GUEST = Guest("Ada", "ada@example.com", None, None, {"a": 1})
+
+slots = st.builds(
+    Slot,
+    st.sampled_from(["cut", "perm"]),
+    st.sampled_from([SLOT.slot_start, SLOT.slot_start + timedelta(microseconds=1)]),
+    st.sampled_from([None, SLOT.slot_start + timedelta(hours=1)]),
+    st.integers(1, 2),
+    st.sampled_from([None, "anna"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("request_", "names"),
+    [
+        (Reserve(SLOT, 2.5), {"service_id", "slot_start", "slot_end", "quantity", "resource_id", "ttl_minutes"}),
+        (Extend(uuid4(), 5, None), {"reservation_id", "ttl_minutes", "expected_version"}),
+        (Release(uuid4()), {"reservation_id"}),
+        (Change(uuid4(), "cancel", 1, reason="Ill"), {"appointment_id", "action", "expected_version", "reason"}),
+        (
+            Change(uuid4(), "change", 1, {"notes": None}),
+            {"appointment_id", "action", "expected_version", "reason", "set"},
+        ),
+    ],
+)
+def test_a_request_has_the_members_of_its_verb(request_: Request, names: set[str]) -> None:
+    """Members of the class itself, such as the name of the verb, are not sent."""
+    assert set(json.loads(request_.written())) == names
+
+
+def test_metadata_may_hold_numbers_of_any_size() -> None:
+    """PostgreSQL stores them exactly, so they are sent exactly."""
+    large = 10**40
+    for request_ in (
+        Book(SLOT, replace(GUEST, metadata={"n": large}), "online"),
+        Commit(uuid4(), replace(GUEST, metadata={"n": large}), None, None),
+    ):
+        assert json.loads(request_.written())["metadata"] == {"n": large}
+    assert (
+        json.loads(Change(uuid4(), "change", 1, {"metadata": {"n": large}}).written())["set"]["metadata"]["n"] == large
+    )
+
+
+def test_objects_are_merged_in_their_order() -> None:
+    """Of a member that occurs twice, PostgreSQL takes the last."""
+    assert merged(b"{}", members(a=1), b"{}", members(b=None)) == b'{"a":1,"b":null}'
+    assert merged(b"{}") == b"{}"
+
+
+@given(slots, slots)
+def test_different_requests_have_different_fingerprints(one: Slot, other: Slot) -> None:
+    """A replay with the same key is recognised, and another request with it is refused."""
+    first, second = (fingerprint(Reserve(slot, None).written()) for slot in (one, other))
+    assert (first == second) == (one == other)
+    assert fingerprint(Reserve(one, 5).written()) != first
