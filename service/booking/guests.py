@@ -1,8 +1,6 @@
-"""How a guest can be reached: phone numbers are stored as E.164, whichever way they were written."""
+"""Guests' phone numbers, which are stored as E.164 in whatever notation a request has them."""
 
-import time
-from collections import OrderedDict
-from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import phonenumbers
@@ -11,20 +9,16 @@ from pydantic_core import from_json
 from service.booking.requests import Change, Guest, members
 from service.database.connections import Database
 from service.errors import Invalid
+from service.single_flight import SingleFlight
 
-PHONE_MEANING: Final = (
-    "The guest's phone number, kept as E.164, like `+49301234567`. Written without a country's code it is taken for "
-    "one of the business's country."
-)
-
-# A business hardly ever moves to another country. Not for long, because another process may have changed it.
+# A business hardly ever moves to another country, but another process may have changed it.
 REMEMBERED_SECONDS: Final = 60.0
 MAX_REMEMBERED: Final = 10_000
 
-# By their ISO 3166 codes.
+# ISO 3166 codes.
 COUNTRIES: Final = frozenset(phonenumbers.SUPPORTED_REGIONS)
 
-# The country's code included, without the +.
+# Of E.164, with the country's code and without the +.
 _MAX_DIGITS: Final = 15
 
 _WRITE: Final = "write it with the country's code, like +49 30 1234567"
@@ -38,10 +32,10 @@ _FAULTS: Final = {
 
 
 def normalised_phone(phone: str, country: str | None) -> str:
-    """A phone number as E.164. One without its country's code is of `country`, an ISO 3166 code.
+    """Returns a phone number as E.164. `country`, an ISO 3166 code, is that of a number without its country's code.
 
-    What is possible is accepted: the lists of the numbers that are in use are out of date before they are
-    shipped, and would refuse real ones. Raises `Invalid`.
+    Any possible number is accepted: the lists of numbers in use are out of date when they are shipped, and would
+    refuse real numbers. Raises `Invalid`.
     """
     try:
         number = phonenumbers.parse(phone, country)
@@ -55,7 +49,7 @@ def normalised_phone(phone: str, country: str | None) -> str:
     written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     if len(written) > 1 + _MAX_DIGITS:
         raise _invalid(_TOO_LONG)
-    # With too many zeros before it, it would be another number when it is read again.
+    # A number with too many leading zeros reads as a different number.
     if phonenumbers.parse(written) != number:
         raise _invalid(_NO_NUMBER)
     return written
@@ -66,15 +60,23 @@ def _invalid(message: str) -> Invalid:
 
 
 class Guests:
-    """Writes guests' data as it is stored. Remembers the countries of businesses for a while."""
+    """Normalises the guests' data of requests. Keeps the countries of businesses for a while."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        # By business: its country, and until when that is believed.
-        self._countries: OrderedDict[str, tuple[str | None, float]] = OrderedDict()
+        self._countries = SingleFlight[str, str | None](keep_seconds=REMEMBERED_SECONDS, max_kept=MAX_REMEMBERED)
 
-    async def written(self, business_id: str, guest: Guest) -> bytes:
-        """Returns the members of a request that replace its phone number as it was sent. Raises `Unavailable`.
+    async def normalise(self, business_id: str, request: dict[str, object]) -> dict[str, object]:
+        """Returns the request with its `guest_phone`, if it has one, as E.164. Raises `Invalid` and `Unavailable`."""
+        phone = request.get("guest_phone")
+        if not isinstance(phone, str):
+            return request
+        # A number with its country's code does not depend on the business.
+        country = None if phone.startswith("+") else await self._country_of(business_id)
+        return {**request, "guest_phone": normalised_phone(phone, country)}
+
+    async def normalise_or_tell(self, business_id: str, request: dict[str, object]) -> dict[str, object]:
+        """Does the same for verbs that replay the result of an earlier attempt. Raises `Unavailable`.
 
         A replay returns its first result, even if its guest's data would be invalid now. So a fault is sent along as
         `guest_fault`, and the verb answers with it unless the request is a replay.
@@ -101,14 +103,9 @@ class Guests:
         return normalised_phone(phone, country)
 
     async def _country_of(self, business_id: str) -> str | None:
-        """The country of a business, or None where there is no such business."""
-        country, believed_until = self._countries.get(business_id, (None, 0.0))
-        if time.monotonic() < believed_until:
-            return country
+        """Returns the country of a business, or None if the business does not exist."""
+        return await self._countries.run(business_id, partial(self._find_country, business_id))
+
+    async def _find_country(self, business_id: str) -> str | None:
         rows = await self._database.fetch("business", business_id)
-        country = from_json(rows[0][0])["country"] if rows else None
-        self._countries[business_id] = country, time.monotonic() + REMEMBERED_SECONDS
-        self._countries.move_to_end(business_id)
-        if len(self._countries) > MAX_REMEMBERED:
-            self._countries.popitem(last=False)
-        return country
+        return rows[0][0]["country"] if rows else None
