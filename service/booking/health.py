@@ -1,4 +1,4 @@
-"""Reservation health: what operations read to see whether holds are granted, committed and cleaned up."""
+"""Reservation health: figures from which operators see whether holds are granted, committed and cleaned up."""
 
 import asyncio
 import time
@@ -10,16 +10,17 @@ import structlog
 from service.database.connections import Database
 from service.naming import Record
 from service.observability import metrics
+from service.single_flight import SingleFlight
 
-# Whoever asks more often than this gets the last answer: the endpoint is public, and counting has its price.
+# More frequent requests get the last answer: the endpoint is public, and counting is expensive.
 _COUNTS_VALID_SECONDS: Final = 1.0
 _INVARIANTS_VALID_SECONDS: Final = 30.0
 
-# How often the gauges are set: as often as Prometheus usually scrapes. Nobody would see them oftener, and alerts should
-# not come later.
+# How often the gauges are set: the usual scrape interval of Prometheus. More often would be invisible, less often would
+# delay alerts.
 _GAUGES_SECONDS: Final = 15.0
 
-# A scheduler calls every minute. Five missed calls in a row are no coincidence.
+# The scheduler calls every minute: five calls in a row were missed.
 PURGE_LATE_SECONDS: Final = 300.0
 
 # The body, language and settings of booking.now() in sql/functions/rules/now.sql.
@@ -29,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 
 class ReservationHealth(Record):
-    """Aggregates only. `conversion` is the share of the holds ended within the last hour that were committed."""
+    """Aggregates only. `conversion` is the share of committed holds among those that ended within the last hour."""
 
     status: Literal["ok", "degraded", "critical"]
     reasons: list[str]
@@ -43,36 +44,24 @@ class ReservationHealth(Record):
 
 
 class HealthMonitor:
-    """Asks the database about its reservations, at most once a second for everybody who wants to know."""
+    """Asks the database about its reservations, at most once a second for all callers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._look_up: asyncio.Task[ReservationHealth] | None = None
-        self._looked_up_at = 0.0
+        # A failure is kept as well: callers must not wait one after the other for a database that does not answer.
+        self._answer = SingleFlight[None, ReservationHealth](keep_seconds=_COUNTS_VALID_SECONDS, keep_failures=True)
         self._violations: dict[str, int] = {}
         self._violations_at: float | None = None
 
     async def health(self) -> ReservationHealth:
-        """How things are, at most a second old, and half a minute for the invariants. Raises `Unavailable`.
+        """Returns the health, at most a second old, its invariants half a minute. Raises `Unavailable`."""
+        return await self._answer.run(None, self._look_up)
 
-        Those who ask at the same time share one look-up, and its failure: a database that answers nobody is not waited
-        for by one after the other.
-        """
-        if self._look_up is None or (
-            self._look_up.done() and time.monotonic() - self._looked_up_at > _COUNTS_VALID_SECONDS
-        ):
-            self._look_up = asyncio.create_task(self._judged())
-        # One of those who wait may go away without taking the answer from the others.
-        return await asyncio.shield(self._look_up)
-
-    async def _judged(self) -> ReservationHealth:
-        try:
-            return judge(await self._counts(), await self._invariants())
-        finally:
-            self._looked_up_at = time.monotonic()
+    async def _look_up(self) -> ReservationHealth:
+        return judge(await self._counts(), await self._invariants())
 
     async def keep_gauges(self) -> None:
-        """Sets the gauges for ever. While the database does not answer they stay as they are, and one says so."""
+        """Sets the gauges for ever. While the database does not answer, all but `DATABASE_UP` keep their values."""
         while True:
             try:
                 await self._set_gauges()
@@ -101,14 +90,14 @@ class HealthMonitor:
 
     async def _invariants(self) -> dict[str, int]:
         if self._violations_at is None or time.monotonic() - self._violations_at > _INVARIANTS_VALID_SECONDS:
-            # Before the answer: a database that fails at it is not asked again by everybody at once.
+            # Set before the answer: a database that fails at this query is not asked again for half a minute.
             self._violations_at = time.monotonic()
             self._violations = await _violations(self._database, recent=True)
         return self._violations
 
 
 async def invariant_violations(database: Database) -> dict[str, int]:
-    """How many rows each invariant's view has, and whether booking.now() is the clock that was shipped."""
+    """Counts the rows of each invariant's view, and whether booking.now() differs from the shipped clock."""
     return await _violations(database, recent=False)
 
 
@@ -121,7 +110,7 @@ async def _violations(database: Database, *, recent: bool) -> dict[str, int]:
 def judge(
     counts: tuple[datetime, int, int, datetime | None, datetime | None, int, int], violations: dict[str, int]
 ) -> ReservationHealth:
-    """What the numbers mean."""
+    """Derives the status and its reasons from the counts."""
     now, live, expired_unpurged, oldest_expired_at, last_purge_at, committed, ended = counts
     oldest_seconds = (now - oldest_expired_at).total_seconds() if oldest_expired_at else 0.0
     since_purge = (now - last_purge_at).total_seconds() if last_purge_at else oldest_seconds

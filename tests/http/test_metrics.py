@@ -51,11 +51,16 @@ def current_metrics() -> Scrape:
     return Scrape(exposition().decode())
 
 
+@pytest.fixture(autouse=True)
+def no_counts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes each monitor ask each time: also that of the application, which is created before a test begins."""
+    monkeypatch.setattr(health_module, "_COUNTS_VALID_SECONDS", 0.0)
+
+
 @asynccontextmanager
 async def keep_gauges(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Keeps the gauges of a database up to date, without intervals."""
     monkeypatch.setattr(health_module, "_GAUGES_SECONDS", 0.0)
-    monkeypatch.setattr(health_module, "_COUNTS_VALID_SECONDS", 0.0)
     monkeypatch.setattr(health_module, "_INVARIANTS_VALID_SECONDS", 0.0)
     async with open_database(url) as database:
         task = asyncio.create_task(HealthMonitor(database).keep_gauges())
