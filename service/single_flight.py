@@ -35,7 +35,7 @@ class SingleFlight(Generic[K, V]):
 
         Raises what `load` raises.
         """
-        task = self._running.get(key) or self._find_kept(key)
+        task = self._running.get(key) or self._kept.get(key)
         if task is None:
             task = self._running[key] = asyncio.create_task(load())
             task.add_done_callback(lambda ended: self._end(key, ended))
@@ -43,13 +43,6 @@ class SingleFlight(Generic[K, V]):
             # Awaiting the task itself would cancel it together with this caller.
             await asyncio.wait((task,))
         return task.result()
-
-    def _find_kept(self, key: K) -> asyncio.Task[V] | None:
-        # Not `get`: an entry that expires between its two look-ups raises KeyError there.
-        try:
-            return self._kept[key]
-        except KeyError:
-            return None
 
     def _end(self, key: K, task: asyncio.Task[V]) -> None:
         del self._running[key]
