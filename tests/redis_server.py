@@ -91,3 +91,10 @@ async def until_up(store: Store) -> None:
     async with asyncio.timeout(20):
         while not store.up:  # noqa: ASYNC110 — nobody tells
             await asyncio.sleep(0.001)
+
+
+async def until_both_listen(redis: RedisServer) -> None:
+    """Returns when two feeds wait for entries of the stream."""
+    await asyncio.to_thread(
+        wait_until, lambda: sum(client["cmd"] == "xread" for client in redis.client.client_list()) == 2, "two readers"
+    )

@@ -72,7 +72,7 @@ STREAM_CLIENTS: Final = Gauge(
 )
 AVAILABILITY_CACHE: Final = Counter(
     "holdfast_availability_cache_total",
-    "Questions for availability that the cache answered (hit), did not know (miss), or was not asked (bypass).",
+    "Questions for availability that shared an answer (hit) or asked the database (miss).",
     ["result"],
     registry=REGISTRY,
 )
@@ -314,5 +314,5 @@ def _from_the_start(counter: Counter, *values: str) -> None:
 _from_the_start(BATCHES, "answered", "failed", "lost")
 _from_the_start(PURGE_RUNS, "done", "failed")
 _from_the_start(PURGED, "expired", "deleted")
-_from_the_start(AVAILABILITY_CACHE, "hit", "miss", "bypass")
+_from_the_start(AVAILABILITY_CACHE, "hit", "miss")
 BUILD_INFO.labels(__version__).set(1)

@@ -74,7 +74,7 @@ def create_app(settings: Settings | None = None) -> Application:
     token_secret = SecretStr(_required(settings.token_secret))
     tokens = CancellationTokens(token_secret)
     store = Store(settings.redis_url)
-    cache = AnswerCache(store)
+    cache = AnswerCache()
     feed = Feed(store, cache)
     retention = timedelta(hours=settings.idempotency_window_hours)
     cleanup = Cleanup(database, retention=retention, announce=feed.announce)

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from service.background import end, in_background
-from service.sharing.cache import EVERY_BUSINESS, AnswerCache, forget
+from service.sharing.cache import AnswerCache
 from service.sharing.store import WATCH_SECONDS, Store, StoreDown
 from service.sharing.watchers import BACKLOG, Change, Event, Watcher, Watchers
 
@@ -169,12 +169,8 @@ def _new_id() -> str:
 
 async def _add(redis: Redis, changes: list[Change], *, after_gap: bool) -> None:
     pipeline = redis.pipeline(transaction=False)
-    # Before they are told, so that whoever loads again then gets no older answer.
     if after_gap:
-        forget(pipeline, EVERY_BUSINESS)
         _append(pipeline, _GAP)
-    for business_id in {change.business_id for change in changes}:
-        forget(pipeline, business_id)
     for change in changes:
         _append(pipeline, {name: value for name, value in asdict(change).items() if value is not None})
     await pipeline.execute()

@@ -1,7 +1,8 @@
-"""The cache of availability answers: less than a second old, a single flight for concurrent callers, and invalidated by
-every change."""
+"""The cache of availability answers: less than a second old, asked once for a crowd, dropped at a change."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -16,17 +17,18 @@ from service.sharing.store import Store
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import slot
 from tests.http.conftest import ADMIN
-from tests.http.manual_clock import ManualClock
-from tests.redis_server import RedisServer, sharing
+from tests.http.test_limits import Clock
+from tests.redis_server import RedisServer, sharing, until_both_listen
 
 pytestmark = pytest.mark.anyio
 
 LIFE_SECONDS = 0.9
+CHANGE = {"service_id": "cut", "slot_start": "x", "slot_end": "y"}
 
 
 @pytest.fixture(autouse=True)
-def enable_cache(monkeypatch: pytest.MonkeyPatch, no_answer_is_kept: None) -> None:  # noqa: ARG001 — before this
-    """Restores the lifetime that the service has."""
+def answers_are_kept(monkeypatch: pytest.MonkeyPatch, no_answer_is_kept: None) -> None:  # noqa: ARG001 — before this
+    """For as long as the service keeps them."""
     monkeypatch.setattr(cache, "LIFE_SECONDS", LIFE_SECONDS)
 
 
@@ -47,24 +49,24 @@ class CountingSource:
         return answer
 
 
-def cache_count(result: str) -> float:
-    """Returns the counter of a result."""
+def counted(result: str) -> float:
+    """The value of the metric."""
     return REGISTRY.get_sample_value("holdfast_availability_cache_total", {"result": result}) or 0
 
 
-def test_the_lifetime_of_an_answer_is_less_than_a_second() -> None:
-    """The time of transmission comes on top."""
+def test_the_life_of_an_answer_is_less_than_a_second() -> None:
+    """The transfer to the client comes on top."""
     assert LIFE_SECONDS < 1
 
 
-async def test_an_answer_is_reused_until_its_lifetime_ends() -> None:
-    """Its age counts from the start of the query, because the answer may lack any change made since then."""
-    clock, source = ManualClock(), CountingSource()
-    answers = AnswerCache(Store(None), clock)
-    hits, misses = cache_count("hit"), cache_count("miss")
-    source.may_answer.clear()
-    asking = asyncio.create_task(answers.get("salon", "question", source))
-    await source.is_queried.wait()
+async def test_an_answer_is_given_again_until_it_is_too_old() -> None:
+    """Its age counts from before the database was asked: a change in the meantime may be missing."""
+    clock, oracle = Clock(), Oracle()
+    answers = AnswerCache(clock)
+    hits, misses = counted("hit"), counted("miss")
+    oracle.may_answer.clear()
+    asking = asyncio.create_task(answers.get("salon", "question", oracle))
+    await oracle.is_asked.wait()
     clock.now += 0.5  # the database takes its time
     source.may_answer.set()
     assert await asking == b"1"
@@ -77,25 +79,24 @@ async def test_an_answer_is_reused_until_its_lifetime_ends() -> None:
     assert (cache_count("hit") - hits, cache_count("miss") - misses) == (1, 4)
 
 
-async def test_concurrent_callers_share_one_query() -> None:
-    """A caller that leaves does not cancel the shared query."""
-    source = CountingSource()
-    answers = AnswerCache(Store(None))
-    source.may_answer.clear()
-    crowd = [asyncio.create_task(answers.get("salon", "question", source)) for _ in range(100)]
+async def test_a_crowd_asks_once() -> None:
+    """However many callers come before there is an answer; one that is cancelled does not cancel the look-up."""
+    oracle, answers = Oracle(), AnswerCache()
+    oracle.may_answer.clear()
+    crowd = [asyncio.create_task(answers.get("salon", "question", oracle)) for _ in range(100)]
     await asyncio.sleep(0.01)
     crowd[0].cancel()
     source.may_answer.set()
     assert await asyncio.gather(*crowd[1:]) == [b"1"] * 99
 
 
-async def test_a_late_caller_does_not_join_a_query_older_than_the_lifetime() -> None:
-    """The answer may be as old as the query, and without Redis no other process announces what it has changed since."""
-    clock, source = ManualClock(), CountingSource()
-    answers = AnswerCache(Store(None), clock)
-    source.may_answer.clear()
-    first = asyncio.create_task(answers.get("salon", "question", source))
-    await source.is_queried.wait()
+async def test_who_comes_late_does_not_join_a_look_up_that_began_long_ago() -> None:
+    """Its answer may be as old as the look-up, and without Redis no change of another process drops it."""
+    clock, oracle = Clock(), Oracle()
+    answers = AnswerCache(clock)
+    oracle.may_answer.clear()
+    first = asyncio.create_task(answers.get("salon", "question", oracle))
+    await oracle.is_asked.wait()
     crowd = [first]
     for seconds in (LIFE_SECONDS - 0.01, 0.02):
         clock.now += seconds
@@ -106,9 +107,9 @@ async def test_a_late_caller_does_not_join_a_query_older_than_the_lifetime() -> 
     assert await answers.get("salon", "question", source) == b"2"
 
 
-async def test_a_failure_reaches_all_callers_and_is_not_cached() -> None:
-    """The next caller queries again."""
-    answers = AnswerCache(Store(None))
+async def test_a_failure_reaches_all_callers_and_is_not_kept() -> None:
+    """The next caller asks again."""
+    answers = AnswerCache()
 
     async def fail() -> bytes:
         await asyncio.sleep(0.01)
@@ -119,111 +120,120 @@ async def test_a_failure_reaches_all_callers_and_is_not_cached() -> None:
     assert await answers.get("salon", "question", CountingSource()) == b"1"
 
 
-async def test_a_change_invalidates_cached_answers_and_queries_under_way() -> None:
-    """A browser that is notified of a change gets an answer from after it."""
-    answers, source = AnswerCache(Store(None)), CountingSource()
+async def test_what_was_asked_before_a_change_is_no_answer_after_it() -> None:
+    """Neither a kept answer nor one under way: a browser that loads again after a change sees it."""
+    answers, oracle = AnswerCache(), Oracle()
     feed = Feed(Store(None), answers)
-    await answers.get("salon", "question", source)
-    feed.announce("salon", {"service_id": "cut", "slot_start": "x", "slot_end": "y"}, moved=False)
-    source.may_answer.clear()
-    before = asyncio.create_task(answers.get("salon", "question", source))
+    await answers.get("salon", "question", oracle)
+    feed.announce("salon", CHANGE, moved=False)
+    oracle.may_answer.clear()
+    before = asyncio.create_task(answers.get("salon", "question", oracle))
     await asyncio.sleep(0)
-    feed.announce("salon", {"service_id": "cut", "slot_start": "x", "slot_end": "y"}, moved=False)
-    after = asyncio.create_task(answers.get("salon", "question", source))
+    feed.announce("salon", CHANGE, moved=False)
+    after = asyncio.create_task(answers.get("salon", "question", oracle))
     await asyncio.sleep(0)
     source.may_answer.set()
     assert (await before, await after) == (b"2", b"3")
     assert await answers.get("salon", "question", source) == b"3"
 
 
-async def test_the_size_of_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Callers can ask for any number of time ranges."""
+async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are as many questions as there are intervals."""
     monkeypatch.setattr(cache, "_ANSWERS", 3)
     monkeypatch.setattr(cache, "_BUSINESSES", 4)
-    answers, source = AnswerCache(Store(None), ManualClock()), CountingSource()
+    answers, oracle = AnswerCache(Clock()), Oracle()
     for business in range(10):
         for question in range(10):
-            await answers.get(str(business), str(question), source)
-    assert [len(kept) for kept in answers._own.values()] == [3] * 4
-    assert await answers.get("9", "9", source) == b"100"
-    assert answers._asked == {}
+            await answers.get(str(business), str(question), oracle)
+    assert [len(about._kept) for about in answers._businesses.values()] == [3] * 4
+    assert await answers.get("9", "9", oracle) == b"100"
+    assert not any(about._running for about in answers._businesses.values())
 
 
 # With Redis.
 
 
-async def test_processes_share_answers_and_their_invalidation(redis_server: RedisServer) -> None:
-    """A change through one process invalidates the answers of all."""
-    async with sharing(redis_server) as one, sharing(redis_server) as two:
-        here, there, source = AnswerCache(one), AnswerCache(two), CountingSource()
-        feed = Feed(one, here)
-        feed.start()
-        assert await here.get("salon", "question", source) == await there.get("salon", "question", source) == b"1"
-        feed.announce("salon", {"service_id": "cut", "slot_start": "x", "slot_end": "y"}, moved=False)
-        async with asyncio.timeout(LIFE_SECONDS / 2):
-            while await there.get("salon", "question", source) == b"1":
-                pass
-        assert source.queries == 2
-        await feed.stop()
+@asynccontextmanager
+async def two_processes(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, AnswerCache]]:
+    """Two processes that share a Redis: the feed and the store of one, the answers of the other.
+
+    Its clock stands still, so no answer expires.
+    """
+    async with sharing(redis) as one, sharing(redis) as two:
+        answers = AnswerCache(Clock())
+        feeds = Feed(one, AnswerCache()), Feed(two, answers)
+        for each in feeds:
+            each.start()
+        await until_both_listen(redis)
+        yield feeds[0], one, answers
+        for each in feeds:
+            await each.stop()
 
 
-async def test_redis_keeps_no_answer_beyond_its_lifetime(redis_server: RedisServer) -> None:
-    """The expiry is an instant of Redis' own clock, so a late answer is kept for the rest of the lifetime, or not at
-    all."""
-    async with sharing(redis_server) as store:
-        answers = AnswerCache(store)
-        await answers.get("salon", "question", CountingSource())
-        [key] = redis_server.client.scan_iter("holdfast:availability:*")
-        assert 0 < int(str(redis_server.client.pttl(key))) <= LIFE_SECONDS * 1000
-
-        async def late() -> bytes:
-            await asyncio.sleep(LIFE_SECONDS + 0.1)
-            return b"late"
-
-        assert await answers.get("clinic", "question", late) == b"late"
-        assert list(redis_server.client.scan_iter("holdfast:availability:clinic:*")) == []
+async def until_asked_again(answers: AnswerCache, oracle: Oracle) -> None:
+    """Returns when the answer about the salon has been dropped and the oracle has given another."""
+    async with asyncio.timeout(20):
+        while await answers.get("salon", "question", oracle) == b"1":  # noqa: ASYNC110 — the cache has no event for it
+            await asyncio.sleep(0.001)
 
 
-async def test_an_answer_that_was_queried_before_a_change_is_not_reused(redis_server: RedisServer) -> None:
-    """Another process may query just before the change and store its answer just after it."""
-    async with sharing(redis_server) as store:
-        answers, source = AnswerCache(store), CountingSource()
-        source.may_answer.clear()
-        slow = asyncio.create_task(answers.get("salon", "question", source))
-        await source.is_queried.wait()
-        redis_server.client.incr("holdfast:changes:salon")
-        source.may_answer.set()
-        assert await slow == b"1"
-        assert await answers.get("salon", "question", source) == b"2"
+async def test_a_change_of_another_process_drops_the_answers_of_its_business(redis_server: RedisServer) -> None:
+    """Those of other businesses stay."""
+    async with two_processes(redis_server) as (feed, _, answers):
+        oracle, other = Oracle(), Oracle()
+        for _ in range(2):
+            assert await answers.get("salon", "question", oracle) == b"1"
+            assert await answers.get("clinic", "question", other) == b"1"
+        feed.announce("salon", CHANGE, moved=False)
+        await until_asked_again(answers, oracle)
+        assert await answers.get("clinic", "question", other) == b"1"
+        assert oracle.asked == 2
 
 
-async def test_a_change_that_could_not_be_announced_invalidates_all_answers_later(redis_server: RedisServer) -> None:
-    """A process without Redis cannot announce its changes; once it has Redis again, it invalidates all answers."""
-    async with sharing(redis_server) as one, sharing(redis_server) as two:
-        there, source = AnswerCache(two), CountingSource()
-        feed = Feed(one, AnswerCache(one))
-        one._up = False
-        feed.announce("salon", {"service_id": "cut", "slot_start": "x", "slot_end": "y"}, moved=False)
-        assert await there.get("salon", "question", source) == b"1"
-        one._up = True
-        feed.start()
-        async with asyncio.timeout(LIFE_SECONDS / 2):
-            while await there.get("salon", "question", source) == b"1":
-                pass
-        await feed.stop()
+async def test_a_change_of_another_process_drops_the_answer_under_way(redis_server: RedisServer) -> None:
+    """The database may have been asked just before the change."""
+    async with two_processes(redis_server) as (feed, _, answers):
+        oracle = Oracle()
+        oracle.may_answer.clear()
+        before = asyncio.create_task(answers.get("salon", "question", oracle))
+        await oracle.is_asked.wait()
+        [under_way] = answers._businesses.values()
+        feed.announce("salon", CHANGE, moved=False)
+        async with asyncio.timeout(20):
+            while under_way in answers._businesses.values():  # noqa: ASYNC110 — the cache has no event for it
+                await asyncio.sleep(0.001)
+        after = asyncio.create_task(answers.get("salon", "question", oracle))
+        await asyncio.sleep(0)
+        oracle.may_answer.set()
+        assert (await before, await after) == (b"1", b"2")
 
 
-async def test_without_its_redis_the_cache_is_bypassed(redis_server: RedisServer) -> None:
-    """A single process does not learn of the changes of others."""
-    async with sharing(redis_server) as store:
-        answers, source, bypassed = AnswerCache(store), CountingSource(), cache_count("bypass")
+async def test_changes_that_may_have_been_missed_drop_all_answers(redis_server: RedisServer) -> None:
+    """Another process could not publish a change, and publishes a gap as soon as it can."""
+    async with two_processes(redis_server) as (feed, store, answers):
+        oracle = Oracle()
+        store._up = False
+        feed.announce("salon", CHANGE, moved=False)
+        assert await answers.get("salon", "question", oracle) == b"1"
+        store._up = True
+        await until_asked_again(answers, oracle)
+
+
+async def test_losing_redis_drops_all_answers(redis_server: RedisServer) -> None:
+    """Changes of other processes may have been missed. Afterwards answers are kept as in a service without Redis."""
+    async with two_processes(redis_server) as (_, __, answers):
+        oracle = Oracle()
+        assert await answers.get("salon", "question", oracle) == b"1"
         redis_server.kill()
-        assert [await answers.get("salon", "question", source) for _ in range(3)] == [b"1", b"2", b"3"]
-        assert cache_count("bypass") - bypassed >= 2
+        await until_asked_again(answers, oracle)
+        assert [await answers.get("salon", "question", oracle) for _ in range(2)] == [b"2", b"2"]
 
 
-async def test_a_slot_that_was_just_reserved_is_not_listed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The process that reserved it invalidates its own answers at once."""
+# Over HTTP.
+
+
+async def test_a_slot_that_was_just_taken_is_not_listed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The process that granted it lists it no more at once."""
     database.make_service()
     window = {"businessId": "salon", "serviceId": "cut", "from": at(10).isoformat(), "to": at(11).isoformat()}
 
@@ -233,14 +243,14 @@ async def test_a_slot_that_was_just_reserved_is_not_listed(client: httpx2.AsyncC
     assert len(await listed()) == 1
     held = (await client.post("/api/booking/reserve", json=slot())).json()
     assert await listed() == []
-    # A change in the database alone shows later. That is harmless: a listed slot is not a promise.
+    # A change past the service shows when the answer expires: a listing grants nothing.
     database.release(held["reservationId"])
     assert await listed() == []
     assert (await client.post("/api/booking/reserve", json=slot())).status_code == 201
 
 
-async def test_a_change_of_the_catalog_is_listed_at_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """An owner who has just closed a day checks the result."""
+async def test_what_the_catalog_says_is_listed_at_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A manager who has just closed a day checks whether it is closed."""
     database.make_service()
     window = {"businessId": "salon", "serviceId": "cut", "from": at(10).isoformat(), "to": at(11).isoformat()}
     open_before = (await client.get("/api/booking/availability", params=window)).json()["slots"]
