@@ -1,191 +1,206 @@
-"""Limits on how many requests one caller may make in a while: shared by all processes, or each process's own.
+"""Limits on how many requests a caller may make in a while, counted in Redis for all processes or in this process.
 
-Counted are windows of fixed length. Those of the window before count in proportion to how much of it is less than
-one length ago: that is two numbers for each caller, however many requests, and nobody gets twice the limit by asking
-around the turn of a window.
+The sliding window is estimated from two fixed ones: the requests of the previous window count in proportion to the part
+of it that is less than one length ago. So a caller costs two numbers, however many requests it makes, and cannot make
+twice the limit around the turn of a window.
 """
 
 import asyncio
 import math
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
+from cachetools import LRUCache
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from service.sharing.store import Store, StoreDown
 
 _SECONDS: Final[dict[str, int]] = {"second": 1, "minute": 60, "hour": 3600}
-# Callers that one process remembers by itself, the latest ones: a few megabytes.
+# Callers that one process counts by itself, the most recent ones: a few megabytes.
 _CALLERS: Final = 20_000
-# Requests that one call to Redis counts at most: it does nothing else meanwhile.
+# Requests per call to Redis, which does nothing else meanwhile.
 _BATCH: Final = 100
 _COUNT: Final = files("service.sharing").joinpath("count_requests.lua").read_text(encoding="utf-8")
-# Redis knows a script that it was sent before by its hash.
+# Redis names a script that it has cached by its hash.
 _COUNT_NAME: Final = sha1(_COUNT.encode(), usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many requests in so many seconds."""
+    """A number of requests per number of seconds."""
 
     count: int
     seconds: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads what the settings let through, like `1000/minute`."""
+        """Parses a rate that the settings have validated, like `1000/minute`."""
         count, _, unit = text.partition("/")
         return cls(int(count), _SECONDS[unit])
 
     def times(self, factor: int) -> Self:
-        """So many times as many requests in the same time."""
+        """Returns the rate with `factor` times as many requests in the same time."""
         return type(self)(self.count * factor, self.seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """How many requests `caller` may make. `name` says which sort of limit it is; a caller is named by no address."""
+class Limit(NamedTuple):
+    """The rate of a `caller`, a pseudonym rather than an address. `name` is the kind of limit, for metrics."""
 
     name: str
     caller: str
     rate: Rate
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a request may be made, and how things stand with the limit that has the least left."""
+class Verdict(NamedTuple):
+    """Whether a request is granted, and the state of the limit that has the least left."""
 
     granted: bool
     limit: Limit
     remaining: int
-    # Until all of the limit is there again, if nothing more is asked.
+    # Until the whole limit is available again, if no request is made meanwhile.
     reset_seconds: int
-    # Until the next request may be made; 0 if that is now.
+    # Until the next request is granted; 0 if that is now.
     retry_after_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Requests of the window before, of this one, and how much of this one is over."""
+# Requests in the previous and in the current window before this request, and the age of the current window in seconds.
+_Window = tuple[int, int, float]
 
-    previous: int
-    current: int
-    elapsed_seconds: float
 
-    def used(self, rate: Rate) -> float:
-        return self.previous * (1 - self.elapsed_seconds / rate.seconds) + self.current
+class _Counter:
+    """The requests of one caller: the index of its last window, and the requests in the one before it and in it."""
 
-    def retry_after_seconds(self, rate: Rate) -> int:
-        """Until `used` has fallen so far that there is room for one more."""
-        if self.used(rate) + 1 <= rate.count:
-            return 0
-        # In this window only what is left of the one before can fall; in the next one, what is in this one.
-        room = rate.count - 1 - self.current
-        if room >= 0:
-            until = rate.seconds * (1 - room / self.previous)
-        else:
-            until = rate.seconds + rate.seconds * (1 - (rate.count - 1) / self.current)
-        return max(1, math.ceil(until - self.elapsed_seconds))
+    __slots__ = ("current", "index", "previous")
 
-    def reset_seconds(self, rate: Rate) -> int:
-        lengths = 2 if self.current else 1 if self.previous else 0
-        return max(0, math.ceil(lengths * rate.seconds - self.elapsed_seconds))
+    def __init__(self, index: float) -> None:
+        self.index = index
+        self.previous = self.current = 0
 
 
 class RequestLimits:
-    """Counts requests, in Redis while it answers, else in this process."""
+    """Counts requests in Redis while it answers, else in this process."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
-        # By caller: the number of the window, requests in the one before, requests in it.
-        self._own: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
+        self._own: LRUCache[str, _Counter] = LRUCache(_CALLERS)
         self._waiting: deque[tuple[Sequence[Limit], asyncio.Future[Verdict]]] = deque()
         self._asking: asyncio.Task[None] | None = None
 
     async def hit(self, limits: Sequence[Limit]) -> Verdict:
         """Counts a request against all of the limits, or against none if one of them is used up."""
         if not self._store.up:
-            return _verdict(limits, *self._count(limits))
+            return self.count(limits)
         verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._waiting.append((limits, verdict))
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
         return await verdict
 
+    def count(self, limits: Sequence[Limit]) -> Verdict:
+        """Does the same by this process alone. Runs for each request: plain loops, no objects that can be avoided."""
+        now = self._clock()
+        granted, counters, windows = True, [], []
+        for limit in limits:
+            rate = limit.rate
+            index, elapsed = divmod(now, rate.seconds)
+            counter = self._counter(limit.caller, index)
+            window = (counter.previous, counter.current, elapsed)
+            if _used(rate, window) + 1 > rate.count:
+                granted = False
+            counters.append(counter)
+            windows.append(window)
+        if granted:
+            for counter in counters:
+                counter.current += 1
+        return _verdict(limits, windows, granted=granted)
+
+    def _counter(self, caller: str, index: float) -> _Counter:
+        """Returns the counter of a caller, moved on to the window of an index."""
+        try:
+            counter = self._own[caller]
+        except KeyError:
+            counter = self._own[caller] = _Counter(index)
+        if counter.index != index:
+            counter.previous = counter.current if counter.index == index - 1 else 0
+            counter.current = 0
+            counter.index = index
+        return counter
+
     async def _ask(self) -> None:
-        """Asks Redis, about all who have come meanwhile at once: a call costs more than what it asks for."""
+        """Asks Redis about all waiting requests at once: a call costs more than the requests in it."""
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
             requests = [limits for limits, _ in batch]
             try:
-                answers = await self._store.ask("limits", lambda redis: _counted(redis, requests))  # noqa: B023
+                verdicts = await self._store.ask("limits", lambda redis: _counted(redis, requests))  # noqa: B023
             except StoreDown:
-                answers = [self._count(limits) for limits in requests]
-            for (limits, verdict), answer in zip(batch, answers, strict=True):
-                if not verdict.done():
-                    verdict.set_result(_verdict(limits, *answer))
-
-    def _count(self, limits: Sequence[Limit]) -> tuple[bool, list[_Window]]:
-        now = self._clock()
-        windows = [self._window(limit, now) for limit in limits]
-        granted = all(
-            window.used(limit.rate) + 1 <= limit.rate.count for limit, window in zip(limits, windows, strict=True)
-        )
-        if granted:
-            for limit, window in zip(limits, windows, strict=True):
-                self._own[limit.caller] = (int(now // limit.rate.seconds), window.previous, window.current + 1)
-                self._own.move_to_end(limit.caller)
-            while len(self._own) > _CALLERS:
-                self._own.popitem(last=False)
-        return granted, windows
-
-    def _window(self, limit: Limit, now: float) -> _Window:
-        index, elapsed = divmod(now, limit.rate.seconds)
-        kept, previous, current = self._own.get(limit.caller, (-1, 0, 0))
-        if kept == index:
-            return _Window(previous, current, elapsed)
-        return _Window(current if kept == index - 1 else 0, 0, elapsed)
+                verdicts = [self.count(limits) for limits in requests]
+            for (_, waiting), verdict in zip(batch, verdicts, strict=True):
+                if not waiting.done():
+                    waiting.set_result(verdict)
 
 
-async def _counted(redis: Redis, requests: Sequence[Sequence[Limit]]) -> list[tuple[bool, list[_Window]]]:
+async def _counted(redis: Redis, requests: Sequence[Sequence[Limit]]) -> list[Verdict]:
     keys: list[str] = []
     numbers: list[int] = []
     for limits in requests:
         keys += [f"holdfast:limit:{limit.caller}" for limit in limits]
         numbers += [len(limits), *(n for limit in limits for n in (limit.rate.count, limit.rate.seconds * 1000))]
     try:
-        told = iter(await redis.evalsha(_COUNT_NAME, len(keys), *keys, *numbers))
+        answer = iter(await redis.evalsha(_COUNT_NAME, len(keys), *keys, *numbers))
     except NoScriptError:
-        told = iter(await redis.eval(_COUNT, len(keys), *keys, *numbers))
-    return [
-        (bool(next(told)), [_Window(next(told), next(told), next(told) / 1000) for _ in limits]) for limits in requests
-    ]
+        answer = iter(await redis.eval(_COUNT, len(keys), *keys, *numbers))
+    verdicts = []
+    for limits in requests:
+        granted = bool(next(answer))
+        windows = [(next(answer), next(answer), next(answer) / 1000) for _ in limits]
+        verdicts.append(_verdict(limits, windows, granted=granted))
+    return verdicts
 
 
-def _verdict(limits: Sequence[Limit], granted: bool, windows: Sequence[_Window]) -> Verdict:
-    def remaining(limit: Limit, window: _Window) -> int:
-        return max(0, math.floor(limit.rate.count - window.used(limit.rate) - granted))
+def _used(rate: Rate, window: _Window) -> float:
+    previous, current, elapsed = window
+    return previous * (1 - elapsed / rate.seconds) + current
 
-    def retry_after(limit: Limit, window: _Window) -> int:
-        return window.retry_after_seconds(limit.rate)
 
-    pairs = list(zip(limits, windows, strict=True))
-    # Refused, the one that takes longest to have room again: when it has, the others have too.
-    limit, window = (
-        min(pairs, key=lambda pair: remaining(*pair)) if granted else max(pairs, key=lambda pair: retry_after(*pair))
-    )
-    counted = _Window(window.previous, window.current + granted, window.elapsed_seconds)
-    return Verdict(
-        granted,
-        limit,
-        remaining(limit, window),
-        counted.reset_seconds(limit.rate),
-        0 if granted else retry_after(limit, window),
-    )
+def _verdict(limits: Sequence[Limit], windows: Sequence[_Window], *, granted: bool) -> Verdict:
+    if not granted:
+        # Report the limit that takes longest to have room again: then the others have room as well.
+        retry_afters = [_retry_after(limit.rate, window) for limit, window in zip(limits, windows, strict=True)]
+        longest = max(retry_afters)
+        number = retry_afters.index(longest)
+        return Verdict(False, limits[number], 0, _reset(limits[number].rate, windows[number]), longest)
+    tightest, least = 0, math.inf
+    for number, limit in enumerate(limits):
+        left = limit.rate.count - 1 - _used(limit.rate, windows[number])
+        if left < least:
+            tightest, least = number, left
+    limit, (previous, current, elapsed) = limits[tightest], windows[tightest]
+    return Verdict(True, limit, max(0, int(least)), _reset(limit.rate, (previous, current + 1, elapsed)), 0)
+
+
+def _reset(rate: Rate, window: _Window) -> int:
+    previous, current, elapsed = window
+    lengths = 2 if current else 1 if previous else 0
+    return max(0, math.ceil(lengths * rate.seconds - elapsed))
+
+
+def _retry_after(rate: Rate, window: _Window) -> int:
+    """Returns the seconds until `_used` has fallen so far that there is room for one more request."""
+    if _used(rate, window) + 1 <= rate.count:
+        return 0
+    previous, current, elapsed = window
+    # Until the window ends only the previous one's share falls; in the next window, this one's.
+    room = rate.count - 1 - current
+    if room >= 0:
+        until = rate.seconds * (1 - room / previous)
+    else:
+        until = rate.seconds + rate.seconds * (1 - (rate.count - 1) / current)
+    return max(1, math.ceil(until - elapsed))

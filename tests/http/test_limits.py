@@ -333,7 +333,14 @@ async def unread() -> Message:
     raise AssertionError
 
 
-# The sliding window.
+class Clock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @given(
@@ -341,11 +348,9 @@ async def unread() -> Message:
     st.sampled_from([1, 60, 3600]),
     st.lists(st.tuples(st.floats(0, 1.5), st.integers(1, 30)), max_size=20),
 )
-async def test_the_reported_numbers_of_a_limit_are_exact(
-    count: int, seconds: int, bursts: list[tuple[float, int]]
-) -> None:
-    """Exactly the remaining requests are granted, and there is room again after Retry-After, after any history."""
-    clock = ManualClock()
+async def test_the_verdict_about_a_limit_is_true(count: int, seconds: int, bursts: list[tuple[float, int]]) -> None:
+    """The remaining requests are granted, and no more; after Retry-After the next one is, whatever happened before."""
+    clock = Clock()
     limiter = RequestLimits(Store(None), clock)
     limit = Limit("client", "ada", Rate(count, seconds))
     for pause, burst in bursts:
@@ -362,9 +367,9 @@ async def test_the_reported_numbers_of_a_limit_are_exact(
     assert (await limiter.hit([limit])).remaining == count - 1
 
 
-async def test_the_turn_of_a_window_does_not_double_the_limit() -> None:
-    """Requests just before and just after the turn count for the same minute."""
-    clock = ManualClock()
+async def test_a_caller_cannot_make_twice_the_limit_around_the_turn_of_a_window() -> None:
+    """The seconds before the turn and those after it are within one minute."""
+    clock = Clock()
     limiter = RequestLimits(Store(None), clock)
     limit = Limit("client", "ada", Rate(100, 60))
     clock.now += 59.9
@@ -374,9 +379,9 @@ async def test_the_turn_of_a_window_does_not_double_the_limit() -> None:
     assert granted == 100
 
 
-async def test_a_refusal_by_one_limit_does_not_count_for_another() -> None:
-    """A client beyond its own limit must not use up the limit of its business."""
-    limiter = RequestLimits(Store(None), ManualClock())
+async def test_a_request_refused_by_one_limit_counts_against_no_other() -> None:
+    """A client beyond its own limit must not use up that of its business."""
+    limiter = RequestLimits(Store(None), Clock())
     client, business = Limit("client", "c", Rate(1, 60)), Limit("business", "b", Rate(3, 60))
     verdicts = [(await limiter.hit([client, business])) for _ in range(5)]
     assert [verdict.granted for verdict in verdicts] == [True, False, False, False, False]
@@ -384,8 +389,8 @@ async def test_a_refusal_by_one_limit_does_not_count_for_another() -> None:
     assert (await limiter.hit([business])).remaining == 1
 
 
-async def test_the_number_of_remembered_callers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients can make up addresses; the callers of the latest requests are kept."""
+async def test_the_callers_counted_by_a_process_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses can be made up by the million. The most recent callers are kept."""
     monkeypatch.setattr("service.sharing.limits._CALLERS", 10)
     limiter = RequestLimits(Store(None), ManualClock())
     callers = [Limit("client", str(number), Rate(1, 60)) for number in range(30)]
@@ -394,3 +399,19 @@ async def test_the_number_of_remembered_callers_is_bounded(monkeypatch: pytest.M
     granted = [(await limiter.hit([caller])).granted for caller in callers[-10:]]
     assert granted == [False] * 10
     assert len(limiter._own) == 10
+
+
+async def test_the_tightest_limit_is_reported_and_the_longest_wait() -> None:
+    """Granted, the limit with the least left; refused, the one that takes longest to have room again."""
+    limiter = RequestLimits(Store(None), Clock())
+    client, business = Limit("client", "c", Rate(2, 60)), Limit("business", "b", Rate(3, 3600))
+    verdicts = [limiter.count([client, business]) for _ in range(2)]
+    assert [(verdict.limit, verdict.remaining, verdict.reset_seconds) for verdict in verdicts] == [
+        (client, 1, 120),
+        (client, 0, 120),
+    ]
+    limiter.count([business])
+    refused = limiter.count([client, business])
+    assert (refused.granted, refused.limit, refused.remaining) == (False, business, 0)
+    assert refused.retry_after_seconds > 3600
+    assert limiter.count([client]).retry_after_seconds > 60
