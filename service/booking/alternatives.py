@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import psycopg
 import structlog
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from service.database.connections import Database
 from service.errors import Unavailable
@@ -32,9 +32,9 @@ log = structlog.get_logger(__name__)
 class Alternative(Record):
     """A slot to take instead."""
 
-    slot_start: AwareDatetime
-    slot_end: AwareDatetime
-    resource_ids: list[str]
+    slot_start: AwareDatetime = Field(description="When the slot begins.")
+    slot_end: AwareDatetime = Field(description="When the slot ends. That instant is not part of it.")
+    resource_ids: list[str] = Field(description="The resources that are free then; none where the service has none.")
 
 
 class Wish(NamedTuple):

@@ -1,5 +1,6 @@
 """Guests' phone numbers, which are stored as E.164 in whatever notation a request has them."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -10,6 +11,11 @@ from service.booking.requests import Change, Guest, members
 from service.database.connections import Database
 from service.errors import Invalid
 from service.single_flight import SingleFlight
+
+PHONE_MEANING: Final = (
+    "The guest's phone number, kept as E.164, like `+49301234567`. Written without a country's code it is taken for "
+    "one of the business's country."
+)
 
 # A business hardly ever moves to another country, but another process may have changed it.
 REMEMBERED_SECONDS: Final = 60.0
@@ -66,17 +72,8 @@ class Guests:
         self._database = database
         self._countries = SingleFlight[str, str | None](keep_seconds=REMEMBERED_SECONDS, max_kept=MAX_REMEMBERED)
 
-    async def normalise(self, business_id: str, request: dict[str, object]) -> dict[str, object]:
-        """Returns the request with its `guest_phone`, if it has one, as E.164. Raises `Invalid` and `Unavailable`."""
-        phone = request.get("guest_phone")
-        if not isinstance(phone, str):
-            return request
-        # A number with its country's code does not depend on the business.
-        country = None if phone.startswith("+") else await self._country_of(business_id)
-        return {**request, "guest_phone": normalised_phone(phone, country)}
-
-    async def normalise_or_tell(self, business_id: str, request: dict[str, object]) -> dict[str, object]:
-        """Does the same for verbs that replay the result of an earlier attempt. Raises `Unavailable`.
+    async def written(self, business_id: str, guest: Guest) -> bytes:
+        """Returns the members of a request that replace its phone number as it was sent. Raises `Unavailable`.
 
         A replay returns its first result, even if its guest's data would be invalid now. So a fault is sent along as
         `guest_fault`, and the verb answers with it unless the request is a replay.
@@ -108,4 +105,4 @@ class Guests:
 
     async def _find_country(self, business_id: str) -> str | None:
         rows = await self._database.fetch("business", business_id)
-        return rows[0][0]["country"] if rows else None
+        return from_json(rows[0][0])["country"] if rows else None

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 import structlog
+from pydantic import Field
 
 from service.database.connections import Database
 from service.naming import Record
@@ -30,17 +31,23 @@ log = structlog.get_logger(__name__)
 
 
 class ReservationHealth(Record):
-    """Aggregates only. `conversion` is the share of committed holds among those that ended within the last hour."""
+    """The health of reservations, as aggregates only."""
 
-    status: Literal["ok", "degraded", "critical"]
-    reasons: list[str]
-    live: int
-    expired_unpurged: int
-    oldest_expired_seconds: float
-    last_purge_at: datetime | None
-    purge_late: bool
-    conversion: float | None
-    invariant_violations: dict[str, int]
+    status: Literal["ok", "degraded", "critical"] = Field(
+        description="`degraded` needs a look within the hour, `critical` at once."
+    )
+    reasons: list[str] = Field(description="Why it is not `ok`.")
+    live: int = Field(description="Holds that are neither ended nor expired.")
+    expired_unpurged: int = Field(description="Expired holds that the purge has not marked yet. They block nobody.")
+    oldest_expired_seconds: float = Field(description="How long the oldest of those has waited.")
+    last_purge_at: datetime | None = Field(description="When the purge last ended.")
+    purge_late: bool = Field(description="Whether that is more than five minutes ago.")
+    conversion: float | None = Field(
+        description="The share of the holds ended within the last hour that were committed; `null` if none ended."
+    )
+    invariant_violations: dict[str, int] = Field(
+        description="How often each invariant of the service is violated in the data: all must be 0."
+    )
 
 
 class HealthMonitor:

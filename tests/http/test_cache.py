@@ -15,7 +15,6 @@ from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed
 from service.sharing.store import Store
 from tests.database import TestDatabase, at
-from tests.http.booking_calls import slot
 from tests.http.conftest import ADMIN
 from tests.http.test_limits import Clock
 from tests.redis_server import RedisServer, sharing, until_both_listen
@@ -32,19 +31,19 @@ def answers_are_kept(monkeypatch: pytest.MonkeyPatch, no_answer_is_kept: None) -
     monkeypatch.setattr(cache, "LIFE_SECONDS", LIFE_SECONDS)
 
 
-class CountingSource:
-    """Answers with a number that rises by one with each query."""
+class Oracle:
+    """Answers with a number that rises by one with each question."""
 
     def __init__(self) -> None:
-        self.queries = 0
-        self.is_queried = asyncio.Event()
+        self.asked = 0
+        self.is_asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
     async def __call__(self) -> bytes:
-        self.queries += 1
-        self.is_queried.set()
-        answer = str(self.queries).encode()
+        self.asked += 1
+        self.is_asked.set()
+        answer = str(self.asked).encode()
         await self.may_answer.wait()
         return answer
 
@@ -68,15 +67,15 @@ async def test_an_answer_is_given_again_until_it_is_too_old() -> None:
     asking = asyncio.create_task(answers.get("salon", "question", oracle))
     await oracle.is_asked.wait()
     clock.now += 0.5  # the database takes its time
-    source.may_answer.set()
+    oracle.may_answer.set()
     assert await asking == b"1"
     clock.now += 0.39
-    assert await answers.get("salon", "question", source) == b"1"
-    assert await answers.get("salon", "other question", source) == b"2"
-    assert await answers.get("clinic", "question", source) == b"3"
+    assert await answers.get("salon", "question", oracle) == b"1"
+    assert await answers.get("salon", "other question", oracle) == b"2"
+    assert await answers.get("clinic", "question", oracle) == b"3"
     clock.now += 0.02
-    assert await answers.get("salon", "question", source) == b"4"
-    assert (cache_count("hit") - hits, cache_count("miss") - misses) == (1, 4)
+    assert await answers.get("salon", "question", oracle) == b"4"
+    assert (counted("hit") - hits, counted("miss") - misses) == (1, 4)
 
 
 async def test_a_crowd_asks_once() -> None:
@@ -86,7 +85,7 @@ async def test_a_crowd_asks_once() -> None:
     crowd = [asyncio.create_task(answers.get("salon", "question", oracle)) for _ in range(100)]
     await asyncio.sleep(0.01)
     crowd[0].cancel()
-    source.may_answer.set()
+    oracle.may_answer.set()
     assert await asyncio.gather(*crowd[1:]) == [b"1"] * 99
 
 
@@ -100,11 +99,11 @@ async def test_who_comes_late_does_not_join_a_look_up_that_began_long_ago() -> N
     crowd = [first]
     for seconds in (LIFE_SECONDS - 0.01, 0.02):
         clock.now += seconds
-        crowd.append(asyncio.create_task(answers.get("salon", "question", source)))
+        crowd.append(asyncio.create_task(answers.get("salon", "question", oracle)))
         await asyncio.sleep(0)
-    source.may_answer.set()
+    oracle.may_answer.set()
     assert await asyncio.gather(*crowd) == [b"1", b"1", b"2"]
-    assert await answers.get("salon", "question", source) == b"2"
+    assert await answers.get("salon", "question", oracle) == b"2"
 
 
 async def test_a_failure_reaches_all_callers_and_is_not_kept() -> None:
@@ -117,7 +116,7 @@ async def test_a_failure_reaches_all_callers_and_is_not_kept() -> None:
 
     crowd = await asyncio.gather(*(answers.get("salon", "question", fail) for _ in range(5)), return_exceptions=True)
     assert [type(answer) for answer in crowd] == [DatabaseDown] * 5
-    assert await answers.get("salon", "question", CountingSource()) == b"1"
+    assert await answers.get("salon", "question", Oracle()) == b"1"
 
 
 async def test_what_was_asked_before_a_change_is_no_answer_after_it() -> None:
@@ -132,9 +131,9 @@ async def test_what_was_asked_before_a_change_is_no_answer_after_it() -> None:
     feed.announce("salon", CHANGE, moved=False)
     after = asyncio.create_task(answers.get("salon", "question", oracle))
     await asyncio.sleep(0)
-    source.may_answer.set()
+    oracle.may_answer.set()
     assert (await before, await after) == (b"2", b"3")
-    assert await answers.get("salon", "question", source) == b"3"
+    assert await answers.get("salon", "question", oracle) == b"3"
 
 
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,12 +240,13 @@ async def test_a_slot_that_was_just_taken_is_not_listed(client: httpx2.AsyncClie
         return (await client.get("/api/booking/availability", params=window)).json()["slots"]
 
     assert len(await listed()) == 1
-    held = (await client.post("/api/booking/reserve", json=slot())).json()
+    body = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
+    held = (await client.post("/api/booking/reserve", json=body)).json()
     assert await listed() == []
     # A change past the service shows when the answer expires: a listing grants nothing.
     database.release(held["reservationId"])
     assert await listed() == []
-    assert (await client.post("/api/booking/reserve", json=slot())).status_code == 201
+    assert (await client.post("/api/booking/reserve", json=body)).status_code == 201
 
 
 async def test_what_the_catalog_says_is_listed_at_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:

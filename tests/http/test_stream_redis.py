@@ -15,8 +15,7 @@ from service.sharing.store import Store, StoreDown
 from service.sharing.watchers import Event, Watcher
 from tests.database import TestDatabase, at
 from tests.http.browser import Browser, changed, reserve, running
-from tests.redis_server import RedisServer, sharing, until_up
-from tests.serving import wait_until
+from tests.redis_server import RedisServer, sharing, until_both_listen, until_up
 
 pytestmark = pytest.mark.anyio
 
@@ -80,20 +79,13 @@ CHANGE: Any = {"service_id": "cut", "slot_start": at(10).isoformat(), "slot_end"
 async def feeds(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, Watcher]]:
     """Runs two feeds that share a Redis; yields the first with its store, and a watcher of the second."""
     async with sharing(redis) as one, sharing(redis) as two:
-        here, there = (Feed(store, AnswerCache(store)) for store in (one, two))
+        here, there = (Feed(store, AnswerCache()) for store in (one, two))
         for each in (here, there):
             each.start()
         await until_both_listen(redis)
         yield here, one, there.watch("salon", "cut", None, None)
         for each in (here, there):
             await each.stop()
-
-
-async def until_both_listen(redis: RedisServer) -> None:
-    """Waits until two feeds read from Redis."""
-    await asyncio.to_thread(
-        wait_until, lambda: sum(client["cmd"] == "xread" for client in redis.client.client_list()) == 2, "two readers"
-    )
 
 
 async def next_event(watcher: Watcher) -> Event:
