@@ -1,1 +1,1 @@
-"""PostgreSQL as a child of the service, for machines without a server."""
+"""Runs PostgreSQL as a child process of the service, for machines without a server."""

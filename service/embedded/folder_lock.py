@@ -1,4 +1,4 @@
-"""The lock on the data folder: one process at a time may start servers there."""
+"""The lock on the data folder: only one process at a time may start servers there."""
 
 import fcntl
 import os
@@ -8,11 +8,11 @@ from service.embedded.privileges import EmbeddedServerError
 
 
 def lock_folder(data_dir: Path) -> int:
-    """Makes the data folder if it is missing, locks it, and writes our pid into the lock file.
+    """Creates the data folder if missing, locks it, and writes the pid of this process into the lock file.
 
-    Returns the descriptor that holds the lock: it is released when that is closed, at the latest
-    when the process ends. Python doesn't pass it on to the programs that it starts, so an orphan
-    doesn't hold the lock. Raises EmbeddedServerError, naming the pid, if another holds it.
+    Returns the descriptor that holds the lock until it is closed or the process ends. Child processes don't inherit it,
+    so an orphaned server doesn't keep the folder locked.
+    Raises `EmbeddedServerError` if the folder can't be used, or, naming the pid, if another process holds the lock.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)

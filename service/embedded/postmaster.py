@@ -1,7 +1,7 @@
-"""The postmaster, the process that is the server: found by the pid file in its folder.
+"""The postmaster, PostgreSQL's main process, located by the pid file in its folder.
 
-A pid in a file proves nothing: the process may be long gone and the number somebody else's.
-So a process is only taken for the postmaster of a folder if its command line says so.
+The pid file can outlive its process, and the pid can be reused by any other. So a process counts as the postmaster of a
+folder only if its command line names PostgreSQL and that folder.
 """
 
 import os
@@ -12,15 +12,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# How to end a postmaster, politest first, and the seconds to wait for each: fast shutdown,
-# immediate shutdown (it recovers at the next start), and what no process can refuse.
+# Signals that end a postmaster, and the seconds to wait after each: fast shutdown, immediate shutdown (which makes the
+# next start recover), and the kill that can't be ignored.
 ENDINGS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
 POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
 class Postmaster:
-    """What postmaster.pid says."""
+    """The contents of postmaster.pid: pid, TCP port, and whether the server accepts connections."""
 
     pid: int
     port: int
@@ -28,28 +28,28 @@ class Postmaster:
 
 
 def recorded_postmaster(folder: Path) -> Postmaster | None:
-    """Reads the pid file of a data folder; None if there is none, or none complete."""
+    """Reads the pid file of a cluster's folder; None if it is missing or incomplete."""
     try:
         lines = (folder / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
         return None
     match lines:
-        # The pid of a single-user postgres is negative: not a server, and deadly to pass to kill().
+        # A single-user postgres records a negative pid: it is no server, and kill() would signal a process group.
         case [pid, _, _, port, *others] if pid.isdecimal() and port.isdecimal():
             return Postmaster(int(pid), int(port), ready="ready   " in others)
     return None
 
 
 def running_postmaster(folder: Path) -> Postmaster | None:
-    """The postmaster that runs on a data folder, or None."""
+    """Returns the postmaster that runs on a cluster's folder, or None."""
     found = recorded_postmaster(folder)
     return found if found and _serves(found.pid, folder) else None
 
 
 def stop_orphan(folder: Path) -> None:
-    """Ends the postmaster that runs on a data folder, if there is one, and waits for it."""
+    """Stops the postmaster that runs on a cluster's folder, if any, and waits at most 35 seconds for its end."""
     for number, seconds in ENDINGS:
-        # Found again for each signal: meanwhile the pid may have become somebody else's.
+        # Looked up again before each signal, because the pid may have been reused meanwhile.
         orphan = running_postmaster(folder)
         if orphan is None:
             return
@@ -59,13 +59,12 @@ def stop_orphan(folder: Path) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def forget_strangers_pid(folder: Path) -> None:
-    """Removes a pid file whose pid is taken, and not by a postgres.
+def remove_foreign_pid_file(folder: Path) -> None:
+    """Removes a pid file whose pid belongs to a process that is not PostgreSQL, since PostgreSQL would refuse to start.
 
-    After a power cut or in a restarted container the number can be anybody's, and a killed orphan
-    is a zombie until somebody reaps it; postgres would refuse to start next to either. Backends
-    that outlived their postmaster are still noticed without the file: shared memory is looked for
-    by the inode of the folder too.
+    That pid was reused after a power cut or in a restarted container, or it is a killed orphan that is not reaped yet.
+    Without the file, PostgreSQL still detects backends that outlived their postmaster, because it also looks for their
+    shared memory by the folder's inode.
     """
     found = recorded_postmaster(folder)
     if found and _exists(found.pid) and not _is_postgres(found.pid):
@@ -78,7 +77,7 @@ def _exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 
@@ -88,13 +87,13 @@ def _is_postgres(pid: int) -> bool:
 
 
 def _serves(pid: int, folder: Path) -> bool:
-    """Whether the process is a postmaster on the folder, started the way we start them."""
+    """Tells whether the process is a postmaster on `folder` that was started with the arguments of this service."""
     program, _, arguments = _command_line(pid).partition(" -D ")
     return program.endswith("/postgres") and arguments.startswith(f"{folder} -c ")
 
 
 def _command_line(pid: int) -> str:
-    """The words of a process, joined by spaces; empty if there is none, or a zombie."""
+    """Returns a process's command line, its words joined by spaces; empty for a missing process or a zombie."""
     if sys.platform != "linux":
         ps = ["ps", "-ww", "-o", "args=", "-p", str(pid)]
         return subprocess.run(ps, capture_output=True, text=True, check=False).stdout.strip()

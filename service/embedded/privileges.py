@@ -1,4 +1,4 @@
-"""Who postgres runs as: it refuses root, so root has to run it as somebody else."""
+"""The user that PostgreSQL's programs run as: they refuse root, so root has to start them as another user."""
 
 import os
 import pwd
@@ -13,16 +13,16 @@ from typing import IO
 
 
 class EmbeddedServerError(Exception):
-    """The embedded server can't run. The text says what is wrong and what to do about it."""
+    """The embedded server can't run; the message gives the cause and the remedy."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The user that PostgreSQL's programs run as, and how they become that user.
+    """A user that runs PostgreSQL's programs.
 
-    uid, gid: who has to own the files that they work on, as seen from here.
-    prefix: the words in front of every command.
-    switch: whether a child has to change to uid and gid before it executes the program.
+    uid, gid: the required owner of their files, as this process sees it.
+    prefix: the words in front of each command.
+    switch: whether a child process changes to uid and gid before it executes the program.
     """
 
     uid: int
@@ -31,10 +31,11 @@ class Account:
     switch: bool = False
 
     def spawn(self, program: Path, arguments: Sequence[str], output: int | IO[bytes]) -> Popen[bytes]:
-        """Starts a program as this user; what it says goes to output.
+        """Starts a program as this user; `output` receives its standard output and error.
 
-        It gets a session of its own, so that Ctrl-C in the terminal ends the service, and the
-        service ends postgres; and an environment of its own, so that no PGDATA or PGPORT leaks in.
+        The program runs in its own session, so Ctrl-C in the terminal reaches only the service, which then stops
+        PostgreSQL; and in a minimal environment, without PGDATA or PGPORT.
+        Raises `OSError` or `subprocess.SubprocessError` if it can't be started.
         """
         return Popen(
             [*self.prefix, str(program), *arguments],
@@ -50,21 +51,21 @@ class Account:
         )
 
     def can_run(self, program: Path) -> bool:
-        """Whether this user can execute the program at all."""
+        """Tells whether this user can execute `program`, by running it with --version."""
         try:
             return self.spawn(program, ["--version"], DEVNULL).wait() == 0
         except (OSError, subprocess.SubprocessError):
             return False
 
-    def take(self, folder: Path) -> None:
-        """Makes this user the owner of a folder and of everything in it.
+    def take_ownership(self, folder: Path) -> None:
+        """Makes this user the owner of a folder and its contents, unless it owns the folder already.
 
-        Raises EmbeddedServerError if it is somebody else's and we are not root.
+        Raises `EmbeddedServerError` if another user owns it and this process is not root.
         """
         if folder.stat().st_uid == self.uid:
             return
         try:
-            # Upwards: the folder itself comes last, so if we are killed on the way we begin again.
+            # Bottom-up: the folder changes its owner last, so a start after an interruption repeats the whole walk.
             for parent, folders, files in os.walk(folder, topdown=False):
                 for name in (*folders, *files, "."):
                     os.chown(Path(parent, name), self.uid, self.gid, follow_symlinks=False)
@@ -76,11 +77,11 @@ class Account:
 
 
 def choose_account(program: Path, data_dir: Path) -> Account:
-    """Says who can run program, postgres, on a folder inside data_dir.
+    """Chooses an account that can run `program` on a folder inside `data_dir`.
 
-    That is ourselves, unless we are root. Then it is nobody, if the way to both is open; and else
-    root under another name: in a user namespace the kernel sees root, and postgres sees nobody.
-    Raises EmbeddedServerError, naming the folder in the way, if none of these works.
+    That is the current user, unless it is root. Root becomes the user nobody if that can reach both paths; otherwise it
+    enters a user namespace, where the kernel sees root and PostgreSQL sees an ordinary user.
+    Raises `EmbeddedServerError`, naming the folder that blocks access, if neither works.
     """
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid())
@@ -94,23 +95,17 @@ def choose_account(program: Path, data_dir: Path) -> Account:
         account = Account(0, 0, prefix=(unshare, "--user", *names, "--"))
         if account.can_run(program):
             return account
-    raise EmbeddedServerError(_nobody_can_run(program, closed))
+    reason = f"{program} failed. Start the service as an ordinary user, or set DATABASE_URL."
+    if closed:
+        reason = (
+            f"{closed} is closed to other users, and user namespaces (unshare) don't work here. "
+            f"Run `chmod o+x {closed}`, or put the checkout and DATA_DIR elsewhere, "
+            "or start the service as an ordinary user, or set DATABASE_URL."
+        )
+    raise EmbeddedServerError(f"PostgreSQL refuses to run as root, and the user nobody can't run it here: {reason}")
 
 
 def _closed_folder(path: Path) -> Path | None:
-    """The first folder from the root to path, path included, that others may not pass through."""
-    for folder in reversed((path, *path.parents)):
-        if not folder.stat().st_mode & stat.S_IXOTH:
-            return folder
-    return None
-
-
-def _nobody_can_run(program: Path, closed: Path | None) -> str:
-    why = "PostgreSQL refuses to run as root, and the user nobody can't run it here: "
-    if closed is None:
-        return f"{why}{program} failed. Start the service as an ordinary user, or set DATABASE_URL."
-    return (
-        f"{why}{closed} is closed to other users, and user namespaces (unshare) don't work here. "
-        f"Run `chmod o+x {closed}`, or put the checkout and DATA_DIR elsewhere, "
-        "or start the service as an ordinary user, or set DATABASE_URL."
-    )
+    """Returns the topmost folder on the way to `path`, itself included, that other users may not enter."""
+    folders = reversed((path, *path.parents))
+    return next((folder for folder in folders if not folder.stat().st_mode & stat.S_IXOTH), None)

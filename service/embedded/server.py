@@ -1,8 +1,7 @@
-"""The embedded server: PostgreSQL as a child of the service, for machines without one.
+"""The embedded server: PostgreSQL as a child process, for machines without a server.
 
-Three things can go wrong, and each has its answer here. postgres dies: a thread starts it again,
-on the same port. The service dies: its orphan is ended at the next start. Somebody starts the
-service twice: a lock on the data folder lets one of them have it.
+Three failures are handled: if postgres dies, a supervisor thread restarts it on the same port; if the service dies, the
+next start stops its orphaned postgres; if the service is started twice, a lock on the data folder admits one of them.
 """
 
 import os
@@ -20,19 +19,13 @@ from typing import Self
 import psycopg
 import structlog
 
-from service.embedded.cluster import (
-    HOST,
-    INSTALLATIONS,
-    Cluster,
-    find_programs,
-    superuser_password,
-)
+from service.embedded.cluster import HOST, INSTALLATIONS, Cluster, find_programs, superuser_password
 from service.embedded.folder_lock import lock_folder
 from service.embedded.postmaster import (
     POLL_SECONDS,
     Postmaster,
-    forget_strangers_pid,
     recorded_postmaster,
+    remove_foreign_pid_file,
     running_postmaster,
     stop_orphan,
 )
@@ -42,31 +35,31 @@ __all__ = ["EmbeddedServer", "EmbeddedServerError", "find_running"]
 
 log = structlog.get_logger(__name__)
 
-# Below the ports that systems hand out to clients (from 32768 on Linux): a client that tries again
-# and again while postgres is down must not be given this very port, and so connect to itself.
+# Below the range of client ports (from 32768 on Linux): otherwise a client that reconnects while postgres is down could
+# be assigned this port as its own and connect to itself.
 PORTS = range(20_000, 30_000)
-# A start fails if the port was taken meanwhile, or if backends outlived a postmaster that was
-# killed and still hold its shared memory. Both pass, the second when their queries end.
+# A start fails if another program took the port, or while backends of a killed postmaster still hold its shared memory.
+# Both are temporary; the second ends with their queries.
 START_DELAYS_SECONDS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
-# The supervisor tries for ever: a full disk may be emptied.
+# The supervisor retries without limit, because a full disk may be emptied.
 FIRST_DELAY_SECONDS = 0.05
 LAST_DELAY_SECONDS = 2.0
-# A server that lived for so long had started well: the next delay is the first one again.
+# After this uptime a start counts as successful, and the delay is reset.
 SETTLED_SECONDS = 10.0
-# After a crash, this has to suffice for replaying max_wal_size.
+# Long enough to replay max_wal_size after a crash.
 READY_SECONDS = 60.0
 FAST_SHUTDOWN_SECONDS = 20.0
 
 SETTINGS = {
     "listen_addresses": HOST,
-    # None: the path of a socket may have 107 characters, and ours may be longer.
+    # No socket: its path is limited to 107 characters, and a data folder's path may be longer.
     "unix_socket_directories": "",
     "password_encryption": "scram-sha-256",
     "max_connections": "100",
     "shared_buffers": "128MB",
     "min_wal_size": "128MB",
     "max_wal_size": "1GB",
-    # Our queries are short: compiling one takes longer than running it.
+    # The queries are short: compiling one takes longer than running it.
     "jit": "off",
     "logging_collector": "off",
     "log_timezone": "UTC",
@@ -75,11 +68,11 @@ SETTINGS = {
 
 
 class EmbeddedServer:
-    """A PostgreSQL server that is started, supervised and stopped by this process.
+    """A PostgreSQL server that this process starts, supervises and stops; a context manager.
 
-    data_dir: where it keeps everything; made if missing.
-    major: the version of PostgreSQL, 16 or 18; each has a cluster of its own in data_dir.
-    settings: what to change about the server's configuration.
+    data_dir: the folder of everything it stores; created if missing.
+    major: the version of PostgreSQL, 16 or 18; each has its own cluster in data_dir.
+    settings: overrides of the server's configuration.
     """
 
     def __init__(self, data_dir: Path, *, major: int = 18, settings: Mapping[str, str] = {}) -> None:
@@ -90,13 +83,13 @@ class EmbeddedServer:
         self._child: Popen[bytes] | None = None
         self._supervisor: threading.Thread | None = None
         self._stopping = threading.Event()
-        # Held to start postgres again and to decide to stop it: nothing starts after a stop.
+        # Held while restarting postgres and while deciding to stop it, so that no restart follows a stop.
         self._guard = threading.Lock()
 
     def start(self) -> None:
-        """Starts the server and returns when it takes connections; from then on it is supervised.
+        """Starts the server and its supervisor; returns when the server accepts connections.
 
-        Raises EmbeddedServerError, for example if another process runs the server of data_dir.
+        Raises `EmbeddedServerError`, for example if another process runs the server of data_dir.
         """
         programs = find_programs(self._cluster.major)
         self._lock = lock_folder(self._cluster.data_dir)
@@ -111,15 +104,15 @@ class EmbeddedServer:
         self._supervisor.start()
 
     def stop(self) -> None:
-        """Stops the server and waits for it; does nothing if it isn't running.
+        """Stops the server, waits for its end and unlocks the folder; does nothing if it isn't running.
 
-        Its connections are cut. What they committed is kept, what they had begun is rolled back.
+        Closes its connections: committed transactions are kept, open ones rolled back.
         """
         with self._guard:
             self._stopping.set()
             child, self._child = self._child, None
         if child:
-            _end(child)
+            _shut_down(child)
         if self._supervisor:
             self._supervisor.join()
             self._supervisor = None
@@ -128,15 +121,12 @@ class EmbeddedServer:
             self._lock = None
 
     def has_data(self) -> bool:
-        """Whether there is a cluster to start, or start would make one.
-
-        Raises EmbeddedServerError if this user may not read the data folder.
-        """
+        """Tells whether the cluster exists. Raises `EmbeddedServerError` if this user may not read the data folder."""
         with _readable(self._cluster.data_dir):
             return self._cluster.folder.exists()
 
     def url(self, database: str = "postgres") -> str:
-        """The URL of a database for the superuser, password included; to be asked after start."""
+        """Returns the superuser's URL of a database, password included; valid once the server has started."""
         return self._cluster.url(self._port, database)
 
     def __enter__(self) -> Self:
@@ -152,12 +142,12 @@ class EmbeddedServer:
             stop_orphan(Cluster(cluster.data_dir, major).folder)
         self._program = programs / "postgres"
         self._account = choose_account(self._program, cluster.data_dir)
-        superuser_password(cluster.data_dir)  # Before anything runs: it may be lost.
+        superuser_password(cluster.data_dir)  # raises if it is lost, before anything is created
         cluster.log.touch(mode=0o600)
         if not cluster.folder.exists():
             cluster.create(programs, self._account)
-        self._account.take(cluster.folder)
-        forget_strangers_pid(cluster.folder)
+        self._account.take_ownership(cluster.folder)
+        remove_foreign_pid_file(cluster.folder)
 
     def _launch(self) -> None:
         for delay in START_DELAYS_SECONDS:
@@ -166,7 +156,7 @@ class EmbeddedServer:
             self._child = self._spawn()
             if self._becomes_ready(self._child):
                 return
-        raise EmbeddedServerError(f"PostgreSQL doesn't start. {self._cluster.last_words()}")
+        raise EmbeddedServerError(f"PostgreSQL doesn't start. {self._cluster.log_tail()}")
 
     def _spawn(self) -> Popen[bytes]:
         arguments = ["-D", str(self._cluster.folder)]
@@ -176,7 +166,7 @@ class EmbeddedServer:
             return self._account.spawn(self._program, arguments, output)
 
     def _becomes_ready(self, child: Popen[bytes]) -> bool:
-        """Waits until the server takes connections; False if it ended instead."""
+        """Waits until the server accepts connections; returns False if it ended instead."""
         ready = Postmaster(child.pid, self._port, ready=True)
         deadline = time.monotonic() + READY_SECONDS
         while child.poll() is None:
@@ -184,9 +174,8 @@ class EmbeddedServer:
                 _check_login(self.url())
                 return True
             if time.monotonic() > deadline:
-                raise EmbeddedServerError(
-                    f"PostgreSQL isn't ready after {READY_SECONDS:.0f} s. " + self._cluster.last_words()
-                )
+                tail = self._cluster.log_tail()
+                raise EmbeddedServerError(f"PostgreSQL isn't ready after {READY_SECONDS:.0f} s. {tail}")
             time.sleep(POLL_SECONDS)
         return False
 
@@ -207,22 +196,17 @@ class EmbeddedServer:
             if self._stopping.is_set():
                 return
             try:
-                self._child = self._spawn()
+                self._child = child = self._spawn()
             except OSError as error:
                 log.error("embedded_postgres_cannot_restart", reason=str(error))
                 return
-            log.warning(
-                "embedded_postgres_restarted",
-                exit_status=status,
-                pid=self._child.pid,
-                port=self._port,
-            )
+            log.warning("embedded_postgres_restarted", exit_status=status, pid=child.pid, port=self._port)
 
 
 def find_running(data_dir: Path) -> str | None:
-    """The superuser's URL of the server that runs on a data folder, or None if none does.
+    """Returns the superuser's URL of the server that runs on a data folder, or None.
 
-    For a process that did not start it. Raises EmbeddedServerError if this user may not read it.
+    Works in processes that did not start the server. Raises `EmbeddedServerError` if this user may not read the folder.
     """
     with _readable(data_dir):
         for major in INSTALLATIONS:
@@ -234,7 +218,7 @@ def find_running(data_dir: Path) -> str | None:
 
 @contextmanager
 def _readable(data_dir: Path) -> Iterator[None]:
-    """Tells in words why a data folder can't be read."""
+    """Turns a `PermissionError` into an `EmbeddedServerError` with a remedy."""
     try:
         yield
     except PermissionError as error:
@@ -265,7 +249,7 @@ def _check_login(url: str) -> None:
         ) from error
 
 
-def _end(child: Popen[bytes]) -> None:
+def _shut_down(child: Popen[bytes]) -> None:
     child.send_signal(signal.SIGINT)
     try:
         child.wait(FAST_SHUTDOWN_SECONDS)
