@@ -1,14 +1,14 @@
-"""Brings a database to the schema of this code.
+"""Migrates a database to the schema of this code.
 
-Two kinds of files, in `sql/`:
+`sql/` has two kinds of files:
 
 - `migrations/*.sql` run once each, in the order of their names, and never change afterwards;
-- functions, views and grants say what is true now: when any of them changed, those of the database are dropped and all
-  are created anew, unless those of a newer version are there.
+- the definitions (functions, views and grants) hold the current state: when any of them has changed, all definitions in
+  the database are dropped and created again, unless they belong to a newer version.
 
-Each file of the first kind, and the whole of the second, is one transaction, which begins by taking a lock
-that ends with it. So any number of processes may start at once, one killed half-way leaves nothing behind
-(no lock either), and the next one goes on from there.
+Each migration is one transaction, and so are all definitions together. It begins by taking an advisory lock that it
+holds until its end. So any number of processes may migrate at once; a process that is killed half-way leaves no partial
+change and no lock, and the next process continues from there.
 """
 
 import hashlib
@@ -21,8 +21,9 @@ import structlog
 from service import __version__
 from service.database.files import named_queries, sql_folder
 
-# A number of our own among the advisory locks of the database; not in the path of any request.
+# The key of the advisory lock; no other statement of the service uses it.
 _LOCK = 0x686F6C64
+# The ledger's name for all definitions together.
 _DEFINITIONS = "definitions"
 
 _VERSION: Final = [int(number) for number in __version__.split(".")]
@@ -31,29 +32,34 @@ log = structlog.get_logger(__name__)
 
 
 class _Applied(NamedTuple):
-    """A line of the ledger."""
+    """An entry of the ledger: what was applied, and by which version of the service."""
 
     sha256: str
     service_version: list[int]
 
 
 class MigrationError(Exception):
-    """The schema can't be brought up to date; the message says what to do."""
+    """The database can't be migrated; the message gives the remedy."""
 
 
 def migration_files() -> list[Path]:
-    """The migrations of this code, in their order."""
+    """Returns the migrations of this code, in the order in which they are applied."""
     return sorted((sql_folder() / "migrations").glob("*.sql"))
 
 
 def migrate(url: str) -> list[str]:
-    """Applies what the database at `url` lacks and returns the names of what was applied.
+    """Applies what the database at `url` lacks, and returns the names of what was applied.
 
-    If it lacks anything, the role of `url` must own the database or be a superuser; if not, that of the service is
-    enough. Waits up to a minute for another process that is migrating. Raises `MigrationError`.
+    The role of `url` must own the database or be a superuser; if the database is current, the service's role suffices.
+    Waits at most 60 s for another process that is migrating, and 5 s for each table lock. Raises `MigrationError`.
     """
     try:
-        with _connection(url) as connection:
+        connection = psycopg.connect(url, connect_timeout=5)
+    except psycopg.Error as error:
+        # On one line: the driver's message has several.
+        raise MigrationError(f"The database does not answer: {' '.join(str(error).split())}") from error
+    try:
+        with connection:
             if _is_current(connection):
                 return []
             connection.add_notice_handler(_log_progress)
@@ -68,37 +74,25 @@ def migrate(url: str) -> list[str]:
 
 
 def _log_progress(notice: psycopg.errors.Diagnostic) -> None:
-    """Logs what a long migration says by RAISE INFO. PostgreSQL's own notices have another severity."""
+    """Logs the progress that a long migration reports by RAISE INFO; PostgreSQL's own notices have other severities."""
     if notice.severity_nonlocalized == "INFO":
         log.info("migration_progress", detail=notice.message_primary)
 
 
-def _connection(url: str) -> psycopg.Connection:
-    try:
-        return psycopg.connect(url, connect_timeout=5)
-    except psycopg.Error as error:
-        # The driver's message has several lines.
-        raise MigrationError(f"The database does not answer: {' '.join(str(error).split())}") from error
-
-
 def _is_current(connection: psycopg.Connection) -> bool:
-    """Whether there is nothing to do, as far as this role may know."""
+    """Tells whether there is nothing to apply; False also if this role may not read the ledger."""
     try:
         with connection.transaction():
             ledger = _ledger(connection, "applied_migrations")
-    except (
-        psycopg.errors.InvalidSchemaName,
-        psycopg.errors.UndefinedFunction,
-        psycopg.errors.InsufficientPrivilege,
-    ):
+    except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege):
         return False
-    unchanged = all(
-        path.name in ledger and ledger[path.name].sha256 == _sha256(path.read_bytes()) for path in migration_files()
-    )
+    hashes = {name: entry.sha256 for name, entry in ledger.items()}
+    unchanged = all(hashes.get(path.name) == _sha256(path.read_bytes()) for path in migration_files())
     return unchanged and not _lacks_definitions(ledger)
 
 
 def _apply_once(connection: psycopg.Connection, path: Path) -> bool:
+    """Applies a migration unless the ledger has it; returns whether it was applied."""
     text = path.read_bytes()
     with connection.transaction():
         _begin(connection)
@@ -115,15 +109,16 @@ def _apply_once(connection: psycopg.Connection, path: Path) -> bool:
 
 
 def _apply_definitions(connection: psycopg.Connection) -> bool:
+    """Replaces the definitions if they have changed; returns whether they were replaced."""
     with connection.transaction():
         _begin(connection)
         if not _lacks_definitions(_ledger(connection)):
             return False
         connection.execute("GRANT SELECT ON booking.schema_migrations TO holdfast_owner")
-        # Not as the owner of the definitions: the owner of the schema may also drop what another role made in it.
+        # Before SET ROLE, because only the owner of the schema may also drop what another role created in it.
         connection.execute((sql_folder() / "drop_definitions.sql").read_bytes())
         connection.execute("SET LOCAL ROLE holdfast_owner")
-        # Functions may be applied in any order: what they call is looked up when they run.
+        # Allows any order of the functions: those they call are looked up when they run.
         connection.execute("SET LOCAL check_function_bodies = off")
         connection.execute(_definitions())
         _record(connection, _DEFINITIONS, _definitions())
@@ -131,24 +126,26 @@ def _apply_definitions(connection: psycopg.Connection) -> bool:
 
 
 def _lacks_definitions(ledger: dict[str, _Applied]) -> bool:
-    """Whether these definitions are to be applied. Never over those of a newer version: while that is being rolled
-    out, an older process that is restarted must not put its own back."""
+    """Tells whether this code's definitions are to be applied.
+
+    Those of a newer version stay: while it is rolled out, an older process that restarts must not replace them.
+    """
     known = ledger.get(_DEFINITIONS)
     return known is None or (known.sha256 != _sha256(_definitions()) and known.service_version <= _VERSION)
 
 
 def _definitions() -> bytes:
-    """The functions, then the views that call them, then who may use them."""
+    """Returns the functions, then the views, which call them, then the grants on both."""
     functions = sorted((sql_folder() / "functions").rglob("*.sql"))
     views = sorted((sql_folder() / "views").glob("*.sql"))
     return b"".join(path.read_bytes() for path in [*functions, *views, sql_folder() / "grants.sql"])
 
 
 def _begin(connection: psycopg.Connection) -> None:
-    """Takes the lock for this transaction, and makes the ledger if there is none."""
+    """Takes the advisory lock until the end of the transaction, and creates the ledger if missing."""
     connection.execute("SET LOCAL statement_timeout = '60s'")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-    # A migration that can't have its table soon must not make every request queue up behind it.
+    # All requests queue behind a migration that waits for its table's lock, so that wait is short.
     connection.execute("SET LOCAL lock_timeout = '5s'")
     connection.execute((sql_folder() / "ledger.sql").read_bytes())
 
