@@ -1,4 +1,4 @@
-"""Tasks that run beside the requests, for as long as the process does."""
+"""Background tasks: they run beside the requests until the process stops."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -12,18 +12,17 @@ log = structlog.get_logger(__name__)
 
 
 def in_background(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Starts work that nobody waits for. If it ends by an error, which is a defect, the log says so at once."""
+    """Starts `work` as a task named `name`. An exception that ends it is a defect, and is logged at once."""
     task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_tell)
+    task.add_done_callback(_log_failure)
     return task
 
 
 async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancels tasks, and returns when they have ended.
+    """Cancels tasks, and returns when all have ended.
 
-    It may take more than one attempt. Until Python 3.12 `asyncio.wait_for`, with which a connection is waited for,
-    forgets a cancellation that comes together with what it waited for (python/cpython#86296): the task went on, and the
-    process never ended.
+    Repeats the cancellation every second: before Python 3.12, `asyncio.wait_for`, which waits for a connection, loses a
+    cancellation that coincides with its result (python/cpython#86296), and the task runs on.
     """
     left = set(tasks)
     while left:
@@ -32,6 +31,6 @@ async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
         _, left = await asyncio.wait(left, timeout=1)
 
 
-def _tell(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         log.error("defect", task=task.get_name(), **error_fields(error))

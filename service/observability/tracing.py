@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry: a span for each request. Imported only where OTEL_EXPORTER_OTLP_ENDPOINT is set.
+"""OpenTelemetry tracing, a span for each request. Imported only if OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
-The collector is told what the log says, and no more. The ready-made middleware would tell it paths, which hold the ids
-of reservations, and queries, which hold the keys of calendars.
+A span holds no more than the request's log line. OpenTelemetry's own middleware would add paths, which contain the ids
+of reservations, and queries, which contain calendar keys.
 """
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -16,32 +16,28 @@ from service import __version__
 
 
 class Tracing:
-    """ASGI middleware, around the envelope. The collector and all else are read from OpenTelemetry's own variables."""
+    """ASGI middleware outside of `Envelope`; OpenTelemetry's environment variables configure the collector."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        ours = Resource({"service.name": "holdfast", "service.version": __version__})
-        provider = TracerProvider(resource=ours.merge(OTELResourceDetector().detect()))
+        default = Resource({"service.name": "holdfast", "service.version": __version__})
+        provider = TracerProvider(resource=default.merge(OTELResourceDetector().detect()))
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = provider.get_tracer("holdfast", __version__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one request, as a part of its caller's trace if that sends one."""
+        """Handles one request; its span continues the caller's trace, if the headers carry one."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         caller = extract({str(name, "latin-1"): str(value, "latin-1") for name, value in scope["headers"]})
         method = scope["method"]
+        # Without exceptions: their messages may quote the request.
         with self._tracer.start_as_current_span(
-            # Not the texts of exceptions: they may quote what a caller sent.
-            method,
-            caller,
-            SpanKind.SERVER,
-            record_exception=False,
-            set_status_on_exception=False,
+            method, caller, SpanKind.SERVER, record_exception=False, set_status_on_exception=False
         ) as span:
 
-            async def send_noting(message: Message) -> None:
+            async def send_traced(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     span.set_attribute("http.response.status_code", message["status"])
                     if message["status"] >= 500:
@@ -49,7 +45,7 @@ class Tracing:
                 await send(message)
 
             try:
-                await self._app(scope, receive, send_noting)
+                await self._app(scope, receive, send_traced)
             finally:
                 route = scope.get("route", "unmatched")
                 span.update_name(f"{method} {route}")

@@ -1,1 +1,1 @@
-"""What starts a process and what ends it."""
+"""Starts and ends the processes of the service."""

@@ -1,5 +1,5 @@
-"""A worker ends when the process that started it is gone: killed, it could not tell its workers, and they would keep
-its port from the next start."""
+"""Ends a worker after its supervisor. A supervisor that was killed can't stop its workers, and they would keep the port
+from the next start."""
 
 import asyncio
 import multiprocessing
@@ -8,7 +8,10 @@ import signal
 
 
 def stop_with_parent() -> None:
-    """Sends this process a SIGTERM when its parent has ended. Does nothing in a process without such a parent."""
+    """Sends this process SIGTERM once its parent process has ended; call it in the event loop.
+
+    Does nothing in a process that `multiprocessing` did not start.
+    """
     parent = multiprocessing.parent_process()
     if parent is None:
         return

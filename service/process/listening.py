@@ -1,22 +1,22 @@
-"""The port that the service is reached at."""
+"""The socket that the service listens on."""
 
 import errno
 import socket
 
 from service.process.hosting import HostingError
 
-# How many connections the kernel keeps for us until they are taken: those of a stampede, and of the moment of a start.
+# Connections that the kernel queues until a worker accepts them: enough for a burst, and for the time of a restart.
 _BACKLOG = 2048
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket on which the kernel takes connections from now on: whoever has it can say so. Port 0 is any free one.
+    """Binds a TCP socket and listens on it. Port 0 selects a free port; host `::` also accepts IPv4.
 
-    Raises `HostingError`.
+    Raises `HostingError` if the address can't be bound.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        both = host == "::" and socket.has_dualstack_ipv6()
         return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
@@ -26,6 +26,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url(listening: socket.socket) -> str:
-    """Where that is, with the port that it has got."""
+    """Returns the HTTP URL of a listening socket, with its actual port."""
     host, port, *_ = listening.getsockname()
     return f"http://[{host}]:{port}" if listening.family == socket.AF_INET6 else f"http://{host}:{port}"
