@@ -91,7 +91,7 @@ def test_every_statement_is_one_call_of_one_function() -> None:
 
 
 def test_the_wheel_carries_the_sql(tmp_path: Path) -> None:
-    """An installed package can migrate a database without the repository."""
+    """An installed service can migrate a database, and make the demo catalog, without the repository."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=REPOSITORY,
@@ -102,4 +102,5 @@ def test_the_wheel_carries_the_sql(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in sql_folder().rglob("*.sql"):
         assert f"service/sql/{path.relative_to(sql_folder()).as_posix()}" in names
+    assert "service/process/demo_catalog/salon.yaml" in names
     assert not {name for name in names if name.startswith("tests/")}
