@@ -1,11 +1,10 @@
 """The command line: `python -m service serve`, `migrate`, `cleanup`, `check`, `catalog`."""
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import click
 import psycopg
@@ -17,40 +16,37 @@ from service.booking.catalog import Catalog
 from service.booking.catalog_file import CatalogFileError
 from service.booking.cleanup import Cleanup
 from service.booking.health import invariant_violations
-from service.database.connections import STATEMENT_SECONDS, Database
 from service.database.migrations import MigrationError
 from service.embedded.server import EmbeddedServerError
 from service.errors import HoldfastError
 from service.observability.logging import configure_logging
-from service.process.hosting import HostingError, existing, migrated, reachable
+from service.process.hosting import HostingError, open_database, run_on_database
 from service.settings import Settings
 
-T = TypeVar("T")
-
-# The invariants are checked over the whole history: nobody waits for that, so it may take its time.
+# The invariants are checked over the whole history, and no request waits for the result.
 _CHECK_SECONDS = 3600
 
 
 @contextmanager
 def _settings() -> Iterator[Settings]:
-    """The settings, and every error that is the operator's to mend as one line of text and exit status 2."""
+    """Reads the settings, and turns each error that the operator can fix into one line of text and exit status 2."""
     try:
         settings = Settings()
         configure_logging(settings.log_level)
         yield settings
     except ValidationError as error:
-        raise _Stop("; ".join(map(_told, error.errors(include_input=False)))) from None
+        raise _Stop("; ".join(map(_fault_text, error.errors(include_input=False)))) from None
     except (CatalogFileError, EmbeddedServerError, HostingError, MigrationError) as error:
         raise _Stop(str(error)) from None
     except HoldfastError as error:
         raise _Stop(error.detail) from None
     except psycopg.Error as error:
-        # Its message may quote what is in the database.
+        # Without the error's own message, which may quote stored data.
         kind = error.sqlstate or type(error).__name__
         raise _Stop(f"The database refused ({kind}): is it migrated, and may this role use it? Run migrate.") from None
 
 
-def _told(fault: Any) -> str:
+def _fault_text(fault: Any) -> str:
     return f"{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
 
 
@@ -76,27 +72,27 @@ def serve() -> None:
         serve_http(settings)
 
 
-@main.command(name="migrate")
-def migrate_database() -> None:
+@main.command()
+def migrate() -> None:
     """Bring the database to the schema of this version."""
-    with _settings() as settings, reachable(settings) as database:
-        click.echo("\n".join(migrated(database)) or "nothing to do")
+    with _settings() as settings, open_database(settings, create=True) as database:
+        click.echo("\n".join(database.migrate()) or "nothing to do")
 
 
 @main.command()
 def cleanup() -> None:
-    """Purge once: mark expired holds, and delete what ended before the idempotency window."""
-    with _settings() as settings, existing(settings) as reached:
+    """Purge once: mark expired holds, and delete reservations that ended before the idempotency window."""
+    with _settings() as settings, open_database(settings) as opened:
         retention = timedelta(hours=settings.idempotency_window_hours)
-        report = _with_database(reached.url, lambda database: Cleanup(database, retention=retention).run())
+        report = run_on_database(opened.url, lambda database: Cleanup(database, retention=retention).run())
         click.echo(report.model_dump_json())
 
 
 @main.command()
 def check() -> None:
     """Check the invariants; exit status 1 if one is violated."""
-    with _settings() as settings, existing(settings) as reached:
-        violations = _with_database(reached.url, invariant_violations, statement_seconds=_CHECK_SECONDS)
+    with _settings() as settings, open_database(settings) as opened:
+        violations = run_on_database(opened.url, invariant_violations, statement_seconds=_CHECK_SECONDS)
     for invariant, count in violations.items():
         click.echo(f"{invariant}: {count}")
     sys.exit(1 if any(violations.values()) else 0)
@@ -112,12 +108,12 @@ def catalog() -> None:
 def apply(file: BinaryIO) -> None:
     """Make the catalog of a business equal to FILE (- is the standard input).
 
-    Prints a line for each change. Whatever is not in FILE is removed from the catalog.
+    Prints a line for each change. Entries that are not in FILE are removed from the catalog.
     """
     with _settings() as settings:
         wanted = catalog_file.parse(file.read())
-        with existing(settings) as reached:
-            changes = _with_database(reached.url, lambda database: catalog_file.apply(database, wanted))
+        with open_database(settings) as opened:
+            changes = run_on_database(opened.url, lambda database: catalog_file.apply(database, wanted))
         click.echo("\n".join(changes) or "nothing to do")
 
 
@@ -125,23 +121,9 @@ def apply(file: BinaryIO) -> None:
 @click.argument("business_id")
 def export(business_id: str) -> None:
     """Print the catalog of a business, in the form that `apply` takes."""
-    with _settings() as settings, existing(settings) as reached:
-        content = _with_database(reached.url, lambda database: catalog_file.export(Catalog(database), business_id))
+    with _settings() as settings, open_database(settings) as opened:
+        content = run_on_database(opened.url, lambda database: catalog_file.export(Catalog(database), business_id))
         click.echo(catalog_file.written(content), nl=False)
-
-
-def _with_database(
-    url: str, work: Callable[[Database], Awaitable[T]], *, statement_seconds: float = STATEMENT_SECONDS
-) -> T:
-    async def run() -> T:
-        database = Database(url, connections=1, statement_seconds=statement_seconds)
-        await database.open()
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    return asyncio.run(run())
 
 
 if __name__ == "__main__":

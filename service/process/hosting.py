@@ -1,41 +1,45 @@
-"""Which database a role works on: the one that DATABASE_URL names, or an embedded server of its own."""
+"""The database that a command works on: the one that DATABASE_URL names, or an embedded server."""
 
+import asyncio
 import hashlib
 import hmac
 import json
-import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 
+from service.database.connections import STATEMENT_SECONDS, Database
 from service.database.migrations import migrate
+from service.embedded.cluster import write_private
 from service.embedded.server import EmbeddedServer, find_running
 from service.settings import Settings
+
+T = TypeVar("T")
 
 _SECRETS: Final = ("admin_token", "cron_secret", "token_secret")
 _DATABASE: Final = "holdfast"
 _LOGIN: Final = "holdfast"
-# The embedded server has nobody else to call the cron endpoint.
+# With the embedded server, no scheduler calls the cron endpoint.
 _CLEANUP_INTERVAL_SECONDS: Final = 60.0
 
 
 class HostingError(Exception):
-    """The service can't be started as it is set up; the message says what is missing."""
+    """The settings don't allow a start; the message names what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostedDatabase:
-    """A database: the URL that the service works under, and the one under which the schema is changed.
+    """A database: the URL for the service's role, and the URL for the role that migrates.
 
-    An embedded one has its schema already; `applied` names what was applied for that just now.
+    An embedded one is migrated when it is opened; `applied` names what was applied then.
     """
 
     url: str
@@ -43,94 +47,94 @@ class HostedDatabase:
     embedded: bool
     applied: tuple[str, ...] = ()
 
+    def migrate(self) -> tuple[str, ...]:
+        """Brings the database to this version's schema and returns what was applied. Raises `MigrationError`."""
+        return self.applied if self.embedded else tuple(migrate(self.migration_url))
+
 
 @contextmanager
-def hosted(settings: Settings) -> Iterator[HostedDatabase]:
-    """The database to serve from. An embedded server is started, kept up, and stopped at the end.
+def host_database(settings: Settings) -> Iterator[HostedDatabase]:
+    """Provides the database to serve from. An embedded server is started, supervised, and stopped at the end.
 
-    Raises `EmbeddedServerError`, also if another service has the data folder, and `MigrationError`.
+    Raises `EmbeddedServerError`, also if another service uses the data folder, and `MigrationError`.
     """
-    if settings.database_url is not None:
-        yield _given(settings, settings.database_url.get_secret_value())
-    else:
+    if settings.database_url is None:
         with EmbeddedServer(settings.data_dir) as server:
-            yield _prepared(server.url())
-
-
-@contextmanager
-def reachable(settings: Settings) -> Iterator[HostedDatabase]:
-    """The database for a command beside a service: its embedded server, if that runs, is used and left alone."""
-    running = None if settings.database_url else find_running(settings.data_dir)
-    if running:
-        yield _prepared(running)
+            yield _prepare_embedded(server.url())
     else:
-        with hosted(settings) as database:
-            yield database
+        url = settings.database_url.get_secret_value()
+        migration_url = settings.migration_database_url
+        yield HostedDatabase(url, migration_url.get_secret_value() if migration_url else url, embedded=False)
 
 
 @contextmanager
-def existing(settings: Settings) -> Iterator[HostedDatabase]:
-    """As `reachable`, for a command that has nothing to do on a database that it would have to make first.
+def open_database(settings: Settings, *, create: bool = False) -> Iterator[HostedDatabase]:
+    """Provides the database for a command: the embedded server of a running service is used and left running.
 
-    Raises `HostingError` if there is none: that all is well with it would be true, and about nothing.
+    Raises `HostingError` if there is no data yet, unless `create`: a check of a database that it would have to create
+    first must not succeed. Raises also what `host_database` does.
     """
-    if settings.database_url is None and not EmbeddedServer(settings.data_dir).has_data():
+    embedded = settings.database_url is None
+    if embedded and not create and not EmbeddedServer(settings.data_dir).has_data():
         raise HostingError(
             f"There is no data in {settings.data_dir.resolve()}: set DATABASE_URL, "
             "or DATA_DIR to the folder of the service, or run this where the service was started."
         )
-    with reachable(settings) as database:
-        yield database
+    if embedded and (running := find_running(settings.data_dir)):
+        yield _prepare_embedded(running)
+    else:
+        with host_database(settings) as database:
+            yield database
 
 
-def migrated(database: HostedDatabase) -> tuple[str, ...]:
-    """Brings a database to the schema of this version, and returns the names of what was applied."""
-    return database.applied if database.embedded else tuple(migrate(database.migration_url))
+def complete_settings(settings: Settings, database: HostedDatabase) -> tuple[Settings, list[str]]:
+    """Fills in the database and, with an embedded server, the missing secrets and the cleanup interval.
 
-
-def completed(settings: Settings, database: HostedDatabase) -> tuple[Settings, list[str]]:
-    """The settings with all that the service needs, and the names of the secrets that were made just now.
-
-    With the embedded server, secrets that are not set are made at the first start and kept in its data
-    folder. Raises `HostingError` for those that are not set otherwise.
+    Returns the settings and the names of the secrets generated by this call; they are stored in the data folder.
+    Raises `HostingError` for missing secrets if the database is not embedded.
     """
     missing = [name for name in _SECRETS if getattr(settings, name) is None]
     if missing and not database.embedded:
         names = ", ".join(name.upper() for name in missing)
         raise HostingError(f"Set {names}: with a DATABASE_URL of your own they are not generated.")
-    kept = _kept_secrets(settings.data_dir) if missing else {}
-    made = [name for name in missing if name not in kept]
-    if made:
-        kept |= {name: secrets.token_urlsafe(32) for name in made}
-        _keep_secrets(settings.data_dir, kept)
-    values: dict[str, object] = {name: SecretStr(kept[name]) for name in missing}
+    values: dict[str, object] = {"database_url": SecretStr(database.url)}
+    generated: list[str] = []
+    if missing:
+        stored, generated = _stored_secrets(settings.data_dir / "secrets.json", missing)
+        values |= {name: SecretStr(stored[name]) for name in missing}
     if settings.cleanup_interval_seconds is None:
         values["cleanup_interval_seconds"] = _CLEANUP_INTERVAL_SECONDS if database.embedded else 0.0
-    return settings.model_copy(update={**values, "database_url": SecretStr(database.url)}), made
+    return settings.model_copy(update=values), generated
 
 
-def _given(settings: Settings, url: str) -> HostedDatabase:
-    migration_url = settings.migration_database_url
-    return HostedDatabase(url, migration_url.get_secret_value() if migration_url else url, embedded=False)
+def _stored_secrets(path: Path, names: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Reads the stored secrets; generates and stores those of `names` that are missing, and returns their names too."""
+    stored: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    generated = [name for name in names if name not in stored]
+    if generated:
+        stored |= {name: secrets.token_urlsafe(32) for name in generated}
+        write_private(path, json.dumps(stored))
+    return stored, generated
 
 
-def _prepared(superuser_url: str) -> HostedDatabase:
-    """Makes the database, its schema and the login of the service on an embedded server, as far as they are missing."""
+def _prepare_embedded(superuser_url: str) -> HostedDatabase:
+    """Creates the database, its schema and the service's login on an embedded server, as far as they are missing."""
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [_DATABASE]).fetchall():
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_DATABASE)))
-    parts = urlsplit(superuser_url)
-    migration_url = parts._replace(path=f"/{_DATABASE}").geturl()
+    parts = urlsplit(superuser_url)._replace(path=f"/{_DATABASE}")
+    migration_url = parts.geturl()
     applied = tuple(migrate(migration_url))
-    password = _login_password(parts.password or "")
+    # Derived from the superuser's password, so that no second password has to be stored.
+    password = hmac.digest((parts.password or "").encode(), b"login of the service", hashlib.sha256).hex()
     with psycopg.connect(migration_url, autocommit=True) as connection:
         create_login(connection, _LOGIN, password)
-    url = parts._replace(netloc=f"{_LOGIN}:{password}@{parts.hostname}:{parts.port}", path=f"/{_DATABASE}").geturl()
+    url = parts._replace(netloc=f"{_LOGIN}:{password}@{parts.hostname}:{parts.port}").geturl()
     return HostedDatabase(url, migration_url, embedded=True, applied=applied)
 
 
 def create_login(connection: psycopg.Connection, name: str, password: str) -> None:
-    """Makes a role that can log in and do what the service may do, and nothing else."""
+    """Creates a login role with exactly the service's rights, unless the role exists."""
     if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [name]).fetchall():
         return
     connection.execute(
@@ -138,20 +142,20 @@ def create_login(connection: psycopg.Connection, name: str, password: str) -> No
     )
 
 
-def _login_password(superuser_password: str) -> str:
-    """Follows from the superuser's, so that there is nothing more to keep."""
-    return hmac.digest(superuser_password.encode(), b"login of the service", hashlib.sha256).hex()
+def run_on_database(
+    url: str, work: Callable[[Database], Awaitable[T]], *, statement_seconds: float = STATEMENT_SECONDS
+) -> T:
+    """Runs `work` in a new event loop, on a pool with one connection, and returns its result.
 
+    A statement may take `statement_seconds`.
+    """
 
-def _kept_secrets(data_dir: Path) -> dict[str, str]:
-    path = data_dir / "secrets.json"
-    kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-    return kept
+    async def run() -> T:
+        database = Database(url, connections=1, statement_seconds=statement_seconds)
+        await database.open()
+        try:
+            return await work(database)
+        finally:
+            await database.close()
 
-
-def _keep_secrets(data_dir: Path, values: dict[str, str]) -> None:
-    """Readable by their owner only, and whole or not at all."""
-    draft = data_dir / "secrets.json.new"
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(values, file)
-    draft.rename(data_dir / "secrets.json")
+    return asyncio.run(run())

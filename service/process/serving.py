@@ -1,14 +1,12 @@
-"""`holdfast serve`: the database, then the workers; at the end the workers, then the database."""
+"""`holdfast serve`: starts the database, then the workers; stops them in the reverse order."""
 
-import asyncio
 import os
 import signal
 import socket
 import sys
 from contextlib import suppress
 from tempfile import TemporaryDirectory
-from types import FrameType
-from typing import Final, NoReturn
+from typing import Final
 
 import click
 import structlog
@@ -17,38 +15,42 @@ from starlette.applications import Starlette
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from service.database.connections import Database
 from service.http.protocol import BoundedProtocol
 from service.observability.logging import configure_logging, error_fields
 from service.observability.metrics import forget_process
 from service.process.demo import make_demo_catalog
-from service.process.hosting import HostedDatabase, completed, hosted, migrated
+from service.process.hosting import complete_settings, host_database, run_on_database
 from service.process.listening import listen, url
 from service.settings import SECRET_CHARACTERS, Settings
 
-# What is in flight when SIGTERM comes has this long to be answered: a look-up and a call, both at their slowest.
+# After SIGTERM, requests in progress may take this long: the sum of the slowest look-up and the slowest batch.
 _GRACE_SECONDS = 25
-_LONGER: Final = f"at least {SECRET_CHARACTERS} characters: make one with `openssl rand -hex 32`"
+_SECRET_HINT: Final = f"at least {SECRET_CHARACTERS} characters: make one with `openssl rand -hex 32`"
 
 log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or Ctrl-C, and lets what is in flight finish."""
-    # Uvicorn hands its signal on when it has stopped; it must not end this process before the database's turn.
-    signal.signal(signal.SIGTERM, _exit)
-    with hosted(settings) as database, listen(settings.host, settings.port) as listening:
-        # First what may be missing: a service that can't start must not migrate either. And it has its port before it
-        # makes secrets, which are shown only once.
-        complete, made = completed(settings, database)
-        migrated(database)
+    """Serves until SIGTERM or Ctrl-C, then finishes the requests in progress.
+
+    Raises `HostingError`, `EmbeddedServerError` or `MigrationError` if the service can't start; exits with
+    `STARTUP_FAILURE` if a worker can't.
+    """
+    # Uvicorn raises its signal again after it has stopped. The default handler would end the process at once, before
+    # the database is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with host_database(settings) as database, listen(settings.host, settings.port) as listening:
+        # Completed first, so that a service with missing settings does not migrate; and the port is bound before the
+        # secrets are generated, because they are shown only once.
+        complete, generated = complete_settings(settings, database)
+        database.migrate()
         for name in complete.short_secrets():
-            log.warning("secret_too_short", setting=name, hint=_LONGER)
+            log.warning("secret_too_short", setting=name, hint=_SECRET_HINT)
         if database.embedded:
-            _show(complete, made)
-            asyncio.run(_first_start(database))
+            _print_secrets(complete, generated)
+            run_on_database(database.url, make_demo_catalog)
             click.echo(f"Serving on {url(listening)} — try /docs", err=True)
-        _hand_to_workers(complete)
+        _export_settings(complete)
         config = uvicorn.Config(
             "service.process.serving:make_app",
             factory=True,
@@ -60,18 +62,21 @@ def serve(settings: Settings) -> None:
             proxy_headers=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
-        if complete.workers > 1:
-            _serve_by_workers(config, listening)
-        else:
-            _serve_alone(config, listening)
+        started = _run_workers(config, listening) if complete.workers > 1 else _run_alone(config, listening)
+        if not started:
+            sys.exit(STARTUP_FAILURE)
 
 
 def make_app() -> Starlette:
-    """The application of one process. If it can't be made, the next process could not make it either: so all end."""
+    """Creates the application of one process, with the settings of the environment.
+
+    Exits with `STARTUP_FAILURE` on any error, so that the supervisor ends instead of starting another process, which
+    would fail the same way.
+    """
     try:
         settings = Settings()
         configure_logging(settings.log_level)
-        # Here, because that may be what fails.
+        # Imported here, because the import itself may fail.
         from service.process.app import create_app
 
         return create_app(settings)
@@ -80,48 +85,48 @@ def make_app() -> Starlette:
         sys.exit(STARTUP_FAILURE)
 
 
-def _serve_alone(config: uvicorn.Config, listening: socket.socket) -> None:
+def _run_alone(config: uvicorn.Config, listening: socket.socket) -> bool:
+    """Serves in this process; returns whether it started."""
     server = uvicorn.Server(config)
     with suppress(KeyboardInterrupt):
         server.run([listening])
-    if not server.started:
-        sys.exit(STARTUP_FAILURE)
+    return server.started
 
 
-def _serve_by_workers(config: uvicorn.Config, listening: socket.socket) -> None:
-    """What each worker counts is in a folder that is new at each start, and so holds nothing of an earlier service."""
+def _run_workers(config: uvicorn.Config, listening: socket.socket) -> bool:
+    """Serves in worker processes; returns whether they started."""
+    # The workers' metrics are in files of a folder that is new at each start, without those of an earlier service.
     with TemporaryDirectory(prefix="holdfast-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         workers = _Workers(config, [listening])
         workers.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in workers.processes):
-        sys.exit(STARTUP_FAILURE)
+    return all(process.exitcode != STARTUP_FAILURE for process in workers.processes)
 
 
 class _Workers(Multiprocess):
-    """Uvicorn's supervisor, which tells of workers that ended, and leaves nobody waiting at its port in the end."""
+    """Uvicorn's supervisor; logs each replaced worker, and closes the port when it stops."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
         self._known: set[int] = set()
 
     def keep_subprocess_alive(self) -> None:
-        """Is called twice a second."""
+        """Replaces the workers that ended; called twice a second."""
         self._known |= self._pids()
         former = list(self.processes)
         super().keep_subprocess_alive()
         for process in former:
             if process not in self.processes:
                 log.warning("worker_replaced", pid=process.pid, exit_status=process.exitcode)
-        # The gauges of a worker that has ended are no longer true.
+        # The gauges of an ended worker are stale.
         for pid in self._known - self._pids():
             forget_process(pid)
         self._known = self._pids()
 
     def terminate_all(self) -> None:
-        """Is called once, at the end."""
-        # The workers close theirs, but a port is open as long as anybody has it: the kernel would go on taking
-        # connections, and nobody would ever answer them.
+        """Stops the workers; called once, at the end."""
+        # The workers close their copies of the socket, but while this process keeps it open, the kernel accepts
+        # connections that are never served.
         for listening in self.sockets:
             listening.close()
         super().terminate_all()
@@ -130,30 +135,17 @@ class _Workers(Multiprocess):
         return {process.pid for process in self.processes if process.pid}
 
 
-def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
-
-
-async def _first_start(database: HostedDatabase) -> None:
-    connections = Database(database.url, connections=1)
-    await connections.open()
-    try:
-        await make_demo_catalog(connections)
-    finally:
-        await connections.close()
-
-
-def _hand_to_workers(settings: Settings) -> None:
-    """Workers are processes of their own, and read their settings from the environment."""
+def _export_settings(settings: Settings) -> None:
+    """Writes the completed settings to the environment, from which the worker processes read theirs."""
     for name in ("database_url", "admin_token", "cron_secret", "token_secret"):
         os.environ[name.upper()] = getattr(settings, name).get_secret_value()
     os.environ["CLEANUP_INTERVAL_SECONDS"] = str(settings.cleanup_interval_seconds)
 
 
-def _show(settings: Settings, made: list[str]) -> None:
-    """Says where the data is, and shows, once, the secrets that were made."""
+def _print_secrets(settings: Settings, generated: list[str]) -> None:
+    """Prints the data folder and, this once, the generated secrets."""
     click.echo(f"PostgreSQL is embedded and keeps its data in {settings.data_dir.resolve()}", err=True)
-    if made:
+    if generated:
         click.echo("These secrets were generated, are kept in secrets.json there, and are not shown again:", err=True)
-    for name in made:
+    for name in generated:
         click.echo(f"  export {name.upper()}={getattr(settings, name).get_secret_value()}", err=True)
