@@ -123,7 +123,7 @@ def export(business_id: str) -> None:
     """Print the catalog of a business, in the form that `apply` takes."""
     with _settings() as settings, open_database(settings) as opened:
         content = run_on_database(opened.url, lambda database: catalog_file.export(Catalog(database), business_id))
-        click.echo(catalog_file.written(content), nl=False)
+        click.echo(catalog_file.to_yaml(content), nl=False)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""One business kept in a YAML file: what it is, what it offers, with which resources, and when it is open."""
+"""The catalog of one business as a YAML file: its settings, resources, services, opening hours and closures."""
 
 import re
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
+from yaml.constructor import ConstructorError
 
 from service.booking.catalog import Catalog
 from service.booking.catalog_settings import (
@@ -27,11 +28,11 @@ S = TypeVar("S", bound=Settings)
 
 
 class CatalogFileError(Exception):
-    """The file can't be applied; the message says why, with the path of each fault."""
+    """The file can't be applied; the message has a line for each fault, with its path in the file."""
 
 
 class CatalogFile(BusinessSettings):
-    """All that the catalog has of one business, by the names of the HTTP API."""
+    """The catalog of one business, with the member names of the HTTP API."""
 
     business_id: Identifier
     resources: dict[Identifier, ResourceSettings] = Field(default_factory=dict)
@@ -46,16 +47,16 @@ class CatalogFile(BusinessSettings):
 
     @property
     def week(self) -> list[OpeningHoursSettings]:
-        """The opening hours in the order in which they are read."""
+        """The opening hours in the order in which the catalog returns them."""
         return sorted(
             self.opening_hours, key=lambda entry: (entry.resource_id or "", entry.weekday, entry.opens, entry.closes)
         )
 
 
 def parse(text: bytes) -> CatalogFile:
-    """The contents of a file. Raises `CatalogFileError`."""
+    """Parses and validates a file. Raises `CatalogFileError`."""
     try:
-        # A safe loader: it makes nothing but text, numbers, lists and mappings.
+        # Safe: the loader creates only text, numbers, lists and mappings.
         members = yaml.load(text, _Loader)  # noqa: S506
     except (yaml.YAMLError, ValueError) as error:
         raise CatalogFileError(f"The file can't be read: {error}") from None
@@ -65,29 +66,29 @@ def parse(text: bytes) -> CatalogFile:
         content = CatalogFile.model_validate(members)
     except ValidationError as error:
         raise CatalogFileError("\n".join(_faults(error))) from None
-    if strangers := list(_strangers(content)):
-        raise CatalogFileError("\n".join(strangers))
+    if unknown := _unknown_resources(content):
+        raise CatalogFileError("\n".join(unknown))
     return content
 
 
-def written(content: CatalogFile) -> str:
-    """The file that has these contents."""
+def to_yaml(content: CatalogFile) -> str:
+    """Returns the text of a file; `parse` reads it as equal content."""
     members = content.model_dump(mode="json", exclude_none=True)
     in_order = {"businessId": members.pop("businessId"), **members}
     return yaml.safe_dump(in_order, sort_keys=False, allow_unicode=True, width=120)
 
 
 async def export(catalog: Catalog, business_id: str) -> CatalogFile:
-    """What the catalog has of a business. Raises `Refused` and `Unavailable`."""
+    """Reads the catalog of a business. Raises `Refused` if there is no such business, and `Unavailable`."""
     business = await catalog.business(business_id)
     return CatalogFile.model_validate(
         {
-            **_told(business),
+            **_members(business),
             "businessId": business_id,
-            "resources": {r.resource_id: _told(r, "resource_id") for r in await catalog.resources(business_id)},
-            "services": {s.service_id: _told(s, "service_id") for s in await catalog.services(business_id)},
-            "openingHours": [_told(entry) for entry in await catalog.opening_hours(business_id)],
-            "closures": {c.closure_id: _told(c, "closure_id") for c in await catalog.closures(business_id)},
+            "resources": {r.resource_id: _members(r, "resource_id") for r in await catalog.resources(business_id)},
+            "services": {s.service_id: _members(s, "service_id") for s in await catalog.services(business_id)},
+            "openingHours": [_members(entry) for entry in await catalog.opening_hours(business_id)],
+            "closures": {c.closure_id: _members(c, "closure_id") for c in await catalog.closures(business_id)},
         }
     )
 
@@ -95,85 +96,76 @@ async def export(catalog: Catalog, business_id: str) -> CatalogFile:
 async def apply(database: Database, wanted: CatalogFile) -> list[str]:
     """Makes the catalog of a business equal to a file, in one transaction, and returns a line for each change.
 
-    Raises `CatalogFileError`, if the catalog refuses something that the file wants, and `Unavailable`.
+    Raises `CatalogFileError` if the catalog refuses a change, and `Unavailable`.
     """
+    business_id, lines = wanted.business_id, list[str]()
     async with database.transaction() as transaction:
-        return await _Change(Catalog(transaction), wanted).make()
-
-
-class _Change:
-    """What it takes to make the catalog of a business equal to a file."""
-
-    def __init__(self, catalog: Catalog, wanted: CatalogFile) -> None:
-        self._catalog = catalog
-        self._wanted = wanted
-        self._lines: list[str] = []
-
-    async def make(self) -> list[str]:
-        """Makes the changes and returns a line for each."""
-        catalog, wanted, business_id = self._catalog, self._wanted, self._wanted.business_id
-        # First of all, because it takes the lock: what is read from then on nobody else changes.
-        await self._put_business()
+        catalog = Catalog(transaction)
+        # First, because it takes the lock of the business: the catalog read below stays unchanged until the commit.
+        await _put_business(catalog, wanted, lines)
         former = await export(catalog, business_id)
-        for resource_id, resource in self._differing("resource", former.resources, wanted.resources):
+        for resource_id, resource in _differing("resource", former.resources, wanted.resources, lines):
             await catalog.put_resource(business_id, resource_id, resource)
-        for service_id, service in self._differing("service", former.services, wanted.services):
+        for service_id, service in _differing("service", former.services, wanted.services, lines):
             with _refusals_at(f"services.{service_id}"):
                 await catalog.put_service(business_id, service_id, service)
         if former.week != wanted.week:
-            self._lines.append("changed opening hours")
+            lines.append("changed opening hours")
             await catalog.put_opening_hours(business_id, wanted.week)
-        for closure_id, closure in self._differing("closure", former.closures, wanted.closures):
+        for closure_id, closure in _differing("closure", former.closures, wanted.closures, lines):
             await catalog.put_closure(business_id, closure_id, closure)
-        for closure_id in self._surplus("closure", former.closures, wanted.closures):
+        for closure_id in _surplus("closure", former.closures, wanted.closures, lines):
             await catalog.delete_closure(business_id, closure_id)
-        for service_id in self._surplus("service", former.services, wanted.services):
+        for service_id in _surplus("service", former.services, wanted.services, lines):
             await catalog.delete_service(business_id, service_id)
-        # Last: what nothing needs any more is deleted, and not archived.
-        for resource_id in self._surplus("resource", former.resources, wanted.resources):
+        # Last: once nothing refers to a resource, it is deleted instead of archived.
+        for resource_id in _surplus("resource", former.resources, wanted.resources, lines):
             await catalog.delete_resource(business_id, resource_id)
-        return self._lines
+    return lines
 
-    async def _put_business(self) -> None:
-        business_id = self._wanted.business_id
-        try:
-            former = BusinessSettings.model_validate(_told(await self._catalog.business(business_id)))
-        except Refused:
-            former = None
-        with _refusals_at("slug"):
-            await self._catalog.put_business(business_id, self._wanted.business)
-        if former != self._wanted.business:
-            self._lines.append(f"{'changed' if former else 'created'} business {business_id}")
 
-    def _differing(self, noun: str, former: Mapping[str, S], wanted: Mapping[str, S]) -> Iterator[tuple[str, S]]:
-        """What is to be put."""
-        for name, settings in wanted.items():
-            if former.get(name) != settings:
-                self._lines.append(f"{'changed' if name in former else 'created'} {noun} {name}")
-                yield name, settings
+async def _put_business(catalog: Catalog, wanted: CatalogFile, lines: list[str]) -> None:
+    former = None
+    with suppress(Refused):
+        former = BusinessSettings.model_validate(_members(await catalog.business(wanted.business_id)))
+    with _refusals_at("slug"):
+        await catalog.put_business(wanted.business_id, wanted.business)
+    if former != wanted.business:
+        lines.append(f"{'changed' if former else 'created'} business {wanted.business_id}")
 
-    def _surplus(self, noun: str, former: Mapping[str, S], wanted: Mapping[str, S]) -> Iterator[str]:
-        """What is to be taken off."""
-        for name in former:
-            if name not in wanted:
-                self._lines.append(f"removed {noun} {name}")
-                yield name
+
+def _differing(
+    noun: str, former: Mapping[str, S], wanted: Mapping[str, S], lines: list[str]
+) -> Iterator[tuple[str, S]]:
+    """Yields the entries to create or change, and adds a line for each."""
+    for name, settings in wanted.items():
+        if former.get(name) != settings:
+            lines.append(f"{'changed' if name in former else 'created'} {noun} {name}")
+            yield name, settings
+
+
+def _surplus(noun: str, former: Mapping[str, S], wanted: Mapping[str, S], lines: list[str]) -> Iterator[str]:
+    """Yields the names of the entries to remove, and adds a line for each."""
+    for name in former:
+        if name not in wanted:
+            lines.append(f"removed {noun} {name}")
+            yield name
 
 
 @contextmanager
 def _refusals_at(path: str) -> Iterator[None]:
-    """Tells a refusal as a fault of the file."""
+    """Turns a refusal of the catalog into a `CatalogFileError`, at `path` in the file."""
     try:
         yield
     except Invalid as invalid:
         faults: Any = invalid.members["errors"]
         raise CatalogFileError("\n".join(f"{fault['field']}: {fault['message']}" for fault in faults)) from None
     except Refused as refusal:
-        said = ", ".join(f"{name} {value}" for name, value in refusal.members.items())
-        raise CatalogFileError(f"{path}: {refusal.detail}" + (f" ({said})" if said else "")) from None
+        members = ", ".join(f"{name} {value}" for name, value in refusal.members.items())
+        raise CatalogFileError(f"{path}: {refusal.detail}" + (f" ({members})" if members else "")) from None
 
 
-def _told(record: Record, *without: str) -> dict[str, Any]:
+def _members(record: Record, *without: str) -> dict[str, Any]:
     return record.model_dump(mode="json", exclude={"business_id", *without})
 
 
@@ -185,44 +177,34 @@ def _faults(error: ValidationError) -> Iterator[str]:
         yield f"{path or 'the file'}: {message}"
 
 
-def _strangers(content: CatalogFile) -> Iterator[str]:
-    """Resources that are named somewhere and are not in the file."""
-    named = [
-        (f"services.{service_id}.resourceIds", resource_id)
-        for service_id, service in content.services.items()
-        for resource_id in service.resource_ids
+def _unknown_resources(content: CatalogFile) -> list[str]:
+    """Returns a line for each reference to a resource that the file does not define."""
+    references: list[tuple[str, str | None]] = [
+        *((f"services.{name}.resourceIds", r) for name, entry in content.services.items() for r in entry.resource_ids),
+        *((f"openingHours.{place}.resourceId", entry.resource_id) for place, entry in enumerate(content.opening_hours)),
+        *((f"closures.{name}.resourceId", entry.resource_id) for name, entry in content.closures.items()),
     ]
-    named += [
-        (f"openingHours.{position}.resourceId", entry.resource_id)
-        for position, entry in enumerate(content.opening_hours)
-        if entry.resource_id
+    return [
+        f"{path}: there is no resource {resource_id} in this file"
+        for path, resource_id in references
+        if resource_id and resource_id not in content.resources
     ]
-    named += [
-        (f"closures.{closure_id}.resourceId", closure.resource_id)
-        for closure_id, closure in content.closures.items()
-        if closure.resource_id
-    ]
-    for path, resource_id in named:
-        if resource_id not in content.resources:
-            yield f"{path}: there is no resource {resource_id} in this file"
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes plain words as people mean them: `17:30` is no number of seconds, `NO` is a country, `2026-12-24` is text.
+    """Reads plain words as YAML 1.2 does: `17:30`, `NO` and `2026-12-24` are text. PyYAML itself follows YAML 1.1.
 
-    That is what YAML 1.2 says; the library follows 1.1. The keys of a mapping are text, and each is there once.
+    The keys of a mapping are text, and no key appears twice.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: ARG002
-        """A mapping, with all that is in it."""
+        """Constructs a mapping and its contents. Raises `ConstructorError`."""
         mapping: dict[Hashable, Any] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key.start_mark)
+                raise ConstructorError(None, None, "a key must be plain text", key.start_mark)
             if key.value in mapping:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value} appears twice", key.start_mark
-                )
+                raise ConstructorError(None, None, f"the key {key.value} appears twice", key.start_mark)
             mapping[key.value] = self.construct_object(value, deep=True)
         return mapping
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.booking.catalog_file import parse, written
+from service.booking.catalog_file import parse, to_yaml
 from tests.database import TestDatabase, at
 from tests.serving import run_command
 
@@ -73,7 +73,7 @@ def test_a_business_is_made_from_a_file_and_exported(database: TestDatabase, fil
     assert content.week == parse(SALON.encode()).week
     assert content.services == parse(SALON.encode()).services
     assert changes(apply(database, file, exported)) == ["nothing to do"]
-    assert export(database).stdout == exported == written(content)
+    assert export(database).stdout == exported == to_yaml(content)
 
 
 def test_objects_that_the_file_lacks_are_removed(database: TestDatabase, file: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.booking.catalog_file import CatalogFileError, parse, written
+from service.booking.catalog_file import CatalogFileError, parse, to_yaml
 
 SALON = """
 businessId: salon
@@ -39,8 +39,8 @@ def test_a_file_has_the_members_of_the_api_and_their_defaults() -> None:
 def test_an_exported_file_is_parsed_to_the_same_business() -> None:
     """The first line of an export has the id."""
     salon = parse(SALON.encode())
-    assert parse(written(salon).encode()) == salon
-    assert written(salon).startswith("businessId: salon\n")
+    assert parse(to_yaml(salon).encode()) == salon
+    assert to_yaml(salon).startswith("businessId: salon\n")
 
 
 def test_plain_values_are_text() -> None:
@@ -49,7 +49,7 @@ def test_plain_values_are_text() -> None:
     salon = parse(text.replace("anna", "101").replace("[101]", "['101']").encode())
     assert (salon.country, salon.name, list(salon.resources)) == ("NO", "2030-12-24", ["101"])
     assert salon.opening_hours[0].closes == "17:30"
-    assert parse(written(salon).encode()) == salon
+    assert parse(to_yaml(salon).encode()) == salon
 
 
 @pytest.mark.parametrize(
