@@ -17,6 +17,7 @@ _ORIGIN: Final = re.compile(r"\*|https?://[a-z0-9.\-\[\]:]+")
 _REDIS_URL: Final = re.compile(r"(rediss?://[^/?#\s]|unix:///)")
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+SECRETS: Final = ("admin_token", "cron_secret", "token_secret")
 # A shorter secret can be guessed, and offline: a token that it signed is enough to verify each guess.
 SECRET_CHARACTERS: Final = 16
 
@@ -150,7 +151,7 @@ class Settings(BaseSettings):
     def short_secrets(self) -> list[str]:
         """Returns the environment names of the secrets with an entry shorter than `SECRET_CHARACTERS`."""
         short = []
-        for name in ("admin_token", "cron_secret", "token_secret"):
+        for name in SECRETS:
             secret = getattr(self, name)
             text = secret.get_secret_value() if secret else ""
             entries = _split(text) if name == "token_secret" else (text,)

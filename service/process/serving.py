@@ -21,7 +21,7 @@ from service.observability.metrics import forget_process
 from service.process.demo import make_demo_catalog
 from service.process.hosting import complete_settings, host_database, run_on_database
 from service.process.listening import listen, url
-from service.settings import SECRET_CHARACTERS, Settings
+from service.settings import SECRET_CHARACTERS, SECRETS, Settings
 
 # After SIGTERM, requests in progress may take this long: the sum of the slowest look-up and the slowest batch.
 _GRACE_SECONDS = 25
@@ -137,7 +137,7 @@ class _Workers(Multiprocess):
 
 def _export_settings(settings: Settings) -> None:
     """Writes the completed settings to the environment, from which the worker processes read theirs."""
-    for name in ("database_url", "admin_token", "cron_secret", "token_secret"):
+    for name in ("database_url", *SECRETS):
         os.environ[name.upper()] = getattr(settings, name).get_secret_value()
     os.environ["CLEANUP_INTERVAL_SECONDS"] = str(settings.cleanup_interval_seconds)
 
