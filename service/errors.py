@@ -24,13 +24,11 @@ class Problem:
     status: int
     title: str
     detail: str
-    meaning: str
     advice: str
     members: Mapping[str, Any] = field(default_factory=dict)
     retry_after_seconds: int | None = None
 
 
-_DEFECT: Final = "A bug in the caller: show nothing to the guest, and don't send the request again unchanged."
 _START_AGAIN: Final = "Start again: let the guest choose a slot, and reserve it under a new key."
 
 # In order of precedence: a request with several faults gets the first of its codes. The protocol comes first, then
@@ -40,211 +38,179 @@ _TABLE: Final = (
     Problem(
         "MALFORMED_REQUEST", 400, "Malformed request",
         "The request is not valid HTTP/1.1.",
-        "The bytes on the connection are not HTTP/1.1, or the URL is malformed. The connection is closed.",
-        _DEFECT,
+        "A bug in the caller, which wrote other bytes than HTTP/1.1 or a malformed URL. The connection is closed.",
     ),
     Problem(
         "HEADERS_TOO_LARGE", 431, "Headers too large",
         "There are more headers, or larger ones, than this service accepts.",
-        "URL and headers are larger than 32 KB together, or there are more than 100 headers. The connection is closed.",
-        "Send less. The usual cause is cookies of other pages on the same domain; this service needs none.",
+        "Send 32 KB of URL and headers at most, and 100 headers: the usual cause is cookies of other pages on the same "
+        "domain, of which this service needs none. The connection is closed.",
     ),
     Problem(
         "REQUEST_TIMEOUT", 408, "Request timeout",
         "The request took too long to arrive.",
-        "The last byte of the request had not arrived ten seconds after its first. The connection is closed; the "
-        "request had no effect.",
-        "Send the same request again: the network was slow.",
+        "Send the same request again: ten seconds after its first byte it was incomplete, and had no effect. The "
+        "connection is closed.",
     ),
-    Problem("NOT_FOUND", 404, "Not found", "There is nothing at this address.", "No call has this path.", _DEFECT),
+    Problem("NOT_FOUND", 404, "Not found", "There is nothing at this address.", "A bug in the caller: no call has it."),
     Problem(
         "METHOD_NOT_ALLOWED", 405, "Method not allowed",
         "This address does not support this method.",
-        "The `Allow` header lists the methods of this path.",
-        _DEFECT,
+        "A bug in the caller: the `Allow` header lists the methods of this path.",
     ),
     Problem(
         "UNAUTHORIZED", 401, "Unauthorized",
         "A valid bearer token is required.",
-        "This call needs a bearer token, and there was none, an unknown one, or a key that was revoked.",
-        "Send `Authorization: Bearer …` with a key of the business or the administrator's token; for cron that token "
-        "or the scheduler's secret. None of them belongs in a browser.",
+        "Send `Authorization: Bearer …` with a key of the business that was not revoked or the administrator's token; "
+        "for cron that token or the scheduler's secret. None of them belongs in a browser.",
     ),
     Problem(
         "BUSINESS_NOT_FOUND", 404, "Business not found",
         "There is no such business.",
-        "The catalog has no business with this id, or the key that was sent belongs to another business.",
-        "Check the id and the key, or put the business first.",
+        "Check the id, and that the key is one of this business; or put the business first.",
     ),
     Problem(
         "FORBIDDEN", 403, "Forbidden",
         "The role of this key does not allow this call.",
-        "The key is valid, but its role is too low. For a cancellation: the token belongs to another appointment. For "
-        "a calendar feed: the address is wrong, or its keys were replaced.",
-        "Use a key of a higher role: each call names the lowest one. An owner can create such a key, and list the "
-        "calendar feeds.",
+        "Use a key of a higher role: each call names the lowest one, and an owner can create such a key. A guest's "
+        "token belongs to one appointment. The address of a calendar feed changes when its keys are replaced: list "
+        "the feeds.",
     ),
     Problem(
         "PAYLOAD_TOO_LARGE", 413, "Payload too large",
         "The body is larger than this service accepts.",
-        "The body is larger than 64 KiB.",
-        _DEFECT,
+        "A bug in the caller: 64 KiB are enough for every call.",
     ),
     Problem(
         "UNSUPPORTED_MEDIA_TYPE", 415, "Unsupported media type",
         "Send the body as application/json, in UTF-8.",
-        "The `Content-Type` of the body is not `application/json`, or its charset is not UTF-8.",
-        _DEFECT,
+        "A bug in the caller: set `Content-Type: application/json`.",
     ),
     Problem(
         "VALIDATION_FAILED", 400, "Validation failed",
         "The request is not valid; `errors` names each fault.",
-        "A member is missing, unknown, of the wrong type or out of its bounds. `errors` names each fault by its field.",
-        "Mark the fields that `errors` names and let the guest correct them. Sent again unchanged, it fails again.",
+        "Mark the fields that `errors` names and let the guest correct them: they are missing, unknown, of the wrong "
+        "type or out of bounds. Sent again unchanged, the request fails again.",
         members={"errors": [{"field": "slotEnd", "message": "slotEnd must be after slotStart"}]},
     ),
     Problem(
         "RATE_LIMITED", 429, "Rate limited",
         "Too many requests, please retry later",
-        "The client, or all callers of the business together, made more requests than the limit allows. The request "
-        "had no effect.",
-        "Send the same request after `Retry-After` seconds; `RateLimit-Remaining` shows beforehand what is left. A "
-        "server that acts for many guests sends a key of its business: then only the limit of the business counts.",
+        "Send the same request after `Retry-After` seconds: the client, or all callers of the business together, made "
+        "more requests than the limit allows, and it had no effect. `RateLimit-Remaining` shows beforehand what is "
+        "left. A server that acts for many guests sends a key of its business: then only the business is limited.",
     ),
     Problem(
         "IDEMPOTENCY_KEY_MISMATCH", 400, "Idempotency keys differ",
         "The Idempotency-Key header and idempotencyKey differ; send one, or the same.",
-        "The `Idempotency-Key` header and `idempotencyKey` in the body name two different attempts.",
-        "Send one of them, or the same in both.",
+        "Send one of them, or the same in both: they name two different attempts.",
     ),
     Problem(
         "OVERLOADED", 503, "Overloaded",
         "High load, please retry",
-        "There is more work than can be done in time. The request had no effect.",
-        "Show “High load, please retry”. Send the same request with the same key after `Retry-After` seconds.",
+        "Send the same request with the same key after `Retry-After` seconds: it had no effect.",
         retry_after_seconds=5,
     ),
     Problem(
         "DATABASE_UNAVAILABLE", 503, "Database unavailable",
         "The database does not answer, please retry",
-        "The database does not answer. The request may have had its effect all the same.",
-        "Send the same request with the same key after `Retry-After` seconds: it has one effect, and the answer "
-        "reports it.",
+        "Send the same request with the same key after `Retry-After` seconds. It may have had its effect: the answer "
+        "reports it, and there is no second one.",
         retry_after_seconds=5,
     ),
     Problem(
         "IDEMPOTENCY_KEY_REUSED", 422, "Idempotency key reused",
         "This key was used for a different request; use a new key for a new attempt.",
-        "Within this business the key belongs to a different request that succeeded.",
-        "Create a new key for a new attempt: when the guest presses the button. Keep it for retries of that request.",
+        "Create the key when the guest presses the button, and keep it for retries of that request only.",
     ),
     Problem(
         "SERVICE_NOT_FOUND", 404, "Service not found",
         "There is no such service in this business.",
-        "The business has no service with this id, or offers it no more, or there is no such business.",
-        "Remove the service from the choice, and let the guest choose another.",
+        "Remove the service from the choice, and let the guest choose another: it is not offered, or never was.",
     ),
     Problem(
         "RESOURCE_NOT_FOUND", 404, "Resource not found",
         "The business, or the service, has no such resource.",
-        "The service has no resource with this id; in the catalog, the business has none.",
         "Leave `resourceId` out, or let the guest choose another.",
     ),
     Problem(
         "CLOSURE_NOT_FOUND", 404, "Closure not found",
         "There is no such closure in this business.",
-        "The business has no closure with this id.",
-        "List its closures.",
+        "List the closures of the business.",
     ),
     Problem(
         "KEY_NOT_FOUND", 404, "Key not found",
         "The business has no such key.",
-        "The business never had a key with this id.",
-        "List its keys: `keyId` is the id, and not the key itself.",
+        "List the keys of the business: `keyId` is the id, and not the key itself.",
     ),
     Problem(
         "RESERVATION_NOT_FOUND", 404, "Reservation not found",
         "Reservation not found or expired",
-        "There is no reservation with this id. Ended ones are deleted after a while, usually a day.",
-        _START_AGAIN,
+        _START_AGAIN + " Ended reservations are deleted after a while, usually a day.",
     ),
     Problem(
         "APPOINTMENT_NOT_FOUND", 404, "Appointment not found",
         "There is no such appointment.",
-        "There is no appointment with this id, or it belongs to another business than the key.",
-        "Check the id.",
+        "Check the id, and that the key is one of its business.",
     ),
     Problem(
         "RESERVATION_RELEASED", 410, "Reservation released",
         "The reservation was released; make a new one.",
-        "The hold was released. That is final.",
         _START_AGAIN,
     ),
     Problem(
         "RESERVATION_COMMITTED", 409, "Reservation committed",
         "The reservation has become an appointment; only that can be changed now.",
-        "The hold became an appointment: it can be neither extended nor released.",
         "Show the booking as confirmed. A repeated commit answers with the appointment.",
     ),
     Problem(
         "RESERVATION_EXPIRED", 410, "Reservation expired",
         "Reservation not found or expired",
-        "The hold expired before this request, and another caller may have its room by now. That is final.",
         _START_AGAIN + " Where the guest has already paid, commit with `ifExpired: rebook`: it books the same slot if "
         "that is still free. To avoid it, watch `expiresInSeconds` and extend in time.",
     ),
     Problem(
         "VERSION_CONFLICT", 409, "Version conflict",
         "It has been changed in the meantime: read it again before you decide.",
-        "The reservation or appointment changed since it was read: `expectedVersion`, or `If-Match`, is no longer its "
-        "version. This request had no effect.",
-        "Read it again, show its present state, and let the person decide on that.",
+        "Read it again, show its present state, and let the person decide on that. This request had no effect.",
         members={"currentVersion": 3},
     ),
     Problem(
         "APPOINTMENT_ENDED", 409, "Appointment ended",
         "The appointment is over or cancelled: its slot and status are final.",
-        "The appointment is cancelled, completed or a no-show. Its slot and status can't change any more; notes and "
-        "the guest's data can.",
-        "Read it again and show its present state. To get the slot again, make a new booking.",
+        "Read it again and show its present state; notes and the guest's data can still be changed. To get the slot "
+        "again, make a new booking.",
         members={"appointmentStatus": "cancelled"},
     ),
     Problem(
         "CANCELLATION_WINDOW_CLOSED", 409, "Cancellation window closed",
         "It is too late to cancel this online; please call the business.",
-        "Guests could cancel until `cancellableUntil`, by the service's cancellation window. Nothing was changed.",
-        "Ask the guest to call. Staff can still cancel it.",
+        "Ask the guest to call: guests could cancel until `cancellableUntil`. Staff still can.",
         members={"cancellableUntil": "2027-01-10T09:00:00Z"},
     ),
     Problem(
         "HOLD_LIFETIME_EXCEEDED", 409, "Hold lifetime exceeded",
         "A hold can't be kept past `maxExpiresAt`: commit it before then, or let it go.",
-        "The total lifetime of a hold is limited, or it would keep a slot from others for ever. The hold is unchanged, "
-        "and ends at its `expiresAt`.",
-        "Ask for less, up to `maxExpiresAt`, or commit before the hold ends.",
+        "Ask for less, up to `maxExpiresAt`, or commit before the hold ends. The hold is unchanged.",
         members={"maxExpiresAt": "2027-01-11T13:00:00Z"},
     ),
     Problem(
         "SLOT_NOT_BOOKABLE", 422, "Slot not bookable",
         "This slot can't be booked; `reason` says why.",
-        "The public can't book this slot, whatever room there is. `reason` is `past`; `too_soon` or `too_far_ahead`, "
-        "by the service's notice and horizon; `too_long`; `closed`, by opening hours or a closure; or `not_online`, if "
-        "the service or the resource takes no public bookings.",
-        "Show the reason, and let the guest choose another time.",
+        "Show the reason, and let the guest choose another time. It is `past`; `too_soon` or `too_far_ahead`, by the "
+        "service's notice and horizon; `too_long`; `closed`, by opening hours or a closure; or `not_online`, if the "
+        "service or the resource takes no public bookings.",
         members={"reason": "too_soon"},
     ),
     Problem(
         "TOO_MANY_HOLDS", 429, "Too many holds",
         "You already hold as many slots as you may: commit or release one first.",
-        "The client has as many live holds in this business as one client may have. The request had no effect.",
         "Commit or release a hold, or wait until one ends. A retry of a request that was granted is still answered.",
         retry_after_seconds=60,
     ),
     Problem(
         "SLOT_UNAVAILABLE", 409, "Slot unavailable",
         "The selected time slot is no longer available",
-        "Others hold or booked the room at that time. With `ifExpired: rebook` on commit: the hold expired, and its "
-        "room was taken meanwhile.",
         "Show `alternatives`, or let the guest choose another time where that list is empty. Room comes back when a "
         "hold ends, so retry when the guest asks for it, not in a loop. A refusal uses up no key.",
         members={
@@ -256,27 +222,22 @@ _TABLE: Final = (
     Problem(
         "CAPACITY_IN_USE", 409, "Capacity in use",
         "More than the new capacity is already claimed; `slotStart` is the first such time.",
-        "From now on there is a time at which more than the new capacity is claimed: `claimed` units from `slotStart` "
-        "to `slotEnd`, the first such time. Nothing was changed.",
-        "Stay at `claimed` or above until that time is past, or move the bookings of that time.",
+        "Stay at `claimed` or above until `slotEnd` is past, or move the bookings of that time. Nothing was changed.",
         members={"slotStart": "2027-01-11T09:00:00Z", "slotEnd": "2027-01-11T09:45:00Z", "claimed": 3},
     ),
     Problem(
         "BUSINESS_IN_USE", 409, "Business in use",
         "The business has services or resources, or had bookings on former ones.",
-        "The business has services or resources, or bookings on services that were removed.",
-        "Delete its services and resources first. A business with bookings can't be deleted.",
+        "Delete its services and resources first. A business that had bookings can't be deleted.",
     ),
     Problem(
         "SLUG_TAKEN", 409, "Slug taken",
         "This slug belongs to another business; choose a different one.",
-        "Another business has this slug. Nothing was changed.",
-        "Choose another slug.",
+        "Choose another slug. Nothing was changed.",
     ),
     Problem(
         "INTERNAL_ERROR", 500, "Internal error",
         "An error in the service; its log has the details under `requestId`.",
-        "A bug in this service. Its log has the details under `requestId`.",
         "Tell the guest that it failed. Retry with the same key: if the request had its effect, you get its result.",
     ),
 )  # fmt: skip

@@ -121,7 +121,7 @@ def _section(problem: Problem) -> str:
     members = json.dumps(problem.members, indent=1) if problem.members else ""
     return (
         f'<section id="{problem.code}">\n<h2><code>{problem.code}</code> {problem.status}</h2>\n'
-        f"<p>{_text(problem.meaning)}</p>\n<p><strong>What to do:</strong> {_text(problem.advice)}</p>\n"
+        f"<p>{_text(problem.detail)}</p>\n<p><strong>What to do:</strong> {_text(problem.advice)}</p>\n"
         + (f"<pre><code>{html.escape(members)}</code></pre>\n" if members else "")
         + "</section>"
     )

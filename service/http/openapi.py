@@ -309,5 +309,4 @@ def _problem_example(code: str, status: int | None = None) -> Json:
     """Returns the explanation of a code and an example of its problem; `status` where that is not the usual one."""
     problem = PROBLEMS[code]
     value = {**problem_body(code, _REQUEST_ID, status=status), **problem.members}
-    description = f"{problem.meaning}\n\n**What to do:** {problem.advice}"
-    return {"summary": problem.title, "description": description, "value": value}
+    return {"summary": problem.title, "description": problem.advice, "value": value}

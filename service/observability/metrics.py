@@ -12,7 +12,7 @@ import multiprocessing
 import os
 from bisect import bisect_left
 from functools import cache
-from typing import Any, Final, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 # By this variable the library decides, when it is imported, where it counts. It is set for our workers only, so a value
 # from outside is removed.
@@ -41,171 +41,110 @@ REGISTRY: Final = CollectorRegistry()
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
+
+def _counter(name: str, documentation: str, *labels: str) -> Counter:
+    return Counter(f"holdfast_{name}", documentation, labels, registry=REGISTRY)
+
+
+def _gauge(
+    name: str,
+    documentation: str,
+    *labels: str,
+    mode: Literal["livesum", "livemin", "livemax", "livemostrecent"] = "livemostrecent",
+) -> Gauge:
+    """Declares a gauge. `mode` says how the values of several workers are combined."""
+    return Gauge(f"holdfast_{name}", documentation, labels, multiprocess_mode=mode, registry=REGISTRY)
+
+
+def _histogram(name: str, documentation: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+    return Histogram(f"holdfast_{name}", documentation, labels, buckets=buckets, registry=REGISTRY)
+
+
 # Requests.
 
-HTTP_REQUESTS: Final = Counter(
-    "holdfast_http_requests_total",
+HTTP_REQUESTS: Final = _counter(
+    "http_requests_total",
     "Requests by the template of their route, status, and the code of a refusal.",
-    ["method", "route", "status", "code"],
-    registry=REGISTRY,
+    "method",
+    "route",
+    "status",
+    "code",
 )
-HTTP_REQUEST_SECONDS: Final = Histogram(
-    "holdfast_http_request_seconds",
-    "From a request's arrival to the end of its answer.",
-    ["method", "route"],
-    buckets=_SECONDS,
-    registry=REGISTRY,
+HTTP_REQUEST_SECONDS: Final = _histogram(
+    "http_request_seconds", "From a request's arrival to the end of its answer.", "method", "route"
 )
-RATE_LIMITED: Final = Counter(
-    "holdfast_rate_limited_total", "Requests that were refused by a rate limit.", ["limit"], registry=REGISTRY
+RATE_LIMITED: Final = _counter("rate_limited_total", "Requests that were refused by a rate limit.", "limit")
+TOO_MANY_HOLDS: Final = _counter(
+    "too_many_holds_total", "Reserves that were refused because their client has too many live holds."
 )
-TOO_MANY_HOLDS: Final = Counter(
-    "holdfast_too_many_holds_total",
-    "Reserves that were refused because their client has too many live holds.",
-    registry=REGISTRY,
-)
-STREAM_CLIENTS: Final = Gauge(
-    "holdfast_stream_clients",
-    "Browsers that watch a calendar now.",
-    multiprocess_mode="livesum",
-    registry=REGISTRY,
-)
-AVAILABILITY_CACHE: Final = Counter(
-    "holdfast_availability_cache_total",
+STREAM_CLIENTS: Final = _gauge("stream_clients", "Browsers that watch a calendar now.", mode="livesum")
+AVAILABILITY_CACHE: Final = _counter(
+    "availability_cache_total",
     "Questions for availability that shared an answer (hit) or asked the database (miss).",
-    ["result"],
-    registry=REGISTRY,
+    "result",
 )
 
 # Group commit.
 
-DECISIONS: Final = Counter(
-    "holdfast_decisions_total",
+DECISIONS: Final = _counter(
+    "decisions_total",
     "Decisions of the database, by verb: done, replayed, or the reason of a refusal.",
-    ["verb", "outcome"],
-    registry=REGISTRY,
+    "verb",
+    "outcome",
 )
-BATCHES: Final = Counter(
-    "holdfast_batches_total",
-    "Calls with a batch: answered, failed as a whole, or lost with their connection.",
-    ["result"],
-    registry=REGISTRY,
+BATCHES: Final = _counter(
+    "batches_total", "Calls with a batch: answered, failed as a whole, or lost with their connection.", "result"
 )
-BATCH_SIZE: Final = Histogram(
-    "holdfast_batch_size",
-    "Requests that one call carried.",
-    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000),
-    registry=REGISTRY,
+BATCH_SIZE: Final = _histogram(
+    "batch_size", "Requests that one call carried.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 )
-QUEUE_DEPTH: Final = Gauge(
-    "holdfast_queue_depth", "Requests that wait to be sent.", multiprocess_mode="livesum", registry=REGISTRY
+QUEUE_DEPTH: Final = _gauge("queue_depth", "Requests that wait to be sent.", mode="livesum")
+QUEUE_WAIT_SECONDS: Final = _histogram(
+    "queue_wait_seconds", "From a request's arrival in the queue to the call that decided it."
 )
-QUEUE_WAIT_SECONDS: Final = Histogram(
-    "holdfast_queue_wait_seconds",
-    "From a request's arrival in the queue to the call that decided it.",
-    buckets=_SECONDS,
-    registry=REGISTRY,
+LOCK_WAIT_SECONDS: Final = _histogram(
+    "lock_wait_seconds", "How long calls that found their business locked waited for it."
 )
-LOCK_WAIT_SECONDS: Final = Histogram(
-    "holdfast_lock_wait_seconds",
-    "How long calls that found their business locked waited for it.",
-    buckets=_SECONDS,
-    registry=REGISTRY,
-)
-REFUSED_BY_QUEUE: Final = Counter(
-    "holdfast_refused_by_queue_total",
-    "Requests that were refused because the queue was full, or their turn came too late.",
-    registry=REGISTRY,
+REFUSED_BY_QUEUE: Final = _counter(
+    "refused_by_queue_total", "Requests that were refused because the queue was full, or their turn came too late."
 )
 
 # Reservations.
 
-RESERVATIONS_LIVE: Final = Gauge(
-    "holdfast_reservations_live",
-    "Holds that are neither ended nor expired.",
-    multiprocess_mode="livemostrecent",
-    registry=REGISTRY,
+RESERVATIONS_LIVE: Final = _gauge("reservations_live", "Holds that are neither ended nor expired.")
+RESERVATIONS_EXPIRED_UNPURGED: Final = _gauge("reservations_expired_unpurged", "Expired holds that wait for the purge.")
+OLDEST_EXPIRED_SECONDS: Final = _gauge("oldest_expired_seconds", "How long the oldest of them has waited.")
+LAST_PURGE_TIMESTAMP_SECONDS: Final = _gauge(
+    "last_purge_timestamp_seconds", "When the last purge ended, in any process; 0 if there was none."
 )
-RESERVATIONS_EXPIRED_UNPURGED: Final = Gauge(
-    "holdfast_reservations_expired_unpurged",
-    "Expired holds that wait for the purge.",
-    multiprocess_mode="livemostrecent",
-    registry=REGISTRY,
+INVARIANT_VIOLATIONS: Final = _gauge(
+    "invariant_violations", "Violations that were found. Anything but 0 is a defect.", "invariant"
 )
-OLDEST_EXPIRED_SECONDS: Final = Gauge(
-    "holdfast_oldest_expired_seconds",
-    "How long the oldest of them has waited.",
-    multiprocess_mode="livemostrecent",
-    registry=REGISTRY,
-)
-LAST_PURGE_TIMESTAMP_SECONDS: Final = Gauge(
-    "holdfast_last_purge_timestamp_seconds",
-    "When the last purge ended, in any process; 0 if there was none.",
-    multiprocess_mode="livemostrecent",
-    registry=REGISTRY,
-)
-INVARIANT_VIOLATIONS: Final = Gauge(
-    "holdfast_invariant_violations",
-    "Violations that were found. Anything but 0 is a defect.",
-    ["invariant"],
-    multiprocess_mode="livemostrecent",
-    registry=REGISTRY,
-)
-PURGE_RUNS: Final = Counter(
-    "holdfast_purge_runs_total",
-    "Purges that this service ran: done, or failed.",
-    ["result"],
-    registry=REGISTRY,
-)
-PURGED: Final = Counter(
-    "holdfast_purged_total",
-    "Holds that purges marked as expired, and ended ones that they deleted.",
-    ["what"],
-    registry=REGISTRY,
+PURGE_RUNS: Final = _counter("purge_runs_total", "Purges that this service ran: done, or failed.", "result")
+PURGED: Final = _counter(
+    "purged_total", "Holds that purges marked as expired, and ended ones that they deleted.", "what"
 )
 
 # Dependencies.
 
-DATABASE_UP: Final = Gauge(
-    "holdfast_database_up",
-    "1 if the database answered when it was last asked the time, else 0.",
-    multiprocess_mode="livemostrecent",
-    registry=REGISTRY,
-)
-POOL_CONNECTIONS: Final = Gauge(
-    "holdfast_pool_connections",
+DATABASE_UP: Final = _gauge("database_up", "1 if the database answered when it was last asked the time, else 0.")
+POOL_CONNECTIONS: Final = _gauge(
+    "pool_connections",
     "Connections to the database, by pool: idle, or used (also while they are being made).",
-    ["pool", "state"],
-    multiprocess_mode="livesum",
-    registry=REGISTRY,
+    "pool",
+    "state",
+    mode="livesum",
 )
-POOL_WAITING: Final = Gauge(
-    "holdfast_pool_waiting",
-    "Callers that wait for a connection of a pool.",
-    ["pool"],
-    multiprocess_mode="livesum",
-    registry=REGISTRY,
-)
-REDIS_FAILURES: Final = Counter(
-    "holdfast_redis_failures_total", "Duties that went on without Redis because it failed.", ["duty"], registry=REGISTRY
-)
-BUILD_INFO: Final = Gauge(
-    "holdfast_build_info",
-    "Always 1, with the version of the service.",
-    ["version"],
-    multiprocess_mode="livemax",
-    registry=REGISTRY,
-)
+POOL_WAITING: Final = _gauge("pool_waiting", "Callers that wait for a connection of a pool.", "pool", mode="livesum")
+REDIS_FAILURES: Final = _counter("redis_failures_total", "Duties that went on without Redis because it failed.", "duty")
+BUILD_INFO: Final = _gauge("build_info", "Always 1, with the version of the service.", "version", mode="livemax")
 
 
 @cache
 def redis_up() -> Gauge:
     """Returns the gauge of Redis, which is created at the first call: without Redis it is absent."""
-    return Gauge(
-        "holdfast_redis_up",
-        "1 if Redis answered when it was last used, else 0; absent if there is none.",
-        multiprocess_mode="livemin",
-        registry=REGISTRY,
+    return _gauge(
+        "redis_up", "1 if Redis answered when it was last used, else 0; absent if there is none.", mode="livemin"
     )
 
 
@@ -258,6 +197,8 @@ def count_request(method: str, route: str | None, status: int, code: str | None,
 
 def count_decision(verb: str, outcome: str, waited_seconds: float) -> None:
     """Counts one outcome of a verb, and how long its request had waited in the queue."""
+    if outcome == "too_many_holds":
+        TOO_MANY_HOLDS.inc()
     _decision_tally(verb, outcome).add(waited_seconds)
 
 

@@ -114,7 +114,7 @@ def test_text_never_becomes_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     """Descriptions may contain angle brackets and quotes."""
     evil = "\"'><script>alert(1)</script>&amp;`<b>`"
     clean = {name for name, _ in Page(docs.errors_page()).elements}
-    problem = Problem("EVIL", 400, evil, evil, evil, evil, members={"errors": [evil]})
+    problem = Problem("EVIL", 400, evil, evil, evil, members={"errors": [evil]})
     monkeypatch.setattr(docs, "PROBLEMS", {"EVIL": problem})
     written = docs.errors_page()
     assert "<script" not in written

@@ -70,7 +70,7 @@ async def test_every_code_is_explained() -> None:
     document = await served_document()
     assert list(document["components"]["examples"]) == list(PROBLEMS)
     for problem in PROBLEMS.values():
-        assert all((problem.title, problem.detail, problem.meaning, problem.advice)), problem.code
+        assert all((problem.title, problem.detail, problem.advice)), problem.code
 
 
 def test_the_codes_of_a_call_are_in_order_of_precedence() -> None:
