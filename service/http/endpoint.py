@@ -56,6 +56,11 @@ class PathParameter:
     adapter: TypeAdapter[Any]
     missing: str | None
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether a value can be malformed, so that VALIDATION_FAILED is the answer."""
+        return "pattern" in self.adapter.json_schema()
+
     def read(self, text: str) -> Any:
         """Reads the value. Raises `Invalid`, or `Refused` for the id of nothing."""
         try:

@@ -188,7 +188,7 @@ def shifted(examples: Json) -> Json:
 def codes(endpoint: Endpoint) -> list[str]:
     """Returns every code that a call can meet, in order of precedence: its own, and those of its declaration."""
     met = set(endpoint.refusals)
-    if endpoint.body or endpoint.query or any(not parameter.missing for parameter in endpoint.path_parameters):
+    if endpoint.body or endpoint.query or any(parameter.is_checked for parameter in endpoint.path_parameters):
         met.add("VALIDATION_FAILED")
     if endpoint.body:
         met |= {"PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"}
