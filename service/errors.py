@@ -32,7 +32,7 @@ class Problem:
 _START_AGAIN: Final = "Start again: let the guest choose a slot, and reserve it under a new key."
 
 # In order of precedence: a request with several faults gets the first of its codes. The protocol comes first, then
-# routing, access, the body, limits, the load of the service, and last the verbs. The functions in sql/ answer the same
+# routing, limits, access, the body, the load of the service, and last the verbs. The functions in sql/ answer the same
 # codes, in lower case, as outcomes.
 _TABLE: Final = (
     Problem(
@@ -57,6 +57,13 @@ _TABLE: Final = (
         "METHOD_NOT_ALLOWED", 405, "Method not allowed",
         "This address does not support this method.",
         "A bug in the caller: the `Allow` header lists the methods of this path.",
+    ),
+    Problem(
+        "RATE_LIMITED", 429, "Rate limited",
+        "Too many requests, please retry later",
+        "Send the same request after `Retry-After` seconds: the client, or all callers of the business together, made "
+        "more requests than the limit allows, and it had no effect. `RateLimit-Remaining` shows beforehand what is "
+        "left. A server that acts for many guests sends a key of its business: then only the business is limited.",
     ),
     Problem(
         "UNAUTHORIZED", 401, "Unauthorized",
@@ -92,13 +99,6 @@ _TABLE: Final = (
         "Mark the fields that `errors` names and let the guest correct them: they are missing, unknown, of the wrong "
         "type or out of bounds. Sent again unchanged, the request fails again.",
         members={"errors": [{"field": "slotEnd", "message": "slotEnd must be after slotStart"}]},
-    ),
-    Problem(
-        "RATE_LIMITED", 429, "Rate limited",
-        "Too many requests, please retry later",
-        "Send the same request after `Retry-After` seconds: the client, or all callers of the business together, made "
-        "more requests than the limit allows, and it had no effect. `RateLimit-Remaining` shows beforehand what is "
-        "left. A server that acts for many guests sends a key of its business: then only the business is limited.",
     ),
     Problem(
         "IDEMPOTENCY_KEY_MISMATCH", 400, "Idempotency keys differ",

@@ -1,14 +1,16 @@
-// Shows openapi.json. Nothing is sent elsewhere: validatorUrl would send the document to a public validator.
 // The `type` of a problem is docs#CODE: it leads to the section of its code.
-if (/^#[A-Z_]+$/.test(location.hash)) location.replace("docs/errors" + location.hash);
-
-SwaggerUIBundle({
-  url: "openapi.json",
-  dom_id: "#viewer",
-  deepLinking: true,
-  validatorUrl: null,
-  docExpansion: "list",
-  defaultModelsExpandDepth: 0,
-  tryItOutEnabled: true,
-  persistAuthorization: false,
-});
+if (/^#[A-Z_]+$/.test(location.hash)) {
+  location.replace("docs/errors" + location.hash);
+} else {
+  // Shows openapi.json. Nothing is sent elsewhere: validatorUrl would send the document to a public validator.
+  SwaggerUIBundle({
+    url: "openapi.json",
+    dom_id: "#viewer",
+    deepLinking: true,
+    validatorUrl: null,
+    docExpansion: "list",
+    defaultModelsExpandDepth: 0,
+    tryItOutEnabled: true,
+    persistAuthorization: false,
+  });
+}
