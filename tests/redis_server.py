@@ -23,7 +23,7 @@ PROGRAM: Final = shutil.which("redis-server")
 
 
 class RedisServer:
-    """A server without persistence: what is killed has forgotten everything. As a context manager it runs."""
+    """A server without persistence: killing it loses all data. As a context manager it runs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -43,7 +43,7 @@ class RedisServer:
         self.client.close()
 
     def start(self) -> None:
-        """Starts it, and returns when it answers."""
+        """Starts the server and returns when it answers."""
         assert PROGRAM
         options = {"port": self.port, "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": self._folder}
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
@@ -51,19 +51,19 @@ class RedisServer:
         wait_until(self._answers, "Redis to answer")
 
     def kill(self) -> None:
-        """Ends it the hard way: kill -9. Does nothing if it has ended."""
+        """Sends SIGKILL. Has no effect if the server has ended."""
         if self._process:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def freeze(self) -> None:
-        """It keeps its connections and takes new ones, and answers nothing any more."""
+        """Stops it with SIGSTOP: it accepts connections and answers nothing."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """It goes on where it was."""
+        """Continues it with SIGCONT."""
         assert self._process
         self._process.send_signal(signal.SIGCONT)
 
@@ -89,7 +89,7 @@ async def sharing(redis: RedisServer) -> AsyncIterator[Store]:
 async def until_up(store: Store) -> None:
     """Returns when a store has found its Redis."""
     async with asyncio.timeout(20):
-        while not store.up:  # noqa: ASYNC110 — nobody tells
+        while not store.up:  # noqa: ASYNC110 — a store has no event for it
             await asyncio.sleep(0.001)
 
 

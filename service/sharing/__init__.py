@@ -1,1 +1,1 @@
-"""What processes share through Redis and may lose. Nothing here is ever asked whether a slot is free."""
+"""State that may be lost: request limits, cached answers and the feed of changes. No verb depends on it."""

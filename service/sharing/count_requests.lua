@@ -1,9 +1,9 @@
 -- Counts requests, each against several limits: against all of them, or against none if one of them is used up.
 --
--- KEYS: of each request, one for each of its limits. ARGV: of each request, how many limits it has; then for each of them,
--- how many requests in how many milliseconds.
--- Answers, of each request in their order: 1 if it is granted or 0; then for each limit, before this request, how many
--- requests were in the window before this one, how many in this one, and how many milliseconds of this one are over.
+-- KEYS: for each request, one per limit. ARGV: for each request, the number of its limits; then for each limit the number
+-- of requests and the milliseconds of its window.
+-- Returns for each request, in order: 1 if it is granted, else 0; then for each limit, before this request, the requests
+-- in the previous window, those in the current one, and its age in milliseconds.
 -- The clock is that of Redis, so that all processes count in the same windows.
 
 local time = redis.call('TIME')

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha1
 from importlib.resources import files
 from typing import Final, NamedTuple, Self
@@ -73,14 +74,13 @@ class Verdict(NamedTuple):
 _Window = tuple[int, int, float]
 
 
+@dataclass(slots=True)
 class _Counter:
-    """The requests of one caller: the index of its last window, and the requests in the one before it and in it."""
+    """The requests of one caller: the index of its last window, the requests in the window before it and in it."""
 
-    __slots__ = ("current", "index", "previous")
-
-    def __init__(self, index: float) -> None:
-        self.index = index
-        self.previous = self.current = 0
+    index: float
+    previous: int = 0
+    current: int = 0
 
 
 class RequestLimits:
@@ -139,7 +139,7 @@ class RequestLimits:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH))]
             requests = [limits for limits, _ in batch]
             try:
-                verdicts = await self._store.ask("limits", lambda redis: _counted(redis, requests))  # noqa: B023
+                verdicts = await self._store.ask("limits", partial(_counted, requests))
             except StoreDown:
                 verdicts = [self.count(limits) for limits in requests]
             for (_, waiting), verdict in zip(batch, verdicts, strict=True):
@@ -147,7 +147,7 @@ class RequestLimits:
                     waiting.set_result(verdict)
 
 
-async def _counted(redis: Redis, requests: Sequence[Sequence[Limit]]) -> list[Verdict]:
+async def _counted(requests: Sequence[Sequence[Limit]], redis: Redis) -> list[Verdict]:
     keys: list[str] = []
     numbers: list[int] = []
     for limits in requests:
@@ -176,20 +176,16 @@ def _verdict(limits: Sequence[Limit], windows: Sequence[_Window], *, granted: bo
         retry_afters = [_retry_after(limit.rate, window) for limit, window in zip(limits, windows, strict=True)]
         longest = max(retry_afters)
         number = retry_afters.index(longest)
-        return Verdict(False, limits[number], 0, _reset(limits[number].rate, windows[number]), longest)
+        _, current, elapsed = windows[number]
+        reset = (2 if current else 1) * limits[number].rate.seconds - elapsed
+        return Verdict(False, limits[number], 0, max(0, math.ceil(reset)), longest)
     tightest, least = 0, math.inf
     for number, limit in enumerate(limits):
         left = limit.rate.count - 1 - _used(limit.rate, windows[number])
         if left < least:
             tightest, least = number, left
-    limit, (previous, current, elapsed) = limits[tightest], windows[tightest]
-    return Verdict(True, limit, max(0, int(least)), _reset(limit.rate, (previous, current + 1, elapsed)), 0)
-
-
-def _reset(rate: Rate, window: _Window) -> int:
-    previous, current, elapsed = window
-    lengths = 2 if current else 1 if previous else 0
-    return max(0, math.ceil(lengths * rate.seconds - elapsed))
+    reset = 2 * limits[tightest].rate.seconds - windows[tightest][2]
+    return Verdict(True, limits[tightest], max(0, int(least)), math.ceil(reset), 0)
 
 
 def _retry_after(rate: Rate, window: _Window) -> int:

@@ -1,9 +1,8 @@
-"""The way to Redis: it is asked only while it is known to answer, and for a short time only.
+"""The client of Redis, behind a circuit breaker: commands are sent only while Redis is known to answer.
 
-A request that finds Redis gone waits `TIMEOUT_SECONDS` for its answer, and those after it don't wait at all: only the
-watch that runs beside them tries again.
-
-What says that it is gone is a command that failed. Not to get a turn to ask says nothing about it.
+A request that finds Redis gone waits `TIMEOUT_SECONDS` for its command. That opens the breaker, and later requests do
+not wait at all: only `watch`, beside the requests, tries again, and closes it. A timeout while waiting for one of the
+connections does not open it: it says nothing about Redis.
 """
 
 import asyncio
@@ -23,116 +22,107 @@ from service.observability.metrics import REDIS_FAILURES, redis_up
 
 T = TypeVar("T")
 
-# A Redis nearby answers within a millisecond, a busy one within some; what takes longer is not worth the wait.
+# A Redis nearby answers within a millisecond, a busy one within a few. After that it is better to go on without.
 TIMEOUT_SECONDS: Final = 0.08
-# The time is taken in ticks of the event loop: a worker that was busy itself reads what has come before it gives up.
+# Timeouts are counted in ticks of the event loop: a worker that was busy itself reads the answer before it gives up.
 _TICK_SECONDS: Final = 0.01
-# How often it is asked whether it is there: so long does a Redis that is back wait for its first question.
+# How often `watch` checks Redis, and so how long the breaker stays open after Redis is back.
 WATCH_SECONDS: Final = 2.0
-# Commands that one process asks at once, each on a connection. More wait for their turn, as long as for an answer.
+# Concurrent commands of one process, each on a connection. More wait for their turn, as long as for an answer.
 _TURNS: Final = 4
-# How long it may take to close a connection. To make one is part of the first command on it, and of its time.
+# The time to close a connection. Opening one is part of the first command on it, and of its timeout.
 _CLOSE_SECONDS: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
 
 class StoreDown(Exception):
-    """There is no Redis, or it did not answer: go on without it."""
+    """There is no Redis or it did not answer: the caller goes on without it."""
 
 
 class Store:
-    """One process's client of Redis; without a URL, of none."""
+    """One process's client of Redis; without a URL, no client."""
 
     def __init__(self, url: SecretStr | None) -> None:
         self._redis = _client(url.get_secret_value()) if url else None
         self._turns = asyncio.Semaphore(_TURNS)
-        # None until it was asked for the first time.
+        # None until the first answer or failure.
         self._up: bool | None = None
         if self._redis:
             redis_up().set(0)
 
     @property
     def exists(self) -> bool:
-        """Whether there is a Redis at all."""
+        """Whether a Redis is configured."""
         return self._redis is not None
 
     @property
     def up(self) -> bool:
-        """Whether it answered when it was last asked."""
+        """Whether the last command was answered: the breaker is closed."""
         return bool(self._up)
 
     async def ask(self, purpose: str, command: Callable[[Redis], Awaitable[T]]) -> T:
-        """What Redis answers in time. Raises `StoreDown`, at once if it is known to be gone."""
+        """Runs a command within `TIMEOUT_SECONDS`. Raises `StoreDown`, at once while the breaker is open."""
         if not self._up:
             raise StoreDown
-        async with self._turn():
-            # It may be known by now.
-            return await self.wait(purpose, command, 0.0)
-
-    async def wait(self, purpose: str, command: Callable[[Redis], Awaitable[T]], seconds: float) -> T:
-        """The same for a command that Redis itself answers late: so many seconds at most. For no request.
-
-        It has a connection of its own, and keeps nobody's turn from them.
-        """
-        if not self._up:
-            raise StoreDown
-        return await self._ask(purpose, command, seconds + TIMEOUT_SECONDS)
-
-    async def watch(self) -> None:
-        """Asks, for ever, whether it is there, and so finds out that it is back."""
-        while self._redis:
-            if not self._up:
-                # What they lead to may be gone, although nobody has told them; and then closing them may fail too.
-                with suppress(Exception):
-                    await self._redis.connection_pool.disconnect()
-            try:
-                # Not a ping: one that takes no writes, being full or a replica, is of no use.
-                await self._ask("watch", lambda redis: redis.set("holdfast:watch", 1, ex=60), TIMEOUT_SECONDS)
-            except StoreDown:
-                pass
-            else:
-                self._note(up=True)
-            await asyncio.sleep(WATCH_SECONDS)
-
-    async def close(self) -> None:
-        """Closes its connections, as well as they can be."""
-        if self._redis:
-            with suppress(Exception):
-                await self._redis.aclose()
-
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
         try:
             async with _ticking(TIMEOUT_SECONDS):
                 await self._turns.acquire()
         except TimeoutError:
             raise StoreDown from None
         try:
-            yield
+            # Checks the breaker again: it may have opened meanwhile.
+            return await self.wait(purpose, command, 0.0)
         finally:
             self._turns.release()
 
-    async def _ask(self, purpose: str, command: Callable[[Redis], Awaitable[T]], seconds: float) -> T:
+    async def wait(self, purpose: str, command: Callable[[Redis], Awaitable[T]], seconds: float) -> T:
+        """Runs a command that Redis answers late on purpose, after at most `seconds`.
+
+        It has a connection of its own and takes no turn from the commands of requests.
+        """
+        if not self._up:
+            raise StoreDown
+        return await self._run(purpose, command, seconds + TIMEOUT_SECONDS)
+
+    async def watch(self) -> None:
+        """Checks Redis for ever, and closes the breaker when it answers again."""
+        while self._redis:
+            if not self._up:
+                # Open connections may be dead without the client knowing; closing those may fail as well.
+                with suppress(Exception):
+                    await self._redis.connection_pool.disconnect()
+            # Not a ping: a Redis that takes no writes, because it is full or a replica, is of no use.
+            with suppress(StoreDown):
+                await self._run("watch", lambda redis: redis.set("holdfast:watch", 1, ex=60), TIMEOUT_SECONDS)
+                self._note(up=True)
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def close(self) -> None:
+        """Closes the connections. A failure is ignored: the rest of the service has to stop too."""
+        if self._redis:
+            with suppress(Exception):
+                await self._redis.aclose()
+
+    async def _run(self, purpose: str, command: Callable[[Redis], Awaitable[T]], seconds: float) -> T:
         assert self._redis
         began = time.monotonic()
         try:
             async with _ticking(seconds):
                 return await command(self._redis)
-        # Nothing of what it may do to us is a reason to fail a request.
+        # No failure of Redis is a reason to fail a request.
         except Exception as error:
             REDIS_FAILURES.labels(purpose).inc()
             self._note(up=False, error=type(error).__name__, waited_ms=round((time.monotonic() - began) * 1000))
             raise StoreDown from None
 
     def _note(self, *, up: bool, **facts: object) -> None:
-        """One line when it goes, and one when it is back. Errors by their kind: a message may quote the URL."""
+        """Opens or closes the breaker, with one log line each. Errors by their type: a message may quote the URL."""
         if up == self._up:
             return
-        # That it is there in the beginning is no news.
         if not up:
             log.warning("redis_gone", **facts)
-        elif self._up is False:
+        elif self._up is False:  # not after the start
             log.warning("redis_back")
         self._up = up
         redis_up().set(up)
@@ -140,7 +130,7 @@ class Store:
 
 @asynccontextmanager
 async def _ticking(seconds: float) -> AsyncIterator[None]:
-    """Like `asyncio.timeout`, but the time in which the event loop did not come round does not count."""
+    """Works like `asyncio.timeout`, but does not count time in which the event loop was blocked."""
     loop = asyncio.get_running_loop()
     left = round(seconds / _TICK_SECONDS)
     next_tick: asyncio.TimerHandle | None = None
@@ -165,11 +155,11 @@ async def _ticking(seconds: float) -> AsyncIterator[None]:
 def _client(url: str) -> Redis:
     return Redis.from_url(
         url,
-        # Of closing too, which nothing else bounds.
+        # Applies to closing a connection too, which nothing else bounds.
         socket_connect_timeout=_CLOSE_SECONDS,
-        # What a command may take is said with each one: some wait on purpose.
+        # Each command has its own timeout: some wait on purpose.
         socket_timeout=None,
-        # Once, at once: the connection may be an old one, which Redis has closed.
+        # Once, at once: Redis may have closed an idle connection.
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         decode_responses=True,
     )

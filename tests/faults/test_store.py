@@ -1,4 +1,4 @@
-"""The store's circuit breaker: which failures open it, and which do not."""
+"""The client of Redis: which failures open its circuit breaker, and which do not."""
 
 import asyncio
 
@@ -15,105 +15,104 @@ from tests.redis_server import RedisServer, sharing, until_up
 pytestmark = pytest.mark.anyio
 
 
-class BlockedCommands:
-    """Commands that wait until they are released, each on a connection of its own."""
+class Commands:
+    """Commands that run until they are released, each on a connection."""
 
     def __init__(self) -> None:
         self._released = asyncio.Event()
-        self._started = asyncio.Semaphore(0)
+        self._begun = asyncio.Semaphore(0)
 
     async def __call__(self, redis: Redis) -> None:
         async with redis.client():
-            self._started.release()
+            self._begun.release()
             await self._released.wait()
 
-    async def until_started(self, count: int) -> None:
-        """Waits until this number of commands have their connections."""
+    async def until_begun(self, count: int) -> None:
+        """Returns when this number of commands have their connections."""
         async with asyncio.timeout(20):
             for _ in range(count):
-                await self._started.acquire()
+                await self._begun.acquire()
 
     def release(self) -> None:
-        """Lets all of them end."""
+        """Ends all commands."""
         self._released.set()
 
 
-async def test_a_timeout_while_waiting_for_a_slot_does_not_open_the_breaker(
+async def test_a_timeout_in_the_queue_does_not_open_the_breaker(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Concurrent requests of this process use all slots. A request that gets none in time goes on without Redis, and
-    later ones use it."""
+    """All connections are in use. A command that waits too long for one raises, and the others are not affected."""
     async with sharing(redis_server) as store:
-        blocked = BlockedCommands()
+        commands = Commands()
         monkeypatch.setattr(of_store, "TIMEOUT_SECONDS", 60)
-        crowd = [asyncio.create_task(store.ask("test", blocked)) for _ in range(of_store._TURNS)]
-        await blocked.until_started(len(crowd))
+        crowd = [asyncio.create_task(store.ask("test", commands)) for _ in range(of_store._TURNS)]
+        await commands.until_begun(len(crowd))
         monkeypatch.setattr(of_store, "TIMEOUT_SECONDS", 0.02)
         with pytest.raises(StoreDown):
             await store.ask("test", lambda redis: redis.get("key"))
         assert store.up
         monkeypatch.setattr(of_store, "TIMEOUT_SECONDS", 60)
         waiting = asyncio.create_task(store.ask("test", lambda redis: redis.get("key")))
-        blocked.release()
+        commands.release()
         await asyncio.gather(*crowd)
         assert await waiting is None
 
 
-async def test_a_blocking_read_uses_no_slot(redis_server: RedisServer) -> None:
-    """The feed's reads take seconds, so they must not delay the commands of requests."""
+async def test_a_waiting_read_takes_no_turn_from_requests(redis_server: RedisServer) -> None:
+    """The reads of the feed wait for seconds, which requests do not have."""
     async with sharing(redis_server) as store:
-        blocked = BlockedCommands()
-        waits = [asyncio.create_task(store.wait("test", blocked, 60)) for _ in range(of_store._TURNS)]
-        await blocked.until_started(len(waits))
+        commands = Commands()
+        waits = [asyncio.create_task(store.wait("test", commands, 60)) for _ in range(of_store._TURNS)]
+        await commands.until_begun(len(waits))
         assert await store.ask("test", lambda redis: redis.get("key")) is None
         assert store.up
-        blocked.release()
+        commands.release()
         await asyncio.gather(*waits)
 
 
-async def test_commands_that_wait_for_a_slot_fail_with_the_open_breaker(redis_server: RedisServer) -> None:
-    """They do not try Redis one after the other."""
+async def test_commands_in_the_queue_see_that_the_breaker_is_open(redis_server: RedisServer) -> None:
+    """They are not sent one after the other to a Redis that has just failed."""
     async with sharing(redis_server) as store:
-        attempts = 0
+        asked = 0
 
         async def fail(_: Redis) -> None:
-            nonlocal attempts
-            attempts += 1
+            nonlocal asked
+            asked += 1
             await asyncio.sleep(0)
             raise ConnectionResetError
 
         crowd = await asyncio.gather(*(store.ask("test", fail) for _ in range(100)), return_exceptions=True)
         assert [type(answer) for answer in crowd] == [StoreDown] * 100
-        assert attempts == of_store._TURNS
+        assert asked == of_store._TURNS
 
 
-def count_watch_failures() -> float:
-    """Returns the counter of failed probes."""
+def watch_failures() -> float:
+    """The value of the metric."""
     return REGISTRY.get_sample_value("holdfast_redis_failures_total", {"duty": "watch"}) or 0
 
 
-async def test_the_breaker_stays_open_while_redis_refuses_writes(
+async def test_a_redis_that_takes_no_writes_is_gone_until_it_does(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A probe by a ping alone would close and open it in turn."""
+    """Otherwise the breaker of a full Redis would close and open again at every check."""
     monkeypatch.setattr(of_store, "WATCH_SECONDS", 0.01)
     async with sharing(redis_server) as store:
         redis_server.client.config_set("maxmemory", 1)
         with pytest.raises(StoreDown):
             await store.ask("test", lambda redis: redis.set("key", "value"))
-        before = count_watch_failures()
+        before = watch_failures()
         async with asyncio.timeout(20):
-            while count_watch_failures() < before + 3 and not store.up:  # noqa: ASYNC110 — the store has no event for it
+            while watch_failures() < before + 3 and not store.up:  # noqa: ASYNC110 — the metric has no event
                 await asyncio.sleep(0.001)
         assert not store.up
         redis_server.client.config_set("maxmemory", 0)
         await until_up(store)
 
 
-async def test_a_failed_disconnect_does_not_end_the_probes(
+async def test_the_watch_survives_connections_that_cannot_be_closed(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Closing a connection that hangs raises a timeout."""
+    """Closing a connection to a Redis that hangs takes longer than its timeout."""
     monkeypatch.setattr(of_store, "WATCH_SECONDS", 0.01)
     failed = asyncio.Event()
 
@@ -133,8 +132,8 @@ async def test_a_failed_disconnect_does_not_end_the_probes(
         await until_up(store)
 
 
-async def test_a_failed_disconnect_does_not_escape_from_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parts of the application that are stopped after the store must be stopped, too."""
+async def test_closing_survives_connections_that_cannot_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the service has to stop too."""
 
     async def fail(*_: object) -> None:
         raise RedisTimeoutError("Timed out closing connection after 1")

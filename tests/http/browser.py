@@ -11,6 +11,8 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from service.process.app import create_app
+from service.sharing.feed import Feed
+from service.sharing.watchers import Change
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import timestamp
 from tests.http.conftest import ADMIN, make_settings
@@ -131,3 +133,15 @@ def changed(hour: float, service_id: str = "cut") -> tuple[str, Any]:
     """Returns the event for an hour of a service."""
     slot = {"slotStart": timestamp(at(hour)), "slotEnd": timestamp(at(hour + 1))}
     return "changed", {"serviceId": service_id, **slot}
+
+
+def change_at(hour: int) -> dict[str, str]:
+    """The body of an outcome for an hour of a resource that services may share."""
+    return {"service_id": "cut", "resource_id": "rosa", "slot_start": str(hour), "slot_end": str(hour + 1)}
+
+
+async def missed(of_process: Feed, last_event_id: str) -> list[Change | None]:
+    """The changes for a watcher of the salon that was cut off there; None stands for a resync."""
+    again = of_process.watch("salon", "cut", last_event_id, None)
+    again.close()
+    return [event.change async for event in again.events()]

@@ -79,7 +79,7 @@ async def test_an_answer_is_given_again_until_it_is_too_old() -> None:
 
 
 async def test_a_crowd_asks_once() -> None:
-    """However many callers come before there is an answer; one that is cancelled does not cancel the look-up."""
+    """However many callers come before there is an answer; cancelling a caller does not cancel the look-up."""
     oracle, answers = Oracle(), AnswerCache()
     oracle.may_answer.clear()
     crowd = [asyncio.create_task(answers.get("salon", "question", oracle)) for _ in range(100)]

@@ -1,4 +1,4 @@
-"""Rate limits, and how a request is assigned to a client."""
+"""Request limits by client and by business, and which client a request is counted for."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,27 +21,30 @@ from service.settings import Settings
 from service.sharing.limits import Limit, Rate, RequestLimits
 from service.sharing.store import Store
 from tests.database import TestDatabase, at
-from tests.http.booking_calls import slot
 from tests.http.conftest import ADMIN, CRON, make_settings
 from tests.http.describing import check, served_document
-from tests.http.manual_clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
 SERVICES = "/api/catalog/businesses/salon/services"
 CAPACITY = "/api/booking/capacity"
-ROOM = slot(10, slotEnd=at(11).isoformat())
+ROOM = {
+    "businessId": "salon",
+    "serviceId": "cut",
+    "slotStart": at(10).isoformat(),
+    "slotEnd": at(11).isoformat(),
+}
 
 
 class Service:
-    """The application, as clients at different addresses call it."""
+    """The application, called from different addresses."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def get(self, path: str = CAPACITY, address: str = HERE, **options: Any) -> httpx2.Response:
-        """Sends a request from an address, by default for the capacity of a slot."""
+        """Sends one request from an address, by default for the capacity of a slot."""
         options = {"params": ROOM} | options if path == CAPACITY else options
         transport = httpx2.ASGITransport(self._app, client=(address, 12345))
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -50,15 +53,15 @@ class Service:
 
 @asynccontextmanager
 async def running(database: TestDatabase, **settings: Any) -> AsyncIterator[Service]:
-    """Runs the application with these settings, and a service to query."""
+    """Runs the application with these settings and one service in the catalog."""
     database.make_service(capacity=5)
     app = create_app(make_settings(database.url).model_copy(update=settings))
     async with app.router.lifespan_context(app):
         yield Service(app)
 
 
-async def book_by_widget(service: Service, address: str = HERE) -> httpx2.Response:
-    """Sends a widget's booking from an address."""
+async def book(service: Service, address: str = HERE) -> httpx2.Response:
+    """Sends a booking as a widget at an address does."""
     transport = httpx2.ASGITransport(service._app, client=(address, 1))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         return await client.post("/api/v1/public/salon/book", json={})
@@ -73,8 +76,7 @@ async def statuses(service: Service, count: int, **options: Any) -> list[int]:
 
 
 async def test_a_client_is_refused_beyond_its_limit(database: TestDatabase) -> None:
-    """Each answer has the remaining number of requests, and a refusal has Retry-After; clients at other addresses are
-    unaffected."""
+    """Each answer has the remaining requests, a refusal has Retry-After, and other clients are not affected."""
     document = await served_document()
     async with running(database, rate_limit="3/hour") as service:
         answers = [await service.get() for _ in range(5)]
@@ -90,7 +92,7 @@ async def test_a_client_is_refused_beyond_its_limit(database: TestDatabase) -> N
 
 
 async def test_a_refused_request_counts_as_well(database: TestDatabase) -> None:
-    """Malformed requests, guessed ids and wrong keys count too, and each answer has the remaining number."""
+    """Malformed requests, guessed ids and tried keys count; and each answer has the remaining requests."""
     async with running(database, rate_limit="3/hour") as service:
         answers = [
             await service.get(params={"businessId": "salon"}),
@@ -102,26 +104,26 @@ async def test_a_refused_request_counts_as_well(database: TestDatabase) -> None:
     assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]
 
 
-async def test_a_widget_gets_a_limit_in_its_own_shape(database: TestDatabase) -> None:
-    """The refusal has the shape of all errors at the widget's URL."""
+async def test_a_widget_gets_the_refusal_in_its_own_shape(database: TestDatabase) -> None:
+    """As every other refusal at that path."""
     async with running(database, rate_limit="1/hour") as service:
         await service.get()
-        refused = await book_by_widget(service)
+        refused = await book(service)
     assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "RATE_LIMITED"
     assert refused.headers["retry-after"]
 
 
 async def test_the_limits_can_be_switched_off(database: TestDatabase) -> None:
-    """A proxy in front of the service may limit requests already."""
+    """A proxy may limit requests already."""
     async with running(database, rate_limit="1/hour", rate_limit_enabled=False) as service:
         answers = [await service.get() for _ in range(3)]
     assert {answer.status_code for answer in answers} == {200}
     assert not any("ratelimit" in name for answer in answers for name in answer.headers)
 
 
-async def test_probes_documentation_and_the_scheduler_are_not_limited(database: TestDatabase) -> None:
-    """Monitoring must not depend on other callers at the same address."""
+async def test_probes_docs_and_the_scheduler_are_not_limited(database: TestDatabase) -> None:
+    """A probe must not fail because of other requests from its address."""
     async with running(database, rate_limit="1/hour") as service:
         assert await statuses(service, 2) == [200, 429]
         for path in ("/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"):
@@ -130,9 +132,9 @@ async def test_probes_documentation_and_the_scheduler_are_not_limited(database: 
 
 
 async def test_by_default_a_burst_of_a_thousand_goes_through() -> None:
-    """A school class or an office behind one address must not be refused."""
-    limiter = RequestLimits(Store(None), ManualClock())
-    limit = Limit("client", "ada", Rate.parse(Settings().rate_limit))
+    """A school class behind one address or a ticket drop in an office is legitimate."""
+    limiter = RequestLimits(Store(None), Clock())
+    limit = Limit("client", "somebody", Rate.parse(Settings().rate_limit))
     assert all([(await limiter.hit([limit])).granted for _ in range(1000)])
 
 
@@ -140,77 +142,75 @@ async def test_by_default_a_burst_of_a_thousand_goes_through() -> None:
 
 
 @pytest.fixture
-def business_factor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets a business make three times as many requests as a client."""
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the limit of a business three times that of a client."""
     monkeypatch.setattr(limits, "BUSINESS_FACTOR", 3)
 
 
 async def make_key(service: Service, business_id: str) -> dict[str, str]:
-    """Makes a business with a key, and returns the header for it."""
+    """Creates a key and returns its header."""
     transport = httpx2.ASGITransport(service._app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test", headers=ADMIN) as client:
         path = f"/api/catalog/businesses/{business_id}"
         await client.put(path, json={"name": "A business", "country": "DE"})
-        key = await client.post(f"{path}/keys", json={"name": "Server", "role": "readonly"})
-    return {"Authorization": f"Bearer {key.json()['key']}"}
+        made = await client.post(f"{path}/keys", json={"name": "Server", "role": "readonly"})
+    return {"Authorization": f"Bearer {made.json()['key']}"}
 
 
-@pytest.mark.usefixtures("business_factor")
+@pytest.mark.usefixtures("keys")
 async def test_a_request_with_a_key_counts_for_its_business_only(database: TestDatabase) -> None:
-    """A business's server calls for all guests from one address, also where no key is needed."""
+    """The server of a business calls for all of its guests from one address, public endpoints included."""
     async with running(database, rate_limit="4/hour") as service:
-        # The administrator sends two requests to the salon.
+        # Sends two requests of the administrator to salon.
         key = await make_key(service, "salon")
         assert await statuses(service, 5, headers=key) == [200] * 5
         assert await statuses(service, 3, path=SERVICES, headers=key) == [200] * 3
-        # This client has made no request of its own yet; this one counts for the business, too.
+        # The address was not counted as a client by the requests with a key; without one it is, and for the business.
         answer = await service.get()
         assert (answer.status_code, answer.headers["ratelimit-limit"]) == (200, "12")
         assert await statuses(service, 2, headers=key) == [200, 429]
         assert await statuses(service, 1, address=ELSEWHERE) == [429]
 
 
-@pytest.mark.usefixtures("business_factor")
-async def test_the_administrator_has_no_limit_of_a_client(database: TestDatabase) -> None:
-    """An import of a catalog takes many requests."""
+@pytest.mark.usefixtures("keys")
+async def test_the_administrator_has_no_client_limit(database: TestDatabase) -> None:
+    """A catalog may be large."""
     async with running(database, rate_limit="1/hour") as service:
         assert await statuses(service, 5, path="/api/catalog/businesses", headers=ADMIN) == [200] * 5
         assert await statuses(service, 4, headers=ADMIN) == [200, 200, 200, 429]
 
 
-@pytest.mark.usefixtures("business_factor")
-async def test_an_invalid_key_does_not_lift_the_limit_of_a_client(database: TestDatabase) -> None:
-    """A made-up, a malformed and another business's key leave the request with its client."""
+@pytest.mark.usefixtures("keys")
+async def test_a_token_that_is_no_key_of_the_business_does_not_lift_the_client_limit(database: TestDatabase) -> None:
+    """Invented, malformed, or of another business."""
     async with running(database, rate_limit="2/hour") as service:
         stranger = await make_key(service, "stranger")
         assert await statuses(service, 3, headers=stranger) == [200, 200, 429]
-        for number, authorization in enumerate((f"Bearer hf~salon~{'0' * 16}~{'A' * 43}", "Basic YTpi", "\xff")):
+        for number, shown in enumerate((f"Bearer hf~salon~{'0' * 16}~{'A' * 43}", "Basic YTpi", "\xff")):
             address = f"192.0.2.{10 + number}"
-            headers = {"Authorization": authorization.encode("latin-1")}
+            headers = {"Authorization": shown.encode("latin-1")}
             assert (await statuses(service, 3, address=address, headers=headers))[-1] == 429
 
 
-@pytest.mark.usefixtures("business_factor")
-async def test_a_valid_key_does_not_lift_the_limit_for_later_keys(database: TestDatabase) -> None:
-    """The lookup is remembered for the key, not for the address that sent it."""
+@pytest.mark.usefixtures("keys")
+async def test_a_key_does_not_lift_the_client_limit_of_later_requests(database: TestDatabase) -> None:
+    """The valid key is remembered, not the address that sent it."""
     async with running(database, rate_limit="2/hour") as service:
         key = await make_key(service, "salon")
         assert await statuses(service, 1, headers=key) == [200]
         assert await statuses(service, 3, headers={"Authorization": "Bearer wrong"}) == [200, 200, 429]
 
 
-@pytest.mark.usefixtures("business_factor")
+@pytest.mark.usefixtures("keys")
 async def test_widgets_of_a_business_are_limited_together(database: TestDatabase) -> None:
-    """Their addresses differ, and the business is named by its slug."""
+    """From any address: a slug counts for one business as well."""
     async with running(database, rate_limit="1/hour") as service:
-        answers = [await book_by_widget(service, f"192.0.2.{number}") for number in range(4)]
+        answers = [await book(service, f"192.0.2.{number}") for number in range(4)]
     assert [answer.status_code == 429 for answer in answers] == [False, False, False, True]
 
 
-async def test_a_client_with_wrong_keys_causes_one_lookup(
-    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where no key is needed, wrong keys must not keep the database busy."""
+async def test_wrong_keys_are_not_looked_up_one_by_one(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no key is needed, sending one must not become a way to keep the database busy."""
     looked_up = []
 
     async def look_up(keys: object, token: str) -> None:  # noqa: ARG001
@@ -223,10 +223,10 @@ async def test_a_client_with_wrong_keys_causes_one_lookup(
     assert len(looked_up) == 1
 
 
-async def test_a_wrong_key_does_not_lift_the_limit_of_a_business(
+async def test_a_wrong_key_does_not_bypass_the_limit_of_a_business(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request counts for its client, and for the business that it names as well."""
+    """Such a client is counted in advance; its requests count for the business as well."""
     monkeypatch.setattr(limits, "BUSINESS_FACTOR", 1)
     async with running(database, rate_limit="3/hour") as service:
         wrong = {"headers": {"Authorization": "Bearer wrong"}}
@@ -234,10 +234,10 @@ async def test_a_wrong_key_does_not_lift_the_limit_of_a_business(
         assert await statuses(service, 2, address=ELSEWHERE) == [200, 429]
 
 
-async def test_a_client_beyond_its_limit_causes_no_lookup_of_keys(
+async def test_a_client_that_used_up_its_limit_with_wrong_keys_causes_no_look_up(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a key is needed, the limit is checked before the lookup."""
+    """Where a key is needed, the limit is checked before the look-up."""
     looked_up = []
 
     async def look_up(keys: object, token: str) -> None:  # noqa: ARG001
@@ -253,7 +253,7 @@ async def test_a_client_beyond_its_limit_causes_no_lookup_of_keys(
     assert set(looked_up) == {"0", "1", "2"}
 
 
-# Identification of clients.
+# The client of a request.
 
 OUR_PROXY, CDN = "10.0.0.1", "203.0.113.9"
 
@@ -261,7 +261,7 @@ OUR_PROXY, CDN = "10.0.0.1", "203.0.113.9"
 @pytest.mark.parametrize(
     ("peer", "forwarded", "client"),
     [
-        # Only a trusted proxy's header counts, and of its entries the nearest that is no trusted proxy.
+        # Only entries of trusted proxies count, and of those the nearest address that is no trusted proxy.
         (HERE, [ELSEWHERE], HERE),
         (OUR_PROXY, [ELSEWHERE], ELSEWHERE),
         (OUR_PROXY, [f"{HERE}, {ELSEWHERE}"], ELSEWHERE),
@@ -269,60 +269,58 @@ OUR_PROXY, CDN = "10.0.0.1", "203.0.113.9"
         (OUR_PROXY, [HERE, f"{ELSEWHERE}, {CDN}"], ELSEWHERE),
         (OUR_PROXY, ["10.0.0.2"], "10.0.0.2"),
         (OUR_PROXY, [], OUR_PROXY),
-        # Notations of some proxies.
+        # Some proxies add the port.
         (OUR_PROXY, [f"{ELSEWHERE}:4711"], ELSEWHERE),
         (OUR_PROXY, ["[2001:db8::7]:4711"], "2001:db8::7"),
         (f"::ffff:{OUR_PROXY}", [f"::ffff:{ELSEWHERE}"], ELSEWHERE),
-        # An IPv6 /64, the network of one customer, is one client.
+        # A customer's whole network is one client.
         ("2001:db8::1", [], "2001:db8::2"),
-        # An unreadable entry ends the list: the client is the proxy that wrote it.
+        # An invalid entry ends the list: the proxy that sent it is the client.
         (OUR_PROXY, ["unknown"], OUR_PROXY),
         (OUR_PROXY, [f"{ELSEWHERE}, for=\x00, {CDN}"], CDN),
         (OUR_PROXY, ["", ",,,", "1.2.3.4.5"], OUR_PROXY),
-        # No request passes through more than twenty proxies.
+        # No legitimate request passes this many proxies.
         (OUR_PROXY, [", ".join([ELSEWHERE, *["10.9.9.9"] * 19])], ELSEWHERE),
         (OUR_PROXY, [", ".join([ELSEWHERE, *["10.9.9.9"] * 20])], "10.9.9.9"),
     ],
 )
-def test_the_client_is_the_nearest_address_that_is_no_trusted_proxy(
-    peer: str, forwarded: list[str], client: str
-) -> None:
-    """Any client can send X-Forwarded-For, so it must not let a client pose as another one."""
+def test_the_client_is_the_nearest_that_is_no_trusted_proxy(peer: str, forwarded: list[str], client: str) -> None:
+    """Any client can send X-Forwarded-For, which must not change the client it is counted as."""
     clients = Clients(ClientNames(SecretStr("secret")), [ip_network("10.0.0.0/8"), ip_network(CDN)])
     assert clients.name(request(peer, forwarded)) == clients.name(request(client, []))
 
 
 @given(st.text() | st.none(), st.lists(st.text(st.characters(max_codepoint=255)), max_size=40))
-def test_every_header_yields_a_client(peer: str | None, forwarded: list[str]) -> None:
-    """An unreadable X-Forwarded-For causes no error."""
+def test_any_header_yields_a_client(peer: str | None, forwarded: list[str]) -> None:
+    """However malformed it is."""
     clients = Clients(ClientNames(SecretStr("secret")), [ip_network("0.0.0.0/0"), ip_network("::/0")])
     assert clients.name(request(peer, forwarded)).startswith("v1.")
 
 
 @pytest.mark.parametrize("made_up", ["{}, 192.0.2.2", "2001:db8::{}", "2001:db8::7%{}"])
-def test_only_the_address_of_a_client_is_cached(made_up: str) -> None:
-    """A header may be kilobytes long and differ in each request."""
+def test_only_the_address_of_a_client_is_kept(made_up: str) -> None:
+    """A header has room for kilobytes, and each request may have a different one."""
     clients = Clients(ClientNames(SecretStr("secret")), [ip_network("10.0.0.0/8")])
     names = {clients.name(request(OUR_PROXY, [made_up.format(number)])) for number in range(100)}
     assert len(names) == clients._name_of.cache_info().currsize == 1
 
 
-def test_the_name_of_a_client_depends_on_a_secret() -> None:
-    """Without a secret the name could be reversed by trying all addresses."""
+def test_a_client_is_named_by_a_secret() -> None:
+    """Without a secret, trying all addresses would reveal the one behind a name."""
     names = {Clients(ClientNames(SecretStr(secret)), []).name(request(HERE, [])) for secret in ("one", "two")}
     assert len(names) == 2
     assert not any(HERE in name for name in names)
 
 
 async def test_malformed_headers_are_ignored(database: TestDatabase) -> None:
-    """The request is answered as it would be without them."""
+    """The request is answered as one without them."""
     async with running(database, trusted_proxies=(ip_network("0.0.0.0/0"),)) as service:
         for header in (b"\xff\xfe", b"[", b":::", b"1.2.3.4/8", b"," * 5000, b"%00"):
             assert (await service.get(headers={b"X-Forwarded-For": header})).status_code == 200
 
 
 def request(peer: str | None, forwarded: list[str]) -> Call:
-    """Makes a request from a peer, with these X-Forwarded-For headers."""
+    """Creates a request from a peer, with these headers."""
     headers = [(b"x-forwarded-for", value.encode("latin-1")) for value in forwarded]
     scope = {"type": "http", "client": None if peer is None else (peer, 1), "headers": headers}
     return Call(scope, unread, {})
@@ -331,6 +329,9 @@ def request(peer: str | None, forwarded: list[str]) -> Call:
 async def unread() -> Message:
     """Is never called."""
     raise AssertionError
+
+
+# Windows.
 
 
 class Clock:
@@ -352,7 +353,7 @@ async def test_the_verdict_about_a_limit_is_true(count: int, seconds: int, burst
     """The remaining requests are granted, and no more; after Retry-After the next one is, whatever happened before."""
     clock = Clock()
     limiter = RequestLimits(Store(None), clock)
-    limit = Limit("client", "ada", Rate(count, seconds))
+    limit = Limit("client", "somebody", Rate(count, seconds))
     for pause, burst in bursts:
         clock.now += pause * seconds
         for _ in range(burst):
@@ -371,7 +372,7 @@ async def test_a_caller_cannot_make_twice_the_limit_around_the_turn_of_a_window(
     """The seconds before the turn and those after it are within one minute."""
     clock = Clock()
     limiter = RequestLimits(Store(None), clock)
-    limit = Limit("client", "ada", Rate(100, 60))
+    limit = Limit("client", "somebody", Rate(100, 60))
     clock.now += 59.9
     granted = [(await limiter.hit([limit])).granted for _ in range(200)].count(True)
     clock.now += 0.2
@@ -392,7 +393,7 @@ async def test_a_request_refused_by_one_limit_counts_against_no_other() -> None:
 async def test_the_callers_counted_by_a_process_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses can be made up by the million. The most recent callers are kept."""
     monkeypatch.setattr("service.sharing.limits._CALLERS", 10)
-    limiter = RequestLimits(Store(None), ManualClock())
+    limiter = RequestLimits(Store(None), Clock())
     callers = [Limit("client", str(number), Rate(1, 60)) for number in range(30)]
     for caller in callers:
         await limiter.hit([caller])
@@ -402,7 +403,7 @@ async def test_the_callers_counted_by_a_process_are_bounded(monkeypatch: pytest.
 
 
 async def test_the_tightest_limit_is_reported_and_the_longest_wait() -> None:
-    """Granted, the limit with the least left; refused, the one that takes longest to have room again."""
+    """The limit with the least left, if the request is granted; else the limit with the longest wait."""
     limiter = RequestLimits(Store(None), Clock())
     client, business = Limit("client", "c", Rate(2, 60)), Limit("business", "b", Rate(3, 3600))
     verdicts = [limiter.count([client, business]) for _ in range(2)]

@@ -20,7 +20,7 @@ from service.sharing.feed import Feed
 from service.sharing.store import Store
 from service.sharing.watchers import Change
 from tests.database import TestDatabase, at
-from tests.http.browser import CUT, STREAM, Browser, changed, post, reserve, running
+from tests.http.browser import CUT, STREAM, Browser, change_at, changed, missed, post, reserve, running
 from tests.http.conftest import ADMIN, CRON
 from tests.http.describing import check, client_of, served_document
 
@@ -45,8 +45,7 @@ async def cleanup(app: Starlette) -> None:
 
 
 async def test_a_browser_receives_each_change_of_its_service(app: Starlette, database: TestDatabase) -> None:
-    """A reserve, a release, a commit, a booking and a cancellation each send one event; other services and businesses
-    send none."""
+    """A hold, its release, a commit, a booking and a cancellation, and none of other services and businesses."""
     database.make_service("perm", capacity=5)
     database.make_service(business_id="x")
     async with Browser(app) as browser, Browser(app, serviceId="perm") as other, Browser(app, businessId="x") as third:
@@ -68,7 +67,7 @@ async def test_a_browser_receives_each_change_of_its_service(app: Starlette, dat
         assert browser.waiting == other.waiting == third.waiting == 0
 
 
-async def test_events_identify_no_reservation_and_no_guest(app: Starlette) -> None:
+async def test_the_stream_contains_no_ids_of_claims(app: Starlette) -> None:
     """The id of a reservation is a credential."""
     async with Browser(app) as browser:
         await reserve(app)
@@ -78,8 +77,8 @@ async def test_events_identify_no_reservation_and_no_guest(app: Starlette) -> No
 
 
 @pytest.mark.parametrize(("member", "hour"), [("slotStart", 16), ("slotEnd", 14.5)])
-async def test_a_move_makes_browsers_reload(app: Starlette, member: str, hour: float) -> None:
-    """The answer of a move does not name the slot, or the part of it, that became free."""
+async def test_a_move_makes_browsers_load_again(app: Starlette, member: str, hour: float) -> None:
+    """It freed a slot that its answer does not name, or a part of one."""
     slot = {**CUT, "slotStart": at(14).isoformat(), "guestEmail": "ada@example.com"}
     booked = await post(app, "/api/bookings", slot)
     async with Browser(app) as browser:
@@ -88,9 +87,10 @@ async def test_a_move_makes_browsers_reload(app: Starlette, member: str, hour: f
         assert await browser.next_event() == ("resync", {})
 
 
-async def test_the_cleanup_of_expired_holds_makes_browsers_reload(app: Starlette, database: TestDatabase) -> None:
-    """Their slots became free when they expired, which sends no event by itself. Browsers of other services get
-    none."""
+async def test_the_cleanup_after_holds_have_expired_makes_browsers_load_again(
+    app: Starlette, database: TestDatabase
+) -> None:
+    """Their slots have room since they expired. Watchers of other services receive nothing."""
     database.make_service("perm", capacity=5)
     await reserve(app, 10)
     await reserve(app, 12)
@@ -104,8 +104,8 @@ async def test_the_cleanup_of_expired_holds_makes_browsers_reload(app: Starlette
         assert other.waiting == 0
 
 
-async def test_a_request_without_effect_sends_no_event(app: Starlette, database: TestDatabase) -> None:
-    """A refusal, a replay and an extended hold leave the free slots as they were."""
+async def test_an_outcome_without_a_change_is_not_published(app: Starlette, database: TestDatabase) -> None:
+    """A refusal, a replay and the extension of a hold change no slot."""
     database.make_service(capacity=1)
     held = await reserve(app, idempotencyKey="key")
     async with Browser(app) as browser:
@@ -128,10 +128,10 @@ async def test_a_request_without_effect_sends_no_event(app: Starlette, database:
         ("DELETE", "/resources/rosa", None),
     ],
 )
-async def test_a_change_of_a_business_makes_browsers_of_all_its_services_reload(
+async def test_a_change_of_a_business_makes_browsers_of_all_its_services_load_again(
     app: Starlette, database: TestDatabase, method: str, path: str, body: Any
 ) -> None:
-    """Hours, closures and resources may change the slots of all services. Other businesses are unaffected."""
+    """Any slot may have more or less room. Other businesses are not affected."""
     database.make_service("perm", resource_ids=["rosa"])
     database.make_service(business_id="x")
     async with Browser(app) as cut, Browser(app, serviceId="perm") as perm, Browser(app, businessId="x") as other:
@@ -141,14 +141,14 @@ async def test_a_change_of_a_business_makes_browsers_of_all_its_services_reload(
         assert await other.next_event() == changed(15)
 
 
-async def test_a_change_of_a_service_makes_its_browsers_reload(app: Starlette, database: TestDatabase) -> None:
-    """So does its deletion. Other services are unaffected, and a refused change sends no event."""
+async def test_a_change_of_a_service_makes_its_browsers_load_again(app: Starlette, database: TestDatabase) -> None:
+    """Also when it is deleted. A refused change is not published, and other services are not affected."""
     database.make_service("perm", capacity=5)
     settings = {"name": "Cut", "durationMinutes": 30, "maxSimultaneousBookings": 5}
     async with Browser(app) as browser, Browser(app, serviceId="perm") as other:
         async with client_of(app) as client:
-            faulty = {**settings, "resourceIds": ["nobody"]}
-            refused = await client.put(f"{BUSINESS}/services/cut", json=faulty, headers=ADMIN)
+            strange = {**settings, "resourceIds": ["nobody"]}
+            refused = await client.put(f"{BUSINESS}/services/cut", json=strange, headers=ADMIN)
             assert refused.status_code == 400
         await reserve(app, 10)
         assert await browser.next_event() == changed(10)
@@ -163,8 +163,8 @@ async def test_a_change_of_a_service_makes_its_browsers_reload(app: Starlette, d
 # Reconnects.
 
 
-async def test_a_browser_that_reconnects_receives_the_missed_events(app: Starlette) -> None:
-    """It receives each one once, also if it was disconnected before the first event."""
+async def test_a_browser_that_reconnects_receives_what_it_missed(app: Starlette) -> None:
+    """Also if it was cut off before the first change; and nothing twice."""
     async with Browser(app) as browser:
         pass
     beginning = browser.last_id
@@ -180,16 +180,16 @@ async def test_a_browser_that_reconnects_receives_the_missed_events(app: Starlet
 
 
 @pytest.mark.parametrize("last_event_id", ["of-another-process", "", "\x7f"])
-async def test_an_unknown_last_event_id_makes_the_browser_reload(app: Starlette, last_event_id: str) -> None:
-    """A process that was restarted does not know the event ids of the one before."""
+async def test_an_unknown_last_event_id_makes_a_browser_load_again(app: Starlette, last_event_id: str) -> None:
+    """It may be of a process that has been replaced."""
     async with Browser(app, last_event_id) as browser:
         assert await browser.next_event() == ("resync", {})
         await reserve(app)
         assert await browser.next_event() == changed(10)
 
 
-async def test_a_browser_that_missed_many_events_reloads(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One availability query is cheaper than a hundred events, and the number of kept events is bounded."""
+async def test_a_browser_that_missed_much_loads_again(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One answer is cheaper than a hundred events; and the recorded events are bounded."""
     monkeypatch.setattr(feed, "BACKLOG", 3)
     async with Browser(app) as browser:
         pass
@@ -203,84 +203,117 @@ async def test_a_browser_that_missed_many_events_reloads(app: Starlette, monkeyp
         assert await again.next_event() == ("resync", {})
 
 
-def change_at(hour: int) -> dict[str, str]:
-    """Returns the change of an hour of a resource, which services may share."""
-    return {"service_id": "cut", "resource_id": "rosa", "slot_start": str(hour), "slot_end": str(hour + 1)}
-
-
-async def missed_changes(feed_of_process: Feed, last_event_id: str) -> list[Change | None]:
-    """Returns the changes that a browser of the salon receives after a reconnect; None stands for a resync."""
-    again = feed_of_process.watch("salon", "cut", last_event_id, None)
-    again.close()
-    return [event.change async for event in again.events()]
-
-
-async def test_a_reconnect_receives_changes_of_its_own_business_only() -> None:
-    """Other businesses may have services and resources with the same ids."""
-    feed_of_process = Feed(Store(None), AnswerCache())
-    feed_of_process.announce("salon", change_at(8), moved=False)
-    last_seen_id = feed_of_process.last_id
+async def test_a_reconnecting_watcher_receives_changes_of_its_own_business_only() -> None:
+    """Also where other businesses have services and resources with the same ids."""
+    of_process = Feed(Store(None), AnswerCache())
+    of_process.watch("salon", "perm", None, None)
+    of_process.announce("salon", change_at(8), moved=False)
+    cut_off_at = of_process.last_id
     for business_id in ("clinic", "salon", "clinic"):
-        feed_of_process.announce(business_id, change_at(10), moved=False)
-    assert await missed_changes(feed_of_process, last_seen_id) == [Change("salon", **change_at(10))]
+        of_process.announce(business_id, change_at(10), moved=False)
+    assert await missed(of_process, cut_off_at) == [Change("salon", **change_at(10))]
 
 
-async def test_a_reconnect_after_forgotten_events_reloads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events that are still kept are not all that the browser missed; without a gap, they are."""
+async def test_a_watcher_that_missed_a_change_no_longer_recorded_loads_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events recorded after it are not all that it missed."""
     monkeypatch.setattr(feed, "_REMEMBERED", 2)
-    feed_of_process = Feed(Store(None), AnswerCache())
-    last_seen_id = [feed_of_process.last_id]
+    of_process = Feed(Store(None), AnswerCache())
+    cut_off_at = [of_process.last_id]
+    of_process.watch("salon", "cut", None, None)
     for hour in range(4):
-        feed_of_process.announce("salon", change_at(hour), moved=False)
-        last_seen_id.append(feed_of_process.last_id)
-    assert [len(await missed_changes(feed_of_process, last_event_id)) for last_event_id in last_seen_id[2:]] == [
-        2,
-        1,
-        0,
-    ]
-    for last_event_id in last_seen_id[:2]:
-        assert await missed_changes(feed_of_process, last_event_id) == [None]
+        of_process.announce("salon", change_at(hour), moved=False)
+        cut_off_at.append(of_process.last_id)
+    assert [len(await missed(of_process, last_event_id)) for last_event_id in cut_off_at[2:]] == [2, 1, 0]
+    for last_event_id in cut_off_at[:2]:
+        assert await missed(of_process, last_event_id) == [None]
+
+
+# Without watchers.
+
+
+async def test_changes_without_watchers_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No change and no event is created, and nothing is recorded."""
+    for name in ("Change", "Event", "_new_id"):
+        monkeypatch.setattr(feed, name, None)
+    of_process = Feed(Store(None), AnswerCache())
+    for hour in range(10):
+        of_process.announce("salon", change_at(hour), moved=False)
+    assert not of_process._events
+
+
+async def test_changes_without_watchers_make_a_reconnecting_one_load_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were not recorded. Without a change there is nothing to load, and later changes are recorded again."""
+    monkeypatch.setattr(feed, "_RESUME_SECONDS", 0.0)
+    of_process = Feed(Store(None), AnswerCache())
+    of_process.announce("salon", change_at(8), moved=False)
+    cut_off_at = [of_process.last_id]
+    watcher = of_process.watch("salon", "cut", None, None)
+    of_process.announce("salon", change_at(9), moved=False)
+    cut_off_at.append(of_process.last_id)
+    watcher.close()
+    assert await missed(of_process, cut_off_at[1]) == []
+    assert await missed(of_process, cut_off_at[0]) == [Change("salon", **change_at(9))]
+    of_process.announce("clinic", change_at(10), moved=False)
+    for last_event_id in cut_off_at:
+        assert await missed(of_process, last_event_id) == [None]
+    resumed_at = of_process.last_id
+    of_process.watch("salon", "cut", resumed_at, None)
+    of_process.announce("salon", change_at(11), moved=False)
+    assert await missed(of_process, resumed_at) == [Change("salon", **change_at(11))]
+    assert await missed(of_process, cut_off_at[1]) == [None]
+
+
+async def test_changes_are_recorded_for_a_while_after_the_last_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser that reconnects in time gets what it missed; the record of it ends with that time."""
+    of_process = Feed(Store(None), AnswerCache())
+    cut_off_at = of_process.last_id
+    of_process.watch("salon", "cut", None, None).close()
+    of_process.announce("salon", change_at(10), moved=False)
+    assert await missed(of_process, cut_off_at) == [Change("salon", **change_at(10))]
+    monkeypatch.setattr(feed, "_RESUME_SECONDS", 0.0)
+    of_process.announce("salon", change_at(11), moved=False)
+    assert not of_process._events
+    assert await missed(of_process, cut_off_at) == [None]
 
 
 # Bounds.
 
 
-def client_gauge() -> float:
-    """Returns the gauge of connected clients."""
+def clients() -> float:
+    """The value of the gauge."""
     return REGISTRY.get_sample_value("holdfast_stream_clients") or 0
 
 
 async def refusal(app: Starlette, address: str = "192.0.2.9", **watched: str) -> str | None:
-    """Returns the code with which one more browser is refused, by default at an address without browsers."""
+    """Returns the code with which one more browser is refused, by default at an address without watchers."""
     transport = httpx2.ASGITransport(app, client=(address, 1))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client, asyncio.timeout(20):
         return check(await served_document(), await client.get(STREAM, params=CUT | watched))
 
 
-async def test_the_number_of_browsers_of_a_business_is_bounded(
+async def test_the_watchers_of_a_business_are_bounded(
     app: Starlette, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A business may use half of the places that are left. Beyond that the answer is a 503, and a disconnect makes
-    room."""
+    """By the room left for all. More are refused with a 503, and a browser that leaves makes room."""
     monkeypatch.setattr(watchers, "WATCHERS", 4)
     for business_id in ("x", "y"):
         database.make_service(business_id=business_id)
-    before = client_gauge()
+    before = clients()
     async with Browser(app):
         async with Browser(app):
-            assert client_gauge() - before == 2
+            assert clients() - before == 2
             assert await refusal(app) == "OVERLOADED"
             async with Browser(app, businessId="x"):
                 assert await refusal(app, businessId="x") == "OVERLOADED"
                 async with Browser(app, businessId="y"):
-                    assert client_gauge() - before == 4
+                    assert clients() - before == 4
         async with Browser(app) as third:
             assert third.status == 200
-    assert client_gauge() == before
+    assert clients() == before
 
 
-async def test_the_number_of_streams_of_a_client_is_bounded(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An open stream costs a client nothing, so each address may have only a few; a disconnect makes room."""
+async def test_the_watchers_of_a_client_are_bounded(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client can hold streams open at no cost. A browser that leaves makes room."""
     monkeypatch.setattr(watchers, "WATCHERS_OF_CLIENT", 2)
     async with Browser(app), Browser(app, address="192.0.2.2"):
         async with Browser(app):
@@ -289,34 +322,36 @@ async def test_the_number_of_streams_of_a_client_is_bounded(app: Starlette, monk
             assert again.status == neighbour.status == 200
 
 
-async def test_without_rate_limits_a_client_may_open_any_number_of_streams(
+async def test_without_rate_limits_the_watchers_of_a_client_are_not_bounded(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy may limit streams already, or all clients may share its address."""
+    """A proxy counts them, or all requests come from its address."""
     monkeypatch.setattr(watchers, "WATCHERS_OF_CLIENT", 1)
     database.make_service()
     async with running(database, rate_limit_enabled=False) as app, Browser(app), Browser(app) as second:
         assert second.status == 200
 
 
-async def test_a_slow_browser_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its queue of unsent events is bounded: it receives the queued events and has to reconnect."""
+async def test_a_watcher_that_is_too_slow_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue is bounded: it receives the queued events, and then has to reconnect."""
     monkeypatch.setattr(watchers, "BACKLOG", 5)
-    feed_of_process = Feed(Store(None), AnswerCache())
-    slow, other = (feed_of_process.watch("salon", service_id, None, None) for service_id in ("cut", "perm"))
+    of_process = Feed(Store(None), AnswerCache())
+    slow, other = (of_process.watch("salon", service_id, None, None) for service_id in ("cut", "perm"))
     for hour in range(10):
-        feed_of_process.announce("salon", {"service_id": "cut", "slot_start": str(hour), "slot_end": ""}, moved=False)
+        of_process.announce("salon", {"service_id": "cut", "slot_start": str(hour), "slot_end": ""}, moved=False)
     async with asyncio.timeout(10):
-        starts = [event.change.slot_start async for event in slow.events() if event.change]
-    assert starts == ["0", "1", "2", "3", "4"]
+        told = [event.change.slot_start async for event in slow.events() if event.change]
+    assert told == ["0", "1", "2", "3", "4"]
     slow.close()
-    feed_of_process.announce("salon", {"service_id": "perm", "slot_start": "12", "slot_end": ""}, moved=False)
+    of_process.announce("salon", {"service_id": "perm", "slot_start": "12", "slot_end": ""}, moved=False)
     assert (await anext(other.events())).change
     other.close()
 
 
-async def test_services_that_share_a_resource_share_its_changes(app: Starlette, database: TestDatabase) -> None:
-    """A claim of one service occupies the resource for the other one as well."""
+async def test_services_that_share_a_resource_receive_each_others_changes(
+    app: Starlette, database: TestDatabase
+) -> None:
+    """A claim of one service occupies the resource for the other."""
     database.make_service("cut", resource_ids=["rosa"])
     database.make_service("perm", resource_ids=["rosa"])
     async with Browser(app, serviceId="perm") as browser:
@@ -326,33 +361,33 @@ async def test_services_that_share_a_resource_share_its_changes(app: Starlette, 
         assert await browser.next_event() == changed(10, "perm")
 
 
-async def test_a_browser_that_stops_reading_is_disconnected(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a timeout of a send tells a hanging connection from a slow one."""
+async def test_a_connection_that_hangs_is_closed(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At first it looks like a slow one."""
     monkeypatch.setattr(stream, "SEND_SECONDS", 0.05)
-    before = client_gauge()
+    before = clients()
     async with Browser(app, takes=1) as hanging:
         await reserve(app)
         await asyncio.wait_for(asyncio.shield(hanging.task), 10)
-        assert client_gauge() == before
+        assert clients() == before
 
 
-async def test_an_idle_stream_sends_heartbeats(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxies close idle connections."""
+async def test_a_heartbeat_is_sent_while_there_are_no_changes(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies cut silent connections."""
     monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.01)
     async with Browser(app) as browser:
         assert await browser.next_frame() == {"": "still here"}
 
 
-async def test_a_faulty_stream_query_is_a_400(app: Starlette) -> None:
-    """The query is validated as every other one."""
+async def test_the_query_of_a_stream_is_validated(app: Starlette) -> None:
+    """Like every other query."""
     async with client_of(app) as client:
         for query in ({"businessId": "salon"}, {**CUT, "serviceId": "-"}, {**CUT, "more": "1"}):
             assert (await client.get(STREAM, params=query)).status_code == 400
         assert (await client.head(STREAM, params=CUT)).status_code == 200
 
 
-async def test_an_unknown_or_deleted_service_cannot_be_watched(app: Starlette, database: TestDatabase) -> None:
-    """A misspelt id would make a stream without events."""
+async def test_a_missing_service_cannot_be_watched(app: Starlette, database: TestDatabase) -> None:
+    """A misspelt id would be silence for ever. A deleted service cannot be watched either."""
     database.make_service("perm")
     database.reserve(10, service_id="perm")
     await post(app, f"{BUSINESS}/services/perm", None, "DELETE")
@@ -361,7 +396,7 @@ async def test_an_unknown_or_deleted_service_cannot_be_watched(app: Starlette, d
 
 
 async def test_a_stream_opens_while_the_database_is_down(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service cannot be looked up, and most browsers reconnect to one that exists."""
+    """The service cannot be checked then, and it exists where a browser reconnects."""
 
     async def fail(*_: object) -> None:
         raise DatabaseDown

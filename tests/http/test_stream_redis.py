@@ -12,9 +12,9 @@ from service.sharing import feed, store
 from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed
 from service.sharing.store import Store, StoreDown
-from service.sharing.watchers import Event, Watcher
+from service.sharing.watchers import Change, Event, Watcher
 from tests.database import TestDatabase, at
-from tests.http.browser import Browser, changed, reserve, running
+from tests.http.browser import Browser, change_at, changed, missed, reserve, running
 from tests.redis_server import RedisServer, sharing, until_both_listen, until_up
 
 pytestmark = pytest.mark.anyio
@@ -22,27 +22,27 @@ pytestmark = pytest.mark.anyio
 
 @asynccontextmanager
 async def two_processes(database: TestDatabase, redis: RedisServer) -> AsyncIterator[tuple[Starlette, Starlette]]:
-    """Runs two applications that share a Redis, each of which receives the changes of the other."""
+    """Runs two applications that exchange their changes through a Redis."""
     database.make_service(capacity=1000)
     async with running(database, redis) as here, running(database, redis) as there:
-        for source, target in ((here, there), (there, here)):
-            await until_forwarded(source, target)
+        for mine, others in ((here, there), (there, here)):
+            await until_connected(mine, others)
         yield here, there
 
 
-async def until_forwarded(source: Starlette, target: Starlette) -> None:
-    """Waits until a change through `source` reaches a browser of `target`."""
-    async with Browser(target) as browser, asyncio.timeout(20):
+async def until_connected(mine: Starlette, others: Starlette) -> None:
+    """Returns when a change of one application reaches a browser of the other."""
+    async with Browser(others) as browser, asyncio.timeout(20):
         while True:
-            await reserve(source, 20)
+            await reserve(mine, 20)
             await asyncio.sleep(0.05)
             while browser.waiting:
                 if await browser.next_event() == changed(20):
                     return
 
 
-async def test_browsers_of_all_processes_receive_each_change(database: TestDatabase, redis_server: RedisServer) -> None:
-    """They receive it once, and can reconnect to another process."""
+async def test_browsers_of_all_processes_receive_a_change(database: TestDatabase, redis_server: RedisServer) -> None:
+    """Once, and they can resume at another process after they were cut off."""
     async with two_processes(database, redis_server) as (here, there):
         async with Browser(here) as one, Browser(there) as two:
             await reserve(here, 10)
@@ -55,10 +55,10 @@ async def test_browsers_of_all_processes_receive_each_change(database: TestDatab
             assert await again.next_event() == changed(14)
 
 
-async def test_an_outage_of_redis_makes_browsers_reload_before_and_after(
+async def test_during_an_outage_of_redis_browsers_receive_the_changes_of_their_own_process(
     database: TestDatabase, redis_server: RedisServer
 ) -> None:
-    """Meanwhile they receive the changes of their own process only."""
+    """Changes of other processes are missed: so browsers load again at its beginning and at its end."""
     async with two_processes(database, redis_server) as (here, there):
         async with Browser(here) as browser:
             redis_server.kill()
@@ -67,7 +67,7 @@ async def test_an_outage_of_redis_makes_browsers_reload_before_and_after(
             assert await browser.next_event() == changed(10)
             redis_server.start()
             assert await browser.next_event() == ("resync", {})
-        await until_forwarded(there, here)
+        await until_connected(there, here)
         async with Browser(here, browser.last_id) as again:
             assert (await again.next_event())[0] in ("changed", "resync")
 
@@ -77,7 +77,7 @@ CHANGE: Any = {"service_id": "cut", "slot_start": at(10).isoformat(), "slot_end"
 
 @asynccontextmanager
 async def feeds(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, Watcher]]:
-    """Runs two feeds that share a Redis; yields the first with its store, and a watcher of the second."""
+    """Runs two feeds that share a Redis: one with its store, and a watcher of the other."""
     async with sharing(redis) as one, sharing(redis) as two:
         here, there = (Feed(store, AnswerCache()) for store in (one, two))
         for each in (here, there):
@@ -88,75 +88,92 @@ async def feeds(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, Watcher]
             await each.stop()
 
 
-async def next_event(watcher: Watcher) -> Event:
+async def next_of(watcher: Watcher) -> Event:
     """Returns the next event of a watcher."""
     async with asyncio.timeout(20):
         return await anext(watcher.events())
 
 
-async def test_a_change_during_an_outage_makes_other_processes_reload_afterwards(
+async def test_a_change_that_could_not_be_sent_becomes_a_gap_for_other_processes(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One process took Redis to be down and the others did not; later changes come after the resync."""
+    """The breaker was open for a moment in one process only. Later changes follow the gap."""
     monkeypatch.setattr(store, "WATCH_SECONDS", 0.05)
-    async with feeds(redis_server) as (here, store_here, watcher):
-        store_here._note(up=False)
+    async with feeds(redis_server) as (here, of_here, watcher):
+        of_here._note(up=False)
         here.announce("salon", CHANGE, moved=False)
-        await until_up(store_here)
+        await until_up(of_here)
         here.announce("salon", CHANGE, moved=False)
-        assert (await next_event(watcher)).change is None
-        assert (await next_event(watcher)).change
+        assert (await next_of(watcher)).change is None
+        assert (await next_of(watcher)).change
 
 
-async def test_a_change_that_redis_did_not_acknowledge_makes_other_processes_reload(
+async def test_a_change_whose_command_failed_becomes_a_gap_for_other_processes(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A timeout of Redis leaves open whether it stored the change."""
-    async with feeds(redis_server) as (here, store_here, watcher):
-        ask = store_here.ask
+    """As when Redis answers too late."""
+    async with feeds(redis_server) as (here, of_here, watcher):
+        ask = of_here.ask
 
         async def fail(*_: object) -> None:
-            monkeypatch.setattr(store_here, "ask", ask)
+            monkeypatch.setattr(of_here, "ask", ask)
             raise StoreDown
 
-        monkeypatch.setattr(store_here, "ask", fail)
+        monkeypatch.setattr(of_here, "ask", fail)
         here.announce("salon", CHANGE, moved=False)
-        assert (await next_event(watcher)).change is None
+        assert (await next_of(watcher)).change is None
 
 
-async def test_more_unsent_changes_than_the_limit_make_all_processes_reload(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The queue of unsent changes is bounded, and a resync replaces those beyond the limit."""
+async def test_too_many_unsent_changes_become_a_gap(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unsent changes are bounded, and watchers of the process itself still receive the change."""
     monkeypatch.setattr(feed, "_UNSENT", 1)
     async with feeds(redis_server) as (here, _, watcher):
         own = here.watch("salon", "cut", None, None)
         for _ in range(2):
             here.announce("salon", CHANGE, moved=False)
-        assert (await next_event(own)).change
+        assert (await next_of(own)).change
         for each in (own, watcher):
-            assert (await next_event(each)).change is None
+            assert (await next_of(each)).change is None
 
 
-async def test_a_process_that_reads_a_trimmed_stream_reloads(redis_server: RedisServer) -> None:
-    """After a pause of the process, the beginning of what it has not read may be gone."""
+async def test_a_reader_that_is_too_late_makes_its_watchers_load_again(redis_server: RedisServer) -> None:
+    """The entry after which it reads has been trimmed from the stream."""
     async with feeds(redis_server) as (here, _, watcher):
         begin = here.last_id
         for business_id in ("other", "salon", "other"):
-            # No await in between, so the feed cannot read them one by one.
+            # Blocks the event loop, so the feed cannot read in between.
             redis_server.client.xadd("holdfast:changes", {"business_id": business_id, **CHANGE})
         redis_server.client.xtrim("holdfast:changes", maxlen=1, approximate=False)
-        assert (await next_event(watcher)).change is None
+        assert (await next_of(watcher)).change is None
         again = here.watch("salon", "cut", begin, None)
-        assert (await next_event(again)).change is None
+        assert (await next_of(again)).change is None
 
 
-async def test_a_lost_redis_stream_makes_all_processes_reload(redis_server: RedisServer) -> None:
-    """It may have contained unread changes; later changes are forwarded as before."""
+async def test_a_wiped_stream_makes_all_watchers_load_again(redis_server: RedisServer) -> None:
+    """It may have contained new entries. Later changes arrive as before."""
     async with feeds(redis_server) as (here, _, watcher):
         redis_server.client.flushall()
         here.announce("salon", CHANGE, moved=False)
-        assert (await next_event(watcher)).change is None
+        assert (await next_of(watcher)).change is None
         await until_both_listen(redis_server)
         here.announce("salon", CHANGE, moved=False)
-        assert (await next_event(watcher)).change
+        assert (await next_of(watcher)).change
+
+
+async def test_without_watchers_only_the_position_in_the_stream_is_kept(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watcher that reconnects at such a process loads again, unless nothing was changed since."""
+    monkeypatch.setattr(feed, "_RESUME_SECONDS", 0.0)
+    async with feeds(redis_server) as (here, _, watcher):
+        begin = here.last_id
+        for hour in (10, 11):
+            here.announce("salon", change_at(hour), moved=False)
+            event = await next_of(watcher)
+            assert event.change == Change("salon", **change_at(hour))
+        async with asyncio.timeout(20):
+            while here.last_id != event.id:  # noqa: ASYNC110 — a feed without watchers has no event for it
+                await asyncio.sleep(0.001)
+        assert not here._events
+        assert await missed(here, event.id) == []
+        assert await missed(here, begin) == [None]
