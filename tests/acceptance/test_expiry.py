@@ -26,6 +26,14 @@ async def hold(client: httpx2.AsyncClient, hour: float = 10, **members: Any) -> 
     return reservation
 
 
+async def expired_hold(client: httpx2.AsyncClient, database: TestDatabase) -> dict[str, Any]:
+    """Holds a slot for a second, and freezes the clock at its expiry."""
+    database.freeze_clock()
+    held = await hold(client, ttlMinutes=SECOND)
+    database.move_clock(timedelta(seconds=1))
+    return held
+
+
 async def rebook(client: httpx2.AsyncClient, reservation_id: str) -> httpx2.Response:
     """Commits a hold, or books its slot if the hold has expired."""
     return await client.post("/api/booking/commit", json=guest(reservation_id, ifExpired="rebook"))
@@ -80,10 +88,8 @@ async def test_at_its_expiry_a_slot_goes_to_the_commit_or_to_a_rival(database: T
 async def test_an_expired_hold_frees_its_slot_without_a_purge(database: TestDatabase, serve: Serve) -> None:
     """At its expiry the slot is bookable, to the microsecond, and a commit of the hold is refused."""
     database.make_service()
-    database.freeze_clock()
     async with serve().client() as client:
-        first = await hold(client, ttlMinutes=SECOND)
-        database.move_clock(timedelta(seconds=1))
+        first = await expired_hold(client, database)
         second = await hold(client)
         late = await client.post("/api/booking/commit", json=guest(first["reservationId"]))
         booked = await client.post("/api/booking/commit", json=guest(second["reservationId"]))
@@ -118,10 +124,8 @@ async def test_the_boundary_is_an_instant(
 async def test_a_late_payment_books_the_slot_if_it_is_still_free(database: TestDatabase, serve: Serve) -> None:
     """The rebooking follows the rules of every booking, and the hold stays expired."""
     database.make_service()
-    database.freeze_clock()
     async with serve().client() as client:
-        held = await hold(client, ttlMinutes=SECOND)
-        database.move_clock(timedelta(seconds=1))
+        held = await expired_hold(client, database)
         booked = await rebook(client, held["reservationId"])
         again = await rebook(client, held["reservationId"])
         seen = await client.get(f"/api/booking/reservations/{held['reservationId']}")
@@ -133,10 +137,8 @@ async def test_a_late_payment_books_the_slot_if_it_is_still_free(database: TestD
 async def test_a_late_payment_does_not_take_the_slot_of_a_rival(database: TestDatabase, serve: Serve) -> None:
     """The rebooking is refused, and the rival's hold can still be committed."""
     database.make_service()
-    database.freeze_clock()
     async with serve().client() as client:
-        held = await hold(client, ttlMinutes=SECOND)
-        database.move_clock(timedelta(seconds=1))
+        held = await expired_hold(client, database)
         rivals = await hold(client)
         refused = await rebook(client, held["reservationId"])
         booked = await client.post("/api/booking/commit", json=guest(rivals["reservationId"]))

@@ -209,14 +209,20 @@ async def test_widgets_of_a_business_are_limited_together(database: TestDatabase
     assert [answer.status_code == 429 for answer in answers] == [False, False, False, True]
 
 
-async def test_wrong_keys_are_not_looked_up_one_by_one(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no key is needed, sending one must not become a way to keep the database busy."""
-    looked_up = []
+@pytest.fixture
+def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Records the keys that are looked up, none of which is found."""
+    tokens: list[str] = []
 
     async def look_up(keys: object, token: str) -> None:  # noqa: ARG001
-        looked_up.append(token)
+        tokens.append(token)
 
     monkeypatch.setattr("service.booking.keys.Keys.authenticate", look_up)
+    return tokens
+
+
+async def test_a_client_with_wrong_keys_causes_one_lookup(database: TestDatabase, looked_up: list[str]) -> None:
+    """Where no key is needed, wrong keys must not keep the database busy."""
     async with running(database, rate_limit="5/hour") as service:
         for number in range(20):
             await service.get(headers={"Authorization": f"Bearer {number}"})
@@ -234,16 +240,8 @@ async def test_a_wrong_key_does_not_bypass_the_limit_of_a_business(
         assert await statuses(service, 2, address=ELSEWHERE) == [200, 429]
 
 
-async def test_a_client_that_used_up_its_limit_with_wrong_keys_causes_no_look_up(
-    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where a key is needed, the limit is checked before the look-up."""
-    looked_up = []
-
-    async def look_up(keys: object, token: str) -> None:  # noqa: ARG001
-        looked_up.append(token)
-
-    monkeypatch.setattr("service.booking.keys.Keys.authenticate", look_up)
+async def test_a_client_beyond_its_limit_causes_no_lookup_of_keys(database: TestDatabase, looked_up: list[str]) -> None:
+    """Where a key is needed, the limit is checked before the lookup."""
     async with running(database, rate_limit="3/hour") as service:
         answers = [
             (await service.get(SERVICES, headers={"Authorization": f"Bearer {number}"})).status_code
