@@ -19,9 +19,9 @@ pytestmark = pytest.mark.anyio
 async def test_a_batch_has_a_fair_share_of_each_business() -> None:
     """The shares together fill the batch."""
     queue = FairQueue(max_batch=8)
-    for tenant in ("a", "b", "c", "d"):
+    for business_id in ("a", "b", "c", "d"):
         for _ in range(8):
-            queue.add("reserve", tenant, uuid4(), b"{}", print)
+            queue.add("reserve", business_id, uuid4(), {}, print)
     batch = await queue.take()
     assert Counter(operation.business_id for operation in batch) == {"a": 2, "b": 2, "c": 2, "d": 2}
 
@@ -55,8 +55,8 @@ async def test_a_request_that_would_wait_too_long_is_refused_at_once(monkeypatch
     monkeypatch.setattr(queue_module, "QUEUE_SECONDS", 0.0)
     queue = queue_module.FairQueue(max_batch=2)
 
-    def add(tenant: str = "salon") -> None:
-        queue.add("reserve", tenant, uuid4(), b"{}", print)
+    def add(business_id: str = "salon") -> None:
+        queue.add("reserve", business_id, uuid4(), {}, print)
 
     for _ in range(5):
         add()  # without an estimate yet, all are admitted
@@ -64,9 +64,9 @@ async def test_a_request_that_would_wait_too_long_is_refused_at_once(monkeypatch
     with pytest.raises(Overloaded):
         add()
     add("other")
-    for tenants in (["salon", "other"], ["salon", "salon"]):
+    for business_ids in (["salon", "other"], ["salon", "salon"]):
         batch = await queue.take()
-        assert [operation.business_id for operation in batch] == tenants
+        assert [operation.tenant for operation in batch] == business_ids
         queue.finished(batch)
     add()
 
@@ -87,7 +87,7 @@ async def test_a_locked_business_does_not_delay_others(database: TestDatabase) -
 
 async def test_a_locked_business_among_many_does_not_delay_the_others(database: TestDatabase) -> None:
     """Its requests fail and are resent one at a time; all others of their batches are granted."""
-    healthy = [f"tenant-{number}" for number in range(4)]
+    healthy = [f"business-{number}" for number in range(4)]
     for business_id in ("stuck", *healthy):
         database.make_service(business_id=business_id, capacity=1000)
     async with running(database.url, lanes=2) as group_commit:

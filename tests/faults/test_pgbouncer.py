@@ -118,8 +118,8 @@ async def test_every_kind_of_call_works_behind_a_pooler(database: TestDatabase, 
             await call("PATCH", appointment, json=moved, headers=ADMIN)
             await call("POST", f"{appointment}/cancel", json={"cancellationToken": booked["cancellationToken"]})
             await call("GET", f"{appointment}/audit", headers=ADMIN)
-            catalog = f"/api/catalog/businesses/tenant-{number}"
-            await call("PUT", catalog, json={"name": "Tenant", "country": "DE"}, headers=ADMIN)
+            catalog = f"/api/catalog/businesses/business-{number}"
+            await call("PUT", catalog, json={"name": "Business", "country": "DE"}, headers=ADMIN)
             await call("DELETE", catalog, headers=ADMIN)
             return collected
 
