@@ -2,6 +2,7 @@
 
 import base64
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -44,6 +45,7 @@ _CLAIM_REFUSALS: Final = (
     *("IDEMPOTENCY_KEY_MISMATCH", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
     "SLOT_UNAVAILABLE",
 )
+_call = partial(endpoint, tag="appointments")
 
 
 class BookingBody(SlotBody, ReachableGuestBody):
@@ -149,10 +151,9 @@ class AppointmentApi:
     def __init__(self, appointments: Appointments) -> None:
         self._appointments = appointments
 
-    @endpoint(
+    @_call(
         "POST",
         "/api/bookings",
-        tag="appointments",
         answers={201: BookedAppointment, 200: BookedAppointment},
         refusals=(*_CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE"),
         request_headers=("Idempotency-Key",),
@@ -168,10 +169,9 @@ class AppointmentApi:
         booked = await self._appointments.book(body.business_id, request, idempotency_key(call), author(call))
         return created_answer(*booked)
 
-    @endpoint(
+    @_call(
         "POST",
         _APPOINTMENTS,
-        tag="appointments",
         operation_id="createAppointment",
         answers={201: Appointment, 200: Appointment},
         access=Access.STAFF,
@@ -189,10 +189,9 @@ class AppointmentApi:
         # The token is the guest's alone.
         return created_answer(booked, replayed, Appointment.model_construct(**booked.__dict__))
 
-    @endpoint(
+    @_call(
         "GET",
         _APPOINTMENTS,
-        tag="appointments",
         operation_id="listAppointments",
         answers={200: AppointmentPage},
         access=Access.READONLY,
@@ -217,10 +216,9 @@ class AppointmentApi:
         next_cursor = _cursor(items[-1]) if len(found) > query.limit else None
         return answer(AppointmentPage(items=items, next_cursor=next_cursor))
 
-    @endpoint(
+    @_call(
         "GET",
         _APPOINTMENT,
-        tag="appointments",
         operation_id="getAppointment",
         query=BusinessQuery,
         answers={200: Appointment},
@@ -235,10 +233,9 @@ class AppointmentApi:
         """
         return _tagged(call, await self._appointments.get(appointment_id, call.business_id))
 
-    @endpoint(
+    @_call(
         "PATCH",
         _APPOINTMENT,
-        tag="appointments",
         operation_id="changeAppointment",
         query=BusinessQuery,
         answers={200: Appointment},
@@ -265,10 +262,9 @@ class AppointmentApi:
         with expected.checked():
             return _tagged(call, await self._appointments.change(request, author(call), call.business_id))
 
-    @endpoint(
+    @_call(
         "POST",
         _APPOINTMENT + "/cancel",
-        tag="appointments",
         operation_id="cancelAppointment",
         query=BusinessQuery,
         answers={200: Appointment},
@@ -294,10 +290,9 @@ class AppointmentApi:
         with expected.checked():
             return _tagged(call, await self._appointments.change(request, author(call), business_id))
 
-    @endpoint(
+    @_call(
         "GET",
         _APPOINTMENT + "/audit",
-        tag="appointments",
         operation_id="getAuditTrail",
         query=BusinessQuery,
         answers={200: AuditTrail},
@@ -311,10 +306,9 @@ class AppointmentApi:
         """
         return answer(AuditTrail(items=await self._appointments.audit(appointment_id, call.business_id)))
 
-    @endpoint(
+    @_call(
         "DELETE",
         _APPOINTMENT + "/guest",
-        tag="appointments",
         operation_id="eraseGuest",
         query=BusinessQuery,
         answers={204: None},

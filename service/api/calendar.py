@@ -1,5 +1,6 @@
 """Calendar feeds for calendar programs, and the addresses that an owner subscribes to."""
 
+from functools import partial
 from typing import Final
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from service.naming import Record
 
 _FEEDS: Final = "/api/booking/calendar"
 _FEEDS_OF_BUSINESS: Final = "/api/catalog/businesses/{businessId}/calendar-feeds"
+_call = partial(endpoint, tag="calendar")
 
 
 class FeedQuery(Query):
@@ -42,10 +44,9 @@ class CalendarApi:
     def __init__(self, calendars: Calendars) -> None:
         self._calendars = calendars
 
-    @endpoint(
+    @_call(
         "GET",
         _FEEDS_OF_BUSINESS,
-        tag="calendar",
         operation_id="listCalendarFeeds",
         answers={200: CalendarFeeds},
         access=Access.OWNER,
@@ -60,10 +61,9 @@ class CalendarApi:
         """
         return _feeds_answer(business_id, await self._calendars.feeds(business_id))
 
-    @endpoint(
+    @_call(
         "POST",
         _FEEDS_OF_BUSINESS + "/rotate",
-        tag="calendar",
         operation_id="rotateCalendarFeeds",
         answers={200: CalendarFeeds},
         access=Access.OWNER,
@@ -77,10 +77,9 @@ class CalendarApi:
         """
         return _feeds_answer(business_id, await self._calendars.rotate(business_id))
 
-    @endpoint(
+    @_call(
         "GET",
         f"{_FEEDS}/{{businessId}}.ics",
-        tag="calendar",
         operation_id="getBusinessCalendar",
         answers={200: None},
         refusals=("FORBIDDEN",),
@@ -96,10 +95,9 @@ class CalendarApi:
         """
         return await self._feed(business_id, None, query)
 
-    @endpoint(
+    @_call(
         "GET",
         f"{_FEEDS}/{{businessId}}/{{resourceId}}.ics",
-        tag="calendar",
         operation_id="getResourceCalendar",
         answers={200: None},
         refusals=("FORBIDDEN",),

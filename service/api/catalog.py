@@ -1,5 +1,6 @@
 """The catalog: businesses, their services and their resources."""
 
+from functools import partial
 from typing import Final
 
 from pydantic import Field
@@ -24,6 +25,7 @@ _SERVICES: Final = _BUSINESS + "/services"
 _SERVICE: Final = _SERVICES + "/{serviceId}"
 _RESOURCES: Final = _BUSINESS + "/resources"
 _RESOURCE: Final = _RESOURCES + "/{resourceId}"
+_call = partial(endpoint, tag="catalog")
 
 
 class Businesses(Record):
@@ -50,32 +52,29 @@ class CatalogApi:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    @endpoint("GET", _BUSINESSES, tag="catalog", answers={200: Businesses}, access=Access.ADMIN)
+    @_call("GET", _BUSINESSES, answers={200: Businesses}, access=Access.ADMIN)
     async def list_businesses(self) -> Answer:
         """List all businesses."""
         return answer(Businesses(items=await self._catalog.businesses()))
 
-    @endpoint(
-        "PUT", _BUSINESS, tag="catalog", answers={200: Business, 201: Business}, access=Access.OWNER,
-        refusals=("SLUG_TAKEN",),
-    )  # fmt: skip
+    @_call("PUT", _BUSINESS, answers={200: Business, 201: Business}, access=Access.OWNER, refusals=("SLUG_TAKEN",))
     async def put_business(self, business_id: BusinessId, body: BusinessSettings) -> Answer:
         """Create a business or replace its settings."""
         business, created = await self._catalog.put_business(business_id, body)
         return answer(business, 201 if created else 200)
 
-    @endpoint(
-        "GET", _BUSINESS, tag="catalog", answers={200: Business}, access=Access.READONLY,
-        refusals=("BUSINESS_NOT_FOUND",),
-    )  # fmt: skip
+    @_call("GET", _BUSINESS, answers={200: Business}, access=Access.READONLY, refusals=("BUSINESS_NOT_FOUND",))
     async def get_business(self, business_id: BusinessId) -> Answer:
         """Get a business."""
         return answer(await self._catalog.business(business_id))
 
-    @endpoint(
-        "DELETE", _BUSINESS, tag="catalog", answers={204: None}, access=Access.ADMIN,
+    @_call(
+        "DELETE",
+        _BUSINESS,
+        answers={204: None},
+        access=Access.ADMIN,
         refusals=("BUSINESS_NOT_FOUND", "BUSINESS_IN_USE"),
-    )  # fmt: skip
+    )
     async def delete_business(self, business_id: BusinessId) -> Answer:
         """Delete a business that has no services and no resources.
 
@@ -84,18 +83,18 @@ class CatalogApi:
         await self._catalog.delete_business(business_id)
         return no_content()
 
-    @endpoint(
-        "GET", _SERVICES, tag="catalog", answers={200: Services}, access=Access.READONLY,
-        refusals=("BUSINESS_NOT_FOUND",),
-    )  # fmt: skip
+    @_call("GET", _SERVICES, answers={200: Services}, access=Access.READONLY, refusals=("BUSINESS_NOT_FOUND",))
     async def list_services(self, business_id: BusinessId) -> Answer:
         """List the services of a business."""
         return answer(Services(items=await self._catalog.services(business_id)))
 
-    @endpoint(
-        "PUT", _SERVICE, tag="catalog", answers={200: Service, 201: Service}, access=Access.OWNER,
+    @_call(
+        "PUT",
+        _SERVICE,
+        answers={200: Service, 201: Service},
+        access=Access.OWNER,
         refusals=("BUSINESS_NOT_FOUND", "CAPACITY_IN_USE"),
-    )  # fmt: skip
+    )
     async def put_service(self, business_id: BusinessId, service_id: ServiceId, body: ServiceSettings) -> Answer:
         """Create a service or replace its settings.
 
@@ -105,17 +104,12 @@ class CatalogApi:
         service, created = await self._catalog.put_service(business_id, service_id, body)
         return answer(service, 201 if created else 200)
 
-    @endpoint(
-        "GET", _SERVICE, tag="catalog", answers={200: Service}, access=Access.READONLY,
-        refusals=("SERVICE_NOT_FOUND",),
-    )  # fmt: skip
+    @_call("GET", _SERVICE, answers={200: Service}, access=Access.READONLY, refusals=("SERVICE_NOT_FOUND",))
     async def get_service(self, business_id: BusinessId, service_id: ServiceId) -> Answer:
         """Get a service."""
         return answer(await self._catalog.service(business_id, service_id))
 
-    @endpoint(
-        "DELETE", _SERVICE, tag="catalog", answers={204: None}, access=Access.OWNER, refusals=("SERVICE_NOT_FOUND",)
-    )
+    @_call("DELETE", _SERVICE, answers={204: None}, access=Access.OWNER, refusals=("SERVICE_NOT_FOUND",))
     async def delete_service(self, business_id: BusinessId, service_id: ServiceId) -> Answer:
         """Remove a service from the catalog.
 
@@ -124,18 +118,18 @@ class CatalogApi:
         await self._catalog.delete_service(business_id, service_id)
         return no_content()
 
-    @endpoint(
-        "GET", _RESOURCES, tag="catalog", answers={200: Resources}, access=Access.READONLY,
-        refusals=("BUSINESS_NOT_FOUND",),
-    )  # fmt: skip
+    @_call("GET", _RESOURCES, answers={200: Resources}, access=Access.READONLY, refusals=("BUSINESS_NOT_FOUND",))
     async def list_resources(self, business_id: BusinessId) -> Answer:
         """List the resources of a business."""
         return answer(Resources(items=await self._catalog.resources(business_id)))
 
-    @endpoint(
-        "PUT", _RESOURCE, tag="catalog", answers={200: Resource, 201: Resource}, access=Access.OWNER,
+    @_call(
+        "PUT",
+        _RESOURCE,
+        answers={200: Resource, 201: Resource},
+        access=Access.OWNER,
         refusals=("BUSINESS_NOT_FOUND",),
-    )  # fmt: skip
+    )
     async def put_resource(self, business_id: BusinessId, resource_id: ResourceId, body: ResourceSettings) -> Answer:
         """Create a resource or replace its settings.
 
@@ -145,18 +139,12 @@ class CatalogApi:
         resource, created = await self._catalog.put_resource(business_id, resource_id, body)
         return answer(resource, 201 if created else 200)
 
-    @endpoint(
-        "GET", _RESOURCE, tag="catalog", answers={200: Resource}, access=Access.READONLY,
-        refusals=("RESOURCE_NOT_FOUND",),
-    )  # fmt: skip
+    @_call("GET", _RESOURCE, answers={200: Resource}, access=Access.READONLY, refusals=("RESOURCE_NOT_FOUND",))
     async def get_resource(self, business_id: BusinessId, resource_id: ResourceId) -> Answer:
         """Get a resource."""
         return answer(await self._catalog.resource(business_id, resource_id))
 
-    @endpoint(
-        "DELETE", _RESOURCE, tag="catalog", answers={204: None}, access=Access.OWNER,
-        refusals=("RESOURCE_NOT_FOUND",),
-    )  # fmt: skip
+    @_call("DELETE", _RESOURCE, answers={204: None}, access=Access.OWNER, refusals=("RESOURCE_NOT_FOUND",))
     async def delete_resource(self, business_id: BusinessId, resource_id: ResourceId) -> Answer:
         """Remove a resource from the catalog.
 

@@ -4,6 +4,7 @@ import html
 import json
 import re
 from collections.abc import Iterable
+from functools import partial
 from importlib.resources import files
 from typing import Annotated, Final
 
@@ -33,6 +34,7 @@ _ASSETS: Final = {
 }
 
 Asset = Annotated[str, Field(description="The name of the file.")]
+_call = partial(endpoint, tag="documentation", limited=False, asks_database=False)
 
 
 class DocsApi:
@@ -45,10 +47,7 @@ class DocsApi:
         self._errors = errors_page().encode()
         self._assets = {name: (_STATIC.joinpath(path).read_bytes(), kind) for name, (path, kind) in _ASSETS.items()}
 
-    @endpoint(
-        "GET", "/", tag="documentation", limited=False, asks_database=False, operation_id="getStart",
-        answers={307: None}, answer_headers={307: ("Location",)},
-    )  # fmt: skip
+    @_call("GET", "/", operation_id="getStart", answers={307: None}, answer_headers={307: ("Location",)})
     async def start(self) -> Answer:
         """Go to the documentation.
 
@@ -57,10 +56,7 @@ class DocsApi:
         # Relative, so that it is right behind a prefix, and whatever the Host header says.
         return Answer(status=307, headers={"Location": "docs"})
 
-    @endpoint(
-        "GET", "/openapi.json", tag="documentation", limited=False, asks_database=False, operation_id="getOpenapi",
-        answers={200: None},
-    )  # fmt: skip
+    @_call("GET", "/openapi.json", operation_id="getOpenapi", answers={200: None})
     async def openapi(self) -> Answer:
         """Get the OpenAPI document.
 
@@ -68,10 +64,7 @@ class DocsApi:
         """
         return Answer(self._document, headers=_CACHED, media_type=JSON)
 
-    @endpoint(
-        "GET", "/docs", tag="documentation", limited=False, asks_database=False, operation_id="getDocs",
-        answers={200: None}, media_type="text/html",
-    )  # fmt: skip
+    @_call("GET", "/docs", operation_id="getDocs", answers={200: None}, media_type="text/html")
     async def docs(self) -> Answer:
         """Get the documentation page.
 
@@ -79,10 +72,7 @@ class DocsApi:
         """
         return Answer(self._page, headers=_PAGE, media_type=_HTML)
 
-    @endpoint(
-        "GET", "/docs/errors", tag="documentation", limited=False, asks_database=False, operation_id="getErrorsPage",
-        answers={200: None}, media_type="text/html",
-    )  # fmt: skip
+    @_call("GET", "/docs/errors", operation_id="getErrorsPage", answers={200: None}, media_type="text/html")
     async def errors(self) -> Answer:
         """Get the page of the codes of errors.
 
@@ -90,10 +80,14 @@ class DocsApi:
         """
         return Answer(self._errors, headers=_PAGE, media_type=_HTML)
 
-    @endpoint(
-        "GET", "/docs/{asset}", tag="documentation", limited=False, asks_database=False, operation_id="getDocsAsset",
-        answers={200: None}, refusals=("NOT_FOUND",), media_type="*/*",
-    )  # fmt: skip
+    @_call(
+        "GET",
+        "/docs/{asset}",
+        operation_id="getDocsAsset",
+        answers={200: None},
+        refusals=("NOT_FOUND",),
+        media_type="*/*",
+    )
     async def asset(self, asset: Asset) -> Answer:
         """Get a script or a style sheet of these pages."""
         if asset not in self._assets:

@@ -1,5 +1,6 @@
 """Reserve, look up, extend, release and commit holds, and the capacity left in a slot."""
 
+from functools import partial
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -32,6 +33,7 @@ from service.http.idempotency import APPOINTMENT_HEADERS, HOLD_HEADERS, created_
 
 ReservationId = Annotated[UUID, Missing("RESERVATION_NOT_FOUND"), Field(description="The hold, by its id.")]
 _HOLD = "/api/booking/reservations/{reservationId}"
+_call = partial(endpoint, tag="reservations")
 
 
 class ReserveBody(SlotBody):
@@ -82,10 +84,9 @@ class HoldApi:
         self._database = database
         self._hold_limit = hold_limit
 
-    @endpoint(
+    @_call(
         "POST",
         "/api/booking/reserve",
-        tag="reservations",
         answers={201: Reservation, 200: Reservation},
         refusals=(
             *("IDEMPOTENCY_KEY_MISMATCH", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
@@ -104,10 +105,9 @@ class HoldApi:
         holder = self._hold_limit.holder(call) if self._hold_limit else None
         return created_answer(*await self._holds.reserve(body.business_id, request, idempotency_key(call), holder))
 
-    @endpoint(
+    @_call(
         "POST",
         "/api/booking/commit",
-        tag="reservations",
         answers={201: BookedAppointment, 200: BookedAppointment},
         refusals=(
             *("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED", "VERSION_CONFLICT"),
@@ -124,18 +124,14 @@ class HoldApi:
         request = Commit(body.reservation_id, body.guest(), body.expected_version, body.if_expired)
         return created_answer(*await self._holds.commit(request, author(call), body.business_id))
 
-    @endpoint(
-        "GET", _HOLD, tag="reservations", answers={200: Reservation}, refusals=("RESERVATION_NOT_FOUND",),
-        operation_id="getReservation",
-    )  # fmt: skip
+    @_call("GET", _HOLD, answers={200: Reservation}, refusals=("RESERVATION_NOT_FOUND",), operation_id="getReservation")
     async def get(self, reservation_id: ReservationId, query: BusinessQuery) -> Answer:
         """Look up a hold."""
         return answer(await self._holds.get(reservation_id, query.business_id))
 
-    @endpoint(
+    @_call(
         "POST",
         _HOLD + "/extend",
-        tag="reservations",
         answers={200: Reservation},
         refusals=(
             *("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_COMMITTED", "RESERVATION_EXPIRED"),
@@ -150,10 +146,7 @@ class HoldApi:
         request = Extend(reservation_id, body.ttl_minutes, body.expected_version)
         return answer(await self._holds.extend(request, query.business_id))
 
-    @endpoint(
-        "DELETE", _HOLD, tag="reservations", answers={204: None},
-        refusals=("RESERVATION_NOT_FOUND", "RESERVATION_COMMITTED"),
-    )  # fmt: skip
+    @_call("DELETE", _HOLD, answers={204: None}, refusals=("RESERVATION_NOT_FOUND", "RESERVATION_COMMITTED"))
     async def release(self, reservation_id: ReservationId, query: BusinessQuery) -> Answer:
         """Release a hold.
 
@@ -162,10 +155,14 @@ class HoldApi:
         await self._holds.release(Release(reservation_id), query.business_id)
         return no_content()
 
-    @endpoint(
-        "GET", "/api/booking/capacity", tag="capacity", answers={200: Capacity}, refusals=("SERVICE_NOT_FOUND",),
+    @_call(
+        "GET",
+        "/api/booking/capacity",
+        tag="capacity",
+        answers={200: Capacity},
+        refusals=("SERVICE_NOT_FOUND",),
         operation_id="getCapacity",
-    )  # fmt: skip
+    )
     async def capacity(self, query: CapacityQuery) -> Answer:
         """Get the capacity left in one slot.
 

@@ -1,5 +1,6 @@
 """The keys by which programs act for a business, for its owner."""
 
+from functools import partial
 from typing import Annotated, Final
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from service.naming import Record
 
 KeyId = Annotated[Identifier, Field(description="The key, by its id. Not a secret.")]
 _KEYS: Final = "/api/catalog/businesses/{businessId}/keys"
+_call = partial(endpoint, tag="keys")
 
 
 class KeyBody(Body):
@@ -34,10 +36,9 @@ class KeyApi:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
-    @endpoint(
+    @_call(
         "POST",
         _KEYS,
-        tag="keys",
         answers={201: NewKey},
         access=Access.OWNER,
         refusals=("BUSINESS_NOT_FOUND",),
@@ -51,7 +52,7 @@ class KeyApi:
         """
         return answer(await self._keys.create(business_id, body.name, body.role), 201)
 
-    @endpoint("GET", _KEYS, tag="keys", answers={200: ApiKeys}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
+    @_call("GET", _KEYS, answers={200: ApiKeys}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
     async def list_keys(self, business_id: BusinessId) -> Answer:
         """List the keys of a business.
 
@@ -59,10 +60,9 @@ class KeyApi:
         """
         return answer(ApiKeys(items=await self._keys.list_all(business_id)))
 
-    @endpoint(
+    @_call(
         "DELETE",
         _KEYS + "/{keyId}",
-        tag="keys",
         answers={204: None},
         access=Access.OWNER,
         refusals=("BUSINESS_NOT_FOUND", "KEY_NOT_FOUND"),

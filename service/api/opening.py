@@ -1,5 +1,6 @@
 """The opening hours and closures of a business and its resources."""
 
+from functools import partial
 from typing import Annotated, Final
 
 from pydantic import ConfigDict, Field, RootModel
@@ -22,6 +23,7 @@ _BUSINESS: Final = "/api/catalog/businesses/{businessId}"
 _HOURS: Final = _BUSINESS + "/opening-hours"
 _CLOSURES: Final = _BUSINESS + "/closures"
 _CLOSURE: Final = _CLOSURES + "/{closureId}"
+_call = partial(endpoint, tag="catalog")
 
 
 class OpeningHoursBody(RootModel[Annotated[list[OpeningHoursSettings], Field(max_length=MAX_LISTED)]]):
@@ -50,18 +52,12 @@ class OpeningApi:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    @endpoint(
-        "GET", _HOURS, tag="catalog", answers={200: WeeklyHours}, access=Access.READONLY,
-        refusals=("BUSINESS_NOT_FOUND",),
-    )  # fmt: skip
+    @_call("GET", _HOURS, answers={200: WeeklyHours}, access=Access.READONLY, refusals=("BUSINESS_NOT_FOUND",))
     async def get_opening_hours(self, business_id: BusinessId) -> Answer:
         """Get the opening hours of a business."""
         return answer(WeeklyHours(items=await self._catalog.opening_hours(business_id)))
 
-    @endpoint(
-        "PUT", _HOURS, tag="catalog", answers={200: WeeklyHours}, access=Access.OWNER,
-        refusals=("BUSINESS_NOT_FOUND",),
-    )  # fmt: skip
+    @_call("PUT", _HOURS, answers={200: WeeklyHours}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
     async def put_opening_hours(self, business_id: BusinessId, body: OpeningHoursBody) -> Answer:
         """Replace the opening hours of a business.
 
@@ -72,9 +68,7 @@ class OpeningApi:
         """
         return answer(WeeklyHours(items=await self._catalog.put_opening_hours(business_id, body.root)))
 
-    @endpoint(
-        "DELETE", _HOURS, tag="catalog", answers={204: None}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",)
-    )
+    @_call("DELETE", _HOURS, answers={204: None}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
     async def delete_opening_hours(self, business_id: BusinessId) -> Answer:
         """Remove the opening hours of a business.
 
@@ -83,18 +77,12 @@ class OpeningApi:
         await self._catalog.put_opening_hours(business_id, [])
         return no_content()
 
-    @endpoint(
-        "GET", _CLOSURES, tag="catalog", answers={200: Closures}, access=Access.READONLY,
-        refusals=("BUSINESS_NOT_FOUND",),
-    )  # fmt: skip
+    @_call("GET", _CLOSURES, answers={200: Closures}, access=Access.READONLY, refusals=("BUSINESS_NOT_FOUND",))
     async def list_closures(self, business_id: BusinessId) -> Answer:
         """List the closures of a business."""
         return answer(Closures(items=await self._catalog.closures(business_id)))
 
-    @endpoint(
-        "PUT", _CLOSURE, tag="catalog", answers={200: Closure, 201: Closure}, access=Access.OWNER,
-        refusals=("BUSINESS_NOT_FOUND",),
-    )  # fmt: skip
+    @_call("PUT", _CLOSURE, answers={200: Closure, 201: Closure}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
     async def put_closure(self, business_id: BusinessId, closure_id: ClosureId, body: ClosureSettings) -> Answer:
         """Close a business, or one of its resources, for a time.
 
@@ -104,17 +92,12 @@ class OpeningApi:
         closure, created = await self._catalog.put_closure(business_id, closure_id, body)
         return answer(closure, 201 if created else 200)
 
-    @endpoint(
-        "GET", _CLOSURE, tag="catalog", answers={200: Closure}, access=Access.READONLY,
-        refusals=("CLOSURE_NOT_FOUND",),
-    )  # fmt: skip
+    @_call("GET", _CLOSURE, answers={200: Closure}, access=Access.READONLY, refusals=("CLOSURE_NOT_FOUND",))
     async def get_closure(self, business_id: BusinessId, closure_id: ClosureId) -> Answer:
         """Get a closure."""
         return answer(await self._catalog.closure(business_id, closure_id))
 
-    @endpoint(
-        "DELETE", _CLOSURE, tag="catalog", answers={204: None}, access=Access.OWNER, refusals=("CLOSURE_NOT_FOUND",)
-    )
+    @_call("DELETE", _CLOSURE, answers={204: None}, access=Access.OWNER, refusals=("CLOSURE_NOT_FOUND",))
     async def delete_closure(self, business_id: BusinessId, closure_id: ClosureId) -> Answer:
         """Delete a closure."""
         await self._catalog.delete_closure(business_id, closure_id)

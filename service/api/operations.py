@@ -1,5 +1,6 @@
 """The calls of those who run the service: probes, reservation health, and the scheduler's call."""
 
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
@@ -12,6 +13,9 @@ from service.errors import Unavailable
 from service.http.answer import Answer, answer
 from service.http.endpoint import Access, endpoint
 from service.naming import Record
+
+_probe = partial(endpoint, tag="health", limited=False)
+_cleanup = partial(endpoint, tag="cron", limited=False, answers={200: CleanupReport}, access=Access.CRON)
 
 
 class Alive(Record):
@@ -61,10 +65,7 @@ class OperationsApi:
         access=Access.CRON,
         operation_id="cleanupUnderApi",
     )
-    @endpoint(
-        "GET", "/api/cron/cleanup-reservations", tag="cron", limited=False, answers={200: CleanupReport},
-        access=Access.CRON, operation_id="cleanupUnderApiByGet",
-    )  # fmt: skip
+    @_cleanup("GET", "/api/cron/cleanup-reservations", operation_id="cleanupUnderApiByGet")
     async def cleanup(self) -> Answer:
         """Purge.
 
@@ -73,12 +74,12 @@ class OperationsApi:
         """
         return answer(await self._cleanup.run())
 
-    @endpoint("GET", "/health/live", tag="health", limited=False, asks_database=False, answers={200: Alive})
+    @_probe("GET", "/health/live", asks_database=False, answers={200: Alive})
     async def live(self) -> Answer:
         """Check that the process runs."""
         return self._alive
 
-    @endpoint("GET", "/health/ready", tag="health", limited=False, answers={200: Ready})
+    @_probe("GET", "/health/ready", answers={200: Ready})
     async def ready(self) -> Answer:
         """Check that the migrations are applied and the database answers.
 
@@ -89,11 +90,9 @@ class OperationsApi:
             raise Unavailable("DATABASE_UNAVAILABLE", "The database lacks migrations: run `holdfast migrate`")
         return answer(Ready())
 
-    @endpoint(
+    @_probe(
         "GET",
         "/health/reservations",
-        tag="health",
-        limited=False,
         operation_id="reservationHealth",
         answers={200: ReservationHealth, 503: ReservationHealth},
     )

@@ -11,7 +11,6 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
 from service.booking.guests import PHONE_MEANING, Guests
-from service.booking.operations import new_operation_id
 from service.booking.requests import (
     Author,
     Book,
@@ -19,6 +18,7 @@ from service.booking.requests import (
     fingerprint,
     members,
     merged,
+    new_operation_id,
     written_author,
 )
 from service.booking.tenants import Tenants

@@ -11,7 +11,7 @@ import structlog
 from pydantic import Field
 from pydantic_core import from_json
 
-from service.booking.operations import new_operation_id
+from service.booking.requests import new_operation_id
 from service.booking.verbs import Announce
 from service.database.connections import Database
 from service.database.failures import is_connection_lost, is_passing

@@ -10,7 +10,6 @@ from pydantic import AwareDatetime, Field
 
 from service.booking.appointments import BookedAppointment, booked
 from service.booking.guests import Guests
-from service.booking.operations import new_operation_id
 from service.booking.requests import (
     Author,
     Commit,
@@ -21,6 +20,7 @@ from service.booking.requests import (
     fingerprint,
     members,
     merged,
+    new_operation_id,
     written_author,
     written_holder,
 )

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
 
+import yaml
 from pydantic import TypeAdapter
 
 from service import __version__
@@ -18,108 +19,19 @@ from service.http.endpoint import Access, Endpoint, may_omit_body
 from service.http.problems import MEDIA_TYPE, problem_body, widget_body
 from service.http.schemas import Json, Schemas, component, in_json_names
 
-_DESCRIPTION: Final = """\
-Holdfast holds a scarce slot for a while and then confirms it. `reserve` takes room while a guest fills in a form or \
-pays; `commit` turns the hold into an appointment; a hold that is not committed ends by itself.
-
-- **Bodies** are JSON in camelCase, in UTF-8. Unknown members are refused.
-- **Ids** of businesses, services and resources are your own: 1 to 64 of `A-Za-z0-9_.:-`, the first a letter or digit.
-- **Instants** are sent as ISO 8601 with an offset and answered in UTC. In a URL, the `+` of an offset is written `%2B`.
-- **Retries**: when an answer is lost or is a 503, send the same request again. The calls that take a slot \
-(`POST /api/booking/reserve`, `POST /api/bookings`, `POST /api/booking/appointments` and \
-`POST /api/v1/public/{slug}/book`) need an `Idempotency-Key` for that, another one for each attempt: then the request \
-has one effect, and a replay is marked `Idempotency-Replayed: true`. Repeated without a key they may book twice.
-- **Repeat with care**: a `PATCH`, or an extension with `expectedVersion`, is answered with `VERSION_CONFLICT` if its \
-first attempt had its effect, so read it again before you decide. Creating an API key makes another one each time: \
-revoke the one whose answer was lost. Rotating the calendar feeds replaces their keys again. All other calls can be \
-repeated as they are; a repeated `DELETE` may find nothing left.
-- **Access**: `readonly`, `staff` and `owner` are the roles of a business's keys, each of which may do what those \
-before it may; for a key, other businesses don't exist. Send a key as `Authorization: Bearer …`. Public calls need \
-none. The id of a reservation and the address of a calendar feed are credentials in themselves.
-- **Refusals** are `application/problem+json` (RFC 9457). Branch on `code`; `type` leads to its explanation. A request \
-with several faults gets the code that stands first in the [list of codes](docs/errors).
-- **Requests** have an id, answered as `X-Request-Id`. Send one of your own in the same header to find it in the log.
-"""
-
-# By noun, in the order in which they are used.
-TAGS: Final = {
-    "reservations": "Hold a slot, keep it, commit it or give it up.",
-    "availability": "The slots that can be booked.",
-    "appointments": "Book at once, read the calendar, change, cancel.",
-    "capacity": "The capacity left in a slot.",
-    "health": "For probes, and for those who run the service.",
-    "cron": "For the scheduler.",
-    "catalog": "The businesses and their services, for their owners.",
-    "keys": "API keys for the programs of a business.",
-    "calendar": "Appointments in the calendar programs of the staff.",
-    "documentation": "This document, and the pages that show it.",
-}
-
+# What follows from no declaration: the introduction, tags, headers and security schemes.
+_SKELETON: Final[Json] = yaml.safe_load(files("service.http").joinpath("openapi.yaml").read_text(encoding="utf-8"))
+TAGS: Final = [tag["name"] for tag in _SKELETON["tags"]]
+_REQUEST_HEADERS: Final[dict[str, Json]] = _SKELETON["components"].pop("parameters")
+for _name in ("Idempotency-Key", "X-Client-Id"):
+    _REQUEST_HEADERS[_name]["schema"] = TypeAdapter(IdempotencyKey).json_schema()
 # By the kind of principal. Those of the service itself are named after the settings that hold them.
 _SCHEMES: Final = {
-    "readonly": ("READONLY_KEY", "A key of the business with the role `readonly`."),
-    "staff": ("STAFF_KEY", "A key of the business with the role `staff`."),
-    "owner": ("OWNER_KEY", "A key of the business with the role `owner`."),
-    "admin": ("ADMIN_TOKEN", "The administrator's token. It belongs to no business and may act for each."),
-    "cron": ("CRON_SECRET", "The scheduler's secret."),
-}
-
-_REQUEST_HEADERS: Final[dict[str, Json]] = {
-    "Idempotency-Key": {
-        "description": "Your name for this attempt: sent again with the same key, the request has no second effect.",
-        "schema": TypeAdapter(IdempotencyKey).json_schema(),
-    },
-    "X-Client-Id": {
-        "description": "The frontend's own id for its guest. Live holds are counted by it as well as by the address. "
-        "Stored as a digest.",
-        "schema": TypeAdapter(IdempotencyKey).json_schema(),
-    },
-    "Last-Event-ID": {
-        "description": "The last event received before the stream was cut off. Browsers send it by themselves.",
-        "schema": {"type": "string"},
-    },
-    "If-Match": {
-        "description": "The version that you read, in quotes, as in `ETag`; or `*` for any.",
-        "schema": {"type": "string"},
-    },
-}
-
-_ANSWER_HEADERS: Final[dict[str, Json]] = {
-    "X-Request-Id": {
-        "description": "Names this request in the service's log: the caller's own, or a new one.",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
-    },
-    "Idempotency-Replayed": {
-        "description": "`true`: an earlier request had this effect.",
-        "required": True,
-        "schema": {"const": "true"},
-    },
-    "Location": {
-        "description": "The address of what was created.",
-        "required": True,
-        "schema": {"type": "string", "format": "uri-reference"},
-    },
-    "ETag": {
-        "description": "The version, in quotes.",
-        "required": True,
-        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
-    },
-    "Retry-After": {
-        "description": "The seconds to wait before sending the same request again.",
-        "schema": {"type": "integer", "minimum": 1},
-    },
-    "RateLimit-Limit": {
-        "description": "How many requests the limit with the least left allows: the client's or the business's.",
-        "schema": {"type": "integer"},
-    },
-    "RateLimit-Remaining": {"description": "How many of them are left.", "schema": {"type": "integer"}},
-    "RateLimit-Reset": {
-        "description": "The seconds until all of them are available again, if no more are made.",
-        "schema": {"type": "integer"},
-    },
-    "Cache-Control": {"description": "It holds a secret.", "required": True, "schema": {"const": "no-store"}},
-    "WWW-Authenticate": {"description": "The scheme to use.", "required": True, "schema": {"const": "Bearer"}},
+    "readonly": "READONLY_KEY",
+    "staff": "STAFF_KEY",
+    "owner": "OWNER_KEY",
+    "admin": "ADMIN_TOKEN",
+    "cron": "CRON_SECRET",
 }
 _PROBLEM_HEADERS: Final = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
 _WITHOUT_BODY: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.TEMPORARY_REDIRECT)
@@ -137,29 +49,15 @@ def document(endpoints: Sequence[Endpoint]) -> Json:
     schemas = Schemas(endpoints)
     examples = shifted(recorded_examples())
     paths: dict[str, Json] = defaultdict(dict)
-    for endpoint in sorted(endpoints, key=lambda endpoint: list(TAGS).index(endpoint.tag)):
+    for endpoint in sorted(endpoints, key=lambda endpoint: TAGS.index(endpoint.tag)):
         example = examples.get(endpoint.operation_id, {})
         paths[endpoint.path][endpoint.method.lower()] = _operation(endpoint, schemas, example)
+    components = {"schemas": schemas.named, "examples": {code: _problem_example(code) for code in PROBLEMS}}
     return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Holdfast",
-            "version": __version__,
-            "description": _DESCRIPTION,
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        },
-        "servers": [{"url": "/"}],
-        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
+        **_SKELETON,
+        "info": {**_SKELETON["info"], "version": __version__},
         "paths": dict(paths),
-        "components": {
-            "schemas": schemas.named,
-            "headers": _ANSWER_HEADERS,
-            "examples": {code: _problem_example(code) for code in PROBLEMS},
-            "securitySchemes": {
-                name: {"type": "http", "scheme": "bearer", "description": description}
-                for name, description in _SCHEMES.values()
-            },
-        },
+        "components": {**_SKELETON["components"], **components},
     }
 
 
@@ -236,7 +134,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
 def _security(access: Access) -> list[Json]:
     """Returns the schemes whose tokens are taken, and an empty one where the request may hold a guest's instead."""
     holders = (*access.roles, "cron") if access is Access.CRON else access.roles
-    schemes: list[Json] = [{_SCHEMES[holder][0]: []} for holder in holders]
+    schemes: list[Json] = [{_SCHEMES[holder]: []} for holder in holders]
     return [{}, *schemes] if access is Access.GUEST else schemes
 
 
@@ -248,7 +146,7 @@ def _parameters(endpoint: Endpoint, schemas: Schemas, example: Json) -> list[Jso
         parameters.append(
             {"name": read.name, "in": "path", "required": True, "description": description, "schema": schema}
         )
-    parameters += [{"name": name, "in": "header", **_REQUEST_HEADERS[name]} for name in endpoint.request_headers]
+    parameters += [dict(_REQUEST_HEADERS[name]) for name in endpoint.request_headers]
     parameters += schemas.parameters(endpoint.query) if endpoint.query else []
     for parameter in parameters:
         given: Mapping[str, Any] = example.get(parameter["in"], {})

@@ -170,7 +170,8 @@ async def test_the_advice_on_retries_names_every_call_that_needs_a_key_for_them(
         for method, operation in methods.items()
         if any(parameter["name"] == "Idempotency-Key" for parameter in operation["parameters"])
     }
-    [advice] = re.findall(r"- \*\*Retries\*\*(.*)", document["info"]["description"])
+    [advice] = re.findall(r"- \*\*Retries\*\*(.*?)\n- ", document["info"]["description"], re.DOTALL)
+    advice = " ".join(advice.split())
     assert len(wanted) == 4
     assert set(re.findall(r"`([A-Z]+ /[^`]*)`", advice)) == wanted
 
