@@ -131,6 +131,7 @@ async def test_a_call_grants_nothing_after_its_deadline(
         with monkeypatch.context() as shorter, database.locked():
             for module in (group_commit_module, queue_module):
                 shorter.setattr(module, "REQUEST_SECONDS", seconds)
+            shorter.setattr(group_commit._deadlines, "_seconds", seconds)
             waiting = asyncio.create_task(reserve(group_commit, 10))
             await asyncio.to_thread(database.wait_until_blocked)
             deadline = database.value("SELECT clock_timestamp()") + timedelta(seconds=seconds)

@@ -96,13 +96,19 @@ async def test_the_same_key_is_one_booking(client: httpx2.AsyncClient, database:
     assert refusal(differs) == (400, "IDEMPOTENCY_KEY_MISMATCH")
 
 
+@pytest.fixture
+def no_cached_country(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the application look the country of a business up for each number."""
+    monkeypatch.setattr(guests, "REMEMBERED_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("no_cached_country")
 @pytest.mark.parametrize("path", [BOOKINGS, "/api/booking/appointments"])
 async def test_a_replay_comes_before_a_fault_of_its_guest(
-    client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch, path: str
+    client: httpx2.AsyncClient, database: TestDatabase, path: str
 ) -> None:
     """The phone number was valid in the business's country, which has changed since: the same request returns its first
     result, another one under the key is refused for the key, and a new one for the number."""
-    monkeypatch.setattr(guests, "REMEMBERED_SECONDS", 0.0)
     database.make_service(capacity=5)
     body = {**slot(), "guestPhone": "030 12345678", "idempotencyKey": "k"}
     first = await client.post(path, json=body, headers=ADMIN)
