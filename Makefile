@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check audit bench race schema lock clean
+.PHONY: help run test check audit bench race schema examples viewer lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,16 @@ audit: .venv/dev ## Check the locked dependencies for known vulnerabilities (nee
 bench: .venv/dev ## Measure requests per second, and what a decision costs inside PostgreSQL
 	$(BIN)/python -m tests.bench $(ARGS)
 	$(BIN)/python -m tests.bench.decisions $(DECISIONS)
+
+examples: .venv/dev ## Record the examples of the OpenAPI document anew, from real answers
+	RECORD_EXAMPLES=1 $(BIN)/python -m pytest -q tests/http/test_examples.py
+
+viewer: ## Renew the vendored viewer of the documentation (needs npm): make viewer VERSION=5.35.0
+	@cd $$(mktemp -d) && npm pack --silent swagger-ui-dist@$(VERSION) && tar xzf swagger-ui-dist-*.tgz && \
+	cd package && cp swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt swagger-ui.css LICENSE NOTICE $(VIEWER) && \
+	sed -i '/sourceMappingURL/d' $(VIEWER)/swagger-ui.css && echo $(VERSION) > $(VIEWER)/VERSION
+
+VIEWER := $(CURDIR)/service/api/static/swagger-ui
 
 race: .venv/dev ## Race fifty clients at one slot, in this design and in four that fail
 	$(BIN)/python -m tests.concurrency.race

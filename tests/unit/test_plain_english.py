@@ -17,7 +17,7 @@ REPOSITORY: Final = Path(__file__).parents[2]
 # Each of them hides the subject of a sentence, or tells a story where a fact is enough.
 WORDS: Final = ("told", "whoever", "nobody", "somebody", "what is", "so many", "one that", "had")
 # Counted words per 1,000 words of prose. A ceiling may be lowered to the figure of the day, never raised.
-CEILINGS: Final = {"service": 14.3, "sql": 6.5, "tests": 17.8, "documents": 3.0}
+CEILINGS: Final = {"service": 3.0, "sql": 3.0, "tests": 3.0, "documents": 3.0}
 
 # Folders of tools and of data. A checkout without git has no list of its files, so the folders are walked.
 _NO_SOURCES: Final = re.compile(
