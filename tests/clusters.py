@@ -1,0 +1,117 @@
+"""The PostgreSQL clusters of a test session, and the template database that each test's database is a copy of."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Self
+
+import psycopg
+from psycopg import sql
+
+from service.database.migrations import migrate
+from service.embedded.server import EmbeddedServer
+from service.hosting import create_login
+from tests.database import LOGIN, PASSWORD, with_database
+
+# A file system in memory, where there is one, and the room that it needs for the data of two clusters.
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 — folders in it are made by mkdtemp
+_MEMORY_BYTES: Final = 2 * 1024**3
+# For a server that only tests use. Nothing has to survive a power cut; a login is not made slow to guess, since each
+# test makes a dozen; and in memory the write-ahead log must not grow to the gigabyte that it may have elsewhere.
+_SETTINGS: Final = {"fsync": "off", "full_page_writes": "off", "scram_iterations": "1", "max_wal_size": "256MB"}
+
+
+_NO_OPTIONS: Final = sql.SQL("")
+
+
+class RunningCluster:
+    """One cluster: `url` is its superuser's. `copying` is how CREATE DATABASE copies the template."""
+
+    def __init__(self, url: str, stack: ExitStack, *, strategy: str) -> None:
+        self.url = url
+        self._stack = stack
+        self._strategy = sql.SQL(strategy)
+        self._admin = stack.enter_context(psycopg.connect(url, autocommit=True))
+
+    @cached_property
+    def template(self) -> str:
+        """The name of a migrated database whose clock can be moved."""
+        name = f"holdfast_template_{os.getpid()}"
+        self._create(name)
+        self._stack.callback(self._drop, name)
+        url = with_database(self.url, name)
+        migrate(url)
+        with psycopg.connect(url, autocommit=True) as inside:
+            create_login(inside, LOGIN, PASSWORD)
+            inside.execute((Path(__file__).parent / "movable_clock.sql").read_bytes())
+        return name
+
+    @contextmanager
+    def copy_of_template(self) -> Iterator[str]:
+        """Makes a copy of the template for one test, and gives the superuser's URL of it."""
+        name = f"holdfast_test_{os.getpid()}_{os.urandom(4).hex()}"
+        self._create(name, sql.SQL(" TEMPLATE {} STRATEGY {}").format(sql.Identifier(self.template), self._strategy))
+        try:
+            yield with_database(self.url, name)
+        finally:
+            self._drop(name)
+
+    def _create(self, name: str, options: sql.Composable = _NO_OPTIONS) -> None:
+        self._admin.execute(sql.SQL("CREATE DATABASE {}{}").format(sql.Identifier(name), options))
+
+    def _drop(self, name: str) -> None:
+        self._admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+class Clusters:
+    """The clusters by their major versions, each started when it is first asked for and stopped at the end.
+
+    `url` is a superuser's, of a server to use instead.
+    """
+
+    def __init__(self, url: str | None) -> None:
+        self.url = url
+        self._running: dict[int, RunningCluster] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def running(self, major: int) -> RunningCluster:
+        """The cluster of a major version."""
+        if major not in self._running:
+            self._running[major] = self._start(major)
+        return self._running[major]
+
+    def _start(self, major: int) -> RunningCluster:
+        if self.url:
+            return RunningCluster(self.url, self._stack, strategy="wal_log")
+        if shutil.which("docker") and _docker_runs():
+            from testcontainers.postgres import PostgresContainer
+
+            container = self._stack.enter_context(PostgresContainer(f"postgres:{major}", driver=None))
+            return RunningCluster(container.get_connection_url(), self._stack, strategy="wal_log")
+        folder = Path(tempfile.mkdtemp(prefix="holdfast-test-", dir=_memory()))
+        self._stack.callback(shutil.rmtree, folder)
+        server = self._stack.enter_context(EmbeddedServer(folder, major=major, settings=_SETTINGS))
+        # Copying files needs two checkpoints, which cost nothing without fsync; the write-ahead log needs each page.
+        return RunningCluster(server.url(), self._stack, strategy="file_copy")
+
+
+def _memory() -> Path | None:
+    """A folder in memory, if it has room: a database is 300 files there, made in a tenth of the time."""
+    if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES:
+        return _MEMORY
+    return None
+
+
+def _docker_runs() -> bool:
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
