@@ -13,7 +13,7 @@ from tests.acceptance.clients import PERSONAL, PERSONAL_WORDS, guest, slot
 from tests.acceptance.conftest import Serve
 from tests.database import TestDatabase, at
 from tests.scraping import Scrape, grown
-from tests.serving import ADMIN_TOKEN, SECRETS, ServiceProcess, wait_until
+from tests.serving import ADMIN_TOKEN, NO_CERTIFICATES, SECRETS, ServiceProcess, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -27,8 +27,9 @@ CONNECTIONS = 4 + 4
 
 
 def scrape_now(service: ServiceProcess) -> Scrape:
-    """Reads the metrics on a new connection, so that any worker may answer."""
-    return Scrape(httpx2.get(f"{service.url}/metrics", timeout=30, trust_env=False).raise_for_status().text)
+    """Asks on a connection of its own, so that it may be any worker that answers."""
+    answer = httpx2.get(f"{service.url}/metrics", timeout=30, trust_env=False, verify=NO_CERTIFICATES)
+    return Scrape(answer.raise_for_status().text)
 
 
 def scrape_until(service: ServiceProcess, name: str, value: float, **labels: str) -> Scrape:
