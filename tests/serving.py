@@ -29,6 +29,8 @@ SECRETS: Final = {"ADMIN_TOKEN": ADMIN_TOKEN, "CRON_SECRET": CRON_SECRET, "TOKEN
 # Below the ports of the embedded servers, and those that systems hand out to clients.
 _PORTS: Final = range(10_000, 20_000)
 _READY_SECONDS: Final = 60.0
+# Less than the 5 s after which uvicorn closes an idle connection: a request sent on it at that moment would fail.
+_CLIENT_IDLE_SECONDS: Final = 2.0
 # For all clients. Each would load the system's certificates otherwise, which takes 20 ms, and none uses TLS.
 NO_CERTIFICATES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 # A state in /proc/net/tcp. There, a connection that nobody has accepted yet has no inode.
@@ -123,8 +125,12 @@ class ServiceProcess:
             self.kill()
 
     def client(self, *, connections: int = 10, **headers: str) -> httpx2.AsyncClient:
-        """A client with so many connections, none of which it gives up in the middle of a test."""
-        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+        """Makes a client that keeps up to `connections` connections open."""
+        limits = httpx2.Limits(
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=_CLIENT_IDLE_SECONDS,
+        )
         return httpx2.AsyncClient(
             base_url=self.url, limits=limits, timeout=30, headers=headers, trust_env=False, verify=NO_CERTIFICATES
         )
