@@ -240,7 +240,7 @@ async def test_release(client: httpx2.AsyncClient, database: TestDatabase) -> No
     assert refusal(response) == (409, "RESERVATION_COMMITTED")
 
 
-@pytest.mark.parametrize("reservation_id", ["96558e3b-a622-47c1-bb2f-5f314e43c058", "no-uuid", "%00"])
+@pytest.mark.parametrize("reservation_id", [pytest.param(str(uuid4()), id="uuid"), "no-uuid", "%00"])
 async def test_an_unknown_reservation_is_a_404(
     client: httpx2.AsyncClient, database: TestDatabase, reservation_id: str
 ) -> None:
