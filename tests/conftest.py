@@ -2,6 +2,8 @@
 
 The cluster is, in this order: the one that TEST_DATABASE_URL names (a superuser's URL), one in a container
 where Docker runs, or the embedded server. Each test gets a copy of a template database, made once.
+
+With pytest-xdist each worker has clusters of its own, because some tests count what a whole server does.
 """
 
 import os
@@ -14,6 +16,7 @@ from tests.clusters import Clusters, RunningCluster
 from tests.database import TestDatabase
 from tests.redis_server import PROGRAM, RedisServer
 
+TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
 MAJOR = 18
 # What is decided in SQL has to hold on the oldest PostgreSQL that is supported and on the newest.
 MAJORS = {"sql": (16, 18)}
@@ -28,6 +31,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Sets `-n auto` to three workers for two cores, since many tests wait; to none if all would share one server."""
+    return 0 if TEST_DATABASE_URL else (os.cpu_count() or 1) * 3 // 2
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """The event loop that uvicorn uses."""
@@ -37,7 +46,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def clusters() -> Iterator[Clusters]:
     """The clusters of the session, each started when the first test needs it."""
-    with Clusters(os.environ.get("TEST_DATABASE_URL")) as clusters:
+    with Clusters(TEST_DATABASE_URL) as clusters:
         yield clusters
 
 
