@@ -16,7 +16,7 @@ from psycopg import sql
 from service.database.migrations import migrate
 from service.embedded.postmaster import stop_orphan
 from service.embedded.server import EmbeddedServer
-from service.hosting import create_login
+from service.process.hosting import create_login
 from tests.database import LOGIN, PASSWORD, with_database
 
 # A file system in memory, where there is one, and the room that it needs for the data of two clusters.

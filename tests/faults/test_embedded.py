@@ -19,156 +19,21 @@ from structlog.testing import capture_logs
 from service.embedded import cluster
 from service.embedded import server as server_module
 from service.embedded.server import EmbeddedServer, EmbeddedServerError, find_running
+from tests.faults.embedded import (
+    MakeServer,
+    all_pids,
+    answers,
+    first_line,
+    is_running,
+    make_orphan,
+    postmaster_pid,
+    query_value,
+    supervisor,
+    write_note,
+)
+from tests.serving import wait_until
 
 pytestmark = pytest.mark.xdist_group("faults_embedded")
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-class MakeServer(Protocol):
-    """What the fixture make_server gives."""
-
-    def __call__(self, data_dir: Path, major: int = 18) -> EmbeddedServer: ...
-
-
-# A process that runs the server until its standard input ends, or until it is killed.
-SUPERVISOR = """
-import sys
-from pathlib import Path
-from service.embedded.server import EmbeddedServer
-
-with EmbeddedServer(Path(sys.argv[1]), settings={"fsync": "off"}) as server:
-    print(server.url(), flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def data_folder() -> Iterator[Path]:
-    """A new folder that every user can reach, unlike tmp_path."""
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-")).resolve()
-    folder.chmod(0o755)
-    yield folder
-    end_orphans(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def end_orphans(data_dir: Path) -> None:
-    """Ends what a test left running."""
-    for folder in data_dir.glob("postgres-*"):
-        stop_orphan(folder)
-
-
-@pytest.fixture
-def fresh_dir() -> Iterator[Path]:
-    """A data folder for a test that begins with nothing."""
-    with data_folder() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def shared_dir() -> Iterator[Path]:
-    """A data folder with a cluster: making one takes as long as ten tests."""
-    with data_folder() as folder:
-        with EmbeddedServer(folder):
-            pass
-        yield folder
-
-
-@pytest.fixture
-def data_dir(shared_dir: Path) -> Iterator[Path]:
-    """The data folder of the test, with a cluster on which nothing runs yet."""
-    yield shared_dir
-    shared_dir.chmod(0o755)
-    end_orphans(shared_dir)
-
-
-@pytest.fixture
-def make_server() -> Iterator[MakeServer]:
-    """Makes servers, not yet started, and stops them at the end; without fsync, to be quick."""
-    with ExitStack() as stack:
-
-        def make(data_dir: Path, major: int = 18) -> EmbeddedServer:
-            server = EmbeddedServer(data_dir, major=major, settings={"fsync": "off"})
-            stack.callback(server.stop)
-            return server
-
-        yield make
-
-
-@contextmanager
-def supervisor(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that runs the server of a data folder; killed at the end."""
-    with subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, str(data_dir)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def first_line(process: subprocess.Popen[str]) -> str:
-    """What a supervisor says when its server is up: the URL."""
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def ask(url: str, query: str) -> object:
-    """The one value that a query gives, over a connection of its own."""
-    with psycopg.connect(url, connect_timeout=5) as connection:
-        row = connection.execute(query).fetchone()
-    assert row is not None
-    return row[0]
-
-
-def write_note(url: str, note: str) -> None:
-    """Commits the one row of a table."""
-    with psycopg.connect(url) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS note (body text)")
-        connection.execute("TRUNCATE note")
-        connection.execute("INSERT INTO note VALUES (%s)", [note])
-
-
-def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Waits until a condition holds; fails after the deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
-
-
-def answers(url: str) -> bool:
-    """Whether the server can be asked."""
-    try:
-        return ask(url, "SELECT 1") == 1
-    except psycopg.OperationalError:
-        return False
-
-
-def postmaster_pid(data_dir: Path, major: int = 18) -> int:
-    """The pid in the pid file."""
-    return int((data_dir / f"postgres-{major}" / "postmaster.pid").read_text().split()[0])
-
-
-def all_pids(url: str, data_dir: Path) -> list[int]:
-    """The postmaster and its children, those that have no client included."""
-    with psycopg.connect(url) as connection:
-        rows = connection.execute("SELECT pid FROM pg_stat_activity").fetchall()
-    return [postmaster_pid(data_dir), *(pid for (pid,) in rows)]
-
-
-def lives(pid: int) -> bool:
-    """Whether a process runs under this pid; a zombie, which init has still to reap, doesn't."""
-    try:
-        os.kill(pid, 0)
-        return sys.platform != "linux" or ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except (ProcessLookupError, FileNotFoundError):
-        return False
 
 
 def user_namespaces_work() -> bool:

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from service.booking.tokens import CalendarKeys, CancellationTokens
 
 TOKENS = CancellationTokens(SecretStr("new, old"))
-APPOINTMENT = UUID("0199f3a4-7c51-7d0e-8b1a-5e2f6c9d3b70")
+APPOINTMENT = UUID("7645efae-f845-46c9-af3d-37456e00aa87")
 TOKEN = TOKENS.make("salon", APPOINTMENT)
 KEYS = CalendarKeys(SecretStr("new, old"))
 KEY = KEYS.make("salon", None, 1)
