@@ -18,7 +18,7 @@ from tests.redis_server import PROGRAM, RedisServer
 
 TEST_DATABASE_URL = os.environ.get("TEST_DATABASE_URL")
 MAJOR = 18
-# What is decided in SQL has to hold on the oldest PostgreSQL that is supported and on the newest.
+# The decisions in SQL have to hold on the oldest and the newest supported PostgreSQL.
 MAJORS = {"sql": (16, 18)}
 
 
@@ -39,7 +39,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """The event loop that uvicorn uses."""
+    """Selects the event loop that uvicorn uses."""
     return "asyncio"
 
 
@@ -64,19 +64,19 @@ def running_cluster(request: pytest.FixtureRequest, clusters: Clusters) -> Runni
 
 @pytest.fixture(scope="session")
 def cluster(running_cluster: RunningCluster) -> str:
-    """A superuser's URL."""
+    """Returns a superuser's URL."""
     return running_cluster.url
 
 
 @pytest.fixture(scope="session")
 def template(running_cluster: RunningCluster) -> str:
-    """The name of a migrated database whose clock can be moved."""
+    """Returns the name of a migrated database whose clock can be moved."""
     return running_cluster.template
 
 
 @pytest.fixture
 def database(running_cluster: RunningCluster) -> Iterator[TestDatabase]:
-    """A database of this test's own. Afterwards the invariants must hold, whatever the test did."""
+    """Makes a database for the test. Afterwards the invariants must hold, whatever the test did."""
     with running_cluster.copy_of_template() as url:
         test_database = TestDatabase(url)
         try:
@@ -88,7 +88,7 @@ def database(running_cluster: RunningCluster) -> Iterator[TestDatabase]:
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of this test's own."""
+    """Starts a Redis for the test."""
     if PROGRAM is None:
         pytest.skip("redis-server is not installed")
     with RedisServer(tmp_path) as server:

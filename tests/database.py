@@ -1,4 +1,4 @@
-"""One test's database, and the verbs of sql/functions called straight, without Python or HTTP in between."""
+"""The database of one test, and direct calls of the verbs in sql/functions, without Python or HTTP in between."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,17 +22,17 @@ NO_DEADLINE = datetime.max.replace(tzinfo=UTC)
 
 
 def with_database(url: str, name: str) -> str:
-    """The URL of another database on the same server."""
+    """Returns the URL of another database on the same server."""
     return urlsplit(url)._replace(path=f"/{name}").geturl()
 
 
 def at(hour: float, *, day: int = 0) -> datetime:
-    """An instant on the Monday of the tests, or so many days later."""
+    """Returns an instant on the Monday of the tests, or `day` days later."""
     return MONDAY + timedelta(days=day, hours=hour)
 
 
 class Outcome:
-    """What a verb answered for one request."""
+    """The outcome of a verb for one request."""
 
     def __init__(self, name: str, body: dict[str, Any] | None) -> None:
         self.name = name
@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def id(self) -> str:
-        """Of the reservation or appointment."""
+        """The id of the reservation or appointment."""
         return str(self.body.get("appointment_id") or self.body["reservation_id"])
 
 
@@ -63,7 +63,7 @@ class TestDatabase:
         self.admin.close()
 
     def connect(self, *, autocommit: bool = True) -> psycopg.Connection:
-        """A connection as the service has it: it may execute the granted functions."""
+        """Connects with the rights of the service, which may execute the granted functions."""
         return psycopg.connect(self.url, autocommit=autocommit)
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -72,21 +72,21 @@ class TestDatabase:
         return cursor.fetchall() if cursor.description else []
 
     def value(self, query: str, *parameters: object) -> Any:
-        """The one value that a statement gives."""
+        """Returns the single value of a statement."""
         return self.rows(query, *parameters)[0][0]
 
     def violations(self) -> dict[str, int]:
-        """The invariants that are violated, with how many rows their views have."""
+        """Returns the violated invariants, with the number of rows in their views."""
         return {name: count for name, count in self.rows("SELECT * FROM booking.invariant_violations(false)") if count}
 
     # The clock.
 
     def move_clock(self, by: timedelta) -> None:
-        """Moves booking.now(), for every connection and at once."""
+        """Moves booking.now() at once, for every connection."""
         self.rows("UPDATE testing.clock SET ahead = ahead + %s, frozen_at = frozen_at + %s", by, by)
 
     def freeze_clock(self, instant: datetime | None = None) -> datetime:
-        """Stops booking.now(), at an instant or where it is, and returns where it stands."""
+        """Stops booking.now() at an instant, by default the present one, and returns that."""
         frozen: datetime = self.value(
             "UPDATE testing.clock SET frozen_at = coalesce(%s, booking.now()) RETURNING frozen_at", instant
         )
@@ -95,7 +95,7 @@ class TestDatabase:
     # The catalog.
 
     def make_business(self, business_id: str = "salon") -> str:
-        """A tenant."""
+        """Makes a business, and returns its id."""
         settings = {"name": business_id, "slug": None, "timezone": "Europe/Berlin", "country": "DE"}
         self.rows("SELECT * FROM booking.put_business(%s, %s, %s)", business_id, json.dumps(settings), NO_DEADLINE)
         return business_id
@@ -103,7 +103,7 @@ class TestDatabase:
     def make_service(
         self, service_id: str = "cut", *, business_id: str = "salon", capacity: int | None = None, **settings: Any
     ) -> str:
-        """A service of an hour, by default for as many guests at a time as `resource_ids`, its pool, has, or for one.
+        """Makes a service of an hour. Its capacity is by default the number of its `resource_ids`, the pool, or 1.
 
         Makes its business and its resources if need be.
         """
@@ -147,7 +147,7 @@ class TestDatabase:
         return Outcome(name, body)
 
     def make_resource(self, resource_id: str = "chair", *, business_id: str = "salon", **settings: object) -> str:
-        """A resource; makes its business if need be."""
+        """Makes a resource, and its business if that is missing."""
         self.make_business(business_id)
         complete = {"name": resource_id, "kind": "staff", "booking_enabled": True, **settings}
         [(name, body)] = self.rows(
@@ -246,7 +246,7 @@ class TestDatabase:
         return self.call("release", [release_request(reservation_id)], **keywords)[0]
 
     def purge(self, *, retention: timedelta = timedelta(hours=24), limit: int = 1000) -> tuple[int, int, bool]:
-        """Purges the salon: (expired, deleted, busy)."""
+        """Purges the salon, and returns (expired, deleted, busy)."""
         [(expired, deleted, busy)] = self.rows(
             "SELECT expired, deleted, busy <> '{}' FROM booking.purge('{salon}', %s, %s, %s)",
             retention,
@@ -256,22 +256,22 @@ class TestDatabase:
         return expired, deleted, busy
 
     def capacity(self, hour: float = 10, hours: float = 1, service_id: str = "cut") -> dict[str, int]:
-        """The room in one slot on the Monday of the tests."""
+        """Returns the capacity left in one slot on the Monday of the tests."""
         room: dict[str, int] = self.value(
             "SELECT booking.capacity('salon', %s, %s, %s)", service_id, at(hour), at(hour + hours)
         )
         return room
 
     def recount(self) -> None:
-        """Counts what was planted or deleted past the verbs."""
+        """Recounts claims that were inserted or deleted without the verbs."""
         self.rows("SELECT booking.recount(business_id, %s) FROM booking.businesses", NO_DEADLINE)
 
     def forget_claims(self) -> None:
-        """Deletes everything that was ever held or booked."""
+        """Deletes all reservations and appointments."""
         self.rows("TRUNCATE booking.audit_logs, booking.appointments, booking.reservations, booking.occupancy")
 
     def status(self, reservation_id: str) -> str | None:
-        """The state of a reservation as it is stored: not whether its time is up."""
+        """Returns the stored status of a reservation, which does not show an expiry by itself."""
         rows = self.rows("SELECT status FROM booking.reservations WHERE reservation_id = %s", reservation_id)
         return rows[0][0] if rows else None
 
@@ -283,14 +283,14 @@ class TestDatabase:
             yield connection
 
     def wait_until_blocked(self, count: int = 1, *, seconds: float = 10) -> None:
-        """Returns when so many connections wait for a lock: what makes an interleaving deterministic."""
+        """Returns when `count` connections wait for a lock, which makes an interleaving deterministic."""
         give_up_at = datetime.now(UTC) + timedelta(seconds=seconds)
         while self.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") < count:
             assert datetime.now(UTC) < give_up_at, "nobody waits for a lock"
 
 
 def reserve_request(hour: float = 10, hours: float = 1, **request: Any) -> dict[str, Any]:
-    """A request to booking.reserve for a slot on the Monday of the tests."""
+    """Returns a request to booking.reserve for a slot on the Monday of the tests."""
     return {
         "operation_id": str(uuid4()),
         "service_id": "cut",
@@ -302,7 +302,7 @@ def reserve_request(hour: float = 10, hours: float = 1, **request: Any) -> dict[
 
 
 def commit_request(reservation_id: str, **request: Any) -> dict[str, Any]:
-    """A request to booking.commit."""
+    """Returns a request to booking.commit."""
     return {
         "operation_id": str(uuid4()),
         "reservation_id": reservation_id,
@@ -315,7 +315,7 @@ def commit_request(reservation_id: str, **request: Any) -> dict[str, Any]:
 
 
 def book_request(hour: float = 10, hours: float = 1, **request: Any) -> dict[str, Any]:
-    """A request to booking.book for a slot on the Monday of the tests."""
+    """Returns a request to booking.book for a slot on the Monday of the tests."""
     return {
         **reserve_request(hour, hours),
         "guest_email": "guest@example.com",
@@ -327,7 +327,7 @@ def book_request(hour: float = 10, hours: float = 1, **request: Any) -> dict[str
 
 
 def change_request(appointment_id: str, **request: Any) -> dict[str, Any]:
-    """A request to booking.change, by default by the staff."""
+    """Returns a request to booking.change, by default by the staff."""
     return {
         "operation_id": str(uuid4()),
         "appointment_id": appointment_id,
@@ -338,10 +338,10 @@ def change_request(appointment_id: str, **request: Any) -> dict[str, Any]:
 
 
 def extend_request(reservation_id: str, ttl_minutes: float = 30, **request: Any) -> dict[str, Any]:
-    """A request to booking.extend."""
+    """Returns a request to booking.extend."""
     return {"operation_id": str(uuid4()), "reservation_id": reservation_id, "ttl_minutes": ttl_minutes, **request}
 
 
 def release_request(reservation_id: str) -> dict[str, Any]:
-    """A request to booking.release."""
+    """Returns a request to booking.release."""
     return {"operation_id": str(uuid4()), "reservation_id": reservation_id}

@@ -76,7 +76,7 @@ class RedisServer:
 
 @asynccontextmanager
 async def sharing(redis: RedisServer) -> AsyncIterator[Store]:
-    """A store that has found its Redis."""
+    """Makes a store that has found its Redis."""
     store = Store(SecretStr(redis.url))
     watch = asyncio.create_task(store.watch())
     await until_up(store)

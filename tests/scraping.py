@@ -1,4 +1,4 @@
-"""What /metrics said, as Prometheus reads it."""
+"""Answers of /metrics, parsed as Prometheus does."""
 
 import httpx2
 from prometheus_client import Metric
@@ -14,24 +14,24 @@ class Scrape:
         self._samples = [sample for family in self.families for sample in family.samples]
 
     def value(self, name: str, **labels: str) -> float | None:
-        """The sum of the samples of this name that have these labels; None if there is none."""
+        """Returns the sum of the samples with this name and these labels; None if there is none."""
         found = [
             sample.value for sample in self._samples if sample.name == name and labels.items() <= sample.labels.items()
         ]
         return sum(found) if found else None
 
     def labels(self, name: str, label: str) -> set[str]:
-        """The values that a label has."""
+        """Returns the values of a label."""
         return {sample.labels[label] for sample in self._samples if sample.name == name}
 
 
 async def scrape(client: httpx2.AsyncClient) -> Scrape:
-    """Asks for the metrics."""
+    """Scrapes the metrics."""
     answer = await client.get("/metrics")
     assert answer.status_code == 200
     return Scrape(answer.text)
 
 
 def grown(before: Scrape, after: Scrape, name: str, **labels: str) -> float:
-    """By how much a counter has grown."""
+    """Returns the increase of a counter."""
     return (after.value(name, **labels) or 0) - (before.value(name, **labels) or 0)

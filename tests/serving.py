@@ -1,4 +1,4 @@
-"""The service as those who run it have it: `python -m service serve`, a process of its own on a free port."""
+"""The service as operators run it: `python -m service serve`, a process of its own on a free port."""
 
 import json
 import os
@@ -20,13 +20,13 @@ from service.settings import Settings
 
 REPOSITORY: Final = Path(__file__).parents[1]
 
-# With which everything is set up that a test does not set up otherwise.
+# The secrets of every service that a test starts without its own.
 ADMIN_TOKEN: Final = "admin-token-of-the-tests"
 CRON_SECRET: Final = "cron-secret-of-the-tests"
 TOKEN_SECRET: Final = "token-secret-of-the-tests"
 SECRETS: Final = {"ADMIN_TOKEN": ADMIN_TOKEN, "CRON_SECRET": CRON_SECRET, "TOKEN_SECRET": TOKEN_SECRET}
 
-# Below the ports of the embedded servers, and those that systems hand out to clients.
+# Below the ports of the embedded servers and the ephemeral ports.
 _PORTS: Final = range(10_000, 20_000)
 _READY_SECONDS: Final = 60.0
 # Far less than the 5 s after which uvicorn closes an idle connection: a request sent on it at that moment would fail.
@@ -34,20 +34,20 @@ _READY_SECONDS: Final = 60.0
 _CLIENT_IDLE_SECONDS: Final = 1.0
 # For all clients. Each would load the system's certificates otherwise, which takes 20 ms, and none uses TLS.
 NO_CERTIFICATES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-# A state in /proc/net/tcp. There, a connection that nobody has accepted yet has no inode.
+# A state in /proc/net/tcp, where a connection that was not yet accepted has no inode.
 _ESTABLISHED: Final = "01"
-# Longer than the service gives to what is in flight, and then the embedded server's own shutdown.
+# Longer than the grace period of requests in flight and the shutdown of the embedded server together.
 _STOP_SECONDS: Final = 60.0
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
-    """Our environment with these settings of the service, and none that happen to be set around the tests."""
+    """Returns the environment with these settings of the service, and without those set around the tests."""
     kept = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
     return kept | {name: str(value) for name, value in settings.items()}
 
 
 def run_command(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Runs a role of the command line to its end, and returns its exit status and what it said."""
+    """Runs a command of the service to its end, and returns its exit status and output."""
     return subprocess.run(
         [sys.executable, "-m", "service", *words],
         env=environment(settings),
@@ -60,7 +60,7 @@ def run_command(*words: str, **settings: object) -> subprocess.CompletedProcess[
 
 
 def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 30.0) -> None:
-    """Returns when a condition holds; fails after so many seconds, saying what did not come."""
+    """Returns when a condition holds; fails after `seconds`, naming what was expected."""
     give_up_at = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up_at, f"waited in vain for {what}"
@@ -68,7 +68,7 @@ def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 3
 
 
 class ServiceProcess:
-    """A running service. As a context manager it is ready when the block begins, and stopped at its end."""
+    """A running service. As a context manager it is ready in its block, and stopped at its end."""
 
     def __init__(self, log: Path, **settings: object) -> None:
         self._log = log
@@ -112,14 +112,14 @@ class ServiceProcess:
             self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends it the hard way: kill -9. Does nothing if it has ended."""
+        """Sends SIGKILL. Does nothing if the process has ended."""
         if self.process.poll() is None:
             self.process.kill()
             self._terminated = True
             self._expected_status = self.process.wait()
 
     def wait(self) -> int:
-        """Waits for the end and returns the exit status."""
+        """Waits for the end, and returns the exit status."""
         try:
             return self.process.wait(_STOP_SECONDS)
         finally:
@@ -137,17 +137,17 @@ class ServiceProcess:
         )
 
     def log(self) -> str:
-        """What the service and its workers have said so far."""
+        """Returns the output of the service and its workers up to now."""
         return self._log.read_text(encoding="utf-8")
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """The lines of the log with this event."""
+        """Returns the lines of the log with this event."""
         complete, _, _ = self.log().rpartition("\n")
         lines = (json.loads(line) for line in complete.splitlines() if line.startswith("{"))
         return [line for line in lines if line["event"] == name]
 
     def worker_pids(self) -> set[int]:
-        """The processes that answer requests, where there are several. Reads /proc, and so works on Linux only."""
+        """Returns the pids of the workers, where there are several. Reads /proc, so it works on Linux only."""
         return {
             int(stat.parent.name)
             for stat in Path("/proc").glob("[0-9]*/stat")
@@ -155,7 +155,7 @@ class ServiceProcess:
         }
 
     def connections_read(self) -> int:
-        """How many connections workers have accepted and read empty. Reads /proc, and so works on Linux only."""
+        """Returns the number of connections that workers accepted and read empty. Works on Linux only."""
         lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         return sum(
             local.endswith(f":{self.port:04X}")
@@ -178,7 +178,7 @@ class ServiceProcess:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Returns a port on which no process listens."""
     for port in random.sample(_PORTS, len(_PORTS)):
         with socket.socket() as probe:
             try:
@@ -190,7 +190,7 @@ def free_port() -> int:
 
 
 def _read(path: Path) -> bytes:
-    """What a file in /proc says; nothing, if the process has ended meanwhile."""
+    """Reads a file in /proc; empty if the process has ended."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -198,6 +198,6 @@ def _read(path: Path) -> bytes:
 
 
 def _parent(stat: Path) -> int:
-    """The parent in /proc/…/stat. The name of the program, in brackets, may hold anything."""
+    """Parses the parent in /proc/…/stat. The name of the program, in brackets, may contain brackets."""
     _, _, fields = _read(stat).rpartition(b") ")
     return int(fields.split()[1]) if fields else 0
