@@ -10,10 +10,9 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from service.api.shapes import (
-    ONLY_AT_VERSION,
     Body,
     BusinessQuery,
-    Email,
+    ExpectedVersion,
     GuestBody,
     Quantity,
     Query,
@@ -26,10 +25,9 @@ from service.api.shapes import (
     author,
 )
 from service.booking.appointments import Appointment, Appointments, AuditEntry, BookedAppointment, Status
-from service.booking.guests import PHONE_MEANING
 from service.booking.instants import Instant, SlotInstant
 from service.booking.requests import Book, Change
-from service.booking.text import BusinessId, Identifier, Metadata, Name, Notes, Phone
+from service.booking.text import BusinessId, Identifier, Metadata, Notes
 from service.errors import HoldfastError, Invalid
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
@@ -39,28 +37,19 @@ from service.http.versions import expectation, version_tag
 from service.naming import Record
 
 AppointmentId = Annotated[UUID, Missing("APPOINTMENT_NOT_FOUND"), Field(description="The appointment, by its id.")]
-_APPOINTMENTS: Final = "/api/booking/appointments"
-_APPOINTMENT: Final = _APPOINTMENTS + "/{appointmentId}"
-_CLAIM_REFUSALS: Final = (
-    *("IDEMPOTENCY_KEY_MISMATCH", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
-    "SLOT_UNAVAILABLE",
-)
-_call = partial(endpoint, tag="appointments")
 
 
 class BookingBody(SlotBody, ReachableGuestBody):
     """Books a slot at once. It takes every member of a hold's body too."""
 
-    ttl_minutes: TtlMinutes | None = Field(
-        None, description="Has no effect: there is no hold. Accepted so that a body for `reserve` works here too."
-    )
+    ttl_minutes: TtlMinutes | None = Field(None, description="Has no effect: accepted because `reserve` takes it.")
 
 
 class AppointmentBody(SlotBody, GuestBody):
     """Books a slot on behalf of the business, for a guest of whom no more than a name may be known."""
 
     slot_end: SlotEndWithinReach | None = Field(
-        None, description="When the slot ends. Left out, it is as long as the service."
+        None, description="When it ends. Left out, it is as long as the service."
     )
     source: Identifier = Field("manual", description="Where it was made, in your own words.")
 
@@ -70,25 +59,15 @@ def _left_out() -> Any:
     return None
 
 
-class ChangeBody(Body):
+class ChangeBody(GuestBody):
     """Changes the members that are sent. Null removes one that is optional; a resource of null means any free one."""
 
-    expected_version: Version | None = Field(
-        None, description="The version that you have read. Required, here or as `If-Match`."
-    )
-    slot_start: SlotStart = Field(
-        default_factory=_left_out, description="The new start of the slot. Alone, it keeps the duration."
-    )
+    expected_version: Version | None = Field(None, description="The version that you have read, here or as `If-Match`.")
+    slot_start: SlotStart = Field(default_factory=_left_out, description="The new start. Alone, it keeps the duration.")
     slot_end: SlotInstant = Field(default_factory=_left_out, description="The new end of the slot.")
     resource_id: Identifier | None = Field(None, description="The resource that it moves to; `null` for any free one.")
     quantity: Quantity = Field(default_factory=_left_out, description="How many units of the service's capacity.")
-    status: Status = Field(
-        default_factory=_left_out, description="`completed`, `no_show` or `cancelled`. That is final."
-    )
-    guest_name: Name | None = Field(None, description="The guest's name.")
-    guest_email: Email | None = Field(None, description="The guest's e-mail address.")
-    guest_phone: Phone | None = Field(None, description=PHONE_MEANING)
-    notes: Notes | None = Field(None, description="Free text for the business.")
+    status: Status = Field(default_factory=_left_out, description="`completed`, `no_show` or `cancelled`, for good.")
     metadata: Metadata = Field(default_factory=dict, description="Replaces the former metadata.")
 
     def changes(self) -> dict[str, Any]:
@@ -100,29 +79,22 @@ class CancelBody(Body):
     """Cancels an appointment, as its guest by the token or on behalf of the business."""
 
     cancellation_token: str | None = Field(
-        None, description="The guest's token. Without it, a key of the business is required."
+        None, description="The guest's. Without it, a key of the business is required."
     )
-    expected_version: Version | None = Field(None, description=ONLY_AT_VERSION)
-    reason: Notes | None = Field(
-        None,
-        description="Why, for the business. The audit trail records that a reason was given, but not its text.",
-    )
+    expected_version: ExpectedVersion = None
+    reason: Notes | None = Field(None, description="Why, for the business. Its text is not in the audit trail.")
 
 
 class AppointmentsQuery(Query):
     """A page of the appointments that start from `from` up to `to`."""
 
     business_id: BusinessId
-    from_: Annotated[Instant, Field(alias="from")] = Field(
-        description="Appointments that start at this instant or later,"
-    )
+    from_: Annotated[Instant, Field(alias="from", description="Appointments that start at this instant or later,")]
     to: Instant = Field(description="and before this one.")
     resource_id: Identifier | None = Field(None, description="Only those of this resource.")
     status: Status | None = Field(None, description="Only those with this status.")
     limit: Annotated[int, Field(ge=1, le=500)] = Field(100, description="How many to a page, 500 at most.")
-    cursor: Annotated[str, StringConstraints(max_length=200)] | None = Field(
-        None, description="`nextCursor` of the page before."
-    )
+    cursor: Annotated[str, StringConstraints(max_length=200)] | None = Field(None, description="The last `nextCursor`.")
 
     @field_validator("to")
     @classmethod
@@ -145,19 +117,30 @@ class AuditTrail(Record):
     items: list[AuditEntry] = Field(description="The changes, by version.")
 
 
+_APPOINTMENTS: Final = "/api/booking/appointments"
+_APPOINTMENT: Final = _APPOINTMENTS + "/{appointmentId}"
+_BOOKING_REFUSALS: Final = (
+    *("IDEMPOTENCY_KEY_MISMATCH", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
+    "SLOT_UNAVAILABLE",
+)
+_CHANGE_REFUSALS: Final = ("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT", "APPOINTMENT_ENDED")
+_call = partial(endpoint, tag="appointments")
+_book = partial(_call, "POST", request_headers=("Idempotency-Key",), answer_headers=APPOINTMENT_HEADERS)
+_of_id = partial(_call, query=BusinessQuery, refusals=("APPOINTMENT_NOT_FOUND",))
+_tagged_call = partial(_of_id, answers={200: Appointment}, answer_headers={200: ("ETag",)})
+_change = partial(_tagged_call, statuses={"VERSION_CONFLICT": (409, 412)}, request_headers=("If-Match",))
+
+
 class AppointmentApi:
     """The calls on appointments."""
 
     def __init__(self, appointments: Appointments) -> None:
         self._appointments = appointments
 
-    @_call(
-        "POST",
+    @_book(
         "/api/bookings",
         answers={201: BookedAppointment, 200: BookedAppointment},
-        refusals=(*_CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE"),
-        request_headers=("Idempotency-Key",),
-        answer_headers=APPOINTMENT_HEADERS,
+        refusals=(*_BOOKING_REFUSALS, "SLOT_NOT_BOOKABLE"),
     )
     async def book(self, call: Call, body: BookingBody) -> Answer:
         """Book a slot at once.
@@ -169,15 +152,12 @@ class AppointmentApi:
         booked = await self._appointments.book(body.business_id, request, idempotency_key(call), author(call))
         return created_answer(*booked)
 
-    @_call(
-        "POST",
+    @_book(
         _APPOINTMENTS,
         operation_id="createAppointment",
         answers={201: Appointment, 200: Appointment},
         access=Access.STAFF,
-        refusals=_CLAIM_REFUSALS,
-        request_headers=("Idempotency-Key",),
-        answer_headers=APPOINTMENT_HEADERS,
+        refusals=_BOOKING_REFUSALS,
     )
     async def create(self, call: Call, body: AppointmentBody) -> Answer:
         """Book on behalf of the business.
@@ -203,29 +183,15 @@ class AppointmentApi:
         The calendar of a business: the appointments that start in `[from, to)`, by start, in pages. Everything that was
         committed before the call is included.
         """
+        starts, after = (query.from_, query.to), _place(query.cursor) if query.cursor else None
         # One more than the page shows whether there is a next one.
-        found = await self._appointments.page(
-            query.business_id,
-            (query.from_, query.to),
-            query.resource_id,
-            query.status,
-            _place(query.cursor) if query.cursor else None,
-            query.limit + 1,
-        )
+        limit = query.limit + 1
+        found = await self._appointments.page(query.business_id, starts, query.resource_id, query.status, after, limit)
         items = [_without_hold(appointment) for appointment in found[: query.limit]]
         next_cursor = _cursor(items[-1]) if len(found) > query.limit else None
         return answer(AppointmentPage(items=items, next_cursor=next_cursor))
 
-    @_call(
-        "GET",
-        _APPOINTMENT,
-        operation_id="getAppointment",
-        query=BusinessQuery,
-        answers={200: Appointment},
-        access=Access.READONLY,
-        refusals=("APPOINTMENT_NOT_FOUND",),
-        answer_headers={200: ("ETag",)},
-    )
+    @_tagged_call("GET", _APPOINTMENT, operation_id="getAppointment", access=Access.READONLY)
     async def get(self, call: Call, appointment_id: AppointmentId) -> Answer:
         """Get an appointment.
 
@@ -233,20 +199,12 @@ class AppointmentApi:
         """
         return _tagged(call, await self._appointments.get(appointment_id, call.business_id))
 
-    @_call(
+    @_change(
         "PATCH",
         _APPOINTMENT,
         operation_id="changeAppointment",
-        query=BusinessQuery,
-        answers={200: Appointment},
         access=Access.STAFF,
-        refusals=(
-            *("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT", "APPOINTMENT_ENDED", "RESOURCE_NOT_FOUND"),
-            "SLOT_UNAVAILABLE",
-        ),
-        statuses={"VERSION_CONFLICT": (409, 412)},
-        request_headers=("If-Match",),
-        answer_headers={200: ("ETag",)},
+        refusals=(*_CHANGE_REFUSALS, "RESOURCE_NOT_FOUND", "SLOT_UNAVAILABLE"),
     )
     async def change(self, call: Call, appointment_id: AppointmentId, body: ChangeBody) -> Answer:
         """Change or move an appointment.
@@ -262,17 +220,12 @@ class AppointmentApi:
         with expected.checked():
             return _tagged(call, await self._appointments.change(request, author(call), call.business_id))
 
-    @_call(
+    @_change(
         "POST",
         _APPOINTMENT + "/cancel",
         operation_id="cancelAppointment",
-        query=BusinessQuery,
-        answers={200: Appointment},
         access=Access.GUEST,
-        refusals=("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT", "APPOINTMENT_ENDED", "CANCELLATION_WINDOW_CLOSED"),
-        statuses={"VERSION_CONFLICT": (409, 412)},
-        request_headers=("If-Match",),
-        answer_headers={200: ("ETag",)},
+        refusals=(*_CHANGE_REFUSALS, "CANCELLATION_WINDOW_CLOSED"),
     )
     async def cancel(self, call: Call, appointment_id: AppointmentId, body: CancelBody) -> Answer:
         """Cancel an appointment.
@@ -290,27 +243,18 @@ class AppointmentApi:
         with expected.checked():
             return _tagged(call, await self._appointments.change(request, author(call), business_id))
 
-    @_call(
-        "GET",
-        _APPOINTMENT + "/audit",
-        operation_id="getAuditTrail",
-        query=BusinessQuery,
-        answers={200: AuditTrail},
-        access=Access.READONLY,
-        refusals=("APPOINTMENT_NOT_FOUND",),
-    )
-    async def audit(self, call: Call, appointment_id: AppointmentId) -> Answer:
+    @_of_id("GET", _APPOINTMENT + "/audit", answers={200: AuditTrail}, access=Access.READONLY)
+    async def get_audit_trail(self, call: Call, appointment_id: AppointmentId) -> Answer:
         """Get the audit trail of an appointment.
 
         One entry for each version. The guest, notes, reasons and metadata appear by name only.
         """
         return answer(AuditTrail(items=await self._appointments.audit(appointment_id, call.business_id)))
 
-    @_call(
+    @_of_id(
         "DELETE",
         _APPOINTMENT + "/guest",
         operation_id="eraseGuest",
-        query=BusinessQuery,
         answers={204: None},
         access=Access.OWNER,
         refusals=("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT"),
@@ -320,8 +264,7 @@ class AppointmentApi:
     async def erase(self, call: Call, appointment_id: AppointmentId) -> Answer:
         """Erase a guest's data.
 
-        Removes the guest, notes, the reason and metadata: everything that is or may be personal. The appointment and
-        its trail stay.
+        Removes the guest, notes, the reason and metadata. The appointment and its trail stay.
         """
         expected = expectation(call)
         with expected.checked():

@@ -46,11 +46,10 @@ class AvailabilityApi:
         "GET",
         "/api/booking/availability",
         tag="availability",
-        operation_id="getAvailability",
         answers={200: Availability},
         refusals=("SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
     )
-    async def availability(self, query: AvailabilityQuery) -> Answer:
+    async def get_availability(self, query: AvailabilityQuery) -> Answer:
         """List the slots that can be booked.
 
         Slots that start in `[from, to)`, at most 62 days, each as long as the service, by the same rules as `reserve`.
@@ -59,15 +58,8 @@ class AvailabilityApi:
         """
 
         async def ask() -> bytes:
-            listed = await availability(
-                self._database,
-                query.business_id,
-                query.service_id,
-                query.from_,
-                query.to,
-                query.quantity,
-                query.resource_id,
-            )
+            wanted = query.business_id, query.service_id, query.from_, query.to, query.quantity, query.resource_id
+            listed = await availability(self._database, *wanted)
             return listed.model_dump_json().encode()
 
         return Answer(await self._cache.get(query.business_id, query.model_dump_json(), ask), media_type=JSON)

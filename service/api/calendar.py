@@ -14,7 +14,6 @@ from service.naming import Record
 
 _FEEDS: Final = "/api/booking/calendar"
 _FEEDS_OF_BUSINESS: Final = "/api/catalog/businesses/{businessId}/calendar-feeds"
-_call = partial(endpoint, tag="calendar")
 
 
 class FeedQuery(Query):
@@ -33,9 +32,12 @@ class CalendarFeedPath(Record):
 class CalendarFeeds(Record):
     """The feeds of a business: its own first, then one for each of its resources."""
 
-    items: list[CalendarFeedPath] = Field(
-        description="The feed of the business first, then those of its resources by id."
-    )
+    items: list[CalendarFeedPath] = Field(description="The feed of the business, then those of its resources by id.")
+
+
+_call = partial(endpoint, tag="calendar", answer_headers={200: ("Cache-Control",)})
+_of_owner = partial(_call, answers={200: CalendarFeeds}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
+_feed = partial(_call, "GET", answers={200: None}, refusals=("FORBIDDEN",), media_type="text/calendar")
 
 
 class CalendarApi:
@@ -44,16 +46,8 @@ class CalendarApi:
     def __init__(self, calendars: Calendars) -> None:
         self._calendars = calendars
 
-    @_call(
-        "GET",
-        _FEEDS_OF_BUSINESS,
-        operation_id="listCalendarFeeds",
-        answers={200: CalendarFeeds},
-        access=Access.OWNER,
-        refusals=("BUSINESS_NOT_FOUND",),
-        answer_headers={200: ("Cache-Control",)},
-    )
-    async def list_feeds(self, business_id: BusinessId) -> Answer:
+    @_of_owner("GET", _FEEDS_OF_BUSINESS)
+    async def list_calendar_feeds(self, business_id: BusinessId) -> Answer:
         """List the calendar feeds.
 
         Put the address of the service before a `path` and subscribe to it in a calendar program. Its holder can read
@@ -61,32 +55,16 @@ class CalendarApi:
         """
         return _feeds_answer(business_id, await self._calendars.feeds(business_id))
 
-    @_call(
-        "POST",
-        _FEEDS_OF_BUSINESS + "/rotate",
-        operation_id="rotateCalendarFeeds",
-        answers={200: CalendarFeeds},
-        access=Access.OWNER,
-        refusals=("BUSINESS_NOT_FOUND",),
-        answer_headers={200: ("Cache-Control",)},
-    )
-    async def rotate(self, business_id: BusinessId) -> Answer:
+    @_of_owner("POST", _FEEDS_OF_BUSINESS + "/rotate")
+    async def rotate_calendar_feeds(self, business_id: BusinessId) -> Answer:
         """Replace the keys of all calendar feeds.
 
         The old ones stop working at once: every calendar program needs its new path.
         """
         return _feeds_answer(business_id, await self._calendars.rotate(business_id))
 
-    @_call(
-        "GET",
-        f"{_FEEDS}/{{businessId}}.ics",
-        operation_id="getBusinessCalendar",
-        answers={200: None},
-        refusals=("FORBIDDEN",),
-        media_type="text/calendar",
-        answer_headers={200: ("Cache-Control",)},
-    )
-    async def business_feed(self, business_id: BusinessId, query: FeedQuery) -> Answer:
+    @_feed(_FEEDS + "/{businessId}.ics")
+    async def get_business_calendar(self, business_id: BusinessId, query: FeedQuery) -> Answer:
         """Get the calendar feed of a business.
 
         iCalendar (RFC 5545): the confirmed and completed appointments from 31 days ago to 400 days ahead, at most 5000,
@@ -95,16 +73,8 @@ class CalendarApi:
         """
         return await self._feed(business_id, None, query)
 
-    @_call(
-        "GET",
-        f"{_FEEDS}/{{businessId}}/{{resourceId}}.ics",
-        operation_id="getResourceCalendar",
-        answers={200: None},
-        refusals=("FORBIDDEN",),
-        media_type="text/calendar",
-        answer_headers={200: ("Cache-Control",)},
-    )
-    async def resource_feed(self, business_id: BusinessId, resource_id: ResourceId, query: FeedQuery) -> Answer:
+    @_feed(_FEEDS + "/{businessId}/{resourceId}.ics")
+    async def get_resource_calendar(self, business_id: BusinessId, resource_id: ResourceId, query: FeedQuery) -> Answer:
         """Get the calendar feed of a resource.
 
         As the feed of a business, with the appointments of one resource.

@@ -5,7 +5,7 @@ from typing import Final
 
 from pydantic import Field
 
-from service.booking.catalog import Catalog
+from service.booking.catalog import RESOURCE, SERVICE, Catalog
 from service.booking.catalog_settings import (
     Business,
     BusinessSettings,
@@ -26,6 +26,9 @@ _SERVICE: Final = _SERVICES + "/{serviceId}"
 _RESOURCES: Final = _BUSINESS + "/resources"
 _RESOURCE: Final = _RESOURCES + "/{resourceId}"
 _call = partial(endpoint, tag="catalog")
+_get = partial(_call, "GET", access=Access.READONLY)
+_put = partial(_call, "PUT", access=Access.OWNER)
+_delete = partial(_call, "DELETE", answers={204: None})
 
 
 class Businesses(Record):
@@ -57,24 +60,17 @@ class CatalogApi:
         """List all businesses."""
         return answer(Businesses(items=await self._catalog.businesses()))
 
-    @_call("PUT", _BUSINESS, answers={200: Business, 201: Business}, access=Access.OWNER, refusals=("SLUG_TAKEN",))
+    @_put(_BUSINESS, answers={200: Business, 201: Business}, refusals=("SLUG_TAKEN",))
     async def put_business(self, business_id: BusinessId, body: BusinessSettings) -> Answer:
         """Create a business or replace its settings."""
-        business, created = await self._catalog.put_business(business_id, body)
-        return answer(business, 201 if created else 200)
+        return put_answer(*await self._catalog.put_business(business_id, body))
 
-    @_call("GET", _BUSINESS, answers={200: Business}, access=Access.READONLY, refusals=("BUSINESS_NOT_FOUND",))
+    @_get(_BUSINESS, answers={200: Business}, refusals=("BUSINESS_NOT_FOUND",))
     async def get_business(self, business_id: BusinessId) -> Answer:
         """Get a business."""
         return answer(await self._catalog.business(business_id))
 
-    @_call(
-        "DELETE",
-        _BUSINESS,
-        answers={204: None},
-        access=Access.ADMIN,
-        refusals=("BUSINESS_NOT_FOUND", "BUSINESS_IN_USE"),
-    )
+    @_delete(_BUSINESS, access=Access.ADMIN, refusals=("BUSINESS_NOT_FOUND", "BUSINESS_IN_USE"))
     async def delete_business(self, business_id: BusinessId) -> Answer:
         """Delete a business that has no services and no resources.
 
@@ -83,73 +79,64 @@ class CatalogApi:
         await self._catalog.delete_business(business_id)
         return no_content()
 
-    @_call("GET", _SERVICES, answers={200: Services}, access=Access.READONLY, refusals=("BUSINESS_NOT_FOUND",))
+    @_get(_SERVICES, answers={200: Services}, refusals=("BUSINESS_NOT_FOUND",))
     async def list_services(self, business_id: BusinessId) -> Answer:
         """List the services of a business."""
-        return answer(Services(items=await self._catalog.services(business_id)))
+        return answer(Services(items=await self._catalog.entries(SERVICE, business_id)))
 
-    @_call(
-        "PUT",
-        _SERVICE,
-        answers={200: Service, 201: Service},
-        access=Access.OWNER,
-        refusals=("BUSINESS_NOT_FOUND", "CAPACITY_IN_USE"),
-    )
+    @_put(_SERVICE, answers={200: Service, 201: Service}, refusals=("BUSINESS_NOT_FOUND", "CAPACITY_IN_USE"))
     async def put_service(self, business_id: BusinessId, service_id: ServiceId, body: ServiceSettings) -> Answer:
         """Create a service or replace its settings.
 
         A capacity below what is claimed from now on is refused, naming the first slot in the way. A service with
         resources is only ever booked together with one of them.
         """
-        service, created = await self._catalog.put_service(business_id, service_id, body)
-        return answer(service, 201 if created else 200)
+        return put_answer(*await self._catalog.put(SERVICE, business_id, service_id, body))
 
-    @_call("GET", _SERVICE, answers={200: Service}, access=Access.READONLY, refusals=("SERVICE_NOT_FOUND",))
+    @_get(_SERVICE, answers={200: Service}, refusals=("SERVICE_NOT_FOUND",))
     async def get_service(self, business_id: BusinessId, service_id: ServiceId) -> Answer:
         """Get a service."""
-        return answer(await self._catalog.service(business_id, service_id))
+        return answer(await self._catalog.get(SERVICE, business_id, service_id))
 
-    @_call("DELETE", _SERVICE, answers={204: None}, access=Access.OWNER, refusals=("SERVICE_NOT_FOUND",))
+    @_delete(_SERVICE, access=Access.OWNER, refusals=("SERVICE_NOT_FOUND",))
     async def delete_service(self, business_id: BusinessId, service_id: ServiceId) -> Answer:
         """Remove a service from the catalog.
 
         One that was ever reserved or booked is archived: no new holds, but its holds can be committed.
         """
-        await self._catalog.delete_service(business_id, service_id)
+        await self._catalog.delete(SERVICE, business_id, service_id)
         return no_content()
 
-    @_call("GET", _RESOURCES, answers={200: Resources}, access=Access.READONLY, refusals=("BUSINESS_NOT_FOUND",))
+    @_get(_RESOURCES, answers={200: Resources}, refusals=("BUSINESS_NOT_FOUND",))
     async def list_resources(self, business_id: BusinessId) -> Answer:
         """List the resources of a business."""
-        return answer(Resources(items=await self._catalog.resources(business_id)))
+        return answer(Resources(items=await self._catalog.entries(RESOURCE, business_id)))
 
-    @_call(
-        "PUT",
-        _RESOURCE,
-        answers={200: Resource, 201: Resource},
-        access=Access.OWNER,
-        refusals=("BUSINESS_NOT_FOUND",),
-    )
+    @_put(_RESOURCE, answers={200: Resource, 201: Resource}, refusals=("BUSINESS_NOT_FOUND",))
     async def put_resource(self, business_id: BusinessId, resource_id: ResourceId, body: ResourceSettings) -> Answer:
         """Create a resource or replace its settings.
 
         It is in the pool of a service whose `resourceIds` names it. A resource that was removed from the catalog is
         back in the pools that it was in.
         """
-        resource, created = await self._catalog.put_resource(business_id, resource_id, body)
-        return answer(resource, 201 if created else 200)
+        return put_answer(*await self._catalog.put(RESOURCE, business_id, resource_id, body))
 
-    @_call("GET", _RESOURCE, answers={200: Resource}, access=Access.READONLY, refusals=("RESOURCE_NOT_FOUND",))
+    @_get(_RESOURCE, answers={200: Resource}, refusals=("RESOURCE_NOT_FOUND",))
     async def get_resource(self, business_id: BusinessId, resource_id: ResourceId) -> Answer:
         """Get a resource."""
-        return answer(await self._catalog.resource(business_id, resource_id))
+        return answer(await self._catalog.get(RESOURCE, business_id, resource_id))
 
-    @_call("DELETE", _RESOURCE, answers={204: None}, access=Access.OWNER, refusals=("RESOURCE_NOT_FOUND",))
+    @_delete(_RESOURCE, access=Access.OWNER, refusals=("RESOURCE_NOT_FOUND",))
     async def delete_resource(self, business_id: BusinessId, resource_id: ResourceId) -> Answer:
         """Remove a resource from the catalog.
 
         It gets no new bookings; those that exist stay. A service whose last resource is gone can't be booked until it
         has another, or is put without any.
         """
-        await self._catalog.delete_resource(business_id, resource_id)
+        await self._catalog.delete(RESOURCE, business_id, resource_id)
         return no_content()
+
+
+def put_answer(entry: Record, created: bool) -> Answer:
+    """Builds the answer to a put."""
+    return answer(entry, 201 if created else 200)

@@ -81,15 +81,8 @@ class DocsApi:
         """
         return Answer(self._errors, headers=_PAGE, media_type=_HTML)
 
-    @_call(
-        "GET",
-        "/docs/{asset}",
-        operation_id="getDocsAsset",
-        answers={200: None},
-        refusals=("NOT_FOUND",),
-        media_type="*/*",
-    )
-    async def asset(self, asset: Asset) -> Answer:
+    @_call("GET", "/docs/{asset}", answers={200: None}, refusals=("NOT_FOUND",), media_type="*/*")
+    async def get_docs_asset(self, asset: Asset) -> Answer:
         """Get a script or a style sheet of these pages."""
         if asset not in self._assets:
             raise HoldfastError("NOT_FOUND")

@@ -7,15 +7,15 @@ from uuid import UUID
 from pydantic import Field
 
 from service.api.shapes import (
-    ONLY_AT_VERSION,
     Body,
     BusinessQuery,
+    ExpectedVersion,
+    KnownBusiness,
     Query,
     ReachableGuestBody,
     SlotBody,
     SlotEndWithinReach,
     TtlMinutes,
-    Version,
     author,
 )
 from service.booking.appointments import BookedAppointment
@@ -23,7 +23,7 @@ from service.booking.availability import Capacity, capacity
 from service.booking.holds import Holds, Reservation
 from service.booking.instants import SlotInstant
 from service.booking.requests import Commit, Extend, Release, Reserve
-from service.booking.text import BusinessId, Identifier, ServiceId
+from service.booking.text import BusinessId, ServiceId
 from service.database.connections import Database
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
@@ -33,38 +33,33 @@ from service.http.idempotency import APPOINTMENT_HEADERS, HOLD_HEADERS, created_
 
 ReservationId = Annotated[UUID, Missing("RESERVATION_NOT_FOUND"), Field(description="The hold, by its id.")]
 _HOLD = "/api/booking/reservations/{reservationId}"
+_TTL_MEANING = "How long to hold it: at most the service's maximum (`ttlClamped`), by default its `holdTtlMinutes`."
+_CLAIM_REFUSALS = ("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED", "VERSION_CONFLICT")
 _call = partial(endpoint, tag="reservations")
 
 
 class ReserveBody(SlotBody):
     """Holds a slot."""
 
-    ttl_minutes: TtlMinutes | None = Field(
-        None,
-        description="How long to hold the slot, fractions allowed. Cut to the service's maximum (`ttlClamped`); the "
-        "default is the service's `holdTtlMinutes`.",
-    )
+    ttl_minutes: TtlMinutes | None = Field(None, description=_TTL_MEANING)
 
 
 class CommitBody(ReachableGuestBody):
     """Turns a hold into an appointment. An e-mail address or a phone number is required."""
 
     reservation_id: UUID = Field(description="The hold.")
-    expected_version: Version | None = Field(None, description=ONLY_AT_VERSION)
-    business_id: Identifier | None = Field(None, description="Spares a look-up, where you know the business.")
+    expected_version: ExpectedVersion = None
+    business_id: KnownBusiness = None
     if_expired: Literal["rebook"] | None = Field(
-        None,
-        description="`rebook` books the slot of an expired hold anew if it is still free, for a late payment.",
+        None, description="`rebook`: books an expired hold's slot if it is free."
     )
 
 
 class ExtendBody(Body):
     """Prolongs a hold to a number of minutes from now, if that is later than its present end."""
 
-    ttl_minutes: TtlMinutes = Field(
-        description="How long to keep the hold from now on. Cut to the service's maximum (`ttlClamped`)."
-    )
-    expected_version: Version | None = Field(None, description=ONLY_AT_VERSION)
+    ttl_minutes: TtlMinutes = Field(description="How long from now. Cut to the service's maximum (`ttlClamped`).")
+    expected_version: ExpectedVersion = None
 
 
 class CapacityQuery(Query):
@@ -99,7 +94,7 @@ class HoldApi:
         """Hold a slot.
 
         Holds a slot until `expiresAt`. 200 with `Idempotency-Replayed: true` means that an earlier request with this
-        idempotency key made it. The key may come as the `Idempotency-Key` header instead.
+        idempotency key made it.
         """
         request = Reserve(body.slot(), body.ttl_minutes)
         holder = self._hold_limit.holder(call) if self._hold_limit else None
@@ -109,10 +104,7 @@ class HoldApi:
         "POST",
         "/api/booking/commit",
         answers={201: BookedAppointment, 200: BookedAppointment},
-        refusals=(
-            *("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED", "VERSION_CONFLICT"),
-            "SLOT_UNAVAILABLE",
-        ),
+        refusals=(*_CLAIM_REFUSALS, "SLOT_UNAVAILABLE"),
         answer_headers=APPOINTMENT_HEADERS,
     )
     async def commit(self, call: Call, body: CommitBody) -> Answer:
@@ -133,10 +125,7 @@ class HoldApi:
         "POST",
         _HOLD + "/extend",
         answers={200: Reservation},
-        refusals=(
-            *("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_COMMITTED", "RESERVATION_EXPIRED"),
-            *("VERSION_CONFLICT", "HOLD_LIFETIME_EXCEEDED"),
-        ),
+        refusals=(*_CLAIM_REFUSALS, "RESERVATION_COMMITTED", "HOLD_LIFETIME_EXCEEDED"),
     )
     async def extend(self, reservation_id: ReservationId, body: ExtendBody, query: BusinessQuery) -> Answer:
         """Extend a hold.
@@ -155,15 +144,8 @@ class HoldApi:
         await self._holds.release(Release(reservation_id), query.business_id)
         return no_content()
 
-    @_call(
-        "GET",
-        "/api/booking/capacity",
-        tag="capacity",
-        answers={200: Capacity},
-        refusals=("SERVICE_NOT_FOUND",),
-        operation_id="getCapacity",
-    )
-    async def capacity(self, query: CapacityQuery) -> Answer:
+    @endpoint("GET", "/api/booking/capacity", tag="capacity", answers={200: Capacity}, refusals=("SERVICE_NOT_FOUND",))
+    async def get_capacity(self, query: CapacityQuery) -> Answer:
         """Get the capacity left in one slot.
 
         `held` and `booked` at the fullest instant of the slot and its buffers.

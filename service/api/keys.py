@@ -14,7 +14,8 @@ from service.naming import Record
 
 KeyId = Annotated[Identifier, Field(description="The key, by its id. Not a secret.")]
 _KEYS: Final = "/api/catalog/businesses/{businessId}/keys"
-_call = partial(endpoint, tag="keys")
+_call = partial(endpoint, tag="keys", access=Access.OWNER)
+_of_business = partial(_call, refusals=("BUSINESS_NOT_FOUND",))
 
 
 class KeyBody(Body):
@@ -36,14 +37,7 @@ class KeyApi:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
-    @_call(
-        "POST",
-        _KEYS,
-        answers={201: NewKey},
-        access=Access.OWNER,
-        refusals=("BUSINESS_NOT_FOUND",),
-        answer_headers={201: ("Cache-Control",)},
-    )
+    @_of_business("POST", _KEYS, answers={201: NewKey}, answer_headers={201: ("Cache-Control",)})
     async def create_key(self, business_id: BusinessId, body: KeyBody) -> Answer:
         """Create a key.
 
@@ -52,7 +46,7 @@ class KeyApi:
         """
         return answer(await self._keys.create(business_id, body.name, body.role), 201)
 
-    @_call("GET", _KEYS, answers={200: ApiKeys}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
+    @_of_business("GET", _KEYS, answers={200: ApiKeys})
     async def list_keys(self, business_id: BusinessId) -> Answer:
         """List the keys of a business.
 
@@ -60,13 +54,7 @@ class KeyApi:
         """
         return answer(ApiKeys(items=await self._keys.list_all(business_id)))
 
-    @_call(
-        "DELETE",
-        _KEYS + "/{keyId}",
-        answers={204: None},
-        access=Access.OWNER,
-        refusals=("BUSINESS_NOT_FOUND", "KEY_NOT_FOUND"),
-    )
+    @_call("DELETE", _KEYS + "/{keyId}", answers={204: None}, refusals=("BUSINESS_NOT_FOUND", "KEY_NOT_FOUND"))
     async def revoke_key(self, business_id: BusinessId, key_id: KeyId) -> Answer:
         """Revoke a key.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Final
 
 from anyio import to_thread
@@ -12,6 +13,7 @@ from service.observability.metrics import exposition
 
 # The version of the text format that every Prometheus reads.
 _TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
+_probe = partial(endpoint, tag="health", limited=False, asks_database=False)
 
 
 class MetricsApi:
@@ -22,17 +24,8 @@ class MetricsApi:
         self._text = b""
         self._begun_at = -1.0
 
-    @endpoint(
-        "GET",
-        "/metrics",
-        tag="health",
-        limited=False,
-        asks_database=False,
-        operation_id="getMetrics",
-        answers={200: None},
-        media_type="text/plain",
-    )
-    async def metrics(self) -> Answer:
+    @_probe("GET", "/metrics", answers={200: None}, media_type="text/plain")
+    async def get_metrics(self) -> Answer:
         """Get the metrics for Prometheus.
 
         In the text exposition format, of all workers together, whichever answers. Aggregates only.

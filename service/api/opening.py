@@ -5,14 +5,9 @@ from typing import Annotated, Final
 
 from pydantic import ConfigDict, Field, RootModel
 
-from service.booking.catalog import Catalog
-from service.booking.catalog_settings import (
-    MAX_LISTED,
-    Closure,
-    ClosureSettings,
-    OpeningHours,
-    OpeningHoursSettings,
-)
+from service.api.catalog import put_answer
+from service.booking.catalog import CLOSURE, Catalog
+from service.booking.catalog_settings import MAX_LISTED, Closure, ClosureSettings, OpeningHours, OpeningHoursSettings
 from service.booking.text import BusinessId, Identifier
 from service.http.answer import Answer, answer, no_content
 from service.http.endpoint import Access, endpoint
@@ -24,6 +19,9 @@ _HOURS: Final = _BUSINESS + "/opening-hours"
 _CLOSURES: Final = _BUSINESS + "/closures"
 _CLOSURE: Final = _CLOSURES + "/{closureId}"
 _call = partial(endpoint, tag="catalog")
+_get = partial(_call, "GET", access=Access.READONLY)
+_put = partial(_call, "PUT", access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
+_delete = partial(_call, "DELETE", answers={204: None}, access=Access.OWNER)
 
 
 class OpeningHoursBody(RootModel[Annotated[list[OpeningHoursSettings], Field(max_length=MAX_LISTED)]]):
@@ -35,9 +33,7 @@ class OpeningHoursBody(RootModel[Annotated[list[OpeningHoursSettings], Field(max
 class WeeklyHours(Record):
     """The opening hours of a business, then those of its resources, through the week. None: always open."""
 
-    items: list[OpeningHours] = Field(
-        description="All of them: those of the business first, then resource by resource."
-    )
+    items: list[OpeningHours] = Field(description="All of them: the business's first, then resource by resource.")
 
 
 class Closures(Record):
@@ -52,12 +48,12 @@ class OpeningApi:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    @_call("GET", _HOURS, answers={200: WeeklyHours}, access=Access.READONLY, refusals=("BUSINESS_NOT_FOUND",))
+    @_get(_HOURS, answers={200: WeeklyHours}, refusals=("BUSINESS_NOT_FOUND",))
     async def get_opening_hours(self, business_id: BusinessId) -> Answer:
         """Get the opening hours of a business."""
         return answer(WeeklyHours(items=await self._catalog.opening_hours(business_id)))
 
-    @_call("PUT", _HOURS, answers={200: WeeklyHours}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
+    @_put(_HOURS, answers={200: WeeklyHours})
     async def put_opening_hours(self, business_id: BusinessId, body: OpeningHoursBody) -> Answer:
         """Replace the opening hours of a business.
 
@@ -68,7 +64,7 @@ class OpeningApi:
         """
         return answer(WeeklyHours(items=await self._catalog.put_opening_hours(business_id, body.root)))
 
-    @_call("DELETE", _HOURS, answers={204: None}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
+    @_delete(_HOURS, refusals=("BUSINESS_NOT_FOUND",))
     async def delete_opening_hours(self, business_id: BusinessId) -> Answer:
         """Remove the opening hours of a business.
 
@@ -77,28 +73,27 @@ class OpeningApi:
         await self._catalog.put_opening_hours(business_id, [])
         return no_content()
 
-    @_call("GET", _CLOSURES, answers={200: Closures}, access=Access.READONLY, refusals=("BUSINESS_NOT_FOUND",))
+    @_get(_CLOSURES, answers={200: Closures}, refusals=("BUSINESS_NOT_FOUND",))
     async def list_closures(self, business_id: BusinessId) -> Answer:
         """List the closures of a business."""
-        return answer(Closures(items=await self._catalog.closures(business_id)))
+        return answer(Closures(items=await self._catalog.entries(CLOSURE, business_id)))
 
-    @_call("PUT", _CLOSURE, answers={200: Closure, 201: Closure}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
+    @_put(_CLOSURE, answers={200: Closure, 201: Closure})
     async def put_closure(self, business_id: BusinessId, closure_id: ClosureId, body: ClosureSettings) -> Answer:
         """Close a business, or one of its resources, for a time.
 
         The public can't book a slot that overlaps this time. Bookings that exist stay: it is up to the business to move
         or cancel them.
         """
-        closure, created = await self._catalog.put_closure(business_id, closure_id, body)
-        return answer(closure, 201 if created else 200)
+        return put_answer(*await self._catalog.put(CLOSURE, business_id, closure_id, body))
 
-    @_call("GET", _CLOSURE, answers={200: Closure}, access=Access.READONLY, refusals=("CLOSURE_NOT_FOUND",))
+    @_get(_CLOSURE, answers={200: Closure}, refusals=("CLOSURE_NOT_FOUND",))
     async def get_closure(self, business_id: BusinessId, closure_id: ClosureId) -> Answer:
         """Get a closure."""
-        return answer(await self._catalog.closure(business_id, closure_id))
+        return answer(await self._catalog.get(CLOSURE, business_id, closure_id))
 
-    @_call("DELETE", _CLOSURE, answers={204: None}, access=Access.OWNER, refusals=("CLOSURE_NOT_FOUND",))
+    @_delete(_CLOSURE, refusals=("CLOSURE_NOT_FOUND",))
     async def delete_closure(self, business_id: BusinessId, closure_id: ClosureId) -> Answer:
         """Delete a closure."""
-        await self._catalog.delete_closure(business_id, closure_id)
+        await self._catalog.delete(CLOSURE, business_id, closure_id)
         return no_content()

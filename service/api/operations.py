@@ -15,7 +15,7 @@ from service.http.endpoint import Access, endpoint
 from service.naming import Record
 
 _probe = partial(endpoint, tag="health", limited=False)
-_cleanup = partial(endpoint, tag="cron", limited=False, answers={200: CleanupReport}, access=Access.CRON)
+_cron = partial(endpoint, tag="cron", limited=False, answers={200: CleanupReport}, access=Access.CRON)
 
 
 class Alive(Record):
@@ -39,33 +39,10 @@ class OperationsApi:
         self._health = health
         self._alive = answer(Alive())
 
-    @endpoint(
-        "POST",
-        "/cron/cleanup-reservations",
-        tag="cron",
-        limited=False,
-        answers={200: CleanupReport},
-        access=Access.CRON,
-    )
-    @endpoint(
-        "GET",
-        "/cron/cleanup-reservations",
-        tag="cron",
-        limited=False,
-        answers={200: CleanupReport},
-        access=Access.CRON,
-        operation_id="cleanupByGet",
-    )
-    @endpoint(
-        "POST",
-        "/api/cron/cleanup-reservations",
-        tag="cron",
-        limited=False,
-        answers={200: CleanupReport},
-        access=Access.CRON,
-        operation_id="cleanupUnderApi",
-    )
-    @_cleanup("GET", "/api/cron/cleanup-reservations", operation_id="cleanupUnderApiByGet")
+    @_cron("POST", "/cron/cleanup-reservations")
+    @_cron("GET", "/cron/cleanup-reservations", operation_id="cleanupByGet")
+    @_cron("POST", "/api/cron/cleanup-reservations", operation_id="cleanupUnderApi")
+    @_cron("GET", "/api/cron/cleanup-reservations", operation_id="cleanupUnderApiByGet")
     async def cleanup(self) -> Answer:
         """Purge.
 
@@ -90,13 +67,8 @@ class OperationsApi:
             raise Unavailable("DATABASE_UNAVAILABLE", "The database lacks migrations: run `holdfast migrate`")
         return answer(Ready())
 
-    @_probe(
-        "GET",
-        "/health/reservations",
-        operation_id="reservationHealth",
-        answers={200: ReservationHealth, 503: ReservationHealth},
-    )
-    async def reservations(self) -> Answer:
+    @_probe("GET", "/health/reservations", answers={200: ReservationHealth, 503: ReservationHealth})
+    async def reservation_health(self) -> Answer:
         """Get reservation health.
 
         `degraded` and `critical` come with reasons; critical answers 503.

@@ -28,7 +28,11 @@ MAX_SLOT: Final = timedelta(minutes=43_200)
 # The time that one listing of slots covers.
 MAX_LISTING: Final = timedelta(days=62)
 
-ONLY_AT_VERSION: Final = "Only if this is still its version; else `VERSION_CONFLICT`, and nothing changes."
+
+_KEY_MEANING: Final = (
+    "Your name for this attempt: sent again with the same key, the request has no second effect. It may come as the "
+    "`Idempotency-Key` header instead."
+)
 
 
 def _without_a_name(email: object) -> object:
@@ -62,6 +66,11 @@ def _within_reach(slot_end: datetime, info: ValidationInfo) -> datetime:
 Email = Annotated[EmailStr, Field(max_length=254), BeforeValidator(_without_a_name)]
 Quantity = Annotated[int, Field(ge=1, le=10_000_000)]
 Version = Annotated[int, Field(ge=1, le=2_147_483_647)]
+ExpectedVersion = Annotated[
+    Version | None,
+    Field(description="Only if this is still its version; else `VERSION_CONFLICT`, and nothing changes."),
+]
+KnownBusiness = Annotated[Identifier | None, Field(description="Spares a look-up, where you know the business.")]
 TtlMinutes = Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)]
 SlotStart = Annotated[Instant, AfterValidator(_leaves_room_for_its_end)]
 # Beside a slotStart that is declared before it. The service limits how long a slot may be.
@@ -84,7 +93,7 @@ class Query(BaseModel):
 class BusinessQuery(Query):
     """The business of an id in the path."""
 
-    business_id: Identifier | None = Field(None, description="Spares a look-up, where you know the business.")
+    business_id: KnownBusiness = None
 
 
 class SlotBody(Body):
@@ -94,11 +103,7 @@ class SlotBody(Body):
     service_id: ServiceId
     slot_start: SlotStart = Field(description="When the slot begins.")
     slot_end: SlotEnd | None = Field(None, description="When the slot ends. Left out, it is as long as the service.")
-    idempotency_key: IdempotencyKey | None = Field(
-        None,
-        description="Your name for this attempt: sent again with the same key, the request has no second effect. It "
-        "may come as the `Idempotency-Key` header instead.",
-    )
+    idempotency_key: IdempotencyKey | None = Field(None, description=_KEY_MEANING)
     quantity: Quantity = Field(1, description="How many units of the service's capacity.")
     resource_id: Identifier | None = Field(None, description="One resource of the service. Left out, any free one.")
 
@@ -114,9 +119,7 @@ class GuestBody(Body):
     guest_email: Email | None = Field(None, description="The guest's e-mail address.")
     guest_phone: Phone | None = Field(None, description=PHONE_MEANING)
     notes: Notes | None = Field(None, description="Free text for the business.")
-    metadata: Metadata = Field(
-        default_factory=dict, description="Whatever your own system needs, up to 4096 bytes as JSON. Kept as it is."
-    )
+    metadata: Metadata = Field(default_factory=dict, description="Your own system's data, 4096 bytes as JSON at most.")
 
     def guest(self) -> Guest:
         """Returns the guest as the verbs take it."""

@@ -12,7 +12,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.shapes import Query
-from service.booking.catalog import Catalog
+from service.booking.catalog import SERVICE, Catalog
 from service.booking.text import BusinessId, ServiceId
 from service.errors import Overloaded, Unavailable
 from service.http.call import Call
@@ -58,7 +58,6 @@ class StreamApi:
         "GET",
         "/api/booking/stream",
         tag="availability",
-        operation_id="watchChanges",
         answers={200: None},
         refusals=("SERVICE_NOT_FOUND", "OVERLOADED"),
         # It does, but an outage is no failure of the stream.
@@ -66,7 +65,7 @@ class StreamApi:
         media_type="text/event-stream",
         request_headers=("Last-Event-ID",),
     )
-    async def stream(self, call: Call, query: StreamQuery) -> ASGIApp:
+    async def watch_changes(self, call: Call, query: StreamQuery) -> ASGIApp:
         """Watch for changes.
 
         Server-sent events, for a browser's `EventSource`. `changed` names a slot that now has more or less room:
@@ -76,7 +75,7 @@ class StreamApi:
         """
         # A misspelt name would be silence for ever. While the database does not answer, the stream opens all the same.
         with suppress(Unavailable):
-            await self._catalog.service(query.business_id, query.service_id)
+            await self._catalog.get(SERVICE, query.business_id, query.service_id)
         last_event_id = call.header(b"last-event-id")
         begins_at = self._feed.last_id
         try:
@@ -128,7 +127,5 @@ def _written(event: Event, service_id: str) -> ServerSentEvent:
     change = event.change
     if change is None or change.slot_start is None:
         return ServerSentEvent("{}", event="resync", id=event.id, sep="\n")
-    slot = SlotChange.model_validate(
-        {"service_id": service_id, "slot_start": change.slot_start, "slot_end": change.slot_end}
-    )
+    slot = SlotChange.model_validate({**change._asdict(), "service_id": service_id})
     return ServerSentEvent(slot.model_dump_json(), event="changed", id=event.id, sep="\n")

@@ -11,7 +11,7 @@ from service.booking.guests import PHONE_MEANING
 from service.booking.instants import SlotInstant
 from service.booking.requests import Book, Guest, Slot
 from service.booking.tenants import business_of_slug
-from service.booking.text import Identifier, Notes, Phone, ServiceId
+from service.booking.text import Identifier, Notes, Phone, ServiceId, if_any
 from service.database.connections import Database
 from service.errors import Invalid
 from service.http.answer import Answer
@@ -23,6 +23,7 @@ from service.http.schemas import Fault
 from service.naming import Record
 
 FirstOrLastName = Annotated[str, StringConstraints(min_length=1, max_length=99, pattern=r"^[^\x00]*$")]
+LocationId = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 PathSlug = Annotated[str, Field(description="The public name of the business.")]
 
 
@@ -37,9 +38,7 @@ class WidgetBody(Body):
     email: Email = Field(description="The guest's e-mail address.")
     phone: Phone | None = Field(None, description=PHONE_MEANING)
     notes: Notes | None = Field(None, description="Free text for the business.")
-    location_id: Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")] | None = Field(
-        None, description="Kept in `metadata` as it is."
-    )
+    location_id: LocationId | None = Field(None, description="Kept in `metadata` as it is.")
 
     def request(self) -> Book:
         """Returns the request of the verb."""
@@ -61,18 +60,10 @@ class WidgetBooking(Record):
 class WidgetError(Record):
     """An error of the widget's call."""
 
-    code: str = Field(
-        description="Branch on this. `TIME_CONFLICT` where the slot is taken; else the code of `Problem`."
-    )
+    code: str = Field(description="Branch on this: `TIME_CONFLICT` for a slot that is taken, else that of `Problem`.")
     message: str = Field(description="For the person who reads it.")
-    errors: list[Fault] | None = Field(
-        default=None,
-        exclude_if=lambda errors: errors is None,
-        description="With `VALIDATION_FAILED`: each fault.",
-    )
-    reason: str | None = Field(
-        default=None, exclude_if=lambda reason: reason is None, description="With `SLOT_NOT_BOOKABLE`: why."
-    )
+    errors: list[Fault] | None = if_any(description="With `VALIDATION_FAILED`: each fault.")
+    reason: str | None = if_any(description="With `SLOT_NOT_BOOKABLE`: why.")
 
 
 class WidgetRefusal(Record):
@@ -80,11 +71,7 @@ class WidgetRefusal(Record):
 
     success: Literal[False] = Field(default=False, description="Whether it worked.")
     error: WidgetError = Field(description="The error.")
-    alternatives: list[Alternative] | None = Field(
-        default=None,
-        exclude_if=lambda slots: slots is None,
-        description="With `TIME_CONFLICT`: slots to take instead.",
-    )
+    alternatives: list[Alternative] | None = if_any(description="With `TIME_CONFLICT`: slots to take instead.")
 
 
 class WidgetApi:

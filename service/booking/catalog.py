@@ -1,6 +1,7 @@
 """The catalog: businesses, their services and resources, and when they are open."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
 
 import psycopg
 from pydantic import TypeAdapter
@@ -19,7 +20,6 @@ from service.booking.catalog_settings import (
     ResourceSettings,
     Service,
     ServiceSettings,
-    Settings,
 )
 from service.booking.guests import COUNTRIES
 from service.booking.outcomes import refusal
@@ -27,28 +27,47 @@ from service.booking.text import Identifier
 from service.booking.verbs import Announce
 from service.database.connections import Database, Transaction
 from service.errors import Invalid, Refused
+from service.naming import Record
+
+S = TypeVar("S", ResourceSettings, ServiceSettings, ClosureSettings)
+R = TypeVar("R", bound=Record)
 
 _HOURS: TypeAdapter[list[OpeningHoursSettings]] = TypeAdapter(list[OpeningHoursSettings])
+
+
+@dataclass(frozen=True, slots=True)
+class Noun(Generic[S, R]):
+    """A kind of entry of a business: its settings, the model that reads it, and its statements."""
+
+    name: str
+    settings: type[S]
+    model: type[R]
+    read: str
+    put: str
+    delete: str
+
+
+RESOURCE: Final = Noun("resource", ResourceSettings, Resource, "resources", "put_resource", "delete_resource")
+SERVICE: Final = Noun("service", ServiceSettings, Service, "services", "put_service", "delete_service")
+CLOSURE: Final = Noun("closure", ClosureSettings, Closure, "closures", "put_closure", "delete_closure")
 
 
 class Catalog:
     """The verbs on the catalog. Each raises `Refused`, `Invalid` and `Unavailable`, and takes the lock of its business.
 
-    A put returns what was put, and whether it is new. With `announce`, changes are reported to those who watch.
+    A put returns the entry, and whether it is new. With `announce`, changes are reported to those who watch.
     """
 
     def __init__(self, database: Database | Transaction, announce: Announce | None = None) -> None:
         self._database = database
         self._announce = announce
 
-    # Businesses.
-
     async def put_business(self, business_id: Identifier, settings: BusinessSettings) -> tuple[Business, bool]:
         """Creates a business or replaces its settings."""
         if settings.country not in COUNTRIES:
             raise Invalid.at("country", NO_COUNTRY)
         try:
-            outcome, body = await self._change("put_business", business_id, _json(settings))
+            outcome, body = await self._change("put_business", business_id, settings.model_dump_json(by_alias=False))
         except psycopg.Error as error:
             if error.sqlstate == "HF003":
                 raise Refused("SLUG_TAKEN") from error
@@ -59,7 +78,9 @@ class Catalog:
 
     async def business(self, business_id: Identifier) -> Business:
         """Returns a business."""
-        return Business.model_validate_json(await self._one("BUSINESS_NOT_FOUND", "business", business_id))
+        for (body,) in await self._database.fetch("business", business_id):
+            return Business.model_validate_json(body)
+        raise Refused("BUSINESS_NOT_FOUND")
 
     async def businesses(self) -> list[Business]:
         """Returns all businesses, by id."""
@@ -69,53 +90,32 @@ class Catalog:
         """Deletes a business that has no services and no resources."""
         await self._change("delete_business", business_id)
 
-    # Resources.
-
-    async def put_resource(
-        self, business_id: Identifier, resource_id: Identifier, settings: ResourceSettings
-    ) -> tuple[Resource, bool]:
-        """Creates a resource or replaces its settings."""
-        outcome, body = await self._change("put_resource", business_id, resource_id, _json(settings))
-        return Resource.model_validate_json(body), outcome == "created"
-
-    async def resource(self, business_id: Identifier, resource_id: Identifier) -> Resource:
-        """Returns a resource."""
-        return Resource.model_validate_json(
-            await self._one("RESOURCE_NOT_FOUND", "resources", business_id, resource_id)
-        )
-
-    async def resources(self, business_id: Identifier) -> list[Resource]:
-        """Returns the resources of a business, by id."""
-        return [Resource.model_validate_json(body) for body in await self._all("resources", business_id, None)]
-
-    async def delete_resource(self, business_id: Identifier, resource_id: Identifier) -> None:
-        """Removes a resource from the catalog; one that was ever used is archived."""
-        await self._change("delete_resource", business_id, resource_id)
-
-    # Services.
-
-    async def put_service(
-        self, business_id: Identifier, service_id: Identifier, settings: ServiceSettings
-    ) -> tuple[Service, bool]:
-        """Creates a service or replaces its settings and its pool of resources."""
-        outcome, body = await self._change("put_service", business_id, service_id, _json(settings), about=service_id)
+    async def put(self, noun: Noun[S, R], business_id: Identifier, entry_id: Identifier, settings: S) -> tuple[R, bool]:
+        """Creates an entry or replaces its settings; of a service, its pool of resources too."""
+        if isinstance(settings, ClosureSettings):
+            written: tuple[object, ...] = (settings.from_, settings.to, settings.resource_id, settings.reason)
+        else:
+            written = (settings.model_dump_json(by_alias=False),)
+        outcome, body = await self._change(noun.put, business_id, entry_id, *written)
         if outcome == "resource_unknown":
+            if isinstance(settings, ClosureSettings):
+                raise _no_resource("resourceId", settings.resource_id)
             raise _no_resource("resourceIds", from_json(body)["resource_id"])
-        return Service.model_validate_json(body), outcome == "created"
+        return noun.model.model_validate_json(body), outcome == "created"
 
-    async def service(self, business_id: Identifier, service_id: Identifier) -> Service:
-        """Returns a service."""
-        return Service.model_validate_json(await self._one("SERVICE_NOT_FOUND", "services", business_id, service_id))
+    async def get(self, noun: Noun[S, R], business_id: Identifier, entry_id: Identifier) -> R:
+        """Returns an entry."""
+        for (body,) in await self._database.fetch(noun.read, business_id, entry_id):
+            return noun.model.model_validate_json(body)
+        raise Refused(f"{noun.name.upper()}_NOT_FOUND")
 
-    async def services(self, business_id: Identifier) -> list[Service]:
-        """Returns the services of a business, by id."""
-        return [Service.model_validate_json(body) for body in await self._all("services", business_id, None)]
+    async def entries(self, noun: Noun[S, R], business_id: Identifier) -> list[R]:
+        """Returns the entries of a business: closures by their beginning, others by id."""
+        return [noun.model.model_validate_json(body) for body in await self._all(noun.read, business_id, None)]
 
-    async def delete_service(self, business_id: Identifier, service_id: Identifier) -> None:
-        """Removes a service from the catalog; one that was ever booked is archived."""
-        await self._change("delete_service", business_id, service_id, about=service_id)
-
-    # When it is open.
+    async def delete(self, noun: Noun[S, R], business_id: Identifier, entry_id: Identifier) -> None:
+        """Removes an entry. A resource or service that was ever booked is archived instead."""
+        await self._change(noun.delete, business_id, entry_id)
 
     async def put_opening_hours(self, business_id: Identifier, hours: list[OpeningHoursSettings]) -> list[OpeningHours]:
         """Replaces all opening hours of a business and its resources. An empty list: always open."""
@@ -130,41 +130,6 @@ class Catalog:
         """Returns the opening hours of a business, then those of its resources, through the week."""
         return [OpeningHours.model_validate_json(body) for body in await self._all("opening_hours", business_id)]
 
-    async def put_closure(
-        self, business_id: Identifier, closure_id: Identifier, settings: ClosureSettings
-    ) -> tuple[Closure, bool]:
-        """Creates a closure or replaces it."""
-        outcome, body = await self._change(
-            "put_closure",
-            business_id,
-            closure_id,
-            settings.from_,
-            settings.to,
-            settings.resource_id,
-            settings.reason,
-        )
-        if outcome == "resource_unknown":
-            raise _no_resource("resourceId", settings.resource_id)
-        return Closure.model_validate_json(body), outcome == "created"
-
-    async def closure(self, business_id: Identifier, closure_id: Identifier) -> Closure:
-        """Returns a closure."""
-        return Closure.model_validate_json(await self._one("CLOSURE_NOT_FOUND", "closures", business_id, closure_id))
-
-    async def closures(self, business_id: Identifier) -> list[Closure]:
-        """Returns the closures of a business and its resources, by their beginning."""
-        return [Closure.model_validate_json(body) for body in await self._all("closures", business_id, None)]
-
-    async def delete_closure(self, business_id: Identifier, closure_id: Identifier) -> None:
-        """Removes a closure from the catalog."""
-        await self._change("delete_closure", business_id, closure_id)
-
-    async def _one(self, missing: str, query: str, *parameters: str) -> Any:
-        rows = await self._database.fetch(query, *parameters)
-        if not rows:
-            raise Refused(missing)
-        return rows[0][0]
-
     async def _all(self, query: str, business_id: str, *parameters: None) -> list[Any]:
         """Returns the entries of a business, as JSON. Raises `Refused` if there is no such business."""
         rows = await self._database.fetch(query, business_id, *parameters)
@@ -172,22 +137,18 @@ class Catalog:
             await self.business(business_id)
         return [body for (body,) in rows]
 
-    async def _change(
-        self, query: str, business_id: str, *parameters: object, about: str | None = None
-    ) -> tuple[str, Any]:
-        """Runs a change and returns its outcome and body. `about` is the service that changes, if it is only one."""
+    async def _change(self, query: str, business_id: str, *parameters: object) -> tuple[str, Any]:
+        """Runs a change, announces it, and returns its outcome and body."""
         outcome: str
         [(outcome, body)] = await self._database.change(query, business_id, *parameters)
         if outcome in ("created", "done"):
             if self._announce:
+                # Without a service, all watchers of the business are concerned.
+                about = parameters[0] if query in (SERVICE.put, SERVICE.delete) else None
                 self._announce(business_id, {"service_id": about}, moved=False)
         elif outcome not in ("timezone_unknown", "resource_unknown"):
             raise refusal(outcome, from_json(body) if body else None)
         return outcome, body
-
-
-def _json(settings: Settings) -> str:
-    return settings.model_dump_json(by_alias=False)
 
 
 def _no_resource(field: str, resource_id: str | None) -> Invalid:

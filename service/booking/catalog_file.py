@@ -1,15 +1,15 @@
 """The catalog of one business as a YAML file: its settings, resources, services, opening hours and closures."""
 
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError
 from yaml.constructor import ConstructorError
 
-from service.booking.catalog import Catalog
+from service.booking.catalog import CLOSURE, RESOURCE, SERVICE, Catalog, Noun
 from service.booking.catalog_settings import (
     MAX_LISTED,
     BusinessSettings,
@@ -17,14 +17,11 @@ from service.booking.catalog_settings import (
     OpeningHoursSettings,
     ResourceSettings,
     ServiceSettings,
-    Settings,
 )
 from service.booking.text import Identifier
 from service.database.connections import Database
 from service.errors import Invalid, Refused
 from service.naming import Record
-
-S = TypeVar("S", bound=Settings)
 
 
 class CatalogFileError(Exception):
@@ -39,6 +36,11 @@ class CatalogFile(BusinessSettings):
     services: dict[Identifier, ServiceSettings] = Field(default_factory=dict)
     opening_hours: Annotated[list[OpeningHoursSettings], Field(default_factory=list, max_length=MAX_LISTED)]
     closures: dict[Identifier, ClosureSettings] = Field(default_factory=dict)
+
+    def entries(self, noun: Noun[Any, Any]) -> dict[str, Any]:
+        """Returns the entries of one kind, by their ids."""
+        entries: dict[str, Any] = getattr(self, noun.read)
+        return entries
 
     @property
     def business(self) -> BusinessSettings:
@@ -85,10 +87,12 @@ async def export(catalog: Catalog, business_id: str) -> CatalogFile:
         {
             **_members(business),
             "businessId": business_id,
-            "resources": {r.resource_id: _members(r, "resource_id") for r in await catalog.resources(business_id)},
-            "services": {s.service_id: _members(s, "service_id") for s in await catalog.services(business_id)},
+            "resources": {
+                r.resource_id: _members(r, "resource_id") for r in await catalog.entries(RESOURCE, business_id)
+            },
+            "services": {s.service_id: _members(s, "service_id") for s in await catalog.entries(SERVICE, business_id)},
             "openingHours": [_members(entry) for entry in await catalog.opening_hours(business_id)],
-            "closures": {c.closure_id: _members(c, "closure_id") for c in await catalog.closures(business_id)},
+            "closures": {c.closure_id: _members(c, "closure_id") for c in await catalog.entries(CLOSURE, business_id)},
         }
     )
 
@@ -104,23 +108,16 @@ async def apply(database: Database, wanted: CatalogFile) -> list[str]:
         # First, because it takes the lock of the business: the catalog read below stays unchanged until the commit.
         await _put_business(catalog, wanted, lines)
         former = await export(catalog, business_id)
-        for resource_id, resource in _differing("resource", former.resources, wanted.resources, lines):
-            await catalog.put_resource(business_id, resource_id, resource)
-        for service_id, service in _differing("service", former.services, wanted.services, lines):
-            with _refusals_at(f"services.{service_id}"):
-                await catalog.put_service(business_id, service_id, service)
+        await _put_differing(catalog, RESOURCE, former, wanted, lines)
+        await _put_differing(catalog, SERVICE, former, wanted, lines)
         if former.week != wanted.week:
             lines.append("changed opening hours")
             await catalog.put_opening_hours(business_id, wanted.week)
-        for closure_id, closure in _differing("closure", former.closures, wanted.closures, lines):
-            await catalog.put_closure(business_id, closure_id, closure)
-        for closure_id in _surplus("closure", former.closures, wanted.closures, lines):
-            await catalog.delete_closure(business_id, closure_id)
-        for service_id in _surplus("service", former.services, wanted.services, lines):
-            await catalog.delete_service(business_id, service_id)
+        await _put_differing(catalog, CLOSURE, former, wanted, lines)
+        await _delete_surplus(catalog, CLOSURE, former, wanted, lines)
+        await _delete_surplus(catalog, SERVICE, former, wanted, lines)
         # Last: once nothing refers to a resource, it is deleted instead of archived.
-        for resource_id in _surplus("resource", former.resources, wanted.resources, lines):
-            await catalog.delete_resource(business_id, resource_id)
+        await _delete_surplus(catalog, RESOURCE, former, wanted, lines)
     return lines
 
 
@@ -134,22 +131,26 @@ async def _put_business(catalog: Catalog, wanted: CatalogFile, lines: list[str])
         lines.append(f"{'changed' if former else 'created'} business {wanted.business_id}")
 
 
-def _differing(
-    noun: str, former: Mapping[str, S], wanted: Mapping[str, S], lines: list[str]
-) -> Iterator[tuple[str, S]]:
-    """Yields the entries to create or change, and adds a line for each."""
-    for name, settings in wanted.items():
-        if former.get(name) != settings:
-            lines.append(f"{'changed' if name in former else 'created'} {noun} {name}")
-            yield name, settings
+async def _put_differing(
+    catalog: Catalog, noun: Noun[Any, Any], former: CatalogFile, wanted: CatalogFile, lines: list[str]
+) -> None:
+    """Creates or changes the entries that differ, and adds a line for each."""
+    existing = former.entries(noun)
+    for name, settings in wanted.entries(noun).items():
+        if existing.get(name) != settings:
+            lines.append(f"{'changed' if name in existing else 'created'} {noun.name} {name}")
+            with _refusals_at(f"{noun.read}.{name}"):
+                await catalog.put(noun, wanted.business_id, name, settings)
 
 
-def _surplus(noun: str, former: Mapping[str, S], wanted: Mapping[str, S], lines: list[str]) -> Iterator[str]:
-    """Yields the names of the entries to remove, and adds a line for each."""
-    for name in former:
-        if name not in wanted:
-            lines.append(f"removed {noun} {name}")
-            yield name
+async def _delete_surplus(
+    catalog: Catalog, noun: Noun[Any, Any], former: CatalogFile, wanted: CatalogFile, lines: list[str]
+) -> None:
+    """Removes the entries that the file lacks, and adds a line for each."""
+    for name in former.entries(noun):
+        if name not in wanted.entries(noun):
+            lines.append(f"removed {noun.name} {name}")
+            await catalog.delete(noun, wanted.business_id, name)
 
 
 @contextmanager

@@ -25,6 +25,11 @@ IdempotencyKey = Annotated[
 METADATA_BYTES = 4096
 
 
+def if_any(description: str) -> Any:
+    """Declares a member that an answer has only where it is not None."""
+    return Field(default=None, exclude_if=lambda value: value is None, description=description)
+
+
 def _storable(text: str) -> str:
     """Refuses the one character that PostgreSQL does not store."""
     if "\x00" in text:

@@ -401,6 +401,6 @@ async def test_a_stream_opens_while_the_database_is_down(app: Starlette, monkeyp
     async def fail(*_: object) -> None:
         raise DatabaseDown
 
-    monkeypatch.setattr(Catalog, "service", fail)
+    monkeypatch.setattr(Catalog, "get", fail)
     async with Browser(app) as browser:
         assert browser.status == 200
