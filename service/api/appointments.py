@@ -48,9 +48,7 @@ class BookingBody(SlotBody, ReachableGuestBody):
 class AppointmentBody(SlotBody, GuestBody):
     """Books a slot on behalf of the business, for a guest of whom no more than a name may be known."""
 
-    slot_end: SlotEndWithinReach | None = Field(
-        None, description="When it ends. Left out, it is as long as the service."
-    )
+    slot_end: SlotEndWithinReach | None = Field(None, description="When it ends. Left out, as long as the service.")
     source: Identifier = Field("manual", description="Where it was made, in your own words.")
 
 
@@ -78,9 +76,7 @@ class ChangeBody(GuestBody):
 class CancelBody(Body):
     """Cancels an appointment, as its guest by the token or on behalf of the business."""
 
-    cancellation_token: str | None = Field(
-        None, description="The guest's. Without it, a key of the business is required."
-    )
+    cancellation_token: str | None = Field(None, description="The guest's. Without it, a key is required.")
     expected_version: ExpectedVersion = None
     reason: Notes | None = Field(None, description="Why, for the business. Its text is not in the audit trail.")
 

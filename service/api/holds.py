@@ -50,9 +50,7 @@ class CommitBody(ReachableGuestBody):
     reservation_id: UUID = Field(description="The hold.")
     expected_version: ExpectedVersion = None
     business_id: KnownBusiness = None
-    if_expired: Literal["rebook"] | None = Field(
-        None, description="`rebook`: books an expired hold's slot if it is free."
-    )
+    if_expired: Literal["rebook"] | None = Field(None, description="`rebook`: books an expired hold's slot if free.")
 
 
 class ExtendBody(Body):

@@ -62,8 +62,8 @@ class WidgetError(Record):
 
     code: str = Field(description="Branch on this: `TIME_CONFLICT` for a slot that is taken, else that of `Problem`.")
     message: str = Field(description="For the person who reads it.")
-    errors: list[Fault] | None = if_any(description="With `VALIDATION_FAILED`: each fault.")
-    reason: str | None = if_any(description="With `SLOT_NOT_BOOKABLE`: why.")
+    errors: list[Fault] | None = if_any("With `VALIDATION_FAILED`: each fault.")
+    reason: str | None = if_any("With `SLOT_NOT_BOOKABLE`: why.")
 
 
 class WidgetRefusal(Record):
@@ -71,7 +71,7 @@ class WidgetRefusal(Record):
 
     success: Literal[False] = Field(default=False, description="Whether it worked.")
     error: WidgetError = Field(description="The error.")
-    alternatives: list[Alternative] | None = if_any(description="With `TIME_CONFLICT`: slots to take instead.")
+    alternatives: list[Alternative] | None = if_any("With `TIME_CONFLICT`: slots to take instead.")
 
 
 class WidgetApi:

@@ -22,7 +22,7 @@ from service.booking.requests import (
     written_author,
 )
 from service.booking.tenants import Tenants
-from service.booking.text import BusinessId, ServiceId
+from service.booking.text import BusinessId, ServiceId, if_any
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Verbs
 from service.database.connections import Database
@@ -39,10 +39,7 @@ class Appointment(Record):
     """A confirmed booking, or an ended one."""
 
     appointment_id: UUID = Field(description="The appointment, by its id.")
-    reservation_id: UUID | None = Field(
-        description="The hold that it was made from; `null` where there was none, in lists, and for those who may only "
-        "read: with it, one can cancel."
-    )
+    reservation_id: UUID | None = Field(description="Its hold, if any. `null` in lists and for readers: it can cancel.")
     business_id: BusinessId
     service_id: ServiceId
     resource_id: str | None = Field(description="The resource that is taken; `null` where the service has none.")
@@ -59,11 +56,7 @@ class Appointment(Record):
     source: str = Field(description="Where it was made: `online` for a committed hold.")
     created_at: AwareDatetime = Field(description="When it was made.")
     updated_at: AwareDatetime = Field(description="When it was last changed.")
-    cancellation_reason: str | None = Field(
-        default=None,
-        exclude_if=lambda reason: reason is None,
-        description="Why it was cancelled. Present only if a reason was given.",
-    )
+    cancellation_reason: str | None = if_any("Why it was cancelled. Present only if a reason was given.")
 
 
 class BookedAppointment(Appointment):
@@ -91,18 +84,17 @@ def _in_utc(value: str | None) -> str | None:
     return value and datetime.fromisoformat(value).astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+Changes = Annotated[dict[str, dict[str, JsonValue]], BeforeValidator(_in_json_names)]
+
+
 class AuditEntry(Record):
     """One change of an appointment."""
 
     at: AwareDatetime = Field(description="When it happened.")
     actor: Actor = Field(description="The author of the change.")
-    action: str = Field(
-        description="`created`, `changed`, `rescheduled`, `cancelled`, `completed`, `no_show` or `erased`."
-    )
+    action: str = Field(description="`created`, `changed`, `rescheduled`, `erased`, or the status that it set.")
     version: int = Field(description="The version that it made.")
-    changes: Annotated[dict[str, dict[str, JsonValue]], BeforeValidator(_in_json_names)] = Field(
-        description="The fields that changed, with their values `before` and `after`; personal ones by name only."
-    )
+    changes: Changes = Field(description="The changed fields, each `before` and `after`; personal ones by name only.")
     request_id: str | None = Field(description="The request that made the change, as in the service's log.")
 
 

@@ -22,6 +22,8 @@ _YEAR_MINUTES = 366 * 24 * 60
 Minutes = Annotated[int, Field(ge=0, le=_YEAR_MINUTES)]
 SlotMinutes = Annotated[int, Field(ge=1, le=43_200)]
 TtlMinutes = Annotated[int, Field(ge=1, le=10_080)]
+AdvanceDays = Annotated[int, Field(ge=0, le=3660)]
+Capacity = Annotated[int, Field(ge=1, le=10_000_000)]
 BufferMinutes = Annotated[int, Field(ge=0, le=1440)]
 
 Slug = Annotated[
@@ -34,6 +36,20 @@ Slug = Annotated[
 NO_TIMEZONE: Final = "is not a time zone of the IANA database, like Europe/Berlin"
 NO_COUNTRY: Final = "is not an ISO 3166 code of a country that has phone numbers, like DE"
 
+Timezone = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"), FaultMessage(NO_TIMEZONE)]
+Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), FaultMessage(NO_COUNTRY)]
+
+Opens = Annotated[
+    str,
+    StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$"),
+    FaultMessage("must be a time of day from 00:00 to 23:59, like 09:00"),
+]
+Closes = Annotated[
+    str,
+    StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
+    FaultMessage("must be a time of day from 00:00 to 24:00, like 17:30"),
+]
+
 # The longest list in a request: more would not fit into a body.
 MAX_LISTED = 500
 
@@ -45,6 +61,13 @@ def _without_repetition(resource_ids: list[str]) -> list[str]:
     return sorted(resource_ids)
 
 
+Pool = Annotated[
+    list[Identifier],
+    Field(max_length=MAX_LISTED, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_without_repetition),
+]
+
+
 class Settings(Record, strict=True, extra="forbid", validate_by_name=False):
     """Settings as they are put. A member that is left out gets its default, whatever it was before."""
 
@@ -54,12 +77,8 @@ class BusinessSettings(Settings):
 
     name: Name = Field(description="The name that people read.")
     slug: Slug | None = Field(None, description="Its name in public addresses: lower-case letters, digits and hyphens.")
-    timezone: Annotated[
-        str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"), FaultMessage(NO_TIMEZONE)
-    ] = Field("UTC", description="A time zone of the IANA database, like `Europe/Berlin`.")
-    country: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), FaultMessage(NO_COUNTRY)] = Field(
-        description="An ISO 3166 code of two letters, like `DE`."
-    )
+    timezone: Timezone = Field("UTC", description="A time zone of the IANA database, like `Europe/Berlin`.")
+    country: Country = Field(description="An ISO 3166 code of two letters, like `DE`.")
 
 
 class Business(Record):
@@ -76,9 +95,7 @@ class ResourceSettings(Settings):
     """What a resource is put with. A member that is left out gets its default, whatever it was before."""
 
     name: Name = Field(description="The name that people read.")
-    kind: Identifier = Field(
-        "resource", description="The sort of resource, in your own words: `staff`, `suite`, `room`."
-    )
+    kind: Identifier = Field("resource", description="The sort of resource, in your own words: `staff`, `room`.")
     booking_enabled: bool = Field(True, description="Whether the public may reserve it.")
 
 
@@ -96,10 +113,8 @@ class ServiceSettings(Settings):
     """What a service is put with. A member that is left out gets its default, whatever it was before."""
 
     name: Name = Field(description="The name that people read.")
-    max_simultaneous_bookings: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
-        None,
-        description="The capacity: how many units may overlap at one instant. Left out, the number of `resourceIds`, "
-        "or 1.",
+    max_simultaneous_bookings: Capacity | None = Field(
+        None, description="The capacity: how many units may overlap. Left out, the number of `resourceIds`, or 1."
     )
     duration_minutes: SlotMinutes = Field(description="The length of a slot, where a caller does not give one.")
     max_duration_minutes: SlotMinutes | None = Field(
@@ -107,12 +122,10 @@ class ServiceSettings(Settings):
     )
     hold_ttl_minutes: TtlMinutes = Field(15, description="How long a slot is held, where a caller does not say.")
     max_hold_ttl_minutes: TtlMinutes | None = Field(
-        None,
-        description="How long one request may hold a slot. Left out, an hour, or `holdTtlMinutes` if that is longer.",
+        None, description="How long one request may hold a slot. Left out, an hour, or `holdTtlMinutes` if longer."
     )
     max_hold_lifetime_minutes: SlotMinutes | None = Field(
-        None,
-        description="How long a hold can live, however often it is extended. Left out, four times `maxHoldTtlMinutes`.",
+        None, description="How long a hold can live if it is extended. Left out, four times `maxHoldTtlMinutes`."
     )
     slot_step_minutes: SlotMinutes | None = Field(
         None, description="The distance between the starts of listed slots. Left out, `durationMinutes`."
@@ -120,23 +133,10 @@ class ServiceSettings(Settings):
     buffer_before_minutes: BufferMinutes = Field(0, description="Kept free before each slot.")
     buffer_after_minutes: BufferMinutes = Field(0, description="Kept free after each slot.")
     min_notice_minutes: Minutes = Field(0, description="How long before its start a slot must be reserved.")
-    max_advance_days: Annotated[int, Field(ge=0, le=3660)] = Field(
-        365, description="How many days ahead a slot may be reserved."
-    )
-    cancellation_window_minutes: Minutes = Field(
-        0, description="How long before the start guests must cancel; after that only staff can."
-    )
+    max_advance_days: AdvanceDays = Field(365, description="How many days ahead a slot may be reserved.")
+    cancellation_window_minutes: Minutes = Field(0, description="Until how long before the start guests can cancel.")
     booking_enabled: bool = Field(True, description="Whether the public may reserve it.")
-    resource_ids: Annotated[
-        list[Identifier],
-        Field(
-            default_factory=list,
-            max_length=MAX_LISTED,
-            json_schema_extra={"uniqueItems": True},
-            description="The pool: each booking takes one of these resources, whichever is free. Left out, none.",
-        ),
-        AfterValidator(_without_repetition),
-    ]
+    resource_ids: Pool = Field(default_factory=list, description="The pool: each booking takes one that is free.")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -172,9 +172,7 @@ class Service(Record):
     buffer_after_minutes: int = Field(description="Kept free after each slot.")
     min_notice_minutes: int = Field(description="How long before its start a slot must be reserved.")
     max_advance_days: int = Field(description="How many days ahead a slot may be reserved.")
-    cancellation_window_minutes: int = Field(
-        description="How long before the start guests must cancel; after that only staff can."
-    )
+    cancellation_window_minutes: int = Field(description="Until how long before the start guests can cancel.")
     booking_enabled: bool = Field(description="Whether the public may reserve it.")
     resource_ids: list[str] = Field(description="The pool: each booking takes one of these resources.")
 
@@ -187,16 +185,8 @@ class OpeningHoursSettings(Settings):
     """Opening hours of one day of the week, in the wall-clock time of the business."""
 
     weekday: Annotated[int, Field(ge=1, le=7)] = Field(description="1 for Monday, to 7 for Sunday.")
-    opens: Annotated[
-        str,
-        StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$"),
-        FaultMessage("must be a time of day from 00:00 to 23:59, like 09:00"),
-    ] = Field(description="When it opens, like `09:00`.")
-    closes: Annotated[
-        str,
-        StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
-        FaultMessage("must be a time of day from 00:00 to 24:00, like 17:30"),
-    ] = Field(description="When it closes, like `17:30`; `24:00` is the end of the day. A night is two entries.")
+    opens: Opens = Field(description="When it opens, like `09:00`.")
+    closes: Closes = Field(description="When it closes, like `17:30`; `24:00` ends the day. A night is two entries.")
     resource_id: Identifier | None = Field(None, description=_HOURS_RESOURCE)
 
     @field_validator("closes")

@@ -30,24 +30,21 @@ _CLOCK: Final = ("SELECT clock_timestamp()", "sql", None)
 log = structlog.get_logger(__name__)
 
 
+Status = Literal["ok", "degraded", "critical"]
+
+
 class ReservationHealth(Record):
     """The health of reservations, as aggregates only."""
 
-    status: Literal["ok", "degraded", "critical"] = Field(
-        description="`degraded` needs a look within the hour, `critical` at once."
-    )
+    status: Status = Field(description="`degraded` needs a look within the hour, `critical` at once.")
     reasons: list[str] = Field(description="Why it is not `ok`.")
     live: int = Field(description="Holds that are neither ended nor expired.")
     expired_unpurged: int = Field(description="Expired holds that the purge has not marked yet. They block nobody.")
     oldest_expired_seconds: float = Field(description="How long the oldest of those has waited.")
     last_purge_at: datetime | None = Field(description="When the purge last ended.")
     purge_late: bool = Field(description="Whether that is more than five minutes ago.")
-    conversion: float | None = Field(
-        description="The share of the holds ended within the last hour that were committed; `null` if none ended."
-    )
-    invariant_violations: dict[str, int] = Field(
-        description="How often each invariant of the service is violated in the data: all must be 0."
-    )
+    conversion: float | None = Field(description="Committed share of the holds ended in the last hour; `null` if none.")
+    invariant_violations: dict[str, int] = Field(description="Violations of each invariant in the data: all must be 0.")
 
 
 class HealthMonitor:

@@ -35,6 +35,9 @@ from service.naming import Record
 T = TypeVar("T")
 
 
+Status = Literal["held", "committed", "released", "expired"]
+
+
 class Reservation(Record):
     """A hold as its holder sees it."""
 
@@ -45,13 +48,9 @@ class Reservation(Record):
     slot_start: AwareDatetime = Field(description="When the slot begins.")
     slot_end: AwareDatetime = Field(description="When the slot ends. That instant is not part of it.")
     quantity: int = Field(description="How many units of the service's capacity.")
-    status: Literal["held", "committed", "released", "expired"] = Field(
-        description="`held`, or how it ended. An ended hold never changes again."
-    )
+    status: Status = Field(description="`held`, or how it ended. An ended hold never changes again.")
     expires_at: AwareDatetime = Field(description="When the hold ends by itself: from then on it can't be committed.")
-    expires_in_seconds: float = Field(
-        description="Seconds until `expiresAt`; 0 when it has ended. Count down from this, not by the client's clock."
-    )
+    expires_in_seconds: float = Field(description="Seconds to `expiresAt`, not by the client's clock; 0 when it ended.")
     ttl_clamped: bool = Field(description="Whether the requested time was cut to the service's maximum.")
     version: int = Field(description="Rises by 1 with every change of the hold.")
 
