@@ -11,16 +11,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
 from service.booking.guests import PHONE_MEANING, Guests
-from service.booking.requests import (
-    Author,
-    Book,
-    Change,
-    fingerprint,
-    members,
-    merged,
-    new_operation_id,
-    written_author,
-)
+from service.booking.requests import Author, Book, Change, fingerprint, merged, written
 from service.booking.tenants import Tenants
 from service.booking.text import BusinessId, ServiceId, if_any
 from service.booking.tokens import CancellationTokens
@@ -120,16 +111,11 @@ class Appointments:
         self, business_id: str, request: Book, idempotency_key: str | None, author: Author
     ) -> tuple[BookedAppointment, bool]:
         """Books a slot at once, and returns the appointment and whether it is a replay."""
-        written = request.written()
-        rest = members(idempotency_key=idempotency_key, fingerprint=fingerprint(written))
-        guest = await self._guests.written(business_id, request.guest)
-        return await self._verbs.run(
-            business_id,
-            new_operation_id(),
-            request,
-            merged(written, guest, rest, written_author(author)),
-            partial(booked, self._tokens),
-        )
+        sent = written(request)
+        attempt = {"idempotency_key": idempotency_key, "fingerprint": fingerprint(sent)}
+        phone = await self._guests.stored_phone(business_id, request.guest)
+        content = merged(sent, phone, attempt, author)
+        return await self._verbs.run(business_id, request, content, partial(booked, self._tokens))
 
     async def get(self, appointment_id: UUID, business_id: str | None) -> Appointment:
         """Returns an appointment as it is now."""
@@ -171,13 +157,8 @@ class Appointments:
         """Changes, cancels or erases an appointment, and returns it. One that is cancelled already stays as it is."""
         business_id = await self._tenants.find(request.appointment_id, business_id)
         request = await self._guests.normalise_change(business_id, request)
-        appointment, _ = await self._verbs.run(
-            business_id,
-            new_operation_id(),
-            request,
-            merged(request.written(), written_author(author)),
-            Appointment.model_validate_json,
-        )
+        content = merged(written(request), author)
+        appointment, _ = await self._verbs.run(business_id, request, content, Appointment.model_validate_json)
         return appointment
 
     async def check_token(self, appointment_id: UUID, token: str, business_id: str | None) -> str:

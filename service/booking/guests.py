@@ -7,7 +7,7 @@ from typing import Any, Final
 import phonenumbers
 from pydantic_core import from_json
 
-from service.booking.requests import Change, Guest, members
+from service.booking.requests import Change, Guest
 from service.database.connections import Database
 from service.errors import Invalid
 from service.single_flight import SingleFlight
@@ -72,19 +72,20 @@ class Guests:
         self._database = database
         self._countries = SingleFlight[str, str | None](keep_seconds=REMEMBERED_SECONDS, max_kept=MAX_REMEMBERED)
 
-    async def written(self, business_id: str, guest: Guest) -> bytes:
+    async def stored_phone(self, business_id: str, guest: Guest) -> dict[str, Any]:
         """Returns the members of a request that replace its phone number as it was sent. Raises `Unavailable`.
 
         A replay returns its first result, even if its guest's data would be invalid now. So a fault is sent along as
         `guest_fault`, and the verb answers with it unless the request is a replay.
         """
         if guest.guest_phone is None:
-            return b"{}"
+            return {}
         try:
-            return members(guest_phone=await self._normalised(business_id, guest.guest_phone))
+            return {"guest_phone": await self._normalised(business_id, guest.guest_phone)}
         except Invalid as invalid:
             errors: Any = invalid.members["errors"]
-            return members(guest_phone=None, guest_fault={"field": "guest_phone", "message": errors[0]["message"]})
+            fault = {"field": "guest_phone", "message": errors[0]["message"]}
+            return {"guest_phone": None, "guest_fault": fault}
 
     async def normalise_change(self, business_id: str, request: Change) -> Change:
         """Returns a change with the phone number that it sets as E.164. Raises `Invalid` and `Unavailable`."""

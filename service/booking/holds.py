@@ -10,20 +10,7 @@ from pydantic import AwareDatetime, Field
 
 from service.booking.appointments import BookedAppointment, booked
 from service.booking.guests import Guests
-from service.booking.requests import (
-    Author,
-    Commit,
-    Extend,
-    Holder,
-    Release,
-    Reserve,
-    fingerprint,
-    members,
-    merged,
-    new_operation_id,
-    written_author,
-    written_holder,
-)
+from service.booking.requests import Author, Commit, Extend, Holder, Release, Reserve, fingerprint, merged, written
 from service.booking.tenants import Tenants
 from service.booking.text import BusinessId, ServiceId
 from service.booking.tokens import CancellationTokens
@@ -50,7 +37,7 @@ class Reservation(Record):
     quantity: int = Field(description="How many units of the service's capacity.")
     status: Status = Field(description="`held`, or how it ended. An ended hold never changes again.")
     expires_at: AwareDatetime = Field(description="When the hold ends by itself: from then on it can't be committed.")
-    expires_in_seconds: float = Field(description="Seconds to `expiresAt`, not by the client's clock; 0 when it ended.")
+    expires_in_seconds: float = Field(description="Seconds to `expiresAt`, to count down from; 0 when it has ended.")
     ttl_clamped: bool = Field(description="Whether the requested time was cut to the service's maximum.")
     version: int = Field(description="Rises by 1 with every change of the hold.")
 
@@ -75,29 +62,18 @@ class Holds:
         """
         # The id of a reservation is the credential of its holder: all of it random.
         operation_id = UUID(bytes=os.urandom(16), version=4)
-        written = request.written()
-        rest = members(idempotency_key=idempotency_key, fingerprint=fingerprint(written))
-        reservation, replayed = await self._verbs.run(
-            business_id,
-            operation_id,
-            request,
-            merged(written, rest, written_holder(holder)),
-            Reservation.model_validate_json,
-        )
+        sent = written(request)
+        content = merged(sent, {"idempotency_key": idempotency_key, "fingerprint": fingerprint(sent)}, holder)
+        read = Reservation.model_validate_json
+        reservation, replayed = await self._verbs.run(business_id, request, content, read, operation_id)
         self._tenants.remember(reservation.reservation_id, business_id)
         return reservation, replayed
 
     async def commit(self, request: Commit, author: Author, business_id: str | None) -> tuple[BookedAppointment, bool]:
         """Turns a hold into an appointment, and returns that and whether it is a replay."""
         business_id = await self._tenants.find(request.reservation_id, business_id)
-        guest = await self._guests.written(business_id, request.guest)
-        return await self._verbs.run(
-            business_id,
-            new_operation_id(),
-            request,
-            merged(request.written(), guest, written_author(author)),
-            self._read_booked,
-        )
+        content = merged(written(request), await self._guests.stored_phone(business_id, request.guest), author)
+        return await self._verbs.run(business_id, request, content, self._read_booked)
 
     async def extend(self, request: Extend, business_id: str | None) -> Reservation:
         """Prolongs a hold, if the new end is later than it was."""
@@ -117,5 +93,5 @@ class Holds:
 
     async def _run(self, request: Extend | Release, business_id: str | None, read: Callable[[bytes], T]) -> T:
         business_id = await self._tenants.find(request.reservation_id, business_id)
-        result, _ = await self._verbs.run(business_id, new_operation_id(), request, request.written(), read)
+        result, _ = await self._verbs.run(business_id, request, written(request), read)
         return result

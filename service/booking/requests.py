@@ -7,8 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 from uuid import UUID
 
 import orjson
@@ -64,10 +63,6 @@ class Reserve:
     slot: Slot
     ttl_minutes: float | None
 
-    def written(self) -> bytes:
-        """Returns the request as it was sent."""
-        return merged(orjson.dumps(self.slot), members(ttl_minutes=self.ttl_minutes))
-
 
 @dataclass(frozen=True, slots=True)
 class Book:
@@ -78,12 +73,6 @@ class Book:
     guest: Guest
     source: str
     manual: bool = False
-
-    def written(self) -> bytes:
-        """Returns the request as it was sent."""
-        return merged(
-            orjson.dumps(self.slot), written_guest(self.guest), members(source=self.source, manual=self.manual)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +85,6 @@ class Commit:
     expected_version: int | None
     if_expired: Literal["rebook"] | None
 
-    def written(self) -> bytes:
-        """Returns the request as it was sent."""
-        rest = members(
-            reservation_id=self.reservation_id,
-            expected_version=self.expected_version,
-            if_expired=self.if_expired,
-            source="online",
-        )
-        return merged(written_guest(self.guest), rest)
-
 
 @dataclass(frozen=True, slots=True)
 class Extend:
@@ -116,10 +95,6 @@ class Extend:
     ttl_minutes: float
     expected_version: int | None
 
-    def written(self) -> bytes:
-        """Returns the request as it was sent."""
-        return orjson.dumps(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Release:
@@ -127,10 +102,6 @@ class Release:
 
     verb: ClassVar = "release"
     reservation_id: UUID
-
-    def written(self) -> bytes:
-        """Returns the request as it was sent."""
-        return orjson.dumps(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,55 +120,44 @@ class Change:
         """Whether the appointment may leave its slot."""
         return "slot_start" in self.changes or "slot_end" in self.changes
 
-    def written(self) -> bytes:
-        """Returns the request as it was sent."""
-        rest = members(
-            appointment_id=self.appointment_id,
-            action=self.action,
-            expected_version=self.expected_version,
-            reason=self.reason,
-        )
-        if self.action != "change":
-            return rest
-        return merged(b'{"set":%s}' % _adapter(dict[str, Any]).dump_json(self.changes), rest)
-
 
 Request = Reserve | Book | Commit | Extend | Release | Change
 
-
-def members(**values: object) -> bytes:
-    """Writes members that hold no guest's metadata."""
-    return orjson.dumps(values)
+_GUEST: Final = TypeAdapter(Guest)
+_CHANGES: Final = TypeAdapter(dict[str, Any])
 
 
-def written_author(author: Author) -> bytes:
-    """Writes the author of a change."""
-    return orjson.dumps(author)
+def written(request: Request) -> bytes:
+    """Writes a request as it was sent: the `fingerprint` of this text recognises a replay, so its order never changes.
+
+    Metadata is written by pydantic, because it may hold numbers of any size, which the faster orjson refuses.
+    """
+    match request:
+        case Reserve():
+            return merged(request.slot, {"ttl_minutes": request.ttl_minutes})
+        case Book():
+            rest = {"source": request.source, "manual": request.manual}
+            return merged(request.slot, _GUEST.dump_json(request.guest), rest)
+        case Commit():
+            rest = {name: getattr(request, name) for name in ("reservation_id", "expected_version", "if_expired")}
+            return merged(_GUEST.dump_json(request.guest), rest, {"source": "online"})
+        case Change():
+            rest = {name: getattr(request, name) for name in ("appointment_id", "action", "expected_version", "reason")}
+            changes = b'{"set":%s}' % _CHANGES.dump_json(request.changes) if request.action == "change" else None
+            return merged(changes, rest)
+        case Extend() | Release():
+            return orjson.dumps(request)
 
 
-def written_holder(holder: Holder | None) -> bytes:
-    """Writes the holder of a reserve, where holds are limited."""
-    return orjson.dumps(holder) if holder else b"{}"
+def merged(*objects: object) -> bytes:
+    """Joins objects, of which some may be written already, into one in JSON. None adds no members."""
+    parts = [(part if isinstance(part, bytes) else orjson.dumps(part))[1:-1] for part in objects if part is not None]
+    return b"{" + b",".join(filter(None, parts)) + b"}"
 
 
-def written_guest(guest: Guest) -> bytes:
-    """Writes a guest by pydantic: metadata may hold numbers of any size, which the faster orjson refuses."""
-    return _adapter(Guest).dump_json(guest)
-
-
-def merged(*objects: bytes) -> bytes:
-    """Joins JSON objects into one: no member is parsed again."""
-    return b"{" + b",".join(filter(None, [written[1:-1] for written in objects])) + b"}"
-
-
-def fingerprint(written: bytes) -> str:
-    """Returns the SHA-256 of a request as it was sent, by which a replay is told from a key that is used twice."""
-    return hashlib.sha256(written).hexdigest()
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def fingerprint(sent: bytes) -> str:
+    """Returns the SHA-256 of a request as it was sent, which differs between a replay and a key that is used twice."""
+    return hashlib.sha256(sent).hexdigest()
 
 
 def new_operation_id() -> UUID:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from service.booking.alternatives import Alternatives, Wish
 from service.booking.outcomes import refusal
-from service.booking.requests import Book, Change, Request, Reserve
+from service.booking.requests import Book, Change, Request, Reserve, new_operation_id
 from service.database.group_commit import GroupCommit
 from service.database.queue import Outcome
 from service.errors import Refused
@@ -32,9 +32,14 @@ class Verbs:
         self._announce = announce
 
     async def run(
-        self, business_id: str, operation_id: UUID, request: Request, written: bytes, read: Callable[[bytes], T]
+        self,
+        business_id: str,
+        request: Request,
+        content: bytes,
+        read: Callable[[bytes], T],
+        operation_id: UUID | None = None,
     ) -> tuple[T, bool]:
-        """Runs the verb of a request; `written` is the request with all that the verb takes, in JSON.
+        """Runs the verb of a request; `content` is the request with all that the verb takes, in JSON.
 
         Returns what the verb made, by `read`, and whether that is a replay. Raises `Refused`, `Invalid` and
         `Unavailable`.
@@ -44,7 +49,8 @@ class Verbs:
             if outcome.name == "done" and request.verb != "extend":
                 self._announce(business_id, outcome.body, moved=isinstance(request, Change) and request.moves)
 
-        outcome = await self._group_commit.submit(request.verb, business_id, operation_id, written, announce)
+        operation_id = operation_id or new_operation_id()
+        outcome = await self._group_commit.submit(request.verb, business_id, operation_id, content, announce)
         if outcome.name in ("done", "replayed"):
             return read(outcome.json or b"{}"), outcome.name == "replayed"
         if outcome.name == "slot_unavailable":

@@ -4,12 +4,11 @@ import asyncio
 import json
 from collections.abc import MutableMapping
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from service.booking.alternatives import Alternatives
-from service.booking.requests import Reserve, Slot
+from service.booking.requests import Reserve, Slot, written
 from service.booking.verbs import Verbs
 from service.http import application
 from service.process.app import create_app
@@ -81,7 +80,7 @@ async def test_a_change_for_a_disconnected_client_is_announced(database: TestDat
     ):
         verbs = Verbs(group_commit, Alternatives(connections), lambda *_, **__: announced.set())
         with database.locked():
-            leaving = asyncio.create_task(verbs.run("salon", uuid4(), request, request.written(), bytes))
+            leaving = asyncio.create_task(verbs.run("salon", request, written(request), bytes))
             await asyncio.to_thread(database.wait_until_blocked)
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
