@@ -89,11 +89,8 @@ class CalendarApi:
 
 
 def _feeds_answer(business_id: str, feeds: list[CalendarFeed]) -> Answer:
-    items = [
-        CalendarFeedPath(
-            resource_id=feed.resource_id,
-            path=f"{_FEEDS}/{'/'.join(filter(None, (business_id, feed.resource_id)))}.ics?key={feed.key}",
-        )
-        for feed in feeds
-    ]
+    items = []
+    for resource_id, key in feeds:
+        place = f"{business_id}/{resource_id}" if resource_id else business_id
+        items.append(CalendarFeedPath(resource_id=resource_id, path=f"{_FEEDS}/{place}.ics?key={key}"))
     return answer(CalendarFeeds(items=items))

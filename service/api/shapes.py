@@ -16,11 +16,20 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from service.booking.faults import fault_at
 from service.booking.guests import PHONE_MEANING
 from service.booking.instants import Instant, SlotInstant
 from service.booking.requests import Author, Guest, Slot
-from service.booking.text import BusinessId, IdempotencyKey, Identifier, Metadata, Name, Notes, Phone, ServiceId
+from service.booking.text import (
+    BusinessId,
+    IdempotencyKey,
+    Identifier,
+    Metadata,
+    Name,
+    Notes,
+    Phone,
+    ServiceId,
+    fault_at,
+)
 from service.http.call import Call
 
 # The longest slot of any service: scans are bounded in time, and would not find what reaches further.

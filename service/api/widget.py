@@ -1,6 +1,6 @@
 """One-call booking for a booking widget, which knows a business by its slug and has a format of its own."""
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, StringConstraints
 
@@ -42,12 +42,10 @@ class WidgetBody(Body):
 
     def request(self) -> Book:
         """Returns the request of the verb."""
-        metadata: dict[str, Any] = {"locationId": self.location_id} if self.location_id else {}
-        return Book(
-            Slot(self.service_id, self.start_time, None, 1, self.staff_id),
-            Guest(f"{self.first_name} {self.last_name}", self.email, self.phone, self.notes, metadata),
-            "widget",
-        )
+        slot = Slot(self.service_id, self.start_time, None, 1, self.staff_id)
+        name = f"{self.first_name} {self.last_name}"
+        metadata = {"locationId": self.location_id} if self.location_id else {}
+        return Book(slot, Guest(name, self.email, self.phone, self.notes, metadata), "widget")
 
 
 class WidgetBooking(Record):
@@ -85,7 +83,6 @@ class WidgetApi:
         "POST",
         WIDGETS + "{slug}/book",
         tag="appointments",
-        operation_id="bookFromWidget",
         answers={201: WidgetBooking, 200: WidgetBooking},
         refusals=(
             *("BUSINESS_NOT_FOUND", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
@@ -96,7 +93,7 @@ class WidgetApi:
         request_headers=("Idempotency-Key",),
         answer_headers=APPOINTMENT_HEADERS,
     )
-    async def book(self, call: Call, slug: PathSlug, body: WidgetBody) -> Answer:
+    async def book_from_widget(self, call: Call, slug: PathSlug, body: WidgetBody) -> Answer:
         """Book from a widget.
 
         One call, for a booking widget. Every error has the widget's own format; a slot that was taken is a 400 with
@@ -113,8 +110,6 @@ class WidgetApi:
 
 def _in_widget_names(error: Invalid) -> Invalid:
     """Converts faults that the domain finds: it names members as the rest of the API does."""
-    names = {"guestPhone": "phone"}
     faults = cast(list[dict[str, str]], error.members["errors"])
-    return Invalid(
-        error.code, errors=[{**fault, "field": names.get(fault["field"], fault["field"])} for fault in faults]
-    )
+    phone = {"field": "phone"}
+    return Invalid(error.code, errors=[fault | phone if fault["field"] == "guestPhone" else fault for fault in faults])

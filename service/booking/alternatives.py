@@ -73,7 +73,4 @@ class Alternatives:
         except (Unavailable, psycopg.Error, TimeoutError) as error:
             log.warning("alternatives_not_found", error=getattr(error, "sqlstate", None) or type(error).__name__)
             return []
-        return [
-            Alternative(slot_start=slot_start, slot_end=slot_end, resource_ids=resource_ids)
-            for slot_start, slot_end, resource_ids in rows
-        ]
+        return [Alternative(slot_start=start, slot_end=end, resource_ids=ids) for start, end, ids in rows]

@@ -5,7 +5,7 @@ from datetime import datetime
 from pydantic import AwareDatetime, Field
 from pydantic_core import from_json
 
-from service.booking.outcomes import refusal
+from service.booking.verbs import refusal
 from service.database.connections import Database
 from service.errors import Refused
 from service.naming import Record

@@ -4,7 +4,7 @@ import asyncio
 import unicodedata
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from icalendar import Calendar, Event, vDuration
@@ -24,14 +24,14 @@ _REFRESH: Final = timedelta(minutes=15)
 _WRONG_KEY: Final = "There is no calendar at this address, or its key is no longer valid."
 
 
-class CalendarFeed(Record):
+class CalendarFeed(NamedTuple):
     """One feed: of a resource, or of the whole business where `resource_id` is None."""
 
     resource_id: str | None
     key: str
 
 
-class _Source(Record):
+class _Source(NamedTuple):
     """The subject of a feed, and the generation of its key."""
 
     resource_id: str | None
@@ -69,11 +69,8 @@ class Calendars:
         if not sources:
             raise Refused("BUSINESS_NOT_FOUND")
         return [
-            CalendarFeed(
-                resource_id=source.resource_id,
-                key=self._keys.make(business_id, source.resource_id, source.generation),
-            )
-            for source in sources
+            CalendarFeed(resource_id, self._keys.make(business_id, resource_id, generation))
+            for resource_id, _, generation in sources
         ]
 
     async def rotate(self, business_id: Identifier) -> list[CalendarFeed]:
@@ -96,10 +93,7 @@ class Calendars:
         return await asyncio.to_thread(_written, name, business_id, entries)
 
     async def _sources(self, business_id: Identifier) -> list[_Source]:
-        rows = await self._database.fetch("calendars", business_id)
-        return [
-            _Source(resource_id=resource_id, name=name, generation=generation) for resource_id, name, generation in rows
-        ]
+        return [_Source(*row) for row in await self._database.fetch("calendars", business_id)]
 
 
 def forbidden() -> Refused:

@@ -22,9 +22,8 @@ from service.booking.catalog_settings import (
     ServiceSettings,
 )
 from service.booking.guests import COUNTRIES
-from service.booking.outcomes import refusal
 from service.booking.text import Identifier
-from service.booking.verbs import Announce
+from service.booking.verbs import Announce, refusal
 from service.database.connections import Database, Transaction
 from service.errors import Invalid, Refused
 from service.naming import Record

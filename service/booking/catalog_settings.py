@@ -12,9 +12,8 @@ from pydantic import (
     model_validator,
 )
 
-from service.booking.faults import FaultMessage, fault_at
 from service.booking.instants import Instant
-from service.booking.text import BusinessId, Identifier, Name, Notes, ResourceId, ServiceId
+from service.booking.text import BusinessId, FaultMessage, Identifier, Name, Notes, ResourceId, ServiceId, fault_at
 from service.naming import Record
 
 _YEAR_MINUTES = 366 * 24 * 60

@@ -61,18 +61,14 @@ class Cleanup:
         due = [business_id for business_id, _ in await self._database.fetch("due_businesses", self._retention)]
         expired = deleted = 0
         for first in range(0, len(due), _STEP_ROWS):
-            steps = self._purge(due[first : first + _STEP_ROWS], until=started + _RUN_SECONDS)
-            async for step_expired, step_deleted in steps:
+            business_ids = due[first : first + _STEP_ROWS]
+            async for step_expired, step_deleted in self._purge(business_ids, until=started + _RUN_SECONDS):
                 expired += step_expired
                 deleted += step_deleted
         remaining = sum(count for _, count in await self._database.fetch("due_businesses", self._retention))
         await self._database.fetch("record_purge", new_operation_id(), started_at, expired, deleted, remaining)
-        return CleanupReport(
-            expired=expired,
-            deleted=deleted,
-            remaining=remaining,
-            duration_ms=round((time.monotonic() - started) * 1000),
-        )
+        took_ms = round((time.monotonic() - started) * 1000)
+        return CleanupReport(expired=expired, deleted=deleted, remaining=remaining, duration_ms=took_ms)
 
     async def _purge(self, business_ids: list[str], *, until: float) -> AsyncIterator[tuple[int, int]]:
         """Purges businesses step by step, until nothing is due, all are busy, or the run's time is up.

@@ -46,23 +46,21 @@ def normalised_phone(phone: str, country: str | None) -> str:
     try:
         number = phonenumbers.parse(phone, country)
     except phonenumbers.NumberParseException:
-        raise _invalid(_NO_NUMBER) from None
+        raise Invalid.at("guestPhone", _NO_NUMBER) from None
     if number.extension is not None:
-        raise _invalid("must be without an extension, which E.164 has no place for: write that into the notes")
+        raise Invalid.at(
+            "guestPhone", "must be without an extension, which E.164 has no place for: write that into the notes"
+        )
     verdict = phonenumbers.is_possible_number_with_reason(number)
     if verdict != phonenumbers.ValidationResult.IS_POSSIBLE:
-        raise _invalid(_FAULTS.get(verdict, _NO_NUMBER))
+        raise Invalid.at("guestPhone", _FAULTS.get(verdict, _NO_NUMBER))
     written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     if len(written) > 1 + _MAX_DIGITS:
-        raise _invalid(_TOO_LONG)
+        raise Invalid.at("guestPhone", _TOO_LONG)
     # A number with too many leading zeros reads as a different number.
     if phonenumbers.parse(written) != number:
-        raise _invalid(_NO_NUMBER)
+        raise Invalid.at("guestPhone", _NO_NUMBER)
     return written
-
-
-def _invalid(message: str) -> Invalid:
-    return Invalid.at("guestPhone", message)
 
 
 class Guests:

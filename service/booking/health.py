@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 
 Status = Literal["ok", "degraded", "critical"]
+# Of now, live and expired holds, the oldest expired one, the last purge, and the last hour's committed and ended holds.
+Counts = tuple[datetime, int, int, datetime | None, datetime | None, int, int]
 
 
 class ReservationHealth(Record):
@@ -62,7 +64,8 @@ class HealthMonitor:
         return await self._answer.run(None, self._look_up)
 
     async def _look_up(self) -> ReservationHealth:
-        return judge(await self._counts(), await self._invariants())
+        [counts] = await self._database.fetch("reservation_health")
+        return judge(counts, await self._invariants())
 
     async def keep_gauges(self) -> None:
         """Sets the gauges for ever. While the database does not answer, all but `DATABASE_UP` keep their values."""
@@ -88,10 +91,6 @@ class HealthMonitor:
         for invariant, count in health.invariant_violations.items():
             metrics.INVARIANT_VIOLATIONS.labels(invariant).set(count)
 
-    async def _counts(self) -> tuple[datetime, int, int, datetime | None, datetime | None, int, int]:
-        [counts] = await self._database.fetch("reservation_health")
-        return counts
-
     async def _invariants(self) -> dict[str, int]:
         if self._violations_at is None or time.monotonic() - self._violations_at > _INVARIANTS_VALID_SECONDS:
             # Set before the answer: a database that fails at this query is not asked again for half a minute.
@@ -111,9 +110,7 @@ async def _violations(database: Database, *, recent: bool) -> dict[str, int]:
     return {**violations, "altered_clock": int(definition != _CLOCK)}
 
 
-def judge(
-    counts: tuple[datetime, int, int, datetime | None, datetime | None, int, int], violations: dict[str, int]
-) -> ReservationHealth:
+def judge(counts: Counts, violations: dict[str, int]) -> ReservationHealth:
     """Derives the status and its reasons from the counts."""
     now, live, expired_unpurged, oldest_expired_at, last_purge_at, committed, ended = counts
     oldest_seconds = (now - oldest_expired_at).total_seconds() if oldest_expired_at else 0.0

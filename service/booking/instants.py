@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from service.booking.faults import FaultMessage
+from service.booking.text import FaultMessage
 
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 _OFFSET_WITHOUT_SIGN = re.compile(r" \d\d:?\d\d$")

@@ -1,11 +1,35 @@
-"""The text that callers may write: ids, keys, names and free text, with their bounds."""
+"""The text that callers may write: ids, keys, names and free text, with their bounds and the messages of faults."""
 
 import json
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, LiteralString
 
-from pydantic import AfterValidator, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, JsonValue, StringConstraints, ValidationError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
-from service.booking.faults import FaultMessage
+METADATA_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class FaultMessage:
+    """In an `Annotated`: replaces the message of every fault that the parser finds in what stands before it."""
+
+    message: LiteralString
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.custom_error_schema(handler(source), "fault", custom_error_message=self.message)
+
+
+def fault_at(member: str, message: LiteralString) -> ValidationError:
+    """Builds the error of a validator that compares several members, at the one that is to be changed."""
+    fault = InitErrorDetails(type=PydanticCustomError("fault", message), loc=(member,), input=None)
+    return ValidationError.from_exception_data("several members", [fault])
+
+
+def if_any(description: str) -> Any:
+    """Declares a member that an answer has only where it is not None."""
+    return Field(default=None, exclude_if=lambda value: value is None, description=description)
+
 
 # The caller's own strings, for businesses, services and resources.
 Identifier = Annotated[
@@ -21,13 +45,6 @@ ResourceId = Annotated[Identifier, Field(description="The resource, by its id wi
 IdempotencyKey = Annotated[
     str, StringConstraints(pattern=r"^[ -~]{1,255}$"), FaultMessage("must be 1 to 255 printable ASCII characters")
 ]
-
-METADATA_BYTES = 4096
-
-
-def if_any(description: str) -> Any:
-    """Declares a member that an answer has only where it is not None."""
-    return Field(default=None, exclude_if=lambda value: value is None, description=description)
 
 
 def _storable(text: str) -> str:

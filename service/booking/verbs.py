@@ -5,16 +5,41 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+from pydantic import AwareDatetime
+from pydantic.alias_generators import to_camel
+
 from service.booking.alternatives import Alternatives, Wish
-from service.booking.outcomes import refusal
 from service.booking.requests import Book, Change, Request, Reserve, new_operation_id
 from service.database.group_commit import GroupCommit
 from service.database.queue import Outcome
-from service.errors import Refused
+from service.errors import HoldfastError, Invalid, Refused
+from service.naming import Record
 
 T = TypeVar("T")
 
 _NO_ROOM_TO_MOVE = "No available capacity for the new time slot"
+
+
+class RefusalDetails(Record):
+    """The members that verbs add to their refusals; each refusal has some of them."""
+
+    reason: str | None = None
+    current_version: int | None = None
+    max_expires_at: AwareDatetime | None = None
+    appointment_status: str | None = None
+    cancellable_until: AwareDatetime | None = None
+    slot_start: AwareDatetime | None = None
+    slot_end: AwareDatetime | None = None
+    claimed: int | None = None
+
+
+def refusal(outcome: str, body: dict[str, Any] | None) -> HoldfastError:
+    """Builds the error for an outcome, by its name and body."""
+    body = body or {}
+    if outcome == "validation_failed":
+        return Invalid.at(to_camel(body["field"]), body["message"])
+    details = RefusalDetails.model_validate(body)
+    return Refused(outcome.upper(), **details.model_dump(mode="json", exclude_unset=True))
 
 
 class Announce(Protocol):
@@ -66,12 +91,8 @@ def _wish(business_id: str, request: Request, wanted: dict[str, Any]) -> Wish:
     if isinstance(request, Reserve | Book):
         slot = request.slot
         return Wish(business_id, slot.service_id, slot.slot_start, slot.slot_end, slot.quantity, slot.resource_id)
-    return Wish(
-        business_id,
-        wanted["service_id"],
-        datetime.fromisoformat(wanted["slot_start"]),
-        datetime.fromisoformat(wanted["slot_end"]) if wanted.get("slot_end") else None,
-        wanted["quantity"],
-        wanted.get("resource_id"),
-        str(request.appointment_id) if isinstance(request, Change) else None,
-    )
+    slot_start, slot_end = datetime.fromisoformat(wanted["slot_start"]), wanted.get("slot_end")
+    slot_end = datetime.fromisoformat(slot_end) if slot_end else None
+    own = str(request.appointment_id) if isinstance(request, Change) else None
+    quantity, resource_id = wanted["quantity"], wanted.get("resource_id")
+    return Wish(business_id, wanted["service_id"], slot_start, slot_end, quantity, resource_id, own)

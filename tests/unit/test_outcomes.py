@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.booking.outcomes import refusal
+from service.booking.verbs import refusal
 from service.errors import Invalid, Refused
 
 
