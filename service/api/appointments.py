@@ -128,8 +128,6 @@ _change = partial(_tagged_call, statuses={"VERSION_CONFLICT": (409, 412)}, reque
 
 
 class AppointmentApi:
-    """The calls on appointments."""
-
     def __init__(self, appointments: Appointments) -> None:
         self._appointments = appointments
 
@@ -189,10 +187,7 @@ class AppointmentApi:
 
     @_tagged_call("GET", _APPOINTMENT, operation_id="getAppointment", access=Access.READONLY)
     async def get(self, call: Call, appointment_id: AppointmentId) -> Answer:
-        """Get an appointment.
-
-        `ETag` is its version, for `If-Match`.
-        """
+        """Get an appointment."""
         return _tagged(call, await self._appointments.get(appointment_id, call.business_id))
 
     @_change(

@@ -36,8 +36,6 @@ class AvailabilityQuery(Query):
 
 
 class AvailabilityApi:
-    """The call that lists slots."""
-
     def __init__(self, database: Database, cache: AnswerCache) -> None:
         self._database = database
         self._cache = cache

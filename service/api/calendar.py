@@ -41,8 +41,6 @@ _feed = partial(_call, "GET", answers={200: None}, refusals=("FORBIDDEN",), medi
 
 
 class CalendarApi:
-    """The calls on calendar feeds."""
-
     def __init__(self, calendars: Calendars) -> None:
         self._calendars = calendars
 

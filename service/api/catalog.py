@@ -50,8 +50,6 @@ class Resources(Record):
 
 
 class CatalogApi:
-    """The calls on the catalog."""
-
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 

@@ -49,10 +49,7 @@ class DocsApi:
 
     @_call("GET", "/", operation_id="getStart", answers={307: None}, answer_headers={307: ("Location",)})
     async def start(self) -> Answer:
-        """Go to the documentation.
-
-        For browsers that open the address of the service.
-        """
+        """Go to the documentation."""
         # Relative, so that it is right behind a prefix, and whatever the Host header says.
         return Answer(status=307, headers={"Location": "docs"})
 
@@ -67,18 +64,12 @@ class DocsApi:
 
     @_call("GET", "/docs", operation_id="getDocs", answers={200: None}, media_type="text/html")
     async def docs(self) -> Answer:
-        """Get the documentation page.
-
-        Shows the OpenAPI document; each call can be tried and has a link of its own.
-        """
+        """Get the documentation page."""
         return Answer(self._page, headers=_PAGE, media_type=_HTML)
 
     @_call("GET", "/docs/errors", operation_id="getErrorsPage", answers={200: None}, media_type="text/html")
     async def errors(self) -> Answer:
-        """Get the page of the codes of errors.
-
-        The `type` of each problem leads here, by way of the documentation page.
-        """
+        """Get the page of the codes of errors."""
         return Answer(self._errors, headers=_PAGE, media_type=_HTML)
 
     @_call("GET", "/docs/{asset}", answers={200: None}, refusals=("NOT_FOUND",), media_type="*/*")

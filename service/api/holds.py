@@ -144,9 +144,6 @@ class HoldApi:
 
     @endpoint("GET", "/api/booking/capacity", tag="capacity", answers={200: Capacity}, refusals=("SERVICE_NOT_FOUND",))
     async def get_capacity(self, query: CapacityQuery) -> Answer:
-        """Get the capacity left in one slot.
-
-        `held` and `booked` at the fullest instant of the slot and its buffers.
-        """
+        """Get the capacity left in one slot."""
         slot = query.slot_start, query.slot_end
         return answer(await capacity(self._database, query.business_id, query.service_id, *slot))

@@ -32,8 +32,6 @@ class ApiKeys(Record):
 
 
 class KeyApi:
-    """The calls on keys."""
-
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
@@ -48,10 +46,7 @@ class KeyApi:
 
     @_of_business("GET", _KEYS, answers={200: ApiKeys})
     async def list_keys(self, business_id: BusinessId) -> Answer:
-        """List the keys of a business.
-
-        The revoked ones too.
-        """
+        """List the keys of a business."""
         return answer(ApiKeys(items=await self._keys.list_all(business_id)))
 
     @_call("DELETE", _KEYS + "/{keyId}", answers={204: None}, refusals=("BUSINESS_NOT_FOUND", "KEY_NOT_FOUND"))

@@ -43,8 +43,6 @@ class Closures(Record):
 
 
 class OpeningApi:
-    """The calls on opening hours and closures."""
-
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 

@@ -117,7 +117,6 @@ class SlotBody(Body):
     resource_id: Identifier | None = Field(None, description="One resource of the service. Left out, any free one.")
 
     def slot(self) -> Slot:
-        """Returns the slot as the verbs take it."""
         return Slot(self.service_id, self.slot_start, self.slot_end, self.quantity, self.resource_id)
 
 
@@ -131,7 +130,6 @@ class GuestBody(Body):
     metadata: Metadata = Field(default_factory=dict, description="Your own system's data, 4096 bytes as JSON at most.")
 
     def guest(self) -> Guest:
-        """Returns the guest as the verbs take it."""
         return Guest(self.guest_name, self.guest_email, self.guest_phone, self.notes, self.metadata)
 
 

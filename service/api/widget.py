@@ -41,7 +41,6 @@ class WidgetBody(Body):
     location_id: LocationId | None = Field(None, description="Kept in `metadata` as it is.")
 
     def request(self) -> Book:
-        """Returns the request of the verb."""
         slot = Slot(self.service_id, self.start_time, None, 1, self.staff_id)
         name = f"{self.first_name} {self.last_name}"
         metadata = {"locationId": self.location_id} if self.location_id else {}
@@ -73,8 +72,6 @@ class WidgetRefusal(Record):
 
 
 class WidgetApi:
-    """The call of the widget."""
-
     def __init__(self, appointments: Appointments, database: Database) -> None:
         self._appointments = appointments
         self._database = database

@@ -60,10 +60,7 @@ async def availability(
 async def capacity(
     database: Database, business_id: str, service_id: str, slot_start: datetime, slot_end: datetime
 ) -> Capacity:
-    """Returns what is claimed and left of a service during a slot and its buffers.
-
-    Raises `Refused` (SERVICE_NOT_FOUND) and `Unavailable`.
-    """
+    """Returns the units of a service during a slot. Raises `Refused` (SERVICE_NOT_FOUND) and `Unavailable`."""
     [(body,)] = await database.fetch("capacity", business_id, service_id, slot_start, slot_end)
     if body is None:
         raise Refused("SERVICE_NOT_FOUND")

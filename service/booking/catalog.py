@@ -76,7 +76,6 @@ class Catalog:
         return Business.model_validate_json(body), outcome == "created"
 
     async def business(self, business_id: Identifier) -> Business:
-        """Returns a business."""
         for (body,) in await self._database.fetch("business", business_id):
             return Business.model_validate_json(body)
         raise Refused("BUSINESS_NOT_FOUND")
@@ -103,7 +102,6 @@ class Catalog:
         return noun.model.model_validate_json(body), outcome == "created"
 
     async def get(self, noun: Noun[S, R], business_id: Identifier, entry_id: Identifier) -> R:
-        """Returns an entry."""
         for (body,) in await self._database.fetch(noun.read, business_id, entry_id):
             return noun.model.model_validate_json(body)
         raise Refused(f"{noun.name.upper()}_NOT_FOUND")

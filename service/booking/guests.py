@@ -94,13 +94,11 @@ class Guests:
         return replace(request, changes={**request.changes, "guest_phone": normalised})
 
     async def _normalised(self, business_id: str, phone: str) -> str:
+        country = None
         # A number with its country's code does not depend on the business.
-        country = None if phone.startswith("+") else await self._country_of(business_id)
+        if not phone.startswith("+"):
+            country = await self._countries.run(business_id, partial(self._find_country, business_id))
         return normalised_phone(phone, country)
-
-    async def _country_of(self, business_id: str) -> str | None:
-        """Returns the country of a business, or None if the business does not exist."""
-        return await self._countries.run(business_id, partial(self._find_country, business_id))
 
     async def _find_country(self, business_id: str) -> str | None:
         rows = await self._database.fetch("business", business_id)

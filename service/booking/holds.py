@@ -80,7 +80,6 @@ class Holds:
         return await self._run(request, business_id, Reservation.model_validate_json)
 
     async def release(self, request: Release, business_id: str | None) -> None:
-        """Gives up a hold."""
         await self._run(request, business_id, bytes)
 
     async def get(self, reservation_id: UUID, business_id: str | None) -> Reservation:

@@ -60,7 +60,6 @@ class Keys:
         self._database = database
 
     async def create(self, business_id: Identifier, name: Name, role: Role) -> NewKey:
-        """Creates a key."""
         key_id = secrets.token_hex(8)
         key = f"hf~{business_id}~{key_id}~{secrets.token_urlsafe(32)}"
         await self._change("create_key", business_id, key_id, name, role, _sha256(key))

@@ -7,62 +7,50 @@ stolen, and a token can be shown again at any time.
 import base64
 import hashlib
 import hmac
+from typing import ClassVar
 from uuid import UUID
 
 from pydantic import SecretStr
 
 
 class _Signer:
-    """Signs and verifies under the secrets of TOKEN_SECRET: the first signs, all verify."""
+    """Signs and verifies tokens of one purpose under the secrets of TOKEN_SECRET: the first signs, all verify."""
+
+    purpose: ClassVar[str]
 
     def __init__(self, secrets: SecretStr) -> None:
         self._keys = [secret.strip().encode() for secret in secrets.get_secret_value().split(",") if secret.strip()]
 
-    def _make(self, *parts: str) -> str:
-        return _sign(self._keys[0], parts)
+    def make(self, *opens: str | UUID | int | None) -> str:
+        """Returns the token of what it opens, always the same under the same secret."""
+        return self._sign(self._keys[0], opens)
 
-    def _verify(self, token: str, *parts: str) -> bool:
-        """Compares in constant time. A malformed token does not verify."""
-        given = token.encode()
-        return any(hmac.compare_digest(given, _sign(key, parts).encode()) for key in self._keys)
+    def verify(self, token: str, *opens: str | UUID | int | None) -> bool:
+        """Returns whether a token opens this, in constant time. A malformed one does not."""
+        return any(hmac.compare_digest(token.encode(), self._sign(key, opens).encode()) for key in self._keys)
+
+    def _sign(self, key: bytes, opens: tuple[str | UUID | int | None, ...]) -> str:
+        parts = ["" if part is None else str(part) for part in opens]
+        digest = hmac.digest(key, "\x1f".join(["v1", self.purpose, *parts]).encode(), hashlib.sha256)
+        return "v1." + base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 class CancellationTokens(_Signer):
-    """The tokens by which guests cancel."""
+    """The tokens by which guests cancel, each of a business and an appointment."""
 
-    def make(self, business_id: str, appointment_id: UUID) -> str:
-        """Returns the token of an appointment, always the same under the same secret."""
-        return self._make("cancel", business_id, str(appointment_id))
-
-    def verify(self, token: str, business_id: str, appointment_id: UUID) -> bool:
-        """Returns whether the token is this appointment's, in constant time."""
-        return self._verify(token, "cancel", business_id, str(appointment_id))
+    purpose = "cancel"
 
 
 class CalendarKeys(_Signer):
-    """The keys by which calendar programs read a feed: of one resource, or of the whole business where that is None.
+    """The keys by which calendar programs read a feed, each of a business, a resource or None, and a generation.
 
-    Raising the business's `generation` invalidates all earlier keys.
+    Raising the business's generation invalidates all earlier keys.
     """
 
-    def make(self, business_id: str, resource_id: str | None, generation: int) -> str:
-        """Returns the key of a feed, always the same under the same secret and generation."""
-        return self._make("calendar", business_id, resource_id or "", str(generation))
-
-    def verify(self, key: str, business_id: str, resource_id: str | None, generation: int) -> bool:
-        """Returns whether the key is this feed's, in constant time."""
-        return self._verify(key, "calendar", business_id, resource_id or "", str(generation))
+    purpose = "calendar"
 
 
 class ClientNames(_Signer):
-    """The names by which clients are counted, so that no address is stored."""
+    """The names by which the addresses of clients are counted, so that none is stored."""
 
-    def make(self, address: str) -> str:
-        """Returns the name of a client, always the same under the same secret."""
-        return self._make("client", address)
-
-
-def _sign(key: bytes, parts: tuple[str, ...]) -> str:
-    message = "\x1f".join(("v1", *parts))
-    digest = hmac.digest(key, message.encode(), hashlib.sha256)
-    return "v1." + base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    purpose = "client"
