@@ -111,8 +111,7 @@ def _written(name: str, business_id: str, entries: Iterable[_Entry]) -> bytes:
     calendar.add("X-PUBLISHED-TTL", vDuration(_REFRESH))
     for entry in entries:
         calendar.add_component(_event(business_id, entry))
-    written: bytes = calendar.to_ical()
-    return written
+    return bytes(calendar.to_ical())
 
 
 def _event(business_id: str, entry: _Entry) -> Event:

@@ -95,16 +95,12 @@ class HealthMonitor:
         if self._violations_at is None or time.monotonic() - self._violations_at > _INVARIANTS_VALID_SECONDS:
             # Set before the answer: a database that fails at this query is not asked again for half a minute.
             self._violations_at = time.monotonic()
-            self._violations = await _violations(self._database, recent=True)
+            self._violations = await invariant_violations(self._database, recent=True)
         return self._violations
 
 
-async def invariant_violations(database: Database) -> dict[str, int]:
+async def invariant_violations(database: Database, *, recent: bool = False) -> dict[str, int]:
     """Counts the rows of each invariant's view, and whether booking.now() differs from the shipped clock."""
-    return await _violations(database, recent=False)
-
-
-async def _violations(database: Database, *, recent: bool) -> dict[str, int]:
     violations = dict(await database.fetch("invariant_violations", recent))
     [definition] = await database.fetch("clock_definition")
     return {**violations, "altered_clock": int(definition != _CLOCK)}

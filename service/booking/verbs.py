@@ -57,14 +57,9 @@ class Verbs:
         self._announce = announce
 
     async def run(
-        self,
-        business_id: str,
-        request: Request,
-        content: bytes,
-        read: Callable[[bytes], T],
-        operation_id: UUID | None = None,
+        self, business_id: str, request: Request, body: bytes, read: Callable[[bytes], T], operation: UUID | None = None
     ) -> tuple[T, bool]:
-        """Runs the verb of a request; `content` is the request with all that the verb takes, in JSON.
+        """Runs the verb of a request; `body` is the request with all that the verb takes, in JSON.
 
         Returns what the verb made, by `read`, and whether that is a replay. Raises `Refused`, `Invalid` and
         `Unavailable`.
@@ -74,8 +69,8 @@ class Verbs:
             if outcome.name == "done" and request.verb != "extend":
                 self._announce(business_id, outcome.body, moved=isinstance(request, Change) and request.moves)
 
-        operation_id = operation_id or new_operation_id()
-        outcome = await self._group_commit.submit(request.verb, business_id, operation_id, content, announce)
+        operation = operation or new_operation_id()
+        outcome = await self._group_commit.submit(request.verb, business_id, operation, body, announce)
         if outcome.name in ("done", "replayed"):
             return read(outcome.json or b"{}"), outcome.name == "replayed"
         if outcome.name == "slot_unavailable":
