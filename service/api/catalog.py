@@ -6,7 +6,7 @@ from typing import Final
 from pydantic import Field
 
 from service.booking.catalog import RESOURCE, SERVICE, Catalog
-from service.booking.catalog_settings import (
+from service.booking.catalog_types import (
     Business,
     BusinessSettings,
     Resource,

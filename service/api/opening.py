@@ -3,17 +3,18 @@
 from functools import partial
 from typing import Annotated, Final
 
-from pydantic import ConfigDict, Field, RootModel
+from pydantic import Field, RootModel
 
 from service.api.catalog import put_answer
 from service.booking.catalog import CLOSURE, Catalog
-from service.booking.catalog_settings import MAX_LISTED, Closure, ClosureSettings, OpeningHours, OpeningHoursSettings
+from service.booking.catalog_types import MAX_LISTED, Closure, ClosureSettings, OpeningHours, OpeningHoursSettings
 from service.booking.text import BusinessId, Identifier
 from service.http.answer import Answer, answer, no_content
 from service.http.endpoint import Access, endpoint
 from service.naming import Record
 
 ClosureId = Annotated[Identifier, Field(description="The closure, by its id within the business.")]
+Week = Annotated[list[OpeningHoursSettings], Field(max_length=MAX_LISTED)]
 _BUSINESS: Final = "/api/catalog/businesses/{businessId}"
 _HOURS: Final = _BUSINESS + "/opening-hours"
 _CLOSURES: Final = _BUSINESS + "/closures"
@@ -24,10 +25,8 @@ _put = partial(_call, "PUT", access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND"
 _delete = partial(_call, "DELETE", answers={204: None}, access=Access.OWNER)
 
 
-class OpeningHoursBody(RootModel[Annotated[list[OpeningHoursSettings], Field(max_length=MAX_LISTED)]]):
+class OpeningHoursBody(RootModel[Week], hide_input_in_errors=True):
     """All opening hours of a business and its resources. An empty list: always open."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
 
 
 class WeeklyHours(Record):

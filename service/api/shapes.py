@@ -3,33 +3,14 @@
 from datetime import MAXYEAR, datetime, timedelta
 from typing import Annotated, Final, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    EmailStr,
-    Field,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, EmailStr, Field, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from service.booking.guests import PHONE_MEANING
 from service.booking.instants import Instant, SlotInstant
 from service.booking.requests import Author, Guest, Slot
-from service.booking.text import (
-    BusinessId,
-    IdempotencyKey,
-    Identifier,
-    Metadata,
-    Name,
-    Notes,
-    Phone,
-    ServiceId,
-    fault_at,
-)
+from service.booking.text import BusinessId, IdempotencyKey, Identifier, Metadata, Name, Notes, Phone, ServiceId, fault
 from service.http.call import Call
 
 # The longest slot of any service: scans are bounded in time, and would not find what reaches further.
@@ -87,16 +68,12 @@ SlotEnd = Annotated[SlotInstant, AfterValidator(_after_its_start)]
 SlotEndWithinReach = Annotated[SlotEnd, AfterValidator(_within_reach)]
 
 
-class Body(BaseModel):
+class Body(BaseModel, alias_generator=to_camel, extra="forbid", strict=True, hide_input_in_errors=True):
     """A request's body. Strict: a number in quotes is no number."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, hide_input_in_errors=True)
 
-
-class Query(BaseModel):
+class Query(BaseModel, alias_generator=to_camel, extra="forbid", hide_input_in_errors=True):
     """A request's query. Not strict, because all values are strings."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", hide_input_in_errors=True)
 
 
 class BusinessQuery(Query):
@@ -142,7 +119,7 @@ class ReachableGuestBody(GuestBody):
     @model_validator(mode="after")
     def _reachable(self) -> Self:
         if self.guest_email is None and self.guest_phone is None:
-            raise fault_at("guestEmail", "guestEmail or guestPhone is required")
+            raise fault("guestEmail", "guestEmail or guestPhone is required")
         return self
 
 

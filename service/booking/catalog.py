@@ -7,7 +7,7 @@ import psycopg
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from service.booking.catalog_settings import (
+from service.booking.catalog_types import (
     NO_COUNTRY,
     NO_TIMEZONE,
     Business,

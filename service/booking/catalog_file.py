@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from yaml.constructor import ConstructorError
 
 from service.booking.catalog import CLOSURE, RESOURCE, SERVICE, Catalog, Noun
-from service.booking.catalog_settings import (
+from service.booking.catalog_types import (
     MAX_LISTED,
     BusinessSettings,
     ClosureSettings,

@@ -20,10 +20,10 @@ class FaultMessage:
         return core_schema.custom_error_schema(handler(source), "fault", custom_error_message=self.message)
 
 
-def fault_at(member: str, message: LiteralString) -> ValidationError:
+def fault(member: str, message: LiteralString) -> ValidationError:
     """Builds the error of a validator that compares several members, at the one that is to be changed."""
-    fault = InitErrorDetails(type=PydanticCustomError("fault", message), loc=(member,), input=None)
-    return ValidationError.from_exception_data("several members", [fault])
+    details = InitErrorDetails(type=PydanticCustomError("fault", message), loc=(member,), input=None)
+    return ValidationError.from_exception_data("several members", [details])
 
 
 def if_any(description: str) -> Any:

@@ -2,18 +2,10 @@
 
 from typing import Annotated, Final, Self
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    Field,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, ValidationInfo, model_validator
 
 from service.booking.instants import Instant
-from service.booking.text import BusinessId, FaultMessage, Identifier, Name, Notes, ResourceId, ServiceId, fault_at
+from service.booking.text import BusinessId, FaultMessage, Identifier, Name, Notes, ResourceId, ServiceId, fault
 from service.naming import Record
 
 _YEAR_MINUTES = 366 * 24 * 60
@@ -38,6 +30,19 @@ NO_COUNTRY: Final = "is not an ISO 3166 code of a country that has phone numbers
 Timezone = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"), FaultMessage(NO_TIMEZONE)]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), FaultMessage(NO_COUNTRY)]
 
+
+def _after_opens(closes: str, info: ValidationInfo) -> str:
+    if closes <= info.data.get("opens", ""):
+        raise ValueError("must be after opens; a night is two entries, the first of which closes at 24:00")
+    return closes
+
+
+def _after_from(to: Instant, info: ValidationInfo) -> Instant:
+    if "from_" in info.data and to <= info.data["from_"]:
+        raise ValueError("must be after from")
+    return to
+
+
 Opens = Annotated[
     str,
     StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$"),
@@ -47,6 +52,7 @@ Closes = Annotated[
     str,
     StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
     FaultMessage("must be a time of day from 00:00 to 24:00, like 17:30"),
+    AfterValidator(_after_opens),
 ]
 
 # The longest list in a request: more would not fit into a body.
@@ -146,11 +152,11 @@ class ServiceSettings(Settings):
         self.max_hold_lifetime_minutes = self.max_hold_lifetime_minutes or 4 * self.max_hold_ttl_minutes
         self.slot_step_minutes = self.slot_step_minutes or self.duration_minutes
         if self.max_duration_minutes < self.duration_minutes:
-            raise fault_at("maxDurationMinutes", "must not be less than durationMinutes")
+            raise fault("maxDurationMinutes", "must not be less than durationMinutes")
         if self.max_hold_ttl_minutes < self.hold_ttl_minutes:
-            raise fault_at("maxHoldTtlMinutes", "must not be less than holdTtlMinutes")
+            raise fault("maxHoldTtlMinutes", "must not be less than holdTtlMinutes")
         if self.max_hold_lifetime_minutes < self.max_hold_ttl_minutes:
-            raise fault_at("maxHoldLifetimeMinutes", "must not be less than maxHoldTtlMinutes")
+            raise fault("maxHoldLifetimeMinutes", "must not be less than maxHoldTtlMinutes")
         return self
 
 
@@ -188,13 +194,6 @@ class OpeningHoursSettings(Settings):
     closes: Closes = Field(description="When it closes, like `17:30`; `24:00` ends the day. A night is two entries.")
     resource_id: Identifier | None = Field(None, description=_HOURS_RESOURCE)
 
-    @field_validator("closes")
-    @classmethod
-    def _after_it_opens(cls, closes: str, info: ValidationInfo) -> str:
-        if closes <= info.data.get("opens", ""):
-            raise ValueError("must be after opens; a night is two entries, the first of which closes at 24:00")
-        return closes
-
 
 class OpeningHours(Record):
     """Opening hours of one day of the week, in the wall-clock time of the business."""
@@ -209,16 +208,9 @@ class ClosureSettings(Settings):
     """What a closure is put with."""
 
     from_: Annotated[Instant, Field(alias="from")] = Field(description="When it begins.")
-    to: Instant = Field(description="When it ends. At that instant it is open again.")
+    to: Annotated[Instant, AfterValidator(_after_from)] = Field(description="When it ends: it is open from then on.")
     resource_id: Identifier | None = Field(None, description=_CLOSURE_RESOURCE)
     reason: Notes | None = Field(None, description="Why, for the business's own people.")
-
-    @field_validator("to")
-    @classmethod
-    def _after_it_begins(cls, to: Instant, info: ValidationInfo) -> Instant:
-        if "from_" in info.data and to <= info.data["from_"]:
-            raise ValueError("must be after from")
-        return to
 
 
 class Closure(Record):
@@ -227,6 +219,6 @@ class Closure(Record):
     business_id: BusinessId
     closure_id: Identifier = Field(description="The closure, by its id within the business.")
     from_: AwareDatetime = Field(alias="from", description="When it begins.")
-    to: AwareDatetime = Field(description="When it ends. At that instant it is open again.")
+    to: AwareDatetime = Field(description="When it ends: it is open from then on.")
     resource_id: str | None = Field(description=_CLOSURE_RESOURCE)
     reason: str | None = Field(description="Why, for the business's own people.")
