@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from service.api.shapes import (
+    CLAIM_REFUSALS,
     Body,
     BusinessQuery,
     ExpectedVersion,
@@ -115,10 +116,6 @@ class AuditTrail(Record):
 
 _APPOINTMENTS: Final = "/api/booking/appointments"
 _APPOINTMENT: Final = _APPOINTMENTS + "/{appointmentId}"
-_BOOKING_REFUSALS: Final = (
-    *("IDEMPOTENCY_KEY_MISMATCH", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
-    "SLOT_UNAVAILABLE",
-)
 _CHANGE_REFUSALS: Final = ("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT", "APPOINTMENT_ENDED")
 _call = partial(endpoint, tag="appointments")
 _book = partial(_call, "POST", request_headers=("Idempotency-Key",), answer_headers=APPOINTMENT_HEADERS)
@@ -134,7 +131,7 @@ class AppointmentApi:
     @_book(
         "/api/bookings",
         answers={201: BookedAppointment, 200: BookedAppointment},
-        refusals=(*_BOOKING_REFUSALS, "SLOT_NOT_BOOKABLE"),
+        refusals=(*CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE"),
     )
     async def book(self, call: Call, body: BookingBody) -> Answer:
         """Book a slot at once.
@@ -146,14 +143,8 @@ class AppointmentApi:
         booked = await self._appointments.book(body.business_id, request, idempotency_key(call), author(call))
         return created_answer(*booked)
 
-    @_book(
-        _APPOINTMENTS,
-        operation_id="createAppointment",
-        answers={201: Appointment, 200: Appointment},
-        access=Access.STAFF,
-        refusals=_BOOKING_REFUSALS,
-    )
-    async def create(self, call: Call, body: AppointmentBody) -> Answer:
+    @_book(_APPOINTMENTS, answers={201: Appointment, 200: Appointment}, access=Access.STAFF, refusals=CLAIM_REFUSALS)
+    async def create_appointment(self, call: Call, body: AppointmentBody) -> Answer:
         """Book on behalf of the business.
 
         Without a hold. The same rule about room, but opening hours, notice, the past and `bookingEnabled` don't bind.
@@ -166,12 +157,11 @@ class AppointmentApi:
     @_call(
         "GET",
         _APPOINTMENTS,
-        operation_id="listAppointments",
         answers={200: AppointmentPage},
         access=Access.READONLY,
         refusals=("BUSINESS_NOT_FOUND",),
     )
-    async def list_page(self, query: AppointmentsQuery) -> Answer:
+    async def list_appointments(self, query: AppointmentsQuery) -> Answer:
         """List appointments.
 
         The calendar of a business: the appointments that start in `[from, to)`, by start, in pages. Everything that was
@@ -185,19 +175,18 @@ class AppointmentApi:
         next_cursor = _cursor(items[-1]) if len(found) > query.limit else None
         return answer(AppointmentPage(items=items, next_cursor=next_cursor))
 
-    @_tagged_call("GET", _APPOINTMENT, operation_id="getAppointment", access=Access.READONLY)
-    async def get(self, call: Call, appointment_id: AppointmentId) -> Answer:
+    @_tagged_call("GET", _APPOINTMENT, access=Access.READONLY)
+    async def get_appointment(self, call: Call, appointment_id: AppointmentId) -> Answer:
         """Get an appointment."""
         return _tagged(call, await self._appointments.get(appointment_id, call.business_id))
 
     @_change(
         "PATCH",
         _APPOINTMENT,
-        operation_id="changeAppointment",
         access=Access.STAFF,
         refusals=(*_CHANGE_REFUSALS, "RESOURCE_NOT_FOUND", "SLOT_UNAVAILABLE"),
     )
-    async def change(self, call: Call, appointment_id: AppointmentId, body: ChangeBody) -> Answer:
+    async def change_appointment(self, call: Call, appointment_id: AppointmentId, body: ChangeBody) -> Answer:
         """Change or move an appointment.
 
         Changes the members that are sent, if the appointment is still at the version that you read: give it as
@@ -214,11 +203,10 @@ class AppointmentApi:
     @_change(
         "POST",
         _APPOINTMENT + "/cancel",
-        operation_id="cancelAppointment",
         access=Access.GUEST,
         refusals=(*_CHANGE_REFUSALS, "CANCELLATION_WINDOW_CLOSED"),
     )
-    async def cancel(self, call: Call, appointment_id: AppointmentId, body: CancelBody) -> Answer:
+    async def cancel_appointment(self, call: Call, appointment_id: AppointmentId, body: CancelBody) -> Answer:
         """Cancel an appointment.
 
         By the guest's `cancellationToken`, within the service's cancellation window, or by staff at any time. Also 200
@@ -245,14 +233,13 @@ class AppointmentApi:
     @_of_id(
         "DELETE",
         _APPOINTMENT + "/guest",
-        operation_id="eraseGuest",
         answers={204: None},
         access=Access.OWNER,
         refusals=("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT"),
         statuses={"VERSION_CONFLICT": (412,)},
         request_headers=("If-Match",),
     )
-    async def erase(self, call: Call, appointment_id: AppointmentId) -> Answer:
+    async def erase_guest(self, call: Call, appointment_id: AppointmentId) -> Answer:
         """Erase a guest's data.
 
         Removes the guest, notes, the reason and metadata. The appointment and its trail stay.

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from service.api.shapes import (
+    CLAIM_REFUSALS,
     Body,
     BusinessQuery,
     ExpectedVersion,
@@ -34,7 +35,7 @@ from service.http.idempotency import APPOINTMENT_HEADERS, HOLD_HEADERS, created_
 ReservationId = Annotated[UUID, Missing("RESERVATION_NOT_FOUND"), Field(description="The hold, by its id.")]
 _HOLD = "/api/booking/reservations/{reservationId}"
 _TTL_MEANING = "How long to hold it: at most the service's maximum (`ttlClamped`), by default its `holdTtlMinutes`."
-_CLAIM_REFUSALS = ("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED", "VERSION_CONFLICT")
+_HOLD_REFUSALS = ("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED", "VERSION_CONFLICT")
 _call = partial(endpoint, tag="reservations")
 
 
@@ -81,10 +82,7 @@ class HoldApi:
         "POST",
         "/api/booking/reserve",
         answers={201: Reservation, 200: Reservation},
-        refusals=(
-            *("IDEMPOTENCY_KEY_MISMATCH", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
-            *("SLOT_NOT_BOOKABLE", "TOO_MANY_HOLDS", "SLOT_UNAVAILABLE"),
-        ),
+        refusals=(*CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE", "TOO_MANY_HOLDS"),
         request_headers=("Idempotency-Key", "X-Client-Id"),
         answer_headers=HOLD_HEADERS,
     )
@@ -102,7 +100,7 @@ class HoldApi:
         "POST",
         "/api/booking/commit",
         answers={201: BookedAppointment, 200: BookedAppointment},
-        refusals=(*_CLAIM_REFUSALS, "SLOT_UNAVAILABLE"),
+        refusals=(*_HOLD_REFUSALS, "SLOT_UNAVAILABLE"),
         answer_headers=APPOINTMENT_HEADERS,
     )
     async def commit(self, call: Call, body: CommitBody) -> Answer:
@@ -114,8 +112,8 @@ class HoldApi:
         request = Commit(body.reservation_id, body.guest(), body.expected_version, body.if_expired)
         return created_answer(*await self._holds.commit(request, author(call), body.business_id))
 
-    @_call("GET", _HOLD, answers={200: Reservation}, refusals=("RESERVATION_NOT_FOUND",), operation_id="getReservation")
-    async def get(self, reservation_id: ReservationId, query: BusinessQuery) -> Answer:
+    @_call("GET", _HOLD, answers={200: Reservation}, refusals=("RESERVATION_NOT_FOUND",))
+    async def get_reservation(self, reservation_id: ReservationId, query: BusinessQuery) -> Answer:
         """Look up a hold."""
         return answer(await self._holds.get(reservation_id, query.business_id))
 
@@ -123,7 +121,7 @@ class HoldApi:
         "POST",
         _HOLD + "/extend",
         answers={200: Reservation},
-        refusals=(*_CLAIM_REFUSALS, "RESERVATION_COMMITTED", "HOLD_LIFETIME_EXCEEDED"),
+        refusals=(*_HOLD_REFUSALS, "RESERVATION_COMMITTED", "HOLD_LIFETIME_EXCEEDED"),
     )
     async def extend(self, reservation_id: ReservationId, body: ExtendBody, query: BusinessQuery) -> Answer:
         """Extend a hold.

@@ -67,6 +67,12 @@ SlotStart = Annotated[Instant, AfterValidator(_leaves_room_for_its_end)]
 SlotEnd = Annotated[SlotInstant, AfterValidator(_after_its_start)]
 SlotEndWithinReach = Annotated[SlotEnd, AfterValidator(_within_reach)]
 
+# Of every call that takes room for a slot under an idempotency key.
+CLAIM_REFUSALS: Final = (
+    *("IDEMPOTENCY_KEY_MISMATCH", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
+    "SLOT_UNAVAILABLE",
+)
+
 
 class Body(BaseModel, alias_generator=to_camel, extra="forbid", strict=True, hide_input_in_errors=True):
     """A request's body. Strict: a number in quotes is no number."""
