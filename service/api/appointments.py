@@ -61,7 +61,7 @@ def _left_out() -> Any:
 class ChangeBody(GuestBody):
     """Changes the members that are sent. Null removes one that is optional; a resource of null means any free one."""
 
-    expected_version: Version | None = Field(None, description="The version that you have read, here or as `If-Match`.")
+    expected_version: Version | None = Field(None, description="Required here or as `If-Match`: the version you read.")
     slot_start: SlotStart = Field(default_factory=_left_out, description="The new start. Alone, it keeps the duration.")
     slot_end: SlotInstant = Field(default_factory=_left_out, description="The new end of the slot.")
     resource_id: Identifier | None = Field(None, description="The resource that it moves to; `null` for any free one.")
@@ -242,7 +242,7 @@ class AppointmentApi:
     async def erase_guest(self, call: Call, appointment_id: AppointmentId) -> Answer:
         """Erase a guest's data.
 
-        Removes the guest, notes, the reason and metadata. The appointment and its trail stay.
+        Removes the guest, notes, the reason and metadata: all that may be personal. The appointment and its trail stay.
         """
         expected = expectation(call)
         with expected.checked():

@@ -34,7 +34,7 @@ from service.http.idempotency import APPOINTMENT_HEADERS, HOLD_HEADERS, created_
 
 ReservationId = Annotated[UUID, Missing("RESERVATION_NOT_FOUND"), Field(description="The hold, by its id.")]
 _HOLD = "/api/booking/reservations/{reservationId}"
-_TTL_MEANING = "How long to hold it: at most the service's maximum (`ttlClamped`), by default its `holdTtlMinutes`."
+_TTL_MEANING = "How long: fractions allowed, at most the service's maximum (`ttlClamped`), by default `holdTtlMinutes`."
 _HOLD_REFUSALS = ("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED", "VERSION_CONFLICT")
 _call = partial(endpoint, tag="reservations")
 

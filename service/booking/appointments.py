@@ -30,7 +30,7 @@ class Appointment(Record):
     """A confirmed booking, or an ended one."""
 
     appointment_id: UUID = Field(description="The appointment, by its id.")
-    reservation_id: UUID | None = Field(description="Its hold, if any. `null` in lists and for readers: it can cancel.")
+    reservation_id: UUID | None = Field(description="Its hold, if any; hidden as `null` in lists and from readers.")
     business_id: BusinessId
     service_id: ServiceId
     resource_id: str | None = Field(description="The resource that is taken; `null` where the service has none.")

@@ -139,9 +139,9 @@ class ServiceSettings(Settings):
     buffer_after_minutes: BufferMinutes = Field(0, description="Kept free after each slot.")
     min_notice_minutes: Minutes = Field(0, description="How long before its start a slot must be reserved.")
     max_advance_days: AdvanceDays = Field(365, description="How many days ahead a slot may be reserved.")
-    cancellation_window_minutes: Minutes = Field(0, description="Until how long before the start guests can cancel.")
+    cancellation_window_minutes: Minutes = Field(0, description="How long before the start guests must cancel.")
     booking_enabled: bool = Field(True, description="Whether the public may reserve it.")
-    resource_ids: Pool = Field(default_factory=list, description="The pool: each booking takes one that is free.")
+    resource_ids: Pool = Field(default_factory=list, description="The pool: a booking takes a free one. Default: none.")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -177,7 +177,7 @@ class Service(Record):
     buffer_after_minutes: int = Field(description="Kept free after each slot.")
     min_notice_minutes: int = Field(description="How long before its start a slot must be reserved.")
     max_advance_days: int = Field(description="How many days ahead a slot may be reserved.")
-    cancellation_window_minutes: int = Field(description="Until how long before the start guests can cancel.")
+    cancellation_window_minutes: int = Field(description="How long before the start guests must cancel.")
     booking_enabled: bool = Field(description="Whether the public may reserve it.")
     resource_ids: list[str] = Field(description="The pool: each booking takes one of these resources.")
 
