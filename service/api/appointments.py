@@ -32,9 +32,8 @@ from service.booking.text import BusinessId, Identifier, Metadata, Notes
 from service.errors import HoldfastError, Invalid
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
+from service.http.conditions import APPOINTMENT_HEADERS, created_answer, expectation, idempotency_key, version_tag
 from service.http.endpoint import Access, Missing, endpoint
-from service.http.idempotency import APPOINTMENT_HEADERS, created_answer, idempotency_key
-from service.http.versions import expectation, version_tag
 from service.naming import Record
 
 AppointmentId = Annotated[UUID, Missing("APPOINTMENT_NOT_FOUND"), Field(description="The appointment, by its id.")]

@@ -28,9 +28,9 @@ from service.booking.text import BusinessId, ServiceId
 from service.database.connections import Database
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
+from service.http.clients import HoldLimit
+from service.http.conditions import APPOINTMENT_HEADERS, HOLD_HEADERS, created_answer, idempotency_key
 from service.http.endpoint import Missing, endpoint
-from service.http.hold_limit import HoldLimit
-from service.http.idempotency import APPOINTMENT_HEADERS, HOLD_HEADERS, created_answer, idempotency_key
 
 ReservationId = Annotated[UUID, Missing("RESERVATION_NOT_FOUND"), Field(description="The hold, by its id.")]
 _HOLD = "/api/booking/reservations/{reservationId}"

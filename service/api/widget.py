@@ -14,11 +14,10 @@ from service.booking.tenants import business_of_slug
 from service.booking.text import Identifier, Notes, Phone, ServiceId, if_any
 from service.database.connections import Database
 from service.errors import Invalid
-from service.http.answer import Answer
+from service.http.answer import WIDGETS, Answer
 from service.http.call import Call
+from service.http.conditions import APPOINTMENT_HEADERS, created_answer, idempotency_key
 from service.http.endpoint import endpoint
-from service.http.idempotency import APPOINTMENT_HEADERS, created_answer, idempotency_key
-from service.http.problems import WIDGETS
 from service.http.schemas import Fault
 from service.naming import Record
 
@@ -64,7 +63,7 @@ class WidgetError(Record):
 
 
 class WidgetRefusal(Record):
-    """An error, as the widget reads it; service.http.problems writes it."""
+    """An error, as the widget reads it; service.http.answer writes it."""
 
     success: Literal[False] = Field(default=False, description="Whether it worked.")
     error: WidgetError = Field(description="The error.")

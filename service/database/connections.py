@@ -1,11 +1,13 @@
 """The connections of one process to PostgreSQL."""
 
 import asyncio
+import math
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -14,7 +16,6 @@ import structlog
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from service.database.clock import ServerClock
 from service.database.failures import NoAnswer, is_connection_lost, is_passing, translated
 from service.database.files import named_queries
 from service.errors import DatabaseDown, Overloaded
@@ -33,10 +34,40 @@ FIRST_PAUSE_SECONDS = 0.1
 # Callers that wait for a connection. A look-up takes about a millisecond: later callers would wait too long.
 MAX_WAITING = 1000
 
+# How long the server's clock is assumed to run like our monotonic one before it is read again.
+_CLOCK_SECONDS = 10.0
+
 # How often a pool's gauges are set: more often than they are scraped, and it costs no query.
 _GAUGES_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
+
+
+class _ServerClock:
+    """The server's clock, as of its last reading and our monotonic clock: deadlines are instants of the server's."""
+
+    def __init__(self) -> None:
+        self.set(datetime.now(UTC))
+        self.doubt()
+
+    def set(self, server_time: datetime) -> None:
+        """Records a reading that was just made."""
+        self._server_time = server_time
+        self._set_at = time.monotonic()
+        self._stale_at = self._set_at + _CLOCK_SECONDS
+
+    def doubt(self) -> None:
+        """Marks the reading as stale, after it seemed wrong."""
+        self._stale_at = -math.inf
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the server's clock has to be read."""
+        return time.monotonic() >= self._stale_at
+
+    def in_seconds(self, seconds: float) -> datetime:
+        """Returns the server's time `seconds` from now."""
+        return self._server_time + timedelta(seconds=time.monotonic() - self._set_at + seconds)
 
 
 class _Pool(AsyncConnectionPool):
@@ -62,7 +93,7 @@ class Database:
         self._name = pool
         self._statement_seconds = statement_seconds
         self._queries = named_queries()
-        self._clock = ServerClock()
+        self._clock = _ServerClock()
         self._check: asyncio.Task[None] | None = None
         self._gauges: asyncio.Task[None] | None = None
         self._warned = False
@@ -73,7 +104,7 @@ class Database:
             max_size=connections,
             timeout=CONNECT_SECONDS,
             max_waiting=MAX_WAITING,
-            # Then the pool waits until a connection is asked for, instead of backing off further.
+            # Later the pool waits for the next request instead of backing off further.
             reconnect_timeout=CONNECT_SECONDS,
             configure=self._configure,
             kwargs={
@@ -114,8 +145,9 @@ class Database:
         except PoolTimeout as error:
             raise DatabaseDown from error
         except psycopg.Error as error:
-            if is_connection_lost(error):
-                self._check_idle_connections()
+            # Where one connection broke, others did: they are replaced before a request gets one.
+            if is_connection_lost(error) and (self._check is None or self._check.done()):
+                self._check = asyncio.create_task(self._pool.check())
             raise
 
     async def rows(self, connection: psycopg.AsyncConnection, name: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -134,11 +166,11 @@ class Database:
 
         Raises `Overloaded` or `DatabaseDown`.
         """
-
-        def retryable(error: Exception) -> bool:
-            return is_passing(error) or (is_connection_lost(error) and not isinstance(error, NoAnswer))
-
-        return await self._retried(name, lambda: parameters, retryable)
+        return await self._retried(
+            name,
+            lambda: parameters,
+            lambda error: is_passing(error) or (is_connection_lost(error) and not isinstance(error, NoAnswer)),
+        )
 
     async def change(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Runs a named statement whose last parameter is a deadline, until it succeeds or the time is up.
@@ -194,22 +226,17 @@ class Database:
             waiting.set(statistics.get("requests_waiting", 0))
             await asyncio.sleep(_GAUGES_SECONDS)
 
-    def _check_idle_connections(self) -> None:
-        """Replaces broken idle connections before a request gets one: where one broke, others did too."""
-        if self._check is None or self._check.done():
-            self._check = asyncio.create_task(self._pool.check())
-
     async def _configure(self, connection: psycopg.AsyncConnection) -> None:
+        with _answered_within(CONNECT_SECONDS, connection):
+            await self._set_up(connection)
+
+    async def _set_up(self, connection: psycopg.AsyncConnection) -> None:
         """Sets up a new connection.
 
         A pooler gives each transaction any free connection of its own. Statements prepared on another one are missing
         there, or differ under the same name; and settings of a session reach one connection of many and stay there for
         another client. So behind a pooler nothing is prepared, and the timeouts have to be those of the role.
         """
-        with _answered_within(CONNECT_SECONDS, connection):
-            await self._set_up(connection)
-
-    async def _set_up(self, connection: psycopg.AsyncConnection) -> None:
         set_json_loads(_unparsed, connection)
         await connection.execute("SET timezone = 'UTC'")  # poolers keep this setting for each client
         timeouts = {
@@ -223,17 +250,14 @@ class Database:
         # The backend that answers is not the one that was connected to: there is a pooler in between.
         if pid != connection.info.backend_pid:
             connection.prepare_threshold = None
-            self._warn(missing)
+            if missing and not self._warned:
+                self._warned = True
+                log.warning("timeouts_missing", settings=missing, hint="behind a pooler they have to be the role's")
         else:
             # For the reads; the verbs switch it off themselves. See sql/README.md.
             await connection.execute("SET jit = off")
             for name, seconds in timeouts.items():
                 await connection.execute("SELECT set_config(%s, %s, false)", [name, f"{seconds}s"])
-
-    def _warn(self, missing: list[str]) -> None:
-        if missing and not self._warned:
-            self._warned = True
-            log.warning("timeouts_missing", settings=missing, hint="behind a pooler they have to be the role's")
 
 
 def _unparsed(json: str | bytes) -> str | bytes:

@@ -28,11 +28,10 @@ from weakref import WeakValueDictionary
 import structlog
 from psycopg.types.json import Jsonb
 
-from service.background import end
+from service.background import Deadlines, end
 from service.database.connections import ATTEMPTS, FIRST_PAUSE_SECONDS, REQUEST_SECONDS, Database
 from service.database.failures import is_connection_lost, is_lock_timeout, is_passing, translated
 from service.database.queue import CALL_SECONDS, FairQueue, Operation, Outcome, still_in_time
-from service.deadlines import Deadlines
 from service.errors import DatabaseDown, Overloaded
 from service.observability import metrics
 from service.observability.logging import error_name, note
@@ -61,7 +60,9 @@ class GroupCommit:
         self._singles = asyncio.Semaphore(lanes)
         # An entry lasts as long as a request waits for its turn.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._deadlines: Deadlines[Operation] = Deadlines(REQUEST_SECONDS, _end_late)
+        self._deadlines: Deadlines[Operation] = Deadlines(
+            REQUEST_SECONDS, lambda operation: operation.give_up(Overloaded())
+        )
 
     def start(self) -> None:
         """Starts the lanes, in the running event loop."""
@@ -222,16 +223,7 @@ def _batches(operations: list[Operation]) -> tuple[list[str], list[Jsonb]]:
     return list(batches), [
         Jsonb(
             b"{%s}" % b",".join(b'"%s":[%s]' % (verb.encode(), b",".join(batch[verb])) for verb in batch),
-            dumps=_as_it_is,
+            dumps=bytes,
         )
         for batch in batches.values()
     ]
-
-
-def _as_it_is(written: bytes) -> bytes:
-    return written
-
-
-def _end_late(operation: Operation) -> None:
-    """Refuses an operation whose time is up, wherever it is."""
-    operation.give_up(Overloaded())

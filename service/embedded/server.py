@@ -19,8 +19,7 @@ from typing import Self
 import psycopg
 import structlog
 
-from service.embedded.cluster import HOST, INSTALLATIONS, Cluster, find_programs, superuser_password
-from service.embedded.folder_lock import lock_folder
+from service.embedded.cluster import HOST, INSTALLATIONS, Cluster, find_programs, lock_folder, superuser_password
 from service.embedded.postmaster import (
     POLL_SECONDS,
     Postmaster,

@@ -1,12 +1,18 @@
-"""Answers: a status, headers and a whole body, sent without another look at either."""
+"""Answers with a whole body: records, and errors as application/problem+json (RFC 9457) or as widgets read them."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
+import orjson
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
+from service.errors import PROBLEMS, HoldfastError
+
 JSON: Final = "application/json"
+PROBLEM: Final = "application/problem+json"
+# The calls of booking widgets are below this path: their errors of every status have a shape of their own.
+WIDGETS: Final = "/api/v1/public/"
 
 
 class Answer:
@@ -43,3 +49,41 @@ def answer(record: BaseModel, status: int = 200, headers: Mapping[str, str] | No
 def no_content() -> Answer:
     """Builds the answer of a call that has done its work and has nothing to return."""
     return Answer(status=204)
+
+
+def problem_answer(scope: Scope, error: HoldfastError, headers: Mapping[str, str] | None = None) -> Answer:
+    """Builds the answer for an error, and notes its code for the log line of the request."""
+    scope["problem_code"] = error.code
+    headers = dict(headers or {})
+    if error.problem.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.problem.retry_after_seconds)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if scope["path"].startswith(WIDGETS):
+        status = 400 if error.code == "SLOT_UNAVAILABLE" else error.status
+        return Answer(orjson.dumps(widget_body(error.code, error.detail, error.members)), status, headers, JSON)
+    body = problem_body(error.code, scope["request_id"], error.detail, error.status)
+    return Answer(orjson.dumps(body | error.members), error.status, headers, PROBLEM)
+
+
+def problem_body(
+    code: str, request_id: str | None, detail: str | None = None, status: int | None = None
+) -> dict[str, Any]:
+    """Returns the members that every problem has. `detail` and `status` default to those of the code."""
+    problem = PROBLEMS[code]
+    return {
+        "type": f"/docs#{code}",
+        "title": problem.title,
+        "status": status or problem.status,
+        "detail": detail or problem.detail,
+        "code": code,
+        "requestId": request_id,
+    }
+
+
+def widget_body(code: str, message: str, members: Mapping[str, object]) -> dict[str, Any]:
+    """Returns an error as booking widgets read it: a slot that was taken is a TIME_CONFLICT there."""
+    if code == "SLOT_UNAVAILABLE":
+        error = {"code": "TIME_CONFLICT", "message": "This time slot is no longer available"}
+        return {"success": False, "error": error, **members}
+    return {"success": False, "error": {"code": code, "message": message, **members}}

@@ -15,11 +15,11 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from service.errors import HoldfastError
+from service.http.answer import problem_answer
 from service.http.call import Call
 from service.http.disconnect import ClientGone, Disconnects
 from service.http.dispatch import Dispatcher
 from service.http.endpoint import Endpoint
-from service.http.problems import problem_answer
 from service.observability.logging import begin_notes, error_fields
 from service.observability.metrics import count_request
 

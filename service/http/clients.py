@@ -1,12 +1,17 @@
-"""Names the client of a request: a digest that does not reveal its address."""
+"""Names the client of a request by a digest that does not reveal its address, and limits its live holds."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
+from pydantic import TypeAdapter, ValidationError
+
+from service.booking.requests import Holder
+from service.booking.text import IdempotencyKey
 from service.booking.tokens import ClientNames
+from service.errors import Invalid
 from service.http.call import Call
 
 Address = IPv4Address | IPv6Address
@@ -18,6 +23,8 @@ _CUSTOMER_BITS: Final = 64
 _HOPS: Final = 20
 # Clients whose names are cached.
 _CACHED: Final = 4096
+# The frontend's own id for its guest: the same characters as in an idempotency key.
+_CLIENT_ID: Final[TypeAdapter[Any]] = TypeAdapter(IdempotencyKey)
 
 
 class Clients:
@@ -56,6 +63,26 @@ class Clients:
 
     def _is_trusted(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)
+
+
+class HoldLimit:
+    """Names the holder of a reserve, and how many live holds that client may have in the business."""
+
+    def __init__(self, names: ClientNames, max_live_holds: int) -> None:
+        self._names = names
+        self._max_live_holds = max_live_holds
+
+    def holder(self, call: Call) -> Holder:
+        """Returns the client of a call as a holder. Raises `Invalid`."""
+        client_id = call.header(b"x-client-id")
+        return Holder(call.client, None if client_id is None else self._digest(client_id), self._max_live_holds)
+
+    def _digest(self, client_id: str) -> str:
+        try:
+            # No address contains `~`, so an id can't be mistaken for one.
+            return self._names.make(f"~{_CLIENT_ID.validate_python(client_id)}")
+        except ValidationError:
+            raise Invalid.at("X-Client-Id", "must be 1 to 255 printable ASCII characters") from None
 
 
 def _nearest_first(forwarded: str) -> Iterator[str]:

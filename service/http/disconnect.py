@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 from starlette.types import Receive
 
-from service.deadlines import Deadlines
+from service.background import Deadlines
 
 T = TypeVar("T")
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from service.errors import HoldfastError
+from service.errors import HoldfastError, Refused
 from service.http.authentication import Authentication
 from service.http.body import query_parameters, read_body, read_query
 from service.http.call import Call
 from service.http.clients import Clients
-from service.http.endpoint import Endpoint, check_role, keep_to_business
+from service.http.endpoint import Endpoint
 from service.http.limits import RequestLimiter
 
 
@@ -43,10 +43,18 @@ class Dispatcher:
         if call.principal:
             # Before the body is read: a caller without access is not told what is wrong with it.
             named = dict(query_parameters(call)).get("businessId")
-            keep_to_business(call, call.path.get("businessId"), named)
-            check_role(call, endpoint.access)
+            _keep_to_business(call, call.path.get("businessId"), named)
+            if call.principal.kind not in endpoint.access.roles:
+                raise HoldfastError("FORBIDDEN")
         if endpoint.body:
             call.body = await read_body(call, endpoint.body)
         if endpoint.query:
             call.query = read_query(call, endpoint.query)
-        keep_to_business(call, getattr(call.body, "business_id", None))
+        _keep_to_business(call, getattr(call.body, "business_id", None))
+
+
+def _keep_to_business(call: Call, *named: str | None) -> None:
+    """Refuses a key at other businesses than its own: for its holder they don't exist. Raises `Refused`."""
+    own = call.principal.business_id if call.principal else None
+    if own and any(name not in (None, own) for name in named):
+        raise Refused("BUSINESS_NOT_FOUND")

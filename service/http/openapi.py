@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 from service import __version__
 from service.booking.text import IdempotencyKey
 from service.errors import PROBLEMS
+from service.http.answer import PROBLEM, problem_body, widget_body
 from service.http.endpoint import Access, Endpoint, may_omit_body
-from service.http.problems import MEDIA_TYPE, problem_body, widget_body
 from service.http.schemas import Json, Schemas, component, in_json_names
 
 # What follows from no declaration: the introduction, tags, headers and security schemes.
@@ -190,7 +190,7 @@ def _add_problems(answers: Json, endpoint: Endpoint, schemas: Schemas) -> None:
                 refusals = content.setdefault("application/json", {"schema": schema, "examples": {}})
                 refusals["examples"][value["error"]["code"]] = {"summary": problem.title, "value": value}
                 continue
-            problems = content.setdefault(MEDIA_TYPE, {"schema": component("schemas", "Problem"), "examples": {}})
+            problems = content.setdefault(PROBLEM, {"schema": component("schemas", "Problem"), "examples": {}})
             usual = status == problem.status
             problems["examples"][code] = component("examples", code) if usual else _problem_example(code, status)
 

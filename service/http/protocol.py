@@ -9,13 +9,11 @@ import os
 from asyncio import TimerHandle
 from typing import Any, Final, NoReturn
 
-import orjson
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.errors import PROBLEMS
-from service.http.answer import JSON
-from service.http.problems import MEDIA_TYPE, WIDGETS, problem_body, widget_body
+from service.errors import HoldfastError
+from service.http.answer import problem_answer
 
 # From the first byte of a request to its last, of 64 KB at most. A phone in a train needs a second or two; behind a
 # proxy that buffers requests, as most do, it is milliseconds.
@@ -172,7 +170,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline = None
         if self.transport.is_closing():
             return
-        self.transport.write(_answer(code, detail, for_widgets=self.url.startswith(WIDGETS.encode())))
+        self.transport.write(_answer(self.url, HoldfastError(code, detail)))
         if self._is_answering() or not self.transport.can_write_eof():
             self.transport.close()
         else:
@@ -185,17 +183,16 @@ def _announces_body(header: tuple[bytes, bytes]) -> bool:
     return name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 \t") != b"")
 
 
-def _answer(code: str, detail: str | None, *, for_widgets: bool) -> bytes:
+def _answer(url: bytes, error: HoldfastError) -> bytes:
     """Returns the problem as bytes, like those of requests that the application answered."""
-    problem, request_id = PROBLEMS[code], os.urandom(16).hex()
-    log.info("request", request_id=request_id, status=problem.status, code=code)
-    if for_widgets:
-        fields, media_type = widget_body(code, detail or problem.detail, {}), JSON
-    else:
-        fields, media_type = problem_body(code, request_id, detail), MEDIA_TYPE
-    body = orjson.dumps(fields)
-    headers = (
-        f"content-type: {media_type}\r\ncontent-length: {len(body)}\r\nx-request-id: {request_id}\r\n"
-        "x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
-    )
-    return STATUS_LINE[problem.status] + headers.encode() + body
+    request_id = os.urandom(16).hex()
+    answer = problem_answer({"path": url.decode("latin-1"), "request_id": request_id}, error)
+    log.info("request", request_id=request_id, status=answer.status, code=error.code)
+    headers = [
+        *answer.headers,
+        (b"x-request-id", request_id.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+    ]
+    return STATUS_LINE[answer.status] + b"".join(b"%s: %s\r\n" % header for header in headers) + b"\r\n" + answer.body

@@ -1,5 +1,9 @@
 """The application of one process, put together."""
 
+import asyncio
+import multiprocessing
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -37,14 +41,12 @@ from service.database.connections import Database
 from service.database.group_commit import GroupCommit
 from service.http.application import Application
 from service.http.authentication import Authentication
-from service.http.clients import Clients
+from service.http.clients import Clients, HoldLimit
 from service.http.dispatch import Dispatcher
 from service.http.endpoint import Endpoint, endpoints_of
-from service.http.hold_limit import HoldLimit
 from service.http.limits import RequestLimiter
 from service.observability import logging
 from service.observability.metrics import keep_flushing
-from service.process.lifeline import stop_with_parent
 from service.settings import Settings
 from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed
@@ -110,7 +112,7 @@ def create_app(settings: Settings | None = None) -> Application:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        stop_with_parent()
+        _stop_with_parent()
         await database.open()
         await lane_database.open()
         group_commit.start()
@@ -141,6 +143,23 @@ def create_app(settings: Settings | None = None) -> Application:
         cors_origins=settings.cors_origins,
         tracing=_tracing(settings),
     )
+
+
+def _stop_with_parent() -> None:
+    """Sends this process SIGTERM once its supervisor, if it has one, has ended.
+
+    A supervisor that was killed can't stop its workers, and they would keep the port from the next start.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_reader(parent.sentinel)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    loop.add_reader(parent.sentinel, stop)
 
 
 def _tracing(settings: Settings) -> Callable[[ASGIApp], ASGIApp] | None:

@@ -1,5 +1,6 @@
 """`holdfast serve`: starts the database, then the workers; stops them in the reverse order."""
 
+import errno
 import os
 import signal
 import socket
@@ -19,12 +20,13 @@ from service.http.protocol import BoundedProtocol
 from service.observability.logging import configure_logging, error_fields
 from service.observability.metrics import forget_process
 from service.process.demo import make_demo_catalog
-from service.process.hosting import complete_settings, host_database, run_on_database
-from service.process.listening import listen, url
+from service.process.hosting import HostingError, complete_settings, host_database, run_on_database
 from service.settings import SECRET_CHARACTERS, SECRETS, Settings
 
 # After SIGTERM, requests in progress may take this long: the sum of the slowest look-up and the slowest batch.
 _GRACE_SECONDS = 25
+# Connections that the kernel queues until a worker accepts them: enough for a burst, and for the time of a restart.
+_BACKLOG = 2048
 _SECRET_HINT: Final = f"at least {SECRET_CHARACTERS} characters: make one with `openssl rand -hex 32`"
 
 log = structlog.get_logger(__name__)
@@ -39,7 +41,7 @@ def serve(settings: Settings) -> None:
     # Uvicorn raises its signal again after it has stopped. The default handler would end the process at once, before
     # the database is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with host_database(settings) as database, listen(settings.host, settings.port) as listening:
+    with host_database(settings) as database, _listen(settings.host, settings.port) as listening:
         # Completed first, so that a service with missing settings does not migrate; and the port is bound before the
         # secrets are generated, because they are shown only once.
         complete, generated = complete_settings(settings, database)
@@ -49,7 +51,7 @@ def serve(settings: Settings) -> None:
         if database.embedded:
             _print_secrets(complete, generated)
             run_on_database(database.url, make_demo_catalog)
-            click.echo(f"Serving on {url(listening)} — try /docs", err=True)
+            click.echo(f"Serving on {_url(listening)} — try /docs", err=True)
         _export_settings(complete)
         config = uvicorn.Config(
             "service.process.serving:make_app",
@@ -83,6 +85,28 @@ def make_app() -> Starlette:
     except Exception as error:
         log.error("start_failed", **error_fields(error))
         sys.exit(STARTUP_FAILURE)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Binds a TCP socket and listens on it. Port 0 selects a free port; host `::` also accepts IPv4.
+
+    Raises `HostingError` if the address can't be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise HostingError(f"Port {port} of {host} is taken: choose another PORT.") from None
+        reason = str(error.strerror).partition(" (while")[0]
+        raise HostingError(f"Port {port} of {host} can't be had: {reason}. Choose another HOST or PORT.") from None
+
+
+def _url(listening: socket.socket) -> str:
+    """Returns the HTTP URL of a listening socket, with its actual port."""
+    host, port, *_ = listening.getsockname()
+    return f"http://[{host}]:{port}" if listening.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
 def _run_alone(config: uvicorn.Config, listening: socket.socket) -> bool:

@@ -19,7 +19,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from service.database import clock as clock_module
 from service.database import connections as connections_module
 from service.database.connections import CONNECT_SECONDS
 from service.database.failures import NoAnswer
@@ -238,7 +237,7 @@ async def test_a_step_of_the_process_clock_changes_no_deadline(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch, step: timedelta
 ) -> None:
     """The deadline of a call is an instant of the server's clock, which is independent of the process clock."""
-    monkeypatch.setattr(clock_module, "datetime", SteppingClock)
+    monkeypatch.setattr(connections_module, "datetime", SteppingClock)
     monkeypatch.setattr(SteppingClock, "ahead", timedelta(0))
     database.make_service(capacity=10)
     async with (

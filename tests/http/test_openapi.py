@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from service.api.docs import DocsApi
 from service.database.files import sql_folder
 from service.errors import PROBLEMS
+from service.http.answer import problem_body
 from service.http.endpoint import endpoints_of
 from service.http.openapi import TAGS, codes
 from service.http.openapi import document as make_document
-from service.http.problems import problem_body
 from tests.http.conftest import ADMIN
 from tests.http.describing import (
     PROBLEM,

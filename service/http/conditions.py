@@ -1,0 +1,91 @@
+"""What a request says about its effect: the idempotency key of the attempt, and the version of the appointment that a
+change expects. A version is sent as `ETag`, and expected as `If-Match` or in the body."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from service.booking.appointments import Appointment
+from service.booking.holds import Reservation
+from service.booking.text import IdempotencyKey
+from service.errors import Invalid, Refused
+from service.http.answer import Answer, answer
+from service.http.call import Call
+
+_KEY: Final[TypeAdapter[Any]] = TypeAdapter(IdempotencyKey)
+_TAG: Final = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
+
+# The headers of `created_answer`, for a hold and for an appointment.
+HOLD_HEADERS: Final = {201: ("Location",), 200: ("Idempotency-Replayed",)}
+APPOINTMENT_HEADERS: Final = {201: ("Location", "ETag"), 200: ("Idempotency-Replayed", "ETag")}
+
+
+def idempotency_key(call: Call) -> str | None:
+    """Reads the key from the body or the header; both, if given, must agree. Raises `Invalid`."""
+    in_body: str | None = getattr(call.body, "idempotency_key", None)
+    in_header = call.header(b"idempotency-key")
+    if in_header is None:
+        return in_body
+    try:
+        _KEY.validate_python(in_header)
+    except ValidationError as error:
+        raise Invalid.at("Idempotency-Key", error.errors()[0]["msg"]) from None
+    if in_body not in (None, in_header):
+        raise Invalid("IDEMPOTENCY_KEY_MISMATCH")
+    return in_header
+
+
+def created_answer(record: Reservation | Appointment, replayed: bool, body: BaseModel | None = None) -> Answer:
+    """Builds a 201 with the place of what was created, or a 200 with a marker where an earlier request created it.
+
+    `body` replaces the record in the answer. Only an appointment has a tag: the remaining time of a hold differs at
+    each look.
+    """
+    if isinstance(record, Appointment):
+        headers, place = version_tag(record), f"appointments/{record.appointment_id}"
+    else:
+        headers, place = {}, f"reservations/{record.reservation_id}"
+    headers |= {"Idempotency-Replayed": "true"} if replayed else {"Location": f"/api/booking/{place}"}
+    return answer(body or record, 200 if replayed else 201, headers)
+
+
+def version_tag(appointment: Appointment) -> dict[str, str]:
+    """Returns the header with the version."""
+    return {"ETag": f'"{appointment.version}"'}
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """The version that a change expects; None for any. In a header, `*` expects any."""
+
+    version: int | None
+    by_header: bool
+
+    @contextmanager
+    def checked(self) -> Iterator[None]:
+        """Wraps the change: a conflict is a 412 where the header named the version (RFC 9110, 13.1.1)."""
+        try:
+            yield
+        except Refused as refused:
+            if not self.by_header or refused.code != "VERSION_CONFLICT":
+                raise
+            raise Refused(refused.code, refused.detail, status=412, **refused.members) from None
+
+
+def expectation(call: Call) -> Expectation:
+    """Reads the expected version from the body or `If-Match`; both, if given, must agree. Raises `Invalid`."""
+    in_body: int | None = getattr(call.body, "expected_version", None)
+    in_header = call.header(b"if-match")
+    if in_header is None:
+        return Expectation(in_body, by_header=False)
+    tag = _TAG.fullmatch(in_header.strip())
+    if not tag and in_header.strip() != "*":
+        raise Invalid.at("If-Match", 'must be a version in quotes, like "5", as given in ETag, or *')
+    version = int(tag[1]) if tag else None
+    if in_body not in (None, version):
+        raise Invalid.at("expectedVersion", "and If-Match differ; send one, or the same in both")
+    return Expectation(version, by_header=True)
