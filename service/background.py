@@ -53,7 +53,6 @@ class Deadlines(Generic[T]):
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, item: T) -> None:
-        """Starts the item's time."""
         loop = asyncio.get_running_loop()
         self._due[item] = loop.time() + self._seconds
         if self._timer is None:

@@ -277,14 +277,10 @@ class Unavailable(HoldfastError):
 
 
 class Overloaded(Unavailable):
-    """More requests than can be answered in time."""
-
     def __init__(self, detail: str | None = None) -> None:
         super().__init__("OVERLOADED", detail)
 
 
 class DatabaseDown(Unavailable):
-    """No connection to the database, or no answer on one."""
-
-    def __init__(self, detail: str | None = None) -> None:
-        super().__init__("DATABASE_UNAVAILABLE", detail)
+    def __init__(self) -> None:
+        super().__init__("DATABASE_UNAVAILABLE")

@@ -11,8 +11,7 @@ from typing import Final
 
 import psycopg
 
-from service.database.files import sql_folder
-from service.database.migrations import migrate
+from service.database.migrations import migrate, sql_folder
 from service.embedded.server import EmbeddedServer
 
 SCHEMA_FILE: Final = sql_folder() / "schema.sql"

@@ -1,6 +1,6 @@
 """The clock that the service ships, in the place of the movable clock of the tests."""
 
-from service.database.files import sql_folder
+from service.database.migrations import sql_folder
 from tests.database import TestDatabase, at
 
 

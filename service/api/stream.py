@@ -9,6 +9,7 @@ import anyio
 from pydantic import AwareDatetime, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.shapes import Query
@@ -16,7 +17,6 @@ from service.booking.catalog import SERVICE, Catalog
 from service.booking.text import BusinessId, ServiceId
 from service.errors import Overloaded, Unavailable
 from service.http.call import Call
-from service.http.disconnect import ClientGone
 from service.http.endpoint import endpoint
 from service.naming import Record
 from service.sharing.feed import Feed
@@ -107,7 +107,7 @@ class _Stream(EventSourceResponse):
         try:
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
-            raise ClientGone from None
+            raise ClientDisconnect from None
         finally:
             ending.cancel()
             self._watcher.close()

@@ -17,7 +17,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from service.database.failures import NoAnswer, is_connection_lost, is_passing, translated
-from service.database.files import named_queries
+from service.database.migrations import named_queries
 from service.errors import DatabaseDown, Overloaded
 from service.observability.metrics import POOL_CONNECTIONS, POOL_WAITING
 
@@ -51,7 +51,6 @@ class _ServerClock:
         self.doubt()
 
     def set(self, server_time: datetime) -> None:
-        """Records a reading that was just made."""
         self._server_time = server_time
         self._set_at = time.monotonic()
         self._stale_at = self._set_at + _CLOCK_SECONDS
@@ -62,11 +61,9 @@ class _ServerClock:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the server's clock has to be read."""
         return time.monotonic() >= self._stale_at
 
     def in_seconds(self, seconds: float) -> datetime:
-        """Returns the server's time `seconds` from now."""
         return self._server_time + timedelta(seconds=time.monotonic() - self._set_at + seconds)
 
 
@@ -123,7 +120,6 @@ class Database:
         self._gauges = asyncio.create_task(self._set_gauges())
 
     async def close(self) -> None:
-        """Closes all connections."""
         if self._gauges:
             self._gauges.cancel()
         await self._pool.close(timeout=TRANSACTION_SECONDS)
@@ -272,7 +268,6 @@ class Transaction:
         self._connection = connection
 
     async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Runs a named statement."""
         return await self._database.rows(self._connection, name, *parameters)
 
     async def change(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:

@@ -36,15 +36,12 @@ def is_connection_lost(error: BaseException) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
-def is_in_trouble(error: psycopg.Error) -> bool:
-    """Returns whether the server can't work: out of disk, memory or connections, an I/O error, or read-only."""
-    return error.sqlstate is not None and (error.sqlstate.startswith(("53", "58")) or error.sqlstate == "25006")
-
-
 def translated(error: Exception) -> Exception:
     """Returns the error that the caller gets for a temporary one; any other is a defect and is returned as it is."""
     if is_passing(error):
         return Overloaded()
-    if is_connection_lost(error) or (isinstance(error, psycopg.Error) and is_in_trouble(error)):
+    sqlstate = (isinstance(error, psycopg.Error) and error.sqlstate) or ""
+    # The server can't work: out of disk, memory or connections, an I/O error, or read-only.
+    if is_connection_lost(error) or sqlstate.startswith(("53", "58", "25006")):
         return DatabaseDown()
     return error

@@ -65,7 +65,6 @@ class GroupCommit:
         )
 
     def start(self) -> None:
-        """Starts the lanes, in the running event loop."""
         for _ in range(self._lane_count):
             self._spawn(self._lane())
 
@@ -222,8 +221,7 @@ def _batches(operations: list[Operation]) -> tuple[list[str], list[Jsonb]]:
         requests.append(b'{"operation_id":"%s",%s' % (str(operation.operation_id).encode(), operation.arguments[1:]))
     return list(batches), [
         Jsonb(
-            b"{%s}" % b",".join(b'"%s":[%s]' % (verb.encode(), b",".join(batch[verb])) for verb in batch),
-            dumps=bytes,
+            b"{%s}" % b",".join(b'"%s":[%s]' % (verb.encode(), b",".join(batch[verb])) for verb in batch), dumps=bytes
         )
         for batch in batches.values()
     ]

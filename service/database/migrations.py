@@ -19,13 +19,13 @@ import psycopg
 import structlog
 
 from service import __version__
-from service.database.files import named_queries, sql_folder
 
 # The key of the advisory lock; no other statement of the service uses it.
 _LOCK = 0x686F6C64
 # The ledger's name for all definitions together.
 _DEFINITIONS = "definitions"
 
+_PACKAGE: Final = Path(__file__).resolve().parent.parent
 _VERSION: Final = [int(number) for number in __version__.split(".")]
 
 log = structlog.get_logger(__name__)
@@ -40,6 +40,19 @@ class _Applied(NamedTuple):
 
 class MigrationError(Exception):
     """The database can't be migrated; the message gives the remedy."""
+
+
+def sql_folder() -> Path:
+    """Returns the folder with the migrations, functions and views. A wheel contains it inside the package."""
+    installed = _PACKAGE / "sql"
+    return installed if installed.is_dir() else _PACKAGE.parent / "sql"
+
+
+def named_queries() -> dict[str, bytes]:
+    """Reads the statements of sql/queries.sql, by name; as bytes, because psycopg takes only literals as str."""
+    text = (sql_folder() / "queries.sql").read_text(encoding="utf-8")
+    sections = text.split("\n-- name: ")[1:]
+    return {name.strip(): body.strip().encode() for name, _, body in (s.partition("\n") for s in sections)}
 
 
 def migration_files() -> list[Path]:

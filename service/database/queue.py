@@ -38,7 +38,6 @@ class Outcome:
 
     @property
     def body(self) -> dict[str, Any]:
-        """The body, parsed."""
         body: dict[str, Any] = from_json(self.json) if self.json else {}
         return body
 
@@ -63,17 +62,14 @@ class Operation:
     outcome: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def seconds_left(self) -> float:
-        """Returns the seconds until the caller gives up."""
         return self.submitted_at + REQUEST_SECONDS - time.monotonic()
 
     def succeed(self, outcome: Outcome) -> None:
-        """Delivers the outcome, if the caller still waits."""
         self.on_outcome(outcome)
         if not self.outcome.done():
             self.outcome.set_result(outcome)
 
     def fail(self, error: Exception) -> None:
-        """Delivers an error, if the caller still waits."""
         if not self.outcome.done():
             self.outcome.set_exception(error)
 
@@ -111,12 +107,7 @@ class FairQueue:
         self._arrived = asyncio.Event()
 
     def add(
-        self,
-        verb: str,
-        business_id: str,
-        operation_id: UUID,
-        arguments: bytes,
-        on_outcome: Callable[[Outcome], None],
+        self, verb: str, business_id: str, operation_id: UUID, arguments: bytes, on_outcome: Callable[[Outcome], None]
     ) -> Operation:
         """Adds a request behind those of its business. Raises `Overloaded` if its turn would come too late."""
         queue = self._queues.get(business_id)
@@ -168,7 +159,6 @@ class FairQueue:
             self._contended -= business_ids
 
     def take_all(self) -> list[Operation]:
-        """Empties the queue, and returns what waited."""
         waiting = [operation for queue in self._queues.values() for operation in queue]
         self._queues.clear()
         self._seconds_per_place.clear()

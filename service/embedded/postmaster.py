@@ -41,7 +41,6 @@ def recorded_postmaster(folder: Path) -> Postmaster | None:
 
 
 def running_postmaster(folder: Path) -> Postmaster | None:
-    """Returns the postmaster that runs on a cluster's folder, or None."""
     found = recorded_postmaster(folder)
     return found if found and _serves(found.pid, folder) else None
 

@@ -36,13 +36,11 @@ class Answer:
             self.headers.append((b"content-length", str(len(body)).encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 — ASGI
-        """Sends the answer."""
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body})
 
 
 def answer(record: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
-    """Builds the answer that has a record as JSON."""
     return Answer(record.__pydantic_serializer__.to_json(record), status, headers, JSON)
 
 

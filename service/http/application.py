@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from service.errors import HoldfastError
 from service.http.answer import problem_answer
 from service.http.call import Call
-from service.http.disconnect import ClientGone, Disconnects
+from service.http.disconnect import Disconnects
 from service.http.dispatch import Dispatcher
 from service.http.endpoint import Endpoint
 from service.observability.logging import begin_notes, error_fields
@@ -63,7 +63,6 @@ class Address:
 
     @property
     def allowed(self) -> str:
-        """The methods, as the header Allow lists them."""
         return ", ".join(sorted({*self.endpoints, *(["HEAD"] if "GET" in self.endpoints else [])}))
 
 
@@ -99,7 +98,6 @@ class Application(Starlette):
         self._http: ASGIApp = tracing(self._serve) if tracing else self._serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one request, or the lifespan of the process."""
         await (self._http if scope["type"] == "http" else super().__call__)(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,7 +123,7 @@ class Application(Starlette):
 
         try:
             await self._answering(scope, receive, send_complete)
-        except (ClientGone, ClientDisconnect):
+        except ClientDisconnect:
             pass
         except Exception as error:
             log.error("defect", request_id=request_id, **error_fields(error))
@@ -146,13 +144,12 @@ class Application(Starlette):
             )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Finds the endpoint and sends its answer, or the problem."""
         response: ASGIApp
         try:
             response = await self._respond(scope, receive)
         except HoldfastError as error:
             response = problem_answer(scope, error)
-        except (ClientGone, ClientDisconnect):
+        except ClientDisconnect:
             raise
         except Exception as error:
             log.error("defect", request_id=scope["request_id"], **error_fields(error))

@@ -29,7 +29,6 @@ class Call:
         self.query: Any = None
 
     def header(self, name: bytes) -> str | None:
-        """Returns a header by its name in lower case."""
         value = self._headers.get(name)
         return None if value is None else value.decode("latin-1")
 

@@ -54,7 +54,6 @@ def created_answer(record: Reservation | Appointment, replayed: bool, body: Base
 
 
 def version_tag(appointment: Appointment) -> dict[str, str]:
-    """Returns the header with the version."""
     return {"ETag": f'"{appointment.version}"'}
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from service.background import Deadlines
@@ -14,13 +15,7 @@ T = TypeVar("T")
 _PATIENCE_SECONDS: Final = 0.25
 
 
-class ClientGone(Exception):
-    """The client disconnected: there is no caller left to answer."""
-
-
 class _Waiting:
-    """A request whose answer is being made."""
-
     __slots__ = ("gone", "receive", "task", "watcher")
 
     def __init__(self, task: asyncio.Task[Any], receive: Receive) -> None:
@@ -29,7 +24,10 @@ class _Waiting:
         self.watcher: asyncio.Task[None] | None = None
         self.gone = False
 
-    async def watch(self) -> None:
+    def start_watching(self) -> None:
+        self.watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
         self.gone = True
@@ -40,10 +38,10 @@ class Disconnects:
     """Watches the connections of the requests that take long."""
 
     def __init__(self) -> None:
-        self._patience: Deadlines[_Waiting] = Deadlines(_PATIENCE_SECONDS, _start_watching)
+        self._patience: Deadlines[_Waiting] = Deadlines(_PATIENCE_SECONDS, _Waiting.start_watching)
 
     async def unless_gone(self, receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-        """Awaits `work`, and cancels it when the client disconnects. Raises `ClientGone` then.
+        """Awaits `work`, and cancels it when the client disconnects. Raises `ClientDisconnect` then.
 
         The body must have been read: from then on `receive` returns nothing but the disconnect.
         """
@@ -55,13 +53,9 @@ class Disconnects:
             return await work
         except asyncio.CancelledError:
             if waiting.gone and task.uncancel() == 0:
-                raise ClientGone from None
+                raise ClientDisconnect from None
             raise
         finally:
             self._patience.discard(waiting)
             if waiting.watcher:
                 waiting.watcher.cancel()
-
-
-def _start_watching(waiting: _Waiting) -> None:
-    waiting.watcher = asyncio.create_task(waiting.watch())

@@ -1,17 +1,22 @@
 """Admits a request to its endpoint: limits, access, body and query, in the order of precedence of service.errors."""
 
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
+from urllib.parse import parse_qsl
 
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from service.errors import HoldfastError, Refused
+from service.errors import HoldfastError, Invalid, Refused
 from service.http.authentication import Authentication
-from service.http.body import query_parameters, read_body, read_query
 from service.http.call import Call
 from service.http.clients import Clients
-from service.http.endpoint import Endpoint
+from service.http.endpoint import Endpoint, may_omit_body
 from service.http.limits import RequestLimiter
+
+# The largest body that any call takes; its metadata has a bound of its own.
+MAX_BODY_BYTES: Final = 64 * 1024
 
 
 class Dispatcher:
@@ -42,14 +47,14 @@ class Dispatcher:
         call.principal = await self._authentication.principal(call, endpoint.access)
         if call.principal:
             # Before the body is read: a caller without access is not told what is wrong with it.
-            named = dict(query_parameters(call)).get("businessId")
+            named = _query_parameters(call).get("businessId")
             _keep_to_business(call, call.path.get("businessId"), named)
             if call.principal.kind not in endpoint.access.roles:
                 raise HoldfastError("FORBIDDEN")
         if endpoint.body:
-            call.body = await read_body(call, endpoint.body)
+            call.body = await _read_body(call, endpoint.body)
         if endpoint.query:
-            call.query = read_query(call, endpoint.query)
+            call.query = _read_query(call, endpoint.query)
         _keep_to_business(call, getattr(call.body, "business_id", None))
 
 
@@ -58,3 +63,67 @@ def _keep_to_business(call: Call, *named: str | None) -> None:
     own = call.principal.business_id if call.principal else None
     if own and any(name not in (None, own) for name in named):
         raise Refused("BUSINESS_NOT_FOUND")
+
+
+def _query_parameters(call: Call) -> dict[str, str]:
+    """Returns the query, decoded; of a parameter that is repeated, the last counts."""
+    return dict(parse_qsl(call.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+
+
+def _read_query(call: Call, model: type[BaseModel]) -> BaseModel:
+    try:
+        return model.model_validate(_query_parameters(call))
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+async def _read_body(call: Call, model: type[BaseModel]) -> BaseModel:
+    """Reads a body as JSON. Raises `Invalid`, and `ClientDisconnect` if the client goes away before its end."""
+    content = await _content(call)
+    if not content and may_omit_body(model):
+        return model()
+    if not _is_json(call.header(b"content-type") or ""):
+        raise Invalid("UNSUPPORTED_MEDIA_TYPE")
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+def _invalid(error: ValidationError) -> Invalid:
+    """Builds the error for input that its model refuses: each fault with the field's path and the reason."""
+    return Invalid(
+        "VALIDATION_FAILED",
+        errors=[
+            {"field": ".".join(map(str, fault["loc"])), "message": fault["msg"].removeprefix("Value error, ")}
+            for fault in error.errors(include_input=False)
+        ],
+    )
+
+
+async def _content(call: Call) -> bytes:
+    """Reads the whole body; one that is too large is not read to its end."""
+    content: bytes = b""
+    while True:
+        message = await call.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        content += message.get("body", b"")
+        if len(content) > MAX_BODY_BYTES:
+            raise Invalid("PAYLOAD_TOO_LARGE")
+        if not message.get("more_body", False):
+            return content
+
+
+def _is_json(content_type: str) -> bool:
+    """Returns whether a body is JSON in UTF-8.
+
+    Parsed by hand: the standard library's parser is made for mail, takes time that grows with the square of the length,
+    and fails on malformed values.
+    """
+    if content_type == "application/json":
+        return True
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    named = (parameter.partition("=") for parameter in parameters)
+    charsets = [value.strip(' \t"') for name, _, value in named if name.strip() == "charset"]
+    return media_type == "application/json" and all(charset == "utf-8" for charset in charsets)

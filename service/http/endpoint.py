@@ -104,7 +104,6 @@ class endpoint:  # noqa: N801 — a decorator
     query: type[BaseModel] | None = None
 
     def __call__(self, handler: F) -> F:
-        """Adds the endpoint to those of the handler."""
         hints = get_type_hints(handler, include_extras=True)
         summary, _, description = inspect.cleandoc(handler.__doc__ or "").partition("\n\n")
         derived = {

@@ -176,7 +176,6 @@ def _about(endpoint: Endpoint, status: int) -> str:
 
 
 def _add_problems(answers: Json, endpoint: Endpoint, schemas: Schemas) -> None:
-    """Adds one answer for each status, with an example for each code."""
     for code in codes(endpoint):
         problem = PROBLEMS[code]
         for status in endpoint.statuses.get(code, (problem.status,)):

@@ -56,12 +56,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts to wait for a request."""
         super().connection_made(transport)
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends the connection."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -69,7 +67,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Takes some bytes of a request, or of several."""
         if self._refused:
             return
         # For empty lines too, which begin no message and yet end the wait for the next request.
@@ -117,14 +114,12 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Ends a request."""
         super().on_message_complete()
         # A request that was answered before its end was refused: the timer goes on, and closes the connection.
         if self._is_answering():
             self._deadline = None
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 — says that it is not HTTP, and no more
-        """Answers when the parser gave up."""
         self._refuse(*self._fault)
 
     def _unsupported_upgrade_warning(self) -> None:

@@ -69,7 +69,6 @@ class Schemas:
 
 
 def component(kind: str, name: str) -> Json:
-    """Returns the reference to a component of the document."""
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
@@ -87,9 +86,7 @@ class _ModelSchema(GenerateJsonSchema):
         return False
 
     def field_is_required(
-        self,
-        field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
-        total: bool,
+        self, field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField, total: bool
     ) -> bool:
         if self.mode == "serialization":
             return "serialization_exclude_if" not in field

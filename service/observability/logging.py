@@ -77,7 +77,6 @@ class LineLogger:
         self.flush()
 
     def flush(self) -> None:
-        """Writes what was collected."""
         lines, self._lines, self._loop = self._lines, [], None
         if lines:
             sys.stderr.write(b"".join(lines).decode())
@@ -110,15 +109,11 @@ def configure_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-            ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
+                lambda *line: _render(*line).decode().rstrip(),
+            ]
         )
     )
     root = logging.getLogger()

@@ -19,14 +19,7 @@ from typing import Any, Final, Literal, NoReturn
 if multiprocessing.parent_process() is None:
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service import __version__
@@ -165,7 +158,6 @@ class Tally:
         self._clear()
 
     def add(self, seconds: float) -> None:
-        """Counts one event that took `seconds`."""
         self._count += 1
         self._seconds += seconds
         self._buckets[bisect_left(self._bounds, seconds)] += 1

@@ -16,6 +16,8 @@ import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 
+from service.booking import catalog_file
+from service.booking.catalog import Catalog
 from service.database.connections import STATEMENT_SECONDS, Database
 from service.database.migrations import migrate
 from service.embedded.cluster import write_private
@@ -26,6 +28,8 @@ T = TypeVar("T")
 
 _DATABASE: Final = "holdfast"
 _LOGIN: Final = "holdfast"
+# Files in the form that `catalog apply` takes.
+_DEMO_CATALOG: Final = Path(__file__).parent / "demo_catalog"
 # With the embedded server, no scheduler calls the cron endpoint.
 _CLEANUP_INTERVAL_SECONDS: Final = 60.0
 
@@ -139,6 +143,14 @@ def create_login(connection: psycopg.Connection, name: str, password: str) -> No
     connection.execute(
         sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE holdfast_service").format(sql.Identifier(name), password)
     )
+
+
+async def make_demo_catalog(database: Database) -> None:
+    """Fills an empty catalog with the demo: a salon, a clinic, a kennel whose tiers of suites are services, and two
+    tennis courts. Leaves any other catalog unchanged. Raises `Unavailable`."""
+    if not await Catalog(database).businesses():
+        for path in sorted(_DEMO_CATALOG.glob("*.yaml")):
+            await catalog_file.apply(database, catalog_file.parse(path.read_bytes()))
 
 
 def run_on_database(

@@ -19,8 +19,7 @@ from uvicorn.supervisors import Multiprocess
 from service.http.protocol import BoundedProtocol
 from service.observability.logging import configure_logging, error_fields
 from service.observability.metrics import forget_process
-from service.process.demo import make_demo_catalog
-from service.process.hosting import HostingError, complete_settings, host_database, run_on_database
+from service.process.hosting import HostingError, complete_settings, host_database, make_demo_catalog, run_on_database
 from service.settings import SECRET_CHARACTERS, SECRETS, Settings
 
 # After SIGTERM, requests in progress may take this long: the sum of the slowest look-up and the slowest batch.
@@ -104,13 +103,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _url(listening: socket.socket) -> str:
-    """Returns the HTTP URL of a listening socket, with its actual port."""
     host, port, *_ = listening.getsockname()
     return f"http://[{host}]:{port}" if listening.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
 def _run_alone(config: uvicorn.Config, listening: socket.socket) -> bool:
-    """Serves in this process; returns whether it started."""
     server = uvicorn.Server(config)
     with suppress(KeyboardInterrupt):
         server.run([listening])
@@ -118,7 +115,6 @@ def _run_alone(config: uvicorn.Config, listening: socket.socket) -> bool:
 
 
 def _run_workers(config: uvicorn.Config, listening: socket.socket) -> bool:
-    """Serves in worker processes; returns whether they started."""
     # The workers' metrics are in files of a folder that is new at each start, without those of an earlier service.
     with TemporaryDirectory(prefix="holdfast-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
@@ -167,7 +163,6 @@ def _export_settings(settings: Settings) -> None:
 
 
 def _print_secrets(settings: Settings, generated: list[str]) -> None:
-    """Prints the data folder and, this once, the generated secrets."""
     click.echo(f"PostgreSQL is embedded and keeps its data in {settings.data_dir.resolve()}", err=True)
     if generated:
         click.echo("These secrets were generated, are kept in secrets.json there, and are not shown again:", err=True)

@@ -36,8 +36,6 @@ _READ: Final = 500
 
 
 class Feed:
-    """The feed of one process."""
-
     def __init__(self, store: Store, cache: AnswerCache) -> None:
         self._store = store
         self._cache = cache

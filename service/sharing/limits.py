@@ -34,8 +34,6 @@ _COUNT_NAME: Final = sha1(_COUNT.encode(), usedforsecurity=False).hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A number of requests per number of seconds."""
-
     count: int
     seconds: int
 
@@ -46,7 +44,6 @@ class Rate:
         return cls(int(count), _SECONDS[unit])
 
     def times(self, factor: int) -> Self:
-        """Returns the rate with `factor` times as many requests in the same time."""
         return type(self)(self.count * factor, self.seconds)
 
 

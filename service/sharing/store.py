@@ -53,7 +53,6 @@ class Store:
 
     @property
     def exists(self) -> bool:
-        """Whether a Redis is configured."""
         return self._redis is not None
 
     @property

@@ -75,7 +75,6 @@ class Watcher:
         self._woken.set()
 
     def close(self) -> None:
-        """Ends and removes the watcher."""
         self.end()
         self._watchers.remove(self)
 
@@ -91,8 +90,6 @@ class Watcher:
 
 
 class Watchers:
-    """The watchers of one process."""
-
     def __init__(self) -> None:
         self._of_business: defaultdict[str, set[Watcher]] = defaultdict(set)
         self._last_left_at = -math.inf
@@ -136,7 +133,6 @@ class Watchers:
             watcher.add(event)
 
     def end(self) -> None:
-        """Ends all watchers."""
         for watcher in self._all():
             watcher.end()
 

@@ -15,7 +15,7 @@ from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from service.process.demo import make_demo_catalog
+from service.process.hosting import make_demo_catalog
 from tests.acceptance.conftest import Serve
 from tests.connections import open_database
 from tests.database import TestDatabase, at

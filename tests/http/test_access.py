@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from service.booking.tokens import CancellationTokens
 from service.http.endpoint import Access
-from service.process.demo import make_demo_catalog
+from service.process.hosting import make_demo_catalog
 from tests.connections import open_database
 from tests.database import TestDatabase
 from tests.http.conftest import ADMIN, CRON

@@ -16,7 +16,7 @@ import service.http
 from service.booking import health
 from service.http.openapi import EXAMPLE_DAY, recorded_examples
 from service.process.app import create_app
-from service.process.demo import make_demo_catalog
+from service.process.hosting import make_demo_catalog
 from tests.connections import open_database
 from tests.database import TestDatabase
 from tests.http.conftest import ADMIN, CRON, make_settings

@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 from pydantic import BaseModel
 
 from service.api.docs import DocsApi
-from service.database.files import sql_folder
+from service.database.migrations import sql_folder
 from service.errors import PROBLEMS
 from service.http.answer import problem_body
 from service.http.endpoint import endpoints_of

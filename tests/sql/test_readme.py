@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.database.files import sql_folder
+from service.database.migrations import sql_folder
 from tests.database import TestDatabase
 
 README = (sql_folder() / "README.md").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.database.files import named_queries, sql_folder
+from service.database.migrations import named_queries, sql_folder
 
 REPOSITORY = Path(__file__).parents[2]
 SERVICE = REPOSITORY / "service"
