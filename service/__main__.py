@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 import psycopg
@@ -35,7 +35,9 @@ def _settings() -> Iterator[Settings]:
         configure_logging(settings.log_level)
         yield settings
     except ValidationError as error:
-        raise _Stop("; ".join(map(_fault_text, error.errors(include_input=False)))) from None
+        faults = error.errors(include_input=False)
+        texts = (f"{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}" for fault in faults)
+        raise _Stop("; ".join(texts)) from None
     except (CatalogFileError, EmbeddedServerError, HostingError, MigrationError) as error:
         raise _Stop(str(error)) from None
     except HoldfastError as error:
@@ -44,10 +46,6 @@ def _settings() -> Iterator[Settings]:
         # Without the error's own message, which may quote stored data.
         kind = error.sqlstate or type(error).__name__
         raise _Stop(f"The database refused ({kind}): is it migrated, and may this role use it? Run migrate.") from None
-
-
-def _fault_text(fault: Any) -> str:
-    return f"{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 class _Stop(click.ClickException):

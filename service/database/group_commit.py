@@ -82,10 +82,10 @@ class GroupCommit:
     ) -> Outcome:
         """Runs a verb and returns its outcome.
 
-        `arguments` is a JSON object. `operation_id` names the operation for good: it is sent again under the same id,
-        never under another. `on_outcome` is called with the outcome too, also if the caller has left by then; it must
-        neither wait nor fail. Raises `Overloaded` (the queue is full, or the request's turn came too late, or five
-        attempts failed) or `DatabaseDown`. After `DatabaseDown` the operation may have had its effect, once.
+        `arguments` is a JSON object. An operation is sent again under the same `operation_id`. `on_outcome` is called
+        with the outcome too, also if the caller has left by then; it must neither wait nor fail. Raises `Overloaded`
+        (the queue is full, the turn came too late, or five attempts failed) or `DatabaseDown`: then the operation may
+        have had its effect, once.
         """
         operation = self._queue.add(verb, business_id, operation_id, arguments, on_outcome)
         self._deadlines.add(operation)

@@ -43,7 +43,7 @@ class MigrationError(Exception):
 
 
 def sql_folder() -> Path:
-    """Returns the folder with the migrations, functions and views. A wheel contains it inside the package."""
+    """Returns the folder with the SQL files: inside an installed package, or beside it in the repository."""
     installed = _PACKAGE / "sql"
     return installed if installed.is_dir() else _PACKAGE.parent / "sql"
 
@@ -87,7 +87,7 @@ def migrate(url: str) -> list[str]:
 
 
 def _log_progress(notice: psycopg.errors.Diagnostic) -> None:
-    """Logs the progress that a long migration reports by RAISE INFO; PostgreSQL's own notices have other severities."""
+    """Logs what a long migration reports by RAISE INFO; PostgreSQL's own notices have other severities."""
     if notice.severity_nonlocalized == "INFO":
         log.info("migration_progress", detail=notice.message_primary)
 

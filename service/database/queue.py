@@ -80,16 +80,16 @@ class Operation:
 
 def still_in_time(operations: list[Operation]) -> list[Operation]:
     """Returns the operations whose callers still wait and have time for a call, and refuses the late ones: a caller
-    that was told of a failure must not be granted anything afterwards."""
+    whose request failed must not be granted anything afterwards."""
     in_time = []
     for operation in operations:
         if operation.outcome.done():
             continue  # the caller has left
-        if operation.seconds_left() < _LEAST_SECONDS:
+        if operation.seconds_left() >= _LEAST_SECONDS:
+            in_time.append(operation)
+        else:
             metrics.REFUSED_BY_QUEUE.inc()
             operation.give_up(Overloaded())
-            continue
-        in_time.append(operation)
     return in_time
 
 

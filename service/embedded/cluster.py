@@ -43,12 +43,11 @@ class Cluster:
     def create(self, programs: Path, account: Account) -> None:
         """Creates the folder, which must not exist, with initdb from `programs`, run as `account`.
 
-        The folder appears atomically, when it is complete. Raises `EmbeddedServerError` if initdb fails.
+        initdb writes to a folder with a unique name, which is renamed when complete. So an initdb that was killed
+        half-way, or that outlived the service and still writes, can't damage the cluster. Raises `EmbeddedServerError`.
         """
         for leftover in self.data_dir.glob("initdb-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        # initdb writes to a folder with a unique name, which is renamed when complete. So an initdb that was killed
-        # half-way, or that outlived the service and still writes, can't damage this cluster.
         with tempfile.TemporaryDirectory(prefix="initdb-", dir=self.data_dir, ignore_cleanup_errors=True) as name:
             build_dir = Path(name)
             # A file, because another user may not open this process's pipe through /dev/stdin.
@@ -84,8 +83,7 @@ class Cluster:
 def lock_folder(data_dir: Path) -> int:
     """Creates the data folder if missing, locks it, and writes the pid of this process into the lock file.
 
-    Returns the descriptor that holds the lock until it is closed or the process ends. Child processes don't inherit it,
-    so an orphaned server doesn't keep the folder locked.
+    Returns the descriptor that holds the lock until it is closed or the process ends; child processes don't inherit it.
     Raises `EmbeddedServerError` if the folder can't be used, or, naming the pid, if another process holds the lock.
     """
     try:
@@ -144,10 +142,7 @@ def superuser_password(data_dir: Path) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replaces a file atomically and durably; only its owner may read it.
-
-    Atomically, because a truncated password or secret would make the data inaccessible.
-    """
+    """Replaces a file that only its owner may read; atomically, because a truncated secret would lock the data up."""
     draft = path.with_name(f"{path.name}.new")
     draft.touch(mode=0o600)
     draft.write_text(text)

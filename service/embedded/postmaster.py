@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,14 +60,14 @@ def stop_orphan(folder: Path) -> None:
 
 
 def remove_foreign_pid_file(folder: Path) -> None:
-    """Removes a pid file whose pid belongs to a process that is not PostgreSQL, since PostgreSQL would refuse to start.
+    """Removes a pid file whose pid belongs to a process that is not PostgreSQL: PostgreSQL would refuse to start.
 
     That pid was reused after a power cut or in a restarted container, or it is a killed orphan that is not reaped yet.
     Without the file, PostgreSQL still detects backends that outlived their postmaster, because it also looks for their
     shared memory by the folder's inode.
     """
     found = recorded_postmaster(folder)
-    if found and _exists(found.pid) and not _is_postgres(found.pid):
+    if found and _exists(found.pid) and not _command_line(found.pid)[0].rpartition("/")[2].startswith("postgres"):
         (folder / "postmaster.pid").unlink(missing_ok=True)
 
 
@@ -80,24 +81,20 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _is_postgres(pid: int) -> bool:
-    program = _command_line(pid).partition(" -D ")[0]
-    return program.rpartition("/")[2].startswith("postgres")
-
-
 def _serves(pid: int, folder: Path) -> bool:
     """Tells whether the process is a postmaster on `folder` that was started with the arguments of this service."""
-    program, _, arguments = _command_line(pid).partition(" -D ")
+    program, arguments = _command_line(pid)
     return program.endswith("/postgres") and arguments.startswith(f"{folder} -c ")
 
 
-def _command_line(pid: int) -> str:
-    """Returns a process's command line, its words joined by spaces; empty for a missing process or a zombie."""
+def _command_line(pid: int) -> tuple[str, str]:
+    """Returns what is before and after ` -D ` in a process's command line; empty for a missing process or a zombie."""
+    line = ""
     if sys.platform != "linux":
         ps = ["ps", "-ww", "-o", "args=", "-p", str(pid)]
-        return subprocess.run(ps, capture_output=True, text=True, check=False).stdout.strip()
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return os.fsdecode(words).replace("\0", " ")
+        line = subprocess.run(ps, capture_output=True, text=True, check=False).stdout.strip()
+    else:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            line = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).replace("\0", " ")
+    program, _, arguments = line.partition(" -D ")
+    return program, arguments

@@ -18,24 +18,21 @@ class EmbeddedServerError(Exception):
 
 @dataclass(frozen=True)
 class Account:
-    """A user that runs PostgreSQL's programs.
+    """A user that runs PostgreSQL's programs."""
 
-    uid, gid: the required owner of their files, as this process sees it.
-    prefix: the words in front of each command.
-    switch: whether a child process changes to uid and gid before it executes the program.
-    """
-
+    # The required owner of their files, as this process sees it.
     uid: int
     gid: int
+    # The words in front of each command.
     prefix: Sequence[str] = ()
+    # Whether a child process changes to uid and gid before it executes the program.
     switch: bool = False
 
     def spawn(self, program: Path, arguments: Sequence[str], output: int | IO[bytes]) -> Popen[bytes]:
         """Starts a program as this user; `output` receives its standard output and error.
 
-        The program runs in its own session, so Ctrl-C in the terminal reaches only the service, which then stops
-        PostgreSQL; and in a minimal environment, without PGDATA or PGPORT.
-        Raises `OSError` or `subprocess.SubprocessError` if it can't be started.
+        Its session is its own, so that Ctrl-C reaches only the service, which then stops PostgreSQL; its environment
+        is without PGDATA or PGPORT. Raises `OSError` or `subprocess.SubprocessError` if it can't be started.
         """
         return Popen(
             [*self.prefix, str(program), *arguments],

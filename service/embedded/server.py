@@ -69,9 +69,7 @@ SETTINGS = {
 class EmbeddedServer:
     """A PostgreSQL server that this process starts, supervises and stops; a context manager.
 
-    data_dir: the folder of everything it stores; created if missing.
-    major: the version of PostgreSQL, 16 or 18; each has its own cluster in data_dir.
-    settings: overrides of the server's configuration.
+    Stores everything in `data_dir`, with a cluster for each `major` version, 16 or 18. `settings` override `SETTINGS`.
     """
 
     def __init__(self, data_dir: Path, *, major: int = 18, settings: Mapping[str, str] = {}) -> None:
@@ -86,10 +84,7 @@ class EmbeddedServer:
         self._guard = threading.Lock()
 
     def start(self) -> None:
-        """Starts the server and its supervisor; returns when the server accepts connections.
-
-        Raises `EmbeddedServerError`, for example if another process runs the server of data_dir.
-        """
+        """Starts the server and its supervisor; returns when it accepts connections. Raises `EmbeddedServerError`."""
         programs = find_programs(self._cluster.major)
         self._lock = lock_folder(self._cluster.data_dir)
         try:
@@ -103,15 +98,17 @@ class EmbeddedServer:
         self._supervisor.start()
 
     def stop(self) -> None:
-        """Stops the server, waits for its end and unlocks the folder; does nothing if it isn't running.
-
-        Closes its connections: committed transactions are kept, open ones rolled back.
-        """
+        """Stops the server, if it runs, and unlocks the folder. Open transactions are rolled back."""
         with self._guard:
             self._stopping.set()
             child, self._child = self._child, None
         if child:
-            _shut_down(child)
+            child.send_signal(signal.SIGINT)
+            try:
+                child.wait(FAST_SHUTDOWN_SECONDS)
+            except TimeoutExpired:
+                child.send_signal(signal.SIGQUIT)
+                child.wait()
         if self._supervisor:
             self._supervisor.join()
             self._supervisor = None
@@ -203,9 +200,9 @@ class EmbeddedServer:
 
 
 def find_running(data_dir: Path) -> str | None:
-    """Returns the superuser's URL of the server that runs on a data folder, or None.
+    """Returns the superuser's URL of the server that any process runs on a data folder, or None.
 
-    Works in processes that did not start the server. Raises `EmbeddedServerError` if this user may not read the folder.
+    Raises `EmbeddedServerError` if this user may not read the folder.
     """
     with _readable(data_dir):
         for major in INSTALLATIONS:
@@ -246,12 +243,3 @@ def _check_login(url: str) -> None:
             f"PostgreSQL is running but refuses our login: {error}. "
             "Is postgres.password the one that this data folder was made with?"
         ) from error
-
-
-def _shut_down(child: Popen[bytes]) -> None:
-    child.send_signal(signal.SIGINT)
-    try:
-        child.wait(FAST_SHUTDOWN_SECONDS)
-    except TimeoutExpired:
-        child.send_signal(signal.SIGQUIT)
-        child.wait()

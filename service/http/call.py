@@ -10,9 +10,8 @@ from service.booking.keys import Principal
 class Call:
     """One request at one endpoint. `path` has the values of the path's template, by their names in it.
 
-    The members that are not given at first are set once they are known: `client`, the name of the client, or None where
-    clients are not told apart; `principal`, None where the public or the scheduler calls; `body` and `query`, as the
-    handler declares them.
+    Set once they are known: `client`, the client's name, or None where clients are not told apart; `principal`, None
+    where the public or the scheduler calls; `body` and `query`, as the handler declares them.
     """
 
     __slots__ = ("_headers", "body", "client", "path", "principal", "query", "receive", "scope")
@@ -41,11 +40,9 @@ class Call:
     @property
     def business_id(self) -> str | None:
         """The business that the path, query or body names; else the one whose key was sent."""
-        for named in (
-            self.path.get("businessId"),
-            getattr(self.query, "business_id", None),
-            getattr(self.body, "business_id", None),
-        ):
-            if named:
-                return str(named)
-        return self.principal.business_id if self.principal else None
+        return (
+            self.path.get("businessId")
+            or getattr(self.query, "business_id", None)
+            or getattr(self.body, "business_id", None)
+            or (self.principal.business_id if self.principal else None)
+        )

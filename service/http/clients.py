@@ -1,6 +1,6 @@
 """Names the client of a request by a digest that does not reveal its address, and limits its live holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import islice
@@ -54,15 +54,14 @@ class Clients:
     def _address(self, peer: str, forwarded: str) -> Address | None:
         """Returns the address of the nearest hop that is no trusted proxy. Only trusted proxies are believed."""
         address = _parsed(peer)
-        for hop in _nearest_first(forwarded):
-            before = _parsed(hop) if self._is_trusted(address) else None
+        for hop in islice(reversed(forwarded.rsplit(",", _HOPS)), _HOPS):
+            if address is None or not any(address in network for network in self._trusted):
+                break
+            before = _parsed(hop)
             if before is None:
                 break
             address = before
         return address
-
-    def _is_trusted(self, address: Address | None) -> bool:
-        return address is not None and any(address in network for network in self._trusted)
 
 
 class HoldLimit:
@@ -83,10 +82,6 @@ class HoldLimit:
             return self._names.make(f"~{_CLIENT_ID.validate_python(client_id)}")
         except ValidationError:
             raise Invalid.at("X-Client-Id", "must be 1 to 255 printable ASCII characters") from None
-
-
-def _nearest_first(forwarded: str) -> Iterator[str]:
-    return islice(reversed(forwarded.rsplit(",", _HOPS)), _HOPS) if forwarded else iter(())
 
 
 def _parsed(text: str) -> Address | None:

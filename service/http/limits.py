@@ -36,7 +36,7 @@ class RequestLimiter:
     ) -> None:
         self._limits = limits
         self._client_rate = rate
-        self._business_rate = rate.times(BUSINESS_FACTOR)
+        self._business_rate = Rate(rate.count * BUSINESS_FACTOR, rate.seconds)
         self._authentication = authentication
         # By the hash of a token its principal; by a client that sent a wrong token, None.
         self._principals: TTLCache[str, Principal | None] = TTLCache(_CACHED, _CACHED_SECONDS, timer=clock)
@@ -88,10 +88,7 @@ class RequestLimiter:
             raise HoldfastError("RATE_LIMITED")
 
     async def _holder(self, call: Call, client: str) -> Principal | None:
-        """Returns the principal of a token that was sent where none is needed.
-
-        A client that sends wrong ones is not looked up for each.
-        """
+        """Returns the principal of a token that was sent where none is needed; looks up one wrong token of a client."""
         authorization = call.header(b"authorization")
         if authorization is None:
             return None

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from importlib.resources import files
@@ -93,21 +93,17 @@ def codes(endpoint: Endpoint) -> list[str]:
     if endpoint.access is not Access.PUBLIC:
         met.add("UNAUTHORIZED")
     if endpoint.access.roles:
-        met.update(_refusals_of_keys(endpoint))
+        # A valid key may be one of another business, or of too low a role.
+        if "readonly" not in endpoint.access.roles:
+            met.add("FORBIDDEN")
+        models = (endpoint.query, endpoint.body)
+        if "{businessId}" in endpoint.path or any(model and "business_id" in model.model_fields for model in models):
+            met.add("BUSINESS_NOT_FOUND")
     if endpoint.limited:
         met.add("RATE_LIMITED")
     if endpoint.asks_database:
         met |= {"OVERLOADED", "DATABASE_UNAVAILABLE"}
     return sorted(met, key=list(PROBLEMS).index)
-
-
-def _refusals_of_keys(endpoint: Endpoint) -> Iterator[str]:
-    """Yields the codes for a valid key of another business or of too low a role."""
-    if "readonly" not in endpoint.access.roles:
-        yield "FORBIDDEN"
-    models = (endpoint.query, endpoint.body)
-    if "{businessId}" in endpoint.path or any(model and "business_id" in model.model_fields for model in models):
-        yield "BUSINESS_NOT_FOUND"
 
 
 def _operation(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
@@ -142,10 +138,8 @@ def _parameters(endpoint: Endpoint, schemas: Schemas, example: Json) -> list[Jso
     parameters: list[Json] = []
     for read in endpoint.path_parameters:
         schema = read.adapter.json_schema()
-        description = schema.pop("description", "")
-        parameters.append(
-            {"name": read.name, "in": "path", "required": True, "description": description, "schema": schema}
-        )
+        about = schema.pop("description", "")
+        parameters.append({"name": read.name, "in": "path", "required": True, "description": about, "schema": schema})
     parameters += [dict(_REQUEST_HEADERS[name]) for name in endpoint.request_headers]
     parameters += schemas.parameters(endpoint.query) if endpoint.query else []
     for parameter in parameters:

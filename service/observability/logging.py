@@ -38,7 +38,7 @@ def note(**facts: object) -> None:
 
 
 def error_name(error: BaseException) -> str:
-    """Returns the kind of an error, without its text: that may quote a caller's data."""
+    """Returns the kind of an error, without its text."""
     return getattr(error, "sqlstate", None) or type(error).__name__
 
 

@@ -3,8 +3,7 @@
 The module that owns a value records it. No label holds an id or another value that a caller can choose.
 
 With several workers, each worker counts in files of its own, in the folder that service/process/serving.py makes; the
-worker that is scraped adds up those of all. Each gauge declares how its values are combined; the gauges of a worker
-that ended are dropped.
+worker that is scraped adds up those of all.
 """
 
 import asyncio
@@ -37,22 +36,22 @@ _FLUSH_SECONDS: Final = 0.25
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-def _counter(name: str, documentation: str, *labels: str) -> Counter:
-    return Counter(f"holdfast_{name}", documentation, labels, registry=REGISTRY)
+def _counter(name: str, documentation: str, labels: str = "") -> Counter:
+    return Counter(f"holdfast_{name}", documentation, labels.split(), registry=REGISTRY)
 
 
 def _gauge(
     name: str,
     documentation: str,
-    *labels: str,
+    labels: str = "",
     mode: Literal["livesum", "livemin", "livemax", "livemostrecent"] = "livemostrecent",
 ) -> Gauge:
     """Declares a gauge. `mode` says how the values of several workers are combined."""
-    return Gauge(f"holdfast_{name}", documentation, labels, multiprocess_mode=mode, registry=REGISTRY)
+    return Gauge(f"holdfast_{name}", documentation, labels.split(), multiprocess_mode=mode, registry=REGISTRY)
 
 
-def _histogram(name: str, documentation: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
-    return Histogram(f"holdfast_{name}", documentation, labels, buckets=buckets, registry=REGISTRY)
+def _histogram(name: str, documentation: str, labels: str = "", buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+    return Histogram(f"holdfast_{name}", documentation, labels.split(), buckets=buckets, registry=REGISTRY)
 
 
 # Requests.
@@ -60,13 +59,10 @@ def _histogram(name: str, documentation: str, *labels: str, buckets: tuple[float
 HTTP_REQUESTS: Final = _counter(
     "http_requests_total",
     "Requests by the template of their route, status, and the code of a refusal.",
-    "method",
-    "route",
-    "status",
-    "code",
+    "method route status code",
 )
 HTTP_REQUEST_SECONDS: Final = _histogram(
-    "http_request_seconds", "From a request's arrival to the end of its answer.", "method", "route"
+    "http_request_seconds", "From a request's arrival to the end of its answer.", "method route"
 )
 RATE_LIMITED: Final = _counter("rate_limited_total", "Requests that were refused by a rate limit.", "limit")
 TOO_MANY_HOLDS: Final = _counter(
@@ -84,8 +80,7 @@ AVAILABILITY_CACHE: Final = _counter(
 DECISIONS: Final = _counter(
     "decisions_total",
     "Decisions of the database, by verb: done, replayed, or the reason of a refusal.",
-    "verb",
-    "outcome",
+    "verb outcome",
 )
 BATCHES: Final = _counter(
     "batches_total", "Calls with a batch: answered, failed as a whole, or lost with their connection.", "result"
@@ -126,8 +121,7 @@ DATABASE_UP: Final = _gauge("database_up", "1 if the database answered when it w
 POOL_CONNECTIONS: Final = _gauge(
     "pool_connections",
     "Connections to the database, by pool: idle, or used (also while they are being made).",
-    "pool",
-    "state",
+    "pool state",
     mode="livesum",
 )
 POOL_WAITING: Final = _gauge("pool_waiting", "Callers that wait for a connection of a pool.", "pool", mode="livesum")
@@ -143,6 +137,9 @@ def redis_up() -> Gauge:
     )
 
 
+_TALLIES: Final[list["Tally"]] = []
+
+
 class Tally:
     """Adds up a counter and a histogram in plain Python, until `flush` moves the sums to the library.
 
@@ -156,6 +153,7 @@ class Tally:
         self._histogram: Any = histogram
         self._bounds = self._histogram._upper_bounds
         self._clear()
+        _TALLIES.append(self)
 
     def add(self, seconds: float) -> None:
         self._count += 1
@@ -177,9 +175,6 @@ class Tally:
         self._count = 0
         self._seconds = 0.0
         self._buckets = [0] * len(self._bounds)
-
-
-_TALLIES: Final[list[Tally]] = []
 
 
 def count_request(method: str, route: str | None, status: int, code: str | None, seconds: float) -> None:
@@ -224,20 +219,15 @@ def forget_process(pid: int) -> None:
     mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
-def _new_tally(counter: Counter, histogram: Histogram) -> Tally:
-    _TALLIES.append(Tally(counter, histogram))
-    return _TALLIES[-1]
-
-
 # A look-up of a child by its labels costs more than counting in it.
 @cache
 def _request_tally(method: str, route: str, status: str, code: str) -> Tally:
-    return _new_tally(HTTP_REQUESTS.labels(method, route, status, code), HTTP_REQUEST_SECONDS.labels(method, route))
+    return Tally(HTTP_REQUESTS.labels(method, route, status, code), HTTP_REQUEST_SECONDS.labels(method, route))
 
 
 @cache
 def _decision_tally(verb: str, outcome: str) -> Tally:
-    return _new_tally(DECISIONS.labels(verb, outcome), QUEUE_WAIT_SECONDS)
+    return Tally(DECISIONS.labels(verb, outcome), QUEUE_WAIT_SECONDS)
 
 
 def _from_the_start(counter: Counter, *values: str) -> None:

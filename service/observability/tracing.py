@@ -16,7 +16,7 @@ from service import __version__
 
 
 class Tracing:
-    """ASGI middleware outside of `Envelope`; OpenTelemetry's environment variables configure the collector."""
+    """ASGI middleware around the application; OpenTelemetry's environment variables configure the collector."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -27,9 +27,6 @@ class Tracing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request; its span continues the caller's trace, if the headers carry one."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         caller = extract({str(name, "latin-1"): str(value, "latin-1") for name, value in scope["headers"]})
         method = scope["method"]
         # Without exceptions: their messages may quote the request.

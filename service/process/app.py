@@ -62,10 +62,7 @@ OTHER_CONNECTIONS: Final = 4
 
 
 def create_app(settings: Settings | None = None) -> Application:
-    """Builds the ASGI application for `settings`, by default the environment's.
-
-    They must name a database and all secrets, else raises ValueError.
-    """
+    """Builds the application. The settings, by default the environment's, must have a database and all secrets."""
     settings = settings or Settings()
     logging.configure_logging(settings.log_level)
     lanes = LANES if settings.max_batch > 1 else LANES_WITHOUT_BATCHES
@@ -93,6 +90,12 @@ def create_app(settings: Settings | None = None) -> Application:
         clients = Clients(names, settings.trusted_proxies)
         hold_limit = HoldLimit(names, settings.max_live_holds_per_client)
         limiter = RequestLimiter(RequestLimits(store), Rate.parse(settings.rate_limit), authentication)
+
+    tracing: Callable[[ASGIApp], ASGIApp] | None = None
+    if settings.otel_exporter_otlp_endpoint:
+        from service.observability.tracing import Tracing
+
+        tracing = Tracing
 
     apis = (
         HoldApi(Holds(database, verbs, guests, tokens), database, hold_limit),
@@ -141,7 +144,7 @@ def create_app(settings: Settings | None = None) -> Application:
         Dispatcher(authentication, clients, limiter),
         lifespan=lifespan,
         cors_origins=settings.cors_origins,
-        tracing=_tracing(settings),
+        tracing=tracing,
     )
 
 
@@ -160,14 +163,6 @@ def _stop_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     loop.add_reader(parent.sentinel, stop)
-
-
-def _tracing(settings: Settings) -> Callable[[ASGIApp], ASGIApp] | None:
-    if not settings.otel_exporter_otlp_endpoint:
-        return None
-    from service.observability.tracing import Tracing
-
-    return Tracing
 
 
 def _required(secret: SecretStr | None) -> str:

@@ -71,8 +71,7 @@ def serve(settings: Settings) -> None:
 def make_app() -> Starlette:
     """Creates the application of one process, with the settings of the environment.
 
-    Exits with `STARTUP_FAILURE` on any error, so that the supervisor ends instead of starting another process, which
-    would fail the same way.
+    Exits with `STARTUP_FAILURE` on any error: the supervisor then ends instead of starting another process in vain.
     """
     try:
         settings = Settings()
@@ -115,7 +114,7 @@ def _run_alone(config: uvicorn.Config, listening: socket.socket) -> bool:
 
 
 def _run_workers(config: uvicorn.Config, listening: socket.socket) -> bool:
-    # The workers' metrics are in files of a folder that is new at each start, without those of an earlier service.
+    # The metrics of the workers, in a folder that is new at each start.
     with TemporaryDirectory(prefix="holdfast-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         workers = _Workers(config, [listening])
@@ -124,29 +123,26 @@ def _run_workers(config: uvicorn.Config, listening: socket.socket) -> bool:
 
 
 class _Workers(Multiprocess):
-    """Uvicorn's supervisor; logs each replaced worker, and closes the port when it stops."""
+    """Uvicorn's supervisor."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
         self._known: set[int] = set()
 
     def keep_subprocess_alive(self) -> None:
-        """Replaces the workers that ended; called twice a second."""
+        """Replaces the workers that ended, logs them, and drops their gauges; called twice a second."""
         self._known |= self._pids()
         former = list(self.processes)
         super().keep_subprocess_alive()
         for process in former:
             if process not in self.processes:
                 log.warning("worker_replaced", pid=process.pid, exit_status=process.exitcode)
-        # The gauges of an ended worker are stale.
         for pid in self._known - self._pids():
             forget_process(pid)
         self._known = self._pids()
 
     def terminate_all(self) -> None:
-        """Stops the workers; called once, at the end."""
-        # The workers close their copies of the socket, but while this process keeps it open, the kernel accepts
-        # connections that are never served.
+        """Stops the workers, and closes the port: else the kernel accepts connections that are never served."""
         for listening in self.sockets:
             listening.close()
         super().terminate_all()

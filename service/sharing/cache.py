@@ -41,23 +41,19 @@ class AnswerCache:
             result = "miss"
             return ask()
 
+        answers = self._businesses.get(business_id)
+        if answers is None:
+            answers = SingleFlight(keep_seconds=LIFE_SECONDS, max_kept=_ANSWERS, clock=self._clock)
+            self._businesses[business_id] = answers
         try:
-            return await self._answers_about(business_id).run(question, load)
+            return await answers.run(question, load)
         finally:
             AVAILABILITY_CACHE.labels(result).inc()
 
     def forget(self, business_id: str) -> None:
         """Drops the answers about a business, those under way included: they may not contain a change."""
-        if business_id in self._businesses:
-            self._businesses.pop(business_id, None)
+        self._businesses.pop(business_id, None)
 
     def forget_all(self) -> None:
         """Drops all answers: changes of any business may have been missed."""
         self._businesses.clear()
-
-    def _answers_about(self, business_id: str) -> SingleFlight[Hashable, bytes]:
-        answers = self._businesses.get(business_id)
-        if answers is None:
-            answers = SingleFlight(keep_seconds=LIFE_SECONDS, max_kept=_ANSWERS, clock=self._clock)
-            self._businesses[business_id] = answers
-        return answers

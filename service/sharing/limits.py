@@ -43,9 +43,6 @@ class Rate:
         count, _, unit = text.partition("/")
         return cls(int(count), _SECONDS[unit])
 
-    def times(self, factor: int) -> Self:
-        return type(self)(self.count * factor, self.seconds)
-
 
 class Limit(NamedTuple):
     """The rate of a `caller`, a pseudonym rather than an address. `name` is the kind of limit, for metrics."""
@@ -145,10 +142,9 @@ class RequestLimits:
 
 
 async def _counted(requests: Sequence[Sequence[Limit]], redis: Redis) -> list[Verdict]:
-    keys: list[str] = []
+    keys = [f"holdfast:limit:{limit.caller}" for limits in requests for limit in limits]
     numbers: list[int] = []
     for limits in requests:
-        keys += [f"holdfast:limit:{limit.caller}" for limit in limits]
         numbers += [len(limits), *(n for limit in limits for n in (limit.rate.count, limit.rate.seconds * 1000))]
     try:
         answer = iter(await redis.evalsha(_COUNT_NAME, len(keys), *keys, *numbers))
@@ -192,8 +188,5 @@ def _retry_after(rate: Rate, window: _Window) -> int:
     previous, current, elapsed = window
     # Until the window ends only the previous one's share falls; in the next window, this one's.
     room = rate.count - 1 - current
-    if room >= 0:
-        until = rate.seconds * (1 - room / previous)
-    else:
-        until = rate.seconds + rate.seconds * (1 - (rate.count - 1) / current)
-    return max(1, math.ceil(until - elapsed))
+    windows = 1 - room / previous if room >= 0 else 2 - (rate.count - 1) / current
+    return max(1, math.ceil(windows * rate.seconds - elapsed))

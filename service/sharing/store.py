@@ -76,10 +76,7 @@ class Store:
             self._turns.release()
 
     async def wait(self, purpose: str, command: Callable[[Redis], Awaitable[T]], seconds: float) -> T:
-        """Runs a command that Redis answers late on purpose, after at most `seconds`.
-
-        It has a connection of its own and takes no turn from the commands of requests.
-        """
+        """Runs a command that Redis answers late on purpose, after at most `seconds`, without taking a turn."""
         if not self._up:
             raise StoreDown
         return await self._run(purpose, command, seconds + TIMEOUT_SECONDS)

@@ -124,13 +124,9 @@ class Watchers:
     def send(self, event: Event) -> None:
         """Queues an event for the watchers that its change concerns; without a change, for all."""
         change = event.change
-        if change is None:
-            concerned = list(self._all())
-        else:
-            of_business = self._of_business.get(change.business_id, ())
-            concerned = [watcher for watcher in of_business if change.concerns(watcher.service_id)]
-        for watcher in concerned:
-            watcher.add(event)
+        for watcher in list(self._of_business.get(change.business_id, ()) if change else self._all()):
+            if change is None or change.concerns(watcher.service_id):
+                watcher.add(event)
 
     def end(self) -> None:
         for watcher in self._all():
