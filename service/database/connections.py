@@ -223,10 +223,6 @@ class Database:
             await asyncio.sleep(_GAUGES_SECONDS)
 
     async def _configure(self, connection: psycopg.AsyncConnection) -> None:
-        with _answered_within(CONNECT_SECONDS, connection):
-            await self._set_up(connection)
-
-    async def _set_up(self, connection: psycopg.AsyncConnection) -> None:
         """Sets up a new connection.
 
         A pooler gives each transaction any free connection of its own. Statements prepared on another one are missing
@@ -234,7 +230,6 @@ class Database:
         another client. So behind a pooler nothing is prepared, and the timeouts have to be those of the role.
         """
         set_json_loads(_unparsed, connection)
-        await connection.execute("SET timezone = 'UTC'")  # poolers keep this setting for each client
         timeouts = {
             "lock_timeout": LOCK_SECONDS,
             "statement_timeout": self._statement_seconds,
@@ -242,14 +237,16 @@ class Database:
         }
         if connection.info.server_version >= 170000:
             timeouts["transaction_timeout"] = max(TRANSACTION_SECONDS, self._statement_seconds)
-        [(pid, missing)] = await self.rows(connection, "session", [*timeouts])
-        # The backend that answers is not the one that was connected to: there is a pooler in between.
-        if pid != connection.info.backend_pid:
-            connection.prepare_threshold = None
-            if missing and not self._warned:
-                self._warned = True
-                log.warning("timeouts_missing", settings=missing, hint="behind a pooler they have to be the role's")
-        else:
+        with _answered_within(CONNECT_SECONDS, connection):
+            await connection.execute("SET timezone = 'UTC'")  # poolers keep this setting for each client
+            [(pid, missing)] = await self.rows(connection, "session", [*timeouts])
+            # The backend that answers is not the one that was connected to: there is a pooler in between.
+            if pid != connection.info.backend_pid:
+                connection.prepare_threshold = None
+                if missing and not self._warned:
+                    self._warned = True
+                    log.warning("timeouts_missing", settings=missing, hint="behind a pooler they have to be the role's")
+                return
             # For the reads; the verbs switch it off themselves. See sql/README.md.
             await connection.execute("SET jit = off")
             for name, seconds in timeouts.items():

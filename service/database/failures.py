@@ -40,7 +40,7 @@ def translated(error: Exception) -> Exception:
     """Returns the error that the caller gets for a temporary one; any other is a defect and is returned as it is."""
     if is_passing(error):
         return Overloaded()
-    sqlstate = (isinstance(error, psycopg.Error) and error.sqlstate) or ""
+    sqlstate = getattr(error, "sqlstate", None) or ""
     # The server can't work: out of disk, memory or connections, an I/O error, or read-only.
     if is_connection_lost(error) or sqlstate.startswith(("53", "58", "25006")):
         return DatabaseDown()

@@ -34,9 +34,7 @@ _SAFE_HEADERS: Final = (
 )
 _CORS_OPTIONS: Final[dict[str, Any]] = {
     "allow_methods": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
-    "allow_headers": (
-        *("Authorization", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-Client-Id", "X-Request-Id"),
-    ),
+    "allow_headers": ("Authorization", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-Client-Id", "X-Request-Id"),
     # Without this, scripts see no headers but a handful.
     "expose_headers": (
         *("Idempotency-Replayed", "ETag", "Location", "X-Request-Id", "Retry-After"),

@@ -88,7 +88,7 @@ class RequestLimiter:
             raise HoldfastError("RATE_LIMITED")
 
     async def _holder(self, call: Call, client: str) -> Principal | None:
-        """Returns the principal of a token that was sent where none is needed; looks up one wrong token of a client."""
+        """Returns the principal of a token that was sent where none is needed. After a wrong one, looks none up."""
         authorization = call.header(b"authorization")
         if authorization is None:
             return None
