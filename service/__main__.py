@@ -17,7 +17,7 @@ from service.booking.catalog_file import CatalogFileError
 from service.booking.cleanup import Cleanup
 from service.booking.health import invariant_violations
 from service.database.migrations import MigrationError
-from service.embedded.server import EmbeddedServerError
+from service.embedded.privileges import EmbeddedServerError
 from service.errors import HoldfastError
 from service.observability.logging import configure_logging
 from service.process.hosting import HostingError, open_database, run_on_database

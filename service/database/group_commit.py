@@ -2,7 +2,7 @@
 
 A transaction for each request spends most of its time on round trips, locks and fsync, and on a hot slot all of them
 queue behind one row lock. Here requests wait in a bounded queue; a lane takes what has gathered, of as many businesses
-as there are, and sends it as one call. There is no artificial delay: an idle service sends batches of one.
+as there are, and sends it as one call. Nothing is delayed for that: an idle service sends batches of one.
 
 What can happen to a request, in the order of the checks:
 

@@ -108,11 +108,8 @@ def lock_folder(data_dir: Path) -> int:
 
 
 def find_programs(major: int) -> Path:
-    """Returns the folder with PostgreSQL's programs of a major version, 16 or 18.
-
-    The package is located without importing it: its import changes permissions of folders outside the package.
-    Raises `EmbeddedServerError` if the programs are not installed.
-    """
+    """Returns the folder with PostgreSQL's programs of a major version. Raises `EmbeddedServerError` without them."""
+    # Without importing the package: its import changes permissions of folders outside of it.
     found = importlib.util.find_spec(PACKAGE)
     for package in (found and found.submodule_search_locations) or ():
         programs = Path(package).resolve() / INSTALLATIONS[major] / "bin"

@@ -30,8 +30,6 @@ from service.embedded.postmaster import (
 )
 from service.embedded.privileges import EmbeddedServerError, choose_account
 
-__all__ = ["EmbeddedServer", "EmbeddedServerError", "find_running"]
-
 log = structlog.get_logger(__name__)
 
 # Below the range of client ports (from 32768 on Linux): otherwise a client that reconnects while postgres is down could

@@ -4,8 +4,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from starlette.applications import Starlette
@@ -48,20 +47,11 @@ _CLIENT_GONE: Final = 499
 log = structlog.get_logger("service.request")
 
 
-@dataclass(slots=True)
-class Address:
+class Address(NamedTuple):
     """A path, or the template of one, and its endpoints by their methods."""
 
     path: str
-    endpoints: dict[str, Endpoint] = field(default_factory=dict)
-
-    def endpoint(self, method: str) -> Endpoint | None:
-        """Returns the endpoint of a method. HEAD is answered like GET; the server leaves the body out."""
-        return self.endpoints.get("GET" if method == "HEAD" else method)
-
-    @property
-    def allowed(self) -> str:
-        return ", ".join(sorted({*self.endpoints, *(["HEAD"] if "GET" in self.endpoints else [])}))
+    endpoints: dict[str, Endpoint]
 
 
 class Application(Starlette):
@@ -85,7 +75,7 @@ class Application(Starlette):
         self._disconnects = Disconnects()
         addresses: dict[str, Address] = {}
         for endpoint in endpoints:
-            addresses.setdefault(endpoint.path, Address(endpoint.path)).endpoints[endpoint.method] = endpoint
+            addresses.setdefault(endpoint.path, Address(endpoint.path, {})).endpoints[endpoint.method] = endpoint
         self._fixed = {path: address for path, address in addresses.items() if "{" not in path}
         self._templates = [(compile_path(path)[0], addresses[path]) for path in addresses if "{" in path]
         # Around whatever makes errors: pages read them too. There are no cookies, so a page can do no more than any
@@ -159,9 +149,11 @@ class Application(Starlette):
         if address is None:
             raise HoldfastError("NOT_FOUND")
         scope["route"] = address.path
-        endpoint = address.endpoint(scope["method"])
+        # HEAD is answered like GET; the server leaves the body out.
+        endpoint = address.endpoints.get("GET" if scope["method"] == "HEAD" else scope["method"])
         if endpoint is None:
-            return problem_answer(scope, HoldfastError("METHOD_NOT_ALLOWED"), {"Allow": address.allowed})
+            allowed = {*address.endpoints, *(["HEAD"] if "GET" in address.endpoints else [])}
+            return problem_answer(scope, HoldfastError("METHOD_NOT_ALLOWED"), {"Allow": ", ".join(sorted(allowed))})
         call = Call(scope, receive, values)
         work = await self._dispatcher.admit(endpoint, call)
         return await self._disconnects.unless_gone(receive, work)

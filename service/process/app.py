@@ -66,11 +66,12 @@ def create_app(settings: Settings | None = None) -> Application:
     settings = settings or Settings()
     logging.configure_logging(settings.log_level)
     lanes = LANES if settings.max_batch > 1 else LANES_WITHOUT_BATCHES
-    database = Database(_required(settings.database_url), connections=OTHER_CONNECTIONS)
+    url = _required(settings.database_url).get_secret_value()
+    database = Database(url, connections=OTHER_CONNECTIONS)
     # A pool that look-ups can't exhaust; twice as large, because requests are sent again beside the lanes.
-    lane_database = Database(_required(settings.database_url), connections=2 * lanes, pool="lanes")
+    lane_database = Database(url, connections=2 * lanes, pool="lanes")
     group_commit = GroupCommit(lane_database, max_batch=settings.max_batch, lanes=lanes)
-    token_secret = SecretStr(_required(settings.token_secret))
+    token_secret = _required(settings.token_secret)
     tokens = CancellationTokens(token_secret)
     store = Store(settings.redis_url)
     cache = AnswerCache()
@@ -81,9 +82,7 @@ def create_app(settings: Settings | None = None) -> Application:
     appointments = Appointments(database, verbs, guests, tokens)
     catalog = Catalog(database, feed.announce)
     keys = Keys(database)
-    authentication = Authentication(
-        SecretStr(_required(settings.admin_token)), SecretStr(_required(settings.cron_secret)), keys
-    )
+    authentication = Authentication(_required(settings.admin_token), _required(settings.cron_secret), keys)
     clients = limiter = hold_limit = None
     if settings.rate_limit_enabled:
         names = ClientNames(token_secret)
@@ -165,7 +164,7 @@ def _stop_with_parent() -> None:
     loop.add_reader(parent.sentinel, stop)
 
 
-def _required(secret: SecretStr | None) -> str:
+def _required(secret: SecretStr | None) -> SecretStr:
     if secret is None:
         raise ValueError("DATABASE_URL, ADMIN_TOKEN, CRON_SECRET and TOKEN_SECRET must be set")
-    return secret.get_secret_value()
+    return secret

@@ -18,7 +18,8 @@ from structlog.testing import capture_logs
 
 from service.embedded import cluster
 from service.embedded import server as server_module
-from service.embedded.server import EmbeddedServer, EmbeddedServerError, find_running
+from service.embedded.privileges import EmbeddedServerError
+from service.embedded.server import EmbeddedServer, find_running
 from tests.faults.embedded import (
     MakeServer,
     all_pids,

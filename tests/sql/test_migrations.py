@@ -15,7 +15,8 @@ import pytest
 from psycopg import sql
 
 from service.database.migrations import MigrationError, migrate, migration_files
-from service.embedded.server import EmbeddedServer, EmbeddedServerError
+from service.embedded.privileges import EmbeddedServerError
+from service.embedded.server import EmbeddedServer
 from tests.database import PASSWORD, TestDatabase
 
 ALL = [path.name for path in migration_files()] + ["definitions"]
