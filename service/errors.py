@@ -15,16 +15,14 @@ from typing import Any, Final, Self
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One code: its HTTP status, what a person reads, and what a caller does about it.
-
-    `members` are those that this problem has besides the usual ones, as an example in JSON.
-    """
+    """One code: its HTTP status, what a person reads, and what a caller does about it."""
 
     code: str
     status: int
     title: str
     detail: str
     advice: str
+    # Those that this problem has besides the usual ones, as an example in JSON.
     members: Mapping[str, Any] = field(default_factory=dict)
     retry_after_seconds: int | None = None
 

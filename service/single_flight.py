@@ -31,10 +31,7 @@ class SingleFlight(Generic[K, V]):
         self._keep_failures = keep_failures
 
     async def run(self, key: K, load: Callable[[], Coroutine[Any, Any, V]]) -> V:
-        """Returns the result of the key's task, which runs `load` unless one runs already or its result is kept.
-
-        Raises what `load` raises.
-        """
+        """Returns the result of the key's task, or raises its exception. Starts `load` where there is no task."""
         task = self._running.get(key) or self._kept.get(key)
         if task is None:
             task = self._running[key] = asyncio.create_task(load())

@@ -126,10 +126,7 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        """Lends a connection in autocommit mode.
-
-        Raises `Overloaded` or `DatabaseDown` if none is free in time: nothing was sent then.
-        """
+        """Lends a connection in autocommit mode. Raises `Overloaded` or `DatabaseDown` if none is free in time."""
         try:
             async with self._pool.connection() as connection:
                 if self._clock.is_stale:
@@ -158,10 +155,8 @@ class Database:
             raise
 
     async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Runs a named statement that may be run twice without harm, until it succeeds or the time is up.
-
-        Raises `Overloaded` or `DatabaseDown`.
-        """
+        """Runs a named statement that may be run twice without harm, until it succeeds or the time is up. Raises
+        `Overloaded` or `DatabaseDown`."""
         return await self._retried(
             name,
             lambda: parameters,
@@ -178,10 +173,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
-        """Opens a transaction, which is rolled back if the block raises.
-
-        Nothing is retried. Raises `Overloaded` or `DatabaseDown`.
-        """
+        """Opens a transaction, and retries nothing. Raises `Overloaded` or `DatabaseDown`."""
         try:
             async with self.connection() as connection:
                 with _answered_within(TRANSACTION_SECONDS + 1, connection):

@@ -211,10 +211,8 @@ def _in_doubt(operations: list[Operation]) -> Iterator[None]:
 
 
 def _batches(operations: list[Operation]) -> tuple[list[str], list[Jsonb]]:
-    """Returns the operations as `booking.execute` takes them: businesses, and their requests by verb, in order.
-
-    The arguments are already JSON, so a batch is put together as text.
-    """
+    """Returns the operations as `booking.execute` takes them: businesses, and their requests by verb, in order."""
+    # As text: the arguments are already JSON.
     batches: dict[str, dict[str, list[bytes]]] = {}
     for operation in operations:
         requests = batches.setdefault(operation.business_id, {}).setdefault(operation.verb, [])

@@ -55,10 +55,7 @@ class Account:
             return False
 
     def take_ownership(self, folder: Path) -> None:
-        """Makes this user the owner of a folder and its contents, unless it owns the folder already.
-
-        Raises `EmbeddedServerError` if another user owns it and this process is not root.
-        """
+        """Makes this user the owner of a folder and its contents. Raises `EmbeddedServerError` if only root could."""
         if folder.stat().st_uid == self.uid:
             return
         try:

@@ -198,10 +198,8 @@ class EmbeddedServer:
 
 
 def find_running(data_dir: Path) -> str | None:
-    """Returns the superuser's URL of the server that any process runs on a data folder, or None.
-
-    Raises `EmbeddedServerError` if this user may not read the folder.
-    """
+    """Returns the superuser's URL of the server that any process runs on a data folder, or None. Raises
+    `EmbeddedServerError` if this user may not read the folder."""
     with _readable(data_dir):
         for major in INSTALLATIONS:
             cluster = Cluster(data_dir.resolve(), major)

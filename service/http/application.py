@@ -55,10 +55,8 @@ class Address(NamedTuple):
 
 
 class Application(Starlette):
-    """Starlette with a table of fixed paths in front, and one wrapper instead of its stack of middleware.
-
-    `cors_origins` are the origins whose pages may call from a browser; `tracing` wraps the whole.
-    """
+    """Starlette with a table of fixed paths in front, and one wrapper instead of its stack of middleware. Pages of the
+    `cors_origins` may call from a browser."""
 
     def __init__(
         self,

@@ -41,10 +41,8 @@ class Disconnects:
         self._patience: Deadlines[_Waiting] = Deadlines(_PATIENCE_SECONDS, _Waiting.start_watching)
 
     async def unless_gone(self, receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-        """Awaits `work`, and cancels it when the client disconnects. Raises `ClientDisconnect` then.
-
-        The body must have been read: from then on `receive` returns nothing but the disconnect.
-        """
+        """Awaits `work`, and cancels it when the client disconnects. Raises `ClientDisconnect` then. The body must have
+        been read: from then on `receive` returns nothing but the disconnect."""
         task = asyncio.current_task()
         assert task is not None
         waiting = _Waiting(task, receive)

@@ -42,10 +42,8 @@ class RequestLimiter:
         self._principals: TTLCache[str, Principal | None] = TTLCache(_CACHED, _CACHED_SECONDS, timer=clock)
 
     async def count_suspect(self, call: Call) -> bool:
-        """Counts a request of a client that has just sent a wrong token, before its next token is looked up.
-
-        Returns whether it was counted. Raises `HoldfastError` (RATE_LIMITED).
-        """
+        """Counts a request of a client that has just sent a wrong token, before its next token is looked up. Returns
+        whether it was counted. Raises `HoldfastError` (RATE_LIMITED)."""
         assert call.client is not None
         if call.client not in self._principals:
             return False
@@ -53,11 +51,8 @@ class RequestLimiter:
         return True
 
     async def count(self, call: Call, *, client_counted: bool = False, anonymous: bool = False) -> None:
-        """Counts a request, and leaves the state of the limit for the headers of its answer.
-
-        An `anonymous` request was refused before its principal and business were known. Raises `HoldfastError`
-        (RATE_LIMITED).
-        """
+        """Counts a request, and leaves the state of the limit for the headers of its answer. An `anonymous` request was
+        refused before its principal and business were known. Raises `HoldfastError` (RATE_LIMITED)."""
         assert call.client is not None
         principal, business_id = (None, None) if anonymous else (call.principal, call.business_id)
         if principal is None and not client_counted:

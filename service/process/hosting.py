@@ -55,10 +55,8 @@ class HostedDatabase:
 
 @contextmanager
 def host_database(settings: Settings) -> Iterator[HostedDatabase]:
-    """Provides the database to serve from. An embedded server is started, supervised, and stopped at the end.
-
-    Raises `EmbeddedServerError`, also if another service uses the data folder, and `MigrationError`.
-    """
+    """Provides the database to serve from. An embedded server is started, supervised, and stopped at the end. Raises
+    `EmbeddedServerError`, also if another service uses the data folder, and `MigrationError`."""
     if settings.database_url is None:
         with EmbeddedServer(settings.data_dir) as server:
             yield _prepare_embedded(server.url())

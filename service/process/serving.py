@@ -32,11 +32,8 @@ log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or Ctrl-C, then finishes the requests in progress.
-
-    Raises `HostingError`, `EmbeddedServerError` or `MigrationError` if the service can't start; exits with
-    `STARTUP_FAILURE` if a worker can't.
-    """
+    """Serves until SIGTERM or Ctrl-C, then finishes the requests in progress. Exits with `STARTUP_FAILURE` if a worker
+    can't start. Raises `HostingError`, `EmbeddedServerError` or `MigrationError`."""
     # Uvicorn raises its signal again after it has stopped. The default handler would end the process at once, before
     # the database is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -86,10 +83,7 @@ def make_app() -> Starlette:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Binds a TCP socket and listens on it. Port 0 selects a free port; host `::` also accepts IPv4.
-
-    Raises `HostingError` if the address can't be bound.
-    """
+    """Listens on a TCP socket. Port 0 selects a free port; host `::` also accepts IPv4. Raises `HostingError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = host == "::" and socket.has_dualstack_ipv6()
     try:
