@@ -40,6 +40,11 @@ from service.observability.logging import error_name, note
 # clock, which is known to a few milliseconds.
 RESEND_SECONDS: Final = CALL_SECONDS + 0.1
 
+# How long a call is under way before another lane may begin one. Calls side by side carry smaller batches, and each
+# call has a cost of its own: over many businesses PostgreSQL took 289 us a request instead of 227. A call that takes
+# longer than this waits for a lock or for the disk, and the others must not wait with it.
+_LATE_SECONDS: Final = 0.02
+
 _ANSWERED: Final = metrics.BATCHES.labels("answered")
 
 log = structlog.get_logger(__name__)
@@ -49,13 +54,15 @@ class GroupCommit:
     """The lanes that empty the queue of one process.
 
     `max_batch` is how many requests one call carries; with 1, for comparison, each request is a call of its own.
-    `lanes` is how many calls are under way at once.
+    `lanes` is how many calls are under way at once; one is usual, and more while a call is late.
     """
 
     def __init__(self, database: Database, *, max_batch: int, lanes: int) -> None:
         self._database = database
         self._queue = FairQueue(max_batch)
         self._lane_count = lanes
+        # The right to begin a call.
+        self._turn = asyncio.Semaphore(lanes if max_batch == 1 else 1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._singles = asyncio.Semaphore(lanes)
         # An entry lasts as long as a request waits for its turn.
@@ -98,11 +105,18 @@ class GroupCommit:
 
     async def _lane(self) -> None:
         while True:
-            batch = await self._queue.take()
+            await self._turn.acquire()
+            give_way = _once(self._turn.release)
             try:
-                await self._send_batch(batch)
+                batch = await self._queue.take()
+                timer = asyncio.get_running_loop().call_later(_LATE_SECONDS, give_way)
+                try:
+                    await self._send_batch(batch)
+                finally:
+                    timer.cancel()
+                    self._queue.finished(batch)
             finally:
-                self._queue.finished(batch)
+                give_way()
 
     async def _send_batch(self, batch: list[Operation]) -> None:
         try:
@@ -191,6 +205,19 @@ class GroupCommit:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _once(function: Callable[[], None]) -> Callable[[], None]:
+    """Returns a function that calls another one at its first call only."""
+    called = False
+
+    def call() -> None:
+        nonlocal called
+        if not called:
+            called = True
+            function()
+
+    return call
 
 
 @contextmanager
