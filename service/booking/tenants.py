@@ -10,7 +10,7 @@ from service.database.connections import Database
 from service.errors import Refused
 
 # Ids whose business is kept in memory, which spares the look-up. About 200 bytes each.
-_REMEMBERED: Final = 50_000
+_REMEMBERED: Final = 20_000
 
 _SLUG: Final = re.compile("[a-z0-9-]{1,64}")
 

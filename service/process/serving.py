@@ -1,6 +1,7 @@
 """`holdfast serve`: starts the database, then the workers; stops them in the reverse order."""
 
 import errno
+import gc
 import os
 import signal
 import socket
@@ -76,10 +77,22 @@ def make_app() -> Starlette:
         # Imported here, because the import itself may fail.
         from service.process.app import create_app
 
-        return create_app(settings)
+        app = create_app(settings)
     except Exception as error:
         log.error("start_failed", **error_fields(error))
         sys.exit(STARTUP_FAILURE)
+    _settle_memory()
+    return app
+
+
+def _settle_memory() -> None:
+    """Exempts the objects of start-up from garbage collection, and collects less often.
+
+    Modules, models and routes live as long as the process. Visiting them took 5 % of a worker's time under load.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
 
 
 def _listen(host: str, port: int) -> socket.socket:
