@@ -307,6 +307,18 @@ def test_a_move_joins_the_session_of_its_new_window(database: TestDatabase) -> N
     assert counts(database) == {("yoga", "hall", 10.5, 11.5): 4}
 
 
+@pytest.mark.parametrize(("start", "end"), [(10, 10.5), (10.5, 11)], ids=["a later start", "an earlier end"])
+def test_a_claim_leaves_its_session_before_its_window_shrinks(database: TestDatabase, start: float, end: float) -> None:
+    """A shorter window of a shared session is another window on its resource; one that is alone may shrink."""
+    make_yoga(database, seats={"hall": 4})
+    first, second = (database.book(10, service_id="yoga").body["appointment_id"] for _ in range(2))
+    shorter = {"slot_start": at(start).isoformat(), "slot_end": at(end).isoformat()}
+    assert database.change(first, set=shorter).name == "slot_unavailable"
+    assert database.change(second, action="cancel").name == "done"
+    assert database.change(first, set=shorter).name == "done"
+    assert counts(database) == {("yoga", "hall", start, end): 1}
+
+
 def test_a_move_to_another_resource_joins_its_session(database: TestDatabase) -> None:
     """A change joins the session of the named resource; a change to any resource keeps the current one if it can."""
     make_yoga(database)

@@ -63,12 +63,16 @@ BEGIN
            s.is_shared AND w.resource_ids IS NOT NULL AS is_session, s.longest_occupied_seconds,
            total.claimed + w.requested > s.capacity AND total.next_expiry <= p_now
              OR pool.next_expiry <= p_now AS may_have_expired,
-           CASE WHEN w.keeps_room THEN '{1}' ELSE booking.take(
-             w.quantities, s.capacity - CASE
+           -- A claim that shrinks keeps its room. In a shared session it must also leave the others' window alone:
+           -- another window on their resource would be a double booking.
+           CASE WHEN w.keeps_room AND NOT s.is_shared THEN '{1}' ELSE booking.take(
+             w.quantities, CASE
+               WHEN w.keeps_room THEN w.requested
                -- The sum over all windows is an upper bound of the peak, and equals it if all share an instant.
-               WHEN total.claimed + w.requested <= s.capacity THEN total.claimed
-               WHEN total.share_an_instant AND (total.next_expiry <= p_now) IS NOT TRUE THEN total.claimed
-               ELSE booking.peak(w.business_id, w.service_id, s.longest_occupied_seconds, s.counted_ids,
+               WHEN total.claimed + w.requested <= s.capacity THEN s.capacity - total.claimed
+               WHEN total.share_an_instant AND (total.next_expiry <= p_now) IS NOT TRUE
+               THEN s.capacity - total.claimed
+               ELSE s.capacity - booking.peak(w.business_id, w.service_id, s.longest_occupied_seconds, s.counted_ids,
                  greatest(w.starts, p_now), w.ends, w.own, p_now, s.capacity - w.requested) END,
              CASE WHEN w.resource_ids IS NOT NULL THEN coalesce(pool.rooms, '{}') END, pool.is_begun, s.is_shared)
            END AS picks
