@@ -26,6 +26,10 @@ GRANT EXECUTE ON FUNCTION
   booking.put_opening_hours(text, jsonb, timestamptz),
   booking.put_closure(text, text, timestamptz, timestamptz, text, text, timestamptz),
   booking.delete_closure(text, text, timestamptz),
+  booking.put_special_hours(text, text, jsonb, timestamptz),
+  booking.delete_special_hours(text, text, timestamptz),
+  booking.special_hours(text, text),
+  booking.unknown_timezones(),
   booking.create_key(text, text, text, text, bytea, timestamptz),
   booking.revoke_key(text, text, timestamptz),
   booking.keys(text),
@@ -34,14 +38,16 @@ GRANT EXECUTE ON FUNCTION
   booking.calendar_feed(text, text, interval, interval, integer),
   booking.rotate_calendar(text, timestamptz),
   booking.capacity(text, text, timestamptz, timestamptz),
-  booking.availability(text, text, tstzrange, integer, text),
+  booking.availability(text, text, timestamptz, timestamptz, integer, integer, integer, text, integer),
+  booking.available_days(text, text, date, date, integer, integer, integer, text),
   booking.alternatives(text, text, timestamptz, timestamptz, integer, text, uuid),
   booking.business_of_reservation(uuid),
   booking.reservation(text, uuid),
   booking.business_of_appointment(uuid),
   booking.business_of_slug(text),
   booking.appointment(text, uuid),
-  booking.list_appointments(text, timestamptz, timestamptz, text, text, timestamptz, uuid, integer),
+  booking.list_appointments(
+    text, timestamptz, timestamptz, boolean, timestamptz, text, text, text, text, text, timestamptz, uuid, integer),
   booking.audit_trail(text, uuid)
 TO holdfast_service;
 

@@ -27,7 +27,7 @@ SELECT * FROM booking.business_of_slug(%s)
 SELECT * FROM booking.appointment(%s, %s)
 
 -- name: list_appointments
-SELECT * FROM booking.list_appointments(%s, %s, %s, %s, %s, %s, %s, %s)
+SELECT * FROM booking.list_appointments(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: audit_trail
 SELECT * FROM booking.audit_trail(%s, %s)
@@ -36,7 +36,10 @@ SELECT * FROM booking.audit_trail(%s, %s)
 SELECT * FROM booking.capacity(%s, %s, %s, %s)
 
 -- name: availability
-SELECT outcome, body FROM booking.availability(%s, %s, tstzrange(%s, %s), %s, %s)
+SELECT outcome, body FROM booking.availability(%s, %s, %s, %s, %s, %s, %s, %s, %s)
+
+-- name: available_days
+SELECT outcome, body FROM booking.available_days(%s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: alternatives
 SELECT slot_start, slot_end, resource_ids FROM booking.alternatives(%s, %s, %s, %s, %s, %s, %s)
@@ -115,6 +118,18 @@ SELECT outcome, body FROM booking.delete_closure(%s, %s, %s)
 
 -- name: closures
 SELECT * FROM booking.closures(%s, %s)
+
+-- name: put_special_hours
+SELECT outcome, body FROM booking.put_special_hours(%s, %s, %s::jsonb, %s)
+
+-- name: delete_special_hours
+SELECT outcome, body FROM booking.delete_special_hours(%s, %s, %s)
+
+-- name: special_hours
+SELECT * FROM booking.special_hours(%s, %s)
+
+-- name: unknown_timezones
+SELECT timezone, businesses FROM booking.unknown_timezones()
 
 -- name: create_key
 SELECT outcome FROM booking.create_key(%s, %s, %s, %s, %s, %s)

@@ -25,7 +25,7 @@ CREATE TABLE booking.businesses (
   name text NOT NULL,
   slug text COLLATE "C",
   timezone text NOT NULL,
-  country text NOT NULL,
+  country text,
   created_at timestamptz NOT NULL,
   calendar_generation integer NOT NULL DEFAULT 1,
   CONSTRAINT businesses_pkey PRIMARY KEY (business_id),
@@ -43,12 +43,12 @@ CREATE TABLE booking.services (
   service_id text COLLATE "C" NOT NULL,
   name text NOT NULL,
   max_simultaneous_bookings integer,
-  duration_minutes integer NOT NULL,
-  max_duration_minutes integer NOT NULL,
+  duration_minutes integer,
+  max_duration_minutes integer,
   hold_ttl_minutes integer NOT NULL,
-  max_hold_ttl_minutes integer NOT NULL,
-  max_hold_lifetime_minutes integer NOT NULL,
-  slot_step_minutes integer NOT NULL,
+  max_hold_ttl_minutes integer,
+  max_hold_lifetime_minutes integer,
+  slot_step_minutes integer,
   buffer_before_minutes integer NOT NULL,
   buffer_after_minutes integer NOT NULL,
   min_notice_minutes integer NOT NULL,
@@ -59,23 +59,45 @@ CREATE TABLE booking.services (
   created_at timestamptz NOT NULL,
   archived_at timestamptz,
   resource_sharing text COLLATE "C" NOT NULL DEFAULT 'exclusive'::text,
+  duration_days integer,
+  min_duration_minutes integer,
+  min_duration_days integer,
+  max_duration_days integer,
+  start_times time[],
+  end_time time,
+  starts_on_grid boolean NOT NULL DEFAULT false,
+  hours_apply text COLLATE "C",
   CONSTRAINT services_pkey PRIMARY KEY (business_id, service_id),
   CONSTRAINT services_business_id_fkey FOREIGN KEY (business_id) REFERENCES booking.businesses(business_id),
   CONSTRAINT services_buffer_after_minutes_check CHECK (buffer_after_minutes >= 0),
   CONSTRAINT services_buffer_before_minutes_check CHECK (buffer_before_minutes >= 0),
   CONSTRAINT services_cancellation_window_minutes_check CHECK (cancellation_window_minutes >= 0),
+  CONSTRAINT services_duration_check CHECK (num_nonnulls(duration_minutes, duration_days) = 1),
+  CONSTRAINT services_duration_days_check CHECK (duration_days >= 1),
   CONSTRAINT services_duration_minutes_check CHECK (duration_minutes >= 1),
   CONSTRAINT services_hold_ttl_minutes_check CHECK (hold_ttl_minutes >= 1),
+  CONSTRAINT services_hours_apply_check CHECK (hours_apply = ANY (ARRAY['throughout'::text, 'ends'::text])),
   CONSTRAINT services_max_advance_days_check CHECK (max_advance_days >= 0 AND max_advance_days <= 3660),
+  CONSTRAINT services_max_duration_days_check CHECK (max_duration_days >= duration_days AND max_duration_days <= 366),
   CONSTRAINT services_max_duration_minutes_check CHECK (max_duration_minutes >= duration_minutes),
   CONSTRAINT services_max_hold_lifetime_minutes_check CHECK (max_hold_lifetime_minutes >= max_hold_ttl_minutes),
   CONSTRAINT services_max_hold_ttl_minutes_check CHECK (max_hold_ttl_minutes >= hold_ttl_minutes),
   CONSTRAINT services_max_simultaneous_bookings_check CHECK (max_simultaneous_bookings >= 1),
+  CONSTRAINT services_min_duration_days_check CHECK (min_duration_days >= 1 AND min_duration_days <= duration_days),
+  CONSTRAINT services_min_duration_minutes_check
+    CHECK (min_duration_minutes >= 1 AND min_duration_minutes <= duration_minutes),
   CONSTRAINT services_min_notice_minutes_check CHECK (min_notice_minutes >= 0),
   CONSTRAINT services_resource_sharing_check
     CHECK (resource_sharing = ANY (ARRAY['exclusive'::text, 'session'::text])),
   CONSTRAINT services_service_id_check CHECK (service_id ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$'::text),
-  CONSTRAINT services_slot_step_minutes_check CHECK (slot_step_minutes >= 1)
+  CONSTRAINT services_slot_step_minutes_check CHECK (slot_step_minutes >= 1),
+  CONSTRAINT services_start_times_check CHECK (cardinality(start_times) >= 1),
+  CONSTRAINT services_units_check
+    CHECK (
+CASE
+    WHEN duration_days IS NULL THEN num_nonnulls(min_duration_days, max_duration_days, end_time) = 0
+    ELSE num_nonnulls(min_duration_minutes, max_duration_minutes) = 0
+END)
 );
 
 CREATE TABLE booking.resources (
@@ -88,6 +110,7 @@ CREATE TABLE booking.resources (
   created_at timestamptz NOT NULL,
   archived_at timestamptz,
   seats integer NOT NULL DEFAULT 1,
+  last_assigned_at timestamptz NOT NULL DEFAULT '-infinity'::timestamptz,
   CONSTRAINT resources_pkey PRIMARY KEY (business_id, resource_id),
   CONSTRAINT resources_business_id_fkey FOREIGN KEY (business_id) REFERENCES booking.businesses(business_id),
   CONSTRAINT resources_resource_id_check CHECK (resource_id ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$'::text),
@@ -199,6 +222,13 @@ CREATE UNIQUE INDEX appointments_reservation_id_key
   ON booking.appointments (reservation_id, business_id)
   WHERE reservation_id IS NOT NULL;
 CREATE INDEX idx_appointments_calendar ON booking.appointments (business_id, slot_start, appointment_id);
+CREATE INDEX idx_appointments_changes ON booking.appointments (business_id, updated_at, appointment_id);
+CREATE INDEX idx_appointments_guest_email
+  ON booking.appointments (business_id, guest_email, slot_start)
+  WHERE guest_email IS NOT NULL;
+CREATE INDEX idx_appointments_guest_phone
+  ON booking.appointments (business_id, guest_phone, slot_start)
+  WHERE guest_phone IS NOT NULL;
 CREATE INDEX idx_appointments_updated ON booking.appointments USING brin (updated_at);
 
 CREATE TABLE booking.audit_logs (
@@ -389,6 +419,37 @@ CREATE TYPE booking.appointment_change AS (
   after booking.appointments,
   is_move boolean,
   resource_ids text[],
+  outcome text,
+  body jsonb
+);
+
+CREATE TABLE booking.special_hours (
+  business_id text COLLATE "C" NOT NULL,
+  special_hours_id text COLLATE "C" NOT NULL,
+  resource_id text COLLATE "C",
+  first_date date NOT NULL,
+  last_date date NOT NULL,
+  opens time[] NOT NULL,
+  closes time[] NOT NULL,
+  name text,
+  CONSTRAINT special_hours_pkey PRIMARY KEY (business_id, special_hours_id),
+  CONSTRAINT special_hours_business_id_fkey FOREIGN KEY (business_id) REFERENCES booking.businesses(business_id),
+  CONSTRAINT special_hours_resource_id_fkey FOREIGN KEY (business_id, resource_id)
+    REFERENCES booking.resources(business_id, resource_id),
+  CONSTRAINT special_hours_closes_check CHECK (cardinality(opens) = cardinality(closes)),
+  CONSTRAINT special_hours_last_date_check CHECK (last_date >= first_date),
+  CONSTRAINT special_hours_special_hours_id_check
+    CHECK (special_hours_id ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$'::text)
+);
+CREATE INDEX idx_special_hours_resource
+  ON booking.special_hours (business_id, COALESCE(resource_id, ''::text), last_date);
+
+CREATE TYPE booking.listing AS (
+  service booking.services,
+  timezone text,
+  pool text[],
+  length interval,
+  days integer,
   outcome text,
   body jsonb
 );

@@ -124,6 +124,7 @@ class TestDatabase:
             "name": service_id,
             "max_simultaneous_bookings": max(1, len(pool)) if capacity is None else capacity,
             "duration_minutes": 60,
+            "min_duration_minutes": 1,
             "max_duration_minutes": 43_200,
             "hold_ttl_minutes": 15,
             "max_hold_ttl_minutes": 60,

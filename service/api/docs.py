@@ -1,4 +1,5 @@
-"""The description of the API: the OpenAPI document, a viewer in which calls can be tried, and a page of the errors."""
+"""The description of the API: the OpenAPI document, a viewer in which calls can be tried, and pages on
+the errors and on the settings of each kind of business."""
 
 import html
 import json
@@ -44,6 +45,7 @@ class DocsApi:
     def __init__(self, others: Iterable[Endpoint]) -> None:
         self._others = list(others)
         self._page = _STATIC.joinpath("docs.html").read_bytes()
+        self._businesses = _STATIC.joinpath("businesses.html").read_bytes()
         self._errors = errors_page().encode()
         self._assets = {name: (_STATIC.joinpath(path).read_bytes(), kind) for name, (path, kind) in _ASSETS.items()}
 
@@ -72,6 +74,11 @@ class DocsApi:
         """Get the page of the codes of errors."""
         return Answer(self._errors, headers=_PAGE, media_type=_HTML)
 
+    @_call("GET", "/docs/businesses", operation_id="getBusinessesPage", answers={200: None}, media_type="text/html")
+    async def businesses(self) -> Answer:
+        """Get the page of the settings by kind of business."""
+        return Answer(self._businesses, headers=_PAGE, media_type=_HTML)
+
     @_call("GET", "/docs/{asset}", answers={200: None}, refusals=("NOT_FOUND",), media_type="*/*")
     async def get_docs_asset(self, asset: Asset) -> Answer:
         """Get a script or a style sheet of these pages."""
@@ -93,7 +100,7 @@ def errors_page() -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         "<title>Holdfast: codes of errors</title>\n"
         '<link rel="icon" href="data:,">\n<link rel="stylesheet" href="docs.css">\n</head>\n<body>\n'
-        '<main class="errors">\n<h1>Codes of errors</h1>\n'
+        '<main class="page">\n<h1>Codes of errors</h1>\n'
         "<p>Branch on the code: the texts are for people and may change. A request with several faults gets the code "
         'that stands first here. <a href="../docs">All calls</a></p>\n'
         f"{sections}\n</main>\n</body>\n</html>\n"

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 VOID = {"meta", "link"}
 # WCAG 2.2 requires 4.5 of text.
 CONTRAST = 4.5
-PAGES = ("/docs", "/docs/errors")
+PAGES = ("/docs", "/docs/businesses", "/docs/errors")
 CHROMIUM = shutil.which("chromium")
 
 

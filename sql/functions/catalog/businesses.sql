@@ -8,7 +8,7 @@
 
 -- Creates a business or replaces its settings.
 --
---   p_business  {name, slug?, timezone, country}, complete
+--   p_business  {name, slug?, timezone, country?}, complete
 -- Refusals  timezone_unknown: this PostgreSQL does not know the time zone
 -- Raises    HF003  the slug belongs to another business; an exception, so that it also undoes the creation of the
 --           business
@@ -57,7 +57,7 @@ BEGIN
 END
 $$;
 
--- Deletes a business that has no services, with its slug, opening hours, closures, keys and archived resources.
+-- Deletes a business that has no services, with its slug, opening and special hours, closures, keys and archived resources.
 --
 -- Refusals  business_not_found; business_in_use: it has services, archived ones included, or resources that are not
 --           archived
@@ -81,6 +81,7 @@ BEGIN
   DELETE FROM booking.api_keys k WHERE k.business_id = p_business_id;
   DELETE FROM booking.closures c WHERE c.business_id = p_business_id;
   DELETE FROM booking.opening_hours o WHERE o.business_id = p_business_id;
+  DELETE FROM booking.special_hours h WHERE h.business_id = p_business_id;
   DELETE FROM booking.resources r WHERE r.business_id = p_business_id;
   DELETE FROM booking.businesses b WHERE b.business_id = p_business_id;
   RETURN (NULL, 'done', NULL)::booking.outcome;

@@ -1,4 +1,4 @@
--- The catalog: opening hours and closures. Outcomes, errors and locks as in businesses.sql.
+-- The catalog: opening hours, special hours and closures. Outcomes, errors and locks as in businesses.sql.
 
 -- Replaces the opening hours of a business and of all its resources; an empty list means always open. The hours of
 -- archived resources stay, because the list that callers read and send back does not contain them. Body: {items}
@@ -46,6 +46,7 @@ $$;
 --   p_from, p_to   instants; closed from p_from until just before p_to
 --   p_resource_id  closes this resource only; NULL: the business
 --   p_reason       shown to the business's own staff; may be NULL
+-- Body      the closure, and affected_appointments: see booking.affected_appointments
 -- Refusals  business_not_found; resource_unknown: it does not exist or is archived; validation_failed: body {field,
 --           message}, the id belongs to a closure of an archived resource, which is restored together with its resource
 CREATE FUNCTION booking.put_closure(
@@ -73,7 +74,9 @@ BEGIN
   ON CONFLICT ON CONSTRAINT closures_pkey DO UPDATE
   SET resource_id = excluded.resource_id, during = excluded.during, reason = excluded.reason;
   RETURN (NULL, CASE WHEN v_old.closure_id IS NULL THEN 'created' ELSE 'done' END, (
-    SELECT booking.closures(p_business_id, p_closure_id)))::booking.outcome;
+    SELECT booking.closures(p_business_id, p_closure_id)) || jsonb_build_object(
+      'affected_appointments', booking.affected_appointments(
+        p_business_id, p_resource_id, tstzrange(p_from, p_to), NULL)))::booking.outcome;
 END
 $$;
 
@@ -90,4 +93,107 @@ BEGIN
     AND NOT booking.is_archived(p_business_id, c.resource_id);
   RETURN (NULL, CASE WHEN FOUND THEN 'done' ELSE 'closure_not_found' END, NULL)::booking.outcome;
 END
+$$;
+
+-- Creates or replaces special hours: they replace the weekly hours of their owner on local dates. Existing claims stay.
+--
+--   p_special_hours  {date, until?, hours: [{opens, closes}], resource_id?, name?}: dates as YYYY-MM-DD, both included;
+--                    hours as in put_opening_hours, an empty list closes
+-- Body      the special hours, and affected_appointments: those that the new hours do not permit
+-- Refusals  business_not_found; resource_unknown: it does not exist or is archived; validation_failed: body {field,
+--           message}, the dates overlap other special hours of the same owner, or the id belongs to special hours of an
+--           archived resource
+CREATE FUNCTION booking.put_special_hours(
+  p_business_id text, p_special_hours_id text, p_special_hours jsonb, p_deadline timestamptz)
+RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+  v_resource_id text := p_special_hours ->> 'resource_id';
+  v_first date := p_special_hours ->> 'date';
+  v_last date := coalesce(p_special_hours ->> 'until', p_special_hours ->> 'date');
+  v_hours jsonb := p_special_hours -> 'hours';
+  v_old booking.special_hours;
+  v_other text;
+  v_midnights timestamptz[];
+BEGIN
+  IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
+    RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
+  END IF;
+  IF v_resource_id IS NOT NULL
+    AND booking.missing_resource(p_business_id, jsonb_build_array(v_resource_id)) IS NOT NULL THEN
+    RETURN (NULL, 'resource_unknown', NULL)::booking.outcome;
+  END IF;
+  SELECT * INTO v_old FROM booking.special_hours h
+  WHERE h.business_id = p_business_id AND h.special_hours_id = p_special_hours_id;
+  IF booking.is_archived(p_business_id, v_old.resource_id) THEN
+    RETURN booking.invalid('special_hours_id', 'belongs to special hours of an archived resource; choose another id');
+  END IF;
+  SELECT h.special_hours_id INTO v_other FROM booking.special_hours h
+  WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = coalesce(v_resource_id, '')
+    AND h.special_hours_id <> p_special_hours_id AND h.last_date >= v_first AND h.first_date <= v_last
+  ORDER BY h.last_date LIMIT 1;
+  IF FOUND THEN
+    RETURN booking.invalid('date', format('the dates overlap those of the special hours %s', v_other));
+  END IF;
+
+  INSERT INTO booking.special_hours (
+    business_id, special_hours_id, resource_id, first_date, last_date, opens, closes, name)
+  VALUES (
+    p_business_id, p_special_hours_id, v_resource_id, v_first, v_last,
+    ARRAY(SELECT (entry ->> 'opens')::time FROM jsonb_array_elements(v_hours) AS entry ORDER BY 1),
+    ARRAY(SELECT (entry ->> 'closes')::time FROM jsonb_array_elements(v_hours) AS entry
+          ORDER BY (entry ->> 'opens')::time),
+    p_special_hours ->> 'name')
+  ON CONFLICT ON CONSTRAINT special_hours_pkey DO UPDATE
+  SET resource_id = excluded.resource_id, first_date = excluded.first_date, last_date = excluded.last_date,
+      opens = excluded.opens, closes = excluded.closes, name = excluded.name;
+  -- Without a known time zone the dates are no instants, and nothing is found to be affected.
+  v_midnights := booking.instants_of(
+    booking.timezone_of(p_business_id), ARRAY[v_first, v_last + 1]::timestamp[]);
+  RETURN (NULL, CASE WHEN v_old.special_hours_id IS NULL THEN 'created' ELSE 'done' END, (
+    SELECT booking.special_hours(p_business_id, p_special_hours_id)) || jsonb_build_object(
+      'affected_appointments', booking.affected_appointments(
+        p_business_id, v_resource_id, tstzrange(v_midnights[1], v_midnights[2]),
+        coalesce(v_resource_id, ''))))::booking.outcome;
+END
+$$;
+
+-- Deletes special hours: the weekly hours apply again. Those of an archived resource are not in the catalog, and so not
+-- found.
+--
+-- Refusals  special_hours_not_found
+CREATE FUNCTION booking.delete_special_hours(p_business_id text, p_special_hours_id text, p_deadline timestamptz)
+RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
+AS $$
+BEGIN
+  PERFORM booking.lock_business(p_business_id, p_deadline);
+  DELETE FROM booking.special_hours h
+  WHERE h.business_id = p_business_id AND h.special_hours_id = p_special_hours_id
+    AND NOT booking.is_archived(p_business_id, h.resource_id);
+  RETURN (NULL, CASE WHEN FOUND THEN 'done' ELSE 'special_hours_not_found' END, NULL)::booking.outcome;
+END
+$$;
+
+-- Returns the confirmed appointments from now on whose slot overlaps a time: {count, items: [{appointment_id,
+-- service_id, resource_id, slot_start, slot_end}]}, the first 100 by start.
+--
+--   p_resource_id  only those of this resource; NULL: all of the business
+--   p_owner_id     only those that the hours of this owner do not permit; NULL: all
+CREATE FUNCTION booking.affected_appointments(
+  p_business_id text, p_resource_id text, p_during tstzrange, p_owner_id text)
+RETURNS jsonb LANGUAGE sql VOLATILE
+AS $$
+  SELECT jsonb_build_object('count', count(*), 'items', coalesce(jsonb_agg(jsonb_build_object(
+    'appointment_id', a.appointment_id, 'service_id', a.service_id, 'resource_id', a.resource_id,
+    'slot_start', a.slot_start, 'slot_end', a.slot_end) ORDER BY a.slot_start, a.appointment_id)
+    FILTER (WHERE a.place <= 100), '[]'))
+  FROM (
+    SELECT hit.*, row_number() OVER (ORDER BY hit.slot_start, hit.appointment_id) AS place
+    FROM booking.overlapping_appointments(
+      p_business_id, greatest(lower(p_during), booking.now()), upper(p_during)) AS hit
+    JOIN booking.services AS s ON s.business_id = hit.business_id AND s.service_id = hit.service_id
+    WHERE hit.status = 'confirmed' AND (p_resource_id IS NULL OR hit.resource_id = p_resource_id)
+      AND (p_owner_id IS NULL OR booking.open_during(
+        p_business_id, ARRAY[p_owner_id], tstzrange(hit.slot_start, hit.slot_end), booking.hours_apply(s)) = '{}')
+  ) AS a
 $$;

@@ -12,14 +12,28 @@ CREATE FUNCTION booking.businesses()
 RETURNS SETOF jsonb LANGUAGE sql STABLE
 AS $$ SELECT to_jsonb(b) FROM booking.businesses b ORDER BY b.business_id $$;
 
--- Returns the services of a business by id, each with its pool; with p_service_id only that one.
+-- Returns the services of a business by id, each with its pool; with p_service_id only that one. resource_ids are the
+-- live resources of the pool or, if none is left, the archived ones: the service then needs a resource that it does not
+-- have. archived_resource_ids are all archived ones.
 CREATE FUNCTION booking.services(p_business_id text, p_service_id text DEFAULT NULL)
 RETURNS SETOF jsonb LANGUAGE sql STABLE
 AS $$
-  SELECT to_jsonb(s) - '{longest_occupied_seconds,created_at,archived_at}'::text[]
-    || jsonb_build_object('resource_ids', ARRAY(
-    SELECT m.resource_id FROM booking.members(s.business_id, s.service_id) AS m ORDER BY m.resource_id))
+  SELECT to_jsonb(s) - '{longest_occupied_seconds,created_at,archived_at}'::text[] || jsonb_build_object(
+    'start_times', (
+      SELECT jsonb_agg(to_char(start, 'HH24:MI') ORDER BY start) FROM unnest(s.start_times) AS start),
+    'end_time', to_char(s.end_time, 'HH24:MI'),
+    'resource_ids', CASE WHEN pool.live = '{}' THEN pool.archived ELSE pool.live END,
+    'archived_resource_ids', pool.archived)
   FROM booking.services s
+  CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(m.resource_id ORDER BY m.resource_id) FILTER (WHERE NOT m.is_archived), '{}') AS live,
+           coalesce(array_agg(m.resource_id ORDER BY m.resource_id) FILTER (WHERE m.is_archived), '{}') AS archived
+    FROM (
+      SELECT p.resource_id, booking.is_archived(p.business_id, p.resource_id) AS is_archived
+      FROM booking.service_resources p
+      WHERE p.business_id = s.business_id AND p.service_id = s.service_id
+    ) AS m
+  ) AS pool
   WHERE s.business_id = p_business_id
     AND (p_service_id IS NULL OR s.service_id = p_service_id) AND s.archived_at IS NULL
   ORDER BY s.service_id
@@ -29,7 +43,7 @@ $$;
 CREATE FUNCTION booking.resources(p_business_id text, p_resource_id text DEFAULT NULL)
 RETURNS SETOF jsonb LANGUAGE sql STABLE
 AS $$
-  SELECT to_jsonb(r) - '{longest_occupied_seconds,created_at,archived_at}'::text[]
+  SELECT to_jsonb(r) - '{longest_occupied_seconds,last_assigned_at,created_at,archived_at}'::text[]
   FROM booking.resources r
   WHERE r.business_id = p_business_id
     AND (p_resource_id IS NULL OR r.resource_id = p_resource_id) AND r.archived_at IS NULL
@@ -59,4 +73,31 @@ AS $$
   WHERE c.business_id = p_business_id AND (p_closure_id IS NULL OR c.closure_id = p_closure_id)
     AND NOT booking.is_archived(p_business_id, c.resource_id)
   ORDER BY lower(c.during), c.closure_id
+$$;
+
+-- Returns the special hours of a business and of its resources, by their first date; with p_special_hours_id only
+-- those. `until` is NULL for a single date.
+CREATE FUNCTION booking.special_hours(p_business_id text, p_special_hours_id text DEFAULT NULL)
+RETURNS SETOF jsonb LANGUAGE sql STABLE
+AS $$
+  SELECT jsonb_build_object(
+    'business_id', h.business_id, 'special_hours_id', h.special_hours_id, 'date', h.first_date,
+    'until', nullif(h.last_date, h.first_date), 'hours', (
+      SELECT coalesce(jsonb_agg(jsonb_build_object(
+        'opens', to_char(entry.opens, 'HH24:MI'), 'closes', to_char(entry.closes, 'HH24:MI')) ORDER BY entry.opens), '[]')
+      FROM unnest(h.opens, h.closes) AS entry (opens, closes)),
+    'resource_id', h.resource_id, 'name', h.name)
+  FROM booking.special_hours h
+  WHERE h.business_id = p_business_id AND (p_special_hours_id IS NULL OR h.special_hours_id = p_special_hours_id)
+    AND NOT booking.is_archived(p_business_id, h.resource_id)
+  ORDER BY h.first_date, h.special_hours_id
+$$;
+
+-- Returns the time zones of businesses that this server does not know, each with its number of businesses.
+CREATE FUNCTION booking.unknown_timezones()
+RETURNS TABLE (timezone text, businesses bigint) LANGUAGE sql STABLE
+AS $$
+  SELECT used.timezone, used.businesses
+  FROM (SELECT b.timezone, count(*) AS businesses FROM booking.businesses b GROUP BY b.timezone) AS used
+  WHERE NOT booking.is_timezone(used.timezone)
 $$;

@@ -88,6 +88,8 @@ BEGIN
     OR EXISTS (
       SELECT FROM booking.opening_hours o WHERE o.business_id = p_business_id AND o.resource_id = p_resource_id)
     OR EXISTS (SELECT FROM booking.closures c WHERE c.business_id = p_business_id AND c.resource_id = p_resource_id)
+    OR EXISTS (
+      SELECT FROM booking.special_hours h WHERE h.business_id = p_business_id AND h.resource_id = p_resource_id)
   THEN
     UPDATE booking.resources r SET archived_at = v_now
     WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id;

@@ -2,12 +2,13 @@
 
 -- Creates a service or replaces its settings; an archived one is offered again.
 --
---   p_service  every setting of booking.services by its column's name, complete, and resource_ids?: the pool, which
---              replaces the former one. resource_sharing may be missing: 'exclusive'
+--   p_service  the settings of booking.services by their columns' names, and resource_ids?: the pool, which replaces
+--              the former one. A setting that is missing or null gets its default. An empty pool removes archived
+--              resources too, so that the service needs none any more
 -- Refusals
 --   business_not_found
---   resource_unknown   body {resource_id}: the first that does not exist or is archived
---   validation_failed  body {field, message}: a service without a pool has no capacity of its own
+--   resource_unknown   body {resource_id}: the first that does not exist, or is archived and not in the pool already
+--   validation_failed  body {field, message}: more capacity than the resources of the pool have seats
 --   capacity_in_use    more is claimed at some instant from now on than the new capacity, or several claims share a
 --                      resource that is not to be shared any more; body {slot_start, slot_end, claimed}, the first such
 --                      time
@@ -20,45 +21,56 @@ DECLARE
   v_old booking.services;
   v_new booking.services;
   v_missing text;
+  v_seats bigint;
   v_violation jsonb;
 BEGIN
   IF v_now IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
-  v_missing := booking.missing_resource(p_business_id, v_pool);
+  -- An archived resource may stay in a pool, because a pool without another one is read as its archived ones.
+  v_missing := booking.missing_resource(p_business_id, v_pool - ARRAY(
+    SELECT p.resource_id FROM booking.service_resources p
+    WHERE p.business_id = p_business_id AND p.service_id = p_service_id));
   IF v_missing IS NOT NULL THEN
     RETURN (NULL, 'resource_unknown', jsonb_build_object('resource_id', v_missing))::booking.outcome;
   END IF;
   SELECT * INTO v_old FROM booking.services s WHERE s.business_id = p_business_id AND s.service_id = p_service_id;
-  v_new := jsonb_populate_record(NULL::booking.services, '{"resource_sharing": "exclusive"}' || p_service ||
+  v_new := jsonb_populate_record(
+    NULL::booking.services, '{"resource_sharing": "exclusive", "starts_on_grid": false}' || p_service ||
     jsonb_build_object('business_id', p_business_id, 'service_id', p_service_id, 'archived_at', NULL,
       'longest_occupied_seconds', coalesce(v_old.longest_occupied_seconds, 0),
       'created_at', coalesce(v_old.created_at, v_now)));
-  IF v_new.max_simultaneous_bookings IS NULL AND v_pool = '[]' THEN
-    RETURN booking.invalid('max_simultaneous_bookings', 'is required for a service without resources');
-  END IF;
-
   PERFORM booking.end_all_expired(p_business_id, v_now);
   INSERT INTO booking.services AS s SELECT v_new.*
   ON CONFLICT ON CONSTRAINT services_pkey DO UPDATE
-  SET (name, max_simultaneous_bookings, duration_minutes, max_duration_minutes, hold_ttl_minutes,
+  SET (name, max_simultaneous_bookings, duration_minutes, min_duration_minutes, max_duration_minutes, duration_days,
+       min_duration_days, max_duration_days, start_times, end_time, starts_on_grid, hours_apply, hold_ttl_minutes,
        max_hold_ttl_minutes, max_hold_lifetime_minutes, slot_step_minutes, buffer_before_minutes,
        buffer_after_minutes, min_notice_minutes, max_advance_days, cancellation_window_minutes, booking_enabled,
        resource_sharing, archived_at)
-    = (v_new.name, v_new.max_simultaneous_bookings, v_new.duration_minutes, v_new.max_duration_minutes,
-       v_new.hold_ttl_minutes, v_new.max_hold_ttl_minutes, v_new.max_hold_lifetime_minutes,
-       v_new.slot_step_minutes, v_new.buffer_before_minutes, v_new.buffer_after_minutes, v_new.min_notice_minutes,
-       v_new.max_advance_days, v_new.cancellation_window_minutes, v_new.booking_enabled, v_new.resource_sharing, NULL);
+    = (v_new.name, v_new.max_simultaneous_bookings, v_new.duration_minutes, v_new.min_duration_minutes,
+       v_new.max_duration_minutes, v_new.duration_days, v_new.min_duration_days, v_new.max_duration_days,
+       v_new.start_times, v_new.end_time, v_new.starts_on_grid, v_new.hours_apply, v_new.hold_ttl_minutes,
+       v_new.max_hold_ttl_minutes, v_new.max_hold_lifetime_minutes, v_new.slot_step_minutes,
+       v_new.buffer_before_minutes, v_new.buffer_after_minutes, v_new.min_notice_minutes, v_new.max_advance_days,
+       v_new.cancellation_window_minutes, v_new.booking_enabled, v_new.resource_sharing, NULL);
 
-  -- Archived members stay in the pool, because the list that callers read and send back does not contain them. Without
-  -- them a service whose whole pool is archived would turn into one that needs no resource.
+  -- Archived members stay in a pool that has others: the list that callers read and send back does not contain them,
+  -- and they return together with their resource.
   DELETE FROM booking.service_resources p
-  WHERE p.business_id = p_business_id AND p.service_id = p_service_id AND NOT EXISTS (
-    SELECT FROM booking.resources r
-    WHERE r.business_id = p_business_id AND r.resource_id = p.resource_id AND r.archived_at IS NOT NULL);
+  WHERE p.business_id = p_business_id AND p.service_id = p_service_id
+    AND (v_pool = '[]' OR NOT booking.is_archived(p_business_id, p.resource_id));
   INSERT INTO booking.service_resources (business_id, service_id, resource_id)
   SELECT p_business_id, p_service_id, member.resource_id
-  FROM jsonb_array_elements_text(v_pool) AS member (resource_id);
+  FROM jsonb_array_elements_text(v_pool) AS member (resource_id)
+  ON CONFLICT ON CONSTRAINT service_resources_pkey DO NOTHING;
+  SELECT sum(r.seats) INTO v_seats
+  FROM booking.service_resources p
+  JOIN booking.resources r ON r.business_id = p.business_id AND r.resource_id = p.resource_id
+  WHERE p.business_id = p_business_id AND p.service_id = p_service_id;
+  IF v_new.max_simultaneous_bookings > v_seats THEN
+    RAISE EXCEPTION 'the pool has fewer seats than the capacity' USING ERRCODE = 'HF004'; -- rolls back to BEGIN
+  END IF;
 
   v_violation := booking.first_violation(p_business_id, p_service_id, NULL);
   IF v_violation IS NOT NULL THEN
@@ -68,6 +80,10 @@ BEGIN
     SELECT booking.services(p_business_id, p_service_id)))::booking.outcome;
 EXCEPTION
   WHEN SQLSTATE 'HF004' THEN
+    IF v_violation IS NULL THEN
+      RETURN booking.invalid('max_simultaneous_bookings', format(
+        'must be at most %s: the resources of this service have no more seats', v_seats));
+    END IF;
     RETURN (NULL, 'capacity_in_use', v_violation)::booking.outcome;
 END
 $$;

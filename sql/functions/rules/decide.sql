@@ -22,7 +22,8 @@
 --   resource_ids  the resource that a granted request gets; NULL: none
 --   in_session    whether the request shares its resource
 -- The counts include the granted requests; the caller inserts the claims.
--- Locks  the rows of services and resources whose longest window grows; the caller holds the locks of the businesses
+-- Locks  the rows of services whose longest window grows, and of the resources that are given; the caller holds the
+--        locks of the businesses
 CREATE FUNCTION booking.decide(
   p_open booking.claim_request[], p_now timestamptz,
   OUT outcomes text[], OUT resource_ids text[], OUT in_session boolean[])
@@ -32,6 +33,7 @@ AS $$
 DECLARE
   v_places integer[];
   v_has_longer boolean;
+  v_has_resource boolean;
   v_expired_places integer[];
 BEGIN
   WITH first_of_attempt AS (
@@ -59,7 +61,7 @@ BEGIN
     WINDOW in_scope AS (
       PARTITION BY business_id, scope ORDER BY starts, ends ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
   ), tried_window AS MATERIALIZED (
-    SELECT w.business_id, w.service_id, w.starts, w.ends, w.places, w.quantities, w.expiries, pool.ids, pool.reaches,
+    SELECT w.business_id, w.service_id, w.starts, w.ends, w.places, w.quantities, w.expiries, pool.ids,
            s.is_shared AND w.resource_ids IS NOT NULL AS is_session, s.longest_occupied_seconds,
            total.claimed + w.requested > s.capacity AND total.next_expiry <= p_now
              OR pool.next_expiry <= p_now AS may_have_expired,
@@ -98,8 +100,7 @@ BEGIN
   ), decision AS MATERIALIZED (
     SELECT t.business_id, t.service_id, t.starts, t.ends, t.is_session, t.may_have_expired, choice.place,
            choice.quantity, choice.expires_at, choice.pick > 0 AS is_granted, t.ids[choice.pick] AS resource_id,
-           t.ends - t.starts > make_interval(
-             secs => least(t.longest_occupied_seconds, t.reaches[choice.pick])) AS is_longer
+           t.ends - t.starts > make_interval(secs => t.longest_occupied_seconds) AS is_longer
     FROM tried_window AS t
     CROSS JOIN LATERAL unnest(t.places, t.quantities, t.expiries, t.picks) AS choice (place, quantity, expires_at, pick)
   ), new_count AS (
@@ -112,8 +113,8 @@ BEGIN
   )
   SELECT array_agg(d.place), array_agg(CASE WHEN d.is_granted THEN 'granted' ELSE 'slot_unavailable' END),
          array_agg(d.resource_id), array_agg(d.is_session), bool_or(d.is_granted AND d.is_longer),
-         array_agg(d.place) FILTER (WHERE d.may_have_expired)
-  INTO v_places, outcomes, resource_ids, in_session, v_has_longer, v_expired_places
+         bool_or(d.resource_id IS NOT NULL), array_agg(d.place) FILTER (WHERE d.may_have_expired)
+  INTO v_places, outcomes, resource_ids, in_session, v_has_longer, v_has_resource, v_expired_places
   FROM (SELECT * FROM decision ORDER BY place) AS d;
 
   -- Where some requests are undecided the arrays are shorter than p_open: align them with it again.
@@ -135,14 +136,16 @@ BEGIN
     ) AS longest
     WHERE s.business_id = longest.business_id AND s.service_id = longest.service_id
       AND s.longest_occupied_seconds < longest.seconds;
-    UPDATE booking.resources AS r SET longest_occupied_seconds = longest.seconds
+  END IF;
+  IF v_has_resource THEN
+    UPDATE booking.resources AS r
+    SET longest_occupied_seconds = greatest(r.longest_occupied_seconds, longest.seconds), last_assigned_at = p_now
     FROM (
       SELECT q.business_id, decide.resource_ids[q.ordinality] AS resource_id,
              max(ceil(extract(epoch FROM q.ends - q.starts))) AS seconds
       FROM unnest(p_open) WITH ORDINALITY AS q WHERE decide.outcomes[q.ordinality] = 'granted' GROUP BY 1, 2
     ) AS longest
-    WHERE r.business_id = longest.business_id AND r.resource_id = longest.resource_id
-      AND r.longest_occupied_seconds < longest.seconds;
+    WHERE r.business_id = longest.business_id AND r.resource_id = longest.resource_id;
   END IF;
   IF v_expired_places IS NOT NULL THEN
     PERFORM booking.end_expired(

@@ -119,17 +119,31 @@ BEGIN
 END
 $$;
 
--- Returns the capacity of a service: its own number, or else the seats of its pool.
+-- Returns the capacity of a service: its own number, else the seats of its pool, else 1 if it has no pool.
 --
 --   counted_ids  the resources whose claims count against the capacity ('' for claims without one); NULL: all claims
 --                count
 CREATE FUNCTION booking.capacity_of(p_service booking.services)
 RETURNS TABLE (capacity bigint, counted_ids text[]) LANGUAGE sql STABLE
 AS $$
-  SELECT coalesce(p_service.max_simultaneous_bookings, (
-      SELECT coalesce(sum(m.seats), 0) FROM booking.members(p_service.business_id, p_service.service_id) AS m)),
-    CASE WHEN p_service.max_simultaneous_bookings IS NULL THEN ARRAY(
+  SELECT coalesce(p_service.max_simultaneous_bookings, CASE
+      WHEN booking.has_pool(p_service.business_id, p_service.service_id) THEN (
+        SELECT coalesce(sum(m.seats), 0) FROM booking.members(p_service.business_id, p_service.service_id) AS m)
+      ELSE 1 END),
+    CASE WHEN p_service.max_simultaneous_bookings IS NULL
+      AND booking.has_pool(p_service.business_id, p_service.service_id)
+    THEN ARRAY(
       SELECT m.resource_id FROM booking.members(p_service.business_id, p_service.service_id) AS m) || ''::text END
+$$;
+
+-- Returns whether a service has a pool, archived resources included, and so needs a resource for each claim.
+CREATE FUNCTION booking.has_pool(p_business_id text, p_service_id text)
+RETURNS boolean LANGUAGE sql STABLE
+AS $$
+  SELECT EXISTS (
+    SELECT FROM booking.service_resources m
+    WHERE m.business_id = p_business_id AND m.service_id BETWEEN p_service_id AND p_service_id
+    ORDER BY m.service_id)
 $$;
 
 -- Returns the pool of a service as it is now: its resources that are not archived.
@@ -150,7 +164,9 @@ $$;
 
 -- Returns the resources that can serve a window of a service, in the order in which they are tried, and how many seats
 -- each has left during the whole window, without expired holds. The order is: the resource of p_own, then the smallest,
--- then the one with the fewest windows on the local day of the business.
+-- then the one with the fewest windows in the local week of the business, then on that day, then the one that was
+-- assigned longest ago. So work is even also where each day has one booking. Weeks begin on Monday; they are those of
+-- UTC if this server does not know the time zone.
 --
 -- Parameters
 --   p_resource_ids  the resources to look at; NULL: the service has no pool
@@ -159,31 +175,36 @@ $$;
 -- Returns one row of parallel arrays, NULL if there are none
 --   ids, rooms   each resource and its free seats
 --   is_begun     whether a session of this window has begun to fill the resource
---   reaches      resources.longest_occupied_seconds
 --   next_expiry  (one value) a count of these resources may include expired holds from then on
 CREATE FUNCTION booking.pool_room(
   p_business_id text, p_service_id text, p_resource_ids text[], p_starts timestamptz, p_ends timestamptz,
   p_is_shared boolean, p_own booking.own_claim, p_now timestamptz)
-RETURNS TABLE (ids text[], rooms bigint[], is_begun boolean[], reaches bigint[], next_expiry timestamptz)
+RETURNS TABLE (ids text[], rooms bigint[], is_begun boolean[], next_expiry timestamptz)
 LANGUAGE sql STABLE
 AS $$
   SELECT array_agg(candidate.resource_id ORDER BY candidate.rank), array_agg(candidate.room ORDER BY candidate.rank),
          array_agg(candidate.is_begun ORDER BY candidate.rank),
-         array_agg(candidate.longest_occupied_seconds ORDER BY candidate.rank),
          min(candidate.next_expiry)
   FROM (
-    SELECT r.resource_id, r.longest_occupied_seconds, overlap.next_expiry, overlap.claimed IS NOT NULL AS is_begun,
+    SELECT r.resource_id, overlap.next_expiry, overlap.claimed IS NOT NULL AS is_begun,
            CASE WHEN overlap.claimed IS NULL THEN r.seats
              WHEN p_is_shared AND NOT overlap.has_another THEN r.seats - overlap.claimed ELSE 0 END AS room,
-           ROW(r.resource_id IS DISTINCT FROM p_own.resource_id, r.seats, overlap.windows_that_day,
-             r.resource_id) AS rank
+           ROW(r.resource_id IS DISTINCT FROM p_own.resource_id, r.seats, overlap.windows_that_week,
+             overlap.windows_that_day, r.last_assigned_at, r.resource_id) AS rank
     FROM (
-      -- The local day of the business, which has 23 or 25 hours where the clock changes.
-      SELECT local.midnight AT TIME ZONE b.timezone AS starts,
-             (local.midnight + interval '1 day') AT TIME ZONE b.timezone AS ends
-      FROM booking.businesses b
-      CROSS JOIN LATERAL (SELECT date_trunc('day', p_starts AT TIME ZONE b.timezone) AS midnight) AS local
-      WHERE p_resource_ids IS NOT NULL AND b.business_id = p_business_id OFFSET 0
+      -- A single candidate needs no order, and a local day has 23 or 25 hours where the clock changes.
+      SELECT CASE WHEN choice.is_needed THEN local.week AT TIME ZONE zone.name ELSE p_starts END AS week_starts,
+             CASE WHEN choice.is_needed THEN (local.week + interval '7 days') AT TIME ZONE zone.name ELSE p_ends END
+               AS week_ends,
+             local.day AT TIME ZONE zone.name AS starts,
+             (local.day + interval '1 day') AT TIME ZONE zone.name AS ends
+      FROM (SELECT coalesce(booking.timezone_of(p_business_id), 'UTC') AS name OFFSET 0) AS zone
+      CROSS JOIN LATERAL (
+        SELECT date_trunc('day', p_starts AT TIME ZONE zone.name) AS day,
+               date_trunc('week', p_starts AT TIME ZONE zone.name) AS week
+      ) AS local
+      CROSS JOIN (SELECT cardinality(p_resource_ids) > 1 AS is_needed) AS choice
+      WHERE p_resource_ids IS NOT NULL OFFSET 0
     ) AS day
     CROSS JOIN unnest(p_resource_ids) AS member (id)
     CROSS JOIN LATERAL (
@@ -193,14 +214,15 @@ AS $$
       SELECT sum(w.claimed) FILTER (WHERE w.overlaps AND w.claimed > 0)::bigint AS claimed,
              bool_or(w.is_another) FILTER (WHERE w.overlaps AND w.claimed > 0) AS has_another,
              min(w.next_expiry) FILTER (WHERE w.overlaps) AS next_expiry,
+             count(*) FILTER (WHERE w.claimed > 0) AS windows_that_week,
              count(*) FILTER (WHERE w.starts < day.ends AND w.ends > day.starts AND w.claimed > 0) AS windows_that_day
       FROM (
         SELECT (w.o).starts, (w.o).ends, (w.o).next_expiry, w.claimed,
                (w.o).starts < p_ends AND (w.o).ends > p_starts AS overlaps,
                ((w.o).service_id, (w.o).starts, (w.o).ends) <> (p_service_id, p_starts, p_ends) AS is_another
         FROM booking.resource_windows(
-          p_business_id, r.resource_id, r.longest_occupied_seconds, least(p_starts, day.starts),
-          greatest(p_ends, day.ends), p_now, p_service_id, p_own) AS w OFFSET 0
+          p_business_id, r.resource_id, r.longest_occupied_seconds, least(p_starts, day.week_starts),
+          greatest(p_ends, day.week_ends), p_now, p_service_id, p_own) AS w OFFSET 0
       ) AS w
     ) AS overlap
   ) AS candidate

@@ -10,7 +10,8 @@
 --                              id of the audit row. action is
 --                                'change'  set: {slot_start?, slot_end?, resource_id?, quantity?, status?, guest_name?,
 --                                          guest_email?, guest_phone?, notes?, metadata?}. slot_start alone keeps the
---                                          length; resource_id null means any free resource
+--                                          length, of a service by days the number of days; resource_id null means any
+--                                          free resource; status confirmed takes 'completed' and 'no_show' back
 --                                'cancel'  reason is stored; the service's cancellation window binds a guest
 --                                          (actor_kind)
 --                                'erase'   removes the data that is or may be personal: guest, notes, reason, metadata
@@ -19,12 +20,17 @@
 --                               the version; neither does cancelling a cancelled appointment
 --   appointment_not_found
 --   version_conflict            the version is not expected_version; body: {current_version}
---   appointment_ended           the appointment is cancelled, completed or no_show: its slot and status are final;
---                               body: {appointment_status}
+--   appointment_ended           the appointment is cancelled, completed or no_show: its slot is final, and so is its
+--                               status, but for the way back to 'confirmed' of the last two; body:
+--                               {appointment_status}
+--   appointment_not_started     completed and no_show are possible from the start of the slot on; body: {slot_start}
+--   business_misconfigured      the new end depends on local time, and this server does not know the time zone of the
+--                               business
 --   cancellation_window_closed  body: {cancellable_until}
 --   resource_not_found          the service has no such resource
 --   validation_failed           body: {field, message}
---   slot_unavailable            there is no room, or the resource is not free; body: see booking.requested_slot
+--   slot_unavailable            there is no room for the new slot, or for the old one of an appointment that is taken
+--                               back, or the resource is not free; body: see booking.requested_slot
 --   deferred                    the request needs more rounds than booking.max_rounds: not tried
 -- Locks  none of its own; the caller holds the locks of the businesses
 -- A retry with the same operation_id has one effect.
@@ -72,7 +78,7 @@ BEGIN
       ORDER BY c.business_id, c.details ->> 'appointment_id', c.position
     ), with_appointment AS MATERIALIZED (
       SELECT c.position, c.business_id, c.operation_id, c.details, old.a AS before, service.s AS service,
-             booking.with_changes(old.a, c.details) AS after,
+             booking.with_changes(old.a, service.s, c.details) AS after,
         CASE
           WHEN (old.a).appointment_id IS NULL THEN 'appointment_not_found'
           WHEN own.audit_id IS NOT NULL THEN 'done'
@@ -98,22 +104,23 @@ BEGIN
         END AS refusal
       FROM with_appointment
     ), with_move AS MATERIALIZED (
-      SELECT with_refusal.*, known_outcome IS NULL AND (refusal).outcome IS NULL AND (before).status = 'confirmed'
-          AND (after).status = 'confirmed' AND (
-            (details -> 'set') ? 'resource_id'
-            OR ((after).occupied, (after).quantity) IS DISTINCT FROM ((before).occupied, (before).quantity)) AS is_move
+      -- A change that needs room: of the slot, quantity or resource, or back to 'confirmed'.
+      SELECT with_refusal.*, known_outcome IS NULL AND (refusal).outcome IS NULL AND (after).status = 'confirmed' AND (
+          (before).status <> 'confirmed' OR (details -> 'set') ? 'resource_id'
+          OR ((after).occupied, (after).quantity) IS DISTINCT FROM ((before).occupied, (before).quantity)) AS is_move
       FROM with_refusal
     ), with_pool AS MATERIALIZED (
       -- The resources that a move may get: those that it requests, else the one that the appointment has.
       SELECT with_move.*, CASE
           WHEN NOT is_move THEN NULL
           WHEN (details -> 'set') ? 'resource_id' AND (after).resource_id IS DISTINCT FROM (before).resource_id
-          THEN booking.find_pool(business_id, (before).service_id, (after).resource_id, NULL)
-          -- A resource that was removed from the pool gets no new window.
-          WHEN (before).resource_id IS NOT NULL AND (after).occupied <> (before).occupied AND NOT EXISTS (
+          THEN booking.find_pool(business_id, (before).service_id, (after).resource_id, NULL, NULL)
+          -- A resource that was archived or removed from the pool gets no new window.
+          WHEN (before).resource_id IS NOT NULL
+            AND ((after).occupied <> (before).occupied OR (before).status <> 'confirmed') AND NOT EXISTS (
             SELECT FROM booking.members(with_move.business_id, (with_move.before).service_id) AS m
             WHERE m.resource_id = (with_move.before).resource_id)
-          THEN booking.find_pool(business_id, (before).service_id, NULL, NULL)
+          THEN booking.find_pool(business_id, (before).service_id, NULL, NULL, NULL)
           WHEN (before).resource_id IS NOT NULL
           THEN ROW(true, (SELECT r.seats FROM booking.resources r
             WHERE r.business_id = with_move.business_id AND r.resource_id = (with_move.before).resource_id),
@@ -146,8 +153,9 @@ $$;
 
 -- Returns an appointment with the changes of a request applied, for the members listed here and no others. A moved slot
 -- keeps its length unless the request gives slot_end, and its buffers as they were when the claim was made.
-CREATE FUNCTION booking.with_changes(p_before booking.appointments, p_details jsonb)
-RETURNS booking.appointments LANGUAGE plpgsql IMMUTABLE
+CREATE FUNCTION booking.with_changes(
+  p_before booking.appointments, p_service booking.services, p_details jsonb)
+RETURNS booking.appointments LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_after booking.appointments := p_before;
@@ -168,7 +176,7 @@ BEGIN
        v_after.guest_email, v_after.guest_phone, v_after.notes, v_after.metadata
   FROM jsonb_populate_record(p_before, v_set) AS s;
   IF v_set ? 'slot_start' AND NOT v_set ? 'slot_end' THEN
-    v_after.slot_end := v_after.slot_start + booking.elapsed(p_before.slot_start, p_before.slot_end);
+    v_after.slot_end := booking.moved_end(p_service, p_before, v_after.slot_start);
   END IF;
   IF v_after.slot_start < v_after.slot_end THEN
     v_after.occupied := tstzrange(
@@ -179,8 +187,31 @@ BEGIN
 END
 $$;
 
+-- Returns the end of a moved slot: as many calendar days later, if the service is by days and the old slot had a whole
+-- number of them, else the same elapsed time. NULL if that depends on a time zone that this server does not know.
+CREATE FUNCTION booking.moved_end(
+  p_service booking.services, p_before booking.appointments, p_start timestamptz)
+RETURNS timestamptz LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_timezone text;
+  v_old record;
+BEGIN
+  IF p_service.duration_days IS NOT NULL THEN
+    v_timezone := booking.timezone_of(p_service.business_id);
+    IF v_timezone IS NULL THEN
+      RETURN NULL;
+    END IF;
+    v_old := booking.days_of(p_service, v_timezone, p_before.slot_start, p_before.slot_end);
+    IF v_old.is_exact THEN
+      RETURN booking.end_of_days(p_service, v_timezone, p_start, v_old.days);
+    END IF;
+  END IF;
+  RETURN p_start + booking.elapsed(p_before.slot_start, p_before.slot_end);
+END
+$$;
+
 -- Returns the refusal of a change that cannot be made whatever room there is, with a NULL outcome if it can be made.
--- The limit of 720 hours (30 days) for a slot is that of the API.
 CREATE FUNCTION booking.change_refusal(
   p_before booking.appointments, p_after booking.appointments, p_service booking.services, p_actor_kind text,
   p_now timestamptz)
@@ -191,14 +222,23 @@ DECLARE
     IS DISTINCT FROM (p_before.slot_start, p_before.slot_end, p_before.resource_id, p_before.quantity);
   v_cancellable_until timestamptz := p_before.slot_start - make_interval(mins => p_service.cancellation_window_minutes);
 BEGIN
-  IF p_before.status <> 'confirmed' AND (v_is_moved OR p_after.status <> p_before.status) THEN
+  IF p_before.status <> 'confirmed' AND (v_is_moved OR p_after.status <> p_before.status)
+    AND (v_is_moved OR p_after.status <> 'confirmed' OR p_before.status = 'cancelled')
+  THEN
     RETURN (NULL, 'appointment_ended', jsonb_build_object('appointment_status', p_before.status))::booking.outcome;
   ELSIF p_before.status = 'confirmed' AND p_after.status <> 'confirmed' AND v_is_moved THEN
     RETURN booking.invalid('status', 'cannot be changed together with the slot, the resource or the quantity');
+  ELSIF p_before.status = 'confirmed' AND p_after.status IN ('completed', 'no_show') AND p_now < p_before.slot_start THEN
+    RETURN (NULL, 'appointment_not_started', jsonb_build_object('slot_start', p_before.slot_start))::booking.outcome;
+  ELSIF p_after.slot_end IS NULL THEN
+    RETURN (NULL, 'business_misconfigured', NULL)::booking.outcome;
   ELSIF p_after.slot_end <= p_after.slot_start THEN
     RETURN booking.invalid('slot_end', 'slotEnd must be after slotStart');
-  ELSIF p_after.slot_end > p_after.slot_start + interval '720 hours' AND p_after.occupied <> p_before.occupied THEN
-    RETURN booking.invalid('slot_end', 'must be at most 30 days after slotStart');
+  ELSIF p_after.occupied <> p_before.occupied
+    AND booking.too_long_a_slot(p_service, p_after.slot_start, p_after.slot_end) IS NOT NULL
+  THEN
+    RETURN (NULL, 'validation_failed', booking.too_long_a_slot(
+      p_service, p_after.slot_start, p_after.slot_end))::booking.outcome;
   ELSIF p_actor_kind = 'guest' AND p_after.status = 'cancelled' AND p_now > v_cancellable_until THEN
     RETURN (NULL, 'cancellation_window_closed', jsonb_build_object(
       'cancellable_until', v_cancellable_until))::booking.outcome;
@@ -226,9 +266,11 @@ DECLARE
     SELECT ROW(c.position, c.business_id, c.operation_id, c.operation_id::text, (c.before).service_id,
       (c.after).slot_start, (c.after).slot_end, lower((c.after).occupied), upper((c.after).occupied),
       (c.after).quantity, c.resource_ids, NULL, NULL, NULL, NULL, NULL, NULL,
-      ROW(coalesce((c.before).resource_id, ''), lower((c.before).occupied), upper((c.before).occupied),
-        (c.before).quantity)::booking.own_claim,
-      (c.after).occupied <@ (c.before).occupied AND (c.after).quantity <= (c.before).quantity
+      -- An appointment that is not confirmed has no claim yet.
+      CASE WHEN (c.before).status = 'confirmed' THEN
+        ROW(coalesce((c.before).resource_id, ''), lower((c.before).occupied), upper((c.before).occupied),
+          (c.before).quantity)::booking.own_claim END,
+      (c.before).status = 'confirmed' AND (c.after).occupied <@ (c.before).occupied AND (c.after).quantity <= (c.before).quantity
         AND (c.after).resource_id IS NOT DISTINCT FROM (c.before).resource_id)::booking.claim_request
     FROM unnest(v_moves) AS c), p_now);
 BEGIN
@@ -237,7 +279,7 @@ BEGIN
       WHEN 'granted' THEN ROW(c.position, c.business_id, c.operation_id, c.details, c.before,
         jsonb_populate_record(c.after, jsonb_build_object('resource_id', v_decision.resource_ids[n], 'is_exclusive',
           CASE WHEN (v_decision.resource_ids[n], (c.after).occupied)
-            IS DISTINCT FROM ((c.before).resource_id, (c.before).occupied)
+            IS DISTINCT FROM ((c.before).resource_id, (c.before).occupied) OR (c.before).status <> 'confirmed'
           THEN NOT v_decision.in_session[n] ELSE (c.before).is_exclusive END)),
         true, c.resource_ids, NULL, NULL)::booking.appointment_change
       ELSE ROW(c.position, c.business_id, c.operation_id, c.details, c.before, c.after, true, c.resource_ids,

@@ -26,8 +26,10 @@
 --   idempotency_key_reused  the key belongs to a different request
 --   service_not_found       no such business or service, or the service is archived
 --   resource_not_found      the service has no such resource
---   validation_failed       guest_fault, or no resource seats the quantity; body: {field, message}
---   slot_not_bookable       body: {reason}, see booking.slot_refusal
+--   validation_failed       guest_fault, a manual slot longer than booking.longest_slot, or a quantity that no resource
+--                           seats; body: {field, message}
+--   slot_not_bookable       body: {reason}: see booking.slot_refusal; 'closed', or 'not_online' for a resource
+--   business_misconfigured  the slot depends on local time, and this server does not know the time zone of the business
 --   too_many_holds          the client has max_live_holds live holds in this business
 --   slot_unavailable        there is no room, or no resource is free
 --   deferred                the request needs more rounds than booking.max_rounds: not tried
@@ -193,33 +195,39 @@ BEGIN
     SELECT n.*, s.*
     FROM numbered_request AS n
     LEFT JOIN LATERAL (
-      SELECT slot.ends AS slot_ends, s.hold_ttl_minutes, s.max_hold_ttl_minutes,
+      SELECT s AS service, slot.ends AS slot_ends,
              n.slot_start - make_interval(mins => s.buffer_before_minutes) AS starts,
              slot.ends + make_interval(mins => s.buffer_after_minutes) AS ends,
              CASE WHEN n.nth = 1 AND n.is_public
-             THEN booking.slot_refusal(s, n.slot_start, slot.ends, p_now) END AS refusal
+             THEN booking.slot_refusal(s, zone.name, n.slot_start, slot.ends, p_now) END AS refusal
       FROM booking.services s
+      -- Looked up only where the slot itself depends on local time: most services need no look-up.
       CROSS JOIN LATERAL (
-        SELECT coalesce(n.slot_end, n.slot_start + make_interval(mins => s.duration_minutes)) AS ends
+        SELECT CASE WHEN s.duration_days IS NOT NULL OR s.starts_on_grid
+          THEN booking.timezone_of(s.business_id) END AS name OFFSET 0
+      ) AS zone
+      CROSS JOIN LATERAL (
+        SELECT booking.slot_end(s, zone.name, n.slot_start, n.slot_end) AS ends OFFSET 0
       ) AS slot
       WHERE s.business_id = n.business_id AND s.service_id = n.service_id AND s.archived_at IS NULL OFFSET 0
     ) AS s ON true
   ), request_with_reason AS (
     SELECT o.*,
       CASE WHEN nth = 1 AND is_public AND refusal IS NULL AND (
-        -- Ordered by its index, so that the planner cannot choose another one (sql/README.md).
-        (SELECT true FROM booking.opening_hours h
-         WHERE h.business_id = o.business_id AND coalesce(h.resource_id, '') = '' ORDER BY h.weekday LIMIT 1)
+        (SELECT owner.has_hours FROM booking.hours_owners(
+          o.business_id, '{""}', tstzrange(slot_start, slot_ends)) AS owner)
         OR (SELECT true FROM booking.closures_during(o.business_id, '', tstzrange(slot_start, slot_ends)) LIMIT 1))
-      THEN CASE WHEN booking.open_during(o.business_id, '{""}', tstzrange(slot_start, slot_ends)) = '{}'
-        THEN 'closed' END
+      THEN CASE booking.open_during(
+          o.business_id, '{""}', tstzrange(slot_start, slot_ends), booking.hours_apply(o.service))
+        WHEN '{}' THEN 'closed' WHEN '{""}' THEN NULL ELSE 'misconfigured' END
       ELSE refusal END AS reason,
       CASE WHEN nth = 1 AND (
         SELECT true FROM booking.service_resources m
         WHERE m.business_id = o.business_id AND m.service_id BETWEEN o.service_id AND o.service_id
         ORDER BY m.service_id LIMIT 1)
       THEN booking.find_pool(o.business_id, o.service_id, o.resource_id,
-        CASE WHEN is_public AND refusal IS NULL THEN tstzrange(slot_start, slot_ends) END) END AS pool
+        CASE WHEN is_public AND refusal IS NULL THEN tstzrange(slot_start, slot_ends) END,
+        booking.hours_apply(o.service)) END AS pool
     FROM request_with_service AS o OFFSET 0
   ), request_with_verdict AS (
     SELECT f.*, first_value(CASE WHEN f.reason IS NOT NULL OR (f.pool).has_resources THEN
@@ -231,7 +239,9 @@ BEGIN
     SELECT j.*,
       CASE
         WHEN details -> 'guest_fault' <> 'null' THEN 'validation_failed'
-        WHEN slot_ends IS NULL THEN 'service_not_found'
+        WHEN (service).service_id IS NULL THEN 'service_not_found'
+        WHEN slot_ends IS NULL OR (verdict).reason = 'misconfigured' THEN 'business_misconfigured'
+        WHEN slot_ends > slot_start + booking.longest_slot(service) AND NOT is_public THEN 'validation_failed'
         WHEN resource_id IS NOT NULL AND ((verdict).pool).largest IS NULL THEN 'resource_not_found'
         WHEN quantity > ((verdict).pool).largest THEN 'validation_failed'
         WHEN (verdict).reason IS NOT NULL THEN 'slot_not_bookable'
@@ -242,14 +252,15 @@ BEGIN
     coalesce(array_agg(ROW(position, business_id, operation_id, coalesce('key ' || idempotency_key, operation_id::text),
       service_id, slot_start, slot_ends, starts, ends, quantity, ((verdict).pool).resource_ids, resource_id,
       CASE WHEN p_verb = 'reserve' THEN
-        p_now + booking.hold_ttl(hold_ttl_minutes, max_hold_ttl_minutes, ttl_minutes) END,
-      coalesce(ttl_minutes > max_hold_ttl_minutes, false), idempotency_key, details ->> 'fingerprint', details,
+        p_now + booking.hold_ttl(service, ttl_minutes) END,
+      coalesce(ttl_minutes > booking.max_hold_ttl_minutes(service), false), idempotency_key, details ->> 'fingerprint', details,
       NULL, false)::booking.claim_request) FILTER (WHERE outcome IS NULL), '{}'),
     coalesce(array_agg(ROW(operation_id, outcome,
       CASE outcome
         WHEN 'slot_not_bookable' THEN jsonb_build_object('reason', (verdict).reason)
         WHEN 'validation_failed' THEN coalesce(
-          nullif(details -> 'guest_fault', 'null'), booking.too_many_for_a_resource(((verdict).pool).largest))
+          nullif(details -> 'guest_fault', 'null'), booking.too_long_a_slot(service, slot_start, slot_ends),
+          booking.too_many_for_a_resource(((verdict).pool).largest))
       END)::booking.outcome) FILTER (WHERE outcome IS NOT NULL), '{}'),
     bool_or(outcome IS NULL AND details ->> 'max_live_holds' IS NOT NULL)
   INTO open, refusals, has_limits
@@ -257,20 +268,13 @@ BEGIN
 END
 $$;
 
--- Returns why the public may not book a slot of a service, whatever room there is: NULL (it may), 'not_online', 'past',
--- 'too_soon', 'too_far_ahead' or 'too_long'. A slot that starts exactly at p_now is not past.
-CREATE FUNCTION booking.slot_refusal(
-  p_service booking.services, p_slot_start timestamptz, p_slot_end timestamptz, p_now timestamptz)
-RETURNS text LANGUAGE sql STABLE
+-- Returns the body of validation_failed for a slot that is longer than anybody may book, or NULL: {field, message}.
+CREATE FUNCTION booking.too_long_a_slot(p_service booking.services, p_slot_start timestamptz, p_slot_end timestamptz)
+RETURNS jsonb LANGUAGE sql IMMUTABLE
 AS $$
-  SELECT CASE
-    WHEN NOT p_service.booking_enabled THEN 'not_online'
-    WHEN p_slot_start < p_now THEN 'past'
-    WHEN p_slot_start < p_now + make_interval(mins => p_service.min_notice_minutes) THEN 'too_soon'
-    -- Hours, not days: adding an interval of days adds 23 or 25 hours where the clock changes.
-    WHEN p_slot_start > p_now + make_interval(hours => 24 * p_service.max_advance_days) THEN 'too_far_ahead'
-    WHEN p_slot_end > p_slot_start + make_interval(mins => p_service.max_duration_minutes) THEN 'too_long'
-  END
+  SELECT CASE WHEN p_slot_end > p_slot_start + booking.longest_slot(p_service) THEN jsonb_build_object(
+    'field', 'slot_end', 'message', format('must be at most %s days after slotStart',
+      CASE WHEN p_service.duration_days IS NULL THEN 30 ELSE 366 END)) END
 $$;
 
 -- Returns the body of validation_failed for a quantity that no resource seats: {field, message}.
@@ -281,14 +285,24 @@ AS $$
     'must be at most %s: no resource of this service has room for more', p_largest))
 $$;
 
--- Returns how long a hold lives: p_ttl_minutes (fractions allowed; NULL: the service's default), at most p_max_minutes,
--- and at least one millisecond, so that a hold is live when its outcome is made.
-CREATE FUNCTION booking.hold_ttl(p_default_minutes integer, p_max_minutes integer, p_ttl_minutes numeric)
+-- Returns how long a hold lives: p_ttl_minutes (fractions allowed; NULL: the service's default), at most the service's
+-- maximum, and at least one millisecond, so that a hold is live when its outcome is made.
+CREATE FUNCTION booking.hold_ttl(p_service booking.services, p_ttl_minutes numeric)
 RETURNS interval LANGUAGE sql IMMUTABLE
 AS $$
-  SELECT greatest(interval '1 millisecond', make_interval(secs =>
-    (60 * least(coalesce(p_ttl_minutes, p_default_minutes), p_max_minutes))::double precision))
+  SELECT greatest(interval '1 millisecond', make_interval(secs => (60 * least(
+    coalesce(p_ttl_minutes, p_service.hold_ttl_minutes), booking.max_hold_ttl_minutes(p_service)))::double precision))
 $$;
+
+-- Returns for how long one request may hold a slot of a service: by default an hour, or its usual time if that is longer.
+CREATE FUNCTION booking.max_hold_ttl_minutes(p_service booking.services)
+RETURNS integer LANGUAGE sql IMMUTABLE
+AS $$ SELECT coalesce(p_service.max_hold_ttl_minutes, greatest(p_service.hold_ttl_minutes, 60)) $$;
+
+-- Returns how long a hold of a service can live if it is extended: by default four times its longest time.
+CREATE FUNCTION booking.max_hold_lifetime_minutes(p_service booking.services)
+RETURNS integer LANGUAGE sql IMMUTABLE
+AS $$ SELECT coalesce(p_service.max_hold_lifetime_minutes, 4 * booking.max_hold_ttl_minutes(p_service)) $$;
 
 -- Splits the requests that a round left undecided.
 --

@@ -30,16 +30,16 @@ BEGIN
       operation_id uuid, reservation_id uuid, ttl_minutes numeric, expected_version integer)) WITH ORDINALITY AS r
   ), request_with_hold AS (
     SELECT request.*, hold.r AS hold,
-           p_now + booking.hold_ttl(s.hold_ttl_minutes, s.max_hold_ttl_minutes, request.ttl_minutes) AS new_expires_at,
-           request.ttl_minutes > s.max_hold_ttl_minutes AS ttl_clamped,
-           (hold.r).created_at + make_interval(mins => s.max_hold_lifetime_minutes) AS max_expires_at
+           p_now + booking.hold_ttl(s.s, request.ttl_minutes) AS new_expires_at,
+           request.ttl_minutes > booking.max_hold_ttl_minutes(s.s) AS ttl_clamped,
+           (hold.r).created_at + make_interval(mins => booking.max_hold_lifetime_minutes(s.s)) AS max_expires_at
     FROM request
     LEFT JOIN LATERAL (
       SELECT r FROM booking.reservations r
       WHERE r.reservation_id = request.reservation_id AND r.business_id = request.business_id OFFSET 0
     ) AS hold ON true
     LEFT JOIN LATERAL (
-      SELECT * FROM booking.services s
+      SELECT s FROM booking.services s
       WHERE s.business_id = request.business_id AND s.service_id = (hold.r).service_id OFFSET 0
     ) AS s ON true
   ), judged_request AS MATERIALIZED (

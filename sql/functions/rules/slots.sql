@@ -1,0 +1,273 @@
+-- Slots: at which instants the slots of a service begin, how long they are, and why the public may not book one.
+-- Listings and verbs share these functions, so that what is listed can be booked.
+--
+-- The length of a service is a number of minutes, which are elapsed time, or of calendar days of the business: n days
+-- end at the same local time n dates later, or at end_time. sql/time-zones.md has worked examples.
+
+-- Returns the local times from p_from to p_to, both inclusive, at which slots of a service are listed: its start times,
+-- or every slot_step_minutes from the beginning of each entry of the business's hours. A service by days without either
+-- starts once on each date, when the business first opens. Hours of resources do not shift the grid.
+CREATE FUNCTION booking.local_starts(p_service booking.services, p_from timestamp, p_to timestamp)
+RETURNS SETOF timestamp LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_step interval := make_interval(mins => coalesce(p_service.slot_step_minutes, p_service.duration_minutes));
+BEGIN
+  IF p_service.start_times IS NOT NULL THEN
+    RETURN QUERY
+    SELECT start.local
+    FROM generate_series(0, p_to::date - p_from::date) AS n
+    CROSS JOIN unnest(p_service.start_times) AS time (of_day)
+    CROSS JOIN LATERAL (SELECT p_from::date + n + time.of_day AS local) AS start
+    WHERE start.local BETWEEN p_from AND p_to;
+  ELSE
+    RETURN QUERY
+    SELECT start.local
+    FROM (
+      SELECT hours.day + hours.opens AS opens, hours.day + hours.closes AS closes,
+             row_number() OVER (PARTITION BY hours.day ORDER BY hours.opens) AS nth
+      FROM booking.local_hours(p_service.business_id, '{""}', p_from::date, p_to::date) AS hours
+    ) AS entry
+    CROSS JOIN LATERAL (
+      -- From the first step that is not before p_from, so that a short time costs little.
+      SELECT entry.opens + first.n * v_step AS first
+      FROM (SELECT greatest(0, ceil(extract(epoch FROM p_from - entry.opens) / extract(epoch FROM v_step))) AS n)
+        AS first
+    ) AS from_step
+    CROSS JOIN LATERAL (
+      SELECT generate_series(from_step.first, least(p_to, entry.closes - interval '1 microsecond'), v_step)
+      WHERE v_step IS NOT NULL
+      UNION ALL
+      SELECT entry.opens WHERE v_step IS NULL AND entry.nth = 1 AND entry.opens BETWEEN p_from AND p_to
+    ) AS start (local);
+  END IF;
+END
+$$;
+
+-- Returns the instants within p_starts (finite) at which slots of a service are listed, each once. Steps follow the wall
+-- clock: they begin in both passes of an hour that the clock repeats, and not at all in one that it skips. Start times,
+-- and days, begin once: see booking.fixed_starts.
+--
+--   p_timezone  the time zone of the business, known to the server
+CREATE FUNCTION booking.listed_starts(p_service booking.services, p_timezone text, p_starts tstzrange)
+RETURNS SETOF timestamptz LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+  IF p_service.start_times IS NOT NULL OR p_service.duration_days IS NOT NULL THEN
+    RETURN QUERY SELECT start.at FROM booking.fixed_starts(p_service, p_timezone, p_starts) AS start;
+  ELSE
+    RETURN QUERY
+    SELECT start.at
+    FROM booking.clock_phases(p_timezone, lower(p_starts), upper(p_starts)) AS phase
+    CROSS JOIN LATERAL (
+      SELECT greatest(lower(p_starts), lower(phase.during)) AT TIME ZONE 'UTC' + phase.utc_offset AS first,
+             least(upper(p_starts), upper(phase.during)) AT TIME ZONE 'UTC' + phase.utc_offset AS last
+    ) AS shown
+    CROSS JOIN LATERAL booking.local_starts(p_service, shown.first, shown.last) AS local
+    CROSS JOIN LATERAL (SELECT (local - phase.utc_offset) AT TIME ZONE 'UTC' AS at) AS start
+    WHERE start.at <@ phase.during AND start.at <@ p_starts;
+  END IF;
+END
+$$;
+
+-- Returns the listed starts of a service with start times or of days, and the local time as which each counts. A start
+-- that the clock skips begins at the first instant after the gap, and counts as the skipped time: so a day that begins
+-- at a skipped midnight ends at the next midnight. Of several that begin at one instant the earliest counts whose day
+-- is not skipped as a whole (a date that a change of the zone leaves out).
+CREATE FUNCTION booking.fixed_starts(p_service booking.services, p_timezone text, p_starts tstzrange)
+RETURNS TABLE (at timestamptz, local timestamp) LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  -- A start that is skipped begins later than it says, by a whole day where the zone leaves out a date.
+  v_locals timestamp[] := ARRAY(
+    SELECT booking.local_starts(p_service, lower(p_starts) AT TIME ZONE p_timezone - interval '25 hours',
+      upper(p_starts) AT TIME ZONE p_timezone + interval '25 hours'));
+BEGIN
+  RETURN QUERY
+  SELECT DISTINCT ON (start.at) start.at, start.local
+  FROM unnest(
+    v_locals,
+    booking.instants_of(p_timezone, v_locals),
+    CASE WHEN p_service.duration_days IS NOT NULL THEN booking.instants_of(
+      p_timezone, ARRAY(SELECT booking.local_end(p_service, l, 1) FROM unnest(v_locals) AS l)) END
+  ) AS start (local, at, next_day)
+  WHERE start.at <@ p_starts AND (start.next_day > start.at) IS NOT FALSE
+  ORDER BY start.at, start.local;
+END
+$$;
+
+-- Returns whether a slot of a service is listed at an instant.
+CREATE FUNCTION booking.is_listed(p_service booking.services, p_timezone text, p_start timestamptz)
+RETURNS boolean LANGUAGE sql STABLE
+AS $$
+  SELECT EXISTS (
+    SELECT FROM booking.listed_starts(p_service, p_timezone, tstzrange(p_start, p_start, '[]')))
+$$;
+
+-- Returns the slots of a service that are listed, without regard to room, hours and notice.
+--
+-- Parameters
+--   p_timezone  as in booking.listed_starts
+--   p_starts    the slots start within this range (finite)
+--   p_length, p_days  their length: elapsed time or, for a service by days, calendar days; the other one is NULL
+CREATE FUNCTION booking.listed_slots(
+  p_service booking.services, p_timezone text, p_starts tstzrange, p_length interval, p_days integer)
+RETURNS TABLE (slot_start timestamptz, slot_end timestamptz) LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_starts timestamptz[];
+  v_locals timestamp[];
+BEGIN
+  IF p_service.duration_days IS NULL THEN
+    RETURN QUERY
+    SELECT start, start + p_length
+    FROM booking.listed_starts(p_service, p_timezone, p_starts) AS start;
+  ELSE
+    SELECT array_agg(start.at), array_agg(start.local) INTO v_starts, v_locals
+    FROM booking.fixed_starts(p_service, p_timezone, p_starts) AS start;
+    RETURN QUERY
+    SELECT slot.starts, slot.ends
+    FROM unnest(v_starts, booking.instants_of(
+      p_timezone, ARRAY(SELECT booking.local_end(p_service, l, p_days) FROM unnest(v_locals) AS l)))
+      AS slot (starts, ends);
+  END IF;
+END
+$$;
+
+-- Returns the local end of a slot of p_days calendar days that starts at the local time p_start: at end_time of the
+-- service, else at the same local time, p_days dates later; one date earlier if end_time is later than the start.
+CREATE FUNCTION booking.local_end(p_service booking.services, p_start timestamp, p_days integer)
+RETURNS timestamp LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT p_start::date + p_days - CASE WHEN p_service.end_time > p_start::time THEN 1 ELSE 0 END
+    + coalesce(p_service.end_time, p_start::time)
+$$;
+
+-- Returns the local time as which the start of a slot of days counts: what the wall clock shows, or the skipped time of
+-- a listed start (booking.fixed_starts).
+CREATE FUNCTION booking.counted_start(p_service booking.services, p_timezone text, p_start timestamptz)
+RETURNS timestamp LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_local timestamp := p_start AT TIME ZONE p_timezone;
+BEGIN
+  IF (p_start - interval '1 second') AT TIME ZONE p_timezone + interval '1 second' < v_local THEN
+    RETURN coalesce((
+      SELECT start.local
+      FROM booking.fixed_starts(p_service, p_timezone, tstzrange(p_start, p_start, '[]')) AS start), v_local);
+  END IF;
+  RETURN v_local;
+END
+$$;
+
+-- Returns the end of a slot as a verb reads it: the one that is requested, else the length of the service after the
+-- start.
+--
+--   p_timezone  the time zone of the business; NULL: unknown to this server. The end of a slot of days is then NULL
+CREATE FUNCTION booking.slot_end(
+  p_service booking.services, p_timezone text, p_start timestamptz, p_end timestamptz)
+RETURNS timestamptz LANGUAGE sql STABLE
+AS $$
+  SELECT CASE
+    WHEN p_end IS NOT NULL THEN p_end
+    WHEN p_service.duration_days IS NULL THEN p_start + make_interval(mins => p_service.duration_minutes)
+    WHEN p_timezone IS NOT NULL
+    THEN booking.end_of_days(p_service, p_timezone, p_start, p_service.duration_days)
+  END
+$$;
+
+-- Returns the end of a slot of p_days calendar days that starts at p_start.
+CREATE FUNCTION booking.end_of_days(
+  p_service booking.services, p_timezone text, p_start timestamptz, p_days integer)
+RETURNS timestamptz LANGUAGE sql STABLE
+AS $$
+  SELECT (booking.instants_of(p_timezone, ARRAY[
+    booking.local_end(p_service, booking.counted_start(p_service, p_timezone, p_start), p_days)]))[1]
+$$;
+
+-- Returns the calendar days of a slot of a service by days.
+--
+--   days      rounded up if the slot ends at another instant than a number of days ends
+--   is_exact  whether it ends as a number of days does
+CREATE FUNCTION booking.days_of(
+  p_service booking.services, p_timezone text, p_start timestamptz, p_end timestamptz,
+  OUT days integer, OUT is_exact boolean)
+LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_start timestamp := booking.counted_start(p_service, p_timezone, p_start);
+  v_end timestamp := p_end AT TIME ZONE p_timezone;
+  -- The dates between, so that the local end of this number is the last one on the date of the end.
+  v_days integer := v_end::date - v_start::date + CASE WHEN p_service.end_time > v_start::time THEN 1 ELSE 0 END;
+BEGIN
+  -- An end that the clock skips falls on a later instant, which can be on the next date.
+  SELECT n INTO days
+  FROM unnest(ARRAY[v_days, v_days - 1], booking.instants_of(p_timezone, ARRAY[
+    booking.local_end(p_service, v_start, v_days), booking.local_end(p_service, v_start, v_days - 1)])) AS candidate (n, ends)
+  WHERE candidate.ends = p_end AND n >= 1;
+  is_exact := FOUND;
+  days := coalesce(days, v_days + CASE WHEN v_end > booking.local_end(p_service, v_start, v_days) THEN 1 ELSE 0 END);
+END
+$$;
+
+-- Returns why the public may not book a slot of a service, whatever its length, whatever room there is and whenever it
+-- is open: NULL (it may), 'not_online', 'past', 'too_soon' or 'too_far_ahead'. A slot that starts exactly at p_now is
+-- not past.
+CREATE FUNCTION booking.start_refusal(p_service booking.services, p_slot_start timestamptz, p_now timestamptz)
+RETURNS text LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT CASE
+    WHEN NOT p_service.booking_enabled THEN 'not_online'
+    WHEN p_slot_start < p_now THEN 'past'
+    WHEN p_slot_start < p_now + make_interval(mins => p_service.min_notice_minutes) THEN 'too_soon'
+    -- Hours, not days: adding an interval of days adds 23 or 25 hours where the clock changes.
+    WHEN p_slot_start > p_now + make_interval(hours => 24 * p_service.max_advance_days) THEN 'too_far_ahead'
+  END
+$$;
+
+-- Returns why the public may not book a slot of this length: NULL, 'too_short', 'too_long', or 'off_grid' for a slot of
+-- a service by days that ends at another instant than a number of days ends.
+CREATE FUNCTION booking.length_refusal(
+  p_service booking.services, p_timezone text, p_slot_start timestamptz, p_slot_end timestamptz)
+RETURNS text LANGUAGE sql STABLE
+AS $$
+  SELECT CASE
+    WHEN p_service.duration_days IS NOT NULL THEN (
+      SELECT CASE
+        WHEN slot.days < coalesce(p_service.min_duration_days, p_service.duration_days) THEN 'too_short'
+        WHEN slot.days > coalesce(p_service.max_duration_days, p_service.duration_days) THEN 'too_long'
+        WHEN NOT slot.is_exact THEN 'off_grid' END
+      FROM booking.days_of(p_service, p_timezone, p_slot_start, p_slot_end) AS slot)
+    WHEN p_slot_end < p_slot_start + make_interval(
+      mins => coalesce(p_service.min_duration_minutes, p_service.duration_minutes)) THEN 'too_short'
+    WHEN p_slot_end > p_slot_start + make_interval(
+      mins => coalesce(p_service.max_duration_minutes, p_service.duration_minutes)) THEN 'too_long'
+  END
+$$;
+
+-- Returns why the public may not book a slot of a service, whatever room there is and whenever it is open: NULL (it
+-- may), a reason of booking.start_refusal or booking.length_refusal, 'off_grid' for a start that is not listed if the
+-- service starts on its grid only, or 'misconfigured'.
+--
+--   p_timezone  read only for a service by days or on its grid; NULL: unknown to this server
+CREATE FUNCTION booking.slot_refusal(
+  p_service booking.services, p_timezone text, p_slot_start timestamptz, p_slot_end timestamptz, p_now timestamptz)
+RETURNS text LANGUAGE sql STABLE
+AS $$
+  SELECT CASE
+    WHEN booking.start_refusal(p_service, p_slot_start, p_now) IS NOT NULL
+    THEN booking.start_refusal(p_service, p_slot_start, p_now)
+    WHEN p_timezone IS NULL AND (p_service.duration_days IS NOT NULL OR p_service.starts_on_grid)
+    THEN 'misconfigured'
+    ELSE coalesce(
+      booking.length_refusal(p_service, p_timezone, p_slot_start, p_slot_end),
+      CASE WHEN p_service.starts_on_grid AND NOT booking.is_listed(p_service, p_timezone, p_slot_start)
+      THEN 'off_grid' END)
+  END
+$$;
+
+-- Returns the longest slot of a service that the business itself may book: 30 days, or 366 calendar days. A decision
+-- reads all windows that may reach into its own, so one long claim makes every decision of its service slower.
+CREATE FUNCTION booking.longest_slot(p_service booking.services)
+RETURNS interval LANGUAGE sql IMMUTABLE
+AS $$ SELECT CASE WHEN p_service.duration_days IS NULL THEN interval '720 hours' ELSE interval '8809 hours' END $$;
