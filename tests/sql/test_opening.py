@@ -1,7 +1,7 @@
 """Opening hours and closures in the local time of the business, across DST changes."""
 
+import json
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -35,17 +35,36 @@ def set_timezone(database: TestDatabase, timezone: str) -> None:
     database.rows("UPDATE booking.businesses SET timezone = %s", timezone)
 
 
-def is_open(database: TestDatabase, start: datetime, end: datetime, owner: str = "") -> bool:
-    """Returns whether a slot is within the hours, as the verbs ask: of a resource, or of the business ("")."""
-    query = "SELECT booking.open_during('salon', %s::text[], tstzrange(%s, %s))"
-    found: list[str] = database.value(query, [owner], start, end)
+def is_open(
+    database: TestDatabase, start: datetime, end: datetime, owner: str = "", *, apply: str = "throughout"
+) -> bool:
+    """Returns whether hours permit a slot, as the verbs ask: of a resource, or of the business ("")."""
+    query = "SELECT booking.open_during('salon', %s::text[], tstzrange(%s, %s), %s)"
+    found: list[str] = database.value(query, [owner], start, end, apply)
     assert found in ([], [owner])
     return found == [owner]
+
+
+def put_special_hours(
+    database: TestDatabase, day: date, hours: list[tuple[str, str]], *, until: date | None = None, owner: str = ""
+) -> None:
+    """Puts special hours: (opens, closes) for the dates from `day` to `until`, of a resource or of the business."""
+    settings = {
+        "date": day.isoformat(),
+        "until": until.isoformat() if until else None,
+        "hours": [{"opens": opens, "closes": closes} for opens, closes in hours],
+        "resource_id": owner or None,
+    }
+    query = "SELECT outcome FROM booking.put_special_hours('salon', %s, %s, 'infinity')"
+    assert database.value(query, f"{owner}{day}", json.dumps(settings)) == "created"
 
 
 @pytest.fixture
 def salon(database: TestDatabase) -> TestDatabase:
     """Makes a business in Berlin with a chair."""
+    # As in the verbs.
+    for setting in ("jit = off", "plan_cache_mode = force_generic_plan", "enable_seqscan = off", "enable_sort = off"):
+        database.rows(f"SET {setting}")
     database.make_business()
     database.make_resource("chair")
     return database
@@ -54,8 +73,8 @@ def salon(database: TestDatabase) -> TestDatabase:
 def test_without_hours_it_is_always_open(salon: TestDatabase) -> None:
     """Without hours of its own, a business is always open; hours of a resource do not restrict the business."""
     assert is_open(salon, at(3), at(5000))
-    found = salon.rows("SELECT whose, open::text FROM booking.open_stretches('salon', '{\"\"}', %s, %s)", at(0), at(1))
-    assert found == [("", "{(,)}")]
+    query = "SELECT owner_id, hours::text, closed::text FROM booking.open_periods('salon', '{\"\"}', tstzrange(%s, %s))"
+    assert salon.rows(query, at(0), at(1)) == [("", "{(,)}", "{}")]
     salon.put_hours([{"weekday": 1, "opens": "09:00", "closes": "10:00", "resource_id": "chair"}])
     assert is_open(salon, at(3), at(5000))
     assert not is_open(salon, at(3), at(4), "chair")
@@ -122,27 +141,113 @@ def test_one_call_returns_those_that_are_open_in_order(salon: TestDatabase) -> N
     }
     for hour, names in expected.items():
         found = salon.value(
-            "SELECT booking.open_during('salon', %s, tstzrange(%s, %s))", owners, at(hour), at(hour + 1)
+            "SELECT booking.open_during('salon', %s, tstzrange(%s, %s), 'throughout')", owners, at(hour), at(hour + 1)
         )
         assert found == names.split(" "), hour
-    assert salon.value("SELECT booking.open_during('salon', '{}', tstzrange(%s, %s))", at(9), at(10)) == []
+    query = "SELECT booking.open_during('salon', '{}', tstzrange(%s, %s), 'throughout')"
+    assert salon.value(query, at(9), at(10)) == []
 
 
-def test_the_cost_does_not_grow_with_the_length_of_the_slot(salon: TestDatabase) -> None:
-    """A request may ask for thousands of years under the lock of the business, whose weeks must not be enumerated."""
-    salon.put_hours([(1, "09:00", "17:00")])
-    salon.rows("SET statement_timeout = '2s'")
-    far = datetime.max.replace(tzinfo=UTC)
-    assert not is_open(salon, at(9), far)
-    assert not is_open(salon, datetime.min.replace(tzinfo=UTC), far)
-    salon.put_hours([(weekday, "00:00", "24:00") for weekday in range(1, 8)])
-    assert is_open(salon, at(9), far)
+def test_hours_apply_to_the_ends_or_throughout(salon: TestDatabase) -> None:
+    """A night starts at [opens, closes) of one opening and ends at [opens, closes] of another, or of the same one."""
+    set_timezone(salon, "UTC")
+    salon.put_hours([(1, "09:00", "12:00"), (1, "14:00", "18:00"), (2, "08:00", "11:00")])
+    for start, end, expected in (
+        (9, 12, True),
+        (9, 13, False),
+        (9, 14, True),
+        (11.5, 18, True),
+        (12, 15, False),
+        (8.5, 12, False),
+        (17.5, 24 + 8, True),
+        (18, 24 + 9, False),
+        (14, 24 + 11, True),
+        (14, 24 + 11.5, False),
+        (14, 24 + 7.5, False),
+    ):
+        assert is_open(salon, at(start), at(end), apply="ends") is expected, (start, end)
+        assert is_open(salon, at(start), at(end)) is (expected and end == 12), (start, end)
+
+
+def test_a_closure_bars_a_slot_that_it_overlaps_however_hours_apply(salon: TestDatabase) -> None:
+    """A closure in the middle of a stay bars it, though the hours in the middle are not asked for."""
+    set_timezone(salon, "UTC")
+    salon.put_hours([(weekday, "08:00", "12:00") for weekday in range(1, 8)])
+    assert is_open(salon, at(9), at(24 * 3 + 9), apply="ends")
+    salon.put_closure("repairs", at(36), at(37))
+    assert not is_open(salon, at(9), at(24 * 3 + 9), apply="ends")
+    assert is_open(salon, at(9), at(36), apply="ends")
+    assert is_open(salon, at(48 + 8), at(24 * 3 + 9), apply="ends")
+
+
+def test_special_hours_replace_the_week_on_their_dates(salon: TestDatabase) -> None:
+    """Both dates are included, an empty list closes, and hours on either side of a midnight are one period."""
+    set_timezone(salon, "UTC")
+    salon.put_hours([(weekday, "09:00", "17:00") for weekday in range(1, 7)] + [(2, "00:00", "02:00")])
+    put_special_hours(salon, at(0).date(), [("20:00", "24:00")])
+    put_special_hours(salon, at(48).date(), [], until=at(72).date())
+    put_special_hours(salon, at(0, day=6).date(), [("10:00", "12:00"), ("13:00", "15:00")])
+    assert not is_open(salon, at(9), at(10))
+    assert is_open(salon, at(20), at(26))
+    assert is_open(salon, at(24 + 9), at(24 + 17))
+    for day, expected in ((2, False), (3, False), (4, True)):
+        assert is_open(salon, at(9, day=day), at(10, day=day)) is expected
+    for hour, expected in ((9, False), (10, True), (12, False), (13, True)):
+        assert is_open(salon, at(hour, day=6), at(hour + 1, day=6)) is expected
+    assert not is_open(salon, at(9, day=13), at(10, day=13))
+
+
+def test_special_hours_apply_where_there_are_no_weekly_ones(salon: TestDatabase) -> None:
+    """An owner without weekly hours is open all day on the other dates. A resource's hours are its own."""
+    set_timezone(salon, "UTC")
+    put_special_hours(salon, at(0).date(), [("10:00", "12:00")], owner="chair")
+    for start, end, expected in ((-5, 0, True), (9, 11, False), (10, 12, True), (11, 13, False), (24, 60, True)):
+        assert is_open(salon, at(start), at(end), "chair") is expected, (start, end)
+        assert is_open(salon, at(start), at(end))
+
+
+def test_special_hours_are_on_dates_of_the_business(salon: TestDatabase) -> None:
+    """A date in Kiritimati begins 14 hours before that of UTC, and one in Pago Pago 11 hours after it."""
+    put_special_hours(salon, at(0).date(), [])
+    for timezone, begins in (("Pacific/Kiritimati", -14), ("Pacific/Pago_Pago", 11), ("UTC", 0)):
+        set_timezone(salon, timezone)
+        for hour, expected in ((-1, True), (0, False), (23, False), (24, True)):
+            assert is_open(salon, at(begins + hour), at(begins + hour + 1)) is expected, (timezone, hour)
+
+
+def test_hours_in_an_unknown_time_zone_are_neither_open_nor_closed(salon: TestDatabase) -> None:
+    """The answer is NULL, and no error. Owners without hours and closures do not depend on the time zone."""
+    set_timezone(salon, "Mars/Olympus")
+    query = "SELECT booking.open_during('salon', %s, tstzrange(%s, %s), %s)"
+    salon.put_closure("holiday", at(12), at(14))
+    assert is_open(salon, at(9), at(10))
+    assert not is_open(salon, at(12), at(13))
+    salon.put_hours([{"weekday": 1, "opens": "09:00", "closes": "10:00", "resource_id": "chair"}])
+    for apply in ("throughout", "ends"):
+        assert salon.value(query, ["", "chair"], at(9), at(10), apply) is None
+        assert salon.value(query, [""], at(9), at(10), apply) == [""]
+    set_timezone(salon, "UTC")
+    assert salon.value(query, ["", "chair"], at(9), at(10), "throughout") == ["", "chair"]
+
+
+def test_the_cost_of_a_stay_does_not_grow_with_its_length(salon: TestDatabase) -> None:
+    """Only the hours at its ends are read, of however many dates there are special ones."""
+    salon.put_hours([(weekday, "09:00", "17:00") for weekday in range(1, 8)])
+
+    def read_rows(days: int) -> int:
+        return reads_of(salon, lambda: is_open(salon, at(10), at(11, day=days), apply="ends")).rows
+
+    night, year = read_rows(1), read_rows(366)
+    assert year == night
+    for day in range(400):
+        put_special_hours(salon, at(10, day=day).date(), [("09:00", "17:00")])
+    # The special hours of the first and the last date, each with its neighbours.
+    assert read_rows(366) <= night + 20
+    assert read_rows(1) <= night + 20
 
 
 def test_past_closures_add_no_cost(salon: TestDatabase) -> None:
     """Closures are never deleted by time, and reserve reads them for every slot."""
-    for setting in ("plan_cache_mode = force_generic_plan", "enable_seqscan = off", "enable_sort = off"):
-        salon.rows(f"SET {setting}")
     # Without autovacuum, the planner keeps the statistics of an empty table.
     salon.rows("ALTER TABLE booking.closures SET (autovacuum_enabled = off)")
     salon.rows("ANALYZE")
@@ -186,15 +291,16 @@ def test_a_business_is_open_exactly_when_its_local_time_is_within_its_hours(
     first = datetime.combine(day, time(), UTC) - timedelta(days=2)
     halves = [first + n * HALF_HOUR for n in range(5 * 48)]
     found = salon.rows(
-        "SELECT at, booking.open_during('salon', '{\"\"}', tstzrange(at, at + interval '30 minutes')) <> '{}', "
-        "at <@ stretch.open "
-        "FROM booking.open_stretches('salon', '{\"\"}', %s, %s) AS stretch, unnest(%s::timestamptz[]) AS at "
-        "ORDER BY at",
+        "SELECT at, booking.open_during('salon', '{\"\"}', tstzrange(at, at + interval '30 minutes'), apply) <> '{}', "
+        "at <@ period.hours "
+        "FROM booking.open_periods('salon', '{\"\"}', tstzrange(%s, %s)) AS period, unnest(%s::timestamptz[]) AS at, "
+        "unnest(ARRAY['throughout', 'ends']) AS apply ORDER BY at",
         halves[0],
         halves[-1] + HALF_HOUR,
         halves,
     )
     expected = [(half, *2 * [is_within_hours(half.astimezone(ZoneInfo(timezone)), hours)]) for half in halves]
+    expected = [row for row in expected for _ in ("throughout", "ends")]
     assert found == expected
 
 
@@ -207,43 +313,3 @@ def is_within_hours(local: datetime, hours: list[tuple[int, int, int]]) -> bool:
     """Returns whether the half hour that begins at a local time is within the hours."""
     half = local.hour * 2 + local.minute // 30
     return any(weekday == local.isoweekday() and opens <= half < closes for weekday, opens, closes in hours)
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_the_grid_of_slots_follows_local_time(salon: TestDatabase, change: str) -> None:
-    """The grid has a start every 45 minutes of local time: none in a skipped hour, and two in a repeated one."""
-    timezone, day = CHANGES[change]
-    set_timezone(salon, timezone)
-    first = datetime.combine(day, time(), UTC) - timedelta(days=2)
-    quarters = [first + n * timedelta(minutes=15) for n in range(5 * 96)]
-    found = salon.rows(
-        "SELECT at FROM booking.slot_grid('salon', 45, tstzrange(%s, %s)) AS at ORDER BY at",
-        first,
-        first + timedelta(days=5),
-    )
-    local = {quarter: quarter.astimezone(ZoneInfo(timezone)) for quarter in quarters}
-    expected = [
-        quarter for quarter, local_time in local.items() if (local_time.hour * 60 + local_time.minute) % 45 == 0
-    ]
-    assert [at for (at,) in found] == expected
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_change_of_the_clock_is_found_to_the_second(salon: TestDatabase, change: str) -> None:
-    """There is one row for each offset, and they meet at the instant of the change."""
-    timezone, day = CHANGES[change]
-    midnight = datetime.combine(day, time(), UTC)
-    phases: list[tuple[Any, ...]] = salon.rows(
-        "SELECT utc_offset, lower(during), upper(during) FROM booking.clock_phases(%s, %s, %s) ORDER BY during",
-        timezone,
-        midnight,
-        midnight + timedelta(days=1),
-    )
-    assert len(phases) == (1 if "no change" in change else 2)
-    assert phases[0][1] is None
-    assert phases[-1][2] is None
-    for offset, starts, ends in phases:
-        inside = ends - timedelta(seconds=1) if ends else starts or midnight
-        assert inside.astimezone(ZoneInfo(timezone)).utcoffset() == offset
-        if starts:
-            assert starts.astimezone(ZoneInfo(timezone)).utcoffset() == offset

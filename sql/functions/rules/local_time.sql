@@ -59,8 +59,8 @@ $$;
 -- PostgreSQL gives the offset of an instant, but not the instants at which the offset changes. So the offsets of
 -- successive days are compared, and a change is located to the second by bisection.
 --
--- The short cut: if the offset is equal at both ends of at most nine days, the clock did not change. No time zone
--- changes its offset and back within nine days.
+-- The short cut: if the offset is equal at both ends of at most nine days, the clock did not change. Since 2001 no time
+-- zone has changed its offset and back within nine days.
 CREATE FUNCTION booking.clock_phases(p_timezone text, p_from timestamptz, p_to timestamptz)
 RETURNS TABLE (utc_offset interval, during tstzrange) LANGUAGE plpgsql STABLE
 AS $$

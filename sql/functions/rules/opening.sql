@@ -40,13 +40,16 @@ $$;
 --
 --   p_slot  finite bounds
 --
--- An owner without hours is always open, which is the usual case and takes one statement; hours take a second one.
+-- An owner without hours is always open, which is the usual case and takes one statement. If only the ends of the slot
+-- have to lie within the hours, those in between are not read, so that a year costs as little as a night.
 CREATE FUNCTION booking.open_during(p_business_id text, p_owner_ids text[], p_slot tstzrange, p_hours_apply text)
 RETURNS text[] LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_open text[];
   v_with_hours text[];
+  v_timezone text;
+  v_parts tstzrange[] := ARRAY[p_slot];
 BEGIN
   SELECT coalesce(array_agg(owner.id ORDER BY owner.id) FILTER (WHERE NOT owner.has_hours), '{}'),
          array_agg(owner.id) FILTER (WHERE owner.has_hours)
@@ -58,15 +61,26 @@ BEGIN
   WHERE closure.during IS NULL;
   IF v_with_hours IS NULL THEN
     RETURN v_open;
-  ELSIF booking.timezone_of(p_business_id) IS NULL THEN
+  END IF;
+  v_timezone := booking.timezone_of(p_business_id);
+  IF v_timezone IS NULL THEN
     RETURN NULL;
+  ELSIF p_hours_apply = 'ends' THEN
+    v_parts := ARRAY[
+      tstzrange(lower(p_slot), lower(p_slot), '[]'),
+      tstzrange(upper(p_slot) - interval '1 microsecond', upper(p_slot), '[]')];
   END IF;
   RETURN ARRAY(
     SELECT unnest(v_open)
     UNION ALL
-    SELECT period.owner_id
-    FROM booking.open_periods(p_business_id, v_with_hours, p_slot) AS period
-    WHERE booking.is_open(period.hours, period.closed, p_hours_apply, p_slot)
+    SELECT open.owner_id
+    FROM (
+      SELECT period.owner_id, range_agg(period.hours * tstzmultirange(part)) AS hours
+      FROM unnest(v_parts) AS part
+      CROSS JOIN LATERAL booking.open_hours(p_business_id, v_timezone, v_with_hours, part) AS period
+      GROUP BY period.owner_id
+    ) AS open
+    WHERE booking.is_open(open.hours, '{}', p_hours_apply, p_slot)
     ORDER BY 1);
 END
 $$;
@@ -76,7 +90,8 @@ $$;
 CREATE FUNCTION booking.hours_owners(p_business_id text, p_owner_ids text[], p_during tstzrange)
 RETURNS TABLE (id text, has_hours boolean) LANGUAGE sql STABLE
 AS $$
-  SELECT owner.id, weekly.weekday IS NOT NULL OR special.last_date IS NOT NULL
+  SELECT owner.id, weekly.weekday IS NOT NULL
+    OR coalesce(special.first_date <= (upper(p_during) AT TIME ZONE 'UTC')::date + 1, false)
   FROM unnest(p_owner_ids) AS owner (id)
   LEFT JOIN LATERAL (
     -- Ordered by its index, so that the planner cannot choose another one (sql/README.md). So are the next ones.
@@ -85,12 +100,26 @@ AS $$
     ORDER BY h.weekday LIMIT 1
   ) AS weekly ON true
   LEFT JOIN LATERAL (
-    SELECT h.last_date FROM booking.special_hours h
+    SELECT h.first_date FROM booking.special_hours h
     WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = owner.id
       AND h.last_date >= (lower(p_during) AT TIME ZONE 'UTC')::date - 1
-      AND h.first_date <= (upper(p_during) AT TIME ZONE 'UTC')::date + 1
     ORDER BY h.last_date LIMIT 1
   ) AS special ON true
+$$;
+
+-- Returns the special hours of one owner on dates from p_first to p_last. Their dates do not overlap, so the first of
+-- them that ends on p_last or later is the last one that can begin by then: the others are not read.
+CREATE FUNCTION booking.special_hours_during(p_business_id text, p_owner_id text, p_first date, p_last date)
+RETURNS SETOF booking.special_hours LANGUAGE sql STABLE
+AS $$
+  SELECT * FROM booking.special_hours h
+  WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = p_owner_id
+    AND h.last_date >= p_first AND h.first_date <= p_last AND h.last_date <= coalesce((
+      SELECT later.last_date FROM booking.special_hours later
+      WHERE later.business_id = p_business_id AND coalesce(later.resource_id, '') = p_owner_id
+        AND later.last_date >= p_last
+      ORDER BY later.last_date LIMIT 1), p_last)
+  ORDER BY h.last_date
 $$;
 
 -- Returns the hours of each owner on local dates, from p_first to p_last: those of its special hours for that date, else
@@ -98,34 +127,61 @@ $$;
 CREATE FUNCTION booking.local_hours(p_business_id text, p_owner_ids text[], p_first date, p_last date)
 RETURNS TABLE (owner_id text, day date, opens time, closes time) LANGUAGE sql STABLE
 AS $$
-  SELECT owner.id, local.day, entry.opens, entry.closes
+  SELECT owner.id, p_first + entry.nth, entry.opens, entry.closes
   FROM unnest(p_owner_ids) AS owner (id)
   CROSS JOIN LATERAL (
     SELECT ARRAY(
       SELECT h FROM booking.opening_hours h
       WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = owner.id
       ORDER BY h.weekday) AS week, ARRAY(
-      SELECT h FROM booking.special_hours h
-      WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = owner.id
-        AND h.last_date >= p_first AND h.first_date <= p_last
-      ORDER BY h.last_date) AS specials OFFSET 0
+      SELECT h FROM booking.special_hours_during(p_business_id, owner.id, p_first, p_last) AS h) AS specials OFFSET 0
   ) AS known
-  CROSS JOIN LATERAL (SELECT p_first + n AS day FROM generate_series(0, p_last - p_first) AS n) AS local
-  LEFT JOIN LATERAL (
-    SELECT h.opens, h.closes FROM unnest(known.specials) AS h WHERE local.day BETWEEN h.first_date AND h.last_date
-  ) AS special ON true
   CROSS JOIN LATERAL (
-    SELECT * FROM unnest(special.opens, special.closes)
+    SELECT coalesce(range_agg(daterange(h.first_date, h.last_date, '[]')), '{}') AS dates
+    FROM unnest(known.specials) AS h
+  ) AS special
+  CROSS JOIN LATERAL (
+    SELECT nth, h.opens, h.closes
+    FROM unnest(known.week) AS h
+    CROSS JOIN LATERAL generate_series(
+      (h.weekday + 7 - extract(isodow FROM p_first)::integer) % 7, p_last - p_first, 7) AS nth
+    WHERE NOT special.dates @> p_first + nth
     UNION ALL
-    SELECT h.opens, h.closes FROM unnest(known.week) AS h
-    WHERE special.opens IS NULL AND h.weekday = extract(isodow FROM local.day)
+    SELECT nth, '00:00', '24:00' FROM generate_series(0, p_last - p_first) AS nth
+    WHERE known.week = '{}' AND NOT special.dates @> p_first + nth
     UNION ALL
-    SELECT '00:00', '24:00' WHERE special.opens IS NULL AND known.week = '{}'
-  ) AS entry (opens, closes)
+    SELECT nth, hours.opens, hours.closes
+    FROM unnest(known.specials) AS h
+    CROSS JOIN LATERAL generate_series(
+      greatest(h.first_date, p_first) - p_first, least(h.last_date, p_last) - p_first) AS nth
+    CROSS JOIN LATERAL unnest(h.opens, h.closes) AS hours (opens, closes)
+  ) AS entry
 $$;
 
--- Returns when each owner is open by its hours, and its closures. Exact within p_during, which is finite; incomplete
--- outside. Adjacent hours are joined: 09:00–24:00 and 00:00–02:00 of the next day are one period.
+-- Returns when owners with hours are open by them, each that is open at some time. Exact within p_during, which is
+-- finite, and at its bounds; not to be read elsewhere. Adjacent hours are joined: 09:00–24:00 and 00:00–02:00 of the
+-- next day are one period.
+--
+--   p_timezone  the time zone of the business, known to this server
+CREATE FUNCTION booking.open_hours(p_business_id text, p_timezone text, p_owner_ids text[], p_during tstzrange)
+RETURNS TABLE (owner_id text, hours tstzmultirange) LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  -- One more day on either side is tried, because the clock may be set back at midnight.
+  v_first date := (lower(p_during) AT TIME ZONE p_timezone)::date - 1;
+  v_last date := (upper(p_during) AT TIME ZONE p_timezone)::date + 1;
+BEGIN
+  RETURN QUERY
+  SELECT entry.owner_id, range_agg(phase.during * tstzrange(
+    (entry.day + entry.opens - phase.utc_offset) AT TIME ZONE 'UTC',
+    (entry.day + entry.closes - phase.utc_offset) AT TIME ZONE 'UTC'))
+  FROM booking.clock_phases(p_timezone, lower(p_during), upper(p_during)) AS phase
+  CROSS JOIN booking.local_hours(p_business_id, p_owner_ids, v_first, v_last) AS entry
+  GROUP BY entry.owner_id;
+END
+$$;
+
+-- Returns when each owner is open by its hours, and its closures. Exact as booking.open_hours.
 CREATE FUNCTION booking.open_periods(p_business_id text, p_owner_ids text[], p_during tstzrange)
 RETURNS TABLE (owner_id text, hours tstzmultirange, closed tstzmultirange) LANGUAGE plpgsql STABLE
 AS $$
@@ -135,27 +191,14 @@ DECLARE
     SELECT owner.id FROM booking.hours_owners(p_business_id, p_owner_ids, p_during) AS owner WHERE owner.has_hours);
 BEGIN
   RETURN QUERY
-  WITH phase AS MATERIALIZED (
-    SELECT clock.* FROM booking.clock_phases(v_timezone, lower(p_during), upper(p_during)) AS clock
-    WHERE v_with_hours <> '{}'
-  ), open_by_hours AS (
-    -- One more day on either side is tried, because the clock may be set back at midnight.
-    SELECT entry.owner_id, range_agg(phase.during * tstzrange(
-             (entry.day + entry.opens - phase.utc_offset) AT TIME ZONE 'UTC',
-             (entry.day + entry.closes - phase.utc_offset) AT TIME ZONE 'UTC')) AS hours
-    FROM phase
-    CROSS JOIN booking.local_hours(
-      p_business_id, v_with_hours, (lower(p_during) AT TIME ZONE v_timezone)::date - 1,
-      (upper(p_during) AT TIME ZONE v_timezone)::date + 1) AS entry
-    GROUP BY entry.owner_id
-  )
   SELECT owner.id,
-         CASE WHEN owner.id = ANY (v_with_hours) THEN coalesce(open_by_hours.hours, '{}') ELSE '{(,)}' END,
+         CASE WHEN owner.id = ANY (v_with_hours) THEN coalesce(by_hours.hours, '{}') ELSE '{(,)}' END,
          coalesce((
            SELECT range_agg(closure.during)
            FROM booking.closures_during(p_business_id, owner.id, p_during) AS closure), '{}')
   FROM unnest(p_owner_ids) AS owner (id)
-  LEFT JOIN open_by_hours ON open_by_hours.owner_id = owner.id;
+  LEFT JOIN booking.open_hours(p_business_id, v_timezone, v_with_hours, p_during) AS by_hours
+    ON by_hours.owner_id = owner.id;
 END
 $$;
 

@@ -44,44 +44,45 @@ BEGIN
 END
 $$;
 
--- Returns the instants within p_starts (finite) at which slots of a service are listed, each once. Steps follow the wall
--- clock: they begin in both passes of an hour that the clock repeats, and not at all in one that it skips. Start times,
--- and days, begin once: see booking.fixed_starts.
+-- Returns the instants within p_starts (finite) at which slots of a service are listed, each once, and the local time as
+-- which each counts. Steps of minutes follow the wall clock: they begin in both passes of an hour that the clock
+-- repeats, and not at all in one that it skips. Start times, and days, begin once: see booking.fixed_starts.
 --
---   p_timezone  the time zone of the business, known to the server
+--   p_timezone  the time zone of the business, known to this server
 CREATE FUNCTION booking.listed_starts(p_service booking.services, p_timezone text, p_starts tstzrange)
-RETURNS SETOF timestamptz LANGUAGE plpgsql STABLE
+RETURNS TABLE (at timestamptz, local timestamp) LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
   IF p_service.start_times IS NOT NULL OR p_service.duration_days IS NOT NULL THEN
-    RETURN QUERY SELECT start.at FROM booking.fixed_starts(p_service, p_timezone, p_starts) AS start;
+    RETURN QUERY SELECT * FROM booking.fixed_starts(p_service, p_timezone, p_starts);
   ELSE
     RETURN QUERY
-    SELECT start.at
+    SELECT start.at, step
     FROM booking.clock_phases(p_timezone, lower(p_starts), upper(p_starts)) AS phase
     CROSS JOIN LATERAL (
       SELECT greatest(lower(p_starts), lower(phase.during)) AT TIME ZONE 'UTC' + phase.utc_offset AS first,
              least(upper(p_starts), upper(phase.during)) AT TIME ZONE 'UTC' + phase.utc_offset AS last
     ) AS shown
-    CROSS JOIN LATERAL booking.local_starts(p_service, shown.first, shown.last) AS local
-    CROSS JOIN LATERAL (SELECT (local - phase.utc_offset) AT TIME ZONE 'UTC' AS at) AS start
+    CROSS JOIN LATERAL booking.local_starts(p_service, shown.first, shown.last) AS step
+    CROSS JOIN LATERAL (SELECT (step - phase.utc_offset) AT TIME ZONE 'UTC' AS at) AS start
     WHERE start.at <@ phase.during AND start.at <@ p_starts;
   END IF;
 END
 $$;
 
--- Returns the listed starts of a service with start times or of days, and the local time as which each counts. A start
--- that the clock skips begins at the first instant after the gap, and counts as the skipped time: so a day that begins
--- at a skipped midnight ends at the next midnight. Of several that begin at one instant the earliest counts whose day
--- is not skipped as a whole (a date that a change of the zone leaves out).
+-- Returns the listed starts of a service with start times or of days. A start that the clock skips begins at the first
+-- instant after the gap, and counts as the skipped time: so a day that begins at a skipped midnight ends at the next
+-- midnight. Of several that begin at one instant the earliest counts. A date that is left out as a whole (by a change
+-- of the zone) has no starts, and neither has a first day that would be over when it begins.
 CREATE FUNCTION booking.fixed_starts(p_service booking.services, p_timezone text, p_starts tstzrange)
 RETURNS TABLE (at timestamptz, local timestamp) LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-  -- A start that is skipped begins later than it says, by a whole day where the zone leaves out a date.
+  -- A start that is skipped begins later than it says, and one that is repeated may be shown again later: by a day at
+  -- most.
   v_locals timestamp[] := ARRAY(
-    SELECT booking.local_starts(p_service, lower(p_starts) AT TIME ZONE p_timezone - interval '25 hours',
-      upper(p_starts) AT TIME ZONE p_timezone + interval '25 hours'));
+    SELECT booking.local_starts(p_service, lower(p_starts) AT TIME ZONE p_timezone - interval '24 hours',
+      upper(p_starts) AT TIME ZONE p_timezone + interval '24 hours'));
 BEGIN
   RETURN QUERY
   SELECT DISTINCT ON (start.at) start.at, start.local
@@ -90,8 +91,10 @@ BEGIN
     booking.instants_of(p_timezone, v_locals),
     CASE WHEN p_service.duration_days IS NOT NULL THEN booking.instants_of(
       p_timezone, ARRAY(SELECT booking.local_end(p_service, l, 1) FROM unnest(v_locals) AS l)) END
-  ) AS start (local, at, next_day)
-  WHERE start.at <@ p_starts AND (start.next_day > start.at) IS NOT FALSE
+  ) AS start (local, at, first_end)
+  WHERE start.at <@ p_starts AND (start.first_end > start.at) IS NOT FALSE
+    AND ((start.at AT TIME ZONE p_timezone)::date = start.local::date
+      OR (start.at - interval '1 microsecond') AT TIME ZONE p_timezone >= start.local::date)
   ORDER BY start.at, start.local;
 END
 $$;
@@ -118,13 +121,11 @@ DECLARE
   v_starts timestamptz[];
   v_locals timestamp[];
 BEGIN
+  SELECT array_agg(start.at), array_agg(start.local) INTO v_starts, v_locals
+  FROM booking.listed_starts(p_service, p_timezone, p_starts) AS start;
   IF p_service.duration_days IS NULL THEN
-    RETURN QUERY
-    SELECT start, start + p_length
-    FROM booking.listed_starts(p_service, p_timezone, p_starts) AS start;
+    RETURN QUERY SELECT start, start + p_length FROM unnest(v_starts) AS start;
   ELSE
-    SELECT array_agg(start.at), array_agg(start.local) INTO v_starts, v_locals
-    FROM booking.fixed_starts(p_service, p_timezone, p_starts) AS start;
     RETURN QUERY
     SELECT slot.starts, slot.ends
     FROM unnest(v_starts, booking.instants_of(
@@ -149,15 +150,43 @@ CREATE FUNCTION booking.counted_start(p_service booking.services, p_timezone tex
 RETURNS timestamp LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-  v_local timestamp := p_start AT TIME ZONE p_timezone;
+  v_shown timestamp := p_start AT TIME ZONE p_timezone;
 BEGIN
-  IF (p_start - interval '1 second') AT TIME ZONE p_timezone + interval '1 second' < v_local THEN
+  -- Most starts follow no gap, and need no look-up.
+  IF (p_start - interval '1 second') AT TIME ZONE p_timezone + interval '1 second' < v_shown THEN
     RETURN coalesce((
       SELECT start.local
-      FROM booking.fixed_starts(p_service, p_timezone, tstzrange(p_start, p_start, '[]')) AS start), v_local);
+      FROM booking.fixed_starts(p_service, p_timezone, tstzrange(p_start, p_start, '[]')) AS start), v_shown);
   END IF;
-  RETURN v_local;
+  RETURN v_shown;
 END
+$$;
+
+-- Returns when slots end that start at p_start, by their number of calendar days, from p_first to p_last days.
+--
+-- A start in the second pass of a repeated hour can come after the first end, which is in the first pass. It then ends
+-- as the next number of days does.
+CREATE FUNCTION booking.ends_of_days(
+  p_service booking.services, p_timezone text, p_start timestamptz, p_first integer, p_last integer)
+RETURNS TABLE (days integer, ends timestamptz) LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_local timestamp := booking.counted_start(p_service, p_timezone, p_start);
+  v_ends timestamptz[] := booking.instants_of(p_timezone, ARRAY(
+    SELECT booking.local_end(p_service, v_local, n) FROM generate_series(p_first, p_last + 1) AS n));
+BEGIN
+  RETURN QUERY
+  SELECT p_first + n - 1, CASE WHEN v_ends[n] > p_start THEN v_ends[n] ELSE v_ends[n + 1] END
+  FROM generate_series(1, p_last - p_first + 1) AS n;
+END
+$$;
+
+-- Returns the end of a slot of p_days calendar days that starts at p_start.
+CREATE FUNCTION booking.end_of_days(
+  p_service booking.services, p_timezone text, p_start timestamptz, p_days integer)
+RETURNS timestamptz LANGUAGE sql STABLE
+AS $$
+  SELECT slot.ends FROM booking.ends_of_days(p_service, p_timezone, p_start, p_days, p_days) AS slot
 $$;
 
 -- Returns the end of a slot as a verb reads it: the one that is requested, else the length of the service after the
@@ -176,37 +205,27 @@ AS $$
   END
 $$;
 
--- Returns the end of a slot of p_days calendar days that starts at p_start.
-CREATE FUNCTION booking.end_of_days(
-  p_service booking.services, p_timezone text, p_start timestamptz, p_days integer)
-RETURNS timestamptz LANGUAGE sql STABLE
-AS $$
-  SELECT (booking.instants_of(p_timezone, ARRAY[
-    booking.local_end(p_service, booking.counted_start(p_service, p_timezone, p_start), p_days)]))[1]
-$$;
-
--- Returns the calendar days of a slot of a service by days.
+-- Returns how many calendar days a slot of a service by days has.
 --
---   days      rounded up if the slot ends at another instant than a number of days ends
---   is_exact  whether it ends as a number of days does
+--   days      the least number of days that ends when the slot ends, or later
+--   complete  the greatest number of days that ends when the slot ends, or earlier. It is the greater of the two only
+--             where a date is left out, and with it the difference of a day
+--   is_exact  whether the slot ends as a number of days does
 CREATE FUNCTION booking.days_of(
   p_service booking.services, p_timezone text, p_start timestamptz, p_end timestamptz,
-  OUT days integer, OUT is_exact boolean)
+  OUT days integer, OUT complete integer, OUT is_exact boolean)
 LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_start timestamp := booking.counted_start(p_service, p_timezone, p_start);
-  v_end timestamp := p_end AT TIME ZONE p_timezone;
-  -- The dates between, so that the local end of this number is the last one on the date of the end.
-  v_days integer := v_end::date - v_start::date + CASE WHEN p_service.end_time > v_start::time THEN 1 ELSE 0 END;
+  -- The number of days that ends on the date of p_end. Gaps and repetitions of the clock change it by two at most.
+  v_days integer := (p_end AT TIME ZONE p_timezone)::date - booking.local_end(p_service, v_start, 0)::date;
 BEGIN
-  -- An end that the clock skips falls on a later instant, which can be on the next date.
-  SELECT n INTO days
-  FROM unnest(ARRAY[v_days, v_days - 1], booking.instants_of(p_timezone, ARRAY[
-    booking.local_end(p_service, v_start, v_days), booking.local_end(p_service, v_start, v_days - 1)])) AS candidate (n, ends)
-  WHERE candidate.ends = p_end AND n >= 1;
-  is_exact := FOUND;
-  days := coalesce(days, v_days + CASE WHEN v_end > booking.local_end(p_service, v_start, v_days) THEN 1 ELSE 0 END);
+  SELECT min(slot.days) FILTER (WHERE slot.ends >= p_end),
+         coalesce(max(slot.days) FILTER (WHERE slot.ends <= p_end), 0)
+  INTO days, complete
+  FROM booking.ends_of_days(p_service, p_timezone, p_start, greatest(1, v_days - 1), greatest(1, v_days + 2)) AS slot;
+  is_exact := days <= complete;
 END
 $$;
 
@@ -214,7 +233,7 @@ $$;
 -- is open: NULL (it may), 'not_online', 'past', 'too_soon' or 'too_far_ahead'. A slot that starts exactly at p_now is
 -- not past.
 CREATE FUNCTION booking.start_refusal(p_service booking.services, p_slot_start timestamptz, p_now timestamptz)
-RETURNS text LANGUAGE sql IMMUTABLE
+RETURNS text LANGUAGE sql STABLE
 AS $$
   SELECT CASE
     WHEN NOT p_service.booking_enabled THEN 'not_online'
@@ -232,17 +251,29 @@ CREATE FUNCTION booking.length_refusal(
 RETURNS text LANGUAGE sql STABLE
 AS $$
   SELECT CASE
-    WHEN p_service.duration_days IS NOT NULL THEN (
-      SELECT CASE
-        WHEN slot.days < coalesce(p_service.min_duration_days, p_service.duration_days) THEN 'too_short'
-        WHEN slot.days > coalesce(p_service.max_duration_days, p_service.duration_days) THEN 'too_long'
-        WHEN NOT slot.is_exact THEN 'off_grid' END
-      FROM booking.days_of(p_service, p_timezone, p_slot_start, p_slot_end) AS slot)
+    WHEN p_service.duration_days IS NOT NULL
+    THEN booking.days_refusal(p_service, p_timezone, p_slot_start, p_slot_end)
     WHEN p_slot_end < p_slot_start + make_interval(
       mins => coalesce(p_service.min_duration_minutes, p_service.duration_minutes)) THEN 'too_short'
     WHEN p_slot_end > p_slot_start + make_interval(
       mins => coalesce(p_service.max_duration_minutes, p_service.duration_minutes)) THEN 'too_long'
   END
+$$;
+
+-- Returns what booking.length_refusal returns for a service by days.
+CREATE FUNCTION booking.days_refusal(
+  p_service booking.services, p_timezone text, p_slot_start timestamptz, p_slot_end timestamptz)
+RETURNS text LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_slot record := booking.days_of(p_service, p_timezone, p_slot_start, p_slot_end);
+BEGIN
+  RETURN CASE
+    WHEN v_slot.complete < coalesce(p_service.min_duration_days, p_service.duration_days) THEN 'too_short'
+    WHEN v_slot.days > coalesce(p_service.max_duration_days, p_service.duration_days) THEN 'too_long'
+    WHEN NOT v_slot.is_exact THEN 'off_grid'
+  END;
+END
 $$;
 
 -- Returns why the public may not book a slot of a service, whatever room there is and whenever it is open: NULL (it
@@ -254,16 +285,13 @@ CREATE FUNCTION booking.slot_refusal(
   p_service booking.services, p_timezone text, p_slot_start timestamptz, p_slot_end timestamptz, p_now timestamptz)
 RETURNS text LANGUAGE sql STABLE
 AS $$
-  SELECT CASE
-    WHEN booking.start_refusal(p_service, p_slot_start, p_now) IS NOT NULL
-    THEN booking.start_refusal(p_service, p_slot_start, p_now)
-    WHEN p_timezone IS NULL AND (p_service.duration_days IS NOT NULL OR p_service.starts_on_grid)
-    THEN 'misconfigured'
-    ELSE coalesce(
-      booking.length_refusal(p_service, p_timezone, p_slot_start, p_slot_end),
-      CASE WHEN p_service.starts_on_grid AND NOT booking.is_listed(p_service, p_timezone, p_slot_start)
-      THEN 'off_grid' END)
-  END
+  SELECT coalesce(
+    booking.start_refusal(p_service, p_slot_start, p_now),
+    CASE WHEN p_timezone IS NULL AND (p_service.duration_days IS NOT NULL OR p_service.starts_on_grid)
+    THEN 'misconfigured' END,
+    booking.length_refusal(p_service, p_timezone, p_slot_start, p_slot_end),
+    CASE WHEN p_service.starts_on_grid AND NOT booking.is_listed(p_service, p_timezone, p_slot_start)
+    THEN 'off_grid' END)
 $$;
 
 -- Returns the longest slot of a service that the business itself may book: 30 days, or 366 calendar days. A decision
