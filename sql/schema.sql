@@ -72,8 +72,13 @@ CREATE TABLE booking.services (
   CONSTRAINT services_buffer_after_minutes_check CHECK (buffer_after_minutes >= 0),
   CONSTRAINT services_buffer_before_minutes_check CHECK (buffer_before_minutes >= 0),
   CONSTRAINT services_cancellation_window_minutes_check CHECK (cancellation_window_minutes >= 0),
-  CONSTRAINT services_duration_check CHECK (num_nonnulls(duration_minutes, duration_days) = 1),
-  CONSTRAINT services_duration_days_check CHECK (duration_days >= 1),
+  CONSTRAINT services_duration_check
+    CHECK (
+CASE
+    WHEN duration_days IS NULL THEN duration_minutes IS NOT NULL AND num_nonnulls(min_duration_days, max_duration_days, end_time) = 0
+    ELSE num_nonnulls(duration_minutes, min_duration_minutes, max_duration_minutes) = 0
+END),
+  CONSTRAINT services_duration_days_check CHECK (duration_days >= 1 AND duration_days <= 366),
   CONSTRAINT services_duration_minutes_check CHECK (duration_minutes >= 1),
   CONSTRAINT services_hold_ttl_minutes_check CHECK (hold_ttl_minutes >= 1),
   CONSTRAINT services_hours_apply_check CHECK (hours_apply = ANY (ARRAY['throughout'::text, 'ends'::text])),
@@ -91,13 +96,7 @@ CREATE TABLE booking.services (
     CHECK (resource_sharing = ANY (ARRAY['exclusive'::text, 'session'::text])),
   CONSTRAINT services_service_id_check CHECK (service_id ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$'::text),
   CONSTRAINT services_slot_step_minutes_check CHECK (slot_step_minutes >= 1),
-  CONSTRAINT services_start_times_check CHECK (cardinality(start_times) >= 1),
-  CONSTRAINT services_units_check
-    CHECK (
-CASE
-    WHEN duration_days IS NULL THEN num_nonnulls(min_duration_days, max_duration_days, end_time) = 0
-    ELSE num_nonnulls(min_duration_minutes, max_duration_minutes) = 0
-END)
+  CONSTRAINT services_start_times_check CHECK (cardinality(start_times) >= 1)
 );
 
 CREATE TABLE booking.resources (
