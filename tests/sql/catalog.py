@@ -25,6 +25,18 @@ def delete_resource(database: TestDatabase, resource_id: str = "anna", *, busine
     return Outcome(name, body)
 
 
+def put_special_hours(
+    database: TestDatabase, special_hours_id: str, date: str, hours: list[tuple[str, str]], **members: Any
+) -> Outcome:
+    """Puts special hours of the salon: (opens, closes) of each entry, and optional members."""
+    body = {"date": date, "hours": [{"opens": opens, "closes": closes} for opens, closes in hours], **members}
+    [(name, answer)] = database.rows(
+        "SELECT outcome, body FROM booking.put_special_hours('salon', %s, %s, %s)",
+        *(special_hours_id, json.dumps(body), NO_DEADLINE),
+    )
+    return Outcome(name, answer)
+
+
 def put_service_on(connection: psycopg.Connection, settings: dict[str, Any]) -> str:
     """Puts the service "cut" of the salon on a given connection, and returns the name of the outcome."""
     query = "SELECT outcome FROM booking.put_service('salon', 'cut', %s, %s)"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.database import NO_DEADLINE, TestDatabase, at
-from tests.sql.catalog import delete_resource, delete_service, put_service_on
+from tests.sql.catalog import delete_resource, delete_service, put_service_on, put_special_hours
 from tests.sql.rivals import SECONDS, Rivals
 
 
@@ -63,6 +63,11 @@ def give_hours(database: TestDatabase) -> None:
     database.put_hours([{"weekday": 1, "opens": "09:00", "closes": "17:00", "resource_id": "anna"}])
 
 
+def give_special_hours(database: TestDatabase) -> None:
+    """Closes the resource on a date."""
+    assert put_special_hours(database, "eve", "2030-12-24", [], resource_id="anna").name == "created"
+
+
 def close_once(database: TestDatabase) -> None:
     """Gives the resource a closure."""
     database.put_closure("away", at(10), at(12), "anna")
@@ -84,12 +89,12 @@ def hold_and_forget(database: TestDatabase) -> None:
     database.put_service(resource_ids=[])
 
 
-@pytest.mark.parametrize("use", [put_in_a_pool, give_hours, close_once, book, hold_and_forget])
+@pytest.mark.parametrize("use", [put_in_a_pool, give_hours, give_special_hours, close_once, book, hold_and_forget])
 def test_a_used_resource_is_archived(database: TestDatabase, use: Any) -> None:
     """It leaves the catalog, all rows that refer to it stay, and it is active again when it is put again."""
     database.make_resource("anna")
     use(database)
-    referring = ("service_resources", "opening_hours", "closures", "appointments")
+    referring = ("service_resources", "opening_hours", "special_hours", "closures", "appointments")
     counts = [database.value(f"SELECT count(*) FROM booking.{table}") for table in referring]  # noqa: S608
     assert delete_resource(database).name == "done"
     assert (active_resources(database), stored_resources(database)) == ([], ["anna"])
@@ -130,15 +135,51 @@ def test_a_service_whose_resources_are_all_archived_keeps_its_pool(database: Tes
     """Otherwise the service would be booked without a resource. It is bookable again when one of them is put again."""
     database.make_service(resource_ids=["anna"])
     delete_resource(database)
-    assert pool(database) == []
-    assert database.value("SELECT count(*) FROM booking.service_resources") == 1
-    assert database.reserve(10).name != "done"
-    # The service as the catalog lists it, without the archived resource, is put again.
-    database.make_service(resource_ids=[])
-    assert database.reserve(10).name != "done"
+    service = database.value("SELECT booking.services('salon', 'cut')")
+    assert (service["resource_ids"], service["archived_resource_ids"]) == (["anna"], ["anna"])
+    assert database.reserve(10).name == "slot_unavailable"
+    assert database.put_service(resource_ids=["anna"]).body["archived_resource_ids"] == ["anna"]
+    assert database.reserve(10).name == "slot_unavailable"
     database.make_resource("anna")
-    assert pool(database) == ["anna"]
     assert database.reserve(10).body["resource_id"] == "anna"
+
+
+def test_a_pool_of_archived_resources_is_replaced_as_it_is_listed(database: TestDatabase) -> None:
+    """Its archived resources are in the list that a caller reads, so that those left out of the next one leave."""
+    database.make_service(resource_ids=["anna", "ben"])
+    delete_resource(database, "anna")
+    delete_resource(database, "ben")
+    assert pool(database) == ["anna", "ben"]
+    assert database.put_service(resource_ids=["ben"]).body["archived_resource_ids"] == ["ben"]
+    database.make_resource("anna")
+    assert pool(database) == ["ben"]
+
+
+def test_archived_resources_stay_in_a_pool_with_live_ones(database: TestDatabase) -> None:
+    """The list that callers read and send back does not contain them. They return together with their resource."""
+    database.make_service(resource_ids=["anna", "ben"])
+    delete_resource(database, "ben")
+    database.make_resource("eve")
+    service = database.put_service(resource_ids=["eve"]).body
+    assert (service["resource_ids"], service["archived_resource_ids"]) == (["eve"], ["ben"])
+    database.make_resource("ben")
+    assert pool(database) == ["ben", "eve"]
+
+
+@pytest.mark.parametrize("archived", [["anna"], ["anna", "ben"]])
+def test_an_empty_list_removes_the_pool_at_once(database: TestDatabase, archived: list[str]) -> None:
+    """Archived resources leave too; a claim keeps its resource, and counts for it and for the service."""
+    database.make_service(resource_ids=["anna", "ben"])
+    appointment = database.book(10, resource_id="anna").id
+    for resource_id in archived:
+        delete_resource(database, resource_id)
+    service = database.put_service(resource_ids=[]).body
+    assert (service["resource_ids"], service["archived_resource_ids"]) == ([], [])
+    assert database.value("SELECT count(*) FROM booking.service_resources") == 0
+    assert database.reserve(12).body["resource_id"] is None
+    assert database.reserve(10).name == "slot_unavailable"
+    assert database.change(appointment, set={"notes": "x"}).body["resource_id"] == "anna"
+    assert database.violations() == {}
 
 
 def test_claims_of_a_resource_stay_when_it_is_archived(database: TestDatabase) -> None:

@@ -52,11 +52,41 @@ def test_a_service_without_a_capacity_has_that_of_its_pool(rooms: TestDatabase) 
     assert rooms.capacity()["capacity"] == 2
 
 
-def test_a_service_without_a_pool_needs_a_capacity(database: TestDatabase) -> None:
-    """A service without a pool and without a capacity of its own is refused."""
-    database.make_service()
-    outcome = database.put_service(resource_ids=[], max_simultaneous_bookings=None)
-    assert (outcome.name, outcome.body["field"]) == ("validation_failed", "max_simultaneous_bookings")
+def test_a_service_without_a_pool_has_a_capacity_of_one_by_default(database: TestDatabase) -> None:
+    """A capacity that was left out is null, and follows the pool: one unit without any."""
+    database.make_service(**SUM, resource_ids=["anna", "bert"])
+    assert database.capacity()["capacity"] == 2
+    outcome = database.put_service(**SUM, resource_ids=[])
+    assert (outcome.name, outcome.body["max_simultaneous_bookings"]) == ("done", None)
+    assert names([database.reserve(), database.reserve()]) == ["done", "slot_unavailable"]
+    assert database.capacity() == {"capacity": 1, "held": 1, "booked": 0, "available": 0}
+
+
+def test_a_capacity_above_the_seats_of_the_pool_is_refused(rooms: TestDatabase) -> None:
+    """The refusal names the seats, of archived resources too, because they return to the pool."""
+    delete_resource(rooms, "attic")
+    assert rooms.put_service(**SESSION | {"resource_ids": ["hall"], "max_simultaneous_bookings": 6}).name == "done"
+    for capacity, ids, seats in ((7, ["hall"], 6), (1000, ["hall"], 6)):
+        outcome = rooms.put_service(**SESSION | {"resource_ids": ids, "max_simultaneous_bookings": capacity})
+        assert (outcome.name, outcome.body["field"]) == ("validation_failed", "max_simultaneous_bookings")
+        assert outcome.body["message"] == f"must be at most {seats}: the resources of this service have no more seats"
+    rooms.make_resource("kim")
+    refused = rooms.put_service("yoga", resource_ids=["kim"], max_simultaneous_bookings=8)
+    assert (refused.name, refused.body["field"]) == ("validation_failed", "max_simultaneous_bookings")
+    assert rooms.value("SELECT count(*) FROM booking.services") == 1
+    assert rooms.put_service("yoga", max_simultaneous_bookings=8).name == "created"
+
+
+def test_a_capacity_that_the_pool_lost_is_kept_until_it_changes(rooms: TestDatabase) -> None:
+    """Seats may be lowered below a capacity. What the catalog answers then can be put back, and a new pool cannot."""
+    capacity = {"max_simultaneous_bookings": 6}
+    assert rooms.put_service(**SESSION | capacity).name == "done"
+    assert put_seats(rooms, "hall", 1).name == "done"
+    read = rooms.value("SELECT booking.services('salon', 'cut')")
+    assert rooms.put_service(**read | {"name": "Renamed"}).body == read | {"name": "Renamed"}
+    for change in ({"max_simultaneous_bookings": 5}, {"resource_ids": ["hall"]}):
+        assert rooms.put_service(**SESSION | capacity | change).name == "validation_failed"
+    assert rooms.put_service(**SESSION | {"max_simultaneous_bookings": 3}).name == "done"
 
 
 @pytest.mark.parametrize("sharing", ["exclusive", "session"])

@@ -46,7 +46,7 @@ $$;
 --   p_from, p_to   instants; closed from p_from until just before p_to
 --   p_resource_id  closes this resource only; NULL: the business
 --   p_reason       shown to the business's own staff; may be NULL
--- Body      the closure, and affected_appointments: see booking.affected_appointments
+-- Body      the closure, and affected_appointments: those that overlap it, see booking.affected_appointments
 -- Refusals  business_not_found; resource_unknown: it does not exist or is archived; validation_failed: body {field,
 --           message}, the id belongs to a closure of an archived resource, which is restored together with its resource
 CREATE FUNCTION booking.put_closure(
@@ -76,7 +76,7 @@ BEGIN
   RETURN (NULL, CASE WHEN v_old.closure_id IS NULL THEN 'created' ELSE 'done' END, (
     SELECT booking.closures(p_business_id, p_closure_id)) || jsonb_build_object(
       'affected_appointments', booking.affected_appointments(
-        p_business_id, p_resource_id, tstzrange(p_from, p_to), NULL)))::booking.outcome;
+        p_business_id, p_resource_id, tstzrange(p_from, p_to), '{}')))::booking.outcome;
 END
 $$;
 
@@ -99,10 +99,11 @@ $$;
 --
 --   p_special_hours  {date, until?, hours: [{opens, closes}], resource_id?, name?}: dates as YYYY-MM-DD, both included;
 --                    hours as in put_opening_hours, an empty list closes
--- Body      the special hours, and affected_appointments: those that the new hours do not permit
+-- Body      the special hours, and affected_appointments: those that overlap these dates, and that the hours of the owner
+--           do not permit any more; none if the server does not know the time zone of the business
 -- Refusals  business_not_found; resource_unknown: it does not exist or is archived; validation_failed: body {field,
---           message}, the dates overlap other special hours of the same owner, or the id belongs to special hours of an
---           archived resource
+--           message}, the dates overlap other special hours of the same owner, an entry closes before it opens, or the
+--           id belongs to special hours of an archived resource
 CREATE FUNCTION booking.put_special_hours(
   p_business_id text, p_special_hours_id text, p_special_hours jsonb, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
@@ -114,7 +115,6 @@ DECLARE
   v_hours jsonb := p_special_hours -> 'hours';
   v_old booking.special_hours;
   v_other text;
-  v_midnights timestamptz[];
 BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
@@ -135,6 +135,13 @@ BEGIN
   IF FOUND THEN
     RETURN booking.invalid('date', format('the dates overlap those of the special hours %s', v_other));
   END IF;
+  -- The backstop of a check constraint, which cannot compare the elements of arrays: an entry that ends before it begins
+  -- is no range, and every request that reads it would fail.
+  IF EXISTS (
+    SELECT FROM jsonb_array_elements(v_hours) AS entry WHERE (entry ->> 'opens')::time >= (entry ->> 'closes')::time)
+  THEN
+    RETURN booking.invalid('hours', 'each entry must close after it opens');
+  END IF;
 
   INSERT INTO booking.special_hours (
     business_id, special_hours_id, resource_id, first_date, last_date, opens, closes, name)
@@ -147,14 +154,10 @@ BEGIN
   ON CONFLICT ON CONSTRAINT special_hours_pkey DO UPDATE
   SET resource_id = excluded.resource_id, first_date = excluded.first_date, last_date = excluded.last_date,
       opens = excluded.opens, closes = excluded.closes, name = excluded.name;
-  -- Without a known time zone the dates are no instants, and nothing is found to be affected.
-  v_midnights := booking.instants_of(
-    booking.timezone_of(p_business_id), ARRAY[v_first, v_last + 1]::timestamp[]);
   RETURN (NULL, CASE WHEN v_old.special_hours_id IS NULL THEN 'created' ELSE 'done' END, (
     SELECT booking.special_hours(p_business_id, p_special_hours_id)) || jsonb_build_object(
-      'affected_appointments', booking.affected_appointments(
-        p_business_id, v_resource_id, tstzrange(v_midnights[1], v_midnights[2]),
-        coalesce(v_resource_id, ''))))::booking.outcome;
+      'affected_appointments', booking.affected_by_hours(p_business_id, v_resource_id, v_first, v_last))
+  )::booking.outcome;
 END
 $$;
 
@@ -174,18 +177,40 @@ BEGIN
 END
 $$;
 
--- Returns the confirmed appointments from now on whose slot overlaps a time: {count, items: [{appointment_id,
--- service_id, resource_id, slot_start, slot_end}]}, the first 100 by start.
+-- Returns the affected appointments of special hours: see booking.put_special_hours.
+CREATE FUNCTION booking.affected_by_hours(p_business_id text, p_resource_id text, p_first date, p_last date)
+RETURNS jsonb LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+  v_timezone text := booking.timezone_of(p_business_id);
+  v_midnights timestamptz[];
+  v_during tstzrange;
+  v_longest interval := booking.longest_claim(p_business_id);
+BEGIN
+  IF v_timezone IS NOT NULL THEN
+    v_midnights := booking.instants_of(v_timezone, ARRAY[p_first, p_last + 1]::timestamp[]);
+    v_during := tstzrange(v_midnights[1], v_midnights[2]);
+  END IF;
+  RETURN booking.affected_appointments(p_business_id, p_resource_id, v_during, (
+    SELECT period.hours FROM booking.open_periods(p_business_id, ARRAY[coalesce(p_resource_id, '')], tstzrange(
+      lower(v_during) - v_longest, upper(v_during) + v_longest)) AS period
+    WHERE v_during IS NOT NULL));
+END
+$$;
+
+-- Returns the confirmed appointments from now on that overlap a time and lie outside of hours: {count, items:
+-- [{appointment_id, service_id, resource_id, slot_start, slot_end, version}]}, the first 100 by start.
 --
 --   p_resource_id  only those of this resource; NULL: all of the business
---   p_owner_id     only those that the hours of this owner do not permit; NULL: all
+--   p_during       NULL: none
+--   p_hours        see booking.is_open
 CREATE FUNCTION booking.affected_appointments(
-  p_business_id text, p_resource_id text, p_during tstzrange, p_owner_id text)
+  p_business_id text, p_resource_id text, p_during tstzrange, p_hours tstzmultirange)
 RETURNS jsonb LANGUAGE sql VOLATILE
 AS $$
   SELECT jsonb_build_object('count', count(*), 'items', coalesce(jsonb_agg(jsonb_build_object(
     'appointment_id', a.appointment_id, 'service_id', a.service_id, 'resource_id', a.resource_id,
-    'slot_start', a.slot_start, 'slot_end', a.slot_end) ORDER BY a.slot_start, a.appointment_id)
+    'slot_start', a.slot_start, 'slot_end', a.slot_end, 'version', a.version) ORDER BY a.place)
     FILTER (WHERE a.place <= 100), '[]'))
   FROM (
     SELECT hit.*, row_number() OVER (ORDER BY hit.slot_start, hit.appointment_id) AS place
@@ -193,7 +218,6 @@ AS $$
       p_business_id, greatest(lower(p_during), booking.now()), upper(p_during)) AS hit
     JOIN booking.services AS s ON s.business_id = hit.business_id AND s.service_id = hit.service_id
     WHERE hit.status = 'confirmed' AND (p_resource_id IS NULL OR hit.resource_id = p_resource_id)
-      AND (p_owner_id IS NULL OR booking.open_during(
-        p_business_id, ARRAY[p_owner_id], tstzrange(hit.slot_start, hit.slot_end), booking.hours_apply(s)) = '{}')
+      AND NOT booking.is_open(p_hours, '{}', booking.hours_apply(s), tstzrange(hit.slot_start, hit.slot_end))
   ) AS a
 $$;

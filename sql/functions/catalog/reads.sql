@@ -12,9 +12,8 @@ CREATE FUNCTION booking.businesses()
 RETURNS SETOF jsonb LANGUAGE sql STABLE
 AS $$ SELECT to_jsonb(b) FROM booking.businesses b ORDER BY b.business_id $$;
 
--- Returns the services of a business by id, each with its pool; with p_service_id only that one. resource_ids are the
--- live resources of the pool or, if none is left, the archived ones: the service then needs a resource that it does not
--- have. archived_resource_ids are all archived ones.
+-- Returns the services of a business by id, each with its pool; with p_service_id only that one. resource_ids are those
+-- of booking.listed_pool, archived_resource_ids all archived ones.
 CREATE FUNCTION booking.services(p_business_id text, p_service_id text DEFAULT NULL)
 RETURNS SETOF jsonb LANGUAGE sql STABLE
 AS $$
@@ -22,21 +21,36 @@ AS $$
     'start_times', (
       SELECT jsonb_agg(to_char(start, 'HH24:MI') ORDER BY start) FROM unnest(s.start_times) AS start),
     'end_time', to_char(s.end_time, 'HH24:MI'),
-    'resource_ids', CASE WHEN pool.live = '{}' THEN pool.archived ELSE pool.live END,
+    'resource_ids', pool.listed,
     'archived_resource_ids', pool.archived)
   FROM booking.services s
-  CROSS JOIN LATERAL (
+  CROSS JOIN LATERAL booking.listed_pool(s.business_id, s.service_id) AS pool
+  WHERE s.business_id = p_business_id
+    AND (p_service_id IS NULL OR s.service_id = p_service_id) AND s.archived_at IS NULL
+  ORDER BY s.service_id
+$$;
+
+-- Returns the pool of a service as the catalog lists it.
+--
+--   listed    the live resources or, if none is left, the archived ones: the service then needs a resource that it does
+--             not have
+--   archived  all archived ones
+--   hidden    the archived ones that are not listed
+CREATE FUNCTION booking.listed_pool(
+  p_business_id text, p_service_id text, OUT listed text[], OUT archived text[], OUT hidden text[])
+LANGUAGE sql STABLE
+AS $$
+  SELECT CASE WHEN pool.live = '{}' THEN pool.archived ELSE pool.live END, pool.archived,
+         CASE WHEN pool.live = '{}' THEN '{}' ELSE pool.archived END
+  FROM (
     SELECT coalesce(array_agg(m.resource_id ORDER BY m.resource_id) FILTER (WHERE NOT m.is_archived), '{}') AS live,
            coalesce(array_agg(m.resource_id ORDER BY m.resource_id) FILTER (WHERE m.is_archived), '{}') AS archived
     FROM (
       SELECT p.resource_id, booking.is_archived(p.business_id, p.resource_id) AS is_archived
       FROM booking.service_resources p
-      WHERE p.business_id = s.business_id AND p.service_id = s.service_id
+      WHERE p.business_id = p_business_id AND p.service_id = p_service_id
     ) AS m
   ) AS pool
-  WHERE s.business_id = p_business_id
-    AND (p_service_id IS NULL OR s.service_id = p_service_id) AND s.archived_at IS NULL
-  ORDER BY s.service_id
 $$;
 
 -- Returns the resources of a business by id; with p_resource_id only that one.

@@ -27,7 +27,7 @@ $$;
 --
 --   p_resource  {name, kind, booking_enabled, seats?}, complete; seats is 1 if missing
 -- Refusals  business_not_found; capacity_in_use: more is claimed in some window from now on than the new seats allow;
---           body {slot_start, slot_end, claimed}, the first such window
+--           body as in booking.check_claims
 CREATE FUNCTION booking.put_resource(p_business_id text, p_resource_id text, p_resource jsonb, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
@@ -41,7 +41,6 @@ BEGIN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
   SELECT * INTO v_old FROM booking.resources r WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id;
-  PERFORM booking.end_all_expired(p_business_id, v_now);
   INSERT INTO booking.resources (business_id, resource_id, name, kind, booking_enabled, seats, created_at)
   VALUES (p_business_id, p_resource_id, p_resource ->> 'name', p_resource ->> 'kind',
           (p_resource ->> 'booking_enabled')::boolean, v_seats, v_now)
@@ -49,15 +48,13 @@ BEGIN
   SET name = excluded.name, kind = excluded.kind, booking_enabled = excluded.booking_enabled, seats = excluded.seats,
       archived_at = NULL;
   IF v_seats < v_old.seats THEN
-    v_violation := booking.first_violation(p_business_id, NULL, p_resource_id);
-  END IF;
-  IF v_violation IS NOT NULL THEN
-    RAISE EXCEPTION 'the claims exceed the new capacity' USING ERRCODE = 'HF004'; -- rolls back to BEGIN
+    PERFORM booking.check_claims(p_business_id, NULL, p_resource_id, v_now);
   END IF;
   RETURN (NULL, CASE WHEN v_old.resource_id IS NULL THEN 'created' ELSE 'done' END, (
     SELECT booking.resources(p_business_id, p_resource_id)))::booking.outcome;
 EXCEPTION
-  WHEN SQLSTATE 'HF004' THEN
+  WHEN SQLSTATE 'HF004' THEN -- the writes above are undone
+    GET STACKED DIAGNOSTICS v_violation = PG_EXCEPTION_DETAIL;
     RETURN (NULL, 'capacity_in_use', v_violation)::booking.outcome;
 END
 $$;
@@ -66,7 +63,8 @@ $$;
 -- or closures: it then gets no new claim, but stays in its pools, so that a service that needs a resource does not turn
 -- into one that needs none.
 --
--- Refusals  resource_not_found; capacity_in_use: claims without a resource need its seats; body as in put_resource
+-- Refusals  resource_not_found; capacity_in_use: claims without a resource need its seats; body as in
+--           booking.check_claims
 CREATE FUNCTION booking.delete_resource(p_business_id text, p_resource_id text, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
@@ -80,7 +78,6 @@ BEGIN
   IF NOT FOUND THEN
     RETURN (NULL, 'resource_not_found', NULL)::booking.outcome;
   END IF;
-  PERFORM booking.end_all_expired(p_business_id, v_now);
   -- longest_occupied_seconds is raised with the first claim and never lowered: 0 means never claimed.
   IF v_resource.longest_occupied_seconds > 0
     OR EXISTS (
@@ -96,13 +93,11 @@ BEGIN
   ELSE
     DELETE FROM booking.resources r WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id;
   END IF;
-  v_violation := booking.first_violation(p_business_id, NULL, p_resource_id);
-  IF v_violation IS NOT NULL THEN
-    RAISE EXCEPTION 'the claims exceed the new capacity' USING ERRCODE = 'HF004'; -- rolls back to BEGIN
-  END IF;
+  PERFORM booking.check_claims(p_business_id, NULL, p_resource_id, v_now);
   RETURN (NULL, 'done', NULL)::booking.outcome;
 EXCEPTION
-  WHEN SQLSTATE 'HF004' THEN
+  WHEN SQLSTATE 'HF004' THEN -- the writes above are undone
+    GET STACKED DIAGNOSTICS v_violation = PG_EXCEPTION_DETAIL;
     RETURN (NULL, 'capacity_in_use', v_violation)::booking.outcome;
 END
 $$;
