@@ -134,10 +134,10 @@ def test_one_version_has_one_audit_row(database: TestDatabase) -> None:
 @pytest.mark.parametrize("table", ["appointments", "reservations"])
 def test_a_claim_above_the_seats_of_its_resource_is_reported(database: TestDatabase, table: str) -> None:
     """For holds and appointments: a party up to the seats of its resource is no violation, and a larger one is."""
-    database.make_service(capacity=9, resource_ids=["anna"])
     database.make_resource("anna", seats=2)
-    database.book(10)
-    database.reserve(12)
+    database.make_service(capacity=3, resource_ids=["anna", "bert"])
+    database.book(10, resource_id="anna")
+    database.reserve(12, resource_id="anna")
     for quantity, expected in ((2, {}), (3, {"double_booked_resources": 1})):
         with rolled_back(database):
             database.rows(f"UPDATE booking.{table} SET quantity = {quantity}")  # noqa: S608

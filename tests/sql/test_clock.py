@@ -22,6 +22,7 @@ from tests.database import (
     release_request,
     reserve_request,
 )
+from tests.sql.catalog import put_special_hours
 from tests.sql.requests import names, raises_sqlstate
 from tests.sql.rivals import SECONDS, Rivals
 
@@ -51,6 +52,8 @@ VERBS: dict[str, list[Any]] = {
     "put_opening_hours": ["salon", "[]"],
     "put_closure": ["salon", "away", at(10), at(12), None, None],
     "delete_closure": ["salon", "holiday"],
+    "put_special_hours": ["salon", "eve", json.dumps({"date": "2030-12-24", "hours": []})],
+    "delete_special_hours": ["salon", "party"],
     "create_key": ["salon", "key", "till", "staff", bytes(32)],
     "revoke_key": ["salon", "key"],
     "rotate_calendar": ["salon"],
@@ -67,10 +70,10 @@ def call(connection: psycopg.Connection, verb: str, deadline: datetime = NO_DEAD
 def stored_rows(database: TestDatabase) -> list[list[tuple[Any, ...]]]:
     """Returns all stored rows."""
     tables = (
-        *("businesses", "slugs", "services", "resources", "opening_hours", "closures", "api_keys"),
+        *("businesses", "slugs", "services", "resources", "opening_hours", "closures", "special_hours", "api_keys"),
         *("reservations", "appointments", "audit_logs", "occupancy"),
     )
-    return [database.rows(f"SELECT * FROM booking.{table} ORDER BY 1, 2") for table in tables]  # noqa: S608
+    return [database.rows(f"SELECT t::text FROM booking.{table} AS t ORDER BY 1") for table in tables]  # noqa: S608
 
 
 def sqlstate(attempt: Callable[[], object]) -> str | None:
@@ -202,6 +205,7 @@ def test_a_call_past_its_deadline_writes_nothing(database: TestDatabase, rivals:
     database.make_resource("bert")
     database.put_hours([(1, "09:00", "13:00")])
     database.put_closure("holiday", at(0), at(24))
+    put_special_hours(database, "party", "2030-12-31", [])
     database.reserve(10, ttl_minutes=0.001)
     database.move_clock(timedelta(days=2))
     before = stored_rows(database)

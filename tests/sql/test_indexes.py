@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from tests.database import TestDatabase, at
-from tests.sql.catalog import delete_resource
+from tests.sql.catalog import delete_resource, put_special_hours
 from tests.sql.measuring import reads_of, rolled_back
 
 HISTORY = 20_000
@@ -38,7 +38,15 @@ def record_purge(database: TestDatabase) -> None:
 
 def list_day(database: TestDatabase) -> None:
     """Lists the appointments of the Monday of the tests."""
-    database.rows("SELECT booking.list_appointments('salon', %s, %s, NULL, NULL, NULL, NULL, 10)", at(0), at(24))
+    list_appointments(database, p_from=at(0), p_to=at(24))
+
+
+def list_appointments(database: TestDatabase, **parameters: object) -> None:
+    """Lists a page of appointments; a parameter that is not given is NULL."""
+    [(names,)] = database.rows("SELECT proargnames FROM pg_proc WHERE oid = 'booking.list_appointments'::regproc")
+    values = {"p_business_id": "salon", "p_overlapping": False, "p_limit": 10, **parameters}
+    arguments = ", ".join(f"{name} => %s" for name in names)
+    database.rows(f"SELECT booking.list_appointments({arguments})", *map(values.get, names))
 
 
 def reserve_as_client(database: TestDatabase) -> None:
@@ -61,6 +69,15 @@ USES: dict[str, Use] = {
         "the backstop against two places at once", lambda database: database.book(12, service_id="suite")
     ),
     "idx_appointments_calendar": Use("the calendar, by start and id", list_day),
+    "idx_appointments_changes": Use(
+        "the appointments that changed since", lambda database: list_appointments(database, p_updated_since=at(-1000))
+    ),
+    "idx_appointments_guest_email": Use(
+        "the appointments of a guest", lambda database: list_appointments(database, p_guest_email="guest@example.com")
+    ),
+    "idx_appointments_guest_phone": Use(
+        "the appointments of a guest", lambda database: list_appointments(database, p_guest_phone="+4930123456")
+    ),
     "idx_appointments_updated": Use(
         "audit gaps of the last hour", lambda database: database.rows("SELECT booking.invariant_violations(true)")
     ),
@@ -99,6 +116,10 @@ USES: dict[str, Use] = {
         delete_resource,
     ),
     "services_pkey": Use("a service by its id", lambda database: database.reserve(12)),
+    "special_hours_pkey": Use(
+        "special hours by their id", lambda database: put_special_hours(database, "party", "2030-12-31", [])
+    ),
+    "idx_special_hours_resource": Use("the special hours that are not over", lambda database: database.reserve(12)),
     "slugs_pkey": Use(
         "the business of a slug", lambda database: database.rows("SELECT booking.business_of_slug('salon')")
     ),
@@ -113,6 +134,7 @@ def salon(database: TestDatabase) -> TestDatabase:
     database.make_service("suite", resource_ids=["anna", "bert"])
     database.put_hours([(1, "00:00", "24:00")])
     database.put_closure("closure", at(30), at(31))
+    put_special_hours(database, "party", "2030-12-31", [])
     database.rows("SELECT booking.create_key('salon', 'key', 'key', 'owner', %s, 'infinity')", b"x" * 32)
     record_purge(database)
     database.reserve(11, ttl_minutes=1)

@@ -20,8 +20,8 @@ VERBS = {
     "business_of_appointment(uuid)",
     "business_of_slug(text)",
     "appointment(text, uuid)",
-    "list_appointments(text, timestamp with time zone, timestamp with time zone, text, text, timestamp with time zone,"
-    " uuid, integer)",
+    "list_appointments(text, timestamp with time zone, timestamp with time zone, boolean, timestamp with time zone,"
+    " text, text, text, text, text, timestamp with time zone, uuid, integer)",
     "audit_trail(text, uuid)",
     "purge(text[], interval, integer, timestamp with time zone)",
     "due_businesses(interval)",
@@ -35,6 +35,8 @@ VERBS = {
     "put_opening_hours(text, jsonb, timestamp with time zone)",
     "put_closure(text, text, timestamp with time zone, timestamp with time zone, text, text, timestamp with time zone)",
     "delete_closure(text, text, timestamp with time zone)",
+    "put_special_hours(text, text, jsonb, timestamp with time zone)",
+    "delete_special_hours(text, text, timestamp with time zone)",
     "create_key(text, text, text, text, bytea, timestamp with time zone)",
     "revoke_key(text, text, timestamp with time zone)",
     "keys(text)",
@@ -43,7 +45,9 @@ VERBS = {
     "calendar_feed(text, text, interval, interval, integer)",
     "rotate_calendar(text, timestamp with time zone)",
     "capacity(text, text, timestamp with time zone, timestamp with time zone)",
-    "availability(text, text, tstzrange, integer, text)",
+    "availability(text, text, timestamp with time zone, timestamp with time zone, integer, integer, integer, text,"
+    " integer)",
+    "available_days(text, text, date, date, integer, integer, integer, text)",
     "alternatives(text, text, timestamp with time zone, timestamp with time zone, integer, text, uuid)",
     "business_of_reservation(uuid)",
     "reservation(text, uuid)",
@@ -53,6 +57,8 @@ VERBS = {
     "resources(text, text)",
     "opening_hours(text)",
     "closures(text, text)",
+    "special_hours(text, text)",
+    "unknown_timezones()",
     "reservation_health()",
     "invariant_violations(boolean)",
     "clock_definition()",
@@ -62,7 +68,7 @@ VERBS = {
 NOT_OF_ONE_BUSINESS = {
     # Functions about all businesses or about the server.
     *("now", "due_businesses", "record_purge", "businesses", "reservation_health"),
-    *("invariant_violations", "clock_definition", "applied_migrations"),
+    *("invariant_violations", "clock_definition", "applied_migrations", "unknown_timezones"),
     # Functions that find the business.
     *("business_of_reservation", "business_of_appointment", "business_of_slug"),
 }
@@ -256,6 +262,8 @@ def test_functions_that_decide_are_volatile(database: TestDatabase) -> None:
         *("lock_businesses", "lock_business", "now"),
         *("decide", "end_expired", "end_holds", "free_claims"),
         *("hold_granted", "book_granted", "commit_holds", "record_changes"),
+        *("put_service", "put_resource", "delete_resource", "check_claims", "first_violation"),
+        *("put_special_hours", "affected_by_hours", "affected_appointments"),
     }
     rows = database.rows(
         "SELECT proname, provolatile FROM pg_proc WHERE pronamespace = 'booking'::regnamespace AND proname = ANY (%s)",
