@@ -37,6 +37,15 @@ def put_special_hours(
     return Outcome(name, answer)
 
 
+def put_back(database: TestDatabase, service: dict[str, Any]) -> Outcome:
+    """Puts a service as booking.services returned it."""
+    [(name, body)] = database.rows(
+        "SELECT outcome, body FROM booking.put_service(%s, %s, %s, %s)",
+        *(service["business_id"], service["service_id"], json.dumps(service), NO_DEADLINE),
+    )
+    return Outcome(name, body)
+
+
 def put_service_on(connection: psycopg.Connection, settings: dict[str, Any]) -> str:
     """Puts the service "cut" of the salon on a given connection, and returns the name of the outcome."""
     query = "SELECT outcome FROM booking.put_service('salon', 'cut', %s, %s)"

@@ -5,7 +5,7 @@ version left behind and the upgrade replaces.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from service.database import migrations
 from tests.database import Outcome, TestDatabase
+from tests.sql.catalog import put_back
 
 _FOLDER: Final = Path(__file__).parent
 _MOVABLE_CLOCK: Final = _FOLDER.parent / "movable_clock.sql"
@@ -240,6 +241,34 @@ def test_keys_from_before_the_upgrade_are_replayed(upgraded: TestDatabase) -> No
     assert replayed.name == "replayed"
     assert upgraded.status(replayed.id) == "held"
     assert reserve(upgraded, "class", _MONDAY, 10, 1, fingerprint="d" * 64, **again).name == "idempotency_key_reused"
+
+
+@pytest.mark.parametrize(
+    ("minutes", "reason"),
+    [(0.5, "too_short"), (1, None), (30 * 24 * 60, None), (30 * 24 * 60 + 1, "too_long")],
+)
+def test_services_keep_the_lengths_that_the_public_could_book(
+    upgraded: TestDatabase, minutes: float, reason: str | None
+) -> None:
+    """The longest one is the one that was stored, the shortest one a minute."""
+    outcome = reserve(upgraded, "tour", _TUESDAY, 18, 0, slot_end=_slot_end(minutes), business_id="boats")
+    assert (outcome.name, outcome.body.get("reason")) == ("slot_not_bookable" if reason else "done", reason)
+
+
+def _slot_end(minutes: float) -> str:
+    """Returns the end of a slot that begins on the Tuesday at 18:00."""
+    return (datetime(2035, 7, _TUESDAY, 18, tzinfo=UTC) + timedelta(minutes=minutes)).isoformat()
+
+
+def test_the_catalog_can_be_put_back_as_it_is_read(upgraded: TestDatabase) -> None:
+    """The settings from before the upgrade meet the rules of the new version."""
+    stored = upgraded.rows("SELECT s::text FROM booking.services AS s ORDER BY 1")
+    services = upgraded.rows("SELECT booking.services(business_id) FROM booking.businesses")
+    assert len(services) == 5
+    for (service,) in services:
+        outcome = put_back(upgraded, service)
+        assert (outcome.name, outcome.body) == ("done", service)
+    assert upgraded.rows("SELECT s::text FROM booking.services AS s ORDER BY 1") == stored
 
 
 def test_progress_is_logged(old: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
