@@ -69,10 +69,10 @@ CREATE INDEX idx_special_hours_resource
 
 -- The lists of an owner: what changed since, and the bookings of a guest.
 CREATE INDEX idx_appointments_changes ON booking.appointments (business_id, updated_at, appointment_id);
-CREATE INDEX idx_appointments_guest_email ON booking.appointments (business_id, guest_email, slot_start)
-  WHERE guest_email IS NOT NULL;
-CREATE INDEX idx_appointments_guest_phone ON booking.appointments (business_id, guest_phone, slot_start)
-  WHERE guest_phone IS NOT NULL;
+CREATE INDEX idx_appointments_guest_email
+  ON booking.appointments (business_id, guest_email, slot_start, appointment_id) WHERE guest_email IS NOT NULL;
+CREATE INDEX idx_appointments_guest_phone
+  ON booking.appointments (business_id, guest_phone, slot_start, appointment_id) WHERE guest_phone IS NOT NULL;
 
 -- What a listing needs of the catalog: see booking.begin_listing.
 CREATE TYPE booking.listing AS (

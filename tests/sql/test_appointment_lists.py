@@ -8,30 +8,8 @@ import pytest
 
 from tests.database import TestDatabase, at
 from tests.sql.changes import move
+from tests.sql.lists import list_page, listed
 from tests.sql.requests import GUEST
-
-
-def listed(database: TestDatabase, limit: int = 100, **filters: Any) -> list[dict[str, Any]]:
-    """Returns all pages of the list, each requested after the last entry of the one before."""
-    entries: list[dict[str, Any]] = []
-    after: tuple[Any, Any] = (None, None)
-    while True:
-        page = [
-            entry
-            for (entry,) in database.rows(
-                "SELECT booking.list_appointments('salon', %s, %s, %s, %s, %s, %s, %s)",
-                filters.get("since", at(0)),
-                filters.get("until", at(24)),
-                filters.get("resource_id"),
-                filters.get("status"),
-                *after,
-                limit,
-            )
-        ]
-        entries += page
-        if len(page) < limit:
-            return entries
-        after = (page[-1]["slot_start"], page[-1]["appointment_id"])
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
@@ -52,10 +30,8 @@ def test_a_cursor_stays_valid_when_its_entry_is_moved(database: TestDatabase) ->
     database.make_service(capacity=9)
     ids = sorted(UUID(database.book(10).id) for _ in range(4))
     move(database, str(ids[1]), 5)
-    rows = database.rows(
-        "SELECT booking.list_appointments('salon', %s, %s, NULL, NULL, %s, %s, 9)", at(0), at(24), at(10), ids[1]
-    )
-    assert [UUID(entry["appointment_id"]) for (entry,) in rows] == ids[2:]
+    page = list_page(database, 9, (at(10), ids[1]), since=at(0), until=at(24))
+    assert [UUID(entry["appointment_id"]) for entry in page] == ids[2:]
 
 
 def test_a_list_is_half_open_by_the_start_of_the_appointment(database: TestDatabase) -> None:
@@ -65,6 +41,43 @@ def test_a_list_is_half_open_by_the_start_of_the_appointment(database: TestDatab
         database.book(hour, 2)
     starts = [datetime.fromisoformat(entry["slot_start"]) for entry in listed(database, since=at(10), until=at(11))]
     assert starts == [at(10), at(10.5)]
+
+
+def test_an_overlapping_list_has_the_stays_under_way(database: TestDatabase) -> None:
+    """A stay is listed on each of its days, from its first night to its last, and not on the day that it ends."""
+    database.make_service("stay", capacity=9)
+    database.make_service("cut", capacity=9)
+    stay = database.book(15, 4 * 24 - 5, service_id="stay").id
+    database.book(-4, 4, service_id="stay")  # ends as Monday begins
+    cuts = [database.book(24 * day + 10).id for day in range(6)]
+
+    def guests_of_day(day: int, **filters: Any) -> list[str]:
+        during = {"since": at(24 * day), "until": at(24 * (day + 1))}
+        return [entry["appointment_id"] for entry in listed(database, 1, overlapping=True, **during, **filters)]
+
+    assert guests_of_day(0) == [cuts[0], stay]
+    for day in (1, 2, 3):
+        assert guests_of_day(day) == [stay, cuts[day]]
+        assert guests_of_day(day, service_id="stay") == [stay]
+        assert guests_of_day(day, service_id="cut") == [cuts[day]]
+    assert guests_of_day(4) == [stay, cuts[4]]
+    assert guests_of_day(5) == [cuts[5]]
+    to_the_end = {"since": at(24 * 4 + 10), "until": at(24 * 4 + 11)}
+    assert [entry["appointment_id"] for entry in listed(database, overlapping=True, **to_the_end)] == [cuts[4]]
+    assert listed(database, since=at(24), until=at(34)) == []
+
+
+def test_an_overlapping_list_does_not_change_the_order_of_pages(database: TestDatabase) -> None:
+    """Appointments that began before the range come first, and pages neither miss nor repeat any."""
+    database.make_service(capacity=99)
+    for hour in (8, 8, 9, 9.5, 10, 10, 10, 11):
+        for hours in (0.5, 1, 3):
+            database.book(hour, hours)
+    expected = listed(database, overlapping=True, since=at(10), until=at(11))
+    starts = [datetime.fromisoformat(entry["slot_start"]) for entry in expected]
+    assert starts == sorted(starts) == [at(8)] * 2 + [at(9)] + [at(9.5)] * 2 + [at(10)] * 9
+    for limit in (1, 2, 5):
+        assert listed(database, limit, overlapping=True, since=at(10), until=at(11)) == expected
 
 
 def test_a_list_is_filtered_by_resource_and_state(database: TestDatabase) -> None:

@@ -18,6 +18,7 @@ from tests.database import (
     release_request,
     reserve_request,
 )
+from tests.sql.lists import FIRST_PAGE, list_page
 from tests.sql.measuring import compiled_in, reads_of
 from tests.sql.requests import keyed_request
 
@@ -318,12 +319,7 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
         return lambda: database.call("change", [change_request(appointment, **request) for appointment in ids])
 
     def page(since: datetime, *after: object) -> Callable[[], object]:
-        return lambda: database.rows(
-            "SELECT * FROM booking.list_appointments('salon', %s, %s, NULL, NULL, %s, %s, 5)",
-            since,
-            at(24 * 365),
-            *(after or (None, None)),
-        )
+        return lambda: list_page(database, 5, after or FIRST_PAGE, since=since, until=at(24 * 365))
 
     def call(verb: str, requests: list[dict[str, Any]]) -> Callable[[], object]:
         return lambda: database.call(verb, requests)

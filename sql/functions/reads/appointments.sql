@@ -29,113 +29,102 @@ BEGIN
 END
 $$;
 
--- Returns a page of the business's appointments, by start and then by id.
+-- Returns a page of the business's appointments: by change if p_updated_since is given, else by start; then by id.
 --
 -- Parameters
---   p_from, p_to      the slot starts in [p_from, p_to) or, with p_overlapping, overlaps it. Either may be NULL if
---                     p_updated_since, p_guest_email or p_guest_phone is given: no bound
+--   p_from, p_to      the slot starts in [p_from, p_to) or, with p_overlapping, overlaps it. NULL: no bound
 --   p_updated_since   changed at this instant or later, in milliseconds
 --   p_resource_id, p_service_id, p_status, p_guest_email, p_guest_phone  only these; NULL: all
---   p_after_start, p_after_id  the last appointment of the page before; NULL: the first page
+--   p_after_at, p_after_id  the last appointment of the page before: its updated_at if p_updated_since is given, else its
+--                     slot_start; and its id. NULL: the first page
 --   p_limit           rows
 --
--- Each of the three ways to look for appointments has its index: by guest, by change, by slot.
+-- Each list is a range of one index that begins at the cursor, so a page reads no row of the pages before it. By change,
+-- an appointment that is changed between two pages moves behind the cursor: it is listed again as it is now, and none is
+-- missed. The other conditions are checked row by row.
 CREATE FUNCTION booking.list_appointments(
   p_business_id text, p_from timestamptz, p_to timestamptz, p_overlapping boolean, p_updated_since timestamptz,
   p_resource_id text, p_service_id text, p_status text, p_guest_email text, p_guest_phone text,
-  p_after_start timestamptz, p_after_id uuid, p_limit integer)
+  p_after_at timestamptz, p_after_id uuid, p_limit integer)
 RETURNS SETOF jsonb LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
 AS $$
+DECLARE
+  v_from timestamptz := coalesce(CASE
+    WHEN p_overlapping THEN p_from - booking.longest_claim(p_business_id, p_service_id) ELSE p_from END, '-infinity');
+  v_to timestamptz := coalesce(p_to, 'infinity');
+  v_ends_after timestamptz := CASE WHEN p_overlapping THEN p_from END;
+  -- A list begins after a place of its index. On the first page that is the last possible one before its lower bound.
+  v_after_at timestamptz := greatest(
+    p_after_at, coalesce(date_trunc('milliseconds', p_updated_since), v_from) - interval '1 microsecond');
+  v_after_id uuid := coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
 BEGIN
-  RETURN QUERY
-  SELECT booking.appointment_body(a)
-  FROM (
-    SELECT * FROM booking.appointments_of_email(p_business_id, p_guest_email) WHERE p_guest_email IS NOT NULL
-    UNION ALL
-    SELECT * FROM booking.appointments_of_phone(p_business_id, p_guest_phone)
-    WHERE p_guest_email IS NULL AND p_guest_phone IS NOT NULL
-    UNION ALL
-    SELECT * FROM booking.changed_appointments(p_business_id, p_updated_since)
-    WHERE num_nonnulls(p_guest_email, p_guest_phone) = 0 AND p_updated_since IS NOT NULL
-  ) AS a
-  WHERE num_nonnulls(p_guest_email, p_guest_phone, p_updated_since) > 0
-    AND (p_guest_email IS NULL OR a.guest_email = p_guest_email)
-    AND (p_guest_phone IS NULL OR a.guest_phone = p_guest_phone)
-    AND (p_updated_since IS NULL OR a.updated_at >= date_trunc('milliseconds', p_updated_since))
-    AND (p_from IS NULL OR CASE WHEN p_overlapping THEN a.slot_end > p_from ELSE a.slot_start >= p_from END)
-    AND (p_to IS NULL OR a.slot_start < p_to)
-    AND (p_after_start IS NULL OR (a.slot_start, a.appointment_id) > (p_after_start, p_after_id))
-    AND (p_resource_id IS NULL OR a.resource_id = p_resource_id)
-    AND (p_service_id IS NULL OR a.service_id = p_service_id)
-    AND (p_status IS NULL OR a.status = p_status)
-  ORDER BY a.slot_start, a.appointment_id
-  LIMIT p_limit;
-  IF num_nonnulls(p_guest_email, p_guest_phone, p_updated_since) > 0 THEN
-    RETURN;
+  IF p_updated_since IS NOT NULL THEN
+    RETURN QUERY
+    SELECT booking.appointment_body(a) FROM booking.appointments a
+    WHERE a.business_id = p_business_id AND (a.updated_at, a.appointment_id) > (v_after_at, v_after_id)
+      AND a.slot_start >= v_from AND a.slot_start < v_to
+      AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, p_guest_email, p_guest_phone)
+    ORDER BY a.updated_at, a.appointment_id LIMIT p_limit;
+  ELSIF p_guest_email IS NOT NULL THEN
+    RETURN QUERY
+    SELECT booking.appointment_body(a) FROM booking.appointments a
+    WHERE a.business_id = p_business_id AND a.guest_email <= p_guest_email
+      AND (a.guest_email, a.slot_start, a.appointment_id) > (p_guest_email, v_after_at, v_after_id)
+      AND (a.guest_email, a.slot_start) < (p_guest_email, v_to)
+      AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, NULL, p_guest_phone)
+    ORDER BY a.guest_email, a.slot_start, a.appointment_id LIMIT p_limit;
+  ELSIF p_guest_phone IS NOT NULL THEN
+    RETURN QUERY
+    SELECT booking.appointment_body(a) FROM booking.appointments a
+    WHERE a.business_id = p_business_id AND a.guest_phone <= p_guest_phone
+      AND (a.guest_phone, a.slot_start, a.appointment_id) > (p_guest_phone, v_after_at, v_after_id)
+      AND (a.guest_phone, a.slot_start) < (p_guest_phone, v_to)
+      AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, NULL, NULL)
+    ORDER BY a.guest_phone, a.slot_start, a.appointment_id LIMIT p_limit;
+  ELSE
+    RETURN QUERY
+    SELECT booking.appointment_body(a) FROM booking.appointments a
+    WHERE a.business_id = p_business_id AND (a.slot_start, a.appointment_id) > (v_after_at, v_after_id)
+      AND a.slot_start < v_to
+      AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, NULL, NULL)
+    ORDER BY a.slot_start, a.appointment_id LIMIT p_limit;
   END IF;
-  RETURN QUERY
-  SELECT booking.appointment_body(a)
-  FROM booking.appointments_between(p_business_id, greatest(p_after_start, CASE
-    WHEN p_overlapping THEN p_from - booking.longest_claim(p_business_id) ELSE p_from END), p_to) AS a
-  WHERE (NOT p_overlapping OR a.slot_end > p_from)
-    AND (p_after_start IS NULL OR (a.slot_start, a.appointment_id) > (p_after_start, p_after_id))
-    AND (p_resource_id IS NULL OR a.resource_id = p_resource_id)
-    AND (p_service_id IS NULL OR a.service_id = p_service_id)
-    AND (p_status IS NULL OR a.status = p_status)
-  LIMIT p_limit;
 END
 $$;
 
--- Returns the appointments whose slot starts in [p_from, p_to), in the order of their index.
-CREATE FUNCTION booking.appointments_between(p_business_id text, p_from timestamptz, p_to timestamptz)
-RETURNS SETOF booking.appointments LANGUAGE sql STABLE
+-- Returns whether a list contains an appointment. NULL: no condition.
+CREATE FUNCTION booking.is_wanted(
+  p_appointment booking.appointments, p_ends_after timestamptz, p_resource_id text, p_service_id text, p_status text,
+  p_guest_email text, p_guest_phone text)
+RETURNS boolean LANGUAGE sql IMMUTABLE
 AS $$
-  SELECT * FROM booking.appointments a
-  WHERE a.business_id = p_business_id AND a.slot_start >= p_from AND a.slot_start < p_to
-  ORDER BY a.slot_start, a.appointment_id
+  SELECT (p_ends_after IS NULL OR p_appointment.slot_end > p_ends_after)
+    AND (p_resource_id IS NULL OR p_appointment.resource_id = p_resource_id)
+    AND (p_service_id IS NULL OR p_appointment.service_id = p_service_id)
+    AND (p_status IS NULL OR p_appointment.status = p_status)
+    AND (p_guest_email IS NULL OR p_appointment.guest_email = p_guest_email)
+    AND (p_guest_phone IS NULL OR p_appointment.guest_phone = p_guest_phone)
 $$;
 
 -- Returns the appointments whose slot overlaps [p_from, p_to), by start and id.
 CREATE FUNCTION booking.overlapping_appointments(p_business_id text, p_from timestamptz, p_to timestamptz)
 RETURNS SETOF booking.appointments LANGUAGE sql STABLE
 AS $$
-  SELECT * FROM booking.appointments_between(
-    p_business_id, p_from - booking.longest_claim(p_business_id), p_to) AS a
-  WHERE a.slot_end > p_from
+  SELECT * FROM booking.appointments a
+  WHERE a.business_id = p_business_id AND a.slot_start > p_from - booking.longest_claim(p_business_id)
+    AND a.slot_start < p_to AND a.slot_end > p_from
+  ORDER BY a.slot_start, a.appointment_id
 $$;
 
--- Returns the length of the longest window ever claimed in a business.
-CREATE FUNCTION booking.longest_claim(p_business_id text)
+-- Returns the length of the longest window ever claimed in a business, or in one of its services: an appointment that
+-- overlaps an instant began at most that long before.
+CREATE FUNCTION booking.longest_claim(p_business_id text, p_service_id text DEFAULT NULL)
 RETURNS interval LANGUAGE sql STABLE
 AS $$
   SELECT make_interval(secs => coalesce(max(s.longest_occupied_seconds), 0))
-  FROM booking.services s WHERE s.business_id = p_business_id
-$$;
-
--- Return the appointments of a guest, and those that changed since an instant, in the order of their indexes.
-CREATE FUNCTION booking.appointments_of_email(p_business_id text, p_guest_email text)
-RETURNS SETOF booking.appointments LANGUAGE sql STABLE
-AS $$
-  SELECT * FROM booking.appointments a
-  WHERE a.business_id = p_business_id AND a.guest_email BETWEEN p_guest_email AND p_guest_email
-  ORDER BY a.guest_email, a.slot_start
-$$;
-
-CREATE FUNCTION booking.appointments_of_phone(p_business_id text, p_guest_phone text)
-RETURNS SETOF booking.appointments LANGUAGE sql STABLE
-AS $$
-  SELECT * FROM booking.appointments a
-  WHERE a.business_id = p_business_id AND a.guest_phone BETWEEN p_guest_phone AND p_guest_phone
-  ORDER BY a.guest_phone, a.slot_start
-$$;
-
-CREATE FUNCTION booking.changed_appointments(p_business_id text, p_since timestamptz)
-RETURNS SETOF booking.appointments LANGUAGE sql STABLE
-AS $$
-  SELECT * FROM booking.appointments a
-  WHERE a.business_id = p_business_id AND a.updated_at >= date_trunc('milliseconds', p_since)
-  ORDER BY a.updated_at, a.appointment_id
+  FROM booking.services s
+  WHERE s.business_id = p_business_id AND (p_service_id IS NULL OR s.service_id = p_service_id)
 $$;
 
 -- Returns the audit rows of one appointment by version: {at, actor: {kind, id}, action, version, changes, request_id}.

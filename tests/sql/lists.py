@@ -1,0 +1,48 @@
+"""Pages of booking.list_appointments."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from tests.database import TestDatabase, at
+
+Appointment = dict[str, Any]
+Place = tuple[datetime | str | None, Any]
+FIRST_PAGE: Place = (None, None)
+
+
+def list_page(
+    database: TestDatabase, limit: int, after: Place = FIRST_PAGE, *, business_id: str = "salon", **filters: Any
+) -> list[Appointment]:
+    """Returns one page of the list, by default without any filter."""
+    rows = database.rows(
+        "SELECT booking.list_appointments(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        *(business_id, filters.get("since"), filters.get("until"), filters.get("overlapping", False)),
+        *(filters.get(name) for name in ("updated_since", "resource_id", "service_id", "status")),
+        *(filters.get(name) for name in ("guest_email", "guest_phone")),
+        *(*after, limit),
+    )
+    return [entry for (entry,) in rows]
+
+
+def place_of(entry: Appointment, **filters: Any) -> Place:
+    """Returns the place of an entry in its list: the cursor of the page after it."""
+    return entry["updated_at" if filters.get("updated_since") else "slot_start"], entry["appointment_id"]
+
+
+def list_pages(database: TestDatabase, limit: int, **filters: Any) -> Iterator[list[Appointment]]:
+    """Yields page after page, each requested after the last entry of the one before."""
+    after = FIRST_PAGE
+    while True:
+        page = list_page(database, limit, after, **filters)
+        yield page
+        if len(page) < limit:
+            return
+        after = place_of(page[-1], **filters)
+
+
+def listed(database: TestDatabase, limit: int = 100, **filters: Any) -> list[Appointment]:
+    """Returns all pages of the list, by default of the Monday of the tests."""
+    if not {"updated_since", "guest_email", "guest_phone"} & filters.keys():
+        filters = {"since": at(0), "until": at(24), **filters}
+    return [entry for page in list_pages(database, limit, **filters) for entry in page]
