@@ -202,8 +202,8 @@ def test_a_batch_that_raises_has_no_effect(database: TestDatabase) -> None:
     """The other requests can be sent again one by one under the same operation ids, and are decided anew."""
     database.make_service(capacity=5)
     good = [reserve_request(10), reserve_request(10)]
-    bad = reserve_request(10, -1)
-    with pytest.raises(psycopg.errors.DataException):
+    bad = reserve_request(10, quantity=0)
+    with pytest.raises(psycopg.errors.CheckViolation):
         database.call("reserve", [good[0], bad, good[1]])
     assert database.value("SELECT count(*) FROM booking.reservations") == 0
     assert [names(database.call("reserve", [request])) for request in good] == [["done"], ["done"]]

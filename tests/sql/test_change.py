@@ -20,11 +20,15 @@ ENDINGS = ["cancelled", "completed", "no_show"]
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_ended_states_are_final(database: TestDatabase, booked: str, ending: str) -> None:
-    """An ended appointment refuses another state, slot, quantity or resource; its texts may still be edited."""
+    """An ended appointment refuses another state, slot, quantity or resource; its texts may still be edited.
+
+    The way back to `confirmed` is an exception: see test_statuses.py.
+    """
+    database.freeze_clock(at(10))
     assert database.change(booked, set={"status": ending}).body["status"] == ending
-    members_to_refuse: list[dict[str, Any]] = [
-        {"status": status} for status in ("confirmed", *ENDINGS) if status != ending
-    ]
+    members_to_refuse: list[dict[str, Any]] = [{"status": status} for status in ENDINGS if status != ending]
+    if ending == "cancelled":
+        members_to_refuse.append({"status": "confirmed"})
     members_to_refuse += [{"slot_start": at(14).isoformat()}, {"slot_end": at(12).isoformat()}]
     members_to_refuse += [{"quantity": 2}, {"resource_id": "anna"}]
     for members in members_to_refuse:
@@ -37,6 +41,7 @@ def test_ended_states_are_final(database: TestDatabase, booked: str, ending: str
 @pytest.mark.parametrize("ending", ["completed", "no_show"])
 def test_a_completed_or_missed_appointment_cant_be_cancelled(database: TestDatabase, booked: str, ending: str) -> None:
     """The refusal is the same for guest and staff."""
+    database.freeze_clock(at(10))
     database.change(booked, set={"status": ending})
     for actor_kind in ("guest", "staff"):
         outcome = database.change(booked, action="cancel", actor_kind=actor_kind)
@@ -46,6 +51,7 @@ def test_a_completed_or_missed_appointment_cant_be_cancelled(database: TestDatab
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_an_ended_appointment_occupies_nothing(database: TestDatabase, annas_appointment: str, ending: str) -> None:
     """Service and resource are free as soon as the change is made."""
+    database.freeze_clock(at(10))
     database.change(annas_appointment, set={"status": ending})
     assert database.reserve(10, resource_id="anna").name == "done"
 

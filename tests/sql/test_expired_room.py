@@ -254,8 +254,8 @@ def test_a_live_hold_beside_expired_ones_counts_where_it_lies(database: TestData
 
 def test_expired_holds_of_other_windows_free_their_resource(database: TestDatabase) -> None:
     """A resource that only expired holds occupy is given away, and those holds are ended, of whichever service."""
-    database.make_service(capacity=9, resource_ids=["anna", "bert"])
-    database.make_service("perm", capacity=9, resource_ids=["anna"])
+    database.make_service(resource_ids=["anna", "bert"])
+    database.make_service("perm", resource_ids=["anna"])
     now = database.freeze_clock()
     conflicting = [
         database.reserve(9.5, resource_id="anna", ttl_minutes=1).id,

@@ -315,9 +315,11 @@ class Reservations(RuleBasedStateMachine):
 
     @rule(service_id=services, capacity=st.sampled_from([1, 2, 3]))
     def change_the_capacity(self, service_id: str, capacity: int) -> None:
-        """Puts another capacity, which is refused below the claims."""
+        """Puts another capacity, which is refused above the seats of the pool and below the claims."""
         outcome = self.put_service(service_id, capacity)
-        if conflict := self.model.first_above(service_id, capacity):
+        if service_id in POOLS and capacity > len(POOLS[service_id]):
+            assert outcome.name == "validation_failed"
+        elif conflict := self.model.first_above(service_id, capacity):
             assert outcome.name == "capacity_in_use"
             assert (datetime.fromisoformat(outcome.body["slot_start"]), outcome.body["claimed"]) == conflict
         else:

@@ -110,21 +110,20 @@ BEGIN
           OR ((after).occupied, (after).quantity) IS DISTINCT FROM ((before).occupied, (before).quantity)) AS is_move
       FROM with_refusal
     ), with_pool AS MATERIALIZED (
-      -- The resources that a move may get: those that it requests, else the one that the appointment has.
+      -- The resources that a move may get. An appointment keeps its resource unless it names another one, or is to get
+      -- a new window on a resource that was archived or left the pool: then it gets one of the pool as it is now.
       SELECT with_move.*, CASE
           WHEN NOT is_move THEN NULL
-          WHEN (details -> 'set') ? 'resource_id' AND (after).resource_id IS DISTINCT FROM (before).resource_id
-          THEN booking.find_pool(business_id, (before).service_id, (after).resource_id, NULL, NULL)
-          -- A resource that was archived or removed from the pool gets no new window.
-          WHEN (before).resource_id IS NOT NULL
-            AND ((after).occupied <> (before).occupied OR (before).status <> 'confirmed') AND NOT EXISTS (
-            SELECT FROM booking.members(with_move.business_id, (with_move.before).service_id) AS m
-            WHERE m.resource_id = (with_move.before).resource_id)
-          THEN booking.find_pool(business_id, (before).service_id, NULL, NULL, NULL)
-          WHEN (before).resource_id IS NOT NULL
+          WHEN (after).resource_id = (before).resource_id AND (
+            (before).status = 'confirmed' AND (after).occupied <@ (before).occupied OR EXISTS (
+              SELECT FROM booking.members(with_move.business_id, (with_move.before).service_id) AS m
+              WHERE m.resource_id = (with_move.before).resource_id))
           THEN ROW(true, (SELECT r.seats FROM booking.resources r
             WHERE r.business_id = with_move.business_id AND r.resource_id = (with_move.before).resource_id),
             ARRAY[(before).resource_id], NULL)::booking.pool
+          WHEN (before).resource_id IS NOT NULL OR (details -> 'set') ? 'resource_id'
+          THEN booking.find_pool(
+            business_id, (before).service_id, details -> 'set' ->> 'resource_id', NULL, NULL)
         END AS pool
       FROM with_move
     ), with_outcome AS (
@@ -152,7 +151,7 @@ END
 $$;
 
 -- Returns an appointment with the changes of a request applied, for the members listed here and no others. A moved slot
--- keeps its length unless the request gives slot_end, and its buffers as they were when the claim was made.
+-- keeps its length (booking.moved_end) unless the request gives slot_end, and its buffers as they were when the claim was made.
 CREATE FUNCTION booking.with_changes(
   p_before booking.appointments, p_service booking.services, p_details jsonb)
 RETURNS booking.appointments LANGUAGE plpgsql STABLE
@@ -175,7 +174,7 @@ BEGIN
   INTO v_after.slot_start, v_after.slot_end, v_after.resource_id, v_after.quantity, v_after.status, v_after.guest_name,
        v_after.guest_email, v_after.guest_phone, v_after.notes, v_after.metadata
   FROM jsonb_populate_record(p_before, v_set) AS s;
-  IF v_set ? 'slot_start' AND NOT v_set ? 'slot_end' THEN
+  IF v_after.slot_start <> p_before.slot_start AND NOT v_set ? 'slot_end' THEN
     v_after.slot_end := booking.moved_end(p_service, p_before, v_after.slot_start);
   END IF;
   IF v_after.slot_start < v_after.slot_end THEN
@@ -220,11 +219,11 @@ AS $$
 DECLARE
   v_is_moved boolean := (p_after.slot_start, p_after.slot_end, p_after.resource_id, p_after.quantity)
     IS DISTINCT FROM (p_before.slot_start, p_before.slot_end, p_before.resource_id, p_before.quantity);
+  v_is_taken_back boolean := p_before.status IN ('completed', 'no_show') AND p_after.status = 'confirmed'
+    AND NOT v_is_moved;
   v_cancellable_until timestamptz := p_before.slot_start - make_interval(mins => p_service.cancellation_window_minutes);
 BEGIN
-  IF p_before.status <> 'confirmed' AND (v_is_moved OR p_after.status <> p_before.status)
-    AND (v_is_moved OR p_after.status <> 'confirmed' OR p_before.status = 'cancelled')
-  THEN
+  IF p_before.status <> 'confirmed' AND (v_is_moved OR p_after.status <> p_before.status) AND NOT v_is_taken_back THEN
     RETURN (NULL, 'appointment_ended', jsonb_build_object('appointment_status', p_before.status))::booking.outcome;
   ELSIF p_before.status = 'confirmed' AND p_after.status <> 'confirmed' AND v_is_moved THEN
     RETURN booking.invalid('status', 'cannot be changed together with the slot, the resource or the quantity');
@@ -270,7 +269,8 @@ DECLARE
       CASE WHEN (c.before).status = 'confirmed' THEN
         ROW(coalesce((c.before).resource_id, ''), lower((c.before).occupied), upper((c.before).occupied),
           (c.before).quantity)::booking.own_claim END,
-      (c.before).status = 'confirmed' AND (c.after).occupied <@ (c.before).occupied AND (c.after).quantity <= (c.before).quantity
+      (c.before).status = 'confirmed' AND (c.after).occupied <@ (c.before).occupied
+        AND (c.after).quantity <= (c.before).quantity
         AND (c.after).resource_id IS NOT DISTINCT FROM (c.before).resource_id)::booking.claim_request
     FROM unnest(v_moves) AS c), p_now);
 BEGIN
