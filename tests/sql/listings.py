@@ -1,6 +1,8 @@
-"""Calls of booking.availability, and their slots in hours."""
+"""Calls of booking.availability and booking.available_days, and the slots in hours."""
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from typing import Any
 
 from tests.database import Outcome, TestDatabase, at
 
@@ -8,15 +10,49 @@ from tests.database import Outcome, TestDatabase, at
 def availability(
     database: TestDatabase,
     start: datetime,
-    end: datetime,
+    end: datetime | None,
     *,
     service_id: str = "cut",
+    minutes: int | None = None,
+    days: int | None = None,
+    quantity: int = 1,
+    resource_id: str | None = None,
+    limit: int = 2000,
+) -> Outcome:
+    """Lists a page of the bookable slots of a service of the salon that start in a range."""
+    query = "SELECT outcome, body FROM booking.availability('salon', %s, %s, %s, %s, %s, %s, %s, %s)"
+    [(name, body)] = database.rows(query, service_id, start, end, minutes, days, quantity, resource_id, limit)
+    return Outcome(name, body)
+
+
+def pages(
+    database: TestDatabase, start: datetime, end: datetime | None, **parameters: Any
+) -> Iterator[list[dict[str, Any]]]:
+    """Lists all pages of a range, and yields the slots of each."""
+    next_from: datetime | None = start
+    while next_from is not None:
+        outcome = availability(database, next_from, end, **parameters)
+        assert outcome.name == "done", outcome
+        yield outcome.body["slots"]
+        then = outcome.body["next_from"]
+        assert then is None or datetime.fromisoformat(then) > next_from
+        next_from = then and datetime.fromisoformat(then)
+
+
+def available_days(
+    database: TestDatabase,
+    first: date,
+    last: date,
+    *,
+    service_id: str = "cut",
+    minutes: int | None = None,
+    days: int | None = None,
     quantity: int = 1,
     resource_id: str | None = None,
 ) -> Outcome:
-    """Lists the bookable slots of a service of the salon that start in a range."""
-    query = "SELECT outcome, body FROM booking.availability('salon', %s, tstzrange(%s, %s), %s, %s)"
-    [(name, body)] = database.rows(query, service_id, start, end, quantity, resource_id)
+    """Counts the bookable slots of a service of the salon on each of some local dates."""
+    query = "SELECT outcome, body FROM booking.available_days('salon', %s, %s, %s, %s, %s, %s, %s)"
+    [(name, body)] = database.rows(query, service_id, first, last, minutes, days, quantity, resource_id)
     return Outcome(name, body)
 
 
