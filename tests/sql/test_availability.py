@@ -1,7 +1,6 @@
 """Listed slots, the alternatives to a refused slot, and the cost of both."""
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
 from tests.sql.listings import availability, hour_of_iso
-from tests.sql.measuring import reads_of, statements_of
 
 TIME_ZONES = Path(__file__).parents[2] / "sql" / "time-zones.md"
 STAFF = ["anna", "bea"]
@@ -131,8 +129,8 @@ def test_slots_that_the_public_cant_book_are_not_listed(salon: TestDatabase) -> 
 
 def test_a_slot_of_a_pool_is_listed_with_its_free_resources(salon: TestDatabase) -> None:
     """A resource that is claimed through another service is left out, and so are archived, offline and absent ones."""
-    make_service(salon, resource_ids=STAFF, capacity=5)
-    make_service(salon, "perm", resource_ids=["bea", "cleo"], capacity=5)
+    make_service(salon, resource_ids=STAFF, max_simultaneous_bookings=None)
+    make_service(salon, "perm", resource_ids=["bea", "cleo"], max_simultaneous_bookings=None)
     salon.reserve(9, service_id="perm", resource_id="bea")
     salon.put_closure("away", at(10), at(11), resource_id="anna")
     assert listing(salon, 8, 11) == [(8.0, 2, STAFF), (9.0, 1, ["anna"]), (10.0, 1, ["bea"])]
@@ -170,11 +168,11 @@ def test_a_listing_that_is_not_possible_is_refused(salon: TestDatabase) -> None:
 
 def test_available_is_at_most_the_number_of_free_resources(salon: TestDatabase) -> None:
     """booking.capacity() also counts only the resources that are free in the slot."""
-    make_service(salon, resource_ids=STAFF, capacity=5)
+    make_service(salon, resource_ids=STAFF)
     make_service(salon, "perm", resource_ids=["bea"])
     assert salon.capacity(9)["available"] == 2
     salon.reserve(9, service_id="perm")
-    assert salon.capacity(9) == {"capacity": 5, "held": 0, "booked": 0, "available": 1}
+    assert salon.capacity(9) == {"capacity": 2, "held": 0, "booked": 0, "available": 1}
     salon.put_closure("away", at(9), at(10), resource_id="anna")
     assert salon.capacity(9)["available"] == 0
 
@@ -306,55 +304,3 @@ def test_many_windows_have_the_peaks_that_each_has_by_itself(
     )
     assert len(compared) == len(starts)
     assert [row for row in compared if row[0] != row[1]] == []
-
-
-def month(database: TestDatabase, step_minutes: int) -> Callable[[], object]:
-    """Returns a call that lists a month of slots of a pool, with a given step."""
-    database.put_service(slot_step_minutes=step_minutes, resource_ids=STAFF, capacity=5)
-    return lambda: availability(database, at(0), at(0, day=30))
-
-
-def fill(database: TestDatabase, first_day: int, last_day: int) -> None:
-    """Books both of the staff for each hour of some days, without an ANALYZE afterwards."""
-    database.rows(
-        """
-        WITH booked AS (
-          INSERT INTO booking.appointments (business_id, appointment_id, service_id, resource_id, slot_start, slot_end,
-            occupied, quantity, status, version, metadata, source, created_at, updated_at)
-          SELECT 'salon', gen_random_uuid(), 'cut', resource_id, at, at + interval '1 hour',
-            tstzrange(at, at + interval '1 hour'), 1, 'confirmed', 1, '{}', 'online', at, at
-          FROM generate_series(%s, %s - interval '1 hour', interval '1 hour') AS at
-          CROSS JOIN unnest(%s::text[]) AS resource_id
-          RETURNING *
-        ), counted AS (
-          INSERT INTO booking.occupancy (business_id, service_id, starts, ends, resource_id, claimed)
-          SELECT business_id, service_id, slot_start, slot_end, resource_id, quantity FROM booked
-        )
-        INSERT INTO booking.audit_logs (business_id, audit_id, appointment_id, version, action, actor_kind, changes, at)
-        SELECT business_id, appointment_id, appointment_id, 1, 'created', 'guest', '{}', created_at FROM booked
-        """,
-        at(0, day=first_day),
-        at(0, day=last_day),
-        STAFF,
-    )
-    database.rows("UPDATE booking.services SET longest_occupied_seconds = 3600")
-    database.rows("UPDATE booking.resources SET longest_occupied_seconds = 3600")
-
-
-def test_the_cost_of_a_listing_does_not_grow_with_its_slots(salon: TestDatabase) -> None:
-    """A listing reads the counts of its own time once, with a constant number of statements."""
-    make_service(salon, resource_ids=STAFF)
-    fill(salon, 0, 30)
-    coarse = reads_of(salon, month(salon, 720))
-    fine = reads_of(salon, month(salon, 15))
-    # Each count is read once for the service and once for its resource; the last slots end some hours apart.
-    assert abs(coarse.rows - 2 * 2 * 30 * 24) < 100
-    assert abs(fine.rows - 2 * 2 * 30 * 24) < 100
-    assert fine.whole_tables == frozenset()
-    assert statements_of(salon, month(salon, 15)) == statements_of(salon, month(salon, 720))
-    before = reads_of(salon, month(salon, 15)).rows
-    fill(salon, -40, -10)
-    fill(salon, 40, 70)
-    after = reads_of(salon, month(salon, 15))
-    assert after.rows <= before + 100
-    assert after.whole_tables == frozenset()

@@ -32,11 +32,9 @@ DECLARE
   v_now timestamptz := booking.now();
   v_listing booking.listing := booking.begin_listing(
     p_business_id, p_service_id, p_minutes, p_days, p_quantity, p_resource_id);
-  v_from timestamptz := greatest(p_from, v_now);
-  -- A slot may start exactly at the horizon.
-  v_to timestamptz := least(p_to, v_now + make_interval(
-    hours => 24 * (v_listing.service).max_advance_days) + interval '1 microsecond');
-  v_page_ends timestamptz := least(v_to, v_from + interval '62 days');
+  v_within tstzrange;
+  v_time interval;
+  v_page_ends timestamptz;
   v_starts timestamptz[];
   v_ends timestamptz[];
   v_next timestamptz;
@@ -45,22 +43,23 @@ BEGIN
   IF v_listing.outcome IS NOT NULL THEN
     RETURN (NULL, v_listing.outcome, v_listing.body)::booking.outcome;
   END IF;
-  IF v_from < v_page_ends THEN
-    SELECT array_agg(page.slot_start ORDER BY page.slot_start) FILTER (WHERE page.place <= p_limit),
-           array_agg(page.slot_end ORDER BY page.slot_start) FILTER (WHERE page.place <= p_limit),
+  v_within := tstzrange(p_from, p_to) * booking.bookable_starts(v_listing.service, v_now);
+  -- Most pages are full after a few days.
+  FOREACH v_time IN ARRAY ARRAY['48 hours', '336 hours', '1488 hours']::interval[] LOOP
+    EXIT WHEN isempty(v_within);
+    v_page_ends := lower(v_within) + v_time;
+    SELECT array_agg(page.slot_start ORDER BY page.place) FILTER (WHERE page.place <= p_limit),
+           array_agg(page.slot_end ORDER BY page.place) FILTER (WHERE page.place <= p_limit),
            min(page.slot_start) FILTER (WHERE page.place > p_limit)
     INTO v_starts, v_ends, v_next
     FROM (
       SELECT slot.*, row_number() OVER (ORDER BY slot.slot_start) AS place
-      FROM booking.free_slots(
-        v_listing.service, v_listing.pool, v_listing.timezone, tstzrange(v_from, v_page_ends), v_listing.length,
-        v_listing.days, p_quantity, v_now, NULL) AS slot
+      FROM booking.free_slots(v_listing, v_within * tstzrange(NULL, v_page_ends), p_quantity, v_now, NULL) AS slot
     ) AS page
     WHERE page.place <= p_limit + 1;
-  END IF;
-  IF v_next IS NULL AND v_page_ends < v_to THEN
+    EXIT WHEN v_next IS NOT NULL OR NOT v_within @> v_page_ends;
     v_next := v_page_ends;
-  END IF;
+  END LOOP;
 
   SELECT jsonb_agg(page.slot ORDER BY page.slot_start) FILTER (WHERE page.length <= 480000),
          coalesce(min(page.slot_start) FILTER (WHERE page.length > 480000), v_next)
@@ -68,7 +67,7 @@ BEGIN
   FROM (
     SELECT slot.slot_start, to_jsonb(slot) AS slot, sum(length(to_jsonb(slot)::text)) OVER (
              ORDER BY slot.slot_start) AS length
-    FROM booking.slot_room(v_listing.service, v_listing.pool, v_starts, v_ends, p_quantity, v_now, NULL) AS slot
+    FROM booking.slot_room(v_listing, v_starts, v_ends, p_quantity, v_now, NULL) AS slot
   ) AS page;
   RETURN (NULL, 'done', jsonb_build_object('slots', coalesce(v_slots, '[]'), 'next_from', v_next))::booking.outcome;
 END
@@ -106,9 +105,9 @@ BEGIN
   LEFT JOIN (
     SELECT (slot.slot_start AT TIME ZONE v_listing.timezone)::date AS date, count(*) AS slots,
            min(slot.slot_start) AS first
+    -- Where the clock is set back across midnight, a date goes on after the next one has begun.
     FROM booking.free_slots(
-      v_listing.service, v_listing.pool, v_listing.timezone, tstzrange(v_midnights[1], v_midnights[2]),
-      v_listing.length, v_listing.days, p_quantity, v_now, NULL) AS slot
+      v_listing, tstzrange(v_midnights[1], v_midnights[2] + interval '24 hours'), p_quantity, v_now, NULL) AS slot
     GROUP BY 1
   ) AS of_day ON of_day.date = p_first + n;
   RETURN (NULL, 'done', jsonb_build_object('days', v_days))::booking.outcome;
@@ -131,6 +130,7 @@ AS $$
 DECLARE
   v_now timestamptz := booking.now();
   v_listing booking.listing := booking.begin_listing(p_business_id, p_service_id, NULL, NULL, p_quantity, NULL);
+  v_searches booking.listing[];
   v_own booking.own_claim;
   v_starts tstzrange := tstzrange(p_slot_start - interval '168 hours', p_slot_start + interval '168 hours', '[]');
   v_free_starts timestamptz[];
@@ -151,25 +151,25 @@ BEGIN
   WHERE a.service_id = p_service_id AND a.status = 'confirmed';
 
   -- The five nearest slots of any resource, and of the requested one.
+  v_searches := ARRAY[v_listing];
+  IF p_resource_id = ANY (v_listing.pool) THEN
+    v_searches[2] := v_listing;
+    v_searches[2].pool := ARRAY[p_resource_id];
+  END IF;
   SELECT array_agg(near.slot_start), array_agg(near.slot_end) INTO v_free_starts, v_free_ends
   FROM (
     SELECT slot.slot_start, slot.slot_end
-    FROM unnest(ARRAY[false, true]) AS search (is_of_resource)
+    FROM unnest(v_searches) AS search
     CROSS JOIN LATERAL (
-      SELECT * FROM booking.free_slots(
-        v_listing.service, CASE WHEN search.is_of_resource THEN ARRAY[p_resource_id] ELSE v_listing.pool END,
-        v_listing.timezone, v_starts, v_listing.length, v_listing.days, p_quantity, v_now, v_own,
-        p_slot_start) AS free
+      SELECT * FROM booking.free_slots(search, v_starts, p_quantity, v_now, v_own, p_slot_start) AS free
       ORDER BY greatest(free.slot_start - p_slot_start, p_slot_start - free.slot_start), free.slot_start LIMIT 5
     ) AS slot
-    WHERE NOT search.is_of_resource OR p_resource_id = ANY (v_listing.pool)
     GROUP BY slot.slot_start, slot.slot_end
   ) AS near;
 
   RETURN QUERY
   SELECT slot.slot_start, slot.slot_end, slot.resource_ids
-  FROM booking.slot_room(
-    v_listing.service, v_listing.pool, v_free_starts, v_free_ends, p_quantity, v_now, v_own) AS slot
+  FROM booking.slot_room(v_listing, v_free_starts, v_free_ends, p_quantity, v_now, v_own) AS slot
   ORDER BY slot.slot_start <> p_slot_start, p_resource_id <> ALL (slot.resource_ids),
            greatest(slot.slot_start - p_slot_start, p_slot_start - slot.slot_start), slot.slot_start
   LIMIT 5;
@@ -249,111 +249,178 @@ AS $$
       coalesce(p_service.max_duration_days, p_service.duration_days)) END)
 $$;
 
--- Returns the listed slots of a service that the public can book now.
+-- Returns the instants at which the public may start a slot, by the notice and the horizon of a service; empty if it is
+-- not booked online. The same rule as booking.start_refusal.
+CREATE FUNCTION booking.bookable_starts(p_service booking.services, p_now timestamptz)
+RETURNS tstzrange LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT CASE
+    WHEN p_service.booking_enabled AND p_service.min_notice_minutes <= 1440 * p_service.max_advance_days
+    THEN tstzrange(p_now + make_interval(mins => p_service.min_notice_minutes),
+      p_now + make_interval(hours => 24 * p_service.max_advance_days), '[]')
+    ELSE 'empty' END
+$$;
+
+-- Returns the listed slots that the public can book now, whatever their order.
 --
 -- Parameters
---   p_pool      the resources of which a slot needs one; NULL: the service has no pool
---   p_timezone  of the business
---   p_starts    the slots start within this range (finite)
---   p_length, p_days  as in booking.listed_slots
---   p_own       a claim that does not count; NULL: none
---   p_extra     a start that is tried even if it is not listed, unless the service starts on its grid only; NULL: none
+--   p_starts  the slots start within this range (finite)
+--   p_own     a claim that does not count; NULL: none
+--   p_extra   a start that is tried even if it is not listed, unless the service starts on its grid only; NULL: none
 --
--- For each resource the instants at which a slot of this length may start are computed as ranges: its hours and the gaps
--- between its windows, shortened by the length and the buffers (booking.possible_starts). Whether a slot has a free
--- resource is then one search in the union of these ranges, however many resources there are.
+-- The instants at which a slot of one length may start are computed as ranges: from the hours of the business, the times
+-- at which the service is full, and those of each resource. Whether a slot can be booked is then one search in these
+-- ranges, however many resources there are.
 CREATE FUNCTION booking.free_slots(
-  p_service booking.services, p_pool text[], p_timezone text, p_starts tstzrange, p_length interval, p_days integer,
-  p_quantity integer, p_now timestamptz, p_own booking.own_claim, p_extra timestamptz DEFAULT NULL)
+  p_listing booking.listing, p_starts tstzrange, p_quantity integer, p_now timestamptz, p_own booking.own_claim,
+  p_extra timestamptz DEFAULT NULL)
 RETURNS TABLE (slot_start timestamptz, slot_end timestamptz) LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
+  v_service booking.services := p_listing.service;
+  v_before interval := make_interval(mins => v_service.buffer_before_minutes);
+  v_after interval := make_interval(mins => v_service.buffer_after_minutes);
+  v_bookable tstzrange := booking.bookable_starts(v_service, p_now);
   v_starts timestamptz[];
   v_ends timestamptz[];
+  v_lengths interval[];
   v_slots tstzrange;
-  v_windows tstzrange;
-  v_before interval := make_interval(mins => p_service.buffer_before_minutes);
-  v_after interval := make_interval(mins => p_service.buffer_after_minutes);
-  v_apply text := booking.hours_apply(p_service);
-  v_is_shared boolean := p_service.resource_sharing = 'session';
   v_limit record;
+  v_is_limited boolean;
 BEGIN
-  SELECT array_agg(slot.starts), array_agg(slot.ends), tstzrange(min(slot.starts), max(slot.ends)),
-         tstzrange(min(slot.starts) - v_before, max(slot.ends) + v_after)
-  INTO v_starts, v_ends, v_slots, v_windows
+  SELECT * INTO v_limit FROM booking.capacity_of(v_service);
+  SELECT array_agg(slot.starts), array_agg(slot.ends), array_agg(DISTINCT slot.length),
+         tstzrange(min(slot.starts), max(slot.ends))
+  INTO v_starts, v_ends, v_lengths, v_slots
   FROM (
-    SELECT listed.slot_start, listed.slot_end
-    FROM booking.listed_slots(p_service, p_timezone, p_starts, p_length, p_days) AS listed
+    SELECT listed.slot_start, listed.slot_end,
+           coalesce(p_listing.length, booking.elapsed(listed.slot_start, listed.slot_end))
+    FROM booking.listed_slots(
+      v_service, p_listing.timezone, p_starts * v_bookable, p_listing.length, p_listing.days) AS listed
+    WHERE NOT isempty(p_starts * v_bookable)
     UNION
-    SELECT p_extra, CASE WHEN p_days IS NULL THEN p_extra + p_length
-      ELSE booking.end_of_days(p_service, p_timezone, p_extra, p_days) END
-    WHERE p_extra IS NOT NULL AND NOT p_service.starts_on_grid
-  ) AS slot (starts, ends)
-  WHERE booking.start_refusal(p_service, slot.starts, p_now) IS NULL;
-  IF v_starts IS NULL THEN
+    SELECT p_extra, extra.ends, booking.elapsed(p_extra, extra.ends)
+    FROM (
+      SELECT CASE WHEN p_listing.days IS NULL THEN p_extra + p_listing.length
+        ELSE booking.end_of_days(v_service, p_listing.timezone, p_extra, p_listing.days) END AS ends
+    ) AS extra
+    WHERE p_extra <@ v_bookable AND NOT v_service.starts_on_grid
+  ) AS slot (starts, ends, length);
+  IF v_starts IS NULL OR p_quantity > v_limit.capacity THEN
     RETURN;
   END IF;
-  SELECT * INTO v_limit FROM booking.capacity_of(p_service);
+
+  v_is_limited := booking.limits_its_pool(v_service, v_slots, p_now);
 
   RETURN QUERY
-  WITH business AS MATERIALIZED (
-    SELECT * FROM booking.open_periods(p_service.business_id, '{""}', v_slots)
-  ), slot AS MATERIALIZED (
-    SELECT candidate.starts, candidate.ends, booking.elapsed(candidate.starts, candidate.ends) AS length
-    FROM unnest(v_starts, v_ends) AS candidate (starts, ends)
-    CROSS JOIN business
-    WHERE booking.is_open(business.hours, business.closed, v_apply, tstzrange(candidate.starts, candidate.ends))
-  ), full_time AS MATERIALIZED (
-    -- When the service has no room for p_quantity more.
+  WITH full_time AS MATERIALIZED (
     SELECT coalesce(range_agg(tstzrange(level.at, level.until)), '{}') AS during
     FROM booking.claim_levels(
-      p_service.business_id, p_service.service_id, p_service.longest_occupied_seconds, v_limit.counted_ids,
-      greatest(lower(v_windows), p_now), upper(v_windows), p_own, p_now, NULL) AS level
-    WHERE level.claimed + p_quantity > v_limit.capacity
-  ), resource AS MATERIALIZED (
-    SELECT r.resource_id, r.seats, period.hours, period.closed, w.busy, w.sessions
-    FROM booking.open_periods(p_service.business_id, p_pool, v_slots) AS period
-    CROSS JOIN LATERAL (
-      SELECT * FROM booking.resources r
-      WHERE r.business_id = p_service.business_id AND r.resource_id = period.owner_id AND r.seats >= p_quantity OFFSET 0
-    ) AS r
-    CROSS JOIN LATERAL (
-      SELECT coalesce(range_agg(tstzrange((m.o).starts, (m.o).ends)), '{}') AS busy,
-             array_agg(tstzrange((m.o).starts, (m.o).ends)) FILTER (
-               WHERE v_is_shared AND (m.o).service_id = p_service.service_id AND m.claimed + p_quantity <= r.seats)
-               AS sessions
-      FROM booking.resource_windows(
-        p_service.business_id, r.resource_id, r.longest_occupied_seconds, lower(v_windows), upper(v_windows), p_now,
-        p_service.service_id, p_own) AS m
-      WHERE m.claimed > 0
-    ) AS w
-  ), free_of_length AS MATERIALIZED (
-    SELECT length.length, range_agg(booking.possible_starts(
-      resource.hours, resource.closed, resource.busy, v_apply, length.length, v_before, v_after)) AS starts
-    FROM (SELECT DISTINCT slot.length FROM slot) AS length CROSS JOIN resource
-    GROUP BY length.length
-  ), open_session AS MATERIALIZED (
-    -- A window of the service that has begun to fill a resource, and has seats left.
-    SELECT DISTINCT during
-    FROM resource CROSS JOIN unnest(resource.sessions) AS during
-    WHERE booking.is_open(resource.hours, resource.closed, v_apply,
-      tstzrange(lower(during) + v_before, upper(during) - v_after))
+      v_service.business_id, v_service.service_id, v_service.longest_occupied_seconds, v_limit.counted_ids,
+      greatest(lower(v_slots) - v_before, p_now), upper(v_slots) + v_after, p_own, p_now, NULL) AS level
+    WHERE v_is_limited AND level.claimed + p_quantity > v_limit.capacity
+  ), of_pool AS MATERIALIZED (
+    SELECT resource.length, range_agg(resource.starts) AS starts
+    FROM booking.pool_starts(p_listing, v_lengths, v_slots, p_now, p_own) AS resource
+    WHERE resource.seats >= p_quantity
+    GROUP BY resource.length
+  ), possible AS MATERIALIZED (
+    SELECT length, booking.possible_starts(
+        business.hours, business.closed, full_time.during, booking.hours_apply(v_service), length, v_before, v_after)
+      * CASE WHEN p_listing.pool IS NULL THEN '{(,)}' ELSE coalesce(of_pool.starts, '{}') END AS starts
+    FROM booking.open_periods(v_service.business_id, '{""}', v_slots) AS business
+    CROSS JOIN full_time
+    CROSS JOIN unnest(v_lengths) AS length
+    LEFT JOIN of_pool USING (length)
   )
   SELECT slot.starts, slot.ends
-  FROM slot
-  CROSS JOIN full_time
-  LEFT JOIN free_of_length ON free_of_length.length = slot.length
-  LEFT JOIN open_session ON open_session.during = tstzrange(slot.starts - v_before, slot.ends + v_after)
-  WHERE NOT full_time.during && tstzrange(slot.starts - v_before, slot.ends + v_after)
-    AND (p_pool IS NULL OR free_of_length.starts @> slot.starts OR open_session.during IS NOT NULL);
+  FROM unnest(v_starts, v_ends) AS slot (starts, ends)
+  JOIN possible ON possible.starts @> slot.starts
+    AND possible.length = coalesce(p_listing.length, booking.elapsed(slot.starts, slot.ends));
 END
 $$;
 
--- Returns the instants at which a slot may start so that a resource is open and free.
+-- Returns whether the capacity of a service can leave less room in a slot than its resources do. A service without a
+-- number of its own has as many units as its pool has seats, so there only claims without a resource can, from the time
+-- before it had a pool.
+--
+--   p_slots  from the start of the first slot to the end of the last
+CREATE FUNCTION booking.limits_its_pool(p_service booking.services, p_slots tstzrange, p_now timestamptz)
+RETURNS boolean LANGUAGE sql STABLE
+AS $$
+  SELECT p_service.max_simultaneous_bookings IS NOT NULL
+    OR NOT booking.has_pool(p_service.business_id, p_service.service_id)
+    OR EXISTS (
+      SELECT FROM booking.service_windows(
+        p_service.business_id, p_service.service_id, p_service.longest_occupied_seconds, '{""}',
+        greatest(lower(p_slots) - make_interval(mins => p_service.buffer_before_minutes), p_now),
+        upper(p_slots) + make_interval(mins => p_service.buffer_after_minutes), NULL, p_now, 0))
+$$;
+
+-- Returns when slots may start on the resources of a pool: for each resource and length one row with the starts at which
+-- it is open and free, and one with those of the begun sessions, for each number of seats left in them.
+--
+-- Parameters
+--   p_lengths  the lengths of the slots
+--   p_slots    from the first start to the last end
+--   p_own      a claim that does not count; NULL: none
+-- Returns
+--   seats   that a slot with such a start has left
+--   starts  exact for slots within p_slots
+CREATE FUNCTION booking.pool_starts(
+  p_listing booking.listing, p_lengths interval[], p_slots tstzrange, p_now timestamptz, p_own booking.own_claim)
+RETURNS TABLE (resource_id text, length interval, seats bigint, starts tstzmultirange) LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_service booking.services := p_listing.service;
+  v_before interval := make_interval(mins => v_service.buffer_before_minutes);
+  v_after interval := make_interval(mins => v_service.buffer_after_minutes);
+  v_apply text := booking.hours_apply(v_service);
+BEGIN
+  RETURN QUERY
+  WITH resource AS MATERIALIZED (
+    SELECT r.resource_id, r.seats, r.longest_occupied_seconds, period.hours, period.closed
+    FROM booking.open_periods(v_service.business_id, p_listing.pool, p_slots) AS period
+    CROSS JOIN LATERAL (
+      SELECT * FROM booking.resources r
+      WHERE r.business_id = v_service.business_id AND r.resource_id = period.owner_id OFFSET 0
+    ) AS r
+  ), busy AS MATERIALIZED (
+    SELECT resource.resource_id, (w.o).service_id, tstzrange((w.o).starts, (w.o).ends) AS during, w.claimed
+    FROM resource
+    CROSS JOIN LATERAL booking.resource_windows(
+      v_service.business_id, resource.resource_id, resource.longest_occupied_seconds, lower(p_slots) - v_before,
+      upper(p_slots) + v_after, p_now, v_service.service_id, p_own) AS w
+    WHERE w.claimed > 0
+  ), busy_time AS MATERIALIZED (
+    SELECT busy.resource_id, range_agg(busy.during) AS during FROM busy GROUP BY busy.resource_id
+  )
+  SELECT resource.resource_id, given.length, resource.seats::bigint, booking.possible_starts(
+    resource.hours, resource.closed, coalesce(busy_time.during, '{}'), v_apply, given.length, v_before, v_after)
+  FROM resource
+  LEFT JOIN busy_time USING (resource_id)
+  CROSS JOIN unnest(p_lengths) AS given (length)
+  UNION ALL
+  SELECT session.resource_id, session.length, session.seats, range_agg(tstzrange(session.start, session.start, '[]'))
+  FROM (
+    SELECT resource.resource_id, lower(busy.during) + v_before AS start, resource.seats - busy.claimed AS seats,
+           booking.elapsed(lower(busy.during) + v_before, upper(busy.during) - v_after) AS length,
+           resource.hours, resource.closed
+    FROM busy JOIN resource USING (resource_id)
+    WHERE v_service.resource_sharing = 'session' AND busy.service_id = v_service.service_id
+  ) AS session
+  WHERE session.length = ANY (p_lengths)
+    AND booking.is_open(session.hours, session.closed, v_apply, tstzrange(session.start, session.start + session.length))
+  GROUP BY session.resource_id, session.length, session.seats;
+END
+$$;
+
+-- Returns the instants at which a slot may start so that it is permitted by hours (booking.is_open) and its window
+-- overlaps no busy time.
 --
 -- Parameters
 --   p_hours, p_closed, p_hours_apply  as in booking.is_open
---   p_busy             the windows of the resource
+--   p_busy             times that the window of the slot must not overlap
 --   p_length           of the slot
 --   p_before, p_after  the buffers of its window
 CREATE FUNCTION booking.possible_starts(
@@ -361,16 +428,15 @@ CREATE FUNCTION booking.possible_starts(
   p_before interval, p_after interval)
 RETURNS tstzmultirange LANGUAGE sql IMMUTABLE
 AS $$
-  SELECT CASE p_hours_apply
-      WHEN 'ends' THEN p_hours * coalesce((
-        SELECT range_agg(tstzrange(lower(period) - p_length, upper(period) - p_length, '[]'))
-        FROM unnest(p_hours) AS period), '{}')
-      ELSE coalesce((
-        SELECT range_agg(tstzrange(lower(period), upper(period) - p_length, '[]'))
-        FROM unnest(p_hours) AS period
-        WHERE (lower(period) > upper(period) - p_length) IS NOT TRUE), '{}')
-    END
-    -- A slot that starts strictly within these ranges overlaps a closure or a window.
+  SELECT coalesce((
+      SELECT range_agg(CASE p_hours_apply
+        -- The ends of these slots lie within the period; their starts must lie within some period too.
+        WHEN 'ends' THEN tstzrange(lower(period) - p_length, upper(period) - p_length, '[]')
+        ELSE tstzrange(lower(period), upper(period) - p_length, '[]') END)
+      FROM unnest(p_hours) AS period
+      WHERE p_hours_apply = 'ends' OR (lower(period) > upper(period) - p_length) IS NOT TRUE), '{}')
+    * p_hours
+    -- A slot that starts strictly within these ranges overlaps a closure, or its window a busy time.
     - coalesce((
       SELECT range_agg(tstzrange(lower(period) - p_length, upper(period), '()')) FROM unnest(p_closed) AS period), '{}')
     - coalesce((
@@ -378,84 +444,56 @@ AS $$
       FROM unnest(p_busy) AS busy), '{}')
 $$;
 
--- Returns how much room the public has in slots that booking.free_slots found, those with room for p_quantity. The
--- parameters are those of booking.free_slots, and
---   p_starts, p_ends  the slots: parallel arrays without duplicates
--- Returns  slot_start to resource_ids as in booking.availability
+-- Returns how much room the public has in slots that booking.free_slots found.
 --
--- The number of windows of a resource that overlap a slot is the number that start before its end, minus the number
--- that end by its start: two binary searches (width_bucket). The resource is free if there is none. If the only one is
--- the slot's own session, its free seats are left.
+--   p_starts, p_ends  the slots: parallel arrays without duplicates; NULL: none
+-- Returns  slot_start to resource_ids as in booking.availability
 CREATE FUNCTION booking.slot_room(
-  p_service booking.services, p_pool text[], p_starts timestamptz[], p_ends timestamptz[], p_quantity integer,
-  p_now timestamptz, p_own booking.own_claim)
+  p_listing booking.listing, p_starts timestamptz[], p_ends timestamptz[], p_quantity integer, p_now timestamptz,
+  p_own booking.own_claim)
 RETURNS TABLE (
   slot_start timestamptz, slot_end timestamptz, available integer, max_quantity integer, resource_ids text[])
 LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-  v_slots tstzrange := (SELECT tstzrange(min(s), max(e)) FROM unnest(p_starts, p_ends) AS slot (s, e));
-  v_before interval := make_interval(mins => p_service.buffer_before_minutes);
-  v_after interval := make_interval(mins => p_service.buffer_after_minutes);
-  v_apply text := booking.hours_apply(p_service);
-  v_is_shared boolean := p_service.resource_sharing = 'session';
+  v_service booking.services := p_listing.service;
+  v_before interval := make_interval(mins => v_service.buffer_before_minutes);
+  v_after interval := make_interval(mins => v_service.buffer_after_minutes);
+  v_lengths interval[];
+  v_slots tstzrange;
 BEGIN
-  IF p_starts IS NULL THEN
+  SELECT array_agg(DISTINCT booking.elapsed(slot.starts, slot.ends)), tstzrange(min(slot.starts), max(slot.ends))
+  INTO v_lengths, v_slots
+  FROM unnest(p_starts, p_ends) AS slot (starts, ends);
+  IF v_lengths IS NULL THEN
     RETURN;
   END IF;
   RETURN QUERY
   WITH slot AS MATERIALIZED (
-    SELECT given.slot_start, given.slot_end, given.slot_start - v_before AS starts, given.slot_end + v_after AS ends
-    FROM unnest(p_starts, p_ends) AS given (slot_start, slot_end)
+    SELECT given.starts, given.ends, booking.elapsed(given.starts, given.ends) AS length
+    FROM unnest(p_starts, p_ends) AS given (starts, ends)
   ), room AS MATERIALIZED (
-    SELECT slot.*, peak.room
+    SELECT lower(peak.during) + v_before AS starts, peak.room
     FROM (
-      SELECT array_agg(tstzrange(slot.starts, slot.ends)) AS windows
-      FROM slot GROUP BY booking.elapsed(slot.starts, slot.ends)
+      SELECT array_agg(tstzrange(slot.starts - v_before, slot.ends + v_after)) AS windows
+      FROM slot GROUP BY slot.length
     ) AS of_length
-    CROSS JOIN LATERAL booking.room_in_windows(p_service, of_length.windows, p_now, p_own) AS peak
-    JOIN slot ON tstzrange(slot.starts, slot.ends) = peak.during
-    WHERE peak.room >= p_quantity
-  ), busy AS MATERIALIZED (
-    SELECT r.resource_id, r.seats, w.service_id, w.starts, w.ends, w.claimed
-    FROM unnest(p_pool) AS member (id)
-    CROSS JOIN LATERAL (
-      SELECT * FROM booking.resources r
-      WHERE r.business_id = p_service.business_id AND r.resource_id = member.id OFFSET 0
-    ) AS r
-    LEFT JOIN LATERAL (
-      SELECT (m.o).service_id, (m.o).starts, (m.o).ends, m.claimed
-      FROM booking.resource_windows(p_service.business_id, r.resource_id, r.longest_occupied_seconds,
-        lower(v_slots) - v_before, upper(v_slots) + v_after, p_now, p_service.service_id, p_own) AS m OFFSET 0
-    ) AS w ON w.claimed > 0
-  ), resource AS MATERIALIZED (
-    SELECT b.resource_id, b.seats, period.hours, period.closed,
-           coalesce(array_agg(b.starts ORDER BY b.starts) FILTER (WHERE b.starts IS NOT NULL), '{}') AS starts,
-           coalesce(array_agg(b.ends ORDER BY b.ends) FILTER (WHERE b.ends IS NOT NULL), '{}') AS ends
-    FROM busy AS b
-    JOIN booking.open_periods(p_service.business_id, p_pool, v_slots) AS period ON period.owner_id = b.resource_id
-    GROUP BY b.resource_id, b.seats, period.hours, period.closed
-  ), slot_seats AS (
-    SELECT room.slot_start, sum(free.seats)::integer AS seats, max(free.seats) AS most,
-           array_agg(resource.resource_id ORDER BY resource.resource_id) FILTER (WHERE free.seats >= p_quantity) AS ids
-    FROM room
-    JOIN resource ON booking.is_open(
-      resource.hours, resource.closed, v_apply, tstzrange(room.slot_start, room.slot_end))
-    LEFT JOIN busy AS session ON v_is_shared AND session.resource_id = resource.resource_id
-      AND session.service_id = p_service.service_id AND session.starts = room.starts AND session.ends = room.ends
-    CROSS JOIN LATERAL (
-      SELECT width_bucket(room.ends - interval '1 microsecond', resource.starts)
-        - width_bucket(room.starts, resource.ends) AS windows
-    ) AS overlap
-    CROSS JOIN LATERAL (
-      SELECT CASE overlap.windows WHEN 0 THEN resource.seats WHEN 1 THEN resource.seats - session.claimed END AS seats
-    ) AS free
-    GROUP BY room.slot_start
+    CROSS JOIN LATERAL booking.room_in_windows(v_service, of_length.windows, p_now, p_own) AS peak
+    WHERE booking.limits_its_pool(v_service, v_slots, p_now)
+  ), of_pool AS MATERIALIZED (
+    SELECT slot.starts, sum(resource.seats) AS seats, max(resource.seats) AS most,
+           array_agg(resource.resource_id ORDER BY resource.resource_id)
+             FILTER (WHERE resource.seats >= p_quantity) AS ids
+    FROM slot
+    JOIN booking.pool_starts(p_listing, v_lengths, v_slots, p_now, p_own) AS resource
+      ON resource.length = slot.length AND resource.starts @> slot.starts
+    GROUP BY slot.starts
   )
-  SELECT room.slot_start, room.slot_end, least(room.room, slot_seats.seats)::integer,
-         least(room.room, slot_seats.most)::integer, coalesce(slot_seats.ids[1:50], '{}')
-  FROM room LEFT JOIN slot_seats USING (slot_start)
-  WHERE p_pool IS NULL OR slot_seats.ids IS NOT NULL;
+  SELECT slot.starts, slot.ends, least(room.room, of_pool.seats)::integer, least(room.room, of_pool.most)::integer,
+         coalesce(of_pool.ids[1:50], '{}')
+  FROM slot
+  LEFT JOIN room USING (starts)
+  LEFT JOIN of_pool USING (starts);
 END
 $$;
 
