@@ -127,14 +127,14 @@ _TABLE: Final = (
         "Remove the service from the choice, and let the guest choose another: it is not offered, or never was.",
     ),
     Problem(
-        "RESOURCE_NOT_FOUND", 404, "Resource not found",
-        "The business, or the service, has no such resource.",
-        "Leave `resourceId` out, or let the guest choose another.",
-    ),
-    Problem(
         "CLOSURE_NOT_FOUND", 404, "Closure not found",
         "There is no such closure in this business.",
         "List the closures of the business.",
+    ),
+    Problem(
+        "SPECIAL_HOURS_NOT_FOUND", 404, "Special hours not found",
+        "There are no such special hours in this business.",
+        "List the special hours of the business.",
     ),
     Problem(
         "KEY_NOT_FOUND", 404, "Key not found",
@@ -175,10 +175,16 @@ _TABLE: Final = (
     ),
     Problem(
         "APPOINTMENT_ENDED", 409, "Appointment ended",
-        "The appointment is over or cancelled: its slot and status are final.",
-        "Read it again and show its present state; notes and the guest's data can still be changed. To get the slot "
-        "again, make a new booking.",
+        "The appointment is over or cancelled: its slot is final.",
+        "Read it again and show its present state; notes and the guest's data can still be changed. Status `confirmed` "
+        "takes `completed` and `no_show` back, while there is room. After a cancellation, make a new booking.",
         members={"appointmentStatus": "cancelled"},
+    ),
+    Problem(
+        "APPOINTMENT_NOT_STARTED", 409, "Appointment not started",
+        "The appointment has not begun: it can't be `completed` or `no_show` before its start.",
+        "Ask again from `slotStart` on, or cancel the appointment. This request had no effect.",
+        members={"slotStart": "2027-01-11T09:00:00Z"},
     ),
     Problem(
         "CANCELLATION_WINDOW_CLOSED", 409, "Cancellation window closed",
@@ -193,11 +199,23 @@ _TABLE: Final = (
         members={"maxExpiresAt": "2027-01-11T13:00:00Z"},
     ),
     Problem(
+        "BUSINESS_MISCONFIGURED", 422, "Business misconfigured",
+        "The time zone of the business is unknown to this service.",
+        "Nothing that the caller sends helps: the owner puts the business with a time zone of the database's server, "
+        "or the operator updates that server. Holds can still be committed.",
+    ),
+    Problem(
+        "RESOURCE_NOT_FOUND", 404, "Resource not found",
+        "The business, or the service, has no such resource.",
+        "Leave `resourceId` out, or let the guest choose another.",
+    ),
+    Problem(
         "SLOT_NOT_BOOKABLE", 422, "Slot not bookable",
         "This slot can't be booked; `reason` says why.",
-        "Show the reason, and let the guest choose another time. It is `past`; `too_soon` or `too_far_ahead`, by the "
-        "service's notice and horizon; `too_long`; `closed`, by opening hours or a closure; or `not_online`, if the "
-        "service or the resource takes no public bookings.",
+        "Show the reason, list the slots anew, and let the guest choose another. It is `past`; `too_soon` or "
+        "`too_far_ahead`, by the service's notice and horizon; `too_short` or `too_long`, by its lengths; `off_grid`, "
+        "if the start is not listed or the end is not that of a number of days; `closed`, by opening hours or a "
+        "closure; or `not_online`, if the service or the resource takes no public bookings.",
         members={"reason": "too_soon"},
     ),
     Problem(

@@ -3,16 +3,16 @@
 import base64
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, StringConstraints, model_validator
 
 from service.api.shapes import (
     CLAIM_REFUSALS,
     Body,
     BusinessQuery,
+    Email,
     ExpectedVersion,
     GuestBody,
     Quantity,
@@ -25,10 +25,10 @@ from service.api.shapes import (
     Version,
     author,
 )
-from service.booking.appointments import Appointment, Appointments, AuditEntry, BookedAppointment, Status
+from service.booking.appointments import Appointment, Appointments, AuditEntry, BookedAppointment, Listed, Status
 from service.booking.instants import Instant, SlotInstant
 from service.booking.requests import Book, Change
-from service.booking.text import BusinessId, Identifier, Metadata, Notes
+from service.booking.text import BusinessId, Identifier, Metadata, Notes, Phone, fault
 from service.errors import HoldfastError, Invalid
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
@@ -65,7 +65,9 @@ class ChangeBody(GuestBody):
     slot_end: SlotInstant = Field(default_factory=_left_out, description="The new end of the slot.")
     resource_id: Identifier | None = Field(None, description="The resource that it moves to; `null` for any free one.")
     quantity: Quantity = Field(default_factory=_left_out, description="How many units of the service's capacity.")
-    status: Status = Field(default_factory=_left_out, description="`completed`, `no_show` or `cancelled`, for good.")
+    status: Status = Field(
+        default_factory=_left_out, description="`completed`, `no_show`, `cancelled`; `confirmed` again."
+    )
     metadata: Metadata = Field(default_factory=dict, description="Replaces the former metadata.")
 
     def changes(self) -> dict[str, Any]:
@@ -82,22 +84,46 @@ class CancelBody(Body):
 
 
 class AppointmentsQuery(Query):
-    """A page of the appointments that start from `from` up to `to`."""
+    """A page of appointments. Without `updatedSince`, `guestEmail` or `guestPhone`, `from` and `to` are required."""
 
     business_id: BusinessId
-    from_: Annotated[Instant, Field(alias="from", description="Appointments that start at this instant or later,")]
-    to: Instant = Field(description="and before this one.")
+    from_: Annotated[Instant | None, Field(alias="from", description="Those that start at this instant or later,")] = (
+        None
+    )
+    to: Instant | None = Field(None, description="and before this one.")
+    overlapping: bool = Field(False, description="Also those that began before `from` and end after it.")
+    updated_since: Instant | None = Field(None, description="Only those changed at this instant or later.")
     resource_id: Identifier | None = Field(None, description="Only those of this resource.")
+    service_id: Identifier | None = Field(None, description="Only those of this service.")
     status: Status | None = Field(None, description="Only those with this status.")
+    guest_email: Email | None = Field(None, description="Only those of the guest with this e-mail address.")
+    guest_phone: Phone | None = Field(None, description="Only those of the guest with this phone number.")
     limit: Annotated[int, Field(ge=1, le=500)] = Field(100, description="How many to a page, 500 at most.")
     cursor: Annotated[str, StringConstraints(max_length=200)] | None = Field(None, description="The last `nextCursor`.")
 
-    @field_validator("to")
-    @classmethod
-    def _after_from(cls, to: datetime, info: ValidationInfo) -> datetime:
-        if "from_" in info.data and to <= info.data["from_"]:
-            raise PydanticCustomError("range", "to must be after from")
-        return to
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.updated_since is None and self.guest_email is None and self.guest_phone is None:
+            if self.from_ is None:
+                raise fault("from", "is required without updatedSince, guestEmail or guestPhone")
+            if self.to is None:
+                raise fault("to", "is required without updatedSince, guestEmail or guestPhone")
+        if self.from_ and self.to and self.to <= self.from_:
+            raise fault("to", "to must be after from")
+        return self
+
+    def listed(self) -> Listed:
+        return Listed(
+            self.from_,
+            self.to,
+            self.overlapping,
+            self.updated_since,
+            self.resource_id,
+            self.service_id,
+            self.status,
+            self.guest_email,
+            self.guest_phone,
+        )
 
 
 class AppointmentPage(Record):
@@ -163,13 +189,14 @@ class AppointmentApi:
     async def list_appointments(self, query: AppointmentsQuery) -> Answer:
         """List appointments.
 
-        The calendar of a business: the appointments that start in `[from, to)`, by start, in pages. Everything that was
-        committed before the call is included.
+        The calendar of a business: the appointments that start in `[from, to)`, by start, in pages. With `overlapping`
+        also those that are under way at `from`, such as the guests who are in the house. `updatedSince` finds what
+        changed, to keep a copy up to date. Everything that was committed before the call is included.
         """
-        starts, after = (query.from_, query.to), _place(query.cursor) if query.cursor else None
+        after = _place(query.cursor) if query.cursor else None
         # One more than the page shows whether there is a next one.
         limit = query.limit + 1
-        found = await self._appointments.page(query.business_id, starts, query.resource_id, query.status, after, limit)
+        found = await self._appointments.page(query.business_id, query.listed(), after, limit)
         items = [_without_hold(appointment) for appointment in found[: query.limit]]
         next_cursor = _cursor(items[-1]) if len(found) > query.limit else None
         return answer(AppointmentPage(items=items, next_cursor=next_cursor))
@@ -183,14 +210,18 @@ class AppointmentApi:
         "PATCH",
         _APPOINTMENT,
         access=Access.STAFF,
-        refusals=(*_CHANGE_REFUSALS, "RESOURCE_NOT_FOUND", "SLOT_UNAVAILABLE"),
+        refusals=(
+            *(*_CHANGE_REFUSALS, "APPOINTMENT_NOT_STARTED", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND"),
+            "SLOT_UNAVAILABLE",
+        ),
     )
     async def change_appointment(self, call: Call, appointment_id: AppointmentId, body: ChangeBody) -> Answer:
         """Change or move an appointment.
 
         Changes the members that are sent, if the appointment is still at the version that you read: give it as
         `expectedVersion`, or as `If-Match`, which answers a conflict with 412 instead of 409. `slotStart` alone keeps
-        the duration. The appointment's own claim does not count against it.
+        the duration. The appointment's own claim does not count against it. `completed` and `no_show` are possible from
+        the start of the slot on, and `confirmed` takes them back while there is room.
         """
         expected = expectation(call)
         if expected.version is None and not expected.by_header:

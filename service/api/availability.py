@@ -1,37 +1,85 @@
 """The slots that can be booked."""
 
-from datetime import datetime, timedelta
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.api.shapes import MAX_LISTING, Quantity, Query
-from service.booking.availability import Availability, availability
-from service.booking.instants import Instant
-from service.booking.text import BusinessId, Identifier, ServiceId
+from service.api.shapes import Quantity, Query
+from service.booking.availability import Availability, AvailableDays, Wanted, availability, available_days
+from service.booking.instants import Instant, LocalDate
+from service.booking.text import BusinessId, Identifier, ServiceId, fault
 from service.database.connections import Database
 from service.http.answer import JSON, Answer
 from service.http.endpoint import endpoint
 from service.sharing.cache import AnswerCache
 
+# A year of dates, both ends included.
+_MAX_DAYS: Final = timedelta(days=366)
 
-class AvailabilityQuery(Query):
-    """The slots that start from `from` up to `to`."""
+_REFUSALS: Final = ("SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND")
+
+
+class WantedQuery(Query):
+    """The slots of a service that are looked for."""
 
     business_id: BusinessId
     service_id: ServiceId
-    from_: Annotated[Instant, Field(alias="from")] = Field(description="The first instant at which a slot may start.")
-    to: Instant = Field(description="The slots start before this, at most 62 days after `from`.")
     quantity: Quantity = Field(1, description="How many units are wanted. Slots with less room are not listed.")
     resource_id: Identifier | None = Field(None, description="Only the slots in which this one is free.")
+    duration_minutes: Annotated[int, Field(ge=1, le=43_200)] | None = Field(
+        None, description="The length of the slots, of a service by minutes. Left out, it is as long as the service."
+    )
+    duration_days: Annotated[int, Field(ge=1, le=366)] | None = Field(
+        None, description="The length of the slots, of a service by days. Left out, it is as long as the service."
+    )
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> Self:
+        if self.duration_minutes is not None and self.duration_days is not None:
+            raise fault("durationDays", "durationMinutes and durationDays exclude each other")
+        return self
+
+    def wanted(self) -> Wanted:
+        return Wanted(
+            self.business_id,
+            self.service_id,
+            self.duration_minutes,
+            self.duration_days,
+            self.quantity,
+            self.resource_id,
+        )
+
+
+class AvailabilityQuery(WantedQuery):
+    """A page of the slots that start from `from` up to `to`."""
+
+    from_: Annotated[Instant, Field(alias="from")] = Field(description="The first instant at which a slot may start.")
+    to: Instant | None = Field(None, description="The slots start before this. Left out, up to the service's horizon.")
+    limit: Annotated[int, Field(ge=1, le=2000)] = Field(500, description="How many to a page, 2000 at most.")
 
     @field_validator("to")
     @classmethod
-    def _within_reach(cls, to: datetime, info: ValidationInfo) -> datetime:
-        starts_from = info.data.get("from_")
-        if starts_from is not None and not timedelta(0) < to - starts_from <= MAX_LISTING:
-            raise PydanticCustomError("range", "to must be after from, by 62 days at most")
+    def _after_from(cls, to: datetime | None, info: ValidationInfo) -> datetime | None:
+        if to is not None and "from_" in info.data and to <= info.data["from_"]:
+            raise PydanticCustomError("range", "to must be after from")
+        return to
+
+
+class AvailableDaysQuery(WantedQuery):
+    """The local dates from `from` to `to`."""
+
+    from_: Annotated[LocalDate, Field(alias="from")] = Field(description="The first date, by the business's clock.")
+    to: LocalDate = Field(description="The last date, at most 366 dates in all.")
+
+    @field_validator("to")
+    @classmethod
+    def _within_a_year(cls, to: date, info: ValidationInfo) -> date:
+        first = info.data.get("from_")
+        if first is not None and not timedelta(0) <= to - first < _MAX_DAYS:
+            raise PydanticCustomError("range", "to must not be before from, and at most 366 dates are counted")
         return to
 
 
@@ -40,24 +88,35 @@ class AvailabilityApi:
         self._database = database
         self._cache = cache
 
-    @endpoint(
-        "GET",
-        "/api/booking/availability",
-        tag="availability",
-        answers={200: Availability},
-        refusals=("SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
-    )
+    @endpoint("GET", "/api/booking/availability", tag="availability", answers={200: Availability}, refusals=_REFUSALS)
     async def get_availability(self, query: AvailabilityQuery) -> Answer:
         """List the slots that can be booked.
 
-        Slots that start in `[from, to)`, at most 62 days, each as long as the service, by the same rules as `reserve`.
-        They begin every `slotStepMinutes` from midnight by the clock of the business. What is full or closed is not
-        listed.
+        Slots that start in `[from, to)`, by the same rules as `reserve`, in pages: `nextFrom` is the `from` of the next
+        one. A page covers 62 days and 512 KB at most, so it may be short, even empty, with a `nextFrom`. `limit=1`
+        finds the first free slot. Send the `slotEnd` of the slot that the guest chose.
         """
+        return await self._answer(
+            query, lambda: availability(self._database, query.wanted(), query.from_, query.to, query.limit)
+        )
+
+    @endpoint(
+        "GET", "/api/booking/availability/days", tag="availability", answers={200: AvailableDays}, refusals=_REFUSALS
+    )
+    async def get_available_days(self, query: AvailableDaysQuery) -> Answer:
+        """Count the slots of each date.
+
+        For a month's view: how many slots can be booked that start on each local date from `from` to `to`, both
+        included, and when the first one begins. They are the slots that the list of slots has.
+        """
+        return await self._answer(query, lambda: available_days(self._database, query.wanted(), query.from_, query.to))
+
+    async def _answer(self, query: WantedQuery, find: Callable[[], Coroutine[Any, Any, BaseModel]]) -> Answer:
+        """Answers from the cache, or with what `find` finds. The two lists have queries of their own types, so their
+        answers have keys of their own."""
 
         async def ask() -> bytes:
-            wanted = query.business_id, query.service_id, query.from_, query.to, query.quantity, query.resource_id
-            listed = await availability(self._database, *wanted)
-            return listed.model_dump_json().encode()
+            return (await find()).model_dump_json().encode()
 
-        return Answer(await self._cache.get(query.business_id, query.model_dump_json(), ask), media_type=JSON)
+        question = type(query), query.model_dump_json()
+        return Answer(await self._cache.get(query.business_id, question, ask), media_type=JSON)

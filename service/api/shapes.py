@@ -15,8 +15,6 @@ from service.http.call import Call
 
 # The longest slot of any service: scans are bounded in time, and would not find what reaches further.
 MAX_SLOT: Final = timedelta(minutes=43_200)
-# The time that one listing of slots covers.
-MAX_LISTING: Final = timedelta(days=62)
 
 
 _KEY_MEANING: Final = (
@@ -69,8 +67,8 @@ SlotEndWithinReach = Annotated[SlotEnd, AfterValidator(_within_reach)]
 
 # Of every call that takes room for a slot under an idempotency key.
 CLAIM_REFUSALS: Final = (
-    *("IDEMPOTENCY_KEY_MISMATCH", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
-    "SLOT_UNAVAILABLE",
+    *("IDEMPOTENCY_KEY_MISMATCH", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED"),
+    *("RESOURCE_NOT_FOUND", "SLOT_UNAVAILABLE"),
 )
 
 

@@ -81,8 +81,8 @@ class WidgetApi:
         tag="appointments",
         answers={201: WidgetBooking, 200: WidgetBooking},
         refusals=(
-            *("BUSINESS_NOT_FOUND", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "RESOURCE_NOT_FOUND"),
-            *("SLOT_NOT_BOOKABLE", "SLOT_UNAVAILABLE"),
+            *("BUSINESS_NOT_FOUND", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED"),
+            *("RESOURCE_NOT_FOUND", "SLOT_NOT_BOOKABLE", "SLOT_UNAVAILABLE"),
         ),
         statuses={"SLOT_UNAVAILABLE": (400,)},
         refusal_model=WidgetRefusal,

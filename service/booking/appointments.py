@@ -1,6 +1,7 @@
 """Appointments: book without a hold, look up, list, change, cancel, erase, and the audit trail. The rules are in
 sql/functions."""
 
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Final, Literal
@@ -24,6 +25,22 @@ Status = Literal["confirmed", "cancelled", "completed", "no_show"]
 
 # The members of a change that are instants.
 _INSTANTS: Final = ("slot_start", "slot_end")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The appointments to list, in the order of the parameters of booking.list_appointments
+    (sql/functions/reads/appointments.sql). None: any."""
+
+    starts_from: datetime | None
+    starts_before: datetime | None
+    overlapping: bool
+    updated_since: datetime | None
+    resource_id: str | None
+    service_id: str | None
+    status: Status | None
+    guest_email: str | None
+    guest_phone: str | None
 
 
 class Appointment(Record):
@@ -126,21 +143,15 @@ class Appointments:
         return Appointment.model_validate_json(body)
 
     async def page(
-        self,
-        business_id: str,
-        starts: tuple[datetime, datetime],
-        resource_id: str | None,
-        status: Status | None,
-        after: tuple[datetime, UUID] | None,
-        limit: int,
+        self, business_id: str, listed: Listed, after: tuple[datetime, UUID] | None, limit: int
     ) -> list[Appointment]:
-        """Returns a page of the appointments that start from the first instant up to the second, by start and id.
+        """Returns a page of appointments by start and id.
 
         `after` is the start and id of the last one of the page before.
         """
-        rows = await self._database.fetch(
-            "list_appointments", business_id, *starts, resource_id, status, *(after or (None, None)), limit
-        )
+        phone = listed.guest_phone and await self._guests.normalised(business_id, listed.guest_phone)
+        filters = astuple(replace(listed, guest_phone=phone))
+        rows = await self._database.fetch("list_appointments", business_id, *filters, *(after or (None, None)), limit)
         if not rows and not await self._database.fetch("business", business_id):
             raise Refused("BUSINESS_NOT_FOUND")
         return [Appointment.model_validate_json(body) for (body,) in rows]

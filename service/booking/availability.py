@@ -1,10 +1,12 @@
 """The slots of a service that can be booked, and the capacity left in one slot."""
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 
 from pydantic import AwareDatetime, Field
 from pydantic_core import from_json
 
+from service.booking.instants import LocalDate
 from service.booking.verbs import refusal
 from service.database.connections import Database
 from service.errors import Refused
@@ -17,13 +19,29 @@ class Slot(Record):
     slot_start: AwareDatetime = Field(description="When the slot begins.")
     slot_end: AwareDatetime = Field(description="When the slot ends. That instant is not part of it.")
     available: int = Field(description="How many units are left. It may have changed since: only `reserve` decides.")
-    resource_ids: list[str] = Field(description="The resources that are free then; none where the service has none.")
+    max_quantity: int = Field(description="The largest `quantity` that one request can get: a party sits together.")
+    resource_ids: list[str] = Field(description="The resources that are free then, at most 50; none without a pool.")
 
 
 class Availability(Record):
-    """Slots by their start."""
+    """A page of slots by their start."""
 
     slots: list[Slot] = Field(description="The slots, by their start.")
+    next_from: AwareDatetime | None = Field(description="The `from` of the next page; `null` on the last one.")
+
+
+class Day(Record):
+    """The slots that start on a date."""
+
+    date: LocalDate = Field(description="The date, by the clock of the business.")
+    slots: int = Field(description="How many slots can be booked that start on it; 100 stands for 100 or more.")
+    first_slot_start: AwareDatetime | None = Field(description="When the first of them begins; `null` without one.")
+
+
+class AvailableDays(Record):
+    """Dates, each with the number of its slots."""
+
+    days: list[Day] = Field(description="One entry for each date from `from` to `to`.")
 
 
 class Capacity(Record):
@@ -35,26 +53,56 @@ class Capacity(Record):
     available: int = Field(description="Units left. It may have changed since: only `reserve` decides.")
 
 
-async def availability(
-    database: Database,
-    business_id: str,
-    service_id: str,
-    starts_from: datetime,
-    starts_before: datetime,
-    quantity: int,
-    resource_id: str | None,
-) -> Availability:
-    """Returns the slots of a service that start in a range of time and can be booked, by the same rules as reserve.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The slots that a caller looks for. `minutes` or `days`, one of the two at most, is their length; else the
+    service's."""
 
-    With a `resource_id`, those where this one is free. Raises `Refused` (SERVICE_NOT_FOUND, RESOURCE_NOT_FOUND),
-    `Invalid` (a quantity above 1 where each booking takes a resource) and `Unavailable`.
+    business_id: str
+    service_id: str
+    minutes: int | None
+    days: int | None
+    quantity: int
+    resource_id: str | None
+
+
+async def availability(
+    database: Database, wanted: Wanted, starts_from: datetime, starts_before: datetime | None, limit: int
+) -> Availability:
+    """Returns a page of the slots of a service that can be booked, by the same rules as reserve.
+
+    They start from the first instant on and before the second, or as far ahead as the service can be booked. With a
+    `resource_id`, those where this one is free. Raises `Refused` (SERVICE_NOT_FOUND, BUSINESS_MISCONFIGURED,
+    RESOURCE_NOT_FOUND), `Invalid` (a quantity that no resource seats, or a length that the service does not have) and
+    `Unavailable`.
     """
-    [(outcome, body)] = await database.fetch(
-        "availability", business_id, service_id, starts_from, starts_before, quantity, resource_id
+    w = wanted
+    body = await _listed(
+        database,
+        "availability",
+        *(w.business_id, w.service_id, starts_from, starts_before, w.minutes, w.days, w.quantity, w.resource_id, limit),
     )
+    return Availability.model_validate_json(body)
+
+
+async def available_days(database: Database, wanted: Wanted, first: date, last: date) -> AvailableDays:
+    """Returns the number of slots that can be booked of each local date, both ends included. Raises as
+    `availability`."""
+    w = wanted
+    body = await _listed(
+        database,
+        "available_days",
+        *(w.business_id, w.service_id, first, last, w.minutes, w.days, w.quantity, w.resource_id),
+    )
+    return AvailableDays.model_validate_json(body)
+
+
+async def _listed(database: Database, query: str, *parameters: object) -> bytes:
+    [(outcome, body)] = await database.fetch(query, *parameters)
     if outcome != "done":
         raise refusal(outcome, from_json(body) if body else None)
-    return Availability.model_validate_json(body)
+    listed: bytes = body
+    return listed
 
 
 async def capacity(

@@ -79,7 +79,7 @@ class Guests:
         if guest.guest_phone is None:
             return {}
         try:
-            return {"guest_phone": await self._normalised(business_id, guest.guest_phone)}
+            return {"guest_phone": await self.normalised(business_id, guest.guest_phone)}
         except Invalid as invalid:
             errors: Any = invalid.members["errors"]
             fault = {"field": "guest_phone", "message": errors[0]["message"]}
@@ -90,10 +90,11 @@ class Guests:
         phone = request.changes.get("guest_phone")
         if phone is None:
             return request
-        normalised = await self._normalised(business_id, phone)
+        normalised = await self.normalised(business_id, phone)
         return replace(request, changes={**request.changes, "guest_phone": normalised})
 
-    async def _normalised(self, business_id: str, phone: str) -> str:
+    async def normalised(self, business_id: str, phone: str) -> str:
+        """Returns a phone number of a business as E.164. Raises `Invalid` and `Unavailable`."""
         country = None
         # A number with its country's code does not depend on the business.
         if not phone.startswith("+"):

@@ -1,7 +1,7 @@
-"""Instants as callers write them: ISO 8601 with an offset, converted to UTC."""
+"""Instants and local dates as callers write them: ISO 8601, instants with an offset and converted to UTC."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
@@ -49,3 +49,28 @@ Instant = Annotated[
 
 # Of slots: near both ends of time, instants that are computed from them could not be written.
 SlotInstant = Annotated[Instant, AfterValidator(_in_sensible_years)]
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d$")
+_NO_DATE: Final = "must be a date like 2026-11-21"
+
+
+def _written_as_date(value: object) -> str:
+    if not isinstance(value, str) or not _DATE.match(value):
+        raise PydanticCustomError("date", _NO_DATE)
+    return value
+
+
+def _date_in_sensible_years(value: date) -> date:
+    if not _FIRST.date() <= value < _LAST.date():
+        raise PydanticCustomError("date_range", "A date lies between the years 1900 and 3000")
+    return value
+
+
+# By the clock of a business.
+LocalDate = Annotated[
+    date,
+    Field(strict=False),
+    FaultMessage(_NO_DATE),
+    BeforeValidator(_written_as_date),
+    AfterValidator(_date_in_sensible_years),
+]

@@ -112,6 +112,47 @@ async def ended(client: httpx2.AsyncClient, _: TestDatabase) -> httpx2.Response:
     return await client.patch(own, json={"expectedVersion": 2, "slotStart": at(12).isoformat()}, headers=ADMIN)
 
 
+async def not_started(client: httpx2.AsyncClient, _: TestDatabase) -> httpx2.Response:
+    booked = (await client.post("/api/bookings", json=slot(guestEmail="ada@example.com"))).json()
+    own = f"/api/booking/appointments/{booked['appointmentId']}"
+    return await client.patch(own, json={"expectedVersion": 7, "status": "no_show"}, headers=ADMIN)
+
+
+async def ended_and_no_resource(client: httpx2.AsyncClient, _: TestDatabase) -> httpx2.Response:
+    booked = (await client.post("/api/bookings", json=slot(guestEmail="ada@example.com"))).json()
+    own = f"/api/booking/appointments/{booked['appointmentId']}"
+    await client.post(f"{own}/cancel", headers=ADMIN)
+    return await client.patch(own, json={"expectedVersion": 2, "resourceId": "chair"}, headers=ADMIN)
+
+
+def forget_the_time_zone(database: TestDatabase) -> None:
+    """Leaves the business with a time zone that the server does not know, as after a move to an older server."""
+    database.make_service(starts_on_grid=True)
+    database.rows("UPDATE booking.businesses SET timezone = 'Mars/Olympus'")
+
+
+async def misconfigured_and_no_service(client: httpx2.AsyncClient, database: TestDatabase) -> httpx2.Response:
+    forget_the_time_zone(database)
+    return await client.post(RESERVE, json=slot(serviceId="perm"))
+
+
+async def misconfigured_and_no_resource(client: httpx2.AsyncClient, database: TestDatabase) -> httpx2.Response:
+    forget_the_time_zone(database)
+    return await client.post(RESERVE, json=slot(resourceId="chair"))
+
+
+async def misconfigured_list_and_no_service(client: httpx2.AsyncClient, database: TestDatabase) -> httpx2.Response:
+    forget_the_time_zone(database)
+    query = {"businessId": "salon", "serviceId": "perm", "from": "2027-01-11T00:00:00Z"}
+    return await client.get("/api/booking/availability", params=query)
+
+
+async def misconfigured_list_and_no_resource(client: httpx2.AsyncClient, database: TestDatabase) -> httpx2.Response:
+    forget_the_time_zone(database)
+    query = {"businessId": "salon", "serviceId": "cut", "from": "2027-01-11", "to": "2027-01-12", "resourceId": "chair"}
+    return await client.get("/api/booking/availability/days", params=query)
+
+
 @pytest.mark.parametrize(
     ("send", "first", "second"),
     [
@@ -131,6 +172,12 @@ async def ended(client: httpx2.AsyncClient, _: TestDatabase) -> httpx2.Response:
         (hold_conflict, "VERSION_CONFLICT", "HOLD_LIFETIME_EXCEEDED"),
         (appointment_conflict, "VERSION_CONFLICT", "APPOINTMENT_ENDED"),
         (ended, "APPOINTMENT_ENDED", "SLOT_UNAVAILABLE"),
+        (ended_and_no_resource, "APPOINTMENT_ENDED", "RESOURCE_NOT_FOUND"),
+        (not_started, "VERSION_CONFLICT", "APPOINTMENT_NOT_STARTED"),
+        (misconfigured_and_no_service, "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED"),
+        (misconfigured_and_no_resource, "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND"),
+        (misconfigured_list_and_no_service, "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED"),
+        (misconfigured_list_and_no_resource, "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND"),
     ],
 )
 async def test_a_request_with_two_faults_gets_the_first_code(

@@ -22,6 +22,14 @@ from service.errors import Invalid, Refused
             {"appointmentStatus": "no_show"},
         ),
         (
+            "appointment_not_started",
+            {"slot_start": "2027-01-04T10:00:00+00:00"},
+            "APPOINTMENT_NOT_STARTED",
+            {"slotStart": "2027-01-04T10:00:00Z"},
+        ),
+        ("business_misconfigured", None, "BUSINESS_MISCONFIGURED", {}),
+        ("special_hours_not_found", None, "SPECIAL_HOURS_NOT_FOUND", {}),
+        (
             "cancellation_window_closed",
             {"cancellable_until": "2027-01-04T10:00:00+01:00"},
             "CANCELLATION_WINDOW_CLOSED",
