@@ -13,10 +13,11 @@ from service.booking.requests import Author, Guest, Slot
 from service.booking.text import BusinessId, IdempotencyKey, Identifier, Metadata, Name, Notes, Phone, ServiceId, fault
 from service.http.call import Call
 
-# The longest slot of any service: scans are bounded in time, and would not find what reaches further.
-MAX_SLOT: Final = timedelta(minutes=43_200)
+# The longest slot of any service, 366 local days: a decision reads all that may reach into it. A service by minutes has
+# a limit of its own, booking.longest_slot.
+MAX_SLOT: Final = timedelta(hours=366 * 24 + 1)
 
-
+SLOT_END_MEANING: Final = "When the slot ends: send the end that you showed. Left out, it is as long as the service."
 _KEY_MEANING: Final = (
     "Your name for this attempt: sent again with the same key, the request has no second effect. It may come as the "
     "`Idempotency-Key` header instead."
@@ -47,7 +48,7 @@ def _after_its_start(slot_end: datetime, info: ValidationInfo) -> datetime:
 def _within_reach(slot_end: datetime, info: ValidationInfo) -> datetime:
     slot_start = info.data.get("slot_start")
     if slot_start and slot_end - slot_start > MAX_SLOT:
-        raise PydanticCustomError("slot", "slotEnd must be at most 30 days after slotStart")
+        raise PydanticCustomError("slot", "slotEnd must be at most 366 days after slotStart")
     return slot_end
 
 
@@ -92,7 +93,7 @@ class SlotBody(Body):
     business_id: BusinessId
     service_id: ServiceId
     slot_start: SlotStart = Field(description="When the slot begins.")
-    slot_end: SlotEnd | None = Field(None, description="When the slot ends. Left out, it is as long as the service.")
+    slot_end: SlotEnd | None = Field(None, description=SLOT_END_MEANING)
     idempotency_key: IdempotencyKey | None = Field(None, description=_KEY_MEANING)
     quantity: Quantity = Field(1, description="How many units of the service's capacity.")
     resource_id: Identifier | None = Field(None, description="One resource of the service. Left out, any free one.")

@@ -1,10 +1,12 @@
 """One-call booking for a booking widget, which knows a business by its slug and has a format of its own."""
 
+from datetime import datetime
 from typing import Annotated, Literal, cast
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from service.api.shapes import Body, Email, author
+from service.api.shapes import SLOT_END_MEANING, Body, Email, author
 from service.booking.alternatives import Alternative
 from service.booking.appointments import Appointments, BookedAppointment
 from service.booking.guests import PHONE_MEANING
@@ -27,11 +29,12 @@ PathSlug = Annotated[str, Field(description="The public name of the business.")]
 
 
 class WidgetBody(Body):
-    """Books a slot of the business of the address, as long as the service."""
+    """Books a slot of the business of the address."""
 
     service_id: ServiceId
     staff_id: Identifier | None = Field(None, description="One resource of the service. Left out, any free one.")
     start_time: SlotInstant = Field(description="When the slot begins.")
+    slot_end: SlotInstant | None = Field(None, description=SLOT_END_MEANING)
     first_name: FirstOrLastName = Field(description="The guest's first name.")
     last_name: FirstOrLastName = Field(description="The guest's last name.")
     email: Email = Field(description="The guest's e-mail address.")
@@ -39,8 +42,15 @@ class WidgetBody(Body):
     notes: Notes | None = Field(None, description="Free text for the business.")
     location_id: LocationId | None = Field(None, description="Kept in `metadata` as it is.")
 
+    @field_validator("slot_end")
+    @classmethod
+    def _after_its_start(cls, slot_end: datetime | None, info: ValidationInfo) -> datetime | None:
+        if slot_end is not None and "start_time" in info.data and slot_end <= info.data["start_time"]:
+            raise PydanticCustomError("slot", "slotEnd must be after startTime")
+        return slot_end
+
     def request(self) -> Book:
-        slot = Slot(self.service_id, self.start_time, None, 1, self.staff_id)
+        slot = Slot(self.service_id, self.start_time, self.slot_end, 1, self.staff_id)
         name = f"{self.first_name} {self.last_name}"
         metadata = {"locationId": self.location_id} if self.location_id else {}
         return Book(slot, Guest(name, self.email, self.phone, self.notes, metadata), "widget")

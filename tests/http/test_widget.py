@@ -150,6 +150,9 @@ async def test_a_key_makes_one_booking(client: httpx2.AsyncClient, salon: TestDa
         ("staffId", ""),
         ("startTime", "2027-01-01T10:00:00"),
         ("startTime", None),
+        ("slotEnd", "2027-01-01T10:00:00"),
+        ("slotEnd", timestamp(at(10))),
+        ("slotEnd", timestamp(at(9))),
         ("firstName", ""),
         ("firstName", "n" * 100),
         ("lastName", None),
@@ -195,6 +198,16 @@ async def test_an_unknown_slug_is_a_404(client: httpx2.AsyncClient, salon: TestD
     response = await client.post(f"/api/v1/public/{slug}/book", json=form())
     error_of(response, 404, "NOT_FOUND" if "%2F" in slug else "BUSINESS_NOT_FOUND")
     assert salon.value("SELECT count(*) FROM booking.appointments") == 0
+
+
+async def test_a_widget_gets_the_slot_that_it_showed(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
+    """With `slotEnd` the slot has the length that was shown, whatever it is now, or is refused."""
+    salon.put_service(duration_minutes=60, min_duration_minutes=45, max_duration_minutes=None)
+    shown = await client.post(BOOK, json=form(slotEnd=timestamp(at(10.75))))
+    assert (shown.status_code, shown.json()["data"]["slotEnd"]) == (201, timestamp(at(10.75)))
+    for end, reason in ((12.5, "too_short"), (13.25, "too_long")):
+        error = error_of(await client.post(BOOK, json=form(12, slotEnd=timestamp(at(end)))), 422, "SLOT_NOT_BOOKABLE")
+        assert error["reason"] == reason
 
 
 async def test_an_unknown_service_is_a_404(client: httpx2.AsyncClient, salon: TestDatabase) -> None:
