@@ -41,7 +41,7 @@ _LIMIT_HEADERS: Final = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Re
 _REQUEST_ID: Final = "4fd3a1c09b7e4d0f9a55e2d8c6b31a70"
 # The Monday about which the examples were recorded: see `shifted`.
 EXAMPLE_DAY: Final = datetime(2027, 1, 11, tzinfo=UTC)
-_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
+_INSTANT_OR_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d+)?Z)?")
 
 
 def document(endpoints: Sequence[Endpoint]) -> Json:
@@ -68,8 +68,8 @@ def recorded_examples() -> Json:
 
 
 def shifted(examples: Json) -> Json:
-    """Moves the instants of examples by whole weeks, to the first Monday of the month after next: so the slot of an
-    example that is copied can still be booked."""
+    """Moves the instants and dates of examples by whole weeks, to the first Monday of the month after next: so the slot
+    of an example that is copied can still be booked."""
     day = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     for _ in range(2):
         day = (day + timedelta(days=31)).replace(day=1)
@@ -77,9 +77,9 @@ def shifted(examples: Json) -> Json:
 
     def shift(match: re.Match[str]) -> str:
         moved = datetime.fromisoformat(match[0]) + timedelta(weeks=weeks)
-        return moved.isoformat().replace("+00:00", "Z")
+        return moved.isoformat().replace("+00:00", "Z") if "T" in match[0] else moved.date().isoformat()
 
-    moved: Json = json.loads(_INSTANT.sub(shift, json.dumps(examples)))
+    moved: Json = json.loads(_INSTANT_OR_DATE.sub(shift, json.dumps(examples)))
     return moved
 
 

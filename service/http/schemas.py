@@ -94,7 +94,7 @@ class _ModelSchema(GenerateJsonSchema):
 
 
 _INSTANT: Final = {"type": "string", "format": "date-time"}
-_REASONS: Final = ["past", "too_soon", "too_far_ahead", "too_long", "closed", "not_online"]
+_REASONS: Final = ["past", "too_soon", "too_far_ahead", "too_short", "too_long", "off_grid", "closed", "not_online"]
 # Every problem has these members.
 _USUAL_MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     "type": ({"type": "string", "format": "uri-reference"}, "The page that explains the code."),
@@ -122,7 +122,10 @@ _MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     "maxExpiresAt": (_INSTANT, "With `HOLD_LIFETIME_EXCEEDED`: the latest end of the hold."),
     "appointmentStatus": ({"type": "string"}, "With `APPOINTMENT_ENDED`: how it ended."),
     "cancellableUntil": (_INSTANT, "With `CANCELLATION_WINDOW_CLOSED`: until when guests could cancel it."),
-    "slotStart": (_INSTANT, "With `CAPACITY_IN_USE`: the start of the first time in the way."),
+    "slotStart": (
+        _INSTANT,
+        "With `CAPACITY_IN_USE`: the start of the first time in the way. With `APPOINTMENT_NOT_STARTED`: its start.",
+    ),
     "slotEnd": (_INSTANT, "With `CAPACITY_IN_USE`: its end."),
     "claimed": ({"type": "integer"}, "With `CAPACITY_IN_USE`: how many units are claimed then."),
 }

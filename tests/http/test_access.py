@@ -49,6 +49,7 @@ PUBLIC: Final = {
     "/api/booking/reservations/{reservationId}/extend",
     "/api/booking/capacity",
     "/api/booking/availability",
+    "/api/booking/availability/days",
     "/api/booking/stream",
     "/api/bookings",
     "/api/v1/public/{slug}/book",
@@ -61,6 +62,7 @@ PUBLIC: Final = {
     "/",
     "/openapi.json",
     "/docs",
+    "/docs/businesses",
     "/docs/errors",
     "/docs/{asset}",
 }

@@ -6,7 +6,8 @@ import httpx2
 import pytest
 
 from tests.database import TestDatabase, at
-from tests.http.booking_calls import APPOINTMENTS, audit_trail, change, create, read, timestamp
+from tests.http.booking_calls import APPOINTMENTS, audit_trail, cancel, change, create, read, timestamp
+from tests.http.conftest import ADMIN
 from tests.http.describing import Json
 from tests.http.keys import bearer, make_key
 from tests.http.refusals import faulty_fields, refusal
@@ -216,6 +217,29 @@ async def test_an_appointment_is_moved_to_another_resource(client: httpx2.AsyncC
     assert (await change(client, later, to_ten)).json()["resourceId"] in ("maria", "rosa")
 
 
+@pytest.mark.parametrize("status", ["completed", "no_show"])
+async def test_a_status_of_the_end_can_be_set_from_the_start_on_and_taken_back(
+    client: httpx2.AsyncClient, database: TestDatabase, status: str
+) -> None:
+    """Before the start the refusal names it. Each change is a version, and frees or takes the room."""
+    database.make_service()
+    appointment = await create(client)
+    early = await change(client, appointment, {"expectedVersion": 1, "status": status})
+    assert refusal(early) == (409, "APPOINTMENT_NOT_STARTED")
+    assert early.json()["slotStart"] == timestamp(at(10))
+    database.freeze_clock(at(10))
+    for version, then in enumerate((status, "confirmed", status), start=1):
+        changed = await change(client, appointment, {"expectedVersion": version, "status": then})
+        assert (changed.status_code, changed.json()["status"], changed.json()["version"]) == (200, then, version + 1)
+    other = await create(client)
+    response = await change(client, appointment, {"expectedVersion": 4, "status": "confirmed"})
+    assert refusal(response) == (409, "SLOT_UNAVAILABLE")
+    await cancel(client, other, ADMIN)
+    assert (await change(client, appointment, {"expectedVersion": 4, "status": "confirmed"})).status_code == 200
+    actions = [entry["action"] for entry in await audit_trail(client, appointment)]
+    assert actions == ["created", status, "confirmed", status, "confirmed"]
+
+
 @pytest.mark.parametrize("status", ["completed", "no_show", "cancelled"])
 async def test_an_ended_appointment_keeps_its_slot_and_status(
     client: httpx2.AsyncClient, database: TestDatabase, status: str
@@ -223,9 +247,11 @@ async def test_an_ended_appointment_keeps_its_slot_and_status(
     """Its notes can still be changed, and its room is free."""
     database.make_service()
     appointment = await create(client)
+    database.freeze_clock(at(10))
     ended = await change(client, appointment, {"expectedVersion": 1, "status": status})
     assert (ended.status_code, ended.json()["status"]) == (200, status)
-    for body in ({"slotStart": timestamp(at(12))}, {"status": "confirmed"}, {"quantity": 2}):
+    other = "confirmed" if status == "cancelled" else "cancelled"
+    for body in ({"slotStart": timestamp(at(12))}, {"status": other}, {"quantity": 2}):
         response = await change(client, appointment, {"expectedVersion": 2, **body})
         assert refusal(response) == (409, "APPOINTMENT_ENDED")
         assert response.json()["appointmentStatus"] == status

@@ -184,6 +184,7 @@ async def test_an_ended_appointment_cannot_be_cancelled(client: httpx2.AsyncClie
     """The refusal names the status that the appointment ended with."""
     database.make_service()
     booked = await book(client)
+    database.freeze_clock(at(10))
     await change(client, booked, {"expectedVersion": 1, "status": "completed"})
     for response in (
         await cancel(client, booked, ADMIN),

@@ -52,7 +52,8 @@ async def test_the_service_gives_exactly_the_answers_of_the_document(
     await let_a_hold_expire(call, database)
     await book_at_once(call)
     await book_from_a_widget(call)
-    await use_appointments(call)
+    await use_appointments(call, database)
+    await lose_the_time_zone(call, database)
     await subscribe_to_calendars(call)
     await operate(call)
     await use_keys(call)
@@ -128,6 +129,10 @@ async def use_a_hold(call: Call, held: Json) -> None:
     await call("GET", "/api/booking/availability", 200, params=listing)
     await call("GET", "/api/booking/availability", 404, params={**listing, "serviceId": "perm"})
     await call("GET", "/api/booking/availability", 404, params={**listing, "resourceId": "chair"})
+    dates = {"businessId": "salon", "serviceId": "cut", "from": "2027-01-11", "to": "2027-01-12"}
+    await call("GET", "/api/booking/availability/days", 200, params=dates)
+    await call("GET", "/api/booking/availability/days", 404, params={**dates, "serviceId": "perm"})
+    await call("GET", "/api/booking/availability/days", 404, params={**dates, "resourceId": "chair"})
     await call("GET", own, 200)
     await call("POST", f"{own}/extend", 200, {"ttlMinutes": 30})
     await call("POST", f"{own}/extend", 409, {"ttlMinutes": 30, "expectedVersion": 1})
@@ -203,7 +208,7 @@ async def book_from_a_widget(call: Call) -> None:
     await call("POST", path, 422, form(-24 * 60))
 
 
-async def use_appointments(call: Call) -> None:
+async def use_appointments(call: Call, database: TestDatabase) -> None:
     """Reads, changes, moves, cancels and erases one, and ends another."""
     booked = await call("POST", "/api/bookings", 201, booking(20))
     own, unknown = f"{APPOINTMENTS}/{booked['appointmentId']}", f"{APPOINTMENTS}/{uuid4()}"
@@ -234,8 +239,35 @@ async def use_appointments(call: Call) -> None:
 
     over = await call("POST", APPOINTMENTS, 201, booking(20), headers=ADMIN)
     own = f"{APPOINTMENTS}/{over['appointmentId']}"
+    await call("PATCH", own, 409, {"expectedVersion": 1, "status": "completed"}, headers=ADMIN)
+    now = database.value("SELECT booking.now()")
+    database.freeze_clock(at(20))
     await call("PATCH", own, 200, {"expectedVersion": 1, "status": "completed"}, headers=ADMIN)
     await call("POST", f"{own}/cancel", 409, {}, headers=ADMIN)
+    database.freeze_clock(now)
+
+
+async def lose_the_time_zone(call: Call, database: TestDatabase) -> None:
+    """Meets every call that needs the local time of a business whose time zone the server does not know."""
+    database.put_service(
+        "night", duration_days=1, duration_minutes=None, min_duration_minutes=None, max_duration_minutes=None
+    )
+    stay = {"serviceId": "night"}
+    booked = await call("POST", APPOINTMENTS, 201, booking(20, **stay), headers=ADMIN)
+    database.rows("UPDATE booking.businesses SET timezone = 'Mars/Olympus' WHERE business_id = 'salon'")
+    await call("POST", RESERVE, 422, slot(20, **stay))
+    await call("POST", "/api/bookings", 422, booking(20, **stay))
+    await call("POST", APPOINTMENTS, 422, booking(20, **stay), headers=ADMIN)
+    form = {"serviceId": "night", "startTime": at(20).isoformat(), "firstName": "Ada", "lastName": "Example"}
+    await call("POST", "/api/v1/public/salon/book", 422, {**form, "email": "ada@example.com"})
+    moved = {"expectedVersion": 1, "slotStart": at(44).isoformat()}
+    await call("PATCH", f"{APPOINTMENTS}/{booked['appointmentId']}", 422, moved, headers=ADMIN)
+    listing = {"businessId": "salon", "serviceId": "night"}
+    await call("GET", "/api/booking/availability", 422, params={**listing, "from": at(8).isoformat()})
+    await call(
+        "GET", "/api/booking/availability/days", 422, params={**listing, "from": "2027-01-11", "to": "2027-01-12"}
+    )
+    await call("PUT", f"{CATALOG}/salon", 200, SALON, headers=ADMIN)
 
 
 async def subscribe_to_calendars(call: Call) -> None:
@@ -264,6 +296,7 @@ async def operate(call: Call) -> None:
         "/metrics",
         "/openapi.json",
         "/docs",
+        "/docs/businesses",
         "/docs/errors",
         "/docs/docs.css",
     ):

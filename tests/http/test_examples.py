@@ -171,7 +171,10 @@ async def hold_and_commit(recorder: Recorder) -> None:
     await recorder.call(
         "GET", "/api/booking/availability", 200, params={**service, "from": instant(9), "to": instant(10)}
     )
-    slot = {**service, "slotStart": instant(9), "idempotencyKey": "9f1b6c52-5f6e-4f0a-8a53-0c1f7f5f7e11"}
+    dates = {"from": instant(0)[:10], "to": instant(24)[:10]}
+    await recorder.call("GET", "/api/booking/availability/days", 200, params={**service, **dates})
+    shown = {**service, "slotStart": instant(9), "slotEnd": instant(9.75)}
+    slot = {**shown, "idempotencyKey": "9f1b6c52-5f6e-4f0a-8a53-0c1f7f5f7e11"}
     held = await recorder.call("POST", "/api/booking/reserve", 201, slot)
     await recorder.call("POST", "/api/booking/reserve", 200, slot)
     of_salon = {"params": {"businessId": "salon"}}
@@ -190,12 +193,18 @@ async def hold_and_commit(recorder: Recorder) -> None:
 
 async def book_without_a_hold(recorder: Recorder) -> None:
     """In one call, from a widget, and by phone."""
-    slot = {"businessId": "salon", "serviceId": "haircut", "slotStart": instant(12)}
+    slot = {"businessId": "salon", "serviceId": "haircut", "slotStart": instant(12), "slotEnd": instant(12.75)}
     guest = {"guestName": "Ada Example", "guestEmail": "ada@example.com"}
     at_once = {**slot, **guest, "idempotencyKey": "0d5a3f3e-7a54-4c0b-9b53-6a4f1c3c8d20"}
     form = {"firstName": "Ada", "lastName": "Example", "email": "ada@example.com"}
-    widget = {"serviceId": "haircut", "startTime": instant(13), **form}
-    by_phone = {**slot, "slotStart": instant(14), "guestName": "Ada Example", "guestPhone": "030 1234567"}
+    widget = {"serviceId": "haircut", "startTime": instant(13), "slotEnd": instant(13.75), **form}
+    by_phone = {
+        **slot,
+        "slotStart": instant(14),
+        "slotEnd": instant(14.75),
+        "guestName": "Ada Example",
+        "guestPhone": "030 1234567",
+    }
     for path, body in (
         ("/api/bookings", at_once),
         ("/api/v1/public/salon-rosa/book", widget),
@@ -251,6 +260,7 @@ async def operate(recorder: Recorder, database: TestDatabase, monkeypatch: pytes
         "/metrics",
         "/openapi.json",
         "/docs",
+        "/docs/businesses",
         "/docs/errors",
         "/docs/docs.js",
     ):

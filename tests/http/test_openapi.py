@@ -177,13 +177,14 @@ async def test_the_advice_on_retries_names_every_call_that_needs_a_key_for_them(
 
 
 async def test_the_reasons_are_those_that_the_database_gives() -> None:
-    """They are written once in SQL and once for the document."""
+    """They are written once in SQL and once for the document. A business that is misconfigured has its own code."""
     document = await served_document()
     definitions = "".join(path.read_text() for path in sorted((sql_folder() / "functions").rglob("*.sql")))
-    sources = re.findall(r"FUNCTION booking\.(?:slot_refusal|find_pool)\(.*?\n\$\$;", definitions, re.DOTALL)
-    assert len(sources) == 2
+    functions = "start_refusal|length_refusal|slot_refusal|find_pool"
+    sources = re.findall(rf"FUNCTION booking\.(?:{functions})\(.*?\n\$\$;", definitions, re.DOTALL)
+    assert len(sources) == 4
     documented = document["components"]["schemas"]["Problem"]["properties"]["reason"]["enum"]
-    assert sorted(documented) == sorted(set(re.findall(r"(?:THEN|ELSE) '(\w+)'", "".join(sources))))
+    assert {*documented, "misconfigured"} == set(re.findall(r"(?:THEN|ELSE) '(\w+)'", "".join(sources)))
 
 
 async def test_a_token_is_wanted_where_the_document_says_so() -> None:
