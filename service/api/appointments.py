@@ -6,7 +6,8 @@ from functools import partial
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from service.api.shapes import (
     CLAIM_REFUSALS,
@@ -83,6 +84,13 @@ class CancelBody(Body):
     reason: Notes | None = Field(None, description="Why, for the business. Its text is not in the audit trail.")
 
 
+def _with_its_plus(phone: object) -> object:
+    """Refuses a + that was read as a blank: without it the number would be one of the business's country."""
+    if isinstance(phone, str) and phone.startswith(" "):
+        raise PydanticCustomError("phone_plus", "In a URL the + of a phone number is written %2B")
+    return phone
+
+
 class AppointmentsQuery(Query):
     """A page of appointments. Without `updatedSince`, `guestEmail` or `guestPhone`, `from` and `to` are required."""
 
@@ -97,7 +105,9 @@ class AppointmentsQuery(Query):
     service_id: Identifier | None = Field(None, description="Only those of this service.")
     status: Status | None = Field(None, description="Only those with this status.")
     guest_email: Email | None = Field(None, description="Only those of the guest with this e-mail address.")
-    guest_phone: Phone | None = Field(None, description="Only those of the guest with this phone number.")
+    guest_phone: Annotated[Phone, BeforeValidator(_with_its_plus)] | None = Field(
+        None, description="Only those of the guest with this phone number."
+    )
     limit: Annotated[int, Field(ge=1, le=500)] = Field(100, description="How many to a page, 500 at most.")
     cursor: Annotated[str, StringConstraints(max_length=200)] | None = Field(None, description="The last `nextCursor`.")
 

@@ -208,6 +208,11 @@ CREATE OR REPLACE FUNCTION booking.commit(p_business_ids text[], p_batches jsonb
 RETURNS SETOF booking.outcome LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'can not commit %%', p_batches USING DETAIL = p_batches::text, HINT = p_batches::text;
+END $$;
+CREATE OR REPLACE FUNCTION booking.appointments_of_email(p_business_id text, p_guest_email text)
+RETURNS SETOF booking.appointments LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'can not list %%', p_guest_email USING DETAIL = p_guest_email;
 END $$
 """
 
@@ -237,12 +242,18 @@ async def test_the_log_holds_no_personal_data_and_no_credentials(
             await client.get("/api/catalog/businesses", headers=BEARER),
             await client.get("/api/catalog/businesses", headers={"Authorization": "Bearer quince"}),
         ]
+        of_guest = {"businessId": "salon", "guestEmail": PERSONAL["guestEmail"], "guestPhone": PERSONAL["guestPhone"]}
+        for headers, more in ((BEARER, {}), ({}, {}), (BEARER, {"guestEmail": "quince@"}), (BEARER, {"quince": "1"})):
+            answers.append(await client.get("/api/booking/appointments", params={**of_guest, **more}, headers=headers))
+        answers.append(await client.get("/api/booking/nothing", params=of_guest))
         token = answers[6].json()["cancellationToken"]
         database.rows(_BROKEN)
+        answers.append(await client.get("/api/booking/appointments", params=of_guest, headers=BEARER))
         answers.append(await client.post("/api/booking/commit", json=guest(ids[1], **PERSONAL)))
     statuses = [answer.status_code for answer in answers]
-    assert statuses == [201, 200, 201, 200, 400, 200, 201, 200, 400, 409, 404, 200, 200, 401, 500]
-    assert len(service.events("defect")) == 1
+    on_list = [200, 401, 400, 400, 404, 500]
+    assert statuses == [201, 200, 201, 200, 400, 200, 201, 200, 400, 409, 404, 200, 200, 401, *on_list, 500]
+    assert len(service.events("defect")) == 2
 
     secrets = [*PERSONAL_WORDS, *ids, token]
     secrets += [ADMIN_TOKEN, CRON_SECRET, TOKEN_SECRET, "holdfast_test:holdfast"]

@@ -98,6 +98,14 @@ async def test_the_list_is_filtered_by_resource_and_status(client: httpx2.AsyncC
         ({"cursor": "MjAyNy0wMS0wMVQxMDowMDowMCAwMDAwMDAwMC0wMDAwLTAwMDAtMDAwMC0wMDAwMDAwMDAwMDA"}, "cursor"),
         ({"cursor": "c" * 201}, "cursor"),
         ({"page": "2"}, "page"),
+        ({"overlapping": "perhaps"}, "overlapping"),
+        ({"updatedSince": "2027-01-01"}, "updatedSince"),
+        ({"serviceId": "a b"}, "serviceId"),
+        ({"guestEmail": "ada"}, "guestEmail"),
+        ({"guestEmail": "Ada <ada@example.com>"}, "guestEmail"),
+        ({"guestPhone": "call me"}, "guestPhone"),
+        ({"guestPhone": "030"}, "guestPhone"),
+        ({"guestPhone": " 49301234567"}, "guestPhone"),
     ],
 )
 async def test_a_faulty_list_query_names_its_field(

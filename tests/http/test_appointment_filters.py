@@ -1,0 +1,111 @@
+"""The list of appointments by what overlaps, by change and by guest."""
+
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.database import TestDatabase, at
+from tests.http.booking_calls import APPOINTMENTS, MONDAY, book, cancel, change, create, list_day, timestamp
+from tests.http.conftest import ADMIN
+from tests.http.describing import Json
+from tests.http.refusals import faulty_fields
+
+pytestmark = pytest.mark.anyio
+
+
+async def found(client: httpx2.AsyncClient, **query: Any) -> list[str]:
+    """Returns the ids of a list of the salon without a range, page by page."""
+    ids: list[str] = []
+    cursor: Json = {}
+    while True:
+        parameters = {"businessId": "salon", "limit": 2, **query, **cursor}
+        response = await client.get(APPOINTMENTS, params=parameters, headers=ADMIN)
+        assert response.status_code == 200, response.text
+        page = response.json()
+        ids += [item["appointmentId"] for item in page["items"]]
+        if page["nextCursor"] is None:
+            return ids
+        cursor = {"cursor": page["nextCursor"]}
+
+
+async def test_what_overlaps_a_range_can_be_listed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Also what began before it, but not what ends at its start or begins at its end."""
+    database.make_service(capacity=5)
+    stay, before, within, after = [
+        (await create(client, hour, slotEnd=timestamp(at(end))))["appointmentId"]
+        for hour, end in ((-72, 30), (-1, 0), (10, 11), (24, 25))
+    ]
+    assert [item["appointmentId"] for item in (await list_day(client))["items"]] == [within]
+    day = {"from": timestamp(at(0)), "to": timestamp(at(24))}
+    assert await found(client, **day, overlapping="true") == [stay, within]
+    assert await found(client, **day, overlapping="true", limit=1) == [stay, within]
+    assert await found(client, **day, overlapping="false") == [within]
+    assert {before, after}.isdisjoint(await found(client, **day, overlapping="true"))
+
+
+async def test_what_changed_since_an_instant_can_be_listed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The instant itself is included: a copy is kept up to date by the latest `updatedAt` that it has seen."""
+    database.make_service(capacity=5)
+    start = database.freeze_clock()
+    first, second, third = [(await create(client, hour)) for hour in (12, 10, 11)]
+    database.move_clock(timedelta(milliseconds=1))
+    changed = (await change(client, second, {"expectedVersion": 1, "notes": "window"})).json()
+    cancelled = (await cancel(client, first, ADMIN)).json()
+    all_of_them = [appointment["appointmentId"] for appointment in (second, third, first)]
+    assert await found(client, updatedSince=timestamp(start)) == all_of_them
+    for since in (changed["updatedAt"], cancelled["updatedAt"]):
+        assert await found(client, updatedSince=since) == [second["appointmentId"], first["appointmentId"]]
+    assert await found(client, updatedSince=changed["updatedAt"], status="cancelled") == [first["appointmentId"]]
+    in_range = {"from": timestamp(at(11)), "to": timestamp(at(13))}
+    assert await found(client, updatedSince=timestamp(start), **in_range) == all_of_them[1:]
+    assert await found(client, updatedSince=timestamp(start), **{"from": in_range["from"]}) == all_of_them[1:]
+    assert await found(client, updatedSince=timestamp(start), to=in_range["from"]) == all_of_them[:1]
+    assert await found(client, updatedSince=timestamp(start + timedelta(days=1))) == []
+
+
+async def test_the_appointments_of_a_guest_can_be_listed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """By an e-mail address or a phone number as the guest writes them, whatever the date."""
+    database.make_service(capacity=5)
+    ada, later = (await book(client), await book(client, 400 * 24 + 10))
+    kim = await create(client, 10, guestEmail="kim@example.com", guestPhone="030 1234567")
+    both = [ada["appointmentId"], later["appointmentId"]]
+    assert await found(client, guestEmail="ada@example.com") == both
+    assert await found(client, guestEmail="ada@EXAMPLE.com") == both
+    assert await found(client, guestEmail="ada@example.com", **{"from": timestamp(at(24))}) == both[1:]
+    assert await found(client, guestEmail="kim@example.com", guestPhone="030 1234567") == [kim["appointmentId"]]
+    for phone in ("+49301234567", "030 123 45 67", "0049 30 1234567"):
+        assert await found(client, guestPhone=phone) == [kim["appointmentId"]]
+    assert await found(client, guestEmail="ada@example.com", guestPhone="030 1234567") == []
+    assert await found(client, guestEmail="nobody@example.com") == []
+
+
+async def test_the_list_is_filtered_by_service(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Together with a range, or with a guest."""
+    database.make_service(capacity=5)
+    database.make_service("perm", capacity=5)
+    cut, perm = await book(client), await book(client, serviceId="perm")
+    assert [item["appointmentId"] for item in (await list_day(client, serviceId="perm"))["items"]] == [
+        perm["appointmentId"]
+    ]
+    assert await found(client, guestEmail="ada@example.com", serviceId="cut") == [cut["appointmentId"]]
+    assert (await list_day(client, serviceId="nothing"))["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("left_out", "query", "fields"),
+    [
+        ("from", {}, ["from"]),
+        ("to", {}, ["to"]),
+        ("from", {"serviceId": "cut", "status": "confirmed", "resourceId": "rosa"}, ["from"]),
+        ("to", {"overlapping": "true"}, ["to"]),
+    ],
+)
+async def test_a_list_has_a_range_or_names_a_guest_or_an_instant(
+    client: httpx2.AsyncClient, database: TestDatabase, left_out: str, query: Json, fields: list[str]
+) -> None:
+    """All other lists would have no end."""
+    database.make_service()
+    parameters = {name: value for name, value in {**MONDAY, **query}.items() if name != left_out}
+    assert faulty_fields(await client.get(APPOINTMENTS, params=parameters, headers=ADMIN)) == fields
