@@ -1,20 +1,14 @@
 """The catalog: businesses, their services and their resources."""
 
 from functools import partial
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from service.booking.catalog import RESOURCE, SERVICE, Catalog
-from service.booking.catalog_types import (
-    Business,
-    BusinessSettings,
-    Resource,
-    ResourceSettings,
-    Service,
-    ServiceSettings,
-)
-from service.booking.text import BusinessId, ResourceId, ServiceId
+from service.booking.catalog_types import Business, BusinessSettings, Resource, ResourceSettings
+from service.booking.service_types import Service, ServiceSettings
+from service.booking.text import BusinessId, Identifier, ResourceId, ServiceId
 from service.http.answer import Answer, answer, no_content
 from service.http.endpoint import Access, endpoint
 from service.naming import Record
@@ -29,6 +23,36 @@ _call = partial(endpoint, tag="catalog")
 _get = partial(_call, "GET", access=Access.READONLY)
 _put = partial(_call, "PUT", access=Access.OWNER)
 _delete = partial(_call, "DELETE", answers={204: None})
+
+
+# A member that GET gives and that only the service sets. The dispatcher compares it with the path.
+OfPath = Annotated[
+    Identifier | None,
+    Field(exclude=True, description="Read-only. What GET gave may be sent back: it must be the id of the path."),
+]
+
+
+class BusinessBody(BusinessSettings):
+    """What a business is put with, or what GET gave."""
+
+    business_id: OfPath = None
+
+
+class ServiceBody(ServiceSettings):
+    """What a service is put with, or what GET gave. A member that is left out, or null, gets its default."""
+
+    business_id: OfPath = None
+    service_id: OfPath = None
+    archived_resource_ids: list[Identifier] | None = Field(
+        None, exclude=True, description="Read-only. What GET gave may be sent back, without effect."
+    )
+
+
+class ResourceBody(ResourceSettings):
+    """What a resource is put with, or what GET gave. A member that is left out gets its default."""
+
+    business_id: OfPath = None
+    resource_id: OfPath = None
 
 
 class Businesses(Record):
@@ -59,8 +83,11 @@ class CatalogApi:
         return answer(Businesses(items=await self._catalog.businesses()))
 
     @_put(_BUSINESS, answers={200: Business, 201: Business}, refusals=("SLUG_TAKEN",))
-    async def put_business(self, business_id: BusinessId, body: BusinessSettings) -> Answer:
-        """Create a business or replace its settings."""
+    async def put_business(self, business_id: BusinessId, body: BusinessBody) -> Answer:
+        """Create a business or replace its settings.
+
+        A PUT of what GET gave changes nothing; that holds for all of the catalog.
+        """
         return put_answer(*await self._catalog.put_business(business_id, body))
 
     @_get(_BUSINESS, answers={200: Business}, refusals=("BUSINESS_NOT_FOUND",))
@@ -72,7 +99,7 @@ class CatalogApi:
     async def delete_business(self, business_id: BusinessId) -> Answer:
         """Delete a business that has no services and no resources.
 
-        Its opening hours, closures and keys go with it.
+        Its opening hours, special hours, closures and keys go with it.
         """
         await self._catalog.delete_business(business_id)
         return no_content()
@@ -83,11 +110,12 @@ class CatalogApi:
         return answer(Services(items=await self._catalog.entries(SERVICE, business_id)))
 
     @_put(_SERVICE, answers={200: Service, 201: Service}, refusals=("BUSINESS_NOT_FOUND", "CAPACITY_IN_USE"))
-    async def put_service(self, business_id: BusinessId, service_id: ServiceId, body: ServiceSettings) -> Answer:
+    async def put_service(self, business_id: BusinessId, service_id: ServiceId, body: ServiceBody) -> Answer:
         """Create a service or replace its settings.
 
-        A capacity below what is claimed from now on is refused, naming the first slot in the way. A service with
-        resources is only ever booked together with one of them.
+        A capacity below what is claimed from now on is refused, naming the first slot in the way, and so is a capacity
+        above the seats of its resources. A service with resources is only ever booked together with one of them; an
+        empty `resourceIds` makes it a service without any. See [settings by kind of business](/docs/businesses).
         """
         return put_answer(*await self._catalog.put(SERVICE, business_id, service_id, body))
 
@@ -110,12 +138,12 @@ class CatalogApi:
         """List the resources of a business."""
         return answer(Resources(items=await self._catalog.entries(RESOURCE, business_id)))
 
-    @_put(_RESOURCE, answers={200: Resource, 201: Resource}, refusals=("BUSINESS_NOT_FOUND",))
-    async def put_resource(self, business_id: BusinessId, resource_id: ResourceId, body: ResourceSettings) -> Answer:
+    @_put(_RESOURCE, answers={200: Resource, 201: Resource}, refusals=("BUSINESS_NOT_FOUND", "CAPACITY_IN_USE"))
+    async def put_resource(self, business_id: BusinessId, resource_id: ResourceId, body: ResourceBody) -> Answer:
         """Create a resource or replace its settings.
 
         It is in the pool of a service whose `resourceIds` names it. A resource that was removed from the catalog is
-        back in the pools that it was in.
+        back in the pools that it was in. Fewer seats than are claimed at some time from now on are refused.
         """
         return put_answer(*await self._catalog.put(RESOURCE, business_id, resource_id, body))
 
@@ -124,12 +152,12 @@ class CatalogApi:
         """Get a resource."""
         return answer(await self._catalog.get(RESOURCE, business_id, resource_id))
 
-    @_delete(_RESOURCE, access=Access.OWNER, refusals=("RESOURCE_NOT_FOUND",))
+    @_delete(_RESOURCE, access=Access.OWNER, refusals=("RESOURCE_NOT_FOUND", "CAPACITY_IN_USE"))
     async def delete_resource(self, business_id: BusinessId, resource_id: ResourceId) -> Answer:
         """Remove a resource from the catalog.
 
-        It gets no new bookings; those that exist stay. A service whose last resource is gone can't be booked until it
-        has another, or is put without any.
+        It gets no new bookings; those that exist stay. A service whose last resource is gone lists it among
+        `archivedResourceIds`, and can't be booked until it is put with another, or without any.
         """
         await self._catalog.delete(RESOURCE, business_id, resource_id)
         return no_content()

@@ -1,22 +1,37 @@
-"""The opening hours and closures of a business and its resources."""
+"""The opening hours, special hours and closures of a business and its resources."""
 
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import Field, RootModel
+from pydantic import Field, JsonValue, RootModel, model_validator
 
-from service.api.catalog import put_answer
-from service.booking.catalog import CLOSURE, Catalog
-from service.booking.catalog_types import MAX_LISTED, Closure, ClosureSettings, OpeningHours, OpeningHoursSettings
+from service.api.catalog import OfPath, put_answer
+from service.booking.catalog import CLOSURE, SPECIAL_HOURS, Catalog
+from service.booking.catalog_types import MAX_LISTED, Settings
+from service.booking.opening_types import (
+    Closure,
+    ClosureSettings,
+    OpeningHours,
+    OpeningHoursSettings,
+    PutClosureAnswer,
+    PutSpecialHoursAnswer,
+    SpecialHours,
+    SpecialHoursSettings,
+)
 from service.booking.text import BusinessId, Identifier
 from service.http.answer import Answer, answer, no_content
 from service.http.endpoint import Access, endpoint
 from service.naming import Record
 
 ClosureId = Annotated[Identifier, Field(description="The closure, by its id within the business.")]
+SpecialHoursId = Annotated[Identifier, Field(description="The special hours, by their id within the business.")]
 Week = Annotated[list[OpeningHoursSettings], Field(max_length=MAX_LISTED)]
+# Of the answer to a put, which may be sent back.
+Ignored = Annotated[JsonValue, Field(exclude=True, description="Read-only: sent back, it has no effect.")]
 _BUSINESS: Final = "/api/catalog/businesses/{businessId}"
 _HOURS: Final = _BUSINESS + "/opening-hours"
+_SPECIAL: Final = _BUSINESS + "/special-hours"
+_SPECIAL_HOURS: Final = _SPECIAL + "/{specialHoursId}"
 _CLOSURES: Final = _BUSINESS + "/closures"
 _CLOSURE: Final = _CLOSURES + "/{closureId}"
 _call = partial(endpoint, tag="catalog")
@@ -25,14 +40,53 @@ _put = partial(_call, "PUT", access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND"
 _delete = partial(_call, "DELETE", answers={204: None}, access=Access.OWNER)
 
 
-class OpeningHoursBody(RootModel[Week], hide_input_in_errors=True):
-    """All opening hours of a business and its resources. An empty list: always open."""
+def _bare_or_items(schema: dict[str, Any]) -> None:
+    """Adds the form of the answer to the schema of a list."""
+    bare = {name: schema.pop(name) for name in ("type", "items", "maxItems")}
+    answer = {"type": "object", "properties": {"items": bare}, "required": ["items"], "additionalProperties": False}
+    schema["anyOf"] = [bare, answer]
+
+
+class _Items(Settings):
+    items: Week
+
+
+class OpeningHoursBody(RootModel[Week], hide_input_in_errors=True, json_schema_extra=_bare_or_items):
+    """All opening hours of a business and its resources, as a list or as GET gave them. None: always open."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unwrapped(cls, value: object) -> object:
+        """Takes the list out of `items`."""
+        return _Items.model_validate(value).items if isinstance(value, dict) else value
+
+
+class SpecialHoursBody(SpecialHoursSettings):
+    """What special hours are put with, or what GET or PUT gave."""
+
+    business_id: OfPath = None
+    special_hours_id: OfPath = None
+    affected_appointments: Ignored = None
+
+
+class ClosureBody(ClosureSettings):
+    """What a closure is put with, or what GET or PUT gave."""
+
+    business_id: OfPath = None
+    closure_id: OfPath = None
+    affected_appointments: Ignored = None
 
 
 class WeeklyHours(Record):
     """The opening hours of a business, then those of its resources, through the week. None: always open."""
 
     items: list[OpeningHours] = Field(description="All of them: the business's first, then resource by resource.")
+
+
+class SpecialHoursList(Record):
+    """The special hours of a business and its resources, by their first date."""
+
+    items: list[SpecialHours] = Field(description="All of them, by their first date.")
 
 
 class Closures(Record):
@@ -70,17 +124,48 @@ class OpeningApi:
         await self._catalog.put_opening_hours(business_id, [])
         return no_content()
 
+    @_get(_SPECIAL, answers={200: SpecialHoursList}, refusals=("BUSINESS_NOT_FOUND",))
+    async def list_special_hours(self, business_id: BusinessId) -> Answer:
+        """List the special hours of a business."""
+        return answer(SpecialHoursList(items=await self._catalog.entries(SPECIAL_HOURS, business_id)))
+
+    @_put(_SPECIAL_HOURS, answers={200: PutSpecialHoursAnswer, 201: PutSpecialHoursAnswer})
+    async def put_special_hours(
+        self, business_id: BusinessId, special_hours_id: SpecialHoursId, body: SpecialHoursBody
+    ) -> Answer:
+        """Replace the weekly hours of a business, or of one of its resources, on dates.
+
+        A long Thursday, or a holiday with an empty list of hours. The dates are those of the business's time zone, and
+        no date has two special hours of the same business or resource. Bookings that exist stay:
+        `affectedAppointments` are those from now on that the new hours would not permit.
+        """
+        return put_answer(*await self._catalog.put(SPECIAL_HOURS, business_id, special_hours_id, body))
+
+    @_get(_SPECIAL_HOURS, answers={200: SpecialHours}, refusals=("SPECIAL_HOURS_NOT_FOUND",))
+    async def get_special_hours(self, business_id: BusinessId, special_hours_id: SpecialHoursId) -> Answer:
+        """Get special hours."""
+        return answer(await self._catalog.get(SPECIAL_HOURS, business_id, special_hours_id))
+
+    @_delete(_SPECIAL_HOURS, refusals=("SPECIAL_HOURS_NOT_FOUND",))
+    async def delete_special_hours(self, business_id: BusinessId, special_hours_id: SpecialHoursId) -> Answer:
+        """Delete special hours.
+
+        The weekly hours apply again on their dates.
+        """
+        await self._catalog.delete(SPECIAL_HOURS, business_id, special_hours_id)
+        return no_content()
+
     @_get(_CLOSURES, answers={200: Closures}, refusals=("BUSINESS_NOT_FOUND",))
     async def list_closures(self, business_id: BusinessId) -> Answer:
         """List the closures of a business."""
         return answer(Closures(items=await self._catalog.entries(CLOSURE, business_id)))
 
-    @_put(_CLOSURE, answers={200: Closure, 201: Closure})
-    async def put_closure(self, business_id: BusinessId, closure_id: ClosureId, body: ClosureSettings) -> Answer:
+    @_put(_CLOSURE, answers={200: PutClosureAnswer, 201: PutClosureAnswer})
+    async def put_closure(self, business_id: BusinessId, closure_id: ClosureId, body: ClosureBody) -> Answer:
         """Close a business, or one of its resources, for a time.
 
-        The public can't book a slot that overlaps this time. Bookings that exist stay: it is up to the business to move
-        or cancel them.
+        The public can't book a slot that overlaps this time. Bookings that exist stay: `affectedAppointments` are those
+        in this time, which the business moves or cancels.
         """
         return put_answer(*await self._catalog.put(CLOSURE, business_id, closure_id, body))
 

@@ -12,43 +12,66 @@ from service.booking.catalog_types import (
     NO_TIMEZONE,
     Business,
     BusinessSettings,
+    Resource,
+    ResourceSettings,
+)
+from service.booking.guests import COUNTRIES
+from service.booking.opening_types import (
     Closure,
     ClosureSettings,
     OpeningHours,
     OpeningHoursSettings,
-    Resource,
-    ResourceSettings,
-    Service,
-    ServiceSettings,
+    PutClosureAnswer,
+    PutSpecialHoursAnswer,
+    SpecialHours,
+    SpecialHoursSettings,
 )
-from service.booking.guests import COUNTRIES
+from service.booking.service_types import Service, ServiceSettings
 from service.booking.text import Identifier
 from service.booking.verbs import Announce, refusal
 from service.database.connections import Database, Transaction
 from service.errors import Invalid, Refused
 from service.naming import Record
 
-S = TypeVar("S", ResourceSettings, ServiceSettings, ClosureSettings)
+S = TypeVar("S", ResourceSettings, ServiceSettings, SpecialHoursSettings, ClosureSettings)
 R = TypeVar("R", bound=Record)
+A = TypeVar("A", bound=Record)
 
 _HOURS: TypeAdapter[list[OpeningHoursSettings]] = TypeAdapter(list[OpeningHoursSettings])
 
 
 @dataclass(frozen=True, slots=True)
-class Noun(Generic[S, R]):
-    """A kind of entry of a business: its settings, the model that reads it, and its statements."""
+class Noun(Generic[S, R, A]):
+    """A kind of entry of a business: its settings, the models of a read and of the answer to a put, its statements."""
 
     name: str
     settings: type[S]
     model: type[R]
+    put_answer: type[A]
     read: str
     put: str
     delete: str
 
+    @property
+    def id_member(self) -> str:
+        """The name of the member that has the entry's id."""
+        return f"{self.name.replace(' ', '_')}_id"
 
-RESOURCE: Final = Noun("resource", ResourceSettings, Resource, "resources", "put_resource", "delete_resource")
-SERVICE: Final = Noun("service", ServiceSettings, Service, "services", "put_service", "delete_service")
-CLOSURE: Final = Noun("closure", ClosureSettings, Closure, "closures", "put_closure", "delete_closure")
+    @property
+    def not_found(self) -> str:
+        """The code of the refusal for an unknown id."""
+        return f"{self.name.replace(' ', '_')}_NOT_FOUND".upper()
+
+
+RESOURCE: Final = Noun("resource", ResourceSettings, Resource, Resource, "resources", "put_resource", "delete_resource")
+SERVICE: Final = Noun("service", ServiceSettings, Service, Service, "services", "put_service", "delete_service")
+SPECIAL_HOURS: Final = Noun(
+    *("special hours", SpecialHoursSettings, SpecialHours, PutSpecialHoursAnswer),
+    *("special_hours", "put_special_hours", "delete_special_hours"),
+)
+CLOSURE: Final = Noun(
+    "closure", ClosureSettings, Closure, PutClosureAnswer, "closures", "put_closure", "delete_closure"
+)
 
 
 class Catalog:
@@ -63,7 +86,7 @@ class Catalog:
 
     async def put_business(self, business_id: Identifier, settings: BusinessSettings) -> tuple[Business, bool]:
         """Creates a business or replaces its settings."""
-        if settings.country not in COUNTRIES:
+        if settings.country is not None and settings.country not in COUNTRIES:
             raise Invalid.at("country", NO_COUNTRY)
         try:
             outcome, body = await self._change("put_business", business_id, settings.model_dump_json(by_alias=False))
@@ -88,7 +111,9 @@ class Catalog:
         """Deletes a business that has no services and no resources."""
         await self._change("delete_business", business_id)
 
-    async def put(self, noun: Noun[S, R], business_id: Identifier, entry_id: Identifier, settings: S) -> tuple[R, bool]:
+    async def put(
+        self, noun: Noun[S, R, A], business_id: Identifier, entry_id: Identifier, settings: S
+    ) -> tuple[A, bool]:
         """Creates an entry or replaces its settings; of a service, its pool of resources too."""
         if isinstance(settings, ClosureSettings):
             written: tuple[object, ...] = (settings.from_, settings.to, settings.resource_id, settings.reason)
@@ -96,21 +121,21 @@ class Catalog:
             written = (settings.model_dump_json(by_alias=False),)
         outcome, body = await self._change(noun.put, business_id, entry_id, *written)
         if outcome == "resource_unknown":
-            if isinstance(settings, ClosureSettings):
+            if isinstance(settings, ClosureSettings | SpecialHoursSettings):
                 raise _no_resource("resourceId", settings.resource_id)
             raise _no_resource("resourceIds", from_json(body)["resource_id"])
-        return noun.model.model_validate_json(body), outcome == "created"
+        return noun.put_answer.model_validate_json(body), outcome == "created"
 
-    async def get(self, noun: Noun[S, R], business_id: Identifier, entry_id: Identifier) -> R:
+    async def get(self, noun: Noun[S, R, A], business_id: Identifier, entry_id: Identifier) -> R:
         for (body,) in await self._database.fetch(noun.read, business_id, entry_id):
             return noun.model.model_validate_json(body)
-        raise Refused(f"{noun.name.upper()}_NOT_FOUND")
+        raise Refused(noun.not_found)
 
-    async def entries(self, noun: Noun[S, R], business_id: Identifier) -> list[R]:
-        """Returns the entries of a business: closures by their beginning, others by id."""
+    async def entries(self, noun: Noun[S, R, A], business_id: Identifier) -> list[R]:
+        """Returns the entries of a business: closures and special hours by their beginning, others by id."""
         return [noun.model.model_validate_json(body) for body in await self._all(noun.read, business_id, None)]
 
-    async def delete(self, noun: Noun[S, R], business_id: Identifier, entry_id: Identifier) -> None:
+    async def delete(self, noun: Noun[S, R, A], business_id: Identifier, entry_id: Identifier) -> None:
         """Removes an entry. A resource or service that was ever booked is archived instead."""
         await self._change(noun.delete, business_id, entry_id)
 

@@ -1,27 +1,25 @@
-"""The catalog of one business as a YAML file: its settings, resources, services, opening hours and closures."""
+"""The catalog of one business as a YAML file: its settings, resources, services, hours and closures."""
 
 import re
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import yaml
 from pydantic import Field, ValidationError
+from pydantic.alias_generators import to_camel
 from yaml.constructor import ConstructorError
 
-from service.booking.catalog import CLOSURE, RESOURCE, SERVICE, Catalog, Noun
-from service.booking.catalog_types import (
-    MAX_LISTED,
-    BusinessSettings,
-    ClosureSettings,
-    OpeningHoursSettings,
-    ResourceSettings,
-    ServiceSettings,
-)
+from service.booking.catalog import CLOSURE, RESOURCE, SERVICE, SPECIAL_HOURS, Catalog, Noun
+from service.booking.catalog_types import MAX_LISTED, BusinessSettings, ResourceSettings
+from service.booking.opening_types import ClosureSettings, OpeningHoursSettings, SpecialHoursSettings
+from service.booking.service_types import ServiceSettings
 from service.booking.text import Identifier
 from service.database.connections import Database
 from service.errors import Invalid, Refused
 from service.naming import Record
+
+_NOUNS: Final[tuple[Noun[Any, Any, Any], ...]] = (RESOURCE, SERVICE, SPECIAL_HOURS, CLOSURE)
 
 
 class CatalogFileError(Exception):
@@ -35,9 +33,10 @@ class CatalogFile(BusinessSettings):
     resources: dict[Identifier, ResourceSettings] = Field(default_factory=dict)
     services: dict[Identifier, ServiceSettings] = Field(default_factory=dict)
     opening_hours: Annotated[list[OpeningHoursSettings], Field(default_factory=list, max_length=MAX_LISTED)]
+    special_hours: dict[Identifier, SpecialHoursSettings] = Field(default_factory=dict)
     closures: dict[Identifier, ClosureSettings] = Field(default_factory=dict)
 
-    def entries(self, noun: Noun[Any, Any]) -> dict[str, Any]:
+    def entries(self, noun: Noun[Any, Any, Any]) -> dict[str, Any]:
         """Returns the entries of one kind, by their ids."""
         entries: dict[str, Any] = getattr(self, noun.read)
         return entries
@@ -68,7 +67,7 @@ def parse(text: bytes) -> CatalogFile:
         content = CatalogFile.model_validate(members)
     except ValidationError as error:
         raise CatalogFileError("\n".join(_faults(error))) from None
-    if unknown := _unknown_resources(content):
+    if unknown := list(_unknown_owners(content)):
         raise CatalogFileError("\n".join(unknown))
     return content
 
@@ -83,17 +82,16 @@ def to_yaml(content: CatalogFile) -> str:
 async def export(catalog: Catalog, business_id: str) -> CatalogFile:
     """Reads the catalog of a business. Raises `Refused` if there is no such business, and `Unavailable`."""
     business = await catalog.business(business_id)
-    return CatalogFile.model_validate(
-        {
-            **_members(business),
-            "businessId": business_id,
-            "resources": {
-                r.resource_id: _members(r, "resource_id") for r in await catalog.entries(RESOURCE, business_id)
-            },
-            "services": {s.service_id: _members(s, "service_id") for s in await catalog.entries(SERVICE, business_id)},
-            "openingHours": [_members(entry) for entry in await catalog.opening_hours(business_id)],
-            "closures": {c.closure_id: _members(c, "closure_id") for c in await catalog.entries(CLOSURE, business_id)},
+    entries = {
+        to_camel(noun.read): {
+            getattr(entry, noun.id_member): _members(entry, noun.id_member, "archived_resource_ids")
+            for entry in await catalog.entries(noun, business_id)
         }
+        for noun in _NOUNS
+    }
+    hours = [_members(entry) for entry in await catalog.opening_hours(business_id)]
+    return CatalogFile.model_validate(
+        {**_members(business), "businessId": business_id, **entries, "openingHours": hours}
     )
 
 
@@ -108,11 +106,16 @@ async def apply(database: Database, wanted: CatalogFile) -> list[str]:
         # First, because it takes the lock of the business: the catalog read below stays unchanged until the commit.
         await _put_business(catalog, wanted, lines)
         former = await export(catalog, business_id)
+        if unknown := list(_unknown_pools(former, wanted)):
+            raise CatalogFileError("\n".join(unknown))
         await _put_differing(catalog, RESOURCE, former, wanted, lines)
         await _put_differing(catalog, SERVICE, former, wanted, lines)
         if former.week != wanted.week:
             lines.append("changed opening hours")
             await catalog.put_opening_hours(business_id, wanted.week)
+        await _delete_surplus(catalog, SPECIAL_HOURS, former, wanted, lines)
+        await _delete_changed_special_hours(catalog, former, wanted)
+        await _put_differing(catalog, SPECIAL_HOURS, former, wanted, lines)
         await _put_differing(catalog, CLOSURE, former, wanted, lines)
         await _delete_surplus(catalog, CLOSURE, former, wanted, lines)
         await _delete_surplus(catalog, SERVICE, former, wanted, lines)
@@ -125,45 +128,58 @@ async def _put_business(catalog: Catalog, wanted: CatalogFile, lines: list[str])
     former = None
     with suppress(Refused):
         former = BusinessSettings.model_validate(_members(await catalog.business(wanted.business_id)))
-    with _refusals_at("slug"):
+    with _refusals_at():
         await catalog.put_business(wanted.business_id, wanted.business)
     if former != wanted.business:
         lines.append(f"{'changed' if former else 'created'} business {wanted.business_id}")
 
 
 async def _put_differing(
-    catalog: Catalog, noun: Noun[Any, Any], former: CatalogFile, wanted: CatalogFile, lines: list[str]
+    catalog: Catalog, noun: Noun[Any, Any, Any], former: CatalogFile, wanted: CatalogFile, lines: list[str]
 ) -> None:
     """Creates or changes the entries that differ, and adds a line for each."""
     existing = former.entries(noun)
     for name, settings in wanted.entries(noun).items():
         if existing.get(name) != settings:
             lines.append(f"{'changed' if name in existing else 'created'} {noun.name} {name}")
-            with _refusals_at(f"{noun.read}.{name}"):
+            with _refusals_at(to_camel(noun.read), name):
                 await catalog.put(noun, wanted.business_id, name, settings)
 
 
+async def _delete_changed_special_hours(catalog: Catalog, former: CatalogFile, wanted: CatalogFile) -> None:
+    """Deletes the special hours that are put anew with other settings: others may take their dates."""
+    for name, settings in former.special_hours.items():
+        if name in wanted.special_hours and wanted.special_hours[name] != settings:
+            await catalog.delete(SPECIAL_HOURS, wanted.business_id, name)
+
+
 async def _delete_surplus(
-    catalog: Catalog, noun: Noun[Any, Any], former: CatalogFile, wanted: CatalogFile, lines: list[str]
+    catalog: Catalog, noun: Noun[Any, Any, Any], former: CatalogFile, wanted: CatalogFile, lines: list[str]
 ) -> None:
     """Removes the entries that the file lacks, and adds a line for each."""
     for name in former.entries(noun):
         if name not in wanted.entries(noun):
             lines.append(f"removed {noun.name} {name}")
-            await catalog.delete(noun, wanted.business_id, name)
+            with _refusals_at(to_camel(noun.read), name):
+                await catalog.delete(noun, wanted.business_id, name)
 
 
 @contextmanager
-def _refusals_at(path: str) -> Iterator[None]:
-    """Turns a refusal of the catalog into a `CatalogFileError`, at `path` in the file."""
+def _refusals_at(*path: str) -> Iterator[None]:
+    """Turns a refusal of the catalog into a `CatalogFileError`, at the path of an entry or, by default, the business.
+
+    A business is refused for its slug only; a faulty member is named by the refusal itself.
+    """
     try:
         yield
     except Invalid as invalid:
         faults: Any = invalid.members["errors"]
-        raise CatalogFileError("\n".join(f"{fault['field']}: {fault['message']}" for fault in faults)) from None
+        lines = (f"{'.'.join([*path, fault['field']])}: {fault['message']}" for fault in faults)
+        raise CatalogFileError("\n".join(lines)) from None
     except Refused as refusal:
         members = ", ".join(f"{name} {value}" for name, value in refusal.members.items())
-        raise CatalogFileError(f"{path}: {refusal.detail}" + (f" ({members})" if members else "")) from None
+        place = ".".join(path) or "slug"
+        raise CatalogFileError(f"{place}: {refusal.detail}" + (f" ({members})" if members else "")) from None
 
 
 def _members(record: Record, *without: str) -> dict[str, Any]:
@@ -178,18 +194,28 @@ def _faults(error: ValidationError) -> Iterator[str]:
         yield f"{path or 'the file'}: {message}"
 
 
-def _unknown_resources(content: CatalogFile) -> list[str]:
-    """Returns a line for each reference to a resource that the file does not define."""
-    references: list[tuple[str, str | None]] = [
-        *((f"services.{name}.resourceIds", r) for name, entry in content.services.items() for r in entry.resource_ids),
-        *((f"openingHours.{place}.resourceId", entry.resource_id) for place, entry in enumerate(content.opening_hours)),
-        *((f"closures.{name}.resourceId", entry.resource_id) for name, entry in content.closures.items()),
+def _unknown_owners(content: CatalogFile) -> Iterator[str]:
+    """Yields a line for each of the hours and closures whose resource the file does not define."""
+    owners: list[tuple[str, str | None]] = [
+        *((f"openingHours.{place}", entry.resource_id) for place, entry in enumerate(content.opening_hours)),
+        *((f"specialHours.{name}", entry.resource_id) for name, entry in content.special_hours.items()),
+        *((f"closures.{name}", entry.resource_id) for name, entry in content.closures.items()),
     ]
-    return [
-        f"{path}: there is no resource {resource_id} in this file"
-        for path, resource_id in references
-        if resource_id and resource_id not in content.resources
-    ]
+    for path, resource_id in owners:
+        if resource_id and resource_id not in content.resources:
+            yield f"{path}.resourceId: there is no resource {resource_id} in this file"
+
+
+def _unknown_pools(former: CatalogFile, wanted: CatalogFile) -> Iterator[str]:
+    """Yields a line for each member of a pool that the file does not define.
+
+    A pool that lost all of its resources is read as the archived ones, so these are accepted where they are.
+    """
+    for name, service in wanted.services.items():
+        archived = set(former.services[name].resource_ids) - set(former.resources) if name in former.services else set()
+        for resource_id in service.resource_ids:
+            if resource_id not in wanted.resources and resource_id not in archived:
+                yield f"services.{name}.resourceIds: there is no resource {resource_id} in this file"
 
 
 class _Loader(yaml.SafeLoader):

@@ -53,6 +53,7 @@ class Dispatcher:
                 raise HoldfastError("FORBIDDEN")
         if endpoint.body:
             call.body = await _read_body(call, endpoint.body)
+            _agree_with_path(endpoint, call)
         if endpoint.query:
             call.query = _read_query(call, endpoint.query)
         _keep_to_business(call, getattr(call.body, "business_id", None))
@@ -63,6 +64,13 @@ def _keep_to_business(call: Call, *named: str | None) -> None:
     own = call.principal.business_id if call.principal else None
     if own and any(name not in (None, own) for name in named):
         raise Refused("BUSINESS_NOT_FOUND")
+
+
+def _agree_with_path(endpoint: Endpoint, call: Call) -> None:
+    """Refuses a body that names another object than the path. Raises `Invalid`."""
+    for parameter in endpoint.path_parameters:
+        if getattr(call.body, parameter.argument, None) not in (None, call.path[parameter.name]):
+            raise Invalid.at(parameter.name, "must be the one of the path, or be left out")
 
 
 def _query_parameters(call: Call) -> dict[str, str]:

@@ -103,12 +103,14 @@ async def test_a_closure_comes_and_goes(client: httpx2.AsyncClient, database: Te
         "to": "2030-12-26T23:00:00Z",
         "resourceId": None,
         "reason": "Christmas",
+        "affectedAppointments": {"count": 0, "items": []},
     }
     del closure["reason"]
     response = await client.put(AWAY, json={**closure, "resourceId": "anna"}, headers=ADMIN)
     assert (response.status_code, response.json()["resourceId"], response.json()["reason"]) == (200, "anna", None)
-    assert (await client.get(AWAY, headers=ADMIN)).json() == response.json()
-    assert (await client.get(f"{SALON}/closures", headers=ADMIN)).json() == {"items": [response.json()]}
+    read = (await client.get(AWAY, headers=ADMIN)).json()
+    assert read | {"affectedAppointments": {"count": 0, "items": []}} == response.json()
+    assert (await client.get(f"{SALON}/closures", headers=ADMIN)).json() == {"items": [read]}
     assert (await client.delete(AWAY, headers=ADMIN)).status_code == 204
     assert refusal(await client.delete(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")
     assert refusal(await client.get(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")

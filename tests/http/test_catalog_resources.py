@@ -5,8 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.database import TestDatabase
-from tests.http.booking_calls import slot
+from tests.database import TestDatabase, at
+from tests.http.booking_calls import slot, timestamp
 from tests.http.conftest import ADMIN
 from tests.http.refusals import faulty_fields, refusal
 
@@ -29,6 +29,7 @@ async def test_a_resource_comes_and_goes(client: httpx2.AsyncClient, database: T
         "name": "Anna",
         "kind": "resource",
         "bookingEnabled": True,
+        "seats": 1,
     }
     response = await client.put(ANNA, json={"name": "Anna", "kind": "staff", "bookingEnabled": False}, headers=ADMIN)
     assert (response.status_code, response.json()["kind"], response.json()["bookingEnabled"]) == (200, "staff", False)
@@ -42,7 +43,7 @@ async def test_a_resource_comes_and_goes(client: httpx2.AsyncClient, database: T
 
 
 @pytest.mark.parametrize(
-    ("member", "value"), [("name", ""), ("kind", "two words"), ("bookingEnabled", "yes"), ("capacity", 2)]
+    ("member", "value"), [("name", ""), ("kind", "two words"), ("bookingEnabled", "yes"), ("capacity", 2), ("seats", 0)]
 )
 async def test_a_faulty_resource_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, member: str, value: Any
@@ -54,18 +55,23 @@ async def test_a_faulty_resource_names_its_field(
 
 
 async def test_a_service_has_the_capacity_of_its_pool(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """A smaller capacity can be set. The pool is returned in order of its ids."""
+    """A smaller capacity can be set, a larger one is refused. The pool is returned in order of its ids."""
     for resource_id in ("anna", "ben", "eve"):
         database.make_resource(resource_id)
     settings = {"name": "Cut", "durationMinutes": 60, "resourceIds": ["eve", "anna", "ben"]}
     response = await client.put(CUT, json=settings, headers=ADMIN)
     assert response.status_code == 201
-    assert (response.json()["resourceIds"], response.json()["maxSimultaneousBookings"]) == (["anna", "ben", "eve"], 3)
+    assert (response.json()["resourceIds"], response.json()["maxSimultaneousBookings"]) == (
+        ["anna", "ben", "eve"],
+        None,
+    )
     assert (await client.get(CUT, headers=ADMIN)).json() == response.json()
-    for given, capacity in (({"maxSimultaneousBookings": 2}, 2), ({"resourceIds": []}, 1)):
-        response = await client.put(CUT, json=settings | given, headers=ADMIN)
-        assert (response.status_code, response.json()["maxSimultaneousBookings"]) == (200, capacity)
-    assert response.json()["resourceIds"] == []
+    response = await client.put(CUT, json=settings | {"maxSimultaneousBookings": 4}, headers=ADMIN)
+    assert faulty_fields(response) == ["maxSimultaneousBookings"]
+    for given, capacity in ((None, 3), (2, 2)):
+        await client.put(CUT, json=settings | {"maxSimultaneousBookings": given}, headers=ADMIN)
+        query = {"businessId": "salon", "serviceId": "cut", "slotStart": timestamp(at(10)), "slotEnd": timestamp(at(11))}
+        assert (await client.get("/api/booking/capacity", params=query)).json()["capacity"] == capacity
 
 
 async def test_bookings_use_the_pool_of_the_service(client: httpx2.AsyncClient, database: TestDatabase) -> None:
@@ -104,15 +110,21 @@ async def test_a_faulty_pool_names_its_field(
     assert refusal(await client.get(CUT, headers=ADMIN)) == (404, "SERVICE_NOT_FOUND")
 
 
-@pytest.mark.parametrize("path", ["resources/-", "resources/%00", "closures/-"])
+@pytest.mark.parametrize("path", ["resources/-", "resources/%00", "special-hours/-", "closures/-"])
 async def test_ids_in_paths_are_validated(client: httpx2.AsyncClient, path: str) -> None:
     """The rules are those for ids in a body."""
     response = await client.get(f"{SALON}/{path}", headers=ADMIN)
     assert refusal(response) == (400, "VALIDATION_FAILED")
-    assert response.json()["errors"][0]["field"] in ("resourceId", "closureId")
+    assert response.json()["errors"][0]["field"] in ("resourceId", "specialHoursId", "closureId")
 
 
-@pytest.mark.parametrize("path", ["resources", "resources/anna", "opening-hours", "closures", "closures/away"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("resources", "resources/anna", "opening-hours"),
+        *("special-hours", "special-hours/easter", "closures", "closures/away"),
+    ],
+)
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_resources_and_hours_need_a_key(client: httpx2.AsyncClient, method: str, path: str) -> None:
     """Reads need a key as writes do."""

@@ -12,8 +12,11 @@ resources:
   anna: {name: Anna, kind: staff}
 services:
   cut: {name: Cut, durationMinutes: 45, resourceIds: [anna]}
+  stay: {name: Stay, durationDays: 1, startTimes: [14:00], endTime: 11:00}
 openingHours:
   - {weekday: 1, opens: 09:00, closes: 17:30}
+specialHours:
+  epiphany: {date: 2031-01-06, until: 2031-01-07, hours: [{opens: 10:00, closes: 12:00}]}
 closures:
   away: {from: 2030-12-24T12:00:00+01:00, to: 2030-12-27T00:00:00+01:00}
 """
@@ -30,10 +33,11 @@ def test_a_file_has_the_members_of_the_api_and_their_defaults() -> None:
     """The models are shared with the API."""
     salon = parse(SALON.encode())
     assert (salon.business_id, salon.timezone, salon.slug) == ("salon", "UTC", None)
-    assert salon.services["cut"].max_hold_ttl_minutes == 60
+    assert (salon.services["cut"].hold_ttl_minutes, salon.services["cut"].max_hold_ttl_minutes) == (15, None)
     assert salon.services["cut"].resource_ids == ["anna"]
-    least = parse(b"{businessId: salon, name: Salon, country: DE}")
-    assert (least.resources, least.services, least.opening_hours, least.closures) == ({}, {}, [], {})
+    least = parse(b"{businessId: salon, name: Salon}")
+    assert (least.country, least.resources, least.services, least.opening_hours) == (None, {}, {}, [])
+    assert (least.special_hours, least.closures) == ({}, {})
 
 
 def test_an_exported_file_is_parsed_to_the_same_business() -> None:
@@ -68,7 +72,10 @@ def test_plain_values_are_text() -> None:
         ("to: 2030-12-27", "to: 2029-12-27", ["closures.away.to"]),
         ("from: 2030-12-24T12:00:00+01:00", "from: 2030-12-24", ["closures.away.from"]),
         ("{from:", "{resourceId: eve, from:", ["closures.away.resourceId"]),
-        ("[anna]", "[anna, eve]", ["services.cut.resourceIds"]),
+        ("until: 2031-01-07", "until: 2031-01-05", ["specialHours.epiphany.until"]),
+        ("date: 2031-01-06", "date: 2031-02-30", ["specialHours.epiphany.date"]),
+        ("{date:", "{resourceId: eve, date:", ["specialHours.epiphany.resourceId"]),
+        ("startTimes: [14:00]", "startTimes: [24:00]", ["services.stay.startTimes.0"]),
         ("[anna]", "[anna, anna]", ["services.cut.resourceIds"]),
     ],
 )

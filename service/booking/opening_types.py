@@ -1,0 +1,162 @@
+"""When a business and its resources are open: the settings that hours and closures are put with, and how they are
+read."""
+
+from itertools import pairwise
+from typing import Annotated, Final, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, ValidationInfo, model_validator
+
+from service.booking.catalog_types import MAX_LISTED, Settings
+from service.booking.instants import Instant, LocalDate
+from service.booking.text import BusinessId, FaultMessage, Identifier, Name, Notes, fault
+from service.naming import Record
+
+
+def _after_opens(closes: str, info: ValidationInfo) -> str:
+    if closes <= info.data.get("opens", ""):
+        raise ValueError("must be after opens; a night is two entries, the first of which closes at 24:00")
+    return closes
+
+
+def _after_from(to: Instant, info: ValidationInfo) -> Instant:
+    if "from_" in info.data and to <= info.data["from_"]:
+        raise ValueError("must be after from")
+    return to
+
+
+Opens = Annotated[
+    str,
+    StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$"),
+    FaultMessage("must be a time of day from 00:00 to 23:59, like 09:00"),
+]
+Closes = Annotated[
+    str,
+    StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
+    FaultMessage("must be a time of day from 00:00 to 24:00, like 17:30"),
+    AfterValidator(_after_opens),
+]
+
+_OPENS: Final = "When it opens, like `09:00`."
+_CLOSES: Final = "When it closes, like `17:30`; `24:00` ends the day. A night is two entries."
+_HOURS_RESOURCE: Final = "The one resource that these hours are for; `null` for the whole business."
+_CLOSURE_RESOURCE: Final = "The one resource that is closed; `null` for the whole business."
+
+
+class OpeningHoursSettings(Settings):
+    """Opening hours of one day of the week, in the wall-clock time of the business."""
+
+    weekday: Annotated[int, Field(ge=1, le=7)] = Field(description="1 for Monday, to 7 for Sunday.")
+    opens: Opens = Field(description=_OPENS)
+    closes: Closes = Field(description=_CLOSES)
+    resource_id: Identifier | None = Field(None, description=_HOURS_RESOURCE)
+
+
+class OpeningHours(Record):
+    """Opening hours of one day of the week, in the wall-clock time of the business."""
+
+    weekday: int = Field(description="1 for Monday, to 7 for Sunday.")
+    opens: str = Field(description=_OPENS)
+    closes: str = Field(description=_CLOSES)
+    resource_id: str | None = Field(description=_HOURS_RESOURCE)
+
+
+class DayHours(Settings):
+    """Hours of a day, in the wall-clock time of the business."""
+
+    opens: Opens = Field(description=_OPENS)
+    closes: Closes = Field(description=_CLOSES)
+
+
+def _in_order(hours: list[DayHours]) -> list[DayHours]:
+    """Sorts the hours, as they are read, and refuses hours that overlap."""
+    ordered = sorted(hours, key=lambda entry: entry.opens)
+    if any(later.opens < earlier.closes for earlier, later in pairwise(ordered)):
+        raise ValueError("must not overlap each other")
+    return ordered
+
+
+class SpecialHoursSettings(Settings):
+    """What special hours are put with."""
+
+    date: LocalDate = Field(description="The local date on which they apply, or the first one.")
+    until: LocalDate | None = Field(None, description="The last date on which they apply. Left out, `date` alone.")
+    hours: Annotated[list[DayHours], Field(max_length=MAX_LISTED), AfterValidator(_in_order)] = Field(
+        description="When it is open on each of these dates. An empty list: closed."
+    )
+    resource_id: Identifier | None = Field(None, description=_HOURS_RESOURCE)
+    name: Name | None = Field(None, description="What they are for, like `Christmas`.")
+
+    @model_validator(mode="after")
+    def _dates_ascend(self) -> Self:
+        """Checks the dates; `until` is null for a single date, as it is read."""
+        if self.until is not None and self.until < self.date:
+            raise fault("until", "must not be before date")
+        if self.until == self.date:
+            self.until = None
+        return self
+
+
+class SpecialHours(Record):
+    """Hours that replace the weekly ones of a business, or of one of its resources, on dates."""
+
+    business_id: BusinessId
+    special_hours_id: Identifier = Field(description="The special hours, by their id within the business.")
+    date: LocalDate = Field(description="The local date on which they apply, or the first one.")
+    until: LocalDate | None = Field(description="The last date on which they apply; `null`: `date` alone.")
+    hours: list[DayHours] = Field(description="When it is open on each of these dates. An empty list: closed.")
+    resource_id: str | None = Field(description=_HOURS_RESOURCE)
+    name: str | None = Field(description="What they are for.")
+
+
+class ClosureSettings(Settings):
+    """What a closure is put with."""
+
+    from_: Annotated[Instant, Field(alias="from")] = Field(description="When it begins.")
+    to: Annotated[Instant, AfterValidator(_after_from)] = Field(description="When it ends: it is open from then on.")
+    resource_id: Identifier | None = Field(None, description=_CLOSURE_RESOURCE)
+    reason: Notes | None = Field(None, description="Why, for the business's own people.")
+
+
+class Closure(Record):
+    """A time at which a business, or one of its resources, takes no public bookings. Bookings that exist stay."""
+
+    business_id: BusinessId
+    closure_id: Identifier = Field(description="The closure, by its id within the business.")
+    from_: AwareDatetime = Field(alias="from", description="When it begins.")
+    to: AwareDatetime = Field(description="When it ends: it is open from then on.")
+    resource_id: str | None = Field(description=_CLOSURE_RESOURCE)
+    reason: str | None = Field(description="Why, for the business's own people.")
+
+
+class AffectedAppointment(Record):
+    """An appointment at a time that is no longer open."""
+
+    appointment_id: UUID = Field(description="The appointment.")
+    service_id: str = Field(description="Its service.")
+    resource_id: str | None = Field(description="Its resource, if the service has any.")
+    slot_start: AwareDatetime = Field(description="When it begins.")
+    slot_end: AwareDatetime = Field(description="When it ends.")
+    version: int = Field(description="Its version, with which it can be moved or cancelled.")
+
+
+class AffectedAppointments(Record):
+    """The confirmed appointments from now on that lie at a time which is no longer open. They stay."""
+
+    count: int = Field(description="How many there are.")
+    items: list[AffectedAppointment] = Field(description="The first 100 of them, by their start.")
+
+
+_AFFECTED: Final = "The appointments that are in the way: move or cancel them."
+
+
+class PutClosureAnswer(Closure):
+    """The closure, and the appointments in its time."""
+
+    affected_appointments: AffectedAppointments = Field(description=_AFFECTED)
+
+
+class PutSpecialHoursAnswer(SpecialHours):
+    """The special hours, and the appointments outside of them."""
+
+    affected_appointments: AffectedAppointments = Field(description=_AFFECTED)
