@@ -11,11 +11,10 @@ import psycopg
 from pydantic import ValidationError
 
 from service import __version__
-from service.booking import catalog_file
+from service.booking import catalog_file, health
 from service.booking.catalog import Catalog
 from service.booking.catalog_file import CatalogFileError
 from service.booking.cleanup import Cleanup
-from service.booking.health import invariant_violations
 from service.database.migrations import MigrationError
 from service.embedded.privileges import EmbeddedServerError
 from service.errors import HoldfastError
@@ -88,12 +87,14 @@ def cleanup() -> None:
 
 @main.command()
 def check() -> None:
-    """Check the invariants; exit status 1 if one is violated."""
+    """Check the invariants, and the time zones of businesses; exit status 1 if one is violated or unknown."""
     with _settings() as settings, open_database(settings) as opened:
-        violations = run_on_database(opened.url, invariant_violations, statement_seconds=_CHECK_SECONDS)
-    for invariant, count in violations.items():
+        found = run_on_database(opened.url, health.check, statement_seconds=_CHECK_SECONDS)
+    for invariant, count in found.violations.items():
         click.echo(f"{invariant}: {count}")
-    sys.exit(1 if any(violations.values()) else 0)
+    for timezone, businesses in found.unknown_timezones.items():
+        click.echo(f"unknown_timezone {timezone}: {businesses}")
+    sys.exit(1 if any(found.violations.values()) or found.unknown_timezones else 0)
 
 
 @main.group()

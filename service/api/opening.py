@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue, RootModel, model_validator
 
 from service.api.catalog import OfPath, put_answer
 from service.booking.catalog import CLOSURE, SPECIAL_HOURS, Catalog
-from service.booking.catalog_types import MAX_LISTED, Settings
+from service.booking.catalog_types import MAX_LISTED
 from service.booking.opening_types import (
     Closure,
     ClosureSettings,
@@ -47,18 +47,14 @@ def _bare_or_items(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [bare, answer]
 
 
-class _Items(Settings):
-    items: Week
-
-
 class OpeningHoursBody(RootModel[Week], hide_input_in_errors=True, json_schema_extra=_bare_or_items):
     """All opening hours of a business and its resources, as a list or as GET gave them. None: always open."""
 
     @model_validator(mode="before")
     @classmethod
     def _unwrapped(cls, value: object) -> object:
-        """Takes the list out of `items`."""
-        return _Items.model_validate(value).items if isinstance(value, dict) else value
+        """Takes the list out of `items`; faults are named by their place in the list in both forms."""
+        return value["items"] if isinstance(value, dict) and value.keys() == {"items"} else value
 
 
 class SpecialHoursBody(SpecialHoursSettings):

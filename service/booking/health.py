@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
@@ -15,7 +16,7 @@ from service.single_flight import SingleFlight
 
 # More frequent requests get the last answer: the endpoint is public, and counting is expensive.
 _COUNTS_VALID_SECONDS: Final = 1.0
-_INVARIANTS_VALID_SECONDS: Final = 30.0
+_FINDINGS_VALID_SECONDS: Final = 30.0
 
 # How often the gauges are set: the usual scrape interval of Prometheus. More often would be invisible, less often would
 # delay alerts.
@@ -49,6 +50,16 @@ class ReservationHealth(Record):
     invariant_violations: dict[str, int] = Field(description="Violations of each invariant in the data: all must be 0.")
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a check of the data finds."""
+
+    # The number of violations of each invariant.
+    violations: dict[str, int]
+    # The time zones of businesses that the database server does not know, each with its number of businesses.
+    unknown_timezones: dict[str, int]
+
+
 class HealthMonitor:
     """Asks the database about its reservations, at most once a second for all callers."""
 
@@ -56,16 +67,16 @@ class HealthMonitor:
         self._database = database
         # A failure is kept as well: callers must not wait one after the other for a database that does not answer.
         self._answer = SingleFlight[None, ReservationHealth](keep_seconds=_COUNTS_VALID_SECONDS, keep_failures=True)
-        self._violations: dict[str, int] = {}
-        self._violations_at: float | None = None
+        self._findings = Findings({}, {})
+        self._findings_at: float | None = None
 
     async def health(self) -> ReservationHealth:
-        """Returns the health, at most a second old, its invariants half a minute. Raises `Unavailable`."""
+        """Returns the health, at most a second old, its findings half a minute. Raises `Unavailable`."""
         return await self._answer.run(None, self._look_up)
 
     async def _look_up(self) -> ReservationHealth:
         [counts] = await self._database.fetch("reservation_health")
-        return judge(counts, await self._invariants())
+        return judge(counts, await self._recent_findings())
 
     async def keep_gauges(self) -> None:
         """Sets the gauges for ever. While the database does not answer, all but `DATABASE_UP` keep their values."""
@@ -91,29 +102,38 @@ class HealthMonitor:
         for invariant, count in health.invariant_violations.items():
             metrics.INVARIANT_VIOLATIONS.labels(invariant).set(count)
 
-    async def _invariants(self) -> dict[str, int]:
-        if self._violations_at is None or time.monotonic() - self._violations_at > _INVARIANTS_VALID_SECONDS:
+    async def _recent_findings(self) -> Findings:
+        if self._findings_at is None or time.monotonic() - self._findings_at > _FINDINGS_VALID_SECONDS:
             # Set before the answer: a database that fails at this query is not asked again for half a minute.
-            self._violations_at = time.monotonic()
-            self._violations = await invariant_violations(self._database, recent=True)
-        return self._violations
+            self._findings_at = time.monotonic()
+            self._findings = await check(self._database, recent=True)
+        return self._findings
 
 
-async def invariant_violations(database: Database, *, recent: bool = False) -> dict[str, int]:
-    """Counts the rows of each invariant's view, and whether booking.now() differs from the shipped clock."""
+async def check(database: Database, *, recent: bool = False) -> Findings:
+    """Counts the rows of each invariant's view, and looks for an altered clock and for unknown time zones."""
     violations = dict(await database.fetch("invariant_violations", recent))
     [definition] = await database.fetch("clock_definition")
-    return {**violations, "altered_clock": int(definition != _CLOCK)}
+    violations["altered_clock"] = int(definition != _CLOCK)
+    return Findings(violations, await unknown_timezones(database))
 
 
-def judge(counts: Counts, violations: dict[str, int]) -> ReservationHealth:
+async def unknown_timezones(database: Database) -> dict[str, int]:
+    """Counts the businesses of each time zone that the database server does not know."""
+    return dict(await database.fetch("unknown_timezones"))
+
+
+def judge(counts: Counts, findings: Findings) -> ReservationHealth:
     """Derives the status and its reasons from the counts."""
     now, live, expired_unpurged, oldest_expired_at, last_purge_at, committed, ended = counts
     oldest_seconds = (now - oldest_expired_at).total_seconds() if oldest_expired_at else 0.0
     since_purge = (now - last_purge_at).total_seconds() if last_purge_at else oldest_seconds
     purge_late = since_purge > PURGE_LATE_SECONDS
-    critical = [f"invariant_violated: {name} ({count})" for name, count in violations.items() if count]
-    degraded = []
+    critical = [f"invariant_violated: {name} ({count})" for name, count in findings.violations.items() if count]
+    degraded = [
+        f"timezone_unknown: the database server does not know {timezone}; businesses in it: {count}"
+        for timezone, count in findings.unknown_timezones.items()
+    ]
     if purge_late:
         degraded.append(f"purge_late: the last one was {since_purge:.0f} s ago; is the scheduler calling?")
     if oldest_seconds > PURGE_LATE_SECONDS:
@@ -127,5 +147,5 @@ def judge(counts: Counts, violations: dict[str, int]) -> ReservationHealth:
         last_purge_at=last_purge_at,
         purge_late=purge_late,
         conversion=round(committed / ended, 4) if ended else None,
-        invariant_violations=violations,
+        invariant_violations=findings.violations,
     )

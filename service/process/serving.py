@@ -17,6 +17,8 @@ from starlette.applications import Starlette
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from service.booking.health import unknown_timezones
+from service.errors import Unavailable
 from service.http.protocol import BoundedProtocol
 from service.observability.logging import configure_logging, error_fields
 from service.observability.metrics import forget_process
@@ -43,6 +45,7 @@ def serve(settings: Settings) -> None:
         # secrets are generated, because they are shown only once.
         complete, generated = complete_settings(settings, database)
         database.migrate()
+        _warn_of_unknown_timezones(database.url)
         for name in complete.short_secrets():
             log.warning("secret_too_short", setting=name, hint=_SECRET_HINT)
         if database.embedded:
@@ -64,6 +67,13 @@ def serve(settings: Settings) -> None:
         started = _run_workers(config, listening) if complete.workers > 1 else _run_alone(config, listening)
         if not started:
             sys.exit(STARTUP_FAILURE)
+
+
+def _warn_of_unknown_timezones(url: str) -> None:
+    """Logs the time zones of businesses that the database server does not know, as after an upgrade of its data."""
+    with suppress(Unavailable):  # the workers wait for a database that does not answer yet
+        if unknown := run_on_database(url, unknown_timezones):
+            log.warning("timezones_unknown", timezones=sorted(unknown), businesses=sum(unknown.values()))
 
 
 def make_app() -> Starlette:

@@ -70,7 +70,8 @@ async def test_a_service_has_the_capacity_of_its_pool(client: httpx2.AsyncClient
     assert faulty_fields(response) == ["maxSimultaneousBookings"]
     for given, capacity in ((None, 3), (2, 2)):
         await client.put(CUT, json=settings | {"maxSimultaneousBookings": given}, headers=ADMIN)
-        query = {"businessId": "salon", "serviceId": "cut", "slotStart": timestamp(at(10)), "slotEnd": timestamp(at(11))}
+        window = {"slotStart": timestamp(at(10)), "slotEnd": timestamp(at(11))}
+        query = {"businessId": "salon", "serviceId": "cut", **window}
         assert (await client.get("/api/booking/capacity", params=query)).json()["capacity"] == capacity
 
 

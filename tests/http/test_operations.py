@@ -133,6 +133,18 @@ async def test_a_violated_invariant_is_critical(client: httpx2.AsyncClient, data
     database.rows("UPDATE booking.services SET max_simultaneous_bookings = 2")
 
 
+async def test_an_unknown_time_zone_degrades_health(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The reason names the zone. The status stays 200, because other businesses are not concerned."""
+    restore_clock(database)
+    database.make_business()
+    database.rows("UPDATE booking.businesses SET timezone = 'Mars/Olympus'")
+    response = await client.get("/health/reservations")
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    [reason] = response.json()["reasons"]
+    assert reason.startswith("timezone_unknown: ")
+    assert "Mars/Olympus" in reason
+
+
 async def test_a_clock_that_is_not_the_shipped_one_is_critical(client: httpx2.AsyncClient) -> None:
     """The movable clock of the tests is such a clock."""
     health = (await client.get("/health/reservations")).json()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.booking.health import PURGE_LATE_SECONDS, HealthMonitor, ReservationHealth, judge
+from service.booking.health import PURGE_LATE_SECONDS, Findings, HealthMonitor, ReservationHealth, judge
 from service.database.connections import Database
 from service.errors import DatabaseDown
 
@@ -21,6 +21,7 @@ def health(
     committed: int = 0,
     ended: int = 0,
     violations: int = 0,
+    unknown_timezones: dict[str, int] | None = None,
 ) -> ReservationHealth:
     """Returns the health for times that are given as their distance from now."""
     return judge(
@@ -33,7 +34,7 @@ def health(
             committed,
             ended,
         ),
-        {"overbooked_instants": violations},
+        Findings({"overbooked_instants": violations}, unknown_timezones or {}),
     )
 
 
@@ -73,6 +74,13 @@ def test_a_violation_outweighs_everything() -> None:
     assert judged.status == "critical"
     assert judged.reasons[0] == "invariant_violated: overbooked_instants (2)"
     assert len(judged.reasons) == 2
+
+
+def test_an_unknown_time_zone_degrades() -> None:
+    """The calls that need the local time of these businesses are refused; all others work."""
+    judged = health(unknown_timezones={"Mars/Olympus": 2})
+    assert judged.status == "degraded"
+    assert judged.reasons == ["timezone_unknown: the database server does not know Mars/Olympus; businesses in it: 2"]
 
 
 class BlockedDatabase(Database):
