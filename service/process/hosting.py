@@ -136,8 +136,8 @@ def create_login(connection: psycopg.Connection, name: str, password: str) -> No
 
 
 async def make_demo_catalog(database: Database) -> None:
-    """Fills an empty catalog with the demo: a salon, a clinic, a kennel whose tiers of suites are services, and two
-    tennis courts. Leaves any other catalog unchanged. Raises `Unavailable`."""
+    """Fills an empty catalog with the businesses of a small town, a kind of business each. Leaves any other catalog
+    unchanged. Raises `Unavailable`."""
     if not await Catalog(database).businesses():
         for path in sorted(_DEMO_CATALOG.glob("*.yaml")):
             await catalog_file.apply(database, catalog_file.parse(path.read_bytes()))

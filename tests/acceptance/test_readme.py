@@ -22,7 +22,7 @@ def test_the_runbook_leads_into_the_embedded_database() -> None:
     """Runs its one command, which finds the port and the password in files of the data folder."""
     [command] = re.findall(r"^(PGPASSWORD=.*?)\n```", RUNBOOK.read_text(), re.MULTILINE | re.DOTALL)
     with tour() as shell:
-        assert shell.run(f"{command} -Atc 'TABLE booking.slugs' | wc -l") == "4\n"
+        assert shell.run(f"{command} -Atc 'TABLE booking.slugs' | wc -l") == "8\n"
 
 
 @pytest.mark.parametrize(
