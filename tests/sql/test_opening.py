@@ -9,30 +9,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
+from tests.sql.local_slots import CHANGES, as_in_the_verbs, set_timezone
 from tests.sql.measuring import reads_of
 
-# Time zones and the UTC dates on which their clocks are changed.
-CHANGES = {
-    "Berlin, an hour back": ("Europe/Berlin", date(2026, 10, 25)),
-    "Berlin, an hour forward": ("Europe/Berlin", date(2027, 3, 28)),
-    "New York, an hour back": ("America/New_York", date(2026, 11, 1)),
-    "Lord Howe, half an hour forward": ("Australia/Lord_Howe", date(2026, 10, 3)),
-    "Lord Howe, half an hour back": ("Australia/Lord_Howe", date(2027, 4, 3)),
-    "Cairo, forward at midnight": ("Africa/Cairo", date(2027, 4, 29)),
-    "Santiago, back at midnight": ("America/Santiago", date(2027, 4, 4)),
-    "Kolkata, no change": ("Asia/Kolkata", date(2027, 4, 4)),
-}
 HALF_HOUR = timedelta(minutes=30)
 
 
 def utc_instant(iso: str) -> datetime:
     """Parses an instant in UTC."""
     return datetime.fromisoformat(iso).replace(tzinfo=UTC)
-
-
-def set_timezone(database: TestDatabase, timezone: str) -> None:
-    """Sets the time zone of the salon."""
-    database.rows("UPDATE booking.businesses SET timezone = %s", timezone)
 
 
 def is_open(
@@ -62,9 +47,7 @@ def put_special_hours(
 @pytest.fixture
 def salon(database: TestDatabase) -> TestDatabase:
     """Makes a business in Berlin with a chair."""
-    # As in the verbs.
-    for setting in ("jit = off", "plan_cache_mode = force_generic_plan", "enable_seqscan = off", "enable_sort = off"):
-        database.rows(f"SET {setting}")
+    as_in_the_verbs(database)
     database.make_business()
     database.make_resource("chair")
     return database
