@@ -1,5 +1,6 @@
 """Listed slots of one service, without regard to room and hours, and a model of local time in Python."""
 
+import json
 from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -52,6 +53,20 @@ def put_service(database: TestDatabase, timezone: str | None = None, **settings:
     assert outcome.name in ("created", "done"), outcome
     if timezone:
         set_timezone(database, timezone)
+
+
+def put_special_hours(
+    database: TestDatabase, day: date, hours: list[tuple[str, str]], *, until: date | None = None, owner: str = ""
+) -> None:
+    """Puts special hours: (opens, closes) for the dates from `day` to `until`, of a resource or of the business."""
+    settings = {
+        "date": day.isoformat(),
+        "until": until.isoformat() if until else None,
+        "hours": [{"opens": opens, "closes": closes} for opens, closes in hours],
+        "resource_id": owner or None,
+    }
+    query = "SELECT outcome FROM booking.put_special_hours('salon', %s, %s, 'infinity')"
+    assert database.value(query, f"{owner}{day}", json.dumps(settings)) == "created"
 
 
 def listed(

@@ -1,7 +1,6 @@
 """Opening hours and closures in the local time of the business, across DST changes."""
 
-import json
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
-from tests.sql.local_slots import CHANGES, as_in_the_verbs, set_timezone
+from tests.sql.local_slots import CHANGES, as_in_the_verbs, put_special_hours, set_timezone
 from tests.sql.measuring import reads_of
 
 HALF_HOUR = timedelta(minutes=30)
@@ -28,20 +27,6 @@ def is_open(
     found: list[str] = database.value(query, [owner], start, end, apply)
     assert found in ([], [owner])
     return found == [owner]
-
-
-def put_special_hours(
-    database: TestDatabase, day: date, hours: list[tuple[str, str]], *, until: date | None = None, owner: str = ""
-) -> None:
-    """Puts special hours: (opens, closes) for the dates from `day` to `until`, of a resource or of the business."""
-    settings = {
-        "date": day.isoformat(),
-        "until": until.isoformat() if until else None,
-        "hours": [{"opens": opens, "closes": closes} for opens, closes in hours],
-        "resource_id": owner or None,
-    }
-    query = "SELECT outcome FROM booking.put_special_hours('salon', %s, %s, 'infinity')"
-    assert database.value(query, f"{owner}{day}", json.dumps(settings)) == "created"
 
 
 @pytest.fixture

@@ -56,8 +56,9 @@ BEGIN
   IF p_service.start_times IS NOT NULL OR p_service.duration_days IS NOT NULL THEN
     RETURN QUERY SELECT * FROM booking.fixed_starts(p_service, p_timezone, p_starts);
   ELSE
+    -- Hours of a business can overlap, and have steps in common.
     RETURN QUERY
-    SELECT start.at, step
+    SELECT DISTINCT start.at, step
     FROM booking.clock_phases(p_timezone, lower(p_starts), upper(p_starts)) AS phase
     CROSS JOIN LATERAL (
       SELECT greatest(lower(p_starts), lower(phase.during)) AT TIME ZONE 'UTC' + phase.utc_offset AS first,
