@@ -1,10 +1,7 @@
 """Listed slots, the alternatives to a refused slot, and the cost of both."""
 
-import re
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +10,6 @@ from hypothesis import strategies as st
 from tests.database import TestDatabase, at
 from tests.sql.listings import availability, hour_of_iso
 
-TIME_ZONES = Path(__file__).parents[2] / "sql" / "time-zones.md"
 STAFF = ["anna", "bea"]
 
 
@@ -175,59 +171,6 @@ def test_available_is_at_most_the_number_of_free_resources(salon: TestDatabase) 
     assert salon.capacity(9) == {"capacity": 2, "held": 0, "booked": 0, "available": 1}
     salon.put_closure("away", at(9), at(10), resource_id="anna")
     assert salon.capacity(9)["available"] == 0
-
-
-def examples() -> dict[str, list[tuple[str, ...]]]:
-    """Returns the worked examples of the page on time zones, by date."""
-    sections = re.findall(r"\*\*(\d{4}-\d\d-\d\d)\*\*:(.*?)\n\n(?=\*\*|Hours)", TIME_ZONES.read_text(), re.DOTALL)
-    rows = r"\| `(\S+)` \| (\S+) \((\w+)\) \| `(\S+)` \| (\S+) \((\w+)\) \|"
-    return {day: re.findall(rows, text) for day, text in sections}
-
-
-def test_the_page_on_time_zones_has_its_examples() -> None:
-    """The page has the expected number of examples, so that the tests below can't pass without trying any."""
-    assert {day: len(rows) for day, rows in examples().items()} == {"2026-10-25": 7, "2027-03-28": 3}
-
-
-@pytest.mark.parametrize("day", ["2026-10-25", "2027-03-28"])
-def test_the_examples_on_the_page_on_time_zones_are_true(salon: TestDatabase, day: str) -> None:
-    """The listings of days with 25 and 23 hours have exactly the slots on the page, with its local times."""
-    midnight = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo("Europe/Berlin"))
-    salon.freeze_clock(midnight - timedelta(days=10))
-    make_service(salon, timezone="Europe/Berlin", slot_step_minutes=30)
-    salon.put_hours([(7, "01:00", "04:00")])
-    slots = availability(salon, midnight, midnight + timedelta(days=1)).body["slots"]
-    rows = examples()[day]
-    assert [(slot["slot_start"], slot["slot_end"]) for slot in slots] == [
-        (row[0].replace("Z", "+00:00"), row[3].replace("Z", "+00:00")) for row in rows
-    ]
-    for row in rows:
-        for iso_instant, shown, season in (row[:3], row[3:]):
-            local = datetime.fromisoformat(iso_instant).astimezone(ZoneInfo("Europe/Berlin"))
-            assert (f"{local:%H:%M}", "summer" if local.dst() else "winter") == (shown, season)
-
-
-def test_the_other_statements_on_the_page_on_time_zones_are_true(salon: TestDatabase) -> None:
-    """Hours within a change of the clock, and a local time that PostgreSQL and Python resolve to different instants."""
-    salon.rows("SET timezone = 'UTC'")
-
-    def open_stretches_of(opens: str, closes: str, day: str) -> str:
-        salon.put_hours([(7, opens, closes)])
-        stretches: str = salon.value(
-            "SELECT open::text "
-            "FROM booking.open_stretches('salon', '{\"\"}', %s::timestamptz, %s::timestamptz + interval '1 day')",
-            day,
-            day,
-        )
-        return re.sub(r"(\d{4}-\d\d-\d\d |:00\+00|\")", "", stretches)
-
-    assert open_stretches_of("02:15", "02:45", "2026-10-25") == "{[00:15,00:45),[01:15,01:45)}"
-    assert open_stretches_of("02:15", "02:45", "2027-03-28") == "{}"
-    assert open_stretches_of("02:30", "03:30", "2027-03-28") == "{[01:00,01:30)}"
-    in_postgresql = salon.value("SELECT timestamp '2026-10-25 02:30' AT TIME ZONE 'Europe/Berlin'")
-    in_python = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
-    assert in_postgresql == datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
-    assert in_python.astimezone(UTC) == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
 
 
 def test_the_nearest_slots_are_offered_as_alternatives(salon: TestDatabase) -> None:

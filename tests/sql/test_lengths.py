@@ -141,8 +141,8 @@ def test_an_endless_slot_is_refused_before_its_hours_are_read(salon: TestDatabas
     salon.put_hours([(1, "09:00", "17:00")])
     salon.rows("SET statement_timeout = '2s'")
     far = datetime.max.replace(tzinfo=UTC, microsecond=0).isoformat()
-    for length in ({"duration_minutes": 60}, {"duration_days": 1}):
-        put_service(salon, **length, starts_on_grid=True)
+    for unit, length in (("duration_minutes", 60), ("duration_days", 1)):
+        put_service(salon, None, **{unit: length, "starts_on_grid": True})
         assert reason(salon.reserve(9, slot_end=far)) == "too_long"
         assert salon.book(9, slot_end=far, manual=True).name == "validation_failed"
 

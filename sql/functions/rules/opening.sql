@@ -107,8 +107,8 @@ AS $$
   ) AS special ON true
 $$;
 
--- Returns the special hours of one owner on dates from p_first to p_last. Their dates do not overlap, so the first of
--- them that ends on p_last or later is the last one that can begin by then: the others are not read.
+-- Returns the special hours of one owner on dates from p_first to p_last. Their dates do not overlap, so none after the
+-- first of them that ends on p_last or later can begin by then: those are not read.
 CREATE FUNCTION booking.special_hours_during(p_business_id text, p_owner_id text, p_first date, p_last date)
 RETURNS SETOF booking.special_hours LANGUAGE sql STABLE
 AS $$

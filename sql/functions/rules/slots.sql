@@ -1,5 +1,5 @@
 -- Slots: at which instants the slots of a service begin, how long they are, and why the public may not book one.
--- Listings and verbs share these functions, so that what is listed can be booked.
+-- Listings and verbs share these functions, so that listed slots can be booked.
 --
 -- The length of a service is a number of minutes, which are elapsed time, or of calendar days of the business: n days
 -- end at the same local time n dates later, or at end_time. sql/time-zones.md has worked examples.
@@ -45,8 +45,8 @@ END
 $$;
 
 -- Returns the instants within p_starts (finite) at which slots of a service are listed, each once, and the local time as
--- which each counts. Steps of minutes follow the wall clock: they begin in both passes of an hour that the clock
--- repeats, and not at all in one that it skips. Start times, and days, begin once: see booking.fixed_starts.
+-- which each counts. Steps of minutes follow the wall clock: they begin in both passes of a repeated hour, and
+-- not at all in a skipped hour. Start times, and days, begin once: see booking.fixed_starts.
 --
 --   p_timezone  the time zone of the business, known to this server
 CREATE FUNCTION booking.listed_starts(p_service booking.services, p_timezone text, p_starts tstzrange)
@@ -79,8 +79,7 @@ CREATE FUNCTION booking.fixed_starts(p_service booking.services, p_timezone text
 RETURNS TABLE (at timestamptz, local timestamp) LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-  -- A start that is skipped begins later than it says, and one that is repeated may be shown again later: by a day at
-  -- most.
+  -- A skipped start begins later than it says, and a repeated one is shown again later: by a day at most.
   v_locals timestamp[] := ARRAY(
     SELECT booking.local_starts(p_service, lower(p_starts) AT TIME ZONE p_timezone - interval '24 hours',
       upper(p_starts) AT TIME ZONE p_timezone + interval '24 hours'));
@@ -190,8 +189,7 @@ AS $$
   SELECT slot.ends FROM booking.ends_of_days(p_service, p_timezone, p_start, p_days, p_days) AS slot
 $$;
 
--- Returns the end of a slot as a verb reads it: the one that is requested, else the length of the service after the
--- start.
+-- Returns the end of a slot as a verb reads it: the requested end, else the length of the service after the start.
 --
 --   p_timezone  the time zone of the business; NULL: unknown to this server. The end of a slot of days is then NULL
 CREATE FUNCTION booking.slot_end(
