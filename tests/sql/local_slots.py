@@ -24,6 +24,7 @@ CHANGES = {
     "Santiago, back at midnight": ("America/Santiago", date(2027, 4, 4)),
     "Asuncion, forward at midnight": ("America/Asuncion", date(2023, 10, 1)),
     "Apia, a date is left out": ("Pacific/Apia", date(2011, 12, 30)),
+    "Casey, three hours back over midnight": ("Antarctica/Casey", date(2010, 3, 4)),
     "Kolkata, no change": ("Asia/Kolkata", date(2027, 4, 4)),
 }
 

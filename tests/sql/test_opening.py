@@ -77,6 +77,17 @@ def test_hours_stay_local_across_a_dst_change(salon: TestDatabase) -> None:
     assert not is_open(salon, utc_instant("2026-10-26T07:00"), utc_instant("2026-10-26T08:00"))
 
 
+def test_a_slot_may_span_a_clock_that_is_set_back_to_the_date_before(salon: TestDatabase) -> None:
+    """In Casey, Friday 02:00 became Thursday 23:00: the slot that begins on Friday needs Thursday's hours at its end."""
+    set_timezone(salon, "Antarctica/Casey")
+    start = utc_instant("2010-03-04T14:30")
+    friday, thursday = (5, "01:30", "02:00"), (4, "23:00", "23:15")
+    for hours, expected in (([friday, thursday], True), ([friday], False), ([thursday], False)):
+        salon.put_hours(hours)
+        for apply in ("throughout", "ends"):
+            assert is_open(salon, start, start + timedelta(minutes=45), apply=apply) is expected, (hours, apply)
+
+
 def test_a_closure_applies_to_the_business_or_to_one_resource(salon: TestDatabase) -> None:
     """Closures are half-open, and apply with and without opening hours."""
     salon.put_closure("holiday", at(12), at(14))
@@ -244,6 +255,8 @@ HOURS = st.lists(
 )
 
 
+@example(change="Casey, three hours back over midnight", hours=[(4, 46, 48)])
+@example(change="Casey, three hours back over midnight", hours=[(5, 0, 4)])
 @example(change="Berlin, an hour back", hours=[(7, 4, 6)])
 @example(change="Berlin, an hour back", hours=[(7, 2, 4)])
 @example(change="Berlin, an hour forward", hours=[(7, 5, 6), (7, 6, 7)])

@@ -176,7 +176,12 @@ BEGIN
     (entry.day + entry.opens - phase.utc_offset) AT TIME ZONE 'UTC',
     (entry.day + entry.closes - phase.utc_offset) AT TIME ZONE 'UTC'))
   FROM booking.clock_phases(p_timezone, lower(p_during), upper(p_during)) AS phase
-  CROSS JOIN booking.local_hours(p_business_id, p_owner_ids, v_first, v_last) AS entry
+  -- The dates that the clock shows in this phase; in the first and the last one all others, too.
+  CROSS JOIN LATERAL (
+    SELECT greatest(v_first, (lower(phase.during) AT TIME ZONE 'UTC' + phase.utc_offset)::date) AS first,
+           least(v_last, (upper(phase.during) AT TIME ZONE 'UTC' + phase.utc_offset)::date) AS last
+  ) AS shown
+  CROSS JOIN LATERAL booking.local_hours(p_business_id, p_owner_ids, shown.first, shown.last) AS entry
   GROUP BY entry.owner_id;
 END
 $$;
