@@ -78,7 +78,7 @@ def test_hours_stay_local_across_a_dst_change(salon: TestDatabase) -> None:
 
 
 def test_a_slot_may_span_a_clock_that_is_set_back_to_the_date_before(salon: TestDatabase) -> None:
-    """In Casey, Friday 02:00 became Thursday 23:00: the slot that begins on Friday needs Thursday's hours at its end."""
+    """In Casey, Friday 02:00 became Thursday 23:00: a slot that begins on Friday ends within Thursday's hours."""
     set_timezone(salon, "Antarctica/Casey")
     start = utc_instant("2010-03-04T14:30")
     friday, thursday = (5, "01:30", "02:00"), (4, "23:00", "23:15")
