@@ -135,7 +135,10 @@ def prepare(database: TestDatabase, catalog: Catalog) -> None:
     for resource_id, seats in zip(RESOURCES, catalog.seats, strict=True):
         database.make_resource(resource_id, seats=seats)
     for service_id, service in zip(SERVICES, catalog.services, strict=True):
-        assert database.put_service(service_id, **service).name in ("created", "done")
+        seats = sum(catalog.seats[RESOURCES.index(name)] for name in service["resource_ids"])
+        capacity = service["max_simultaneous_bookings"]
+        settings = {**service, "max_simultaneous_bookings": capacity and min(capacity, seats)}
+        assert database.put_service(service_id, **settings).name in ("created", "done")
     for claim in catalog.claims:
         request_of_claim = {name: value for name, value in claim.items() if name != "kind"}
         if claim["kind"] in ("held", "expired"):
