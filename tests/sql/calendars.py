@@ -56,14 +56,14 @@ def services(draw: st.DrawFn) -> dict[str, Any]:
         f"max_duration_{unit}": draw(st.sampled_from([None, 3 if by_days else 300])),
         "slot_step_minutes": draw(st.sampled_from([None, None, 720] if by_days else [None, 20, 30, 45])),
         "start_times": draw(st.none() | TIMES.map(lambda times: [time_of_day(quarters) for quarters in times])),
-        "end_time": draw(st.sampled_from([None, "00:30:00", "11:00:00", "18:00:00"])) if by_days else None,
+        "end_time": draw(st.sampled_from([None, None, "00:30:00", "11:00:00", "18:00:00"])) if by_days else None,
         "starts_on_grid": draw(st.booleans()),
-        "hours_apply": draw(st.sampled_from([None, None, "throughout", "ends"])),
+        "hours_apply": draw(st.sampled_from([None, "ends"] if by_days else [None, "throughout", "ends"])),
         "buffer_before_minutes": draw(st.sampled_from([0, 0, 15, 25])),
         "buffer_after_minutes": draw(st.sampled_from([0, 0, 15, 25])),
         "min_notice_minutes": draw(st.sampled_from([0, 0, 0, 90])),
         "max_advance_days": draw(st.sampled_from([1, 30, 30, 30])),
-        "booking_enabled": draw(st.sampled_from([True] * 7 + [False])),
+        "booking_enabled": draw(st.sampled_from([True] * 11 + [False])),
     }
 
 
@@ -84,7 +84,7 @@ def claims(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "kind": draw(st.sampled_from(["held", "booked", "booked", "expired"])),
         "service_id": service_id,
-        "listed": draw(st.none() | st.integers(min_value=0, max_value=40)),
+        "listed": draw(st.sampled_from([None, None, 0, 1, 1, 2, 3, 5, 9, 15])),
         "from": draw(QUARTERS),
         "quarters": draw(st.integers(min_value=1, max_value=12)),
         "quantity": draw(st.sampled_from([1, 1, 2])),
@@ -211,21 +211,22 @@ def calendars(draw: st.DrawFn) -> Calendar:
     weekdays = [(day + n * DAY).isoweekday() for n in (-1, 0, 0, 1)]
     weekly = st.tuples(st.sampled_from(weekdays), OPENINGS, OWNERS)
     closure = st.tuples(QUARTERS, st.integers(min_value=1, max_value=16), OWNERS)
-    pools = st.lists(st.sampled_from(RESOURCES), min_size=1, unique=True)
-    resource = st.lists(st.sampled_from(RESOURCES), max_size=1)
+    pools = st.sampled_from([["anna"], ["anna", "bea"], ["bea", "cleo"], [*RESOURCES]])
+    resource = st.sampled_from([[], [], [], [], ["anna"], ["bea"], ["cleo"]])
+    special = st.tuples(st.sampled_from([-1, 0, 0, 1]), st.just([]) | OPENINGS)
     return Calendar(
         timezone,
         day,
         {service_id: draw(services()) for service_id in SERVICES},
-        {"alone": [], **{service_id: sorted(draw(pools)) for service_id in SERVICES[1:]}},
-        draw(st.tuples(*[st.integers(min_value=1, max_value=3) for _ in RESOURCES])),
-        draw(st.just([]) | resource),
-        draw(st.just([]) | resource),
-        draw(st.lists(weekly, max_size=4)),
-        draw(st.dictionaries(OWNERS, st.tuples(st.sampled_from([-1, 0, 0, 1]), st.just([]) | OPENINGS), max_size=2)),
-        draw(st.lists(closure, max_size=2)),
-        draw(st.lists(claims(), max_size=10)),
-        draw(st.sampled_from([-60, -4, 10, 30])),
+        {"alone": [], **{service_id: draw(pools) for service_id in SERVICES[1:]}},
+        draw(st.sampled_from([(1, 1, 1), (1, 2, 3), (3, 1, 2), (2, 3, 1)])),
+        draw(resource),
+        draw(resource),
+        draw(st.just([]) | st.lists(weekly, min_size=1, max_size=4)),
+        draw(st.just({}) | st.dictionaries(OWNERS, special, min_size=1, max_size=2)),
+        draw(st.just([]) | st.lists(closure, min_size=1, max_size=2)),
+        draw(st.lists(claims(), min_size=3, max_size=10)),
+        draw(st.sampled_from([-60, -60, -4, 10, 30])),
         draw(st.integers(min_value=-12, max_value=60)),
     )
 
