@@ -1,0 +1,122 @@
+"""Counts of bookable slots by local date."""
+
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.database import TestDatabase, at
+from tests.sql.calendars import RESOURCES, SERVICES, Calendar, calendars, prepare
+from tests.sql.listings import availability, available_days
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def salon(database: TestDatabase) -> TestDatabase:
+    """Makes a business with three resources."""
+    for resource_id in RESOURCES:
+        database.make_resource(resource_id)
+    database.rows("UPDATE booking.businesses SET timezone = 'UTC'")
+    return database
+
+
+def counts(database: TestDatabase, first: date, last: date, **parameters: Any) -> list[int]:
+    """Returns the number of slots on each date."""
+    outcome = available_days(database, first, last, **parameters)
+    assert outcome.name == "done", outcome
+    dates = [day["date"] for day in outcome.body["days"]]
+    assert dates == [(first + n * DAY).isoformat() for n in range((last - first).days + 1)]
+    return [day["slots"] for day in outcome.body["days"]]
+
+
+@settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(calendar=calendars(), quantity=st.integers(1, 2), is_named=st.booleans())
+def test_days_count_the_slots_of_the_listing(
+    salon: TestDatabase, calendar: Calendar, quantity: int, is_named: bool
+) -> None:
+    """Each date has the number and the first of the listed slots that start on it by the clock of the business."""
+    prepare(salon, calendar)
+    first, last = calendar.day - DAY, calendar.day + 2 * DAY
+    for service_id in SERVICES:
+        pool = calendar.pools[service_id]
+        parameters = {
+            "service_id": service_id,
+            "quantity": quantity,
+            "resource_id": pool[0] if pool and is_named else None,
+        }
+        # A day more on either side: the dates of the slots are computed here.
+        listed = availability(salon, calendar.midnight - 3 * DAY, calendar.midnight + 5 * DAY, **parameters)
+        outcome = available_days(salon, first, last, **parameters)
+        assert outcome.name == listed.name
+        if listed.name != "done":
+            continue
+        assert listed.body["next_from"] is None
+        starts = [datetime.fromisoformat(slot["slot_start"]) for slot in listed.body["slots"]]
+        by_date: dict[str, list[datetime]] = {}
+        for start in starts:
+            local_date = start.astimezone(ZoneInfo(calendar.timezone)).date()
+            by_date.setdefault(local_date.isoformat(), []).append(start)
+        dates = [(first + n * DAY).isoformat() for n in range(4)]
+        expected = [
+            (day, min(len(by_date.get(day, [])), 100), min(by_date.get(day, []), default=None)) for day in dates
+        ]
+        assert expected == [
+            (day["date"], day["slots"], day["first_slot_start"] and datetime.fromisoformat(day["first_slot_start"]))
+            for day in outcome.body["days"]
+        ]
+
+
+def test_a_date_counts_up_to_a_hundred_slots(salon: TestDatabase) -> None:
+    """A date with more slots says a hundred; a date that is closed or over says none."""
+    salon.make_service(slot_step_minutes=5)
+    salon.rows("UPDATE booking.businesses SET timezone = 'UTC'")
+    salon.freeze_clock(at(22))
+    salon.put_closure("holiday", at(0, day=2), at(0, day=3))
+    monday = at(0).date()
+    assert counts(salon, monday - DAY, monday + 3 * DAY) == [0, 24, 100, 0, 100]
+    assert counts(salon, monday, monday, quantity=2) == [0]
+    [day] = available_days(salon, monday, monday).body["days"]
+    assert day == {"date": monday.isoformat(), "slots": 24, "first_slot_start": at(22).isoformat()}
+
+
+def test_a_date_that_the_zone_leaves_out_has_no_slots(salon: TestDatabase) -> None:
+    """Samoa had no 30 December 2011."""
+    salon.make_service()
+    salon.rows("UPDATE booking.businesses SET timezone = 'Pacific/Apia'")
+    salon.freeze_clock(datetime(2011, 12, 20, tzinfo=UTC))
+    assert counts(salon, date(2011, 12, 29), date(2011, 12, 31)) == [24, 0, 24]
+
+
+def test_a_date_goes_on_after_the_next_one_has_begun(salon: TestDatabase) -> None:
+    """In Newfoundland the clock was set back from 00:01 to 23:01 of the day before."""
+    salon.make_service(slot_step_minutes=30)
+    salon.rows("UPDATE booking.businesses SET timezone = 'America/St_Johns'")
+    salon.freeze_clock(datetime(2010, 11, 1, tzinfo=UTC))
+    # 23:30 and 00:00 are shown twice.
+    days = [date(2010, 11, day) for day in (5, 6, 7, 8)]
+    assert [counts(salon, day, day) for day in days] == [[48], [49], [49], [48]]
+    assert counts(salon, days[0], days[-1]) == [48, 49, 49, 48]
+
+
+def test_days_are_refused_as_listings_are(salon: TestDatabase) -> None:
+    """The outcomes are those of booking.availability."""
+    salon.make_service(resource_ids=["anna"])
+    monday = at(0).date()
+    outcomes = Counter(
+        available_days(salon, monday, monday, **parameters).name
+        for parameters in (
+            {"service_id": "perm"},
+            {"resource_id": "bea"},
+            {"quantity": 2},
+            {"days": 1},
+            {"minutes": 0},
+        )
+    )
+    assert outcomes == {"service_not_found": 1, "resource_not_found": 1, "validation_failed": 3}
+    salon.rows("UPDATE booking.businesses SET timezone = 'Mars/Olympus'")
+    assert available_days(salon, monday, monday).name == "business_misconfigured"
