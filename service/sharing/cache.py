@@ -14,7 +14,8 @@ from service.single_flight import SingleFlight
 
 # Counted from before the database is asked. With the transfer to the client, the age stays below a second.
 LIFE_SECONDS: Final = 0.9
-# Kept answers per business, and businesses with answers. A busy month of five resources has about 80 KiB.
+# Kept answers per business, and businesses with answers. A page of slots has 512 KB at most, and a busy month of five
+# resources about 80 KiB. Answers are dropped after LIFE_SECONDS, so the database's speed limits what is kept.
 _ANSWERS: Final = 20
 _BUSINESSES: Final = 50
 

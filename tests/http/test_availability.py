@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 import psycopg
@@ -20,7 +20,7 @@ from tests.http.refusals import faulty_fields, refusal
 pytestmark = pytest.mark.anyio
 
 AVAILABILITY = "/api/booking/availability"
-NOTHING = {"slots": [], "nextFrom": None}
+NOTHING: Final[dict[str, Any]] = {"slots": [], "nextFrom": None}
 RESERVE = "/api/booking/reserve"
 
 

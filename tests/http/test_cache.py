@@ -15,6 +15,7 @@ from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed
 from service.sharing.store import Store
 from tests.database import TestDatabase, at
+from tests.http.booking_calls import timestamp
 from tests.http.conftest import ADMIN
 from tests.http.test_limits import Clock
 from tests.redis_server import RedisServer, sharing, until_both_listen
@@ -247,6 +248,35 @@ async def test_a_slot_that_was_just_taken_is_not_listed(client: httpx2.AsyncClie
     database.release(held["reservationId"])
     assert await listed() == []
     assert (await client.post("/api/booking/reserve", json=body)).status_code == 201
+
+
+async def test_each_parameter_is_part_of_the_question(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Two queries share an answer only if all of their parameters are equal, defaults included."""
+    database.make_service(resource_ids=["anna"])
+    service = {"businessId": "salon", "serviceId": "cut"}
+    slots = service | {"from": timestamp(at(9)), "to": timestamp(at(12))}
+    days = service | {"from": "2027-01-11", "to": "2027-01-12"}
+    other = {
+        "businessId": "clinic",
+        "serviceId": "perm",
+        "quantity": "2",
+        "resourceId": "anna",
+        "durationMinutes": "30",
+    }
+    questions = [
+        *(("/availability", slots | {name: value}) for name, value in other.items()),
+        *(("/availability", slots | more) for more in ({}, {"limit": "2"}, {"from": timestamp(at(10))})),
+        *(("/availability/days", days | {name: value}) for name, value in other.items()),
+        *(("/availability/days", days | more) for more in ({}, {"from": "2027-01-10"}, {"to": "2027-01-13"})),
+    ]
+    before = counted("miss")
+    for path, query in questions:
+        await client.get(f"/api/booking{path}", params=query)
+    assert counted("miss") - before == len(questions)
+    hits = counted("hit")
+    same = ({"quantity": "2"}, {"limit": "500", "quantity": "2"})
+    await asyncio.gather(*(client.get("/api/booking/availability", params=slots | more) for more in same))
+    assert counted("hit") > hits
 
 
 async def test_what_the_catalog_says_is_listed_at_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:
