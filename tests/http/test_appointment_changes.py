@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from tests.database import TestDatabase, at
-from tests.http.booking_calls import APPOINTMENTS, audit_trail, cancel, change, create, read, timestamp
+from tests.http.booking_calls import APPOINTMENTS, audit_trail, cancel, change, create, read, slot, timestamp
 from tests.http.conftest import ADMIN
 from tests.http.describing import Json
 from tests.http.keys import bearer, make_key
@@ -217,6 +217,27 @@ async def test_an_appointment_is_moved_to_another_resource(client: httpx2.AsyncC
     assert (await change(client, later, to_ten)).json()["resourceId"] in ("maria", "rosa")
 
 
+@pytest.mark.parametrize("leaves", ["the business", "the service"])
+async def test_a_move_gives_no_new_work_to_a_resource_that_left(
+    client: httpx2.AsyncClient, database: TestDatabase, leaves: str
+) -> None:
+    """Another one of the pool gets it, or the move is refused; the slot as it was stays with the one who left."""
+    database.make_service(resource_ids=["anna", "zoe"])
+    appointment, other = await create(client, resourceId="anna"), await create(client, 40, resourceId="zoe")
+    if leaves == "the business":
+        catalog = "/api/catalog/businesses/salon/resources/anna"
+        assert (await client.delete(catalog, headers=ADMIN)).status_code == 204
+    else:
+        assert database.put_service(resource_ids=["zoe"], capacity=1).name == "done"
+    noted = await change(client, appointment, {"expectedVersion": 1, "notes": "window"})
+    assert (noted.status_code, noted.json()["resourceId"]) == (200, "anna")
+    refused = await change(client, appointment, {"expectedVersion": 2, "slotStart": timestamp(at(40))})
+    assert refusal(refused) == (409, "SLOT_UNAVAILABLE")
+    await cancel(client, other, ADMIN)
+    moved = await change(client, appointment, {"expectedVersion": 2, "slotStart": timestamp(at(40))})
+    assert (moved.status_code, moved.json()["resourceId"]) == (200, "zoe")
+
+
 @pytest.mark.parametrize("status", ["completed", "no_show"])
 async def test_a_status_of_the_end_can_be_set_from_the_start_on_and_taken_back(
     client: httpx2.AsyncClient, database: TestDatabase, status: str
@@ -227,6 +248,7 @@ async def test_a_status_of_the_end_can_be_set_from_the_start_on_and_taken_back(
     early = await change(client, appointment, {"expectedVersion": 1, "status": status})
     assert refusal(early) == (409, "APPOINTMENT_NOT_STARTED")
     assert early.json()["slotStart"] == timestamp(at(10))
+    assert refusal(await client.post("/api/booking/reserve", json=slot())) == (409, "SLOT_UNAVAILABLE")
     database.freeze_clock(at(10))
     for version, then in enumerate((status, "confirmed", status), start=1):
         changed = await change(client, appointment, {"expectedVersion": version, "status": then})
