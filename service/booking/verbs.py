@@ -74,7 +74,9 @@ class Verbs:
         if outcome.name in ("done", "replayed"):
             return read(outcome.json or b"{}"), outcome.name == "replayed"
         if outcome.name == "slot_unavailable":
-            detail = _NO_ROOM_TO_MOVE if isinstance(request, Change) else None
+            # A status that is taken back needs the slot that the appointment has.
+            is_move = isinstance(request, Change) and "status" not in request.changes
+            detail = _NO_ROOM_TO_MOVE if is_move else None
             nearest = await self._alternatives.nearest(_wish(business_id, request, outcome.body))
             alternatives = [alternative.model_dump(mode="json") for alternative in nearest]
             raise Refused("SLOT_UNAVAILABLE", detail, alternatives=alternatives)

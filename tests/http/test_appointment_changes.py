@@ -256,6 +256,7 @@ async def test_a_status_of_the_end_can_be_set_from_the_start_on_and_taken_back(
     other = await create(client)
     response = await change(client, appointment, {"expectedVersion": 4, "status": "confirmed"})
     assert refusal(response) == (409, "SLOT_UNAVAILABLE")
+    assert response.json()["detail"] == "The selected time slot is no longer available"
     await cancel(client, other, ADMIN)
     assert (await change(client, appointment, {"expectedVersion": 4, "status": "confirmed"})).status_code == 200
     actions = [entry["action"] for entry in await audit_trail(client, appointment)]

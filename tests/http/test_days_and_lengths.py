@@ -1,7 +1,7 @@
 """Lengths over HTTP: calendar days, nights, and the bounds of what guests may ask for."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 import pytest
@@ -15,15 +15,15 @@ from tests.http.refusals import faulty_fields, refusal
 pytestmark = pytest.mark.anyio
 
 NEW_YEAR = datetime(2027, 1, 1, 8, tzinfo=UTC)
-BY_DAYS = {
+BY_DAYS: Final[Json] = {
     "duration_minutes": None,
     "min_duration_minutes": None,
     "max_duration_minutes": None,
     "slot_step_minutes": None,
     "duration_days": 1,
 }
-BY_MINUTES = {"min_duration_minutes": None, "max_duration_minutes": None, "slot_step_minutes": None}
-NIGHTS = {"start_times": ["14:00"], "end_time": "11:00"}
+BY_MINUTES: Final[Json] = {"min_duration_minutes": None, "max_duration_minutes": None, "slot_step_minutes": None}
+NIGHTS: Final[Json] = {"start_times": ["14:00"], "end_time": "11:00"}
 AT_ONCE = {"guestEmail": "ada@example.com"}
 
 

@@ -1,5 +1,6 @@
 """The pages of a listing of slots, and the slots of each date."""
 
+import json
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -73,6 +74,20 @@ async def test_a_page_looks_at_62_days_and_the_pages_go_on_to_the_horizon(
     found = await pages(client, {"from": timestamp(at(0))})
     assert [len(page["slots"]) for page in found] == [0, 54, 62, 14]
     assert found[0]["nextFrom"] == timestamp(at(0, day=62))
+
+
+async def test_a_page_has_512_kilobytes_at_most(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The page ends before its limit, and the next one goes on where it ends. A slot names 50 of its resources."""
+    pool = [f"{number:0>64}" for number in range(60)]
+    database.make_service(resource_ids=pool, slot_step_minutes=1)
+    times = {"from": timestamp(at(0)), "to": timestamp(at(6))}
+    found = await pages(client, {**times, "limit": 2000})
+    assert len(found) > 1
+    assert [len(page["slots"]) < 2000 for page in found] == [True] * len(found)
+    assert all(len(json.dumps(page, separators=(",", ":"))) <= 512_000 for page in found)
+    starts = [listed["slotStart"] for page in found for listed in page["slots"]]
+    assert starts == [timestamp(at(minute / 60)) for minute in range(360)]
+    assert {(len(listed["resourceIds"]), listed["available"]) for listed in found[0]["slots"]} == {(50, 60)}
 
 
 async def test_the_first_free_slot_is_a_page_of_one(client: httpx2.AsyncClient, database: TestDatabase) -> None:
