@@ -137,9 +137,9 @@ class AppointmentsQuery(Query):
 
 
 class AppointmentPage(Record):
-    """Appointments by start."""
+    """Appointments by start, or with `updated_since` by change."""
 
-    items: list[Appointment] = Field(description="The appointments, by start.")
+    items: list[Appointment] = Field(description="The appointments, by start; with `updatedSince`, by change.")
     next_cursor: str | None = Field(description="Asks for the next page; `null` on the last one.")
 
 
@@ -200,15 +200,19 @@ class AppointmentApi:
         """List appointments.
 
         The calendar of a business: the appointments that start in `[from, to)`, by start, in pages. With `overlapping`
-        also those that are under way at `from`, such as the guests who are in the house. `updatedSince` finds what
-        changed, to keep a copy up to date. Everything that was committed before the call is included.
+        also those that are under way at `from`, such as the guests who are in the house. With `updatedSince` those that
+        changed, by change: ask again with the last `updatedAt` to keep a copy up to date; one that changes between two
+        pages is listed again. Everything that was committed before the call is included.
         """
         after = _place(query.cursor) if query.cursor else None
         # One more than the page shows whether there is a next one.
         limit = query.limit + 1
         found = await self._appointments.page(query.business_id, query.listed(), after, limit)
         items = [_without_hold(appointment) for appointment in found[: query.limit]]
-        next_cursor = _cursor(items[-1]) if len(found) > query.limit else None
+        next_cursor = None
+        if len(found) > query.limit:
+            last = items[-1]
+            next_cursor = _cursor(last.updated_at if query.updated_since else last.slot_start, last.appointment_id)
         return answer(AppointmentPage(items=items, next_cursor=next_cursor))
 
     @_tagged_call("GET", _APPOINTMENT, access=Access.READONLY)
@@ -303,10 +307,9 @@ def _without_hold(appointment: Appointment) -> Appointment:
     return appointment.model_copy(update={"reservation_id": None})
 
 
-def _cursor(last: Appointment) -> str:
-    """Returns the place after the last one of a page, opaque to callers."""
-    place = f"{last.slot_start.isoformat()} {last.appointment_id}"
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+def _cursor(at: datetime, appointment_id: UUID) -> str:
+    """Returns a place in a list, opaque to callers: that of the last appointment of a page."""
+    return base64.urlsafe_b64encode(f"{at.isoformat()} {appointment_id}".encode()).decode().rstrip("=")
 
 
 def _place(cursor: str) -> tuple[datetime, UUID]:

@@ -145,9 +145,9 @@ class Appointments:
     async def page(
         self, business_id: str, listed: Listed, after: tuple[datetime, UUID] | None, limit: int
     ) -> list[Appointment]:
-        """Returns a page of appointments by start and id.
+        """Returns a page of appointments by start, or by change where `updated_since` is set, and then by id.
 
-        `after` is the start and id of the last one of the page before.
+        `after` is that instant and the id of the last one of the page before.
         """
         phone = listed.guest_phone and await self._guests.normalised(business_id, listed.guest_phone)
         filters = astuple(replace(listed, guest_phone=phone))

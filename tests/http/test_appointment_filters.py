@@ -46,23 +46,42 @@ async def test_what_overlaps_a_range_can_be_listed(client: httpx2.AsyncClient, d
 
 
 async def test_what_changed_since_an_instant_can_be_listed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The instant itself is included: a copy is kept up to date by the latest `updatedAt` that it has seen."""
+    """By change, from the instant itself on: a copy is kept up to date by the latest `updatedAt` that it has."""
     database.make_service(capacity=5)
     start = database.freeze_clock()
     first, second, third = [(await create(client, hour)) for hour in (12, 10, 11)]
     database.move_clock(timedelta(milliseconds=1))
-    changed = (await change(client, second, {"expectedVersion": 1, "notes": "window"})).json()
     cancelled = (await cancel(client, first, ADMIN)).json()
-    all_of_them = [appointment["appointmentId"] for appointment in (second, third, first)]
-    assert await found(client, updatedSince=timestamp(start)) == all_of_them
-    for since in (changed["updatedAt"], cancelled["updatedAt"]):
-        assert await found(client, updatedSince=since) == [second["appointmentId"], first["appointmentId"]]
-    assert await found(client, updatedSince=changed["updatedAt"], status="cancelled") == [first["appointmentId"]]
+    database.move_clock(timedelta(milliseconds=1))
+    changed = (await change(client, second, {"expectedVersion": 1, "notes": "window"})).json()
+    by_change = [appointment["appointmentId"] for appointment in (third, first, second)]
+    assert await found(client, updatedSince=timestamp(start)) == by_change
+    assert await found(client, updatedSince=cancelled["updatedAt"]) == by_change[1:]
+    assert await found(client, updatedSince=changed["updatedAt"]) == by_change[2:]
+    assert await found(client, updatedSince=timestamp(start), status="cancelled") == [first["appointmentId"]]
     in_range = {"from": timestamp(at(11)), "to": timestamp(at(13))}
-    assert await found(client, updatedSince=timestamp(start), **in_range) == all_of_them[1:]
-    assert await found(client, updatedSince=timestamp(start), **{"from": in_range["from"]}) == all_of_them[1:]
-    assert await found(client, updatedSince=timestamp(start), to=in_range["from"]) == all_of_them[:1]
+    assert await found(client, updatedSince=timestamp(start), **in_range) == by_change[:2]
+    assert await found(client, updatedSince=timestamp(start), **{"from": in_range["from"]}) == by_change[:2]
+    assert await found(client, updatedSince=timestamp(start), to=in_range["from"]) == by_change[2:]
     assert await found(client, updatedSince=timestamp(start + timedelta(days=1))) == []
+
+
+async def test_a_change_between_two_pages_is_not_missed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The appointment moves to the end of the list, so it may be listed twice, the second time as it is now."""
+    database.make_service(capacity=5)
+    database.freeze_clock()
+    made = []
+    for hour in (10, 11, 12):
+        database.move_clock(timedelta(seconds=1))
+        made.append(await create(client, hour))
+    query = {"businessId": "salon", "updatedSince": made[0]["updatedAt"], "limit": 2}
+    first = (await client.get(APPOINTMENTS, params=query, headers=ADMIN)).json()
+    database.move_clock(timedelta(seconds=1))
+    await change(client, made[0], {"expectedVersion": 1, "notes": "window"})
+    second = (await client.get(APPOINTMENTS, params=query | {"cursor": first["nextCursor"]}, headers=ADMIN)).json()
+    listed = [(item["appointmentId"], item["version"]) for item in first["items"] + second["items"]]
+    order = ((made[0], 1), (made[1], 1), (made[2], 1), (made[0], 2))
+    assert listed == [(appointment["appointmentId"], version) for appointment, version in order]
 
 
 async def test_the_appointments_of_a_guest_can_be_listed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
