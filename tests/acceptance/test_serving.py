@@ -202,17 +202,17 @@ async def test_every_request_leaves_one_line_with_its_id(database: TestDatabase,
     assert Counter(line["request_id"] for line in service.events("request"))["mine-1"] == 1
 
 
-# A function whose error quotes all personal data of a commit.
+# Functions whose errors quote all personal data of a commit and of an appointment.
 _BROKEN = """
 CREATE OR REPLACE FUNCTION booking.commit(p_business_ids text[], p_batches jsonb[], p_now timestamptz)
 RETURNS SETOF booking.outcome LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'can not commit %%', p_batches USING DETAIL = p_batches::text, HINT = p_batches::text;
 END $$;
-CREATE OR REPLACE FUNCTION booking.appointments_of_email(p_business_id text, p_guest_email text)
-RETURNS SETOF booking.appointments LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION booking.appointment_body(a booking.appointments)
+RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
-  RAISE EXCEPTION 'can not list %%', p_guest_email USING DETAIL = p_guest_email;
+  RAISE EXCEPTION 'can not write %%', a USING DETAIL = a.guest_email;
 END $$
 """
 
