@@ -119,13 +119,14 @@ CREATE PROCEDURE bench.list_month(
 LANGUAGE plpgsql
 AS $$
 DECLARE
-  v_month tstzrange := tstzrange(bench.first_slot(), bench.first_slot() + interval '744 hours');
+  v_from timestamptz := bench.first_slot();
   v_began_at timestamptz;
 BEGIN
   FOR v_call IN 1..p_calls LOOP
     v_began_at := clock_timestamp();
     SELECT jsonb_array_length(body -> 'slots') INTO p_slots
-    FROM booking.availability(p_business_id, p_service_id, v_month, 1, NULL);
+    FROM booking.availability(
+      p_business_id, p_service_id, v_from, v_from + interval '744 hours', NULL, NULL, 1, NULL, 2000);
     p_seconds := p_seconds || extract(epoch FROM clock_timestamp() - v_began_at)::double precision;
     COMMIT;
   END LOOP;
