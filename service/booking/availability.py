@@ -76,29 +76,22 @@ async def availability(
     RESOURCE_NOT_FOUND), `Invalid` (a quantity that no resource seats, or a length that the service does not have) and
     `Unavailable`.
     """
-    w = wanted
-    body = await _listed(
-        database,
-        "availability",
-        *(w.business_id, w.service_id, starts_from, starts_before, w.minutes, w.days, w.quantity, w.resource_id, limit),
-    )
+    body = await _listed(database, "availability", wanted, starts_from, starts_before, limit)
     return Availability.model_validate_json(body)
 
 
 async def available_days(database: Database, wanted: Wanted, first: date, last: date) -> AvailableDays:
     """Returns the number of slots that can be booked of each local date, both ends included. Raises as
     `availability`."""
-    w = wanted
-    body = await _listed(
-        database,
-        "available_days",
-        *(w.business_id, w.service_id, first, last, w.minutes, w.days, w.quantity, w.resource_id),
-    )
+    body = await _listed(database, "available_days", wanted, first, last)
     return AvailableDays.model_validate_json(body)
 
 
-async def _listed(database: Database, query: str, *parameters: object) -> bytes:
-    [(outcome, body)] = await database.fetch(query, *parameters)
+async def _listed(database: Database, query: str, wanted: Wanted, first: date, last: date | None, *limit: int) -> bytes:
+    """Calls one of the listings of sql/functions/reads/availability.sql, from a date or an instant to another."""
+    length = wanted.minutes, wanted.days
+    times = wanted.business_id, wanted.service_id, first, last
+    [(outcome, body)] = await database.fetch(query, *times, *length, wanted.quantity, wanted.resource_id, *limit)
     if outcome != "done":
         raise refusal(outcome, from_json(body) if body else None)
     listed: bytes = body
