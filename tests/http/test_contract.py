@@ -82,10 +82,11 @@ async def use_the_catalog(call: Call) -> None:
 
 async def use_resources_and_hours(call: Call) -> None:
     """Puts, reads and deletes; afterwards the salon has none."""
-    anna, hours, closure = (f"{CATALOG}/salon/{path}" for path in ("resources/anna", "opening-hours", "closures/away"))
+    hours = f"{CATALOG}/salon/opening-hours"
     bodies: dict[str, Any] = {
-        anna: {"name": "Anna", "kind": "staff"},
-        closure: {"from": at(10).isoformat(), "to": at(12).isoformat()},
+        f"{CATALOG}/salon/resources/anna": {"name": "Anna", "kind": "staff"},
+        f"{CATALOG}/salon/special-hours/easter": {"date": "2027-03-28", "hours": []},
+        f"{CATALOG}/salon/closures/away": {"from": at(10).isoformat(), "to": at(12).isoformat()},
     }
     for path, body in bodies.items():
         await call("PUT", path, 201, body, headers=ADMIN)

@@ -139,12 +139,14 @@ async def put_the_catalog(recorder: Recorder) -> None:
     salon = {"name": "Salon Rosa", "slug": "salon-rosa", "timezone": "Europe/Berlin", "country": "DE"}
     haircut = {"name": "Haircut", "durationMinutes": 45, "slotStepMinutes": 15, "bufferAfterMinutes": 5}
     closure = {"from": instant(7 * 24), "to": instant(8 * 24), "reason": "Stocktaking"}
+    christmas = {"date": "2026-12-24", "until": "2026-12-26", "hours": [], "name": "Christmas"}
     await recorder.call("PUT", SALON, 201, salon)
     await recorder.call("DELETE", SALON, 204)
     for path, body in (
         (SALON, salon),
         (f"{SALON}/resources/rosa", {"name": "Rosa", "kind": "staff"}),
         (f"{SALON}/services/haircut", haircut),
+        (f"{SALON}/special-hours/christmas", christmas),
         (f"{SALON}/closures/stocktaking", closure),
     ):
         await recorder.call("PUT", path, 201, body)
@@ -269,7 +271,7 @@ async def operate(recorder: Recorder, database: TestDatabase, monkeypatch: pytes
 
 async def clear_the_catalog(recorder: Recorder) -> None:
     """Deletes what can be deleted."""
-    for path in ("services/haircut", "resources/rosa", "closures/stocktaking"):
+    for path in ("services/haircut", "resources/rosa", "special-hours/christmas", "closures/stocktaking"):
         await recorder.call("DELETE", f"{SALON}/{path}", 204)
 
 
@@ -306,7 +308,8 @@ async def make_what_exists(client: httpx2.AsyncClient, document: Json, needs: st
     """Makes the objects that an example names and the demo catalog lacks, and returns their ids by those of the
     example."""
     slot = {"businessId": "salon", "serviceId": "haircut"}
-    slot["slotStart"] = instant_of(document, timedelta(days=1 + number))
+    # From Monday to Saturday, when the salon is open.
+    slot["slotStart"] = instant_of(document, timedelta(weeks=1 + number // 6, days=number % 6))
     makers = {
         "reservationId": ("/api/booking/reserve", slot),
         "appointmentId": (APPOINTMENTS, slot),
