@@ -46,6 +46,7 @@ async def test_the_service_gives_exactly_the_answers_of_the_document(
 
     await use_the_catalog(call)
     await use_resources_and_hours(call)
+    await take_seats_away(call)
     held = await reserve(call)
     await use_a_hold(call, held)
     await lower_the_capacity(call)
@@ -103,6 +104,18 @@ async def use_resources_and_hours(call: Call) -> None:
     await call("PUT", hours.replace("salon", "nobody"), 404, [], headers=ADMIN)
     for method in ("GET", "DELETE"):
         await call(method, hours.replace("salon", "nobody"), 404, headers=ADMIN)
+
+
+async def take_seats_away(call: Call) -> None:
+    """Claims the seats of a room, and provokes the refusals to make it smaller and to remove it."""
+    room, talk = f"{CATALOG}/salon/resources/room", f"{CATALOG}/salon/services/talk"
+    await call("PUT", room, 201, {"name": "Room", "seats": 2}, headers=ADMIN)
+    settings = {"name": "Talk", "durationMinutes": 60}
+    await call("PUT", talk, 201, {**settings, "maxSimultaneousBookings": 2}, headers=ADMIN)
+    await call("POST", RESERVE, 201, slot(9, serviceId="talk", quantity=2))
+    await call("PUT", talk, 200, {**settings, "resourceIds": ["room"]}, headers=ADMIN)
+    await call("PUT", room, 409, {"name": "Room"}, headers=ADMIN)
+    await call("DELETE", room, 409, headers=ADMIN)
 
 
 async def reserve(call: Call) -> Json:
