@@ -54,6 +54,6 @@ async def test_every_example_answers_as_the_page_says(client: httpx2.AsyncClient
         content = json.loads(body) if body else None
         answer = await client.request(method, path, json=content, headers=ADMIN if "/catalog/" in path else None)
         assert answer.status_code == status, (text, answer.text)
-        assert answer.json().get("reason") == reason, (text, answer.text)
+        assert not answer.is_error or answer.json().get("reason") == reason, (text, answer.text)
         if method == "GET":
             assert any(answer.json().values()), (text, answer.text)
