@@ -34,6 +34,9 @@ KNOWN: Final[dict[str, Any]] = {
     "staffId": "rosa",
     "slug": "salon-rosa",
     "country": "DE",
+    "specialHoursId": "christmas",
+    "date": "2027-12-24",
+    "until": "2027-12-26",
     "closureId": "easter",
     "quantity": 1,
     "expectedVersion": 1,
@@ -50,9 +53,11 @@ KNOWN: Final[dict[str, Any]] = {
     "from": at(0).isoformat(),
     "to": at(48).isoformat(),
 }
-# Without these a request is refused: a guest must be reachable, a capacity must cover the present claims, an end needs
-# its start, and a change its version.
-ALWAYS: Final = {"guestEmail", "maxSimultaneousBookings", "slotStart", "expectedVersion"}
+# Of the call that counts slots by date.
+DATES: Final = {"from": at(0).date().isoformat(), "to": at(48).date().isoformat()}
+# Without these a request is refused: a guest must be reachable, a capacity must cover the present claims, a service has
+# a length, an end needs its start, and a change its version.
+ALWAYS: Final = {"guestEmail", "maxSimultaneousBookings", "durationMinutes", "slotStart", "expectedVersion"}
 # Succeeds for an empty business only.
 ENDS_A_BUSINESS: Final = "DELETE /api/catalog/businesses/{businessId}"
 # Calls that need the key of a feed, which no request here has.
@@ -96,6 +101,8 @@ def test_every_answer_is_documented(database: TestDatabase, serve: Serve) -> Non
             operation = result.ok()
             make_bookable(database)
             known = KNOWN | make_objects(session, service.url, number)
+            if operation.path.endswith("/availability/days"):
+                known |= DATES
             if operation.label == ENDS_A_BUSINESS:
                 known |= empty_business(session, service.url)
             try:
@@ -154,6 +161,10 @@ def make_bookable(database: TestDatabase) -> None:
     database.put_hours([])
     database.rows("DELETE FROM booking.closures")
     database.put_closure("easter", at(0), at(1))
+    database.rows("DELETE FROM booking.special_hours")
+    database.rows(
+        "INSERT INTO booking.special_hours VALUES ('salon', 'christmas', NULL, '2027-12-24', '2027-12-26', '{}', '{}')"
+    )
 
 
 def make_objects(session: requests.Session, url: str, number: int) -> dict[str, str]:
