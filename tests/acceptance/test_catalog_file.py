@@ -18,13 +18,21 @@ country: DE
 resources:
   anna: {{name: Anna, kind: staff}}
   ben: {{name: Ben, kind: staff, bookingEnabled: false}}
+  table: {{name: Table, kind: table, seats: 4}}
 services:
   cut: {{name: Cut, durationMinutes: 45, resourceIds: [anna, ben]}}
   class: {{name: Class, durationMinutes: 120, maxSimultaneousBookings: 8}}
+  dinner: {{name: Dinner, durationMinutes: 90, startTimes: [18:00, 20:00], startsOnGrid: true, resourceIds: [table]}}
+  stay:
+    {{name: Stay, durationDays: 1, maxDurationDays: 14, endTime: 11:00, hoursApply: throughout,
+     resourceSharing: session, resourceIds: [table]}}
 openingHours:
   - {{weekday: 2, opens: 09:00, closes: 24:00}}
   - {{weekday: 1, opens: 09:00, closes: 17:30}}
   - {{weekday: 1, opens: 10:00, closes: 15:00, resourceId: anna}}
+specialHours:
+  easter: {{date: 2027-03-28, until: 2027-03-29, hours: [], name: Easter}}
+  late: {{date: 2027-04-01, hours: [{{opens: 18:00, closes: 24:00}}, {{opens: 09:00, closes: 12:00}}], resourceId: anna}}
 closures:
   away: {{from: "{at(10).isoformat()}", to: "{at(12).isoformat()}", resourceId: ben, reason: Dentist}}
 """
@@ -62,9 +70,14 @@ def test_a_business_is_made_from_a_file_and_exported(database: TestDatabase, fil
         "created business salon",
         "created resource anna",
         "created resource ben",
+        "created resource table",
         "created service cut",
         "created service class",
+        "created service dinner",
+        "created service stay",
         "changed opening hours",
+        "created special hours easter",
+        "created special hours late",
         "created closure away",
     ]
     assert changes(apply(database, file, SALON)) == ["nothing to do"]
@@ -79,21 +92,61 @@ def test_a_business_is_made_from_a_file_and_exported(database: TestDatabase, fil
 def test_objects_that_the_file_lacks_are_removed(database: TestDatabase, file: Path) -> None:
     """A service with bookings is archived, and is restored when the file has it again; the rest is deleted."""
     apply(database, file, SALON)
-    database.commit(database.reserve(10, service_id="class").id)
+    database.commit(database.reserve(10, 2, service_id="class").id)
     least = "{businessId: salon, name: Salon & Sons, country: DE}"
     assert changes(apply(database, file, least)) == [
         "changed business salon",
         "changed opening hours",
+        "removed special hours easter",
+        "removed special hours late",
         "removed closure away",
         "removed service class",
         "removed service cut",
+        "removed service dinner",
+        "removed service stay",
         "removed resource anna",
         "removed resource ben",
+        "removed resource table",
     ]
     assert database.rows("SELECT service_id FROM booking.services") == [("class",)]
     assert database.rows("SELECT * FROM booking.resources") == []
     assert "created service class" in changes(apply(database, file, SALON))
     assert changes(apply(database, file, SALON.replace("Class", "Course"))) == ["changed service class"]
+
+
+def test_special_hours_can_exchange_their_dates(database: TestDatabase, file: Path) -> None:
+    """No date has two special hours of one owner, so the former ones make room before the others are put."""
+    file_with = "{{businessId: salon, name: Salon, specialHours: {{{}}}}}".format
+    first = file_with("a: {date: 2027-03-28, hours: []}, b: {date: 2027-03-29, hours: []}")
+    second = file_with("a: {date: 2027-03-29, hours: []}, c: {date: 2027-03-28, hours: []}")
+    apply(database, file, first)
+    assert changes(apply(database, file, second)) == [
+        "removed special hours b",
+        "changed special hours a",
+        "created special hours c",
+    ]
+    ended = apply(database, file, second.replace("2027-03-29", "2027-03-28"))
+    assert (ended.returncode, "specialHours.a.date: the dates overlap" in ended.stderr) == (2, True)
+
+
+def test_a_pool_that_lost_its_resources_is_exported_and_applied(database: TestDatabase, file: Path) -> None:
+    """The service keeps its need of a resource; a pool that names an unknown one is refused."""
+    apply(database, file, SALON)
+    database.rows("UPDATE booking.resources SET archived_at = booking.now() WHERE resource_id = 'table'")
+    exported = export(database).stdout
+    assert parse(exported.encode()).services["dinner"].resource_ids == ["table"]
+    assert changes(apply(database, file, exported)) == ["nothing to do"]
+    ended = apply(database, file, exported.replace("- anna\n", "- eve\n"))
+    assert ended.returncode == 2
+    assert "services.cut.resourceIds: there is no resource eve in this file" in ended.stderr
+
+
+def test_a_capacity_above_the_seats_is_refused_at_its_path(database: TestDatabase, file: Path) -> None:
+    """The path is that of the file."""
+    text = SALON.replace("durationMinutes: 90", "durationMinutes: 90, maxSimultaneousBookings: 5")
+    ended = apply(database, file, text)
+    assert ended.returncode == 2
+    assert "services.dinner.maxSimultaneousBookings: must be at most 4" in ended.stderr
 
 
 def test_a_faulty_file_changes_nothing(database: TestDatabase, file: Path) -> None:
@@ -113,7 +166,7 @@ def test_a_faulty_file_changes_nothing(database: TestDatabase, file: Path) -> No
 def test_a_refusal_by_the_catalog_rolls_the_whole_file_back(database: TestDatabase, file: Path) -> None:
     """A file is applied as a whole or not at all."""
     apply(database, file, SALON)
-    database.reserve(10, service_id="class", quantity=5)
+    database.reserve(10, 2, service_id="class", quantity=5)
     before = export(database).stdout
     smaller = SALON.replace("maxSimultaneousBookings: 8", "maxSimultaneousBookings: 4").replace("Anna", "Ann")
     ended = apply(database, file, smaller)
