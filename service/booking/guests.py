@@ -14,7 +14,7 @@ from service.single_flight import SingleFlight
 
 PHONE_MEANING: Final = (
     "The guest's phone number, kept as E.164, like `+49301234567`. Written without a country's code it is taken for "
-    "one of the business's country."
+    "one of the business's country, if it has one."
 )
 
 # A business hardly ever moves to another country, but another process may have changed it.

@@ -131,7 +131,7 @@ def judge(counts: Counts, findings: Findings) -> ReservationHealth:
     purge_late = since_purge > PURGE_LATE_SECONDS
     critical = [f"invariant_violated: {name} ({count})" for name, count in findings.violations.items() if count]
     degraded = [
-        f"timezone_unknown: the database server does not know {timezone}; businesses in it: {count}"
+        f"unknown_timezone: the database server does not know {timezone}; businesses in it: {count}"
         for timezone, count in findings.unknown_timezones.items()
     ]
     if purge_late:

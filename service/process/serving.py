@@ -73,7 +73,7 @@ def _warn_of_unknown_timezones(url: str) -> None:
     """Logs the time zones of businesses that the database server does not know, as after an upgrade of its data."""
     with suppress(Unavailable):  # the workers wait for a database that does not answer yet
         if unknown := run_on_database(url, unknown_timezones):
-            log.warning("timezones_unknown", timezones=sorted(unknown), businesses=sum(unknown.values()))
+            log.warning("unknown_timezones", timezones=sorted(unknown), businesses=sum(unknown.values()))
 
 
 def make_app() -> Starlette:

@@ -32,7 +32,8 @@ openingHours:
   - {{weekday: 1, opens: 10:00, closes: 15:00, resourceId: anna}}
 specialHours:
   easter: {{date: 2027-03-28, until: 2027-03-29, hours: [], name: Easter}}
-  late: {{date: 2027-04-01, hours: [{{opens: 18:00, closes: 24:00}}, {{opens: 09:00, closes: 12:00}}], resourceId: anna}}
+  late:
+    {{date: 2027-04-01, hours: [{{opens: 18:00, closes: 24:00}}, {{opens: 09:00, closes: 12:00}}], resourceId: anna}}
 closures:
   away: {{from: "{at(10).isoformat()}", to: "{at(12).isoformat()}", resourceId: ben, reason: Dentist}}
 """

@@ -10,7 +10,6 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import anyio

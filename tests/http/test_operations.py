@@ -141,7 +141,7 @@ async def test_an_unknown_time_zone_degrades_health(client: httpx2.AsyncClient, 
     response = await client.get("/health/reservations")
     assert (response.status_code, response.json()["status"]) == (200, "degraded")
     [reason] = response.json()["reasons"]
-    assert reason.startswith("timezone_unknown: ")
+    assert reason.startswith("unknown_timezone: ")
     assert "Mars/Olympus" in reason
 
 

@@ -80,7 +80,7 @@ def test_an_unknown_time_zone_degrades() -> None:
     """The calls that need the local time of these businesses are refused; all others work."""
     judged = health(unknown_timezones={"Mars/Olympus": 2})
     assert judged.status == "degraded"
-    assert judged.reasons == ["timezone_unknown: the database server does not know Mars/Olympus; businesses in it: 2"]
+    assert judged.reasons == ["unknown_timezone: the database server does not know Mars/Olympus; businesses in it: 2"]
 
 
 class BlockedDatabase(Database):
