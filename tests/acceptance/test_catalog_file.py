@@ -118,16 +118,18 @@ def test_objects_that_the_file_lacks_are_removed(database: TestDatabase, file: P
 def test_special_hours_can_exchange_their_dates(database: TestDatabase, file: Path) -> None:
     """No date has two special hours of one owner, so the former ones make room before the others are put."""
     file_with = "{{businessId: salon, name: Salon, specialHours: {{{}}}}}".format
-    first = file_with("a: {date: 2027-03-28, hours: []}, b: {date: 2027-03-29, hours: []}")
-    second = file_with("a: {date: 2027-03-29, hours: []}, c: {date: 2027-03-28, hours: []}")
+    dates = "a: {{date: {}, hours: []}}, b: {{date: {}, hours: []}}, {}: {{date: 2027-03-30, hours: []}}".format
+    first = file_with(dates("2027-03-28", "2027-03-29", "c"))
+    second = file_with(dates("2027-03-29", "2027-03-28", "d"))
     apply(database, file, first)
     assert changes(apply(database, file, second)) == [
-        "removed special hours b",
+        "removed special hours c",
         "changed special hours a",
-        "created special hours c",
+        "changed special hours b",
+        "created special hours d",
     ]
     ended = apply(database, file, second.replace("2027-03-29", "2027-03-28"))
-    assert (ended.returncode, "specialHours.a.date: the dates overlap" in ended.stderr) == (2, True)
+    assert (ended.returncode, ".date: the dates overlap those of the special hours" in ended.stderr) == (2, True)
 
 
 def test_a_pool_that_lost_its_resources_is_exported_and_applied(database: TestDatabase, file: Path) -> None:

@@ -6,6 +6,7 @@ import httpx2
 import pytest
 
 from tests.database import TestDatabase
+from tests.http.booking_calls import slot
 from tests.http.conftest import ADMIN, CRON
 from tests.http.refusals import faulty_fields, refusal
 
@@ -182,3 +183,19 @@ async def test_a_service_needs_its_business(client: httpx2.AsyncClient) -> None:
         f"{BUSINESSES}/nobody/services/cut", json={"name": "Cut", "durationMinutes": 60}, headers=ADMIN
     )
     assert refusal(response) == (404, "BUSINESS_NOT_FOUND")
+
+
+async def test_an_unknown_time_zone_is_repaired_by_a_put(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The server may have forgotten a zone. It is read as it is, refused when put, and replaced by a known one."""
+    database.make_business()
+    night = {"name": "Night", "durationDays": 1}
+    assert (await client.put(f"{BUSINESSES}/salon/services/cut", json=night, headers=ADMIN)).status_code == 201
+    database.rows("UPDATE booking.businesses SET timezone = 'Mars/Olympus'")
+    stored = (await client.get(f"{BUSINESSES}/salon", headers=ADMIN)).json()
+    assert stored["timezone"] == "Mars/Olympus"
+    assert faulty_fields(await client.put(f"{BUSINESSES}/salon", json=stored, headers=ADMIN)) == ["timezone"]
+    refused = await client.post("/api/booking/reserve", json=slot())
+    assert refusal(refused) == (422, "BUSINESS_MISCONFIGURED")
+    repaired = await client.put(f"{BUSINESSES}/salon", json=stored | {"timezone": "Europe/Berlin"}, headers=ADMIN)
+    assert repaired.status_code == 200
+    assert (await client.post("/api/booking/reserve", json=slot())).status_code == 201

@@ -119,3 +119,16 @@ def test_unsafe_or_ambiguous_yaml_is_refused(text: str, expected: str) -> None:
     message = "\n".join(faults(text))
     assert message.startswith("The file can't be read: ")
     assert expected in message
+
+
+def test_entries_are_equal_to_what_the_catalog_returns() -> None:
+    """Else every `apply` would change them: lists are sorted, and a single date has no end."""
+    text = SALON.replace("until: 2031-01-07", "until: 2031-01-06").replace("[14:00]", "[14:00, 09:00]")
+    text = text.replace(
+        "[{opens: 10:00, closes: 12:00}]", "[{opens: 14:00, closes: 15:00}, {opens: 10:00, closes: 12:00}]"
+    )
+    salon = parse(text.encode())
+    epiphany = salon.special_hours["epiphany"]
+    assert epiphany.until is None
+    assert [entry.opens for entry in epiphany.hours] == ["10:00", "14:00"]
+    assert salon.services["stay"].start_times == ["09:00", "14:00"]
