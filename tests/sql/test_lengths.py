@@ -163,6 +163,9 @@ ENDS = st.integers(1, 6 * 96).map(lambda quarters: quarters * timedelta(minutes=
 
 @example(change="Apia, a date is left out", start=-96, end=timedelta(days=1), bounds=(1, 1), end_time=None)
 @example(change="Apia, a date is left out", start=-96, end=timedelta(days=1), bounds=(2, 2), end_time=None)
+@example(
+    change="Casey, three hours back over midnight", start=-139, end=timedelta(hours=50.25), bounds=(1, 2), end_time=None
+)
 @settings(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     change=st.sampled_from(sorted(CHANGES)),

@@ -19,7 +19,7 @@
 --   p_hours_apply  'throughout': the whole slot lies within the hours; 'ends': it starts while they are open and ends
 --                  while they are open or at the moment when they close. A closure bars every slot that it overlaps
 CREATE FUNCTION booking.is_open(p_hours tstzmultirange, p_closed tstzmultirange, p_hours_apply text, p_slot tstzrange)
-RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURNS boolean LANGUAGE sql STABLE
 AS $$
   SELECT NOT p_closed && p_slot AND CASE p_hours_apply
     WHEN 'ends' THEN p_hours @> lower(p_slot)
