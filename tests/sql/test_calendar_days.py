@@ -154,6 +154,10 @@ def test_a_start_in_the_second_pass_ends_after_it_begins(house: TestDatabase) ->
     assert listed(house, first - timedelta(hours=3), second + timedelta(hours=3), days=1) == [
         (first, first + timedelta(minutes=15))
     ]
+    # A listing that ends in the second pass, when the clock shows less than at the start.
+    assert listed(house, first - timedelta(hours=3), second - timedelta(minutes=20), days=1) == [
+        (first, first + timedelta(minutes=15))
+    ]
     assert refusals(house, [(second, next_end), (second, next_end + timedelta(minutes=15))]) == [None, "too_long"]
 
 

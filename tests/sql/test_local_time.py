@@ -81,6 +81,12 @@ def test_many_local_times_are_answered_as_each_by_itself(server: TestDatabase) -
     assert server.value(query, []) == []
 
 
+def test_a_clock_that_is_set_back_for_a_month_has_three_phases(server: TestDatabase) -> None:
+    """In Morocco the clock is an hour back during Ramadan, so the offset is equal before and after it."""
+    query = "SELECT count(*) FROM booking.clock_phases('Africa/Casablanca', '2027-01-30Z', '2027-03-20Z')"
+    assert server.value(query) == 3
+
+
 def test_no_zone_changes_its_clock_and_back_within_nine_days(server: TestDatabase) -> None:
     """The short cut of booking.clock_phases relies on that. Every second day of the next years is looked at."""
     assert (

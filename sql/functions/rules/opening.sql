@@ -40,8 +40,9 @@ $$;
 --
 --   p_slot  finite bounds
 --
--- An owner without hours is always open, which is the usual case and takes one statement. If only the ends of the slot
--- have to lie within the hours, those in between are not read, so that a year costs as little as a night.
+-- An owner without hours is always open, which is the usual case and takes one statement; hours take a second one. Of a
+-- long slot whose ends only have to lie within the hours, those in between are not read: a year costs as little as a
+-- night.
 CREATE FUNCTION booking.open_during(p_business_id text, p_owner_ids text[], p_slot tstzrange, p_hours_apply text)
 RETURNS text[] LANGUAGE plpgsql STABLE
 AS $$
@@ -49,7 +50,6 @@ DECLARE
   v_open text[];
   v_with_hours text[];
   v_timezone text;
-  v_parts tstzrange[] := ARRAY[p_slot];
 BEGIN
   SELECT coalesce(array_agg(owner.id ORDER BY owner.id) FILTER (WHERE NOT owner.has_hours), '{}'),
          array_agg(owner.id) FILTER (WHERE owner.has_hours)
@@ -65,22 +65,25 @@ BEGIN
   v_timezone := booking.timezone_of(p_business_id);
   IF v_timezone IS NULL THEN
     RETURN NULL;
-  ELSIF p_hours_apply = 'ends' THEN
-    v_parts := ARRAY[
-      tstzrange(lower(p_slot), lower(p_slot), '[]'),
-      tstzrange(upper(p_slot) - interval '1 microsecond', upper(p_slot), '[]')];
+  ELSIF p_hours_apply = 'ends' AND upper(p_slot) - lower(p_slot) > interval '7 days' THEN
+    RETURN ARRAY(
+      SELECT unnest(v_open)
+      UNION ALL (
+        SELECT period.owner_id
+        FROM unnest(ARRAY[
+          tstzrange(lower(p_slot), lower(p_slot), '[]'),
+          tstzrange(upper(p_slot) - interval '1 microsecond', upper(p_slot), '[]')]) AS part
+        CROSS JOIN LATERAL booking.open_hours(p_business_id, v_timezone, v_with_hours, part) AS period
+        WHERE period.hours && part
+        GROUP BY period.owner_id HAVING count(*) = 2)
+      ORDER BY 1);
   END IF;
   RETURN ARRAY(
     SELECT unnest(v_open)
     UNION ALL
-    SELECT open.owner_id
-    FROM (
-      SELECT period.owner_id, range_agg(period.hours * tstzmultirange(part)) AS hours
-      FROM unnest(v_parts) AS part
-      CROSS JOIN LATERAL booking.open_hours(p_business_id, v_timezone, v_with_hours, part) AS period
-      GROUP BY period.owner_id
-    ) AS open
-    WHERE booking.is_open(open.hours, '{}', p_hours_apply, p_slot)
+    SELECT period.owner_id
+    FROM booking.open_hours(p_business_id, v_timezone, v_with_hours, p_slot) AS period
+    WHERE booking.is_open(period.hours, '{}', p_hours_apply, p_slot)
     ORDER BY 1);
 END
 $$;
@@ -129,10 +132,12 @@ RETURNS TABLE (owner_id text, day date, opens time, closes time) LANGUAGE sql ST
 AS $$
   SELECT owner.id, p_first + entry.nth, entry.opens, entry.closes
   FROM unnest(p_owner_ids) AS owner (id)
+  CROSS JOIN (SELECT extract(isodow FROM p_first)::integer AS of_first OFFSET 0) AS weekday
   CROSS JOIN LATERAL (
     SELECT ARRAY(
       SELECT h FROM booking.opening_hours h
       WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = owner.id
+        AND (h.weekday + 7 - weekday.of_first) % 7 <= p_last - p_first
       ORDER BY h.weekday) AS week, ARRAY(
       SELECT h FROM booking.special_hours_during(p_business_id, owner.id, p_first, p_last) AS h) AS specials OFFSET 0
   ) AS known
@@ -143,12 +148,14 @@ AS $$
   CROSS JOIN LATERAL (
     SELECT nth, h.opens, h.closes
     FROM unnest(known.week) AS h
-    CROSS JOIN LATERAL generate_series(
-      (h.weekday + 7 - extract(isodow FROM p_first)::integer) % 7, p_last - p_first, 7) AS nth
+    CROSS JOIN LATERAL generate_series((h.weekday + 7 - weekday.of_first) % 7, p_last - p_first, 7) AS nth
     WHERE NOT special.dates @> p_first + nth
     UNION ALL
     SELECT nth, '00:00', '24:00' FROM generate_series(0, p_last - p_first) AS nth
-    WHERE known.week = '{}' AND NOT special.dates @> p_first + nth
+    WHERE known.week = '{}' AND NOT special.dates @> p_first + nth AND (
+      SELECT h.weekday FROM booking.opening_hours h
+      WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = owner.id
+      ORDER BY h.weekday LIMIT 1) IS NULL
     UNION ALL
     SELECT nth, hours.opens, hours.closes
     FROM unnest(known.specials) AS h
@@ -179,7 +186,7 @@ BEGIN
   -- The dates that the clock shows in this phase; in the first and the last one all others, too.
   CROSS JOIN LATERAL (
     SELECT greatest(v_first, (lower(phase.during) AT TIME ZONE 'UTC' + phase.utc_offset)::date) AS first,
-           least(v_last, (upper(phase.during) AT TIME ZONE 'UTC' + phase.utc_offset)::date) AS last
+           least(v_last, (upper(phase.during) AT TIME ZONE 'UTC' + phase.utc_offset)::date) AS last OFFSET 0
   ) AS shown
   CROSS JOIN LATERAL booking.local_hours(p_business_id, p_owner_ids, shown.first, shown.last) AS entry
   GROUP BY entry.owner_id;
