@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.database import NO_DEADLINE, TestDatabase, at
-from tests.sql.catalog import delete_resource, delete_service, put_service_on, put_special_hours
+from tests.sql.catalog import delete_resource, delete_service, put_back, put_service_on, put_special_hours
 from tests.sql.rivals import SECONDS, Rivals
 
 
@@ -180,6 +180,29 @@ def test_an_empty_list_removes_the_pool_at_once(database: TestDatabase, archived
     assert database.reserve(10).name == "slot_unavailable"
     assert database.change(appointment, set={"notes": "x"}).body["resource_id"] == "anna"
     assert database.violations() == {}
+
+
+def test_a_service_that_lost_its_only_resource_is_bookable_without_a_pool(database: TestDatabase) -> None:
+    """What it needs is clear from the catalog, and an empty list makes it bookable with its own capacity or one."""
+    settings: dict[str, Any] = {"max_simultaneous_bookings": None, "resource_ids": ["anna"]}
+    database.make_service(**settings)
+    database.book(10)
+    delete_resource(database)
+    assert database.capacity(12)["capacity"] == 0
+    assert database.reserve(12).name == "slot_unavailable"
+    assert database.put_service(**settings | {"resource_ids": []}).name == "done"
+    assert [database.reserve(hour).name for hour in (10, 12, 12)] == ["slot_unavailable", "done", "slot_unavailable"]
+    assert database.put_service(**settings | {"resource_ids": [], "max_simultaneous_bookings": 2}).name == "done"
+    assert database.reserve(10).name == "done"
+
+
+def test_a_resource_that_is_added_to_a_pool_is_booked_beside_the_others(database: TestDatabase) -> None:
+    """A capacity that was left out follows the pool of a service that is read, changed and put back."""
+    database.make_resource("ben")
+    database.make_service(max_simultaneous_bookings=None, resource_ids=["anna"])
+    service = database.value("SELECT booking.services('salon', 'cut')")
+    assert put_back(database, service | {"resource_ids": ["anna", "ben"]}).name == "done"
+    assert {database.reserve(10).body.get("resource_id") for _ in range(3)} == {"anna", "ben", None}
 
 
 def test_claims_of_a_resource_stay_when_it_is_archived(database: TestDatabase) -> None:

@@ -96,7 +96,7 @@ def test_requests_that_need_local_time_are_refused(salon: TestDatabase, service_
     """Days, grids and listings need it; a slot of minutes does not, unless there are hours."""
     refused = "business_misconfigured"
     expected = refused if DEPENDS[service_id] else "done"
-    slot = {"slot_end": None} if service_id == "night" else {}
+    slot: dict[str, Any] = {"slot_end": None} if service_id == "night" else {}
     assert salon.reserve(10, service_id=service_id, **slot).name == expected
     assert salon.book(10, service_id=service_id, **slot).name == expected
     assert listing(salon, service_id) == {refused}
@@ -140,7 +140,7 @@ def test_holds_and_appointments_live_on(database: TestDatabase) -> None:
     """What was granted can be committed, extended, changed and cancelled; a move of nights is refused."""
     database.make_service("night", capacity=9, **NIGHT)
     database.put_hours([(weekday, "00:00", "24:00") for weekday in range(1, 8)])
-    night = {"service_id": "night", "slot_start": at(13).isoformat(), "slot_end": None}
+    night: dict[str, Any] = {"service_id": "night", "slot_start": at(13).isoformat(), "slot_end": None}
     holds = [database.reserve(**night).id for _ in range(3)]
     database.freeze_clock()
     lose_zone(database)
