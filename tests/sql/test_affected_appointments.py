@@ -82,7 +82,7 @@ def test_only_confirmed_appointments_from_now_on_are_affected(salon: TestDatabas
     """An appointment under way counts; ended, cancelled and held ones, and other businesses do not."""
     past, under_way, cancelled, coming = (book(salon, 24, hour) for hour in (8, 9, 11, 12))
     salon.change(cancelled, action="cancel")
-    slot = {"slot_start": local(24, 13).isoformat(), "slot_end": local(24, 14).isoformat()}
+    slot: dict[str, Any] = {"slot_start": local(24, 13).isoformat(), "slot_end": local(24, 14).isoformat()}
     assert salon.reserve(**slot).name == "done"
     salon.make_service(business_id="clinic")
     assert salon.book(business_id="clinic", **slot).name == "done"
