@@ -18,6 +18,7 @@ from tests.database import (
     release_request,
     reserve_request,
 )
+from tests.sql.listings import availability
 from tests.sql.lists import FIRST_PAGE, list_page
 from tests.sql.measuring import compiled_in, reads_of
 from tests.sql.requests import keyed_request
@@ -362,9 +363,7 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
         "cancel popular": changes(concerts, action="cancel"),
         "reserve expired": call("reserve", [reserve_request(TEN, service_id="course") for _ in range(size)]),
         "book expired": call("book", [book_request(TEN, service_id="course") for _ in range(size)]),
-        "listed popular": lambda: database.rows(
-            "SELECT booking.availability('salon', 'concert', tstzrange(%s, %s), 1, NULL)", at(TEN - 2), at(TEN + 2)
-        ),
+        "listed popular": lambda: availability(database, at(TEN - 2), at(TEN + 2), service_id="concert"),
         "rebook": call("commit", [commit_request(hold, if_expired="rebook") for hold in expired]),
         "extend": call("extend", [extend_request(hold) for hold in holds]),
         "release": call("release", [release_request(hold) for hold in holds]),
