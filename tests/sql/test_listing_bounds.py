@@ -7,7 +7,7 @@ import pytest
 
 from tests.database import TestDatabase, at
 from tests.sql.listings import availability, available_days
-from tests.sql.measuring import Reads, reads_of, statements_of
+from tests.sql.measuring import Reads, compiled_in, reads_of, statements_of
 
 STAFF = ["anna", "bea", "cleo"]
 WEEKDAYS = range(1, 8)
@@ -150,3 +150,12 @@ def test_alternatives_read_two_weeks(salon: TestDatabase) -> None:
     reads = reads_of(salon, lambda: salon.rows(query, at(0)))
     assert reads.rows <= 4 * 15 * 12 * len(STAFF) + 150
     assert reads.whole_tables == frozenset()
+
+
+def test_no_plan_of_a_listing_is_compiled(salon: TestDatabase) -> None:
+    """PostgreSQL compiles what it estimates as expensive, which would take longer than the listing itself."""
+    open_daily(salon)
+    fill(salon, 0, 62)
+    query = "SELECT * FROM booking.alternatives('salon', 'cut', %s, NULL, 1, 'anna')"
+    for call in (page(salon, 5), month(salon), lambda: salon.rows(query, at(10))):
+        assert compiled_in(salon, call) == []

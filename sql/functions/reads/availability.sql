@@ -2,9 +2,9 @@
 -- tests/sql/test_listing_equals_booking.py compares the two. Reads only, without locks: a listed slot may be taken
 -- before the caller requests it.
 --
--- A listing takes three steps. booking.listed_slots computes the slots of a time, booking.free_slots leaves those that
--- have room, in time that grows with the counts plus the slots and not with their product, and booking.slot_room reads
--- what is left in the few slots of one page.
+-- A listing takes three steps. booking.listed_slots computes the slots of a time. booking.free_slots leaves those that
+-- have room: it computes the instants at which a slot may start as ranges, so its time grows with the counts plus the
+-- slots and not with their product. booking.slot_room reads how much room the few slots of one page have.
 
 -- Returns a page of the slots of a service that the public can book.
 --
