@@ -81,8 +81,15 @@ async def test_a_day_with_an_hour_twice_leaves_no_gap(
     ]
     for start, end in days:
         assert (await reserve(client, service, start, end)).status_code == 201
-    one_of_24_hours = await reserve(client, service, "2028-10-28T22:00:00Z", "2028-10-29T22:00:00Z")
-    assert (one_of_24_hours.status_code, one_of_24_hours.json()["reason"]) == (422, "off_grid")
+
+
+async def test_24_hours_are_no_day_where_the_clock_changes(
+    client: httpx2.AsyncClient, database: TestDatabase, service: Json
+) -> None:
+    """They end an hour into the next date."""
+    database.make_service(resource_ids=["van"], capacity=1, **BY_DAYS | {"max_duration_days": 2})
+    refused = await reserve(client, service, "2027-03-28T00:00:00+01:00", "2027-03-29T01:00:00+02:00")
+    assert (refused.status_code, refused.json()["reason"]) == (422, "off_grid")
 
 
 async def test_nights_are_listed_at_their_start_and_follow_each_other(
