@@ -61,7 +61,7 @@ def no_counts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 async def keep_gauges(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """Keeps the gauges of a database up to date, without intervals."""
     monkeypatch.setattr(health_module, "_GAUGES_SECONDS", 0.0)
-    monkeypatch.setattr(health_module, "_INVARIANTS_VALID_SECONDS", 0.0)
+    monkeypatch.setattr(health_module, "_FINDINGS_VALID_SECONDS", 0.0)
     async with open_database(url) as database:
         task = asyncio.create_task(HealthMonitor(database).keep_gauges())
         try:
