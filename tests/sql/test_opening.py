@@ -145,6 +145,7 @@ def test_hours_apply_to_the_ends_or_throughout(salon: TestDatabase) -> None:
         (14, 24 + 7.5, False),
     ):
         assert is_open(salon, at(start), at(end), apply="ends") is expected, (start, end)
+        assert is_open(salon, at(start), at(end, day=14), apply="ends") is expected, (start, end, "two weeks later")
         assert is_open(salon, at(start), at(end)) is (expected and end == 12), (start, end)
 
 
