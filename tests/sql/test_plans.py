@@ -39,10 +39,11 @@ ONE_ROW = {
     "audit_logs_version_key",
     "resources_pkey",
 }
-# The pool of a service, opening hours, current and future closures, and one page of the calendar.
+# The pool of a service, opening hours, current and future special hours and closures, and one page of the calendar.
 A_FEW_ROWS = {
     "service_resources_pkey",
     "idx_opening_hours_resource",
+    "idx_special_hours_resource",
     "idx_closures_resource",
     "idx_appointments_calendar",
 }
