@@ -44,7 +44,7 @@ def test_days_count_the_slots_of_the_listing(
     first, last = calendar.day - DAY, calendar.day + 2 * DAY
     for service_id in SERVICES:
         pool = calendar.pools[service_id]
-        parameters = {
+        parameters: dict[str, Any] = {
             "service_id": service_id,
             "quantity": quantity,
             "resource_id": pool[0] if pool and is_named else None,

@@ -121,11 +121,11 @@ def test_a_quantity_above_the_capacity_has_no_slots(salon: TestDatabase) -> None
 def test_slots_of_another_length_are_listed(salon: TestDatabase) -> None:
     """A listing takes a length of the service, in its unit, and refuses any other one."""
     salon.make_service(min_duration_minutes=30, max_duration_minutes=120)
-    nights = {"duration_minutes": None, "min_duration_minutes": None, "max_duration_minutes": None}
+    nights: dict[str, Any] = {"duration_minutes": None, "min_duration_minutes": None, "max_duration_minutes": None}
     salon.make_service("room", **nights, duration_days=1, max_duration_days=3, slot_step_minutes=None)
     salon.rows("UPDATE booking.businesses SET timezone = 'UTC'")
 
-    def lengths(service_id: str, **length: int) -> list[timedelta] | tuple[str, str]:
+    def lengths(service_id: str, **length: Any) -> list[timedelta] | tuple[str, str]:
         outcome = availability(salon, at(0), at(1), service_id=service_id, **length)
         if outcome.name == "validation_failed":
             return outcome.body["field"], outcome.body["message"]
