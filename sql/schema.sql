@@ -452,3 +452,24 @@ CREATE TYPE booking.listing AS (
   outcome text,
   body jsonb
 );
+
+CREATE TYPE booking.pool_window AS (
+  "position" integer,
+  business_id text,
+  service_id text,
+  starts timestamptz,
+  ends timestamptz,
+  quantities integer[],
+  room bigint,
+  resource_ids text[],
+  is_shared boolean,
+  keeps_resource boolean,
+  own booking.own_claim
+);
+
+CREATE TYPE booking.given_resource AS (
+  business_id text,
+  resource_id text,
+  during tstzrange,
+  assigned_at timestamptz
+);

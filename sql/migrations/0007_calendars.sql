@@ -77,3 +77,10 @@ CREATE INDEX idx_appointments_guest_phone
 -- What a listing needs of the catalog: see booking.begin_listing.
 CREATE TYPE booking.listing AS (
   service booking.services, timezone text, pool text[], length interval, days integer, outcome text, body jsonb);
+
+-- A window of a service with a pool, and a resource that was given to one: see booking.assign.
+CREATE TYPE booking.pool_window AS (
+  "position" integer, business_id text, service_id text, starts timestamptz, ends timestamptz, quantities integer[],
+  room bigint, resource_ids text[], is_shared boolean, keeps_resource boolean, own booking.own_claim);
+CREATE TYPE booking.given_resource AS (
+  business_id text, resource_id text, during tstzrange, assigned_at timestamptz);

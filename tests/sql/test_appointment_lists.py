@@ -62,7 +62,7 @@ def test_an_overlapping_list_has_the_stays_under_way(database: TestDatabase) -> 
         assert guests_of_day(day, service_id="cut") == [cuts[day]]
     assert guests_of_day(4) == [stay, cuts[4]]
     assert guests_of_day(5) == [cuts[5]]
-    to_the_end = {"since": at(24 * 4 + 10), "until": at(24 * 4 + 11)}
+    to_the_end: dict[str, Any] = {"since": at(24 * 4 + 10), "until": at(24 * 4 + 11)}
     assert [entry["appointment_id"] for entry in listed(database, overlapping=True, **to_the_end)] == [cuts[4]]
     assert listed(database, since=at(24), until=at(34)) == []
 

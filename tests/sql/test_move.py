@@ -1,6 +1,7 @@
 """booking.change: appointments are moved to other slots, quantities and resources."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,9 @@ from tests.sql.catalog import delete_resource, delete_service
 from tests.sql.changes import actions, move, slot_of, stored_appointment
 
 INSTANT = timedelta(microseconds=1)
+MINUTES = ("duration_minutes", "min_duration_minutes", "max_duration_minutes", "slot_step_minutes")
+# The settings of a service by days.
+BY_DAYS: dict[str, Any] = {**dict.fromkeys(MINUTES), "duration_days": 1, "max_duration_days": 7}
 
 
 def test_a_slot_that_is_moved_keeps_its_length(database: TestDatabase) -> None:
@@ -288,3 +292,45 @@ def test_the_capacity_limits_moves(database: TestDatabase) -> None:
     appointment = database.book(14, resource_id="bert").id
     assert move(database, appointment, 10).name == "slot_unavailable"
     assert move(database, appointment, 11).name == "done"
+
+
+def test_a_move_by_days_keeps_the_number_of_days(database: TestDatabase) -> None:
+    """Two days across a DST change are two days elsewhere, not 47 hours; other lengths stay elapsed time."""
+    database.make_service("van", capacity=9, **BY_DAYS)
+    midnight = datetime(2031, 3, 28, 23, tzinfo=UTC)  # Saturday, 29 March in Berlin; the clock changes on Sunday
+
+    def book(start: datetime, end: datetime) -> str:
+        return database.book(service_id="van", slot_start=start.isoformat(), slot_end=end.isoformat(), manual=True).id
+
+    def moved(appointment: str, start: datetime) -> timedelta:
+        outcome = database.change(appointment, set={"slot_start": start.isoformat()})
+        assert (outcome.name, slot_of(outcome)[0]) == ("done", start)
+        return slot_of(outcome)[1] - start
+
+    two_days = book(midnight, midnight + timedelta(hours=47))
+    assert moved(two_days, midnight + timedelta(days=7, hours=-1)) == timedelta(hours=48)
+    assert moved(two_days, midnight) == timedelta(hours=47)
+    assert moved(two_days, midnight + timedelta(days=1)) == timedelta(hours=47)
+    no_days = book(midnight, midnight + timedelta(hours=5))
+    assert moved(no_days, midnight + timedelta(days=1)) == timedelta(hours=5)
+
+
+def test_a_move_by_days_needs_a_known_time_zone(database: TestDatabase) -> None:
+    """An unchanged start, a given end and an edit do not depend on it."""
+    database.make_service("van", capacity=9, **BY_DAYS)
+    start, end = at(0).isoformat(), at(24).isoformat()
+    appointment = database.book(service_id="van", slot_start=start, slot_end=end, manual=True).id
+    database.rows("UPDATE booking.businesses SET timezone = 'Mars/Olympus'")
+    assert move(database, appointment, 48).name == "business_misconfigured"
+    assert move(database, appointment, 0, notes="x").name == "done"
+    assert move(database, appointment, 48, slot_end=at(72).isoformat()).name == "done"
+    database.rows("UPDATE booking.businesses SET timezone = 'Europe/Berlin'")
+
+
+def test_a_named_resource_that_left_the_pool_is_not_found(database: TestDatabase, annas_appointment: str) -> None:
+    """The appointment keeps it while its window does not grow, and gets no new window of it by name either."""
+    delete_resource(database)
+    shorter = database.change(annas_appointment, set={"slot_end": at(10.5).isoformat()})
+    assert (shorter.name, shorter.body["resource_id"]) == ("done", "anna")
+    assert move(database, annas_appointment, 12, resource_id="anna").name == "resource_not_found"
+    assert move(database, annas_appointment, 12).body["resource_id"] == "bert"

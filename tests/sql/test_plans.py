@@ -19,7 +19,7 @@ from tests.database import (
     reserve_request,
 )
 from tests.sql.listings import availability
-from tests.sql.lists import FIRST_PAGE, list_page
+from tests.sql.lists import FIRST_PAGE, Place, list_page
 from tests.sql.measuring import compiled_in, reads_of
 from tests.sql.requests import keyed_request
 
@@ -320,8 +320,8 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
     def changes(ids: list[str], **request: Any) -> Callable[[], object]:
         return lambda: database.call("change", [change_request(appointment, **request) for appointment in ids])
 
-    def page(since: datetime, *after: object) -> Callable[[], object]:
-        return lambda: list_page(database, 5, after or FIRST_PAGE, since=since, until=at(24 * 365))
+    def page(since: datetime, after: Place = FIRST_PAGE) -> Callable[[], object]:
+        return lambda: list_page(database, 5, after, since=since, until=at(24 * 365))
 
     def call(verb: str, requests: list[dict[str, Any]]) -> Callable[[], object]:
         return lambda: database.call(verb, requests)
@@ -343,7 +343,7 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
         "erase": changes(suites, action="erase"),
         "first page": page(at(-24 * 3650)),
         "page of a day": page(at(0)),
-        "next page": page(at(0), at(TEN + 3), plain[0]),
+        "next page": page(at(0), (at(TEN + 3), plain[0])),
         "one appointment": lambda: database.value("SELECT booking.appointment('salon', %s)", plain[0]),
         "its trail": lambda: database.rows("SELECT booking.audit_trail('salon', %s)", plain[0]),
         "its business": lambda: database.value("SELECT booking.business_of_appointment(%s)", plain[0]),

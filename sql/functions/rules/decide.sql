@@ -22,8 +22,8 @@
 --   resource_ids  the resource that a granted request gets; NULL: none
 --   in_session    whether the request shares its resource
 -- The counts include the granted requests; the caller inserts the claims.
--- Locks  the rows of services whose longest window grows, and of the resources that are given; the caller holds the
---        locks of the businesses
+-- Locks  the rows of services whose longest window grows, and those that booking.assign locks; the caller holds the locks
+--        of the businesses
 CREATE FUNCTION booking.decide(
   p_open booking.claim_request[], p_now timestamptz,
   OUT outcomes text[], OUT resource_ids text[], OUT in_session boolean[])
@@ -33,7 +33,6 @@ AS $$
 DECLARE
   v_places integer[];
   v_has_longer boolean;
-  v_has_resource boolean;
   v_expired_places integer[];
 BEGIN
   WITH first_of_attempt AS (
@@ -61,23 +60,20 @@ BEGIN
     WINDOW in_scope AS (
       PARTITION BY business_id, scope ORDER BY starts, ends ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
   ), tried_window AS MATERIALIZED (
-    SELECT w.business_id, w.service_id, w.starts, w.ends, w.places, w.quantities, w.expiries, pool.ids,
-           s.is_shared AND w.resource_ids IS NOT NULL AS is_session, s.longest_occupied_seconds,
-           total.claimed + w.requested > s.capacity AND total.next_expiry <= p_now
-             OR pool.next_expiry <= p_now AS may_have_expired,
+    SELECT w.business_id, w.service_id, w.starts, w.ends, w.position, w.places, w.quantities, w.expiries,
+           w.resource_ids, w.own, s.is_shared, s.longest_occupied_seconds,
+           total.claimed + w.requested > s.capacity AND total.next_expiry <= p_now AS may_have_expired,
            -- A claim that shrinks keeps its room. In a shared session it must also leave the others' window alone:
            -- another window on their resource would be a double booking.
-           CASE WHEN w.keeps_room AND NOT s.is_shared THEN '{1}' ELSE booking.take(
-             w.quantities, CASE
-               WHEN w.keeps_room THEN w.requested
-               -- The sum over all windows is an upper bound of the peak, and equals it if all share an instant.
-               WHEN total.claimed + w.requested <= s.capacity THEN s.capacity - total.claimed
-               WHEN total.share_an_instant AND (total.next_expiry <= p_now) IS NOT TRUE
-               THEN s.capacity - total.claimed
-               ELSE s.capacity - booking.peak(w.business_id, w.service_id, s.longest_occupied_seconds, s.counted_ids,
-                 greatest(w.starts, p_now), w.ends, w.own, p_now, s.capacity - w.requested) END,
-             CASE WHEN w.resource_ids IS NOT NULL THEN coalesce(pool.rooms, '{}') END, pool.is_begun, s.is_shared)
-           END AS picks
+           w.keeps_room AND NOT s.is_shared AS keeps_resource,
+           CASE
+             WHEN w.keeps_room THEN w.requested
+             -- The sum over all windows is an upper bound of the peak, and equals it if all share an instant.
+             WHEN total.claimed + w.requested <= s.capacity THEN s.capacity - total.claimed
+             WHEN total.share_an_instant AND (total.next_expiry <= p_now) IS NOT TRUE
+             THEN s.capacity - total.claimed
+             ELSE s.capacity - booking.peak(w.business_id, w.service_id, s.longest_occupied_seconds, s.counted_ids,
+               greatest(w.starts, p_now), w.ends, w.own, p_now, s.capacity - w.requested) END AS room
     FROM checked_window AS w
     CROSS JOIN LATERAL (
       SELECT s.longest_occupied_seconds, s.resource_sharing = 'session' AS is_shared, own.*
@@ -90,19 +86,25 @@ BEGIN
       FROM booking.service_windows(w.business_id, w.service_id, s.longest_occupied_seconds, s.counted_ids,
         greatest(w.starts, p_now), w.ends, w.own, p_now, 0) AS m OFFSET 0
     ) AS total
-    CROSS JOIN LATERAL booking.pool_room(
-      w.business_id, w.service_id, w.resource_ids, w.starts, w.ends, s.is_shared, w.own, p_now) AS pool
     WHERE w.overlaps_another IS NOT TRUE OR NOT EXISTS (
       SELECT FROM checked_window AS earlier
       WHERE earlier.business_id = w.business_id AND earlier.position < w.position
         AND earlier.starts < w.ends AND earlier.ends > w.starts
         AND (earlier.service_id = w.service_id OR earlier.resource_ids && w.resource_ids))
+  ), assignment AS MATERIALIZED (
+    SELECT * FROM booking.assign(ARRAY(
+      SELECT ROW(t.position, t.business_id, t.service_id, t.starts, t.ends, t.quantities, t.room, t.resource_ids,
+        t.is_shared, t.keeps_resource, t.own)::booking.pool_window
+      FROM tried_window AS t WHERE t.resource_ids IS NOT NULL), p_now)
   ), decision AS MATERIALIZED (
-    SELECT t.business_id, t.service_id, t.starts, t.ends, t.is_session, t.may_have_expired, choice.place,
-           choice.quantity, choice.expires_at, choice.pick > 0 AS is_granted, t.ids[choice.pick] AS resource_id,
+    SELECT t.business_id, t.service_id, t.starts, t.ends, t.is_shared AND t.resource_ids IS NOT NULL AS is_session,
+           t.may_have_expired OR a.next_expiry <= p_now AS may_have_expired, choice.place, choice.quantity,
+           choice.expires_at, choice.pick > 0 AS is_granted, a.ids[choice.pick] AS resource_id,
            t.ends - t.starts > make_interval(secs => t.longest_occupied_seconds) AS is_longer
-    FROM tried_window AS t
-    CROSS JOIN LATERAL unnest(t.places, t.quantities, t.expiries, t.picks) AS choice (place, quantity, expires_at, pick)
+    FROM tried_window AS t LEFT JOIN assignment AS a ON t.resource_ids IS NOT NULL AND a.position = t.position
+    CROSS JOIN LATERAL unnest(t.places, t.quantities, t.expiries,
+      CASE WHEN t.resource_ids IS NULL THEN booking.take(t.quantities, t.room) ELSE a.picks END
+    ) AS choice (place, quantity, expires_at, pick)
   ), new_count AS (
     INSERT INTO booking.occupancy AS o (business_id, service_id, starts, ends, resource_id, claimed, next_expiry)
     SELECT business_id, service_id, starts, ends, coalesce(resource_id, ''), sum(quantity), min(expires_at)
@@ -113,8 +115,8 @@ BEGIN
   )
   SELECT array_agg(d.place), array_agg(CASE WHEN d.is_granted THEN 'granted' ELSE 'slot_unavailable' END),
          array_agg(d.resource_id), array_agg(d.is_session), bool_or(d.is_granted AND d.is_longer),
-         bool_or(d.resource_id IS NOT NULL), array_agg(d.place) FILTER (WHERE d.may_have_expired)
-  INTO v_places, outcomes, resource_ids, in_session, v_has_longer, v_has_resource, v_expired_places
+         array_agg(d.place) FILTER (WHERE d.may_have_expired)
+  INTO v_places, outcomes, resource_ids, in_session, v_has_longer, v_expired_places
   FROM (SELECT * FROM decision ORDER BY place) AS d;
 
   -- Where some requests are undecided the arrays are shorter than p_open: align them with it again.
@@ -126,7 +128,8 @@ BEGIN
     LEFT JOIN unnest(v_places, decide.outcomes, decide.resource_ids, decide.in_session)
       AS d (place, outcome, resource_id, is_session) USING (place);
   END IF;
-  -- Scans for overlapping windows begin this far before their window, so the longest granted window is recorded.
+  -- Scans for overlapping windows begin this far before their window, so the longest granted window is recorded (that of
+  -- resources in booking.assign).
   -- Written under the lock and in the transaction of the claim, so that no later scan misses it.
   IF v_has_longer THEN
     UPDATE booking.services AS s SET longest_occupied_seconds = longest.seconds
@@ -137,61 +140,9 @@ BEGIN
     WHERE s.business_id = longest.business_id AND s.service_id = longest.service_id
       AND s.longest_occupied_seconds < longest.seconds;
   END IF;
-  IF v_has_resource THEN
-    UPDATE booking.resources AS r
-    SET longest_occupied_seconds = greatest(r.longest_occupied_seconds, longest.seconds), last_assigned_at = p_now
-    FROM (
-      SELECT q.business_id, decide.resource_ids[q.ordinality] AS resource_id,
-             max(ceil(extract(epoch FROM q.ends - q.starts))) AS seconds
-      FROM unnest(p_open) WITH ORDINALITY AS q WHERE decide.outcomes[q.ordinality] = 'granted' GROUP BY 1, 2
-    ) AS longest
-    WHERE r.business_id = longest.business_id AND r.resource_id = longest.resource_id;
-  END IF;
   IF v_expired_places IS NOT NULL THEN
     PERFORM booking.end_expired(
       array_agg(p_open[place]), array_agg(decide.resource_ids[place]), p_now) FROM unnest(v_expired_places) AS place;
   END IF;
-END
-$$;
-
--- Grants quantities in their order: each one that still fits.
---
--- Parameters
---   p_quantities  the quantities of requests for one window
---   p_room        units that the service has left; may be negative
---   p_rooms       seats that each resource has left, in the order in which resources are tried; NULL: no pool
---   p_is_begun    for each resource, whether a session has begun to fill it; such resources are filled before another
---                 session is opened
---   p_is_shared   true: a claim takes its seats of a resource; false: it takes the whole resource
--- Returns  for each quantity the position in p_rooms of the resource that it gets (1 if there is no pool), or 0:
---          refused
-CREATE FUNCTION booking.take(
-  p_quantities integer[], p_room bigint, p_rooms bigint[], p_is_begun boolean[], p_is_shared boolean)
-RETURNS integer[] LANGUAGE plpgsql IMMUTABLE
-AS $$
-DECLARE
-  v_picks integer[] := array_fill(0, ARRAY[cardinality(p_quantities)]);
-  v_quantity integer;
-  v_pick integer;
-BEGIN
-  FOR n IN 1 .. cardinality(p_quantities) LOOP
-    v_quantity := p_quantities[n];
-    CONTINUE WHEN v_quantity > p_room;
-    v_pick := 1;
-    IF p_rooms IS NOT NULL THEN
-      v_pick := 0;
-      FOR m IN 1 .. cardinality(p_rooms) LOOP
-        CONTINUE WHEN v_quantity > p_rooms[m] OR v_pick > 0 AND NOT p_is_begun[m];
-        v_pick := m;
-        EXIT WHEN p_is_begun[m] OR NOT p_is_shared;
-      END LOOP;
-      CONTINUE WHEN v_pick = 0;
-      p_rooms[v_pick] := CASE WHEN p_is_shared THEN p_rooms[v_pick] - v_quantity ELSE 0 END;
-      p_is_begun[v_pick] := true;
-    END IF;
-    p_room := p_room - v_quantity;
-    v_picks[n] := v_pick;
-  END LOOP;
-  RETURN v_picks;
 END
 $$;

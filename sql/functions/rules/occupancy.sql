@@ -162,70 +162,91 @@ AS $$
   ) AS r
 $$;
 
--- Returns the resources that can serve a window of a service, in the order in which they are tried, and how many seats
--- each has left during the whole window, without expired holds. The order is: the resource of p_own, then the smallest,
--- then the one with the fewest windows in the local week of the business, then on that day, then the one that was
--- assigned longest ago. So work is even also where each day has one booking. Weeks begin on Monday; they are those of
--- UTC if this server does not know the time zone.
+-- Returns the resources that can serve a window of a service, and how many seats each has left during the whole window,
+-- without expired holds: first the resource of p_own, then those with free seats, then the smallest, then by id.
 --
 -- Parameters
 --   p_resource_ids  the resources to look at; NULL: the service has no pool
 --   p_is_shared     whether claims of one window share a resource
 --   p_own           as in booking.service_windows
 -- Returns one row of parallel arrays, NULL if there are none
---   ids, rooms   each resource and its free seats
+--   ids, seats, reaches, last_assigned  each resource, and columns of it; reaches: longest_occupied_seconds
+--   rooms        its free seats
 --   is_begun     whether a session of this window has begun to fill the resource
+--   has_equals   (one value) whether several resources with free seats are equally large, so that their work decides
 --   next_expiry  (one value) a count of these resources may include expired holds from then on
 CREATE FUNCTION booking.pool_room(
   p_business_id text, p_service_id text, p_resource_ids text[], p_starts timestamptz, p_ends timestamptz,
   p_is_shared boolean, p_own booking.own_claim, p_now timestamptz)
-RETURNS TABLE (ids text[], rooms bigint[], is_begun boolean[], next_expiry timestamptz)
+RETURNS TABLE (
+  ids text[], seats integer[], reaches bigint[], last_assigned timestamptz[], rooms bigint[], is_begun boolean[],
+  has_equals boolean, next_expiry timestamptz)
 LANGUAGE sql STABLE
 AS $$
-  SELECT array_agg(candidate.resource_id ORDER BY candidate.rank), array_agg(candidate.room ORDER BY candidate.rank),
-         array_agg(candidate.is_begun ORDER BY candidate.rank),
-         min(candidate.next_expiry)
+  SELECT array_agg(candidate.resource_id), array_agg(candidate.seats), array_agg(candidate.longest_occupied_seconds),
+         array_agg(candidate.last_assigned_at), array_agg(candidate.room), array_agg(candidate.is_begun),
+         bool_or(candidate.room > 0 AND candidate.seats = candidate.seats_before), min(candidate.next_expiry)
   FROM (
-    SELECT r.resource_id, overlap.next_expiry, overlap.claimed IS NOT NULL AS is_begun,
-           CASE WHEN overlap.claimed IS NULL THEN r.seats
-             WHEN p_is_shared AND NOT overlap.has_another THEN r.seats - overlap.claimed ELSE 0 END AS room,
-           ROW(r.resource_id IS DISTINCT FROM p_own.resource_id, r.seats, overlap.windows_that_week,
-             overlap.windows_that_day, r.last_assigned_at, r.resource_id) AS rank
-    FROM (
-      -- A single candidate needs no order, and a local day has 23 or 25 hours where the clock changes.
-      SELECT CASE WHEN choice.is_needed THEN local.week AT TIME ZONE zone.name ELSE p_starts END AS week_starts,
-             CASE WHEN choice.is_needed THEN (local.week + interval '7 days') AT TIME ZONE zone.name ELSE p_ends END
-               AS week_ends,
-             local.day AT TIME ZONE zone.name AS starts,
-             (local.day + interval '1 day') AT TIME ZONE zone.name AS ends
-      FROM (SELECT coalesce(booking.timezone_of(p_business_id), 'UTC') AS name OFFSET 0) AS zone
-      CROSS JOIN LATERAL (
-        SELECT date_trunc('day', p_starts AT TIME ZONE zone.name) AS day,
-               date_trunc('week', p_starts AT TIME ZONE zone.name) AS week
-      ) AS local
-      CROSS JOIN (SELECT cardinality(p_resource_ids) > 1 AS is_needed) AS choice
-      WHERE p_resource_ids IS NOT NULL OFFSET 0
-    ) AS day
-    CROSS JOIN unnest(p_resource_ids) AS member (id)
+    SELECT r.resource_id, r.seats, r.longest_occupied_seconds, r.last_assigned_at, overlap.next_expiry,
+           overlap.claimed IS NOT NULL AS is_begun, room.seats AS room, lag(r.seats) OVER in_order AS seats_before
+    FROM unnest(p_resource_ids) AS member (id)
     CROSS JOIN LATERAL (
       SELECT * FROM booking.resources r WHERE r.business_id = p_business_id AND r.resource_id = member.id OFFSET 0
     ) AS r
     CROSS JOIN LATERAL (
-      SELECT sum(w.claimed) FILTER (WHERE w.overlaps AND w.claimed > 0)::bigint AS claimed,
-             bool_or(w.is_another) FILTER (WHERE w.overlaps AND w.claimed > 0) AS has_another,
-             min(w.next_expiry) FILTER (WHERE w.overlaps) AS next_expiry,
-             count(*) FILTER (WHERE w.claimed > 0) AS windows_that_week,
-             count(*) FILTER (WHERE w.starts < day.ends AND w.ends > day.starts AND w.claimed > 0) AS windows_that_day
-      FROM (
-        SELECT (w.o).starts, (w.o).ends, (w.o).next_expiry, w.claimed,
-               (w.o).starts < p_ends AND (w.o).ends > p_starts AS overlaps,
-               ((w.o).service_id, (w.o).starts, (w.o).ends) <> (p_service_id, p_starts, p_ends) AS is_another
-        FROM booking.resource_windows(
-          p_business_id, r.resource_id, r.longest_occupied_seconds, least(p_starts, day.week_starts),
-          greatest(p_ends, day.week_ends), p_now, p_service_id, p_own) AS w OFFSET 0
-      ) AS w
+      SELECT sum(w.claimed) FILTER (WHERE w.claimed > 0)::bigint AS claimed,
+             bool_or(((w.o).service_id, (w.o).starts, (w.o).ends) <> (p_service_id, p_starts, p_ends))
+               FILTER (WHERE w.claimed > 0) AS has_another,
+             min((w.o).next_expiry) AS next_expiry
+      FROM booking.resource_windows(p_business_id, r.resource_id, r.longest_occupied_seconds, p_starts, p_ends, p_now,
+        p_service_id, p_own) AS w
     ) AS overlap
+    CROSS JOIN LATERAL (
+      SELECT CASE WHEN overlap.claimed IS NULL THEN r.seats
+        WHEN p_is_shared AND NOT overlap.has_another THEN r.seats - overlap.claimed ELSE 0 END AS seats
+    ) AS room
+    WINDOW in_order AS (
+      ORDER BY r.resource_id IS DISTINCT FROM p_own.resource_id, room.seats <= 0, r.seats, r.resource_id)
+    ORDER BY r.resource_id IS DISTINCT FROM p_own.resource_id, room.seats <= 0, r.seats, r.resource_id
   ) AS candidate
+$$;
+
+-- Returns the work of the resources of booking.pool_room: for each the number of windows in the local week of p_starts,
+-- and on that day. Weeks begin on Monday; they are those of UTC if this server does not know the time zone. Read only to
+-- decide between equals, and by a short range of an index for each resource with free seats: no row otherwise.
+CREATE FUNCTION booking.pool_work(
+  p_business_id text, p_ids text[], p_reaches bigint[], p_rooms bigint[], p_has_equals boolean, p_starts timestamptz,
+  p_now timestamptz)
+RETURNS TABLE (in_week bigint[], on_day bigint[], week tstzrange, day tstzrange) LANGUAGE sql STABLE
+AS $$
+  SELECT array_agg(work.in_week), array_agg(work.on_day), tstzrange(min(span.week), min(span.week_ends)),
+         tstzrange(min(span.day), min(span.day_ends))
+  FROM (
+    SELECT local.week AT TIME ZONE zone.name AS week, (local.week + interval '7 days') AT TIME ZONE zone.name AS week_ends,
+           local.day AT TIME ZONE zone.name AS day, (local.day + interval '1 day') AT TIME ZONE zone.name AS day_ends
+    FROM (
+      SELECT CASE WHEN booking.is_timezone(b.timezone) THEN b.timezone ELSE 'UTC' END AS name
+      FROM booking.businesses b WHERE b.business_id = p_business_id OFFSET 0
+    ) AS zone
+    CROSS JOIN LATERAL (
+      SELECT date_trunc('week', p_starts AT TIME ZONE zone.name) AS week,
+             date_trunc('day', p_starts AT TIME ZONE zone.name) AS day
+    ) AS local
+    WHERE p_has_equals OFFSET 0
+  ) AS span
+  CROSS JOIN unnest(p_ids, p_reaches, p_rooms) AS candidate (id, reach, room)
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS in_week, count(*) FILTER (WHERE w.starts < span.day_ends AND w.ends > span.day) AS on_day
+    FROM (
+      SELECT o.starts, o.ends FROM booking.occupancy o
+      WHERE o.business_id = p_business_id AND o.resource_id BETWEEN candidate.id AND candidate.id AND o.resource_id <> ''
+        AND o.starts < span.week_ends AND o.starts > span.week - make_interval(secs => candidate.reach)
+        AND o.ends > span.week
+        AND ((o.next_expiry <= p_now) IS NOT TRUE OR o.claimed > booking.expired_quantity(o, p_now))
+      ORDER BY o.resource_id, o.starts
+    ) AS w
+    WHERE candidate.room > 0
+  ) AS work
 $$;
 
 -- Subtracts freed quantities from the counts of their windows, and deletes the windows that have no claim left.
