@@ -31,11 +31,12 @@ async def pages(client: httpx2.AsyncClient, query: Mapping[str, Any]) -> list[Js
     """Follows `nextFrom` to the last page, and returns all pages."""
     found: list[Json] = []
     start = query["from"]
-    while start is not None:
+    while start is not None and len(found) < 30:
         response = await client.get(AVAILABILITY, params={**SERVICE, **query, "from": start})
         assert response.status_code == 200, response.text
         found.append(response.json())
         start = found[-1]["nextFrom"]
+    assert start is None
     return found
 
 
