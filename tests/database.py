@@ -268,8 +268,9 @@ class TestDatabase:
         self.rows("SELECT booking.recount(business_id, %s) FROM booking.businesses", NO_DEADLINE)
 
     def forget_claims(self) -> None:
-        """Deletes all reservations and appointments."""
+        """Deletes all reservations and appointments, and forgets which resources had them."""
         self.rows("TRUNCATE booking.audit_logs, booking.appointments, booking.reservations, booking.occupancy")
+        self.rows("UPDATE booking.resources SET last_assigned_at = '-infinity' WHERE last_assigned_at > '-infinity'")
 
     def status(self, reservation_id: str) -> str | None:
         """Returns the stored status of a reservation, which does not show an expiry by itself."""

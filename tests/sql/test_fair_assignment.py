@@ -212,7 +212,6 @@ def test_random_batches_are_spread_as_their_requests_one_by_one(
     Windows that overlap without being equal are left out: the rounds of a call decide them in another order.
     """
     twins.forget_claims()
-    twins.rows("UPDATE booking.resources SET last_assigned_at = '-infinity'")
     now = twins.freeze_clock()
 
     def call(requests: list[dict[str, Any]], business_id: str) -> list[Outcome]:
