@@ -71,8 +71,9 @@ AS $$
 $$;
 
 -- Returns how many units of a service are claimed over [p_from, p_to): one row from each change to the next. A sweep
--- over the edges of the windows: +claimed at the start, -claimed at the end, ends before starts at the same instant,
--- because windows are half-open. Parameters as in booking.service_windows.
+-- over the edges of the windows: +claimed at the start, -claimed at the end. The steps of one instant are added up first:
+-- many windows share their edges, and windows are half-open, so none of them meets another that begins when it ends.
+-- Parameters as in booking.service_windows.
 CREATE FUNCTION booking.claim_levels(
   p_business_id text, p_service_id text, p_longest_seconds bigint, p_counted_ids text[], p_from timestamptz,
   p_to timestamptz, p_own booking.own_claim, p_now timestamptz, p_expired_limit bigint)
@@ -80,8 +81,7 @@ RETURNS TABLE (at timestamptz, until timestamptz, claimed bigint) LANGUAGE sql S
 AS $$
   SELECT level.at, level.until, level.claimed::bigint
   FROM (
-    SELECT edge.at, lead(edge.at) OVER by_time AS until,
-           sum(edge.step) OVER (by_time ROWS UNBOUNDED PRECEDING) AS claimed
+    SELECT edge.at, lead(edge.at) OVER by_time AS until, sum(sum(edge.step)) OVER by_time AS claimed
     FROM (
       SELECT (w.o).starts, (w.o).ends, w.claimed
       FROM booking.service_windows(
@@ -89,9 +89,10 @@ AS $$
       OFFSET 0
     ) AS w
     CROSS JOIN LATERAL (VALUES (greatest(w.starts, p_from), w.claimed), (w.ends, -w.claimed)) AS edge (at, step)
-    WINDOW by_time AS (ORDER BY edge.at, edge.step)
+    GROUP BY edge.at
+    WINDOW by_time AS (ORDER BY edge.at)
   ) AS level
-  WHERE level.at < level.until
+  WHERE level.until IS NOT NULL
 $$;
 
 -- Returns the highest number of units of a service claimed at any instant of [p_from, p_to). Parameters as in
