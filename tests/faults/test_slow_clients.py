@@ -68,7 +68,11 @@ class Connection:
     async def ended(self) -> bool:
         """Returns whether the service has closed the connection without a further answer."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return await self._reader.read() == b""
+            try:
+                return await self._reader.read() == b""
+            except ConnectionResetError:
+                # The answer to a byte that was under way when the service closed the connection.
+                return True
 
 
 class Listener:
