@@ -105,7 +105,7 @@ class SlotBody(Body):
 class GuestBody(Body):
     """The guest, and what the business wants to know."""
 
-    guest_name: Name | None = Field(None, description="The guest's name.")
+    guest_name: Name | None = Field(None, description="The guest's name, without the blanks around it.")
     guest_email: Email | None = Field(None, description="The guest's e-mail address.")
     guest_phone: Phone | None = Field(None, description=PHONE_MEANING)
     notes: Notes | None = Field(None, description="Free text for the business.")

@@ -13,7 +13,7 @@ from service.booking.guests import PHONE_MEANING
 from service.booking.instants import SlotInstant
 from service.booking.requests import Book, Guest, Slot
 from service.booking.tenants import business_of_slug
-from service.booking.text import Identifier, Notes, Phone, ServiceId, if_any
+from service.booking.text import FirstName, Identifier, LastName, Notes, Phone, ServiceId, if_any
 from service.database.connections import Database
 from service.errors import Invalid
 from service.http.answer import WIDGETS, Answer
@@ -23,7 +23,6 @@ from service.http.endpoint import endpoint
 from service.http.schemas import Fault
 from service.naming import Record
 
-FirstOrLastName = Annotated[str, StringConstraints(min_length=1, max_length=99, pattern=r"^[^\x00]*$")]
 LocationId = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 PathSlug = Annotated[str, Field(description="The public name of the business.")]
 
@@ -35,8 +34,8 @@ class WidgetBody(Body):
     staff_id: Identifier | None = Field(None, description="One resource of the service. Left out, any free one.")
     start_time: SlotInstant = Field(description="When the slot begins.")
     slot_end: SlotInstant | None = Field(None, description=SLOT_END_MEANING)
-    first_name: FirstOrLastName = Field(description="The guest's first name.")
-    last_name: FirstOrLastName = Field(description="The guest's last name.")
+    first_name: FirstName = Field(description="The guest's first name, or the whole name.")
+    last_name: LastName | None = Field(None, description="The guest's last name. It may be empty.")
     email: Email = Field(description="The guest's e-mail address.")
     phone: Phone | None = Field(None, description=PHONE_MEANING)
     notes: Notes | None = Field(None, description="Free text for the business.")
@@ -51,7 +50,7 @@ class WidgetBody(Body):
 
     def request(self) -> Book:
         slot = Slot(self.service_id, self.start_time, self.slot_end, 1, self.staff_id)
-        name = f"{self.first_name} {self.last_name}"
+        name = f"{self.first_name} {self.last_name}" if self.last_name else self.first_name
         metadata = {"locationId": self.location_id} if self.location_id else {}
         return Book(slot, Guest(name, self.email, self.phone, self.notes, metadata), "widget")
 

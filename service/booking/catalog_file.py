@@ -14,7 +14,7 @@ from service.booking.catalog import CLOSURE, RESOURCE, SERVICE, SPECIAL_HOURS, C
 from service.booking.catalog_types import MAX_LISTED, BusinessSettings, ResourceSettings
 from service.booking.opening_types import ClosureSettings, OpeningHoursSettings, SpecialHoursSettings
 from service.booking.service_types import ServiceSettings
-from service.booking.text import Identifier
+from service.booking.text import Identifier, is_visible
 from service.database.connections import Database
 from service.errors import Invalid, Refused
 from service.naming import Record
@@ -84,14 +84,18 @@ async def export(catalog: Catalog, business_id: str) -> CatalogFile:
     business = await catalog.business(business_id)
     entries = {
         to_camel(noun.read): {
-            getattr(entry, noun.id_member): _members(entry, noun.id_member, "archived_resource_ids")
+            (entry_id := getattr(entry, noun.id_member)): _members(
+                entry, entry_id, noun.id_member, "archived_resource_ids"
+            )
             for entry in await catalog.entries(noun, business_id)
         }
         for noun in _NOUNS
     }
-    hours = [_members(entry) for entry in await catalog.opening_hours(business_id)]
+    hours = [
+        entry.model_dump(mode="json", exclude={"business_id"}) for entry in await catalog.opening_hours(business_id)
+    ]
     return CatalogFile.model_validate(
-        {**_members(business), "businessId": business_id, **entries, "openingHours": hours}
+        {**_members(business, business_id), "businessId": business_id, **entries, "openingHours": hours}
     )
 
 
@@ -127,7 +131,9 @@ async def apply(database: Database, wanted: CatalogFile) -> list[str]:
 async def _put_business(catalog: Catalog, wanted: CatalogFile, lines: list[str]) -> None:
     former = None
     with suppress(Refused):
-        former = BusinessSettings.model_validate(_members(await catalog.business(wanted.business_id)))
+        former = BusinessSettings.model_validate(
+            _members(await catalog.business(wanted.business_id), wanted.business_id)
+        )
     with _refusals_at():
         await catalog.put_business(wanted.business_id, wanted.business)
     if former != wanted.business:
@@ -182,8 +188,12 @@ def _refusals_at(*path: str) -> Iterator[None]:
         raise CatalogFileError(f"{place}: {refusal.detail}" + (f" ({members})" if members else "")) from None
 
 
-def _members(record: Record, *without: str) -> dict[str, Any]:
-    return record.model_dump(mode="json", exclude={"business_id", *without})
+def _members(record: Record, entry_id: str, *without: str) -> dict[str, Any]:
+    """Returns the members of an entry. A name without a visible character, which 0.1 accepted, becomes the id."""
+    members = record.model_dump(mode="json", exclude={"business_id", *without})
+    if not is_visible(members.get("name") or entry_id):
+        members["name"] = entry_id
+    return members
 
 
 def _faults(error: ValidationError) -> Iterator[str]:

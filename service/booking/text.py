@@ -1,13 +1,36 @@
 """The text that callers may write: ids, keys, names and free text, with their bounds and the messages of faults."""
 
 import json
+import unicodedata
 from dataclasses import dataclass
-from typing import Annotated, Any, LiteralString
+from typing import Annotated, Any, Final, LiteralString
 
-from pydantic import AfterValidator, Field, GetCoreSchemaHandler, JsonValue, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 METADATA_BYTES = 4096
+
+# Letters and a symbol without a shape: the Hangul fillers, the empty Braille pattern, the null notehead.
+_FILLERS: Final = "\u115f\u1160\u3164\uffa0\u2800\U0001d159"
+# Trimmed from names: white space and controls (U+0000 is refused), zero-width spaces, soft hyphens. Joiners, direction
+# marks and variation selectors stay, because words and emoji may begin or end with them.
+_BLANKS: Final = (
+    "".join(map(chr, (*range(1, 0x21), *range(0x7F, 0xA1), *range(0x2000, 0x200C))))
+    + "\u1680\u180e\u2028\u2029\u202f\u205f\u3000\u00ad\u2060\ufeff"
+    + _FILLERS
+)
+# Controls, format characters, separators and marks. Unassigned characters are visible: Unicode adds letters each year,
+# which Python learns later; some of its ranges are reserved for invisible ones.
+_UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Mc", "Me"})
+_UNSEEN: Final = frozenset(_FILLERS + "".join(map(chr, (0x2065, *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000)))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +77,30 @@ def _storable(text: str) -> str:
     return text
 
 
+def _trimmed(text: object) -> object:
+    """Removes the blanks around a text."""
+    return text.strip(_BLANKS) if isinstance(text, str) else text
+
+
+def is_visible(text: str) -> bool:
+    """Returns whether a text has a character that readers see. A mark needs a letter to stand on."""
+    return any(
+        unicodedata.category(character) not in _UNSEEN_CATEGORIES and character not in _UNSEEN for character in text
+    )
+
+
+def _visible(name: str) -> str:
+    """Refuses a name of blanks, joiners and direction marks only; within a name, they may belong to its spelling."""
+    if not is_visible(name):
+        raise ValueError("must have a visible character")
+    return name
+
+
+def _visible_or_empty(name: str) -> str:
+    """Returns the empty text for a name that readers do not see."""
+    return name if is_visible(name) else ""
+
+
 def _without_letters(phone: str) -> str:
     """Refuses letters, which the parser of numbers would take for digits, as on the keys of a telephone."""
     if any(character.isalpha() for character in phone):
@@ -85,8 +132,12 @@ def _strings(value: Any) -> list[str]:
     return []
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
-Notes = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_storable)]
+_trim, _store = BeforeValidator(_trimmed), AfterValidator(_storable)
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _trim, _store, AfterValidator(_visible)]
+# Together, and with a blank between them, they fit into a `Name`.
+FirstName = Annotated[str, StringConstraints(min_length=1, max_length=99), _trim, _store, AfterValidator(_visible)]
+LastName = Annotated[str, StringConstraints(max_length=99), _trim, _store, AfterValidator(_visible_or_empty)]
+Notes = Annotated[str, StringConstraints(max_length=2000), _store]
 # As the caller writes it; service.booking.guests turns it into what is stored.
 Phone = Annotated[str, StringConstraints(min_length=3, max_length=40), AfterValidator(_without_letters)]
 Metadata = Annotated[dict[str, JsonValue], Field(max_length=100), AfterValidator(_storable_metadata)]

@@ -90,6 +90,20 @@ def test_a_business_is_made_from_a_file_and_exported(database: TestDatabase, fil
     assert export(database).stdout == exported == to_yaml(content)
 
 
+def test_a_name_that_is_refused_today_is_exported_as_the_id(database: TestDatabase, file: Path) -> None:
+    """Version 0.1 stored names of blanks: the export can be applied all the same, and a file repairs them."""
+    apply(database, file, SALON)
+    before = export(database).stdout
+    for table in ("businesses", "resources", "services", "special_hours"):
+        database.rows(f"UPDATE booking.{table} SET name = ' \u200b'")  # noqa: S608
+    exported = parse(export(database).stdout.encode())
+    assert (exported.name, exported.resources["anna"].name) == ("salon", "anna")
+    assert (exported.services["cut"].name, exported.special_hours["easter"].name) == ("cut", "easter")
+    lines = changes(apply(database, file, SALON))
+    assert {"changed business salon", "changed resource anna", "changed service cut"} <= set(lines)
+    assert export(database).stdout == before
+
+
 def test_objects_that_the_file_lacks_are_removed(database: TestDatabase, file: Path) -> None:
     """A service with bookings is archived, and is restored when the file has it again; the rest is deleted."""
     apply(database, file, SALON)
