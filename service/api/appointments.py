@@ -1,6 +1,7 @@
 """Appointments: one-call and manual booking, the owner's calendar, changes, cancellation, erasure, the audit trail."""
 
 import base64
+import re
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Self
@@ -13,7 +14,6 @@ from service.api.shapes import (
     CLAIM_REFUSALS,
     Body,
     BusinessQuery,
-    Email,
     ExpectedVersion,
     GuestBody,
     Quantity,
@@ -27,9 +27,10 @@ from service.api.shapes import (
     author,
 )
 from service.booking.appointments import Appointment, Appointments, AuditEntry, BookedAppointment, Listed, Status
+from service.booking.contacts import Email, Phone
 from service.booking.instants import Instant, SlotInstant
 from service.booking.requests import Book, Change
-from service.booking.text import BusinessId, Identifier, Metadata, Notes, Phone, fault
+from service.booking.text import BusinessId, Identifier, Metadata, Notes, fault
 from service.errors import HoldfastError, Invalid
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
@@ -84,9 +85,12 @@ class CancelBody(Body):
     reason: Notes | None = Field(None, description="Why, for the business. Its text is not in the audit trail.")
 
 
+_LOST_PLUS: Final = re.compile(r"[\u200b-\u206f\ufeff]*(?:tel:)? ", re.IGNORECASE)
+
+
 def _with_its_plus(phone: object) -> object:
     """Refuses a + that was read as a blank: without it the number would be one of the business's country."""
-    if isinstance(phone, str) and phone.startswith(" "):
+    if isinstance(phone, str) and _LOST_PLUS.match(phone):
         raise PydanticCustomError("phone_plus", "In a URL the + of a phone number is written %2B")
     return phone
 

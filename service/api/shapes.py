@@ -3,14 +3,15 @@
 from datetime import MAXYEAR, datetime, timedelta
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, EmailStr, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from service.booking.contacts import EMAIL_MEANING, Email, Phone
 from service.booking.guests import PHONE_MEANING
 from service.booking.instants import Instant, SlotInstant
 from service.booking.requests import Author, Guest, Slot
-from service.booking.text import BusinessId, IdempotencyKey, Identifier, Metadata, Name, Notes, Phone, ServiceId, fault
+from service.booking.text import BusinessId, IdempotencyKey, Identifier, Metadata, Name, Notes, ServiceId, fault
 from service.http.call import Call
 
 # The longest slot of any service, 366 local days: a decision reads all that may reach into it. A service by minutes has
@@ -22,13 +23,6 @@ _KEY_MEANING: Final = (
     "Your name for this attempt: sent again with the same key, the request has no second effect. It may come as the "
     "`Idempotency-Key` header instead."
 )
-
-
-def _without_a_name(email: object) -> object:
-    """Refuses `Ada <ada@example.com>`, of which the parser would drop the name."""
-    if isinstance(email, str) and "<" in email:
-        raise PydanticCustomError("email", "must be the address alone, like ada@example.com")
-    return email
 
 
 def _leaves_room_for_its_end(start: datetime) -> datetime:
@@ -52,7 +46,6 @@ def _within_reach(slot_end: datetime, info: ValidationInfo) -> datetime:
     return slot_end
 
 
-Email = Annotated[EmailStr, Field(max_length=254), BeforeValidator(_without_a_name)]
 Quantity = Annotated[int, Field(ge=1, le=10_000_000)]
 Version = Annotated[int, Field(ge=1, le=2_147_483_647)]
 ExpectedVersion = Annotated[
@@ -106,7 +99,7 @@ class GuestBody(Body):
     """The guest, and what the business wants to know."""
 
     guest_name: Name | None = Field(None, description="The guest's name, without the blanks around it.")
-    guest_email: Email | None = Field(None, description="The guest's e-mail address.")
+    guest_email: Email | None = Field(None, description=EMAIL_MEANING)
     guest_phone: Phone | None = Field(None, description=PHONE_MEANING)
     notes: Notes | None = Field(None, description="Free text for the business.")
     metadata: Metadata = Field(default_factory=dict, description="Your own system's data, 4096 bytes as JSON at most.")
@@ -118,7 +111,7 @@ class GuestBody(Body):
 class ReachableGuestBody(GuestBody):
     """A guest who can be reached: an e-mail address or a phone number is required."""
 
-    guest_email: Email | None = Field(None, description="The guest's e-mail address. This or `guestPhone` is required.")
+    guest_email: Email | None = Field(None, description=f"{EMAIL_MEANING} This or `guestPhone` is required.")
     guest_phone: Phone | None = Field(None, description=f"{PHONE_MEANING} This or `guestEmail` is required.")
 
     @model_validator(mode="after")

@@ -6,14 +6,15 @@ from typing import Annotated, Literal, cast
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from service.api.shapes import SLOT_END_MEANING, Body, Email, author
+from service.api.shapes import SLOT_END_MEANING, Body, author
 from service.booking.alternatives import Alternative
 from service.booking.appointments import Appointments, BookedAppointment
+from service.booking.contacts import EMAIL_MEANING, Email, Phone
 from service.booking.guests import PHONE_MEANING
 from service.booking.instants import SlotInstant
 from service.booking.requests import Book, Guest, Slot
 from service.booking.tenants import business_of_slug
-from service.booking.text import FirstName, Identifier, LastName, Notes, Phone, ServiceId, if_any
+from service.booking.text import FirstName, Identifier, LastName, Notes, ServiceId, if_any
 from service.database.connections import Database
 from service.errors import Invalid
 from service.http.answer import WIDGETS, Answer
@@ -36,7 +37,7 @@ class WidgetBody(Body):
     slot_end: SlotInstant | None = Field(None, description=SLOT_END_MEANING)
     first_name: FirstName = Field(description="The guest's first name, or the whole name.")
     last_name: LastName | None = Field(None, description="The guest's last name. It may be empty.")
-    email: Email = Field(description="The guest's e-mail address.")
+    email: Email = Field(description=EMAIL_MEANING)
     phone: Phone | None = Field(None, description=PHONE_MEANING)
     notes: Notes | None = Field(None, description="Free text for the business.")
     location_id: LocationId | None = Field(None, description="Kept in `metadata` as it is.")

@@ -1,5 +1,6 @@
 """Guests' phone numbers, which are stored as E.164 in whatever notation a request has them."""
 
+import re
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -14,7 +15,7 @@ from service.single_flight import SingleFlight
 
 PHONE_MEANING: Final = (
     "The guest's phone number, kept as E.164, like `+49301234567`. Written without a country's code it is taken for "
-    "one of the business's country, if it has one."
+    "one of the business's country, if it has one. A `tel:` link is read as the number in it."
 )
 
 # A business hardly ever moves to another country, but another process may have changed it.
@@ -37,12 +38,39 @@ _FAULTS: Final = {
 }
 
 
+# The trunk prefix, as in +49 (0)30: a number of most countries is dialled without it from abroad.
+_TRUNK_ZERO: Final = re.compile("[(\uff08] ?[0\uff10] ?[)\uff09]")
+# Prefixes that were abolished, by the country's code, in the national number: of Mexican mobiles (2019), of Italian
+# mobiles (2001), of Ukrainian long-distance calls (2009), and of Colombian cities, which have longer ones since 2021.
+_OUTDATED: Final = {
+    52: (re.compile(r"(?:1|01|04[45])(\d{10})"), r"\1"),
+    39: (re.compile(r"0(3\d{8,9})"), r"\1"),
+    380: (re.compile(r"80(\d{9})"), r"\1"),
+    57: (re.compile(r"([1-8]\d{7})"), r"60\1"),
+}
+
+
 def normalised_phone(phone: str, country: str | None) -> str:
     """Returns a phone number as E.164. `country`, an ISO 3166 code, is that of a number without its country's code.
 
     Any possible number is accepted: the lists of numbers in use are out of date when they are shipped, and would
     refuse real numbers. Raises `Invalid`.
     """
+    number = _parsed(phone, country)
+    # Otherwise the (0) would be part of a number whose country has no trunk prefix.
+    international = _TRUNK_ZERO.sub("", phone)
+    without_zero = _parsed(international, country) if international != phone else number
+    for reading in (number, without_zero, _renumbered(without_zero)):
+        if phonenumbers.is_valid_number(reading):
+            return _written(reading)
+    return _written(without_zero)
+
+
+def _parsed(phone: str, country: str | None) -> phonenumbers.PhoneNumber:
+    """Parses a number without an extension. Raises `Invalid`."""
+    # Without a country, only a number with its country's code can begin so.
+    if country is None and phone.startswith("00"):
+        phone = "+" + phone[2:]
     try:
         number = phonenumbers.parse(phone, country)
     except phonenumbers.NumberParseException:
@@ -51,6 +79,20 @@ def normalised_phone(phone: str, country: str | None) -> str:
         raise Invalid.at(
             "guestPhone", "must be without an extension, which E.164 has no place for: write that into the notes"
         )
+    return number
+
+
+def _renumbered(number: phonenumbers.PhoneNumber) -> phonenumbers.PhoneNumber:
+    """Returns a number without a prefix that its country has abolished, as it is dialled today."""
+    if number.country_code not in _OUTDATED:
+        return number
+    former, today = _OUTDATED[number.country_code]
+    found = former.fullmatch(phonenumbers.national_significant_number(number))
+    return phonenumbers.parse(f"+{number.country_code}{found.expand(today)}") if found else number
+
+
+def _written(number: phonenumbers.PhoneNumber) -> str:
+    """Writes a possible number as E.164. Raises `Invalid`."""
     verdict = phonenumbers.is_possible_number_with_reason(number)
     if verdict != phonenumbers.ValidationResult.IS_POSSIBLE:
         raise Invalid.at("guestPhone", _FAULTS.get(verdict, _NO_NUMBER))

@@ -101,13 +101,6 @@ def _visible_or_empty(name: str) -> str:
     return name if is_visible(name) else ""
 
 
-def _without_letters(phone: str) -> str:
-    """Refuses letters, which the parser of numbers would take for digits, as on the keys of a telephone."""
-    if any(character.isalpha() for character in phone):
-        raise ValueError("must not contain letters: write it like +49 30 1234567; an extension belongs in the notes")
-    return phone
-
-
 def _storable_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     """Refuses what JSON in PostgreSQL can't hold, and what is too large."""
     try:
@@ -138,6 +131,4 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _trim, _s
 FirstName = Annotated[str, StringConstraints(min_length=1, max_length=99), _trim, _store, AfterValidator(_visible)]
 LastName = Annotated[str, StringConstraints(max_length=99), _trim, _store, AfterValidator(_visible_or_empty)]
 Notes = Annotated[str, StringConstraints(max_length=2000), _store]
-# As the caller writes it; service.booking.guests turns it into what is stored.
-Phone = Annotated[str, StringConstraints(min_length=3, max_length=40), AfterValidator(_without_letters)]
 Metadata = Annotated[dict[str, JsonValue], Field(max_length=100), AfterValidator(_storable_metadata)]

@@ -1,0 +1,90 @@
+"""E-mail addresses and phone numbers as callers write or paste them."""
+
+import re
+import unicodedata
+from typing import Annotated, Final
+from urllib.parse import unquote
+
+import email_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+# No mail is sent from here, so an address need not be deliverable: a clinic's own network has `.local`, tests `.test`.
+# The library has no other switch for these names than its list.
+email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
+
+EMAIL_MEANING: Final = "The guest's e-mail address. Its syntax is checked, and not whether mail arrives."
+
+_TEL: Final = re.compile(r"tel:(?://)?", re.IGNORECASE)
+
+
+def _plain(text: str) -> str:
+    """Removes format characters, such as zero-width spaces and direction marks, and writes other blanks as spaces."""
+    seen = (character for character in text if unicodedata.category(character) != "Cf")
+    return "".join(
+        " " if character.isspace() or unicodedata.category(character) == "Cc" else character for character in seen
+    )
+
+
+def _address(email: object) -> object:
+    """Removes what a paste leaves around an address, and refuses `Ada <ada@example.com>`, which is more than one."""
+    if not isinstance(email, str):
+        return email
+    if "<" in email:
+        raise PydanticCustomError("email", "must be the address alone, like ada@example.com")
+    # Within an address invisible characters are refused, because they hide a different address.
+    return email.strip("".join(character for character in set(email) if not _plain(character).strip()))
+
+
+def _normalised_email(email: str) -> str:
+    """Returns an address with its domain in lower case and its text composed. Only the syntax is checked."""
+    try:
+        valid = email_validator.validate_email(email, check_deliverability=False, globally_deliverable=False)
+    except email_validator.EmailNotValidError as error:
+        reason = {"reason": str(error)}
+        raise PydanticCustomError("email", "is not a valid e-mail address: {reason}", reason) from None
+    return valid.normalized
+
+
+def _number(phone: object) -> object:
+    """Returns a phone number as plain text, also that of a `tel:` URI (RFC 3966).
+
+    An extension, and a context that is not a prefix like +49, are left in it, so that their letters are refused.
+    """
+    if not isinstance(phone, str):
+        return phone
+    phone = " ".join(_plain(phone).split())
+    scheme = _TEL.match(phone)
+    if scheme is None:
+        return phone
+    number, *parameters = " ".join(_plain(unquote(phone[scheme.end() :])).split()).split(";")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.lower() == "phone-context" and value.startswith("+"):
+            number = number if number.startswith("+") else value + number
+        elif name.lower() in ("phone-context", "ext"):
+            number += f";{parameter}"
+    return number
+
+
+def _without_letters(phone: str) -> str:
+    """Refuses letters, which the parser of numbers would take for digits, as on the keys of a telephone."""
+    if any(character.isalpha() for character in phone):
+        raise ValueError("must not contain letters: write it like +49 30 1234567; an extension belongs in the notes")
+    return phone
+
+
+Email = Annotated[
+    str,
+    StringConstraints(max_length=254),
+    Field(json_schema_extra={"format": "email"}),
+    BeforeValidator(_address),
+    AfterValidator(_normalised_email),
+]
+# Plain text of digits and punctuation; service.booking.guests turns it into what is stored.
+Phone = Annotated[
+    str,
+    StringConstraints(min_length=3, max_length=40),
+    BeforeValidator(_number),
+    AfterValidator(_without_letters),
+]
