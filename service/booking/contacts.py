@@ -15,6 +15,8 @@ email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 EMAIL_MEANING: Final = "The guest's e-mail address. Its syntax is checked, and not whether mail arrives."
 
+# No number with the parameters of its URI is longer, and reading takes time for each character.
+_MAX_PASTED: Final = 500
 _TEL: Final = re.compile(r"tel:(?://)?", re.IGNORECASE)
 
 
@@ -51,7 +53,7 @@ def _number(phone: object) -> object:
 
     An extension, and a context that is not a prefix like +49, are left in it, so that their letters are refused.
     """
-    if not isinstance(phone, str):
+    if not isinstance(phone, str) or len(phone) > _MAX_PASTED:
         return phone
     phone = " ".join(_plain(phone).split())
     scheme = _TEL.match(phone)
