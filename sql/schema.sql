@@ -28,8 +28,10 @@ CREATE TABLE booking.businesses (
   country text,
   created_at timestamptz NOT NULL,
   calendar_generation integer NOT NULL DEFAULT 1,
+  feed_past_days integer NOT NULL DEFAULT 400,
   CONSTRAINT businesses_pkey PRIMARY KEY (business_id),
-  CONSTRAINT businesses_business_id_check CHECK (business_id ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$'::text)
+  CONSTRAINT businesses_business_id_check CHECK (business_id ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$'::text),
+  CONSTRAINT businesses_feed_past_days_check CHECK (feed_past_days >= 0 AND feed_past_days <= 3660)
 );
 
 CREATE TABLE booking.slugs (

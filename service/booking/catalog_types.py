@@ -22,6 +22,8 @@ NO_COUNTRY: Final = "is not an ISO 3166 code of a country that has phone numbers
 Timezone = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"), FaultMessage(NO_TIMEZONE)]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), FaultMessage(NO_COUNTRY)]
 
+_FEED_PAST_DAYS: Final = "How many days of the past its calendar feeds have."
+
 # The longest list in a request: more would not fit into a body.
 MAX_LISTED = 500
 
@@ -40,6 +42,7 @@ class BusinessSettings(Settings):
         None,
         description="An ISO 3166 code of two letters, like `DE`. Left out, a phone number needs its country's code.",
     )
+    feed_past_days: int = Field(400, ge=0, le=3660, description=_FEED_PAST_DAYS)
 
 
 class Business(Record):
@@ -50,6 +53,7 @@ class Business(Record):
     slug: str | None = Field(description="Its name in public addresses.")
     timezone: str = Field(description="A time zone of the IANA database.")
     country: str | None = Field(description="An ISO 3166 code of two letters.")
+    feed_past_days: int = Field(description=_FEED_PAST_DAYS)
 
 
 class ResourceSettings(Settings):
