@@ -146,8 +146,11 @@ SELECT role, sha256 FROM booking.live_key(%s, %s)
 -- name: calendars
 SELECT resource_id, name, generation FROM booking.calendars(%s)
 
+-- name: feed_span
+SELECT timezone, since, starts, ends FROM booking.feed_span(%s)
+
 -- name: calendar_feed
-SELECT * FROM booking.calendar_feed(%s, %s, %s, %s, %s)
+SELECT slot_start, appointment_id, body FROM booking.calendar_feed(%s, %s, %s, %s, %s, %s)
 
 -- name: rotate_calendar
 SELECT outcome FROM booking.rotate_calendar(%s, %s)

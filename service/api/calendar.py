@@ -4,12 +4,14 @@ from functools import partial
 from typing import Final
 
 from pydantic import Field
+from starlette.types import ASGIApp
 
 from service.api.shapes import Query
 from service.booking.calendar import CalendarFeed, Calendars, forbidden
 from service.booking.text import BusinessId, ResourceId
 from service.http.answer import Answer, answer
 from service.http.endpoint import Access, endpoint
+from service.http.streamed import StreamedAnswer
 from service.naming import Record
 
 _FEEDS: Final = "/api/booking/calendar"
@@ -17,9 +19,14 @@ _FEEDS_OF_BUSINESS: Final = "/api/catalog/businesses/{businessId}/calendar-feeds
 
 
 class FeedQuery(Query):
-    """The key of a feed."""
+    """The key of a feed, and how much it shows."""
 
     key: str | None = Field(None, description="The secret of this feed, as `calendar-feeds` shows it.")
+    busy: bool = Field(
+        False,
+        description="Name each event `busy`, without the guest, the notes, the service and the resource. The same key "
+        "opens the feed with them, so it stays a secret.",
+    )
 
 
 class CalendarFeedPath(Record):
@@ -62,28 +69,30 @@ class CalendarApi:
         return _feeds_answer(business_id, await self._calendars.rotate(business_id))
 
     @_feed(_FEEDS + "/{businessId}.ics")
-    async def get_business_calendar(self, business_id: BusinessId, query: FeedQuery) -> Answer:
+    async def get_business_calendar(self, business_id: BusinessId, query: FeedQuery) -> ASGIApp:
         """Get the calendar feed of a business.
 
-        iCalendar (RFC 5545): the confirmed and completed appointments from 31 days ago to 400 days ahead, at most 5000,
-        the coming ones first. The `key` is a secret of its own, for calendar programs, which send no headers: take the
-        whole path from `calendar-feeds`.
+        iCalendar (RFC 5545): the time zone of the business, then its confirmed and completed appointments by start: all
+        that have not ended, and those of the last `feedPastDays`. The `key` is a secret of its own, for calendar
+        programs, which send no headers: take the whole path from `calendar-feeds`.
         """
         return await self._feed(business_id, None, query)
 
     @_feed(_FEEDS + "/{businessId}/{resourceId}.ics")
-    async def get_resource_calendar(self, business_id: BusinessId, resource_id: ResourceId, query: FeedQuery) -> Answer:
+    async def get_resource_calendar(
+        self, business_id: BusinessId, resource_id: ResourceId, query: FeedQuery
+    ) -> ASGIApp:
         """Get the calendar feed of a resource.
 
         As the feed of a business, with the appointments of one resource.
         """
         return await self._feed(business_id, resource_id, query)
 
-    async def _feed(self, business_id: str, resource_id: str | None, query: FeedQuery) -> Answer:
+    async def _feed(self, business_id: str, resource_id: str | None, query: FeedQuery) -> ASGIApp:
         if query.key is None:
             raise forbidden()
-        calendar = await self._calendars.feed(business_id, resource_id, query.key)
-        return Answer(calendar, media_type="text/calendar; charset=utf-8")
+        calendar = await self._calendars.feed(business_id, resource_id, query.key, busy=query.busy)
+        return StreamedAnswer(calendar, "text/calendar; charset=utf-8")
 
 
 def _feeds_answer(business_id: str, feeds: list[CalendarFeed]) -> Answer:

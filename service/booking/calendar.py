@@ -2,24 +2,25 @@
 
 import asyncio
 import unicodedata
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from icalendar import Calendar, Event, vDuration
+from icalendar import Calendar, Event, Timezone, vDuration
 from pydantic import AwareDatetime
 
+from service.booking.calendar_zone import time_zone
 from service.booking.text import Identifier
 from service.booking.tokens import CalendarKeys
 from service.database.connections import Database
 from service.errors import Refused
 from service.naming import Record
 
-PAST: Final = timedelta(days=31)
-AHEAD: Final = timedelta(days=400)
-MAX_APPOINTMENTS: Final = 5000
+# Rows that are read at once: a feed of any length needs the memory of one page.
+PAGE_ROWS: Final = 500
 
+_END: Final = b"END:VCALENDAR\r\n"
 _REFRESH: Final = timedelta(minutes=15)
 _WRONG_KEY: Final = "There is no calendar at this address, or its key is no longer valid."
 
@@ -56,6 +57,13 @@ class _Entry(Record):
     updated_at: AwareDatetime
 
 
+class _Page(NamedTuple):
+    """A part of a feed, and the place at which the next one begins: a start and an id; None on the last page."""
+
+    entries: list[_Entry]
+    next_place: tuple[datetime, UUID] | None
+
+
 class Calendars:
     """The feeds of businesses. Each method raises `Refused` and `Unavailable`."""
 
@@ -80,17 +88,47 @@ class Calendars:
             raise Refused(outcome.upper())
         return await self.feeds(business_id)
 
-    async def feed(self, business_id: Identifier, resource_id: Identifier | None, key: str) -> bytes:
-        """Returns a feed as iCalendar. Every wrong address is refused in the same way."""
+    async def feed(
+        self, business_id: Identifier, resource_id: Identifier | None, key: str, *, busy: bool
+    ) -> AsyncIterator[bytes]:
+        """Returns a feed as iCalendar, in parts; with `busy` it shows only when there is an appointment.
+
+        The first page is read before the answer begins, so that an outage is answered as such. Every wrong address is
+        refused in the same way. Each page sees what was committed before it: an appointment that moves while a feed is
+        read can be missing or doubled until the next read.
+        """
         sources = await self._sources(business_id)
         matching = [source for source in sources if source.resource_id == resource_id]
         if not matching or not self._keys.verify(key, business_id, resource_id, matching[0].generation):
             raise forbidden()
         name = sources[0].name if resource_id is None else f"{matching[0].name} \u2013 {sources[0].name}"
-        rows = await self._database.fetch("calendar_feed", business_id, resource_id, PAST, AHEAD, MAX_APPOINTMENTS)
-        entries = [_Entry.model_validate_json(body) for (body,) in rows]
-        # In a thread: a full feed takes about a second to write.
-        return await asyncio.to_thread(_written, name, business_id, entries)
+        span = await self._database.fetch("feed_span", business_id)
+        if not span:
+            raise forbidden()
+        [(timezone, since, starts, ends)] = span
+        first_page = await self._page(business_id, resource_id, since, None)
+        head = _head(name, time_zone(timezone, starts, ends))
+        return self._parts(business_id, resource_id, since, head, first_page, busy)
+
+    async def _parts(
+        self, business_id: str, resource_id: str | None, since: datetime, head: bytes, page: _Page, busy: bool
+    ) -> AsyncIterator[bytes]:
+        yield head
+        while True:
+            # In a thread: a page takes about a tenth of a second to write.
+            yield await asyncio.to_thread(_events, business_id, page.entries, busy)
+            if page.next_place is None:
+                break
+            page = await self._page(business_id, resource_id, since, page.next_place)
+        yield _END
+
+    async def _page(
+        self, business_id: str, resource_id: str | None, since: datetime, place: tuple[datetime, UUID] | None
+    ) -> _Page:
+        after = place or (None, None)
+        rows = await self._database.fetch("calendar_feed", business_id, resource_id, since, *after, PAGE_ROWS)
+        entries = [_Entry.model_validate_json(body) for _, _, body in rows if body is not None]
+        return _Page(entries, rows[-1][:2] if len(rows) == PAGE_ROWS else None)
 
     async def _sources(self, business_id: Identifier) -> list[_Source]:
         return [_Source(*row) for row in await self._database.fetch("calendars", business_id)]
@@ -101,7 +139,8 @@ def forbidden() -> Refused:
     return Refused("FORBIDDEN", _WRONG_KEY)
 
 
-def _written(name: str, business_id: str, entries: Iterable[_Entry]) -> bytes:
+def _head(name: str, zone: Timezone) -> bytes:
+    """Writes the properties of a calendar and its time zone, without the end of the calendar."""
     calendar = Calendar()
     calendar.add("VERSION", "2.0")
     calendar.add("PRODID", "-//Holdfast//Calendar feed//EN")
@@ -109,12 +148,15 @@ def _written(name: str, business_id: str, entries: Iterable[_Entry]) -> bytes:
     # The standard's property, and the older one that programs still read.
     calendar.add("REFRESH-INTERVAL", _REFRESH, parameters={"VALUE": "DURATION"})
     calendar.add("X-PUBLISHED-TTL", vDuration(_REFRESH))
-    for entry in entries:
-        calendar.add_component(_event(business_id, entry))
-    return bytes(calendar.to_ical())
+    calendar.add_component(zone)
+    return bytes(calendar.to_ical()).removesuffix(_END)
 
 
-def _event(business_id: str, entry: _Entry) -> Event:
+def _events(business_id: str, entries: Iterable[_Entry], busy: bool) -> bytes:
+    return b"".join(_event(business_id, entry, busy).to_ical() for entry in entries)
+
+
+def _event(business_id: str, entry: _Entry, busy: bool) -> Event:
     event = Event()
     event.add("UID", f"{entry.appointment_id}@{business_id}")
     event.add("DTSTAMP", entry.updated_at)
@@ -123,6 +165,9 @@ def _event(business_id: str, entry: _Entry) -> Event:
     event.add("DTSTART", entry.slot_start)
     event.add("DTEND", entry.slot_end)
     event.add("STATUS", "CONFIRMED")
+    if busy:
+        event.add("SUMMARY", "busy")
+        return event
     event.add("SUMMARY", _on_one_line(_summary(entry)))
     about = "\n".join(filter(None, (entry.guest_email, entry.guest_phone, entry.notes)))
     if about:

@@ -42,7 +42,8 @@ VERBS = {
     "keys(text)",
     "live_key(text, text)",
     "calendars(text)",
-    "calendar_feed(text, text, interval, interval, integer)",
+    "feed_span(text)",
+    "calendar_feed(text, text, timestamp with time zone, timestamp with time zone, uuid, integer)",
     "rotate_calendar(text, timestamp with time zone)",
     "capacity(text, text, timestamp with time zone, timestamp with time zone)",
     "availability(text, text, timestamp with time zone, timestamp with time zone, integer, integer, integer, text,"

@@ -167,7 +167,7 @@ def test_the_catalog_and_the_reads_work(salon: TestDatabase) -> None:
     special = put_special_hours(salon, "monday", at(0).date().isoformat(), [])
     assert (special.name, special.body["affected_appointments"]) == ("created", {"count": 0, "items": []})
     assert salon.capacity(10)["booked"] == 1
-    feed = "SELECT count(*) FROM booking.calendar_feed('salon', NULL, '1 day', '100 days', 10)"
+    feed = "SELECT count(body) FROM booking.calendar_feed('salon', NULL, '2026-01-01 00:00Z', NULL, NULL, 10)"
     assert salon.value(feed) == 1
     assert Outcome("done", salon.value("SELECT booking.appointment('salon', %s)", appointment)).id == appointment
 
