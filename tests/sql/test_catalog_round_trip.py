@@ -75,6 +75,7 @@ catalogs = st.fixed_dictionaries(
                 "slug": optional(st.just("hair")),
                 "timezone": st.sampled_from(["Europe/Berlin", "UTC", "America/Santiago"]),
                 "country": optional(st.just("DE")),
+                "feed_past_days": st.sampled_from([0, 400, 3660]),
             }
         ),
         "resources": st.tuples(resources, resources, resources),
