@@ -14,12 +14,25 @@ from tests.sql.requests import raises_sqlstate
 DAY = timedelta(days=1)
 
 
-def feed(database: TestDatabase, resource_id: str | None = None, *, limit: int = 5000) -> list[UUID]:
-    """Returns the appointments in a feed of the salon, from ten days ago to a hundred days ahead."""
-    rows = database.rows(
-        "SELECT * FROM booking.calendar_feed('salon', %s, '10 days', '100 days', %s)", resource_id, limit
+def feed_page(
+    database: TestDatabase, after: tuple[datetime | None, UUID | None] = (None, None), limit: int = 5000, **of: Any
+) -> list[tuple[datetime, UUID, Any]]:
+    """Returns a page of a feed of the salon: the place and the body of each row."""
+    since = of.pop("since", None) or database.value("SELECT booking.now() - interval '10 days'")
+    return database.rows(
+        "SELECT slot_start, appointment_id, body FROM booking.calendar_feed('salon', %s, %s, %s, %s, %s)",
+        *(of.pop("resource_id", None), since, *after, limit),
     )
-    return [UUID(body["appointment_id"]) for (body,) in rows]
+
+
+def feed(database: TestDatabase, resource_id: str | None = None, **of: Any) -> list[UUID]:
+    """Returns the appointments in a feed of the salon, by default from ten days ago on."""
+    return [appointment_id for _, appointment_id, body in feed_page(database, resource_id=resource_id, **of) if body]
+
+
+def span(database: TestDatabase, business_id: str = "salon") -> list[tuple[Any, ...]]:
+    """Returns the time zone of a business, and the time that its feeds cover."""
+    return database.rows("SELECT timezone, since, starts, ends FROM booking.feed_span(%s)", business_id)
 
 
 def calendars(database: TestDatabase, business_id: str = "salon") -> list[tuple[str | None, str, int]]:
@@ -65,7 +78,7 @@ def test_a_feed_entry_has_the_names_of_service_and_resource(database: TestDataba
         "notes": "short",
     }
     appointment_id = insert_appointment(database, at(10), resource_id="rosa", version=3, updated_at=at(9), **details)
-    [(body,)] = database.rows("SELECT * FROM booking.calendar_feed('salon', NULL, '0', '100 days', 10)")
+    [(_, _, body)] = feed_page(database)
     times = {name: datetime.fromisoformat(body.pop(name)) for name in ("slot_start", "slot_end", "updated_at")}
     assert times == {"slot_start": at(10), "slot_end": at(11), "updated_at": at(9)}
     assert body == {
@@ -78,17 +91,27 @@ def test_a_feed_entry_has_the_names_of_service_and_resource(database: TestDataba
     }
 
 
-def test_a_feed_is_limited_to_its_time_range(database: TestDatabase) -> None:
-    """The range is half-open by the start of the appointment; opening hours and closures do not matter."""
-    database.make_service(capacity=10)
-    now = database.freeze_clock(datetime(2031, 1, 1, 12, tzinfo=UTC))
+def test_a_feed_begins_with_what_had_not_ended(database: TestDatabase) -> None:
+    """An appointment that began before is in it, however long it is; there is no last instant."""
+    database.make_service(capacity=10, duration_minutes=24 * 60 * 5)
+    stay = UUID(database.book(0, 24 * 5).id)
+    upcoming = insert_appointment(database, at(0) + 100 * 365 * DAY)
     second = timedelta(seconds=1)
-    first = insert_appointment(database, now - 10 * DAY)
-    insert_appointment(database, now - 10 * DAY - second)
-    last = insert_appointment(database, now + 100 * DAY - second)
-    insert_appointment(database, now + 100 * DAY)
-    begins = insert_appointment(database, now)
-    assert feed(database) == [first, begins, last]
+    for since in (at(0), at(0) + 5 * DAY - second):
+        assert feed(database, since=since) == [stay, upcoming]
+    assert feed(database, since=at(0) + 5 * DAY) == [upcoming]
+
+
+def test_the_span_of_a_feed_follows_the_setting_and_the_appointments(database: TestDatabase) -> None:
+    """It ends with the last slot, and begins early enough for a slot as long as the longest one."""
+    assert span(database) == []
+    database.make_business()
+    now = database.freeze_clock(at(0))
+    assert span(database) == [("Europe/Berlin", now - 400 * DAY, now - 400 * DAY, now)]
+    database.make_service(capacity=10, duration_minutes=24 * 60)
+    database.book(24, 24)
+    database.rows("UPDATE booking.businesses SET feed_past_days = 7, timezone = 'Mars/Olympus'")
+    assert span(database) == [("Mars/Olympus", now - 7 * DAY, now - 8 * DAY, now + 2 * DAY)]
 
 
 def test_the_feed_of_a_resource_has_only_its_own_appointments(database: TestDatabase) -> None:
@@ -107,15 +130,21 @@ def test_the_feed_of_a_resource_has_only_its_own_appointments(database: TestData
     assert feed(database) == [of_rosa, of_ivo, of_nobody]
 
 
-def test_a_feed_above_its_limit_keeps_the_coming_appointments(database: TestDatabase) -> None:
-    """Past appointments are dropped first, the oldest before the others."""
+def test_pages_have_every_row_once(database: TestDatabase) -> None:
+    """A page counts the rows that are in no feed too, so its work is bounded; the last page is shorter."""
     database.make_service(capacity=10)
-    now = database.freeze_clock()
-    past = [insert_appointment(database, now - days * DAY) for days in (3, 2, 1)]
-    ahead = [insert_appointment(database, now + days * DAY) for days in (0, 1, 2)]
-    assert feed(database, limit=6) == past + ahead
-    assert feed(database, limit=4) == past[-1:] + ahead
-    assert feed(database, limit=2) == ahead[:2]
+    ids = [insert_appointment(database, at(10 + number // 3), quantity=1 + number % 2) for number in range(7)]
+    cancelled = [insert_appointment(database, at(11), status="cancelled") for _ in range(3)]
+    found: list[tuple[datetime, UUID, Any]] = []
+    place: tuple[datetime | None, UUID | None] = (None, None)
+    for _ in range(4):
+        page = feed_page(database, place, limit=3)
+        found += page
+        place = page[-1][:2]
+    assert len(page) == 1
+    assert [row[:2] for row in found] == sorted(row[:2] for row in found)
+    assert {name for _, name, body in found if body} == {*ids}
+    assert {name for _, name, body in found if not body} == {*cancelled}
 
 
 @pytest.mark.parametrize("is_analysed", [False, True])
@@ -142,10 +171,17 @@ def test_a_feed_does_not_read_the_history(database: TestDatabase, is_analysed: b
     )
     if is_analysed:
         database.rows("VACUUM ANALYZE")
-    reads = reads_of(database, lambda: feed(database))
-    assert reads.rows < 50
-    assert reads.whole_tables == set()
-    assert "idx_appointments_calendar" in reads.indexes
+    calls = {
+        "recent": (lambda: feed(database), 50),
+        "the first page": (lambda: feed_page(database, limit=10, since=at(-10_000)), 50),
+        "a page in between": (lambda: feed_page(database, (at(-2_000), UUID(int=0)), limit=10, since=at(-10_000)), 50),
+        "the span": (lambda: span(database), 10),
+    }
+    for name, (call, rows) in calls.items():
+        reads = reads_of(database, call)
+        assert reads.rows < rows, name
+        assert reads.whole_tables == set(), name
+        assert "idx_appointments_calendar" in reads.indexes, name
 
 
 def test_rotating_raises_the_generation_of_one_business(database: TestDatabase) -> None:
