@@ -194,12 +194,12 @@ async def test_thousands_of_appointments_are_in_a_feed(client: httpx2.AsyncClien
     """There is no bound in appointments; the feed is sent in parts and has no length."""
     database.make_resource("rosa")
     database.make_service(resource_ids=["rosa"])
-    insert_many(database, 3_000, (None, "rosa"))
+    insert_many(database, 1_500, (None, "rosa"))
     response = await feed(client)
     assert "content-length" not in response.headers
-    assert response.content.count(b"BEGIN:VEVENT\r\n") == response.content.count(b"\r\nEND:VEVENT\r\n") == 6_000
+    assert response.content.count(b"BEGIN:VEVENT\r\n") == response.content.count(b"\r\nEND:VEVENT\r\n") == 3_000
     assert response.content.endswith(b"\r\nEND:VCALENDAR\r\n")
-    assert (await starts(client, "rosa"))[::2_999] == [at(3_000), at(5_999)]
+    assert (await starts(client, "rosa"))[::1_499] == [at(1_500), at(2_999)]
 
 
 # Busy.
