@@ -36,6 +36,7 @@ ReservationId = Annotated[UUID, Missing("RESERVATION_NOT_FOUND"), Field(descript
 _HOLD = "/api/booking/reservations/{reservationId}"
 _TTL_MEANING = "How long: fractions allowed, at most the service's maximum (`ttlClamped`), by default `holdTtlMinutes`."
 _HOLD_REFUSALS = ("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED", "VERSION_CONFLICT")
+_RELEASE_REFUSALS = ("RESERVATION_NOT_FOUND", "RESERVATION_COMMITTED")
 _call = partial(endpoint, tag="reservations")
 
 
@@ -131,11 +132,13 @@ class HoldApi:
         request = Extend(reservation_id, body.ttl_minutes, body.expected_version)
         return answer(await self._holds.extend(request, query.business_id))
 
-    @_call("DELETE", _HOLD, answers={204: None}, refusals=("RESERVATION_NOT_FOUND", "RESERVATION_COMMITTED"))
+    @_call("DELETE", _HOLD, answers={204: None}, refusals=_RELEASE_REFUSALS)
+    @_call("POST", _HOLD + "/release", operation_id="releaseByPost", answers={204: None}, refusals=_RELEASE_REFUSALS)
     async def release(self, reservation_id: ReservationId, query: BusinessQuery) -> Answer:
         """Release a hold.
 
-        Also 204 when repeated, or when the hold has expired.
+        Also 204 when repeated, or when the hold has expired. The POST is for `navigator.sendBeacon` of a page that
+        closes: a body of any content type is ignored.
         """
         await self._holds.release(Release(reservation_id), query.business_id)
         return no_content()

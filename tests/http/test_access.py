@@ -47,6 +47,7 @@ PUBLIC: Final = {
     "/api/booking/commit",
     "/api/booking/reservations/{reservationId}",
     "/api/booking/reservations/{reservationId}/extend",
+    "/api/booking/reservations/{reservationId}/release",
     "/api/booking/capacity",
     "/api/booking/availability",
     "/api/booking/availability/days",

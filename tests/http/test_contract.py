@@ -155,10 +155,12 @@ async def use_a_hold(call: Call, held: Json) -> None:
     await call("POST", COMMIT, 200, guest(held))
     await call("POST", f"{own}/extend", 409, {"ttlMinutes": 30})
     await call("DELETE", own, 409)
+    await call("POST", f"{own}/release", 409)
 
     released = await call("POST", RESERVE, 201, slot(12))
     own = f"{HOLDS}/{released['reservationId']}"
     await call("DELETE", own, 204)
+    await call("POST", f"{own}/release", 204)
     await call("POST", f"{own}/extend", 410, {"ttlMinutes": 1})
     await call("POST", COMMIT, 410, guest(released))
 
@@ -167,6 +169,7 @@ async def use_a_hold(call: Call, held: Json) -> None:
     await call("POST", f"{HOLDS}/{unknown}/extend", 404, {"ttlMinutes": 1})
     await call("POST", COMMIT, 404, guest({"reservationId": unknown}))
     await call("DELETE", f"{HOLDS}/{unknown}", 404)
+    await call("POST", f"{HOLDS}/{unknown}/release", 404)
 
 
 async def lower_the_capacity(call: Call) -> None:

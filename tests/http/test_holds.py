@@ -240,6 +240,25 @@ async def test_release(client: httpx2.AsyncClient, database: TestDatabase) -> No
     assert refusal(response) == (409, "RESERVATION_COMMITTED")
 
 
+@pytest.mark.parametrize("content", [{}, {"content-type": "text/plain;charset=UTF-8"}, {"content-type": "image/png"}])
+async def test_a_page_that_closes_releases_its_hold(
+    client: httpx2.AsyncClient, database: TestDatabase, content: dict[str, str]
+) -> None:
+    """`navigator.sendBeacon` sends a POST whose content type a page can't set freely; the rules are those of DELETE."""
+    database.make_service()
+    held = await reserve(client)
+    address = f"/api/booking/reservations/{held['reservationId']}/release"
+    assert [(await client.post(address, headers=content)).status_code for _ in range(2)] == [204, 204]
+    assert refusal(await commit(client, held["reservationId"])) == (410, "RESERVATION_RELEASED")
+
+    again = await reserve(client)
+    address = f"/api/booking/reservations/{again['reservationId']}/release"
+    elsewhere = await client.post(address, headers=content, params={"businessId": "another"})
+    assert refusal(elsewhere) == (404, "RESERVATION_NOT_FOUND")
+    await commit(client, again["reservationId"])
+    assert refusal(await client.post(address, headers=content)) == (409, "RESERVATION_COMMITTED")
+
+
 @pytest.mark.parametrize("reservation_id", [pytest.param(str(uuid4()), id="uuid"), "no-uuid", "%00"])
 async def test_an_unknown_reservation_is_a_404(
     client: httpx2.AsyncClient, database: TestDatabase, reservation_id: str
@@ -250,6 +269,7 @@ async def test_an_unknown_reservation_is_a_404(
     for response in (
         await client.get(address),
         await client.delete(address),
+        await client.post(address + "/release"),
         await client.post(address + "/extend", json={"ttlMinutes": 1}),
     ):
         assert refusal(response) == (404, "RESERVATION_NOT_FOUND")
