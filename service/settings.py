@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     # The origins whose pages may call from a browser, comma-separated; `*` allows all.
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)] = ()
     workers: Annotated[int, Field(ge=1, le=256)] = 1
+    # How long an idle connection stays open. It must be longer than a load balancer keeps its own idle connections
+    # (60 s is usual): a request sent on a connection that the service is closing is answered with a 502.
+    keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)] = 75
 
     # Both may contain a password. If database_url is unset, an embedded server keeps its data in data_dir.
     database_url: _DatabaseUrl | None = None

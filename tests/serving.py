@@ -29,8 +29,8 @@ SECRETS: Final = {"ADMIN_TOKEN": ADMIN_TOKEN, "CRON_SECRET": CRON_SECRET, "TOKEN
 # Below the ports of the embedded servers and the ephemeral ports.
 _PORTS: Final = range(10_000, 20_000)
 _READY_SECONDS: Final = 60.0
-# Far less than the 5 s after which uvicorn closes an idle connection: a request sent on it at that moment would fail.
-# The rest is for a client that reads an answer late, or sends late, because the machine is busy.
+# Far less than KEEP_ALIVE_SECONDS, after which the service closes an idle connection: a request sent on it at that
+# moment would fail. The rest is for a client that reads an answer late, or sends late, because the machine is busy.
 _CLIENT_IDLE_SECONDS: Final = 1.0
 # For all clients. Each would load the system's certificates otherwise, which takes 20 ms, and none uses TLS.
 NO_CERTIFICATES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

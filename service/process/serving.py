@@ -53,20 +53,26 @@ def serve(settings: Settings) -> None:
             run_on_database(database.url, make_demo_catalog)
             click.echo(f"Serving on {_url(listening)} — try /docs", err=True)
         _export_settings(complete)
-        config = uvicorn.Config(
-            "service.process.serving:make_app",
-            factory=True,
-            http=BoundedProtocol,
-            workers=complete.workers,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
+        config = server_config(complete)
         started = _run_workers(config, listening) if complete.workers > 1 else _run_alone(config, listening)
         if not started:
             sys.exit(STARTUP_FAILURE)
+
+
+def server_config(settings: Settings) -> uvicorn.Config:
+    """Returns the configuration of the server in every process."""
+    return uvicorn.Config(
+        "service.process.serving:make_app",
+        factory=True,
+        http=BoundedProtocol,
+        workers=settings.workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
 
 
 def _warn_of_unknown_timezones(url: str) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import psycopg
@@ -26,6 +27,9 @@ pytestmark = pytest.mark.anyio
 
 BEARER = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 BUSINESS = {"name": "Salon", "country": "DE"}
+
+
+HEALTH: Final = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 @pytest.fixture
@@ -163,6 +167,24 @@ def test_long_secrets_cause_no_warning(serve: Serve) -> None:
 
 
 # The log.
+
+
+def test_an_idle_connection_stays_open_for_as_long_as_the_setting_says(serve: Serve) -> None:
+    """The second request is sent on the same connection, and the service closes it after the idle time."""
+    with (
+        serve(KEEP_ALIVE_SECONDS=2) as service,
+        socket.create_connection(("127.0.0.1", service.port), 10) as connection,
+    ):
+        for _ in range(2):
+            time.sleep(1.2)
+            connection.sendall(HEALTH)
+            answer = b""
+            while not answer.endswith(b'{"status":"alive"}'):
+                answer += connection.recv(4096)
+        answered_at = time.monotonic()
+        assert connection.recv(4096) == b""
+        # Less than the 5 s of uvicorn's own default.
+        assert 1.5 < time.monotonic() - answered_at < 4.5
 
 
 async def test_every_request_leaves_one_line_with_its_id(database: TestDatabase, serve: Serve) -> None:

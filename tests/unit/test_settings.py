@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from service.process.serving import server_config
 from service.settings import Settings
 
 
@@ -86,6 +87,13 @@ def test_a_short_secret_is_detected(monkeypatch: pytest.MonkeyPatch, name: str, 
     """Each entry of a list counts, because all of them verify."""
     monkeypatch.setenv(name, secret)
     assert Settings().short_secrets() == ([name] if short else [])
+
+
+def test_idle_connections_outlive_those_of_load_balancers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They keep idle connections for 60 s, and must be the first to close them."""
+    assert server_config(Settings()).timeout_keep_alive == 75
+    monkeypatch.setenv("KEEP_ALIVE_SECONDS", "620")
+    assert server_config(Settings()).timeout_keep_alive == 620
 
 
 def test_an_empty_setting_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
