@@ -184,19 +184,19 @@ _TABLE: Final = (
         "APPOINTMENT_NOT_STARTED", 409, "Appointment not started",
         "The appointment has not begun: it can't be `completed` or `no_show` before its start.",
         "Ask again from `slotStart` on, or cancel the appointment. This request had no effect.",
-        members={"slotStart": "2027-01-11T09:00:00Z"},
+        members={"slotStart": "2027-01-11T09:00:00.000Z"},
     ),
     Problem(
         "CANCELLATION_WINDOW_CLOSED", 409, "Cancellation window closed",
         "It is too late to cancel this online; please call the business.",
         "Ask the guest to call: guests could cancel until `cancellableUntil`. Staff still can.",
-        members={"cancellableUntil": "2027-01-10T09:00:00Z"},
+        members={"cancellableUntil": "2027-01-10T09:00:00.000Z"},
     ),
     Problem(
         "HOLD_LIFETIME_EXCEEDED", 409, "Hold lifetime exceeded",
         "A hold can't be kept past `maxExpiresAt`: commit it before then, or let it go.",
         "Ask for less, up to `maxExpiresAt`, or commit before the hold ends. The hold is unchanged.",
-        members={"maxExpiresAt": "2027-01-11T13:00:00Z"},
+        members={"maxExpiresAt": "2027-01-11T13:00:00.000Z"},
     ),
     Problem(
         "BUSINESS_MISCONFIGURED", 422, "Business misconfigured",
@@ -231,7 +231,7 @@ _TABLE: Final = (
         "hold ends, so retry when the guest asks for it, not in a loop. A refusal uses up no key.",
         members={
             "alternatives": [
-                {"slotStart": "2027-01-11T10:00:00Z", "slotEnd": "2027-01-11T10:45:00Z", "resourceIds": []}
+                {"slotStart": "2027-01-11T10:00:00.000Z", "slotEnd": "2027-01-11T10:45:00.000Z", "resourceIds": []}
             ]
         },
     ),
@@ -239,7 +239,7 @@ _TABLE: Final = (
         "CAPACITY_IN_USE", 409, "Capacity in use",
         "More than the new capacity is already claimed; `slotStart` is the first such time.",
         "Stay at `claimed` or above until `slotEnd` is past, or move the bookings of that time. Nothing was changed.",
-        members={"slotStart": "2027-01-11T09:00:00Z", "slotEnd": "2027-01-11T09:45:00Z", "claimed": 3},
+        members={"slotStart": "2027-01-11T09:00:00.000Z", "slotEnd": "2027-01-11T09:45:00.000Z", "claimed": 3},
     ),
     Problem(
         "BUSINESS_IN_USE", 409, "Business in use",

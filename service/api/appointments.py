@@ -209,15 +209,9 @@ class AppointmentApi:
         pages is listed again. Everything that was committed before the call is included.
         """
         after = _place(query.cursor) if query.cursor else None
-        # One more than the page shows whether there is a next one.
-        limit = query.limit + 1
-        found = await self._appointments.page(query.business_id, query.listed(), after, limit)
-        items = [_without_hold(appointment) for appointment in found[: query.limit]]
-        next_cursor = None
-        if len(found) > query.limit:
-            last = items[-1]
-            next_cursor = _cursor(last.updated_at if query.updated_since else last.slot_start, last.appointment_id)
-        return answer(AppointmentPage(items=items, next_cursor=next_cursor))
+        found, last = await self._appointments.page(query.business_id, query.listed(), after, query.limit)
+        items = [_without_hold(appointment) for appointment in found]
+        return answer(AppointmentPage(items=items, next_cursor=_cursor(*last) if last else None))
 
     @_tagged_call("GET", _APPOINTMENT, access=Access.READONLY)
     async def get_appointment(self, call: Call, appointment_id: AppointmentId) -> Answer:

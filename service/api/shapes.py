@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from service.booking.contacts import EMAIL_MEANING, Email, Phone
 from service.booking.guests import PHONE_MEANING
-from service.booking.instants import Instant, SlotInstant
+from service.booking.instants import SlotInstant, WholeSecond
 from service.booking.requests import Author, Guest, Slot
 from service.booking.text import BusinessId, IdempotencyKey, Identifier, Metadata, Name, Notes, ServiceId, fault
 from service.http.call import Call
@@ -54,7 +54,7 @@ ExpectedVersion = Annotated[
 ]
 KnownBusiness = Annotated[Identifier | None, Field(description="Spares a look-up, where you know the business.")]
 TtlMinutes = Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)]
-SlotStart = Annotated[Instant, AfterValidator(_leaves_room_for_its_end)]
+SlotStart = Annotated[WholeSecond, AfterValidator(_leaves_room_for_its_end)]
 # Beside a slotStart that is declared before it. The service limits how long a slot may be.
 SlotEnd = Annotated[SlotInstant, AfterValidator(_after_its_start)]
 SlotEndWithinReach = Annotated[SlotEnd, AfterValidator(_within_reach)]

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 import anyio
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.requests import ClientDisconnect
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.shapes import Query
 from service.booking.catalog import SERVICE, Catalog
+from service.booking.instants import WrittenInstant
 from service.booking.text import BusinessId, ServiceId
 from service.errors import Overloaded, Unavailable
 from service.http.call import Call
@@ -43,8 +44,8 @@ class SlotChange(Record):
     """A slot that has more or less room now."""
 
     service_id: ServiceId
-    slot_start: AwareDatetime = Field(description="When the slot begins.")
-    slot_end: AwareDatetime = Field(description="When the slot ends.")
+    slot_start: WrittenInstant = Field(description="When the slot begins.")
+    slot_end: WrittenInstant = Field(description="When the slot ends.")
 
 
 class StreamApi:

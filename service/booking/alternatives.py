@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 
 import psycopg
 import structlog
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
+from service.booking.instants import WrittenInstant, written_instant
 from service.database.connections import Database
 from service.errors import Unavailable
 from service.naming import Record
@@ -32,8 +33,8 @@ log = structlog.get_logger(__name__)
 class Alternative(Record):
     """A slot to take instead."""
 
-    slot_start: AwareDatetime = Field(description="When the slot begins.")
-    slot_end: AwareDatetime = Field(description="When the slot ends. That instant is not part of it.")
+    slot_start: WrittenInstant = Field(description="When the slot begins.")
+    slot_end: WrittenInstant = Field(description="When the slot ends. That instant is not part of it.")
     resource_ids: list[str] = Field(description="The resources that are free then; none where the service has none.")
 
 
@@ -73,4 +74,7 @@ class Alternatives:
         except (Unavailable, psycopg.Error, TimeoutError) as error:
             log.warning("alternatives_not_found", error=getattr(error, "sqlstate", None) or type(error).__name__)
             return []
-        return [Alternative(slot_start=start, slot_end=end, resource_ids=ids) for start, end, ids in rows]
+        return [
+            Alternative(slot_start=written_instant(start), slot_end=written_instant(end), resource_ids=ids)
+            for start, end, ids in rows
+        ]

@@ -2,16 +2,17 @@
 sql/functions."""
 
 from dataclasses import astuple, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
+from pydantic import BeforeValidator, Field, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
 from service.booking.guests import PHONE_MEANING, Guests
+from service.booking.instants import WrittenInstant, written_instant
 from service.booking.requests import Author, Book, Change, fingerprint, merged, written
 from service.booking.tenants import Tenants
 from service.booking.text import BusinessId, ServiceId, if_any
@@ -22,6 +23,9 @@ from service.errors import HoldfastError, Refused
 from service.naming import Record
 
 Status = Literal["confirmed", "cancelled", "completed", "no_show"]
+
+# In a list: the instant by which it is sorted, and the id of an appointment.
+Place = tuple[datetime, UUID]
 
 # The members of a change that are instants.
 _INSTANTS: Final = ("slot_start", "slot_end")
@@ -51,8 +55,8 @@ class Appointment(Record):
     business_id: BusinessId
     service_id: ServiceId
     resource_id: str | None = Field(description="The resource that is taken; `null` where the service has none.")
-    slot_start: AwareDatetime = Field(description="When the slot begins.")
-    slot_end: AwareDatetime = Field(description="When the slot ends. That instant is not part of it.")
+    slot_start: WrittenInstant = Field(description="When the slot begins.")
+    slot_end: WrittenInstant = Field(description="When the slot ends. That instant is not part of it.")
     quantity: int = Field(description="How many units of the service's capacity.")
     status: Status = Field(description="`confirmed`, or how it ended. Only a confirmed one takes room.")
     version: int = Field(description="Rises by 1 with every change of the appointment.")
@@ -62,8 +66,8 @@ class Appointment(Record):
     notes: str | None = Field(description="Free text for the business.")
     metadata: dict[str, JsonValue] = Field(description="The data of your own system, as it was sent.")
     source: str = Field(description="Where it was made: `online` for a committed hold.")
-    created_at: AwareDatetime = Field(description="When it was made.")
-    updated_at: AwareDatetime = Field(description="When it was last changed.")
+    created_at: WrittenInstant = Field(description="When it was made.")
+    updated_at: WrittenInstant = Field(description="When it was last changed.")
     cancellation_reason: str | None = if_any("Why it was cancelled. Present only if a reason was given.")
 
 
@@ -83,13 +87,11 @@ class Actor(Record):
 def _in_json_names(changes: dict[str, Any]) -> dict[str, Any]:
     """Converts the names to camelCase, and the database's instants to those of the other answers."""
     return {
-        to_camel(name): {when: _in_utc(value) for when, value in change.items()} if name in _INSTANTS else change
+        to_camel(name): {when: value and written_instant(value) for when, value in change.items()}
+        if name in _INSTANTS
+        else change
         for name, change in changes.items()
     }
-
-
-def _in_utc(value: str | None) -> str | None:
-    return value and datetime.fromisoformat(value).astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 Changes = Annotated[dict[str, dict[str, JsonValue]], BeforeValidator(_in_json_names)]
@@ -98,7 +100,7 @@ Changes = Annotated[dict[str, dict[str, JsonValue]], BeforeValidator(_in_json_na
 class AuditEntry(Record):
     """One change of an appointment."""
 
-    at: AwareDatetime = Field(description="When it happened.")
+    at: WrittenInstant = Field(description="When it happened.")
     actor: Actor = Field(description="The author of the change.")
     action: str = Field(description="`created`, `changed`, `rescheduled`, `erased`, or the status that it set.")
     version: int = Field(description="The version that it made.")
@@ -143,18 +145,26 @@ class Appointments:
         return Appointment.model_validate_json(body)
 
     async def page(
-        self, business_id: str, listed: Listed, after: tuple[datetime, UUID] | None, limit: int
-    ) -> list[Appointment]:
+        self, business_id: str, listed: Listed, after: Place | None, limit: int
+    ) -> tuple[list[Appointment], Place | None]:
         """Returns a page of appointments by start, or by change where `updated_since` is set, and then by id.
 
-        `after` is that instant and the id of the last one of the page before.
+        And its last place if there is a next page, which begins `after` that.
         """
         phone = listed.guest_phone and await self._guests.normalised(business_id, listed.guest_phone)
         filters = astuple(replace(listed, guest_phone=phone))
-        rows = await self._database.fetch("list_appointments", business_id, *filters, *(after or (None, None)), limit)
+        # One more than the page shows whether there is a next one.
+        bounds = *(after or (None, None)), limit + 1
+        rows = await self._database.fetch("list_appointments", business_id, *filters, *bounds)
         if not rows and not await self._database.fetch("business", business_id):
             raise Refused("BUSINESS_NOT_FOUND")
-        return [Appointment.model_validate_json(body) for (body,) in rows]
+        place = None
+        if len(rows) > limit:
+            last = from_json(rows[limit - 1][0])
+            # As the database has it: two of one millisecond have different places.
+            at = datetime.fromisoformat(last["updated_at" if listed.updated_since else "slot_start"])
+            place = at, UUID(last["appointment_id"])
+        return [Appointment.model_validate_json(body) for (body,) in rows[:limit]], place
 
     async def audit(self, appointment_id: UUID, business_id: str | None) -> list[AuditEntry]:
         """Returns the trail of an appointment, by version."""

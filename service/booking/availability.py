@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from pydantic_core import from_json
 
-from service.booking.instants import LocalDate
+from service.booking.instants import LocalDate, WrittenInstant
 from service.booking.verbs import refusal
 from service.database.connections import Database
 from service.errors import Refused
@@ -16,8 +16,8 @@ from service.naming import Record
 class Slot(Record):
     """A slot that can be booked now."""
 
-    slot_start: AwareDatetime = Field(description="When the slot begins.")
-    slot_end: AwareDatetime = Field(description="When the slot ends. That instant is not part of it.")
+    slot_start: WrittenInstant = Field(description="When the slot begins.")
+    slot_end: WrittenInstant = Field(description="When the slot ends. That instant is not part of it.")
     available: int = Field(description="How many units are left. It may have changed since: only `reserve` decides.")
     max_quantity: int = Field(description="The largest `quantity` that one request can get: a party sits together.")
     resource_ids: list[str] = Field(description="The resources that are free then, at most 50; none without a pool.")
@@ -27,7 +27,7 @@ class Availability(Record):
     """A page of slots by their start."""
 
     slots: list[Slot] = Field(description="The slots, by their start.")
-    next_from: AwareDatetime | None = Field(description="The `from` of the next page; `null` on the last one.")
+    next_from: WrittenInstant | None = Field(description="The `from` of the next page; `null` on the last one.")
 
 
 class Day(Record):
@@ -35,7 +35,7 @@ class Day(Record):
 
     date: LocalDate = Field(description="The date, by the clock of the business.")
     slots: int = Field(description="How many slots can be booked that start on it; 100 stands for 100 or more.")
-    first_slot_start: AwareDatetime | None = Field(description="When the first of them begins; `null` without one.")
+    first_slot_start: WrittenInstant | None = Field(description="When the first of them begins; `null` without one.")
 
 
 class AvailableDays(Record):

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import structlog
 from pydantic import Field
 
+from service.booking.instants import WrittenInstant, written_instant
 from service.database.connections import Database
 from service.naming import Record
 from service.observability import metrics
@@ -44,7 +45,7 @@ class ReservationHealth(Record):
     live: int = Field(description="Holds that are neither ended nor expired.")
     expired_unpurged: int = Field(description="Expired holds that the purge has not marked yet. They block nobody.")
     oldest_expired_seconds: float = Field(description="How long the oldest of those has waited.")
-    last_purge_at: datetime | None = Field(description="When the purge last ended.")
+    last_purge_at: WrittenInstant | None = Field(description="When the purge last ended.")
     purge_late: bool = Field(description="Whether that is more than five minutes ago.")
     conversion: float | None = Field(description="Committed share of the holds ended in the last hour; `null` if none.")
     invariant_violations: dict[str, int] = Field(description="Violations of each invariant in the data: all must be 0.")
@@ -98,7 +99,8 @@ class HealthMonitor:
         metrics.RESERVATIONS_LIVE.set(health.live)
         metrics.RESERVATIONS_EXPIRED_UNPURGED.set(health.expired_unpurged)
         metrics.OLDEST_EXPIRED_SECONDS.set(health.oldest_expired_seconds)
-        metrics.LAST_PURGE_TIMESTAMP_SECONDS.set(health.last_purge_at.timestamp() if health.last_purge_at else 0)
+        last_purge = datetime.fromisoformat(health.last_purge_at).timestamp() if health.last_purge_at else 0
+        metrics.LAST_PURGE_TIMESTAMP_SECONDS.set(last_purge)
         for invariant, count in health.invariant_violations.items():
             metrics.INVARIANT_VIOLATIONS.labels(invariant).set(count)
 
@@ -144,7 +146,7 @@ def judge(counts: Counts, findings: Findings) -> ReservationHealth:
         live=live,
         expired_unpurged=expired_unpurged,
         oldest_expired_seconds=oldest_seconds,
-        last_purge_at=last_purge_at,
+        last_purge_at=written_instant(last_purge_at) if last_purge_at else None,
         purge_late=purge_late,
         conversion=round(committed / ended, 4) if ended else None,
         invariant_violations=findings.violations,

@@ -6,10 +6,11 @@ from functools import partial
 from typing import Literal, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from service.booking.appointments import BookedAppointment, booked
 from service.booking.guests import Guests
+from service.booking.instants import WrittenInstant
 from service.booking.requests import Author, Commit, Extend, Holder, Release, Reserve, fingerprint, merged, written
 from service.booking.tenants import Tenants
 from service.booking.text import BusinessId, ServiceId
@@ -32,11 +33,11 @@ class Reservation(Record):
     business_id: BusinessId
     service_id: ServiceId
     resource_id: str | None = Field(description="The resource that is taken; `null` where the service has none.")
-    slot_start: AwareDatetime = Field(description="When the slot begins.")
-    slot_end: AwareDatetime = Field(description="When the slot ends. That instant is not part of it.")
+    slot_start: WrittenInstant = Field(description="When the slot begins.")
+    slot_end: WrittenInstant = Field(description="When the slot ends. That instant is not part of it.")
     quantity: int = Field(description="How many units of the service's capacity.")
     status: Status = Field(description="`held`, or how it ended. An ended hold never changes again.")
-    expires_at: AwareDatetime = Field(description="When the hold ends by itself: from then on it can't be committed.")
+    expires_at: WrittenInstant = Field(description="When the hold ends by itself: from then on it can't be committed.")
     expires_in_seconds: float = Field(description="Seconds to `expiresAt`, to count down from; 0 when it has ended.")
     ttl_clamped: bool = Field(description="Whether the requested time was cut to the service's maximum.")
     version: int = Field(description="Rises by 1 with every change of the hold.")

@@ -1,10 +1,10 @@
-"""Instants and local dates as callers write them: ISO 8601, instants with an offset and converted to UTC."""
+"""Instants and local dates: as callers write them, in ISO 8601 and with an offset, and as answers have them, in UTC."""
 
 import re
 from datetime import UTC, date, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from service.booking.text import FaultMessage
@@ -38,6 +38,32 @@ def _in_sensible_years(value: datetime) -> datetime:
     return value
 
 
+def _in_whole_seconds(value: datetime) -> datetime:
+    if value.microsecond:
+        raise PydanticCustomError("slot_fraction", "must be a whole second: a slot has no fractions of one")
+    return value
+
+
+def written_instant(value: datetime | str) -> str:
+    """Writes an instant in the one shape of all answers, in UTC and in milliseconds, the rest cut off.
+
+    From the text that the database writes, without making a datetime of it: a page of slots has a thousand instants.
+    """
+    if isinstance(value, str):
+        if value.endswith("+00:00"):
+            return f"{value[:19]}.{value[20:-6]:0<3.3}Z"
+        value = datetime.fromisoformat(value)
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+INSTANT_SCHEMA: Final[dict[str, Any]] = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$",
+}
+# Of answers.
+WrittenInstant = Annotated[str, BeforeValidator(written_instant), WithJsonSchema(INSTANT_SCHEMA)]
+
 # Not strict, because after a validator of ours a string no longer counts as JSON's; that one takes only strings.
 Instant = Annotated[
     AwareDatetime,
@@ -47,8 +73,10 @@ Instant = Annotated[
     AfterValidator(_in_utc),
 ]
 
+WholeSecond = Annotated[Instant, AfterValidator(_in_whole_seconds)]
+
 # Of slots: near both ends of time, instants that are computed from them could not be written.
-SlotInstant = Annotated[Instant, AfterValidator(_in_sensible_years)]
+SlotInstant = Annotated[WholeSecond, AfterValidator(_in_sensible_years)]
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d$")
 _NO_DATE: Final = "must be a date like 2026-11-21"

@@ -6,8 +6,9 @@ import secrets
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pydantic import AwareDatetime, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from service.booking.instants import WrittenInstant
 from service.booking.text import Identifier, Name
 from service.database.connections import Database
 from service.errors import Refused
@@ -46,8 +47,8 @@ class ApiKey(Record):
     key_id: str = Field(description="Names the key in lists and logs. Not a secret.")
     name: str = Field(description="The person or program that uses this key.")
     role: Role = Field(description=ROLE_MEANING)
-    created_at: AwareDatetime = Field(description="When it was made.")
-    revoked_at: AwareDatetime | None = Field(description="When it was revoked; `null` if it was not.")
+    created_at: WrittenInstant = Field(description="When it was made.")
+    revoked_at: WrittenInstant | None = Field(description="When it was revoked; `null` if it was not.")
 
 
 _API_KEYS: Final = TypeAdapter(list[ApiKey])

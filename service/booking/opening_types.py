@@ -5,10 +5,10 @@ from itertools import pairwise
 from typing import Annotated, Final, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, model_validator
 
 from service.booking.catalog_types import MAX_LISTED, Settings
-from service.booking.instants import Instant, LocalDate
+from service.booking.instants import Instant, LocalDate, WrittenInstant
 from service.booking.text import BusinessId, FaultMessage, Identifier, Name, Notes, fault
 from service.naming import Record
 
@@ -123,8 +123,8 @@ class Closure(Record):
 
     business_id: BusinessId
     closure_id: Identifier = Field(description="The closure, by its id within the business.")
-    from_: AwareDatetime = Field(alias="from", description="When it begins.")
-    to: AwareDatetime = Field(description="When it ends: it is open from then on.")
+    from_: WrittenInstant = Field(alias="from", description="When it begins.")
+    to: WrittenInstant = Field(description="When it ends: it is open from then on.")
     resource_id: str | None = Field(description=_CLOSURE_RESOURCE)
     reason: str | None = Field(description="Why, for the business's own people.")
 
@@ -135,8 +135,8 @@ class AffectedAppointment(Record):
     appointment_id: UUID = Field(description="The appointment.")
     service_id: str = Field(description="Its service.")
     resource_id: str | None = Field(description="Its resource, if the service has any.")
-    slot_start: AwareDatetime = Field(description="When it begins.")
-    slot_end: AwareDatetime = Field(description="When it ends.")
+    slot_start: WrittenInstant = Field(description="When it begins.")
+    slot_end: WrittenInstant = Field(description="When it ends.")
     version: int = Field(description="Its version, with which it can be moved or cancelled.")
 
 

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime
 from pydantic.alias_generators import to_camel
 
 from service.booking.alternatives import Alternatives, Wish
+from service.booking.instants import WrittenInstant
 from service.booking.requests import Book, Change, Request, Reserve, new_operation_id
 from service.database.group_commit import GroupCommit
 from service.database.queue import Outcome
@@ -25,11 +25,11 @@ class RefusalDetails(Record):
 
     reason: str | None = None
     current_version: int | None = None
-    max_expires_at: AwareDatetime | None = None
+    max_expires_at: WrittenInstant | None = None
     appointment_status: str | None = None
-    cancellable_until: AwareDatetime | None = None
-    slot_start: AwareDatetime | None = None
-    slot_end: AwareDatetime | None = None
+    cancellable_until: WrittenInstant | None = None
+    slot_start: WrittenInstant | None = None
+    slot_end: WrittenInstant | None = None
     claimed: int | None = None
 
 

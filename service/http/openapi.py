@@ -13,6 +13,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from service import __version__
+from service.booking.instants import written_instant
 from service.booking.text import IdempotencyKey
 from service.errors import PROBLEMS
 from service.http.answer import PROBLEM, problem_body, widget_body
@@ -77,7 +78,7 @@ def shifted(examples: Json) -> Json:
 
     def shift(match: re.Match[str]) -> str:
         moved = datetime.fromisoformat(match[0]) + timedelta(weeks=weeks)
-        return moved.isoformat().replace("+00:00", "Z") if "T" in match[0] else moved.date().isoformat()
+        return written_instant(moved) if "T" in match[0] else moved.date().isoformat()
 
     moved: Json = json.loads(_INSTANT_OR_DATE.sub(shift, json.dumps(examples)))
     return moved

@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 
 from service.booking.alternatives import Alternative
+from service.booking.instants import INSTANT_SCHEMA
 from service.errors import PROBLEMS
 from service.http.endpoint import Endpoint
 from service.naming import Record
@@ -93,7 +94,6 @@ class _ModelSchema(GenerateJsonSchema):
         return self.generate_inner(schema["schema"]) if self.mode == "serialization" else super().default_schema(schema)
 
 
-_INSTANT: Final = {"type": "string", "format": "date-time"}
 _REASONS: Final = ["past", "too_soon", "too_far_ahead", "too_short", "too_long", "off_grid", "closed", "not_online"]
 # Every problem has these members.
 _USUAL_MEMBERS: Final[dict[str, tuple[Json, str]]] = {
@@ -119,14 +119,14 @@ _MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     ),
     "reason": ({"type": "string", "enum": _REASONS}, "With `SLOT_NOT_BOOKABLE`: why."),
     "currentVersion": ({"type": "integer"}, "With `VERSION_CONFLICT`: the present version."),
-    "maxExpiresAt": (_INSTANT, "With `HOLD_LIFETIME_EXCEEDED`: the latest end of the hold."),
+    "maxExpiresAt": (INSTANT_SCHEMA, "With `HOLD_LIFETIME_EXCEEDED`: the latest end of the hold."),
     "appointmentStatus": ({"type": "string"}, "With `APPOINTMENT_ENDED`: how it ended."),
-    "cancellableUntil": (_INSTANT, "With `CANCELLATION_WINDOW_CLOSED`: until when guests could cancel it."),
+    "cancellableUntil": (INSTANT_SCHEMA, "With `CANCELLATION_WINDOW_CLOSED`: until when guests could cancel it."),
     "slotStart": (
-        _INSTANT,
+        INSTANT_SCHEMA,
         "With `CAPACITY_IN_USE`: the start of the first time in the way. With `APPOINTMENT_NOT_STARTED`: its start.",
     ),
-    "slotEnd": (_INSTANT, "With `CAPACITY_IN_USE`: its end."),
+    "slotEnd": (INSTANT_SCHEMA, "With `CAPACITY_IN_USE`: its end."),
     "claimed": ({"type": "integer"}, "With `CAPACITY_IN_USE`: how many units are claimed then."),
 }
 

@@ -14,7 +14,7 @@ APPOINTMENTS: Final = "/api/booking/appointments"
 
 def timestamp(instant: datetime) -> str:
     """Formats an instant as answers do."""
-    return instant.isoformat().replace("+00:00", "Z")
+    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # The query of a list of appointments: the Monday of the tests.

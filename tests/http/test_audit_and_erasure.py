@@ -54,7 +54,7 @@ async def test_instants_of_old_audit_rows_are_returned_in_utc(
     database.rows("UPDATE booking.audit_logs SET changes = %s", changes)
     [entry] = await audit_trail(client, appointment)
     assert entry["changes"] == {
-        "slotStart": {"before": "2027-01-04T09:00:00.500000Z", "after": None},
+        "slotStart": {"before": "2027-01-04T09:00:00.500Z", "after": None},
         "quantity": {"after": 1},
     }
 

@@ -168,15 +168,15 @@ async def test_concurrent_lookups_for_one_slot_are_a_single_flight(
     finder = Alternatives(counted)
     answers = await asyncio.gather(*(nearest(finder) for _ in range(500)))
     assert counted.queries == 1
-    assert all(answer == answers[0] and answer[0].slot_start == at(9) for answer in answers)
+    assert all(answer == answers[0] and answer[0].slot_start == timestamp(at(9)) for answer in answers)
     database.reserve(9)
-    assert (await nearest(finder))[0].slot_start == at(9)
+    assert (await nearest(finder))[0].slot_start == timestamp(at(9))
     assert counted.queries == 1
     monkeypatch.setattr(alternatives, "VALID_SECONDS", 0.0)
     finder = Alternatives(counted)
-    assert (await nearest(finder))[0].slot_start == at(11)
+    assert (await nearest(finder))[0].slot_start == timestamp(at(11))
     database.reserve(11)
-    assert (await nearest(finder))[0].slot_start == at(8)
+    assert (await nearest(finder))[0].slot_start == timestamp(at(8))
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_shared_lookup(counted: CountedDatabase) -> None:
@@ -186,7 +186,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_shared_lookup(counted: Cou
     second = asyncio.create_task(nearest(finder))
     await asyncio.sleep(0)
     first.cancel()
-    assert (await second)[0].slot_start == at(9)
+    assert (await second)[0].slot_start == timestamp(at(9))
     assert counted.queries == 1
 
 

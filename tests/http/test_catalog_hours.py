@@ -99,8 +99,8 @@ async def test_a_closure_comes_and_goes(client: httpx2.AsyncClient, database: Te
     assert response.json() == {
         "businessId": "salon",
         "closureId": "away",
-        "from": "2030-12-24T11:00:00Z",
-        "to": "2030-12-26T23:00:00Z",
+        "from": "2030-12-24T11:00:00.000Z",
+        "to": "2030-12-26T23:00:00.000Z",
         "resourceId": None,
         "reason": "Christmas",
         "affectedAppointments": {"count": 0, "items": []},
@@ -135,7 +135,7 @@ async def test_closures_are_listed_by_their_start(client: httpx2.AsyncClient, da
         ("to", None),
         ("resourceId", "nobody"),
         ("reason", "\x00"),
-        ("from_", "2030-12-24T12:00:00Z"),
+        ("from_", "2030-12-24T12:00:00.000Z"),
     ],
 )
 async def test_a_faulty_closure_names_its_field(

@@ -56,16 +56,16 @@ async def test_a_day_without_an_hour_leaves_the_next_day_whole(
     """The clock goes forward on Sunday: it has 23 hours, and Monday is listed and granted."""
     database.make_service(resource_ids=["van"], capacity=1, **BY_DAYS)
     sunday = await reserve(client, service, "2027-03-28T00:00:00+01:00")
-    assert (sunday.status_code, sunday.json()["slotEnd"]) == (201, "2027-03-28T22:00:00Z")
-    monday = ("2027-03-28T22:00:00Z", "2027-03-29T22:00:00Z")
-    assert await listed(client, service, "2027-03-28T22:00:00Z", "2027-03-29T22:00:00Z") == [monday]
+    assert (sunday.status_code, sunday.json()["slotEnd"]) == (201, "2027-03-28T22:00:00.000Z")
+    monday = ("2027-03-28T22:00:00.000Z", "2027-03-29T22:00:00.000Z")
+    assert await listed(client, service, "2027-03-28T22:00:00.000Z", "2027-03-29T22:00:00.000Z") == [monday]
     granted = await reserve(client, service, "2027-03-29T00:00:00+02:00")
     assert (granted.status_code, granted.json()["slotEnd"]) == (201, monday[1])
     again = await reserve(client, service, *monday)
     assert refusal(again) == (409, "SLOT_UNAVAILABLE")
     offered = [(slot["slotStart"], slot["slotEnd"]) for slot in again.json()["alternatives"]]
-    assert ("2027-03-26T23:00:00Z", "2027-03-27T23:00:00Z") in offered
-    assert all(start < end <= "2027-03-27T23:00:00Z" or start >= monday[1] for start, end in offered)
+    assert ("2027-03-26T23:00:00.000Z", "2027-03-27T23:00:00.000Z") in offered
+    assert all(start < end <= "2027-03-27T23:00:00.000Z" or start >= monday[1] for start, end in offered)
 
 
 async def test_a_day_with_an_hour_twice_leaves_no_gap(
@@ -73,11 +73,11 @@ async def test_a_day_with_an_hour_twice_leaves_no_gap(
 ) -> None:
     """In autumn Sunday has 25 hours, and the days around it meet."""
     database.make_service(resource_ids=["van"], capacity=1, **BY_DAYS)
-    days = await listed(client, service, "2027-10-29T22:00:00Z", "2027-11-01T23:00:00Z")
+    days = await listed(client, service, "2027-10-29T22:00:00.000Z", "2027-11-01T23:00:00.000Z")
     assert days == [
-        ("2027-10-29T22:00:00Z", "2027-10-30T22:00:00Z"),
-        ("2027-10-30T22:00:00Z", "2027-10-31T23:00:00Z"),
-        ("2027-10-31T23:00:00Z", "2027-11-01T23:00:00Z"),
+        ("2027-10-29T22:00:00.000Z", "2027-10-30T22:00:00.000Z"),
+        ("2027-10-30T22:00:00.000Z", "2027-10-31T23:00:00.000Z"),
+        ("2027-10-31T23:00:00.000Z", "2027-11-01T23:00:00.000Z"),
     ]
     for start, end in days:
         assert (await reserve(client, service, start, end)).status_code == 201
@@ -98,11 +98,11 @@ async def test_nights_are_listed_at_their_start_and_follow_each_other(
     """From 14:00 to 11:00 of the next day: one a date, and nothing else."""
     database.make_service(resource_ids=["room"], capacity=1, **BY_DAYS, **NIGHTS)
     database.rows("UPDATE booking.businesses SET timezone = 'UTC'")
-    nights = [(f"2027-02-0{day}T14:00:00Z", f"2027-02-0{day + 1}T11:00:00Z") for day in range(1, 8)]
-    assert await listed(client, service, "2027-02-01T00:00:00Z", "2027-02-08T00:00:00Z") == nights
-    for start in ("2027-02-01T14:00:00Z", "2027-02-02T14:00:00Z", "2027-01-31T14:00:00Z"):
+    nights = [(f"2027-02-0{day}T14:00:00.000Z", f"2027-02-0{day + 1}T11:00:00.000Z") for day in range(1, 8)]
+    assert await listed(client, service, "2027-02-01T00:00:00.000Z", "2027-02-08T00:00:00.000Z") == nights
+    for start in ("2027-02-01T14:00:00.000Z", "2027-02-02T14:00:00.000Z", "2027-01-31T14:00:00.000Z"):
         assert (await reserve(client, service, start)).status_code == 201
-    assert await listed(client, service, "2027-02-01T00:00:00Z", "2027-02-08T00:00:00Z") == nights[2:]
+    assert await listed(client, service, "2027-02-01T00:00:00.000Z", "2027-02-08T00:00:00.000Z") == nights[2:]
 
 
 async def test_a_stay_ends_as_a_number_of_nights_does(
@@ -152,7 +152,7 @@ async def test_a_moved_stay_keeps_its_number_of_nights(
     address = f"{APPOINTMENTS}/{booked['appointmentId']}"
     moved = {"expectedVersion": 1, "slotStart": "2027-03-26T14:00:00+01:00"}
     response = await client.patch(address, json=moved, headers=ADMIN)
-    assert (response.status_code, response.json()["slotEnd"]) == (200, "2027-03-29T09:00:00Z")
+    assert (response.status_code, response.json()["slotEnd"]) == (200, "2027-03-29T09:00:00.000Z")
     longer = {"expectedVersion": 2, "slotEnd": "2027-03-31T11:00:00+02:00"}
     assert (await client.patch(address, json=longer, headers=ADMIN)).status_code == 200
 
@@ -165,7 +165,7 @@ async def test_a_length_beyond_the_bounds_is_refused(
     database.make_service(**BY_MINUTES | {"duration_minutes": 45})
     database.rows("INSERT INTO booking.slugs (slug, business_id) VALUES ('rosa', 'salon')")
     for end, reason in (("10:01", "too_short"), ("10:44", "too_short"), ("10:46", "too_long"), ("10:45", None)):
-        start, end = "2027-01-11T10:00:00Z", f"2027-01-11T{end}:00Z"
+        start, end = "2027-01-11T10:00:00.000Z", f"2027-01-11T{end}:00.000Z"
         slot = {**service, "slotStart": start, "slotEnd": end}
         form = {"serviceId": "cut", "startTime": start, "slotEnd": end, "firstName": "Ada", "lastName": "Example"}
         path, body = {
@@ -176,7 +176,7 @@ async def test_a_length_beyond_the_bounds_is_refused(
         response = await client.post(path, json=body)
         found = response.json().get("error", response.json())
         assert (response.status_code, found.get("reason")) == (422 if reason else 201, reason), end
-    a_day_later = await reserve(client, service, "2027-01-12T10:00:00Z", "2027-01-13T10:00:00Z")
+    a_day_later = await reserve(client, service, "2027-01-12T10:00:00.000Z", "2027-01-13T10:00:00.000Z")
     assert (a_day_later.status_code, a_day_later.json()["reason"]) == (422, "too_long")
 
 
@@ -185,7 +185,7 @@ async def test_a_guest_gets_the_length_that_was_listed_or_a_refusal(
 ) -> None:
     """The owner changes the length between the listing and the booking."""
     database.make_service(**BY_MINUTES | {"duration_minutes": 30})
-    times = ("2027-01-11T10:00:00Z", "2027-01-11T11:00:00Z")
+    times = ("2027-01-11T10:00:00.000Z", "2027-01-11T11:00:00.000Z")
     [shown, later] = await listed(client, service, *times)
     database.put_service(**BY_MINUTES | {"duration_minutes": 45, "min_duration_minutes": 30})
     granted = await reserve(client, service, *shown)
@@ -200,12 +200,12 @@ async def test_a_start_between_the_listed_ones_can_be_barred(
 ) -> None:
     """With a grid that binds, what is offered instead lies on it; the business itself books where it wants."""
     database.make_service(**BY_MINUTES | {"duration_minutes": 60, "starts_on_grid": True})
-    off = await reserve(client, service, "2027-01-11T10:30:00Z")
+    off = await reserve(client, service, "2027-01-11T10:30:00.000Z")
     assert (off.status_code, off.json()["reason"]) == (422, "off_grid")
-    own = {**service, "slotStart": "2027-01-11T10:30:00Z"}
+    own = {**service, "slotStart": "2027-01-11T10:30:00.000Z"}
     assert (await client.post(APPOINTMENTS, json=own, headers=ADMIN)).status_code == 201
-    refused = await reserve(client, service, "2027-01-11T11:00:00Z")
+    refused = await reserve(client, service, "2027-01-11T11:00:00.000Z")
     assert refused.status_code == 409
     offered = refused.json()["alternatives"]
     assert len(offered) == 5
-    assert all(slot["slotStart"].endswith(":00:00Z") for slot in offered)
+    assert all(slot["slotStart"].endswith(":00:00.000Z") for slot in offered)

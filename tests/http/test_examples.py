@@ -109,7 +109,7 @@ def members(value: Any) -> Iterator[tuple[str, Any]]:
 
 def instant(hours: float) -> str:
     """Returns an instant on the day of the examples."""
-    return (EXAMPLE_DAY + timedelta(hours=hours)).isoformat().replace("+00:00", "Z")
+    return (EXAMPLE_DAY + timedelta(hours=hours)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 async def test_the_examples_are_what_the_service_answers(

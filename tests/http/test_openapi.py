@@ -18,6 +18,7 @@ from service.http.openapi import document as make_document
 from tests.http.conftest import ADMIN
 from tests.http.describing import (
     PROBLEM,
+    Json,
     answers,
     check,
     client_of,
@@ -52,6 +53,20 @@ async def test_operation_ids_are_unique() -> None:
     """Generated clients name their functions by operation ids."""
     ids = [operation["operationId"] for operation in operations(await served_document())]
     assert sorted(set(ids)) == sorted(ids)
+
+
+async def test_instants_have_one_shape_in_all_answers() -> None:
+    """The contract test compares the answers with these schemas, so that a page can compare two instants as text."""
+    document = await served_document()
+    schemas: Json = {}
+    waiting = [operation["responses"] for operation in operations(document)]
+    while waiting:
+        for name in set(re.findall(r"#/components/schemas/(\w+)", json.dumps(waiting.pop()))) - set(schemas):
+            schemas[name] = document["components"]["schemas"][name]
+            waiting.append(schemas[name])
+    written = re.findall(r'"format": "date-time"[^}]*', json.dumps(schemas))
+    assert len(written) > 20
+    assert {instant for instant in written if '"pattern": "^' not in instant} == set()
 
 
 def test_every_declaration_names_codes_and_tags_that_exist() -> None:

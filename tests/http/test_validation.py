@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.database import TestDatabase, at
-from tests.http.booking_calls import slot
+from tests.http.booking_calls import change, create, reserve, slot
 from tests.http.conftest import ADMIN
 from tests.http.refusals import faulty_fields, refusal
 
@@ -277,3 +277,26 @@ async def test_an_idempotency_key_header_is_validated(client: httpx2.AsyncClient
     response = await client.post("/api/booking/reserve", json=RESERVE, headers={"Idempotency-Key": "k" * 256})
     assert response.status_code == 400
     assert faulty_fields(response) == ["Idempotency-Key"]
+
+
+@pytest.mark.parametrize("fraction", [".5Z", ".000001Z", ".250+00:00"])
+async def test_a_slot_has_no_fraction_of_a_second(
+    client: httpx2.AsyncClient, database: TestDatabase, fraction: str
+) -> None:
+    """Wherever a slot is asked for. A fraction of zero, as answers have it, is none."""
+    database.make_service()
+    start, end = f"2027-01-11T10:00:00{fraction}", f"2027-01-11T10:30:00{fraction}"
+    appointment = await create(client, 9)
+    for response, fields in (
+        (await client.post("/api/booking/reserve", json=slot(slotStart=start)), ["slotStart"]),
+        (await client.post("/api/booking/reserve", json=slot(slotStart=start, slotEnd=end)), ["slotStart", "slotEnd"]),
+        (await client.post("/api/bookings", json=slot(slotEnd=end, guestEmail="ada@example.com")), ["slotEnd"]),
+        (
+            await client.get("/api/booking/capacity", params=slot(slotStart=start, slotEnd=end)),
+            ["slotStart", "slotEnd"],
+        ),
+        (await change(client, appointment, {"expectedVersion": 1, "slotStart": start}), ["slotStart"]),
+    ):
+        assert faulty_fields(response) == fields
+    held = await reserve(client, slotStart="2027-01-11T10:00:00.000Z", slotEnd="2027-01-11T10:30:00.000000Z")
+    assert (held["slotStart"], held["slotEnd"]) == ("2027-01-11T10:00:00.000Z", "2027-01-11T10:30:00.000Z")
