@@ -79,8 +79,12 @@ def _query_parameters(call: Call) -> dict[str, str]:
 
 
 def _read_query(call: Call, model: type[BaseModel]) -> BaseModel:
+    parameters = _query_parameters(call)
+    # Readers of feeds, and old libraries, add it to get past caches.
+    if call.scope["method"] in ("GET", "HEAD"):
+        parameters.pop("_", None)
     try:
-        return model.model_validate(_query_parameters(call))
+        return model.model_validate(parameters)
     except ValidationError as error:
         raise _invalid(error) from None
 

@@ -10,6 +10,7 @@ import pytest
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import change, create, reserve, slot
 from tests.http.conftest import ADMIN
+from tests.http.describing import served_document
 from tests.http.refusals import faulty_fields, refusal
 
 pytestmark = pytest.mark.anyio
@@ -300,3 +301,28 @@ async def test_a_slot_has_no_fraction_of_a_second(
         assert faulty_fields(response) == fields
     held = await reserve(client, slotStart="2027-01-11T10:00:00.000Z", slotEnd="2027-01-11T10:30:00.000000Z")
     assert (held["slotStart"], held["slotEnd"]) == ("2027-01-11T10:00:00.000Z", "2027-01-11T10:30:00.000Z")
+
+
+async def test_an_underscore_gets_past_caches_and_is_ignored(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Every GET takes the parameter `_`; no other unknown parameter, and no other method, does."""
+    database.make_service()
+    for path, methods in (await served_document())["paths"].items():
+        address = path.replace("{", "").replace("}", "")
+        if "get" in methods and not path.startswith("/api/booking/stream"):
+            plain, busted = [await client.get(address, params=query, headers=ADMIN) for query in ({}, {"_": "17"})]
+            assert (busted.status_code, fields_of(busted)) == (plain.status_code, fields_of(plain)), path
+    known = {"businessId": "salon", "serviceId": "cut", "from": "2027-01-11T00:00:00Z"}
+    assert (await client.get("/api/booking/availability", params={**known, "_": ""})).status_code == 200
+    assert faulty_fields(await client.get("/api/booking/availability", params={**known, "__": ""})) == ["__"]
+    held = await reserve(client)
+    address = f"/api/booking/reservations/{held['reservationId']}"
+    assert faulty_fields(await client.delete(address, params={"_": "17"})) == ["_"]
+
+
+def fields_of(response: httpx2.Response) -> list[str]:
+    """Returns the fields that an answer calls faulty, if any."""
+    is_json = "json" in response.headers.get("content-type", "")
+    body = response.json() if is_json else {}
+    return [fault["field"] for fault in body.get("errors", ())] if isinstance(body, dict) else []
