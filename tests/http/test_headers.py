@@ -114,10 +114,18 @@ async def test_a_listed_origin_may_send_and_read_every_documented_header(
     asked = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": ", ".join(sent)}
     allowed = await cross_origin_client.options("/api/booking/reserve", headers=asked)
     assert allowed.status_code == 200, allowed.text
+    assert set(allowed.headers["access-control-allow-headers"].split(", ")) >= sent
     answer = await cross_origin_client.get("/health/live", headers={"Origin": PAGE})
     exposed = set(answer.headers["access-control-expose-headers"].split(", "))
     # Browsers always expose Cache-Control, and WWW-Authenticate adds nothing to the status.
     assert set(document["components"]["headers"]) - exposed == {"Cache-Control", "WWW-Authenticate"}
+
+
+async def test_a_listed_origin_may_send_headers_of_its_own(cross_origin_client: httpx2.AsyncClient) -> None:
+    """Libraries for tracing and error reports add theirs to every call, which a refused preflight would break."""
+    asked = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "sentry-trace"}
+    allowed = await cross_origin_client.options("/api/booking/reserve", headers=asked)
+    assert (allowed.status_code, allowed.headers["access-control-allow-headers"]) == (200, "sentry-trace")
 
 
 async def test_other_origins_may_neither_call_nor_read(cross_origin_client: httpx2.AsyncClient) -> None:
