@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from itertools import islice
 from typing import Any, Final
 
+import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from service.booking.requests import Holder
@@ -27,6 +28,14 @@ _CACHED: Final = 4096
 _CLIENT_ID: Final[TypeAdapter[Any]] = TypeAdapter(IdempotencyKey)
 
 
+_UNTRUSTED: Final = (
+    "A request has X-Forwarded-For, but no proxy is trusted: if one stands in front, all of its clients count as one. "
+    "Set TRUSTED_PROXIES to its networks, or RATE_LIMIT_ENABLED=false."
+)
+
+log = structlog.get_logger(__name__)
+
+
 class Clients:
     """Names clients. Only the addresses of `trusted_proxies` may say for which client they ask."""
 
@@ -34,12 +43,17 @@ class Clients:
         self._trusted = trusted_proxies
         self._name_of = lru_cache(_CACHED)(names.make)
         self._name_of_peer = lru_cache(_CACHED)(self._name)
+        self._warned = False
 
     def name(self, call: Call) -> str:
         """Returns the client's name: always the same for the same client, under the same secret."""
         client = call.scope.get("client")
         peer = client[0] if client else ""
         if not self._trusted:
+            if not self._warned and call.header(b"x-forwarded-for") is not None:
+                self._warned = True
+                # Without its value: that is a guest's address, or anything else that a client made up.
+                log.warning("forwarded_for_not_trusted", hint=_UNTRUSTED)
             return self._name_of_peer(peer)
         values = (value for name, value in call.scope["headers"] if name == b"x-forwarded-for")
         return self._name(peer, b",".join(values).decode("latin-1"))

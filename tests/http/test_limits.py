@@ -7,10 +7,12 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from starlette.types import Message
+from structlog.testing import LogCapture
 
 from service.booking.tokens import ClientNames
 from service.http import limits
@@ -308,6 +310,40 @@ def test_a_client_is_named_by_a_secret() -> None:
     names = {Clients(ClientNames(SecretStr(secret)), []).name(request(HERE, [])) for secret in ("one", "two")}
     assert len(names) == 2
     assert not any(HERE in name for name in names)
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Records the log of the module that names clients; its own logger keeps the output of its first use."""
+    capture = LogCapture()
+    monkeypatch.setattr("service.http.clients.log", structlog.wrap_logger(None, processors=[capture]))
+    return capture.entries
+
+
+async def test_a_header_of_a_proxy_that_is_not_trusted_is_logged_once(
+    database: TestDatabase, warnings: list[Any]
+) -> None:
+    """All clients of the proxy count as one, and the operator learns why. The header's value is not logged."""
+    async with running(database, rate_limit="3/hour") as service:
+        assert (await service.get()).status_code == 200
+        assert warnings == []
+        for number, status in enumerate([200, 200, 429]):
+            header = {"X-Forwarded-For": f"203.0.113.{number}"}
+            assert (await service.get(headers=header)).status_code == status
+    [warning] = warnings
+    assert (warning["event"], warning["log_level"]) == ("forwarded_for_not_trusted", "warning")
+    assert "TRUSTED_PROXIES" in warning["hint"]
+    assert "203.0.113" not in str(warning)
+
+
+@pytest.mark.parametrize("settings", [{"trusted_proxies": (ip_network(HERE),)}, {"rate_limit_enabled": False}])
+async def test_a_trusted_header_or_one_without_limits_is_not_logged(
+    database: TestDatabase, warnings: list[Any], settings: dict[str, Any]
+) -> None:
+    """It does what the operator wants, or nothing."""
+    async with running(database, **settings) as service:
+        assert (await service.get(headers={"X-Forwarded-For": ELSEWHERE})).status_code == 200
+    assert warnings == []
 
 
 async def test_malformed_headers_are_ignored(database: TestDatabase) -> None:
