@@ -15,6 +15,15 @@ _RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
 # In the form that browsers send: an origin with a path or a trailing slash would match no request.
 _ORIGIN: Final = re.compile(r"\*|https?://[a-z0-9.\-\[\]:]+")
 _REDIS_URL: Final = re.compile(r"(rediss?://[^/?#\s]|unix:///)")
+# libpq's other form is `host=… password=…`.
+_URL_SCHEME: Final = re.compile(r"postgres(?:ql)?://")
+# User and password have none of the characters that end them.
+_UNAMBIGUOUS: Final = re.compile(r"postgres(?:ql)?://(?:[^@/?#]*@)?[^@]*")
+_PORTS: Final = re.compile(r"[0-9,]*")
+_NO_DATABASE_URL: Final = (
+    "is not a PostgreSQL URL: postgresql://user:password@host:port/database, where the password is percent-encoded: "
+    "@ is %40, / is %2F, # is %23, ? is %3F, % is %25, a space is %20"
+)
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 SECRETS: Final = ("admin_token", "cron_secret", "token_secret")
@@ -23,11 +32,15 @@ SECRET_CHARACTERS: Final = 16
 
 
 def _check_database_url(url: SecretStr) -> SecretStr:
-    """Fails without quoting the URL; the driver's own message would, password included."""
+    """Fails without quoting the URL. The driver's own messages would: where a character of the password is not encoded,
+    it takes a part of the password for the host, the port or the database."""
+    text = url.get_secret_value()
     try:
-        conninfo_to_dict(url.get_secret_value())
+        port = str(conninfo_to_dict(text).get("port", ""))
     except psycopg.ProgrammingError:
-        raise ValueError("is not a PostgreSQL URL: postgresql://user:password@host:port/database") from None
+        raise ValueError(_NO_DATABASE_URL) from None
+    if not _PORTS.fullmatch(port) or (_URL_SCHEME.match(text) and not _UNAMBIGUOUS.fullmatch(text)):
+        raise ValueError(_NO_DATABASE_URL)
     return url
 
 
@@ -105,7 +118,7 @@ _Networks = tuple[IPv4Network | IPv6Network, ...]
 class Settings(BaseSettings):
     """All settings, validated when a process starts. An empty value counts as unset."""
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000

@@ -96,12 +96,29 @@ def test_with_an_external_database_every_secret_must_be_set(database: TestDataba
 @pytest.mark.parametrize("role", ["serve", "migrate"])
 def test_the_error_for_an_unreachable_database_has_no_password(role: str) -> None:
     """It is one line with the reason."""
-    ended = run_command(role, DATABASE_URL="postgresql://somebody:opensesame@127.0.0.1:1/nowhere", **SECRETS)
+    for url in ("postgresql://owner:open%40sesame@127.0.0.1:1/none", "host=127.0.0.1 port=1 password='open@sesame'"):
+        ended = run_command(role, DATABASE_URL=url, **SECRETS)
+        assert ended.returncode == 2
+        [line] = ended.stderr.splitlines()
+        assert line.startswith("Error: The database does not answer: ")
+        assert "Connection refused" in line
+        assert "sesame" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize("setting", ["DATABASE_URL", "MIGRATION_DATABASE_URL"])
+def test_a_password_with_a_raw_character_is_refused_and_not_shown(setting: str) -> None:
+    """The driver takes a part of it for the host, and would name that in its error."""
+    urls = {
+        "DATABASE_URL": "postgresql://owner@127.0.0.1:1/none",
+        setting: "postgresql://owner:open@sesame@127.0.0.1/x",
+    }
+    ended = run_command("serve", **urls, **SECRETS)
     assert ended.returncode == 2
     [line] = ended.stderr.splitlines()
-    assert line.startswith("Error: The database does not answer: ")
-    assert "Connection refused" in line
-    assert "opensesame" not in ended.stderr + ended.stdout
+    assert line.startswith(f"Error: {setting}: ")
+    assert "@ is %40" in line
+    assert "open" not in line
+    assert "sesame" not in ended.stderr + ended.stdout
 
 
 def test_the_error_for_wrong_settings_names_all_of_them(database: TestDatabase) -> None:
