@@ -118,8 +118,9 @@ _TABLE: Final = (
     ),
     Problem(
         "IDEMPOTENCY_KEY_REUSED", 422, "Idempotency key reused",
-        "This key was used for a different request; use a new key for a new attempt.",
-        "Create the key when the guest presses the button, and keep it for retries of that request only.",
+        "This key was used for a different request or by another client; use a new key for a new attempt.",
+        "Create the key, a random UUID, when the guest presses the button; keep it for retries of that request only. "
+        "A key that came with X-Client-Id is bound to that client.",
     ),
     Problem(
         "SERVICE_NOT_FOUND", 404, "Service not found",

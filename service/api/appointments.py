@@ -34,7 +34,7 @@ from service.booking.text import BusinessId, Identifier, Metadata, Notes, fault
 from service.errors import HoldfastError, Invalid
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
-from service.http.conditions import APPOINTMENT_HEADERS, created_answer, expectation, idempotency_key, version_tag
+from service.http.conditions import APPOINTMENT_HEADERS, attempt, created_answer, expectation, version_tag
 from service.http.endpoint import Access, Missing, endpoint
 from service.naming import Record
 
@@ -157,7 +157,7 @@ _APPOINTMENTS: Final = "/api/booking/appointments"
 _APPOINTMENT: Final = _APPOINTMENTS + "/{appointmentId}"
 _CHANGE_REFUSALS: Final = ("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT", "APPOINTMENT_ENDED")
 _call = partial(endpoint, tag="appointments")
-_book = partial(_call, "POST", request_headers=("Idempotency-Key",), answer_headers=APPOINTMENT_HEADERS)
+_book = partial(_call, "POST", request_headers=("Idempotency-Key", "X-Client-Id"), answer_headers=APPOINTMENT_HEADERS)
 _of_id = partial(_call, query=BusinessQuery, refusals=("APPOINTMENT_NOT_FOUND",))
 _tagged_call = partial(_of_id, answers={200: Appointment}, answer_headers={200: ("ETag",)})
 _change = partial(_tagged_call, statuses={"VERSION_CONFLICT": (409, 412)}, request_headers=("If-Match",))
@@ -179,7 +179,7 @@ class AppointmentApi:
         earlier request with this idempotency key made it.
         """
         request = Book(body.slot(), body.guest(), "online")
-        booked = await self._appointments.book(body.business_id, request, idempotency_key(call), author(call))
+        booked = await self._appointments.book(body.business_id, request, attempt(call), author(call))
         return created_answer(*booked)
 
     @_book(_APPOINTMENTS, answers={201: Appointment, 200: Appointment}, access=Access.STAFF, refusals=CLAIM_REFUSALS)
@@ -189,7 +189,7 @@ class AppointmentApi:
         Without a hold. The same rule about room, but opening hours, notice, the past and `bookingEnabled` don't bind.
         """
         request = Book(body.slot(), body.guest(), body.source, manual=True)
-        booked, replayed = await self._appointments.book(body.business_id, request, idempotency_key(call), author(call))
+        booked, replayed = await self._appointments.book(body.business_id, request, attempt(call), author(call))
         # The token is the guest's alone.
         return created_answer(booked, replayed, Appointment.model_construct(**booked.__dict__))
 

@@ -29,7 +29,7 @@ from service.database.connections import Database
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
 from service.http.clients import HoldLimit
-from service.http.conditions import APPOINTMENT_HEADERS, HOLD_HEADERS, created_answer, idempotency_key
+from service.http.conditions import APPOINTMENT_HEADERS, HOLD_HEADERS, attempt, created_answer
 from service.http.endpoint import Missing, endpoint
 
 ReservationId = Annotated[UUID, Missing("RESERVATION_NOT_FOUND"), Field(description="The hold, by its id.")]
@@ -95,7 +95,7 @@ class HoldApi:
         """
         request = Reserve(body.slot(), body.ttl_minutes)
         holder = self._hold_limit.holder(call) if self._hold_limit else None
-        return created_answer(*await self._holds.reserve(body.business_id, request, idempotency_key(call), holder))
+        return created_answer(*await self._holds.reserve(body.business_id, request, attempt(call), holder))
 
     @_call(
         "POST",

@@ -20,8 +20,8 @@ MAX_SLOT: Final = timedelta(hours=366 * 24 + 1)
 
 SLOT_END_MEANING: Final = "When the slot ends: send the end that you showed. Left out, it is as long as the service."
 _KEY_MEANING: Final = (
-    "Your name for this attempt: sent again with the same key, the request has no second effect. It may come as the "
-    "`Idempotency-Key` header instead."
+    "Your name for this attempt: sent again with the same key, the request has no second effect. A random UUID, "
+    "because it must be unguessable. It may come as the `Idempotency-Key` header instead."
 )
 
 

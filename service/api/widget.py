@@ -19,7 +19,7 @@ from service.database.connections import Database
 from service.errors import Invalid
 from service.http.answer import WIDGETS, Answer
 from service.http.call import Call
-from service.http.conditions import APPOINTMENT_HEADERS, created_answer, idempotency_key
+from service.http.conditions import APPOINTMENT_HEADERS, attempt, created_answer
 from service.http.endpoint import endpoint
 from service.http.schemas import Fault
 from service.naming import Record
@@ -96,7 +96,7 @@ class WidgetApi:
         ),
         statuses={"SLOT_UNAVAILABLE": (400,)},
         refusal_model=WidgetRefusal,
-        request_headers=("Idempotency-Key",),
+        request_headers=("Idempotency-Key", "X-Client-Id"),
         answer_headers=APPOINTMENT_HEADERS,
     )
     async def book_from_widget(self, call: Call, slug: PathSlug, body: WidgetBody) -> Answer:
@@ -105,10 +105,10 @@ class WidgetApi:
         One call, for a booking widget. Every error has the widget's own format; a slot that was taken is a 400 with
         `TIME_CONFLICT` and `alternatives`.
         """
-        key = idempotency_key(call)
+        named = attempt(call)
         business_id = await business_of_slug(self._database, slug)
         try:
-            booked, replayed = await self._appointments.book(business_id, body.request(), key, author(call))
+            booked, replayed = await self._appointments.book(business_id, body.request(), named, author(call))
         except Invalid as error:
             raise _in_widget_names(error) from None
         return created_answer(booked, replayed, WidgetBooking(data=booked))

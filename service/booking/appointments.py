@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from service.booking.guests import PHONE_MEANING, Guests
 from service.booking.instants import WrittenInstant, written_instant
-from service.booking.requests import Author, Book, Change, fingerprint, merged, written
+from service.booking.requests import Attempt, Author, Book, Change, merged, written
 from service.booking.tenants import Tenants
 from service.booking.text import BusinessId, ServiceId, if_any
 from service.booking.tokens import CancellationTokens
@@ -127,13 +127,12 @@ class Appointments:
         self._tenants = Tenants(database, query="business_of_appointment", missing="APPOINTMENT_NOT_FOUND")
 
     async def book(
-        self, business_id: str, request: Book, idempotency_key: str | None, author: Author
+        self, business_id: str, request: Book, attempt: Attempt, author: Author
     ) -> tuple[BookedAppointment, bool]:
         """Books a slot at once, and returns the appointment and whether it is a replay."""
         sent = written(request)
-        attempt = {"idempotency_key": idempotency_key, "fingerprint": fingerprint(sent)}
         phone = await self._guests.stored_phone(business_id, request.guest)
-        content = merged(sent, phone, attempt, author)
+        content = merged(sent, phone, attempt.members(sent), author)
         return await self._verbs.run(business_id, request, content, partial(booked, self._tokens))
 
     async def get(self, appointment_id: UUID, business_id: str | None) -> Appointment:

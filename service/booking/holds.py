@@ -11,7 +11,7 @@ from pydantic import Field
 from service.booking.appointments import BookedAppointment, booked
 from service.booking.guests import Guests
 from service.booking.instants import WrittenInstant
-from service.booking.requests import Author, Commit, Extend, Holder, Release, Reserve, fingerprint, merged, written
+from service.booking.requests import Attempt, Author, Commit, Extend, Holder, Release, Reserve, merged, written
 from service.booking.tenants import Tenants
 from service.booking.text import BusinessId, ServiceId
 from service.booking.tokens import CancellationTokens
@@ -54,17 +54,17 @@ class Holds:
         self._tenants = Tenants(database, query="business_of_reservation", missing="RESERVATION_NOT_FOUND")
 
     async def reserve(
-        self, business_id: str, request: Reserve, idempotency_key: str | None, holder: Holder | None
+        self, business_id: str, request: Reserve, attempt: Attempt, holder: Holder | None
     ) -> tuple[Reservation, bool]:
         """Holds a slot, and returns the hold and whether it is a replay.
 
-        The request is compared as the caller sent it: what the catalog fills in, and the `holder`, are no part of its
-        fingerprint, because either may differ at a retry.
+        The request is compared as the caller sent it, with the client's own id: what the catalog fills in, and the
+        `holder`, are no part of its fingerprint, because either may differ at a retry.
         """
         # The id of a reservation is the credential of its holder: all of it random.
         operation_id = UUID(bytes=os.urandom(16), version=4)
         sent = written(request)
-        content = merged(sent, {"idempotency_key": idempotency_key, "fingerprint": fingerprint(sent)}, holder)
+        content = merged(sent, attempt.members(sent), holder)
         read = Reservation.model_validate_json
         reservation, replayed = await self._verbs.run(business_id, request, content, read, operation_id)
         self._tenants.remember(reservation.reservation_id, business_id)

@@ -160,6 +160,19 @@ def fingerprint(sent: bytes) -> str:
     return hashlib.sha256(sent).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The caller's name for one attempt to get a slot, and the client that alone may use it again."""
+
+    idempotency_key: str | None
+    client_id: str | None
+
+    def members(self, sent: bytes) -> dict[str, str | None]:
+        """Returns what the verb takes of the attempt to send a request."""
+        bound = sent if self.client_id is None else sent + self.client_id.encode()
+        return {"idempotency_key": self.idempotency_key, "fingerprint": fingerprint(bound)}
+
+
 def new_operation_id() -> UUID:
     """Returns the id of an operation, made before the call, so that a call whose answer was lost can be recognised.
 

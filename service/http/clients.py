@@ -87,15 +87,18 @@ class HoldLimit:
 
     def holder(self, call: Call) -> Holder:
         """Returns the client of a call as a holder. Raises `Invalid`."""
-        client_id = call.header(b"x-client-id")
-        return Holder(call.client, None if client_id is None else self._digest(client_id), self._max_live_holds)
+        own = client_id(call)
+        # No address contains `~`, so an id can't be mistaken for one.
+        return Holder(call.client, None if own is None else self._names.make(f"~{own}"), self._max_live_holds)
 
-    def _digest(self, client_id: str) -> str:
-        try:
-            # No address contains `~`, so an id can't be mistaken for one.
-            return self._names.make(f"~{_CLIENT_ID.validate_python(client_id)}")
-        except ValidationError:
-            raise Invalid.at("X-Client-Id", "must be 1 to 255 printable ASCII characters") from None
+
+def client_id(call: Call) -> str | None:
+    """Reads the id that a frontend gives its guest. Raises `Invalid`."""
+    sent = call.header(b"x-client-id")
+    try:
+        return None if sent is None else str(_CLIENT_ID.validate_python(sent))
+    except ValidationError:
+        raise Invalid.at("X-Client-Id", "must be 1 to 255 printable ASCII characters") from None
 
 
 def _parsed(text: str) -> Address | None:

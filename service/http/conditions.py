@@ -1,4 +1,4 @@
-"""What a request says about its effect: the idempotency key of the attempt, and the version of the appointment that a
+"""What a request says about its effect: the attempt, by its idempotency key, and the version of the appointment that a
 change expects. A version is sent as `ETag`, and expected as `If-Match` or in the body."""
 
 import re
@@ -11,10 +11,12 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from service.booking.appointments import Appointment
 from service.booking.holds import Reservation
+from service.booking.requests import Attempt
 from service.booking.text import IdempotencyKey
 from service.errors import Invalid, Refused
 from service.http.answer import Answer, answer
 from service.http.call import Call
+from service.http.clients import client_id
 
 _KEY: Final[TypeAdapter[Any]] = TypeAdapter(IdempotencyKey)
 _TAG: Final = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
@@ -24,7 +26,12 @@ HOLD_HEADERS: Final = {201: ("Location",), 200: ("Idempotency-Replayed",)}
 APPOINTMENT_HEADERS: Final = {201: ("Location", "ETag"), 200: ("Idempotency-Replayed", "ETag")}
 
 
-def idempotency_key(call: Call) -> str | None:
+def attempt(call: Call) -> Attempt:
+    """Reads the idempotency key, and the client that it is bound to: `X-Client-Id`. Raises `Invalid`."""
+    return Attempt(_idempotency_key(call), client_id(call))
+
+
+def _idempotency_key(call: Call) -> str | None:
     """Reads the key from the body or the header; both, if given, must agree. Raises `Invalid`."""
     in_body: str | None = getattr(call.body, "idempotency_key", None)
     in_header = call.header(b"idempotency-key")

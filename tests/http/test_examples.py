@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
+from uuid import NAMESPACE_URL, uuid5
 
 import httpx2
 import pytest
@@ -214,7 +215,7 @@ async def book_without_a_hold(recorder: Recorder) -> None:
         ("/api/v1/public/salon-rosa/book", widget),
         (APPOINTMENTS, {**by_phone, "source": "phone"}),
     ):
-        attempt = {"Idempotency-Key": body.get("idempotencyKey", f"example-{path}")}
+        attempt = {"Idempotency-Key": body.get("idempotencyKey", str(uuid5(NAMESPACE_URL, path)))}
         await recorder.call("POST", path, 201, body, headers=attempt)
         await recorder.call("POST", path, 200, body, headers=attempt)
 

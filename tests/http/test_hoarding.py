@@ -78,12 +78,12 @@ async def test_a_retry_gets_its_hold_beyond_the_limit(client: httpx2.AsyncClient
     assert again.json()["reservationId"] == first.json()["reservationId"]
 
 
-async def test_a_retry_may_have_another_address_and_client_id(app: Starlette) -> None:
-    """A phone changes its network and a frontend starts a new session; the request is the same."""
+async def test_a_retry_may_have_another_address(app: Starlette) -> None:
+    """A phone changes its network; the request is the same."""
     answers = []
     for number in (1, 2):
         async with client_at(app, f"192.0.2.{number}") as client:
-            answers.append(await reserve(client, **{"X-Client-Id": f"guest {number}", "Idempotency-Key": "same"}))
+            answers.append(await reserve(client, **{"X-Client-Id": "guest 7", "Idempotency-Key": "same"}))
     assert [answer.status_code for answer in answers] == [201, 200]
     assert len({answer.json()["reservationId"] for answer in answers}) == 1
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.database import TestDatabase, at
-from tests.http.booking_calls import commit, reserve, slot, timestamp
+from tests.http.booking_calls import APPOINTMENTS, commit, reserve, slot, timestamp
 from tests.http.conftest import ADMIN
 from tests.http.refusals import faulty_fields, refusal
 
@@ -114,6 +114,29 @@ async def test_requests_under_one_key_are_compared_by_value(client: httpx2.Async
     assert response.status_code == 200
     response = await client.post("/api/booking/reserve", json=slot(idempotencyKey="k", quantity=2))
     assert refusal(response) == (422, "IDEMPOTENCY_KEY_REUSED")
+
+
+@pytest.mark.parametrize("path", ["/api/booking/reserve", "/api/bookings", APPOINTMENTS, "/api/v1/public/salon/book"])
+async def test_a_key_is_bound_to_the_client_that_sent_it(
+    client: httpx2.AsyncClient, database: TestDatabase, path: str
+) -> None:
+    """A replay would show the booking to another client. Without X-Client-Id, a key belongs to the request alone."""
+    database.make_service(capacity=5)
+    settings = {"name": "Salon", "slug": "salon"}
+    assert (await client.put("/api/catalog/businesses/salon", json=settings, headers=ADMIN)).status_code == 200
+    guest: dict[str, Any] = {"guestEmail": "ada@example.com"} if path != "/api/booking/reserve" else {}
+    names = {"firstName": "Ada", "lastName": "Example", "email": "ada@example.com"}
+    body = {"serviceId": "cut", "startTime": at(10).isoformat(), **names} if "public" in path else slot(**guest)
+
+    async def send(key: str, client_id: str | None) -> httpx2.Response:
+        own = {} if client_id is None else {"X-Client-Id": client_id}
+        return await client.post(path, json=body, headers={**ADMIN, "Idempotency-Key": key, **own})
+
+    assert [(await send("bound", "ada")).status_code for _ in range(2)] == [201, 200]
+    assert [(await send("free", None)).status_code for _ in range(2)] == [201, 200]
+    for key, client_id in (("bound", "eve"), ("bound", None), ("free", "eve")):
+        refused = await send(key, client_id)
+        assert (refused.status_code, "IDEMPOTENCY_KEY_REUSED" in refused.text) == (422, True)
 
 
 async def test_two_different_idempotency_keys_are_refused(client: httpx2.AsyncClient, database: TestDatabase) -> None:
