@@ -6,4 +6,4 @@ INSERT INTO testing.clock VALUES (NULL, '0');
 GRANT SELECT ON testing.clock TO PUBLIC;
 CREATE OR REPLACE FUNCTION booking.now() RETURNS timestamptz
 LANGUAGE sql VOLATILE
-AS $$ SELECT coalesce(frozen_at, clock_timestamp() + ahead) FROM testing.clock $$;
+AS $$ SELECT coalesce(frozen_at, date_trunc('milliseconds', clock_timestamp() + ahead)) FROM testing.clock $$;

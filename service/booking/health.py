@@ -27,7 +27,7 @@ _GAUGES_SECONDS: Final = 15.0
 PURGE_LATE_SECONDS: Final = 300.0
 
 # The body, language and settings of booking.now() in sql/functions/rules/now.sql.
-_CLOCK: Final = ("SELECT clock_timestamp()", "sql", None)
+_CLOCK: Final = ("SELECT date_trunc('milliseconds', clock_timestamp())", "sql", None)
 
 log = structlog.get_logger(__name__)
 

@@ -252,7 +252,7 @@ BEGIN
     coalesce(array_agg(ROW(position, business_id, operation_id, coalesce('key ' || idempotency_key, operation_id::text),
       service_id, slot_start, slot_ends, starts, ends, quantity, ((verdict).pool).resource_ids, resource_id,
       CASE WHEN p_verb = 'reserve' THEN
-        p_now + booking.hold_ttl(service, ttl_minutes) END,
+        booking.hold_expiry(service, ttl_minutes, p_now) END,
       coalesce(ttl_minutes > booking.max_hold_ttl_minutes(service), false), idempotency_key, details ->> 'fingerprint', details,
       NULL, false)::booking.claim_request) FILTER (WHERE outcome IS NULL), '{}'),
     coalesce(array_agg(ROW(operation_id, outcome,
@@ -285,13 +285,15 @@ AS $$
     'must be at most %s: no resource of this service has room for more', p_largest))
 $$;
 
--- Returns how long a hold lives: p_ttl_minutes (fractions allowed; NULL: the service's default), at most the service's
--- maximum, and at least one millisecond, so that a hold is live when its outcome is made.
-CREATE FUNCTION booking.hold_ttl(p_service booking.services, p_ttl_minutes numeric)
-RETURNS interval LANGUAGE sql IMMUTABLE
+-- Returns when a hold expires that is made or extended now: after p_ttl_minutes (fractions allowed; NULL: the service's
+-- default), at most the service's maximum, and at least one millisecond, so that it is live when its outcome is made.
+-- In whole milliseconds, as answers show it, also for a fraction of a minute: at the instant that a holder reads, the
+-- hold has expired.
+CREATE FUNCTION booking.hold_expiry(p_service booking.services, p_ttl_minutes numeric, p_now timestamptz)
+RETURNS timestamptz LANGUAGE sql STABLE
 AS $$
-  SELECT greatest(interval '1 millisecond', make_interval(secs => (60 * least(
-    coalesce(p_ttl_minutes, p_service.hold_ttl_minutes), booking.max_hold_ttl_minutes(p_service)))::double precision))
+  SELECT date_trunc('milliseconds', p_now + greatest(interval '1 millisecond', make_interval(secs => (60 * least(
+    coalesce(p_ttl_minutes, p_service.hold_ttl_minutes), booking.max_hold_ttl_minutes(p_service)))::double precision)))
 $$;
 
 -- Returns for how long one request may hold a slot of a service: by default an hour, or its usual time if that is longer.

@@ -30,7 +30,7 @@ BEGIN
       operation_id uuid, reservation_id uuid, ttl_minutes numeric, expected_version integer)) WITH ORDINALITY AS r
   ), request_with_hold AS (
     SELECT request.*, hold.r AS hold,
-           p_now + booking.hold_ttl(s.s, request.ttl_minutes) AS new_expires_at,
+           booking.hold_expiry(s.s, request.ttl_minutes, p_now) AS new_expires_at,
            request.ttl_minutes > booking.max_hold_ttl_minutes(s.s) AS ttl_clamped,
            (hold.r).created_at + make_interval(mins => booking.max_hold_lifetime_minutes(s.s)) AS max_expires_at
     FROM request
