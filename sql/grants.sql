@@ -4,6 +4,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA booking FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
   booking.now(),
   booking.execute(text[], jsonb[], timestamptz),
+  booking.erase_guest(text, text, text, jsonb, integer, timestamptz),
   booking.purge(text[], interval, integer, timestamptz),
   booking.due_businesses(interval),
   booking.record_purge(uuid, timestamptz, integer, integer, integer),

@@ -44,6 +44,9 @@ SELECT outcome, body FROM booking.available_days(%s, %s, %s, %s, %s, %s, %s, %s)
 -- name: alternatives
 SELECT slot_start, slot_end, resource_ids FROM booking.alternatives(%s, %s, %s, %s, %s, %s, %s)
 
+-- name: erase_guest
+SELECT outcome, body FROM booking.erase_guest(%s, %s, %s, %s::jsonb, %s, %s)
+
 -- name: due_businesses
 SELECT business_id, due FROM booking.due_businesses(%s)
 

@@ -43,6 +43,7 @@ VERBS: dict[str, list[Any]] = {
     "execute book": execute_parameters("book", book_request(12)),
     "execute change": execute_parameters("change", change_request(str(uuid4()))),
     "purge": [["salon"], "1 day", 10],
+    "erase_guest": ["salon", "guest@example.com", None, Jsonb({"actor_kind": "owner"}), 10],
     "put_business": ["salon", json.dumps({"name": "x", "timezone": "UTC", "country": "DE"})],
     "delete_business": ["salon"],
     "put_service": ["salon", "cut", "{}"],

@@ -18,6 +18,7 @@ from tests.database import (
     release_request,
     reserve_request,
 )
+from tests.sql.erasures import erase_guest
 from tests.sql.listings import availability
 from tests.sql.lists import FIRST_PAGE, Place, list_page
 from tests.sql.measuring import compiled_in, reads_of
@@ -35,6 +36,8 @@ ONE_ROW = {
     "appointments_pkey",
     "appointments_reservation_id_key",
     "appointments_idempotency_key_key",
+    "idx_appointments_guest_email",
+    "idx_appointments_guest_phone",
     "audit_logs_pkey",
     "audit_logs_version_key",
     "resources_pkey",
@@ -311,7 +314,7 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
     booked = [outcome.id for outcome in database.call("reserve", resent)]
     database.call("commit", [commit_request(hold) for hold in booked])
     suites = [database.book(TEN + 3 + size + n, service_id="suite", resource_id=ROOMS[0]).id for n in range(size)]
-    plain = [database.book(TEN + 3).id for _ in range(size)]
+    plain = [database.book(TEN + 3, guest_email="plain@example.com", guest_phone="+4930123456").id for _ in range(size)]
     popular = [database.reserve(TEN, service_id="concert").id for _ in range(size)]
     concerts = [database.book(TEN, service_id="concert").id for _ in range(size)]
     booked_by_key = [book_request(TEN + 4, idempotency_key=f"b {n} of {size}", fingerprint="this") for n in range(size)]
@@ -319,6 +322,9 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
 
     def changes(ids: list[str], **request: Any) -> Callable[[], object]:
         return lambda: database.call("change", [change_request(appointment, **request) for appointment in ids])
+
+    def erasure(member: str, value: str) -> Callable[[], object]:
+        return lambda: erase_guest(database, limit=size, **{member: value})
 
     def page(since: datetime, after: Place = FIRST_PAGE) -> Callable[[], object]:
         return lambda: list_page(database, 5, after, since=since, until=at(24 * 365))
@@ -341,6 +347,8 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
         "move any": changes(suites, set={"slot_start": at(TEN).isoformat(), "resource_id": None}),
         "cancel": changes(suites, action="cancel"),
         "erase": changes(suites, action="erase"),
+        "erase a guest": erasure("guest_email", "plain@example.com"),
+        "erase by phone": erasure("guest_phone", "+4930123456"),
         "first page": page(at(-24 * 3650)),
         "page of a day": page(at(0)),
         "next page": page(at(0), (at(TEN + 3), plain[0])),

@@ -24,6 +24,7 @@ VERBS = {
     " text, text, text, text, text, timestamp with time zone, uuid, integer)",
     "audit_trail(text, uuid)",
     "purge(text[], interval, integer, timestamp with time zone)",
+    "erase_guest(text, text, text, jsonb, integer, timestamp with time zone)",
     "due_businesses(interval)",
     "record_purge(uuid, timestamp with time zone, integer, integer, integer)",
     "put_business(text, jsonb, timestamp with time zone)",
@@ -201,13 +202,13 @@ def test_jit_is_off_for_verbs_and_steered_functions(database: TestDatabase) -> N
     assert functions(database, f"(p.prosecdef OR {steers_the_planner}) AND NOT {has_jit_off}") == set()
 
 
-def test_purge_and_execute_have_the_same_planner_settings(database: TestDatabase) -> None:
-    """Both use generic plans: planning anew doubled the time of a short step of the purge."""
-    [(execute, purge)] = database.rows(
-        "SELECT (SELECT proconfig FROM pg_proc WHERE oid = 'booking.execute'::regproc),"
-        " (SELECT proconfig FROM pg_proc WHERE oid = 'booking.purge'::regproc)"
+def test_all_that_change_claims_have_the_same_planner_settings(database: TestDatabase) -> None:
+    """They use generic plans: planning anew doubled the time of a short step of the purge."""
+    execute, purge, erase_guest = (
+        database.value("SELECT proconfig FROM pg_proc WHERE oid = %s::regproc", f"booking.{name}")
+        for name in ("execute", "purge", "erase_guest")
     )
-    assert set(execute) == set(purge)
+    assert set(execute) == set(purge) == set(erase_guest)
     assert "plan_cache_mode=force_generic_plan" in purge
 
 
@@ -263,6 +264,7 @@ def test_functions_that_decide_are_volatile(database: TestDatabase) -> None:
         *("lock_businesses", "lock_business", "now"),
         *("decide", "end_expired", "end_holds", "free_claims"),
         *("hold_granted", "book_granted", "commit_holds", "record_changes"),
+        *("erase_guest", "erase_appointments"),
         *("put_service", "put_resource", "delete_resource", "check_claims", "first_violation"),
         *("put_special_hours", "affected_by_hours", "affected_appointments"),
     }
