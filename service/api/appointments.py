@@ -28,6 +28,7 @@ from service.api.shapes import (
 )
 from service.booking.appointments import Appointment, Appointments, AuditEntry, BookedAppointment, Listed, Status
 from service.booking.contacts import Email, Phone
+from service.booking.guests import PHONE_MEANING
 from service.booking.instants import Instant, SlotInstant
 from service.booking.requests import Book, Change
 from service.booking.text import BusinessId, Identifier, Metadata, Notes, fault
@@ -83,6 +84,28 @@ class CancelBody(Body):
     cancellation_token: str | None = Field(None, description="The guest's. Without it, a key is required.")
     expected_version: ExpectedVersion = None
     reason: Notes | None = Field(None, description="Why, for the business. Its text is not in the audit trail.")
+
+
+class EraseBody(Body):
+    """Names one person, by the e-mail address or the phone number of the person's bookings."""
+
+    business_id: BusinessId
+    guest_email: Email | None = Field(None, description="The guest's e-mail address. Either this or `guestPhone`.")
+    guest_phone: Phone | None = Field(None, description=f"{PHONE_MEANING} Either this or `guestEmail`.")
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if self.guest_email is None and self.guest_phone is None:
+            raise fault("guestEmail", "guestEmail or guestPhone is required")
+        if self.guest_email is not None and self.guest_phone is not None:
+            raise fault("guestPhone", "must be left out with guestEmail: send one call for each")
+        return self
+
+
+class Erasure(Record):
+    """The result of an erasure."""
+
+    erased: int = Field(description="How many appointments lost their guest's data; 0 if there was none left.")
 
 
 _LOST_PLUS: Final = re.compile(r"[\u200b-\u206f\ufeff]*(?:tel:)? ", re.IGNORECASE)
@@ -291,6 +314,23 @@ class AppointmentApi:
             request = Change(appointment_id, "erase", expected.version)
             await self._appointments.change(request, author(call), call.business_id)
         return no_content()
+
+    @_call(
+        "POST",
+        "/api/booking/guests/erase",
+        answers={200: Erasure},
+        access=Access.OWNER,
+        refusals=("BUSINESS_NOT_FOUND",),
+    )
+    async def erase_person(self, call: Call, body: EraseBody) -> Answer:
+        """Erase all data of one person.
+
+        Erases the guest's data, as the erasure of one appointment does, from every appointment of the business that has
+        this e-mail address or phone number. A person who booked with both, on different appointments, needs a call for
+        each. Repeat the call if its answer was lost: what was erased is not erased again.
+        """
+        erased = await self._appointments.erase(body.business_id, body.guest_email, body.guest_phone, author(call))
+        return answer(Erasure(erased=erased))
 
 
 def _tagged(call: Call, appointment: Appointment) -> Answer:

@@ -1,12 +1,15 @@
 """Appointments: book without a hold, look up, list, change, cancel, erase, and the audit trail. The rules are in
 sql/functions."""
 
+import asyncio
+import time
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
+import orjson
 from pydantic import BeforeValidator, Field, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
@@ -26,6 +29,9 @@ Status = Literal["confirmed", "cancelled", "completed", "no_show"]
 
 # In a list: the instant by which it is sorted, and the id of an appointment.
 Place = tuple[datetime, UUID]
+
+# Appointments that one transaction erases at most, while it holds the lock of the business.
+_ERASED_AT_ONCE: Final = 20
 
 # The members of a change that are instants.
 _INSTANTS: Final = ("slot_start", "slot_end")
@@ -180,6 +186,28 @@ class Appointments:
         content = merged(written(request), author)
         appointment, _ = await self._verbs.run(business_id, request, content, Appointment.model_validate_json)
         return appointment
+
+    async def erase(self, business_id: str, email: str | None, phone: str | None, author: Author) -> int:
+        """Erases the guest with an e-mail address, or else a phone number, from all appointments of a business.
+
+        Returns the number of erased appointments. Works in short transactions, between which other requests get the
+        lock of the business; one that is interrupted has erased a part, and the next call erases the rest.
+        """
+        phone = phone and await self._guests.normalised(business_id, phone)
+        written_author = orjson.dumps(author).decode()
+        erased = 0
+        while True:
+            step_started = time.monotonic()
+            [(outcome, body)] = await self._database.change(
+                "erase_guest", business_id, email, phone, written_author, _ERASED_AT_ONCE
+            )
+            if outcome != "done":
+                raise Refused(outcome.upper())
+            step: int = from_json(body)["erased"]
+            erased += step
+            if step < _ERASED_AT_ONCE:
+                return erased
+            await asyncio.sleep(time.monotonic() - step_started)
 
     async def check_token(self, appointment_id: UUID, token: str, business_id: str | None) -> str:
         """Returns the business of an appointment. Raises `HoldfastError` (FORBIDDEN) if the token is another one's."""

@@ -10,6 +10,8 @@ from tests.http.describing import Json
 from tests.http.keys import bearer, make_key
 from tests.http.refusals import refusal
 
+ERASE = "/api/booking/guests/erase"
+
 pytestmark = pytest.mark.anyio
 
 
@@ -121,3 +123,61 @@ async def test_only_the_owner_erases(client: httpx2.AsyncClient, database: TestD
     assert refusal(await client.delete(address, headers=bearer(staff["key"]))) == (403, "FORBIDDEN")
     assert (await read(client, appointment))["guestName"] == "Ada"
     assert (await client.delete(address, headers=bearer(owner["key"]))).status_code == 204
+
+
+async def erase_person(client: httpx2.AsyncClient, **person: str) -> int:
+    """Erases one person with the owner's key, and returns the number of appointments."""
+    owner = await make_key(client, "owner")
+    response = await client.post(ERASE, json={"businessId": "salon", **person}, headers=bearer(owner["key"]))
+    assert response.status_code == 200, response.text
+    assert response.json().keys() == {"erased"}
+    erased: int = response.json()["erased"]
+    return erased
+
+
+async def test_one_person_is_erased_from_all_appointments(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """More of them than a step takes; the address and the number are normalised as those of bookings."""
+    database.make_service(capacity=50)
+    number = 45
+    for _ in range(number):
+        mine = await create(client, guestName="Ada", guestEmail="ada@EXAMPLE.com", notes="a weak heart")
+    other = await create(client, 11, guestName="Byron", guestPhone="030 1234567")
+    assert await erase_person(client, guestEmail="ada@Example.COM") == number
+    assert await erase_person(client, guestEmail="ada@example.com") == 0
+    stored = database.value("SELECT string_agg(a::text, '') FROM booking.appointments a")
+    assert [text for text in ("Ada", "ada@", "heart") if text in stored] == []
+    last = (await audit_trail(client, mine))[-1]
+    assert (last["action"], last["actor"]["kind"], last["changes"]) == (
+        "erased",
+        "owner",
+        {"guestName": {}, "guestEmail": {}, "notes": {}},
+    )
+    assert (await read(client, other))["guestName"] == "Byron"
+    assert await erase_person(client, guestPhone="+49 (30) 123-4567") == 1
+    assert (await read(client, other))["guestName"] is None
+
+
+async def test_a_person_is_named_in_one_way(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """An address and a number together could mean either or both."""
+    database.make_service()
+    email, phone = {"guestEmail": "ada@example.com"}, {"guestPhone": "+49301234567"}
+    for person, field in (({}, "guestEmail"), (email | phone, "guestPhone"), ({"guestPhone": "12"}, "guestPhone")):
+        response = await client.post(ERASE, json={"businessId": "salon", **person}, headers=ADMIN)
+        assert refusal(response) == (400, "VALIDATION_FAILED")
+        assert [error["field"] for error in response.json()["errors"]] == [field]
+    unknown = await client.post(ERASE, json={"businessId": "nobody", **email}, headers=ADMIN)
+    assert refusal(unknown) == (404, "BUSINESS_NOT_FOUND")
+
+
+async def test_only_the_owner_erases_a_person(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Staff may not, and for the owner of another business this one does not exist."""
+    database.make_service()
+    database.make_business("clinic")
+    appointment = await create(client, guestEmail="ada@example.com")
+    person = {"businessId": "salon", "guestEmail": "ada@example.com"}
+    staff, stranger = await make_key(client, "staff"), await make_key(client, "owner", "clinic")
+    assert refusal(await client.post(ERASE, json=person)) == (401, "UNAUTHORIZED")
+    assert refusal(await client.post(ERASE, json=person, headers=bearer(staff["key"]))) == (403, "FORBIDDEN")
+    elsewhere = await client.post(ERASE, json=person, headers=bearer(stranger["key"]))
+    assert refusal(elsewhere) == (404, "BUSINESS_NOT_FOUND")
+    assert (await read(client, appointment))["guestEmail"] == "ada@example.com"

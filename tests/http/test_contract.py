@@ -253,6 +253,9 @@ async def use_appointments(call: Call, database: TestDatabase) -> None:
     await call("DELETE", f"{own}/guest", 412, headers=ADMIN | {"If-Match": '"1"'})
     await call("DELETE", f"{own}/guest", 204, headers=ADMIN)
     await call("DELETE", f"{unknown}/guest", 404, headers=ADMIN)
+    for business_id, status in (("salon", 200), ("nobody", 404)):
+        person = {"businessId": business_id, "guestEmail": "ada@example.com"}
+        await call("POST", "/api/booking/guests/erase", status, person, headers=ADMIN)
 
     over = await call("POST", APPOINTMENTS, 201, booking(20), headers=ADMIN)
     own = f"{APPOINTMENTS}/{over['appointmentId']}"

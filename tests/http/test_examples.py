@@ -231,6 +231,8 @@ async def keep_the_calendar(recorder: Recorder) -> None:
     await recorder.call("GET", f"{own}/audit", 200, **of_salon)
     await recorder.call("POST", f"{own}/cancel", 200, {"reason": "Ill"}, **of_salon)
     await recorder.call("DELETE", f"{own}/guest", 204, **of_salon)
+    person = {"businessId": "salon", "guestEmail": "ada@example.com"}
+    await recorder.call("POST", "/api/booking/guests/erase", 200, person)
 
 
 async def act_as_owner(recorder: Recorder) -> None:

@@ -15,16 +15,14 @@ PHONE = "+49301234567"
 def erased(database: TestDatabase, **request: Any) -> int:
     """Erases a guest and returns the number of appointments."""
     outcome = erase_guest(database, **request)
-    assert (outcome.name, outcome.body.keys()) == ("done", {"erased"})
+    assert (outcome.name, list(outcome.body)) == ("done", ["erased"])
     number: int = outcome.body["erased"]
     return number
 
 
 def emails(database: TestDatabase) -> list[str | None]:
     """Returns the stored addresses, in the order of the slots."""
-    return [
-        email for (email,) in database.rows("SELECT guest_email FROM booking.appointments ORDER BY slot_start, 1")
-    ]
+    return [email for (email,) in database.rows("SELECT guest_email FROM booking.appointments ORDER BY slot_start, 1")]
 
 
 def test_an_erasure_of_a_guest_leaves_what_an_erasure_of_each_appointment_leaves(database: TestDatabase) -> None:
@@ -72,9 +70,9 @@ def test_only_the_named_guest_is_erased(database: TestDatabase) -> None:
     database.book(12, guest_email=None, guest_phone=PHONE)
     assert erased(database, guest_email=ADA) == 1
     assert sorted(filter(None, emails(database))) == [ADA, "adam@example.com"]
+    assert [erased(database, guest_phone=number) for number in (PHONE[:-1], PHONE + "0")] == [0, 0]
     assert erased(database, guest_phone=PHONE) == 2
     assert list(filter(None, emails(database))) == [ADA]
-    assert erased(database, guest_phone="+493012345670") == 0
 
 
 def test_ended_appointments_are_erased_too_and_room_stays_as_it_is(database: TestDatabase) -> None:
