@@ -78,7 +78,7 @@ def migrate() -> None:
 
 @main.command()
 def cleanup() -> None:
-    """Purge once: mark expired holds, and delete reservations that ended before the idempotency window."""
+    """Purge once: mark expired holds, delete old reservations, and erase guests' data after its retention."""
     with _settings() as settings, open_database(settings) as opened:
         retention = timedelta(hours=settings.idempotency_window_hours)
         report = run_on_database(opened.url, lambda database: Cleanup(database, retention=retention).run())

@@ -7,7 +7,7 @@ GRANT EXECUTE ON FUNCTION
   booking.erase_guest(text, text, text, jsonb, integer, timestamptz),
   booking.purge(text[], interval, integer, timestamptz),
   booking.due_businesses(interval),
-  booking.record_purge(uuid, timestamptz, integer, integer, integer),
+  booking.record_purge(uuid, timestamptz, integer, integer, integer, integer),
   booking.reservation_health(),
   booking.invariant_violations(boolean),
   booking.clock_definition(),

@@ -51,10 +51,10 @@ SELECT outcome, body FROM booking.erase_guest(%s, %s, %s, %s::jsonb, %s, %s)
 SELECT business_id, due FROM booking.due_businesses(%s)
 
 -- name: purge
-SELECT expired, deleted, freed, busy FROM booking.purge(%s, %s, %s, %s)
+SELECT expired, deleted, erased, freed, busy FROM booking.purge(%s, %s, %s, %s)
 
 -- name: record_purge
-SELECT booking.record_purge(%s, %s, %s, %s, %s)
+SELECT booking.record_purge(%s, %s, %s, %s, %s, %s)
 
 -- name: reservation_health
 SELECT now, live, expired_unpurged, oldest_expired_at, last_purge_at, committed_last_hour, ended_last_hour

@@ -29,9 +29,11 @@ CREATE TABLE booking.businesses (
   created_at timestamptz NOT NULL,
   calendar_generation integer NOT NULL DEFAULT 1,
   feed_past_days integer NOT NULL DEFAULT 400,
+  guest_retention_days integer,
   CONSTRAINT businesses_pkey PRIMARY KEY (business_id),
   CONSTRAINT businesses_business_id_check CHECK (business_id ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$'::text),
-  CONSTRAINT businesses_feed_past_days_check CHECK (feed_past_days >= 0 AND feed_past_days <= 3660)
+  CONSTRAINT businesses_feed_past_days_check CHECK (feed_past_days >= 0 AND feed_past_days <= 3660),
+  CONSTRAINT businesses_guest_retention_days_check CHECK (guest_retention_days >= 1 AND guest_retention_days <= 36500)
 );
 
 CREATE TABLE booking.slugs (
@@ -230,6 +232,9 @@ CREATE INDEX idx_appointments_guest_email
 CREATE INDEX idx_appointments_guest_phone
   ON booking.appointments (business_id, guest_phone, slot_start, appointment_id)
   WHERE guest_phone IS NOT NULL;
+CREATE INDEX idx_appointments_guest_retention
+  ON booking.appointments (business_id, slot_end)
+  WHERE num_nonnulls(guest_name, guest_email, guest_phone, notes, cancellation_reason, fingerprint) > 0 OR metadata <> '{}'::jsonb;
 CREATE INDEX idx_appointments_updated ON booking.appointments USING brin (updated_at);
 
 CREATE TABLE booking.audit_logs (
@@ -257,6 +262,7 @@ CREATE TABLE booking.maintenance_runs (
   expired integer NOT NULL,
   deleted integer NOT NULL,
   remaining integer NOT NULL,
+  erased integer NOT NULL DEFAULT 0,
   CONSTRAINT maintenance_runs_pkey PRIMARY KEY (business_id, run_id)
 );
 CREATE INDEX idx_maintenance_runs_finished ON booking.maintenance_runs (business_id, finished_at);

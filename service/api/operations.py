@@ -46,8 +46,8 @@ class OperationsApi:
     async def cleanup(self) -> Answer:
         """Purge.
 
-        Marks expired holds and deletes reservations that ended longer ago than the idempotency window. For a scheduler,
-        every minute; two calls at once do no harm.
+        Marks expired holds, deletes reservations that ended longer ago than the idempotency window, and erases guests'
+        data where a business limits its retention. For a scheduler, every minute; two calls at once do no harm.
         """
         return answer(await self._cleanup.run())
 

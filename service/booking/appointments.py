@@ -86,8 +86,8 @@ class BookedAppointment(Appointment):
 class Actor(Record):
     """The author of a change."""
 
-    kind: str = Field(description="`guest`, `admin`, or the role of the key: `owner`, `staff`.")
-    id: str | None = Field(description="The key that was used; `null` for guests and the administrator.")
+    kind: str = Field(description="`guest`, `admin`, `system` for the purge, or the role of the key: `owner`, `staff`.")
+    id: str | None = Field(description="The key that was used; `null` for all others.")
 
 
 def _in_json_names(changes: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from service.naming import Record
 
 Capacity = Annotated[int, Field(ge=1, le=10_000_000)]
 
+RetentionDays = Annotated[int, Field(ge=1, le=36_500)]
+
 Slug = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"),
@@ -43,6 +45,10 @@ class BusinessSettings(Settings):
         description="An ISO 3166 code of two letters, like `DE`. Left out, a phone number needs its country's code.",
     )
     feed_past_days: int = Field(400, ge=0, le=3660, description=_FEED_PAST_DAYS)
+    guest_retention_days: RetentionDays | None = Field(
+        None,
+        description="How many days after the end of a slot its guest's data is erased. Left out, it is kept for ever.",
+    )
 
 
 class Business(Record):
@@ -54,6 +60,9 @@ class Business(Record):
     timezone: str = Field(description="A time zone of the IANA database.")
     country: str | None = Field(description="An ISO 3166 code of two letters.")
     feed_past_days: int = Field(description=_FEED_PAST_DAYS)
+    guest_retention_days: int | None = Field(
+        description="How many days after the end of a slot its guest's data is erased; `null`: it is kept for ever."
+    )
 
 
 class ResourceSettings(Settings):

@@ -1,10 +1,12 @@
-"""The purge: marks expired holds and deletes reservations that ended long ago. No decision depends on it."""
+"""The purge: marks expired holds, deletes reservations that ended long ago, and erases guests' data after the retention
+of their business. No decision depends on it."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Final
+from operator import add
+from typing import Final, NamedTuple
 
 import psycopg
 import structlog
@@ -18,8 +20,8 @@ from service.database.failures import is_connection_lost, is_passing
 from service.naming import Record
 from service.observability.metrics import PURGE_RUNS, PURGED
 
-# Rows that one transaction expires and deletes at most, and businesses that it locks: a caller waits half a millisecond
-# longer for it.
+# Rows that one transaction expires, deletes and erases at most of each, and businesses that it locks: a caller waits
+# half a millisecond longer for it.
 _STEP_ROWS: Final = 5
 # The longest run: less than the minute after which a scheduler calls again.
 _RUN_SECONDS: Final = 30.0
@@ -32,8 +34,17 @@ class CleanupReport(Record):
 
     expired: int = Field(description="Holds that were marked as expired.")
     deleted: int = Field(description="Ended reservations that were deleted.")
+    erased: int = Field(description="Appointments whose guest's data was erased: see `guestRetentionDays`.")
     remaining: int = Field(description="Rows left for the next run: of busy businesses, or more than fits in a run.")
     duration_ms: int = Field(description="How long the run took, in milliseconds.")
+
+
+class _Step(NamedTuple):
+    """How many rows a transaction purged, or a whole run."""
+
+    expired: int
+    deleted: int
+    erased: int
 
 
 class Cleanup:
@@ -59,27 +70,26 @@ class Cleanup:
         started = time.monotonic()
         [(started_at,)] = await self._database.fetch("server_time")
         due = [business_id for business_id, _ in await self._database.fetch("due_businesses", self._retention)]
-        expired = deleted = 0
+        purged = _Step(0, 0, 0)
         for first in range(0, len(due), _STEP_ROWS):
             business_ids = due[first : first + _STEP_ROWS]
-            async for step_expired, step_deleted in self._purge(business_ids, until=started + _RUN_SECONDS):
-                expired += step_expired
-                deleted += step_deleted
+            async for step in self._purge(business_ids, until=started + _RUN_SECONDS):
+                purged = _Step(*map(add, purged, step))
         remaining = sum(count for _, count in await self._database.fetch("due_businesses", self._retention))
-        await self._database.fetch("record_purge", new_operation_id(), started_at, expired, deleted, remaining)
+        await self._database.fetch("record_purge", new_operation_id(), started_at, *purged, remaining)
         took_ms = round((time.monotonic() - started) * 1000)
-        return CleanupReport(expired=expired, deleted=deleted, remaining=remaining, duration_ms=took_ms)
+        return CleanupReport(**purged._asdict(), remaining=remaining, duration_ms=took_ms)
 
-    async def _purge(self, business_ids: list[str], *, until: float) -> AsyncIterator[tuple[int, int]]:
+    async def _purge(self, business_ids: list[str], *, until: float) -> AsyncIterator[_Step]:
         """Purges businesses step by step, until nothing is due, all are busy, or the run's time is up.
 
-        Yields for each step how many holds it marked as expired, and how many reservations it deleted.
+        Yields the numbers of each step.
         """
         while time.monotonic() < until:
             step_started = time.monotonic()
             try:
                 async with self._database.connection() as connection:
-                    [(expired, deleted, freed, _)] = await self._database.rows(
+                    [(*numbers, freed, _)] = await self._database.rows(
                         connection, "purge", business_ids, self._retention, _STEP_ROWS, self._database.deadline(1)
                     )
             except psycopg.Error as error:
@@ -90,10 +100,11 @@ class Cleanup:
                 for service in from_json(freed):
                     # The expiry itself was announced by no request.
                     self._announce(service.pop("business_id"), service, moved=False)
-            PURGED.labels("expired").inc(expired)
-            PURGED.labels("deleted").inc(deleted)
-            yield expired, deleted
-            if max(expired, deleted) < _STEP_ROWS:
+            step = _Step(*numbers)
+            for what, number in step._asdict().items():
+                PURGED.labels(what).inc(number)
+            yield step
+            if max(step) < _STEP_ROWS:
                 return
             # Leaves the locks and the processor to the requests for as long as the step took.
             await asyncio.sleep(time.monotonic() - step_started)

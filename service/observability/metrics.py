@@ -112,7 +112,9 @@ INVARIANT_VIOLATIONS: Final = _gauge(
 )
 PURGE_RUNS: Final = _counter("purge_runs_total", "Purges that this service ran: done, or failed.", "result")
 PURGED: Final = _counter(
-    "purged_total", "Holds that purges marked as expired, and ended ones that they deleted.", "what"
+    "purged_total",
+    "Holds that purges marked as expired, ended ones that they deleted, and erased appointments.",
+    "what",
 )
 
 # Dependencies.
@@ -238,6 +240,6 @@ def _from_the_start(counter: Counter, *values: str) -> None:
 
 _from_the_start(BATCHES, "answered", "failed", "lost")
 _from_the_start(PURGE_RUNS, "done", "failed")
-_from_the_start(PURGED, "expired", "deleted")
+_from_the_start(PURGED, "expired", "deleted", "erased")
 _from_the_start(AVAILABILITY_CACHE, "hit", "miss")
 BUILD_INFO.labels(__version__).set(1)

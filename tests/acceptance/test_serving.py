@@ -366,7 +366,7 @@ def test_the_log_of_a_purge_has_the_field_names_of_the_log(database: TestDatabas
     """The runbook searches for one name of the duration in all events."""
     ended = run_command("cleanup", DATABASE_URL=database.url)
     [purged] = [line for line in map(json.loads, ended.stderr.splitlines()) if line["event"] == "purged"]
-    assert {"expired", "deleted", "remaining", "duration_ms"} <= purged.keys()
+    assert {"expired", "deleted", "erased", "remaining", "duration_ms"} <= purged.keys()
     assert not [name for name in purged if not name.islower()]
 
 

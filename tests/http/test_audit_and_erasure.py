@@ -5,9 +5,9 @@ import pytest
 
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import APPOINTMENTS, audit_trail, book, cancel, change, create, read, slot, timestamp
-from tests.http.conftest import ADMIN
+from tests.http.conftest import ADMIN, CRON
 from tests.http.describing import Json
-from tests.http.keys import bearer, make_key
+from tests.http.keys import BUSINESSES, bearer, make_key
 from tests.http.refusals import refusal
 
 ERASE = "/api/booking/guests/erase"
@@ -181,3 +181,24 @@ async def test_only_the_owner_erases_a_person(client: httpx2.AsyncClient, databa
     elsewhere = await client.post(ERASE, json=person, headers=bearer(stranger["key"]))
     assert refusal(elsewhere) == (404, "BUSINESS_NOT_FOUND")
     assert (await read(client, appointment))["guestEmail"] == "ada@example.com"
+
+
+async def test_the_purge_erases_guests_after_the_retention(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """More appointments than a step takes; the report counts them."""
+    database.make_service(capacity=50)
+    settings = {"name": "Salon", "timezone": "Europe/Berlin", "country": "DE", "guestRetentionDays": 30}
+    put = await client.put(f"{BUSINESSES}/salon", json=settings, headers=ADMIN)
+    assert (put.status_code, put.json()["guestRetentionDays"]) == (200, 30)
+    number = 12
+    for _ in range(number):
+        appointment = await create(client, guestName="Ada")
+    database.freeze_clock(at(11 + 30 * 24))
+    reports = [(await client.post("/cron/cleanup-reservations", headers=CRON)).json() for _ in range(2)]
+    assert [(report["erased"], report["remaining"]) for report in reports] == [(number, 0), (0, 0)]
+    assert database.rows("SELECT erased FROM booking.maintenance_runs ORDER BY finished_at, 1 DESC") == [
+        (number,),
+        (0,),
+    ]
+    assert (await read(client, appointment))["guestName"] is None
+    last = (await audit_trail(client, appointment))[-1]
+    assert (last["action"], last["actor"]) == ("erased", {"kind": "system", "id": None})

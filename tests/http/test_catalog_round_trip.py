@@ -22,7 +22,17 @@ NINE_TO_FIVE = {"weekday": 1, "opens": "09:00", "closes": "17:00"}
 # Entries of the catalog: the least that each can be put with, and one with every member.
 ENTRIES: list[tuple[str, Json]] = [
     (SALON, {"name": "Salon"}),
-    (SALON, {"name": "Salon", "slug": "rosa", "timezone": "Europe/Berlin", "country": "DE", "feedPastDays": 0}),
+    (
+        SALON,
+        {
+            "name": "Salon",
+            "slug": "rosa",
+            "timezone": "Europe/Berlin",
+            "country": "DE",
+            "feedPastDays": 0,
+            "guestRetentionDays": 30,
+        },
+    ),
     (f"{SALON}/resources/chair", {"name": "Chair"}),
     (f"{SALON}/resources/chair", {"name": "Chair", "kind": "chair", "bookingEnabled": False, "seats": 3}),
     (CUT, {"name": "Cut", "durationMinutes": 45}),

@@ -227,8 +227,10 @@ async def test_refusals_of_a_full_queue_are_counted(database: TestDatabase, monk
 
 
 async def test_purges_are_counted(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The counters have the number of runs by result, and the number of expired and deleted reservations."""
+    """The counters have the number of runs by result, and the numbers of rows by what was done to them."""
     database.make_service(capacity=5)
+    database.book(-24 * 60, manual=True)
+    database.rows("UPDATE booking.businesses SET guest_retention_days = 1")
     database.release(database.reserve(10).id)
     database.move_clock(timedelta(hours=24))
     database.reserve(10)
@@ -242,6 +244,7 @@ async def test_purges_are_counted(client: httpx2.AsyncClient, database: TestData
     assert grown(before, after, "holdfast_purge_runs_total", result="failed") == 1
     assert grown(before, after, "holdfast_purged_total", what="expired") == 1
     assert grown(before, after, "holdfast_purged_total", what="deleted") == 1
+    assert grown(before, after, "holdfast_purged_total", what="erased") == 1
 
 
 async def test_the_gauges_of_reservations_follow_the_database(

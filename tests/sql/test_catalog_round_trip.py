@@ -76,6 +76,7 @@ catalogs = st.fixed_dictionaries(
                 "timezone": st.sampled_from(["Europe/Berlin", "UTC", "America/Santiago"]),
                 "country": optional(st.just("DE")),
                 "feed_past_days": st.sampled_from([0, 400, 3660]),
+                "guest_retention_days": optional(st.integers(1, 36_500)),
             }
         ),
         "resources": st.tuples(resources, resources, resources),

@@ -33,7 +33,7 @@ def put_slug(database: TestDatabase) -> None:
 
 def record_purge(database: TestDatabase) -> None:
     """Records a run of the purge."""
-    database.rows("SELECT booking.record_purge(gen_random_uuid(), now(), 0, 0, 0)")
+    database.rows("SELECT booking.record_purge(gen_random_uuid(), now(), 0, 0, 0, 0)")
 
 
 def list_day(database: TestDatabase) -> None:
@@ -78,6 +78,7 @@ USES: dict[str, Use] = {
     "idx_appointments_guest_phone": Use(
         "the appointments of a guest", lambda database: list_appointments(database, p_guest_phone="+4930123456")
     ),
+    "idx_appointments_guest_retention": Use("the guests' data to erase", lambda database: database.purge()),
     "idx_appointments_updated": Use(
         "audit gaps of the last hour", lambda database: database.rows("SELECT booking.invariant_violations(true)")
     ),
@@ -136,6 +137,7 @@ def salon(database: TestDatabase) -> TestDatabase:
     database.put_closure("closure", at(30), at(31))
     put_special_hours(database, "party", "2030-12-31", [])
     database.rows("SELECT booking.create_key('salon', 'key', 'key', 'owner', %s, 'infinity')", b"x" * 32)
+    database.rows("UPDATE booking.businesses SET guest_retention_days = 400")
     record_purge(database)
     database.reserve(11, ttl_minutes=1)
     database.move_clock(timedelta(minutes=2))

@@ -52,7 +52,7 @@ A_FEW_ROWS = {
 }
 # PostgreSQL itself reads these to check a constraint.
 CHECKED = {"appointments_resource_excl"}
-DUE = {"idx_reservations_expiry", "idx_reservations_ended"}
+DUE = {"idx_reservations_expiry", "idx_reservations_ended", "idx_appointments_guest_retention"}
 ROOMS = ["room-1", "room-2", "room-3"]
 CAPACITY = 50
 CROWD = 20
@@ -377,6 +377,7 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
         "extend": call("extend", [extend_request(hold) for hold in holds]),
         "release": call("release", [release_request(hold) for hold in holds]),
         "purge": lambda: database.purge(limit=10),
+        "due": lambda: database.rows("SELECT booking.due_businesses('1 day')"),
         "capacity": lambda: database.capacity(TEN),
         "reservation": lambda: database.value("SELECT booking.reservation('salon', %s)", holds[0]),
         "business": lambda: database.value("SELECT booking.business_of_reservation(%s)", holds[0]),

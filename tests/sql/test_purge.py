@@ -229,12 +229,12 @@ def test_runs_are_recorded_for_a_month(database: TestDatabase) -> None:
     now = database.freeze_clock()
     for run_at in (now - timedelta(days=31), now - timedelta(days=29), now):
         database.freeze_clock(run_at)
-        database.rows("SELECT booking.record_purge(%s, %s, 3, 2, 1)", uuid4(), run_at - timedelta(seconds=5))
+        database.rows("SELECT booking.record_purge(%s, %s, 4, 3, 2, 1)", uuid4(), run_at - timedelta(seconds=5))
     runs = database.rows(
-        "SELECT finished_at, finished_at - started_at, expired, deleted, remaining "
+        "SELECT finished_at, finished_at - started_at, expired, deleted, erased, remaining "
         "FROM booking.maintenance_runs ORDER BY finished_at"
     )
-    assert runs == [(at, timedelta(seconds=5), 3, 2, 1) for at in (now - timedelta(days=29), now)]
+    assert runs == [(at, timedelta(seconds=5), 4, 3, 2, 1) for at in (now - timedelta(days=29), now)]
     assert database.value("SELECT last_purge_at FROM booking.reservation_health()") == now
 
 
@@ -242,5 +242,5 @@ def test_a_run_recorded_twice_has_one_row(database: TestDatabase) -> None:
     """A record whose answer was lost is sent again under the same id."""
     run_id = uuid4()
     for _ in range(2):
-        database.rows("SELECT booking.record_purge(%s, now(), 3, 2, 1)", run_id)
-    assert database.rows("SELECT run_id, expired FROM booking.maintenance_runs") == [(run_id, 3)]
+        database.rows("SELECT booking.record_purge(%s, now(), 4, 3, 2, 1)", run_id)
+    assert database.rows("SELECT run_id, expired FROM booking.maintenance_runs") == [(run_id, 4)]

@@ -26,7 +26,7 @@ VERBS = {
     "purge(text[], interval, integer, timestamp with time zone)",
     "erase_guest(text, text, text, jsonb, integer, timestamp with time zone)",
     "due_businesses(interval)",
-    "record_purge(uuid, timestamp with time zone, integer, integer, integer)",
+    "record_purge(uuid, timestamp with time zone, integer, integer, integer, integer)",
     "put_business(text, jsonb, timestamp with time zone)",
     "delete_business(text, timestamp with time zone)",
     "put_service(text, text, jsonb, timestamp with time zone)",

@@ -8,6 +8,7 @@ SALON = """
 businessId: salon
 name: Salon
 country: DE
+guestRetentionDays: 400
 resources:
   anna: {name: Anna, kind: staff}
 services:
@@ -36,6 +37,7 @@ def test_a_file_has_the_members_of_the_api_and_their_defaults() -> None:
     assert (salon.services["cut"].hold_ttl_minutes, salon.services["cut"].max_hold_ttl_minutes) == (15, None)
     assert salon.services["cut"].resource_ids == ["anna"]
     least = parse(b"{businessId: salon, name: Salon}")
+    assert (salon.guest_retention_days, least.guest_retention_days) == (400, None)
     assert (least.country, least.resources, least.services, least.opening_hours) == (None, {}, {}, [])
     assert (least.special_hours, least.closures) == ({}, {})
 
