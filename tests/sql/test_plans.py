@@ -87,6 +87,7 @@ def prepare(database: TestDatabase) -> None:
         database.reserve(TEN - 1, service_id="suite", resource_id=room)
         database.book(TEN - 2, service_id="suite", resource_id=room)
     add_crowd(database, CROWD)
+    database.rows("UPDATE booking.businesses SET guest_retention_days = 36500")
 
 
 def add_crowd(database: TestDatabase, number: int) -> None:
@@ -377,7 +378,6 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
         "extend": call("extend", [extend_request(hold) for hold in holds]),
         "release": call("release", [release_request(hold) for hold in holds]),
         "purge": lambda: database.purge(limit=10),
-        "due": lambda: database.rows("SELECT booking.due_businesses('1 day')"),
         "capacity": lambda: database.capacity(TEN),
         "reservation": lambda: database.value("SELECT booking.reservation('salon', %s)", holds[0]),
         "business": lambda: database.value("SELECT booking.business_of_reservation(%s)", holds[0]),
