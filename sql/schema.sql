@@ -29,11 +29,15 @@ CREATE TABLE booking.businesses (
   created_at timestamptz NOT NULL,
   calendar_generation integer NOT NULL DEFAULT 1,
   feed_past_days integer NOT NULL DEFAULT 400,
+  description text,
+  metadata jsonb,
   guest_retention_days integer,
   CONSTRAINT businesses_pkey PRIMARY KEY (business_id),
   CONSTRAINT businesses_business_id_check CHECK (business_id ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$'::text),
+  CONSTRAINT businesses_description_check CHECK (octet_length(description) <= 4096),
   CONSTRAINT businesses_feed_past_days_check CHECK (feed_past_days >= 0 AND feed_past_days <= 3660),
-  CONSTRAINT businesses_guest_retention_days_check CHECK (guest_retention_days >= 1 AND guest_retention_days <= 36500)
+  CONSTRAINT businesses_guest_retention_days_check CHECK (guest_retention_days >= 1 AND guest_retention_days <= 36500),
+  CONSTRAINT businesses_metadata_check CHECK (jsonb_typeof(metadata) = 'object'::text)
 );
 
 CREATE TABLE booking.slugs (
@@ -71,11 +75,14 @@ CREATE TABLE booking.services (
   end_time time,
   starts_on_grid boolean NOT NULL DEFAULT false,
   hours_apply text COLLATE "C",
+  description text,
+  metadata jsonb,
   CONSTRAINT services_pkey PRIMARY KEY (business_id, service_id),
   CONSTRAINT services_business_id_fkey FOREIGN KEY (business_id) REFERENCES booking.businesses(business_id),
   CONSTRAINT services_buffer_after_minutes_check CHECK (buffer_after_minutes >= 0),
   CONSTRAINT services_buffer_before_minutes_check CHECK (buffer_before_minutes >= 0),
   CONSTRAINT services_cancellation_window_minutes_check CHECK (cancellation_window_minutes >= 0),
+  CONSTRAINT services_description_check CHECK (octet_length(description) <= 4096),
   CONSTRAINT services_duration_check
     CHECK (
 CASE
@@ -92,6 +99,7 @@ END),
   CONSTRAINT services_max_hold_lifetime_minutes_check CHECK (max_hold_lifetime_minutes >= max_hold_ttl_minutes),
   CONSTRAINT services_max_hold_ttl_minutes_check CHECK (max_hold_ttl_minutes >= hold_ttl_minutes),
   CONSTRAINT services_max_simultaneous_bookings_check CHECK (max_simultaneous_bookings >= 1),
+  CONSTRAINT services_metadata_check CHECK (jsonb_typeof(metadata) = 'object'::text),
   CONSTRAINT services_min_duration_days_check CHECK (min_duration_days >= 1 AND min_duration_days <= duration_days),
   CONSTRAINT services_min_duration_minutes_check
     CHECK (min_duration_minutes >= 1 AND min_duration_minutes <= duration_minutes),
@@ -114,8 +122,12 @@ CREATE TABLE booking.resources (
   archived_at timestamptz,
   seats integer NOT NULL DEFAULT 1,
   last_assigned_at timestamptz NOT NULL DEFAULT '-infinity'::timestamptz,
+  description text,
+  metadata jsonb,
   CONSTRAINT resources_pkey PRIMARY KEY (business_id, resource_id),
   CONSTRAINT resources_business_id_fkey FOREIGN KEY (business_id) REFERENCES booking.businesses(business_id),
+  CONSTRAINT resources_description_check CHECK (octet_length(description) <= 4096),
+  CONSTRAINT resources_metadata_check CHECK (jsonb_typeof(metadata) = 'object'::text),
   CONSTRAINT resources_resource_id_check CHECK (resource_id ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$'::text),
   CONSTRAINT resources_seats_check CHECK (seats >= 1)
 );

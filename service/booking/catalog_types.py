@@ -2,9 +2,9 @@
 
 from typing import Annotated, Final
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 
-from service.booking.text import BusinessId, FaultMessage, Identifier, Name, ResourceId
+from service.booking.text import BusinessId, CatalogMetadata, Description, FaultMessage, Identifier, Name, ResourceId
 from service.naming import Record
 
 Capacity = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -49,6 +49,12 @@ class BusinessSettings(Settings):
         None,
         description="How many days after the end of a slot its guest's data is erased. Left out, it is kept for ever.",
     )
+    description: Description | None = Field(
+        None, description="Text for the people who book, 4096 bytes in UTF-8 at most. Left out, none."
+    )
+    metadata: CatalogMetadata | None = Field(
+        None, description="Public data of your own system, 4096 bytes as JSON at most. Left out, none."
+    )
 
 
 class Business(Record):
@@ -63,6 +69,8 @@ class Business(Record):
     guest_retention_days: int | None = Field(
         description="How many days after the end of a slot its guest's data is erased; `null`: it is kept for ever."
     )
+    description: str | None = Field(description="Text for the people who book.")
+    metadata: dict[str, JsonValue] | None = Field(description="Data of your own system, as it was sent.")
 
 
 class ResourceSettings(Settings):
@@ -72,6 +80,12 @@ class ResourceSettings(Settings):
     kind: Identifier = Field("resource", description="The sort of resource, in your own words: `staff`, `room`.")
     booking_enabled: bool = Field(True, description="Whether the public may reserve it.")
     seats: Capacity = Field(1, description="How many guests it takes at once: of a table, a room, a teacher's class.")
+    description: Description | None = Field(
+        None, description="Text for the people who book, 4096 bytes in UTF-8 at most. Left out, none."
+    )
+    metadata: CatalogMetadata | None = Field(
+        None, description="Public data of your own system, 4096 bytes as JSON at most. Left out, none."
+    )
 
 
 class Resource(Record):
@@ -83,3 +97,5 @@ class Resource(Record):
     kind: str = Field(description="The sort of resource, in your own words.")
     booking_enabled: bool = Field(description="Whether the public may reserve it.")
     seats: int = Field(description="How many guests it takes at once.")
+    description: str | None = Field(description="Text for the people who book.")
+    metadata: dict[str, JsonValue] | None = Field(description="Data of your own system, as it was sent.")

@@ -2,11 +2,20 @@
 
 from typing import Annotated, Literal, LiteralString, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from service.booking.catalog_types import MAX_LISTED, Capacity, Settings
-from service.booking.text import BusinessId, FaultMessage, Identifier, Name, ServiceId, fault
+from service.booking.text import (
+    BusinessId,
+    CatalogMetadata,
+    Description,
+    FaultMessage,
+    Identifier,
+    Name,
+    ServiceId,
+    fault,
+)
 from service.naming import Record
 
 _YEAR_DAYS = 366
@@ -121,6 +130,12 @@ class ServiceSettings(Settings):
         "bookings of the same slot share a resource up to its seats, as in a class.",
     )
     resource_ids: Pool = Field(default_factory=list, description="The pool: a booking takes a free one. Default: none.")
+    description: Description | None = Field(
+        None, description="Text for the people who book, 4096 bytes in UTF-8 at most. Left out, none."
+    )
+    metadata: CatalogMetadata | None = Field(
+        None, description="Public data of your own system, 4096 bytes as JSON at most. Left out, none."
+    )
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> Self:
@@ -207,3 +222,5 @@ class Service(Record):
     archived_resource_ids: list[str] = Field(
         description="Those of the pool that are removed from the catalog: they get no new bookings."
     )
+    description: str | None = Field(description="Text for the people who book.")
+    metadata: dict[str, JsonValue] | None = Field(description="Data of your own system, as it was sent.")

@@ -3,7 +3,8 @@
 import json
 import unicodedata
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, LiteralString
+from decimal import Decimal
+from typing import Annotated, Any, Final, LiteralString, cast
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +18,9 @@ from pydantic import (
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 METADATA_BYTES = 4096
+DESCRIPTION_BYTES = 4096
+# Of metadata of the catalog: within an answer it stands deeper, and the JSON parser stops at 200 levels.
+METADATA_LEVELS = 100
 
 # Letters and a symbol without a shape: the Hangul fillers, the empty Braille pattern, the null notehead.
 _FILLERS: Final = "\u115f\u1160\u3164\uffa0\u2800\U0001d159"
@@ -115,6 +119,31 @@ def _storable_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
+def _of_bounded_size(text: str) -> str:
+    if len(text.encode()) > DESCRIPTION_BYTES:
+        raise ValueError(f"must not be longer than {DESCRIPTION_BYTES} bytes in UTF-8")
+    return text
+
+
+def _in_full(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Writes large numbers as PostgreSQL returns them: 1e21 as an integer. So what was read equals what was put.
+
+    Refuses what is nested too deeply to be read within a list.
+    """
+    if _levels(metadata) > METADATA_LEVELS:
+        raise ValueError(f"must not be nested deeper than {METADATA_LEVELS} levels")
+    return cast(dict[str, Any], json.loads(json.dumps(metadata), parse_float=_number))
+
+
+def _number(text: str) -> int | float:
+    return int(Decimal(text)) if "e+" in text else float(text)
+
+
+def _levels(value: Any) -> int:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return max(map(_levels, parts), default=0) + isinstance(value, (dict, list))
+
+
 def _strings(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value]
@@ -132,3 +161,11 @@ FirstName = Annotated[str, StringConstraints(min_length=1, max_length=99), _trim
 LastName = Annotated[str, StringConstraints(max_length=99), _trim, _store, AfterValidator(_visible_or_empty)]
 Notes = Annotated[str, StringConstraints(max_length=2000), _store]
 Metadata = Annotated[dict[str, JsonValue], Field(max_length=100), AfterValidator(_storable_metadata)]
+
+# Of the entries of the catalog.
+Description = Annotated[
+    str, StringConstraints(max_length=DESCRIPTION_BYTES), AfterValidator(_storable), AfterValidator(_of_bounded_size)
+]
+CatalogMetadata = Annotated[
+    dict[str, JsonValue], Field(max_length=100), AfterValidator(_in_full), AfterValidator(_storable_metadata)
+]

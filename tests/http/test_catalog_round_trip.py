@@ -18,6 +18,11 @@ SALON = "/api/catalog/businesses/salon"
 CUT = f"{SALON}/services/cut"
 HOURS = f"{SALON}/opening-hours"
 NINE_TO_FIVE = {"weekday": 1, "opens": "09:00", "closes": "17:00"}
+# A null within metadata is data, and so is the difference between 1 and 1.0.
+DESCRIBED: Json = {
+    "description": "Grüße\n",
+    "metadata": {"": None, "a": {"b": [1, 1.0, 1e-7, "ß", None, {}]}, "large": 10**30},
+}
 
 # Entries of the catalog: the least that each can be put with, and one with every member.
 ENTRIES: list[tuple[str, Json]] = [
@@ -31,10 +36,11 @@ ENTRIES: list[tuple[str, Json]] = [
             "country": "DE",
             "feedPastDays": 0,
             "guestRetentionDays": 30,
+            **DESCRIBED,
         },
     ),
     (f"{SALON}/resources/chair", {"name": "Chair"}),
-    (f"{SALON}/resources/chair", {"name": "Chair", "kind": "chair", "bookingEnabled": False, "seats": 3}),
+    (f"{SALON}/resources/chair", {"name": "Chair", "kind": "chair", "bookingEnabled": False, "seats": 3, **DESCRIBED}),
     (CUT, {"name": "Cut", "durationMinutes": 45}),
     (CUT, {"name": "Cut", "durationMinutes": 45, "resourceIds": ["anna"]}),
     (CUT, {"name": "Stay", "durationDays": 1}),
@@ -62,6 +68,7 @@ ENTRIES: list[tuple[str, Json]] = [
             "maxAdvanceDays": 4,
             "cancellationWindowMinutes": 5,
             "bookingEnabled": False,
+            **DESCRIBED,
         },
     ),
     (CUT, {"name": "Cut", "durationMinutes": 45, "minDurationMinutes": 30, "maxDurationMinutes": 60}),

@@ -20,20 +20,26 @@ owners = st.sampled_from([None, *RESOURCES])
 times = st.sampled_from(["00:00", "06:30", "09:00", "12:15", "14:00", "20:00", "23:59"])
 entries = st.tuples(times, st.just("24:00") | times).filter(lambda entry: entry[0] < entry[1])
 pools = st.lists(st.sampled_from(RESOURCES), unique=True, max_size=3)
-resources = st.fixed_dictionaries(
-    {
-        "name": st.sampled_from(["Anna", " "]),
-        "kind": st.sampled_from(["staff", "room"]),
-        "booking_enabled": st.booleans(),
-        "seats": st.integers(1, 4),
-    }
-)
 
 
 def optional(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Draws a setting, or None for one that is left out."""
     return st.none() | values
 
+
+DESCRIBED = {
+    "description": optional(st.sampled_from(["", "Grüße"])),
+    "metadata": optional(st.sampled_from([{}, {"a": None, "b": [None, 1.50, {"c": "null"}]}])),
+}
+resources = st.fixed_dictionaries(
+    DESCRIBED
+    | {
+        "name": st.sampled_from(["Anna", " "]),
+        "kind": st.sampled_from(["staff", "room"]),
+        "booking_enabled": st.booleans(),
+        "seats": st.integers(1, 4),
+    }
+)
 
 # The settings of each unit of length. The bounds are within the duration on one side and beyond it on the other.
 IN_MINUTES = {
@@ -48,7 +54,7 @@ IN_DAYS = {
     "max_duration_days": optional(st.integers(3, 366)),
     "end_time": optional(times),
 }
-OF_ANY_LENGTH = {
+OF_ANY_LENGTH = DESCRIBED | {
     "name": st.sampled_from(["cut", "Schnitt"]),
     "max_simultaneous_bookings": optional(st.integers(1, 4)),
     "hold_ttl_minutes": st.integers(1, 15),
@@ -70,7 +76,8 @@ services = st.fixed_dictionaries(OF_ANY_LENGTH | IN_MINUTES) | st.fixed_dictiona
 catalogs = st.fixed_dictionaries(
     {
         "business": st.fixed_dictionaries(
-            {
+            DESCRIBED
+            | {
                 "name": st.just("Salon"),
                 "slug": optional(st.just("hair")),
                 "timezone": st.sampled_from(["Europe/Berlin", "UTC", "America/Santiago"]),
@@ -189,7 +196,7 @@ def test_what_was_left_out_is_null(database: TestDatabase) -> None:
     left_out = {
         *("max_simultaneous_bookings", "min_duration_minutes", "max_duration_minutes", "slot_step_minutes"),
         *("max_hold_ttl_minutes", "max_hold_lifetime_minutes", "hours_apply", "start_times", "end_time"),
-        *("duration_days", "min_duration_days", "max_duration_days"),
+        *("duration_days", "min_duration_days", "max_duration_days", "description", "metadata"),
     }
     assert {name for name, value in service.items() if value is None} == left_out
     assert (service["resource_sharing"], service["starts_on_grid"], service["resource_ids"]) == ("exclusive", False, [])

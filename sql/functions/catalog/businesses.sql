@@ -8,7 +8,8 @@
 
 -- Creates a business or replaces its settings.
 --
---   p_business  {name, slug?, timezone, country?, feed_past_days?, guest_retention_days?}, complete
+--   p_business  {name, slug?, timezone, country?, feed_past_days?, guest_retention_days?, description?, metadata?},
+--               complete
 -- Refusals  timezone_unknown: this PostgreSQL does not know the time zone
 -- Raises    HF003  the slug belongs to another business; an exception, so that it also undoes the creation of the
 --           business
@@ -51,7 +52,8 @@ BEGIN
   UPDATE booking.businesses b
   SET name = p_business ->> 'name', slug = p_business ->> 'slug', timezone = p_business ->> 'timezone',
       country = p_business ->> 'country', feed_past_days = coalesce((p_business ->> 'feed_past_days')::integer, 400),
-      guest_retention_days = (p_business ->> 'guest_retention_days')::integer
+      guest_retention_days = (p_business ->> 'guest_retention_days')::integer,
+      description = p_business ->> 'description', metadata = nullif(p_business -> 'metadata', 'null')
   WHERE b.business_id = p_business_id;
   RETURN (NULL, CASE WHEN v_created THEN 'created' ELSE 'done' END, (
     SELECT booking.business(p_business_id)))::booking.outcome;

@@ -25,7 +25,7 @@ $$;
 
 -- Creates a resource or replaces its settings. An archived one is restored, with its pools, hours and closures.
 --
---   p_resource  {name, kind, booking_enabled, seats?}, complete; seats is 1 if missing
+--   p_resource  {name, kind, booking_enabled, seats?, description?, metadata?}, complete; seats is 1 if missing
 -- Refusals  business_not_found; capacity_in_use: more is claimed in some window from now on than the new seats allow;
 --           body as in booking.check_claims
 CREATE FUNCTION booking.put_resource(p_business_id text, p_resource_id text, p_resource jsonb, p_deadline timestamptz)
@@ -41,12 +41,14 @@ BEGIN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
   SELECT * INTO v_old FROM booking.resources r WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id;
-  INSERT INTO booking.resources (business_id, resource_id, name, kind, booking_enabled, seats, created_at)
+  INSERT INTO booking.resources (
+    business_id, resource_id, name, kind, booking_enabled, seats, description, metadata, created_at)
   VALUES (p_business_id, p_resource_id, p_resource ->> 'name', p_resource ->> 'kind',
-          (p_resource ->> 'booking_enabled')::boolean, v_seats, v_now)
+          (p_resource ->> 'booking_enabled')::boolean, v_seats, p_resource ->> 'description',
+          nullif(p_resource -> 'metadata', 'null'), v_now)
   ON CONFLICT ON CONSTRAINT resources_pkey DO UPDATE
   SET name = excluded.name, kind = excluded.kind, booking_enabled = excluded.booking_enabled, seats = excluded.seats,
-      archived_at = NULL;
+      description = excluded.description, metadata = excluded.metadata, archived_at = NULL;
   IF v_seats < v_old.seats THEN
     PERFORM booking.check_claims(p_business_id, NULL, p_resource_id, v_now);
   END IF;

@@ -17,7 +17,8 @@ RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
-  v_settings jsonb := jsonb_strip_nulls(p_service);
+  -- Without metadata, whose nulls are data of the caller.
+  v_settings jsonb := jsonb_strip_nulls(p_service - 'metadata');
   v_ids jsonb := coalesce(v_settings -> 'resource_ids', '[]');
   v_old booking.services;
   v_old_pool record;
@@ -39,7 +40,7 @@ BEGIN
   v_new := jsonb_populate_record(
     NULL::booking.services, '{"resource_sharing": "exclusive", "starts_on_grid": false}' || v_settings ||
     jsonb_build_object('business_id', p_business_id, 'service_id', p_service_id, 'archived_at', NULL,
-      'longest_occupied_seconds', coalesce(v_old.longest_occupied_seconds, 0),
+      'metadata', p_service -> 'metadata', 'longest_occupied_seconds', coalesce(v_old.longest_occupied_seconds, 0),
       'created_at', coalesce(v_old.created_at, v_now)));
   v_new.start_times := nullif(ARRAY(SELECT DISTINCT unnest(v_new.start_times) ORDER BY 1), '{}');
   v_new_pool := ARRAY(
@@ -63,13 +64,14 @@ BEGIN
        min_duration_days, max_duration_days, start_times, end_time, starts_on_grid, hours_apply, hold_ttl_minutes,
        max_hold_ttl_minutes, max_hold_lifetime_minutes, slot_step_minutes, buffer_before_minutes,
        buffer_after_minutes, min_notice_minutes, max_advance_days, cancellation_window_minutes, booking_enabled,
-       resource_sharing, archived_at)
+       resource_sharing, description, metadata, archived_at)
     = (v_new.name, v_new.max_simultaneous_bookings, v_new.duration_minutes, v_new.min_duration_minutes,
        v_new.max_duration_minutes, v_new.duration_days, v_new.min_duration_days, v_new.max_duration_days,
        v_new.start_times, v_new.end_time, v_new.starts_on_grid, v_new.hours_apply, v_new.hold_ttl_minutes,
        v_new.max_hold_ttl_minutes, v_new.max_hold_lifetime_minutes, v_new.slot_step_minutes,
        v_new.buffer_before_minutes, v_new.buffer_after_minutes, v_new.min_notice_minutes, v_new.max_advance_days,
-       v_new.cancellation_window_minutes, v_new.booking_enabled, v_new.resource_sharing, NULL);
+       v_new.cancellation_window_minutes, v_new.booking_enabled, v_new.resource_sharing,
+       v_new.description, v_new.metadata, NULL);
   DELETE FROM booking.service_resources p
   WHERE p.business_id = p_business_id AND p.service_id = p_service_id AND p.resource_id <> ALL (v_new_pool);
   INSERT INTO booking.service_resources (business_id, service_id, resource_id)
