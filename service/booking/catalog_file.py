@@ -1,5 +1,6 @@
 """The catalog of one business as a YAML file: its settings, resources, services, hours and closures."""
 
+import json
 import re
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ from service.errors import Invalid, Refused
 from service.naming import Record
 
 _NOUNS: Final[tuple[Noun[Any, Any, Any], ...]] = (RESOURCE, SERVICE, SPECIAL_HOURS, CLOSURE)
+
+_BREAKS: Final = re.compile("[\x85\u2028\u2029]")
 
 
 class CatalogFileError(Exception):
@@ -76,7 +79,7 @@ def to_yaml(content: CatalogFile) -> str:
     """Returns the text of a file; `parse` reads it as equal content."""
     members = content.model_dump(mode="json", exclude_none=True)
     in_order = {"businessId": members.pop("businessId"), **members}
-    return yaml.safe_dump(in_order, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(in_order, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 async def export(catalog: Catalog, business_id: str) -> CatalogFile:
@@ -136,7 +139,7 @@ async def _put_business(catalog: Catalog, wanted: CatalogFile, lines: list[str])
         )
     with _refusals_at():
         await catalog.put_business(wanted.business_id, wanted.business)
-    if former != wanted.business:
+    if _differ(former, wanted.business):
         lines.append(f"{'changed' if former else 'created'} business {wanted.business_id}")
 
 
@@ -146,7 +149,7 @@ async def _put_differing(
     """Creates or changes the entries that differ, and adds a line for each."""
     existing = former.entries(noun)
     for name, settings in wanted.entries(noun).items():
-        if existing.get(name) != settings:
+        if _differ(existing.get(name), settings):
             lines.append(f"{'changed' if name in existing else 'created'} {noun.name} {name}")
             with _refusals_at(to_camel(noun.read), name):
                 await catalog.put(noun, wanted.business_id, name, settings)
@@ -186,6 +189,12 @@ def _refusals_at(*path: str) -> Iterator[None]:
         members = ", ".join(f"{name} {value}" for name, value in refusal.members.items())
         place = ".".join(path) or "slug"
         raise CatalogFileError(f"{place}: {refusal.detail}" + (f" ({members})" if members else "")) from None
+
+
+def _differ(former: Record | None, wanted: Record) -> bool:
+    """Compares settings. Metadata is compared as JSON, because 1, 1.0 and true are equal in Python."""
+    metadata = [json.dumps(getattr(settings, "metadata", None), sort_keys=True) for settings in (former, wanted)]
+    return former != wanted or metadata[0] != metadata[1]
 
 
 def _members(record: Record, entry_id: str, *without: str) -> dict[str, Any]:
@@ -246,11 +255,21 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes breaks of Unicode escaped, in quotes: in other styles the loader folds some of them to a space."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """Represents a string."""
+        return self.represent_scalar("tag:yaml.org,2002:str", text, '"' if _BREAKS.search(text) else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", r"^(?:null|~|)$", ["n", "~", ""]),
     ("bool", r"^(?:true|false)$", ["t", "f"]),
     ("int", r"^-?(?:0|[1-9][0-9]*)$", list("-0123456789")),
-    ("float", r"^-?(?:0|[1-9][0-9]*)\.[0-9]+$", list("-0123456789")),
+    ("float", r"^-?(?:0|[1-9][0-9]*)\.[0-9]+(?:e[-+][0-9]+)?$", list("-0123456789")),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)

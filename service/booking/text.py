@@ -136,7 +136,8 @@ def _in_full(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(text: str) -> int | float:
-    return int(Decimal(text)) if "e+" in text else float(text)
+    # PostgreSQL has no negative zero.
+    return int(Decimal(text)) if "e+" in text else float(text) or 0.0
 
 
 def _levels(value: Any) -> int:

@@ -15,13 +15,15 @@ name: Salon
 slug: salon
 timezone: Europe/Berlin
 country: DE
+description: "Two lines.\nWith an end."
+metadata: {{logo: salon.svg, prices: {{cut: 40.50, perm: null}}}}
 resources:
-  anna: {{name: Anna, kind: staff}}
+  anna: {{name: Anna, kind: staff, description: Cuts, metadata: {{colours: [red, 1, true]}}}}
   ben: {{name: Ben, kind: staff, bookingEnabled: false}}
   table: {{name: Table, kind: table, seats: 4}}
 services:
   cut: {{name: Cut, durationMinutes: 45, resourceIds: [anna, ben]}}
-  class: {{name: Class, durationMinutes: 120, maxSimultaneousBookings: 8}}
+  class: {{name: Class, durationMinutes: 120, maxSimultaneousBookings: 8, description: Yoga, metadata: {{level: 1}}}}
   dinner: {{name: Dinner, durationMinutes: 90, startTimes: [18:00, 20:00], startsOnGrid: true, resourceIds: [table]}}
   stay:
     {{name: Stay, durationDays: 1, maxDurationDays: 14, endTime: 11:00, hoursApply: throughout,
@@ -86,6 +88,7 @@ def test_a_business_is_made_from_a_file_and_exported(database: TestDatabase, fil
     content = parse(exported.encode())
     assert content.week == parse(SALON.encode()).week
     assert content.services == parse(SALON.encode()).services
+    assert content.business == parse(SALON.encode()).business
     assert changes(apply(database, file, exported)) == ["nothing to do"]
     assert export(database).stdout == exported == to_yaml(content)
 
@@ -127,6 +130,14 @@ def test_objects_that_the_file_lacks_are_removed(database: TestDatabase, file: P
     assert database.rows("SELECT * FROM booking.resources") == []
     assert "created service class" in changes(apply(database, file, SALON))
     assert changes(apply(database, file, SALON.replace("Class", "Course"))) == ["changed service class"]
+
+
+def test_metadata_is_compared_with_its_types(database: TestDatabase, file: Path) -> None:
+    """In Python `1` equals `true`."""
+    apply(database, file, SALON)
+    changed = SALON.replace("level: 1", "level: true")
+    assert changes(apply(database, file, changed)) == ["changed service class"]
+    assert changes(apply(database, file, changed)) == ["nothing to do"]
 
 
 def test_special_hours_can_exchange_their_dates(database: TestDatabase, file: Path) -> None:

@@ -1,8 +1,14 @@
 """The YAML file of a business: its members, and the messages about its faults."""
 
-import pytest
+import json
+from typing import Any
 
-from service.booking.catalog_file import CatalogFileError, parse, to_yaml
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from service.booking.catalog_file import CatalogFile, CatalogFileError, parse, to_yaml
 
 SALON = """
 businessId: salon
@@ -47,6 +53,32 @@ def test_an_exported_file_is_parsed_to_the_same_business() -> None:
     salon = parse(SALON.encode())
     assert parse(to_yaml(salon).encode()) == salon
     assert to_yaml(salon).startswith("businessId: salon\n")
+
+
+numbers = st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5)
+looks_like_yaml = st.sampled_from(
+    ["null", "~", "true", "NO", "17:30", "1e5", "1.0e5", "1.0e-07", "<<", "- a", "a: b", "#"]
+)
+scalars = st.none() | st.booleans() | numbers | texts | looks_like_yaml
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=10
+)
+
+
+@given(st.dictionaries(texts | looks_like_yaml, values, max_size=4), texts | looks_like_yaml)
+@example({"a": 1e-7, "b": "1.0e-07", "c": -0.0, "d": [None, True, 1, 1.0, 1e23]}, " two\nlines \n")
+@settings(deadline=None, max_examples=200)
+def test_metadata_and_descriptions_are_exported_as_they_are(metadata: dict[str, Any], description: str) -> None:
+    """Nulls, numbers, and strings that look like something else in YAML keep their types."""
+    members = {"businessId": "salon", "name": "Salon", "description": description, "metadata": metadata}
+    try:
+        salon = CatalogFile.model_validate(members)
+    except ValidationError:  # too large
+        assume(False)
+    exported = parse(to_yaml(salon).encode())
+    assert exported.description == description
+    assert json.dumps(exported.metadata) == json.dumps(salon.metadata)
 
 
 def test_plain_values_are_text() -> None:
