@@ -47,6 +47,7 @@ GRANT EXECUTE ON FUNCTION
   booking.reservation(text, uuid),
   booking.business_of_appointment(uuid),
   booking.business_of_slug(text),
+  booking.public_catalogue(text),
   booking.appointment(text, uuid),
   booking.list_appointments(
     text, timestamptz, timestamptz, boolean, timestamptz, text, text, text, text, text, timestamptz, uuid, integer),

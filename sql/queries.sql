@@ -23,6 +23,9 @@ SELECT * FROM booking.business_of_appointment(%s)
 -- name: business_of_slug
 SELECT * FROM booking.business_of_slug(%s)
 
+-- name: public_catalogue
+SELECT * FROM booking.public_catalogue(%s)
+
 -- name: appointment
 SELECT * FROM booking.appointment(%s, %s)
 

@@ -48,6 +48,7 @@ def _within_reach(slot_end: datetime, info: ValidationInfo) -> datetime:
 
 Quantity = Annotated[int, Field(ge=1, le=10_000_000)]
 Version = Annotated[int, Field(ge=1, le=2_147_483_647)]
+PathSlug = Annotated[str, Field(description="The public name of the business.")]
 ExpectedVersion = Annotated[
     Version | None,
     Field(description="Only if this is still its version; else `VERSION_CONFLICT`, and nothing changes."),

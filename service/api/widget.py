@@ -6,7 +6,7 @@ from typing import Annotated, Literal, cast
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from service.api.shapes import SLOT_END_MEANING, Body, author
+from service.api.shapes import SLOT_END_MEANING, Body, PathSlug, author
 from service.booking.alternatives import Alternative
 from service.booking.appointments import Appointments, BookedAppointment
 from service.booking.contacts import EMAIL_MEANING, Email, Phone
@@ -17,7 +17,7 @@ from service.booking.tenants import business_of_slug
 from service.booking.text import FirstName, Identifier, LastName, Notes, ServiceId, if_any
 from service.database.connections import Database
 from service.errors import Invalid
-from service.http.answer import WIDGETS, Answer
+from service.http.answer import PUBLIC, Answer
 from service.http.call import Call
 from service.http.conditions import APPOINTMENT_HEADERS, attempt, created_answer
 from service.http.endpoint import endpoint
@@ -25,7 +25,6 @@ from service.http.schemas import Fault
 from service.naming import Record
 
 LocationId = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
-PathSlug = Annotated[str, Field(description="The public name of the business.")]
 
 
 class WidgetBody(Body):
@@ -87,7 +86,7 @@ class WidgetApi:
 
     @endpoint(
         "POST",
-        WIDGETS + "{slug}/book",
+        PUBLIC + "{slug}/book",
         tag="appointments",
         answers={201: WidgetBooking, 200: WidgetBooking},
         refusals=(

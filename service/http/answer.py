@@ -1,5 +1,6 @@
 """Answers with a whole body: records, and errors as application/problem+json (RFC 9457) or as widgets read them."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,8 +12,10 @@ from service.errors import PROBLEMS, HoldfastError
 
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
-# The calls of booking widgets are below this path: their errors of every status have a shape of their own.
-WIDGETS: Final = "/api/v1/public/"
+# The calls of a business by its slug. Below the slug they are those of booking widgets, whose errors of every status
+# have a shape of their own.
+PUBLIC: Final = "/api/v1/public/"
+_OF_WIDGET: Final = re.compile(PUBLIC + "[^/]*/")
 
 
 class Answer:
@@ -32,7 +35,7 @@ class Answer:
         self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()] if headers else []
         if media_type:
             self.headers.append((b"content-type", media_type.encode()))
-        if status >= 200 and status != 204:
+        if status >= 200 and status not in (204, 304):
             self.headers.append((b"content-length", str(len(body)).encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 — ASGI
@@ -57,7 +60,7 @@ def problem_answer(scope: Scope, error: HoldfastError, headers: Mapping[str, str
         headers["Retry-After"] = str(error.problem.retry_after_seconds)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if scope["path"].startswith(WIDGETS):
+    if _OF_WIDGET.match(scope["path"]):
         status = 400 if error.code == "SLOT_UNAVAILABLE" else error.status
         return Answer(orjson.dumps(widget_body(error.code, error.detail, error.members)), status, headers, JSON)
     body = problem_body(error.code, scope["request_id"], error.detail, error.status)

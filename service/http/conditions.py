@@ -1,6 +1,8 @@
-"""What a request says about its effect: the attempt, by its idempotency key, and the version of the appointment that a
-change expects. A version is sent as `ETag`, and expected as `If-Match` or in the body."""
+"""What a request says about its effect: the attempt, by its idempotency key, the version of the appointment that a
+change expects, and the content that a client has already. A version is sent as `ETag`, and expected as `If-Match` or in
+the body."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +16,19 @@ from service.booking.holds import Reservation
 from service.booking.requests import Attempt
 from service.booking.text import IdempotencyKey
 from service.errors import Invalid, Refused
-from service.http.answer import Answer, answer
+from service.http.answer import JSON, Answer, answer
 from service.http.call import Call
 from service.http.clients import client_id
 
 _KEY: Final[TypeAdapter[Any]] = TypeAdapter(IdempotencyKey)
 _TAG: Final = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
+_ANY_TAG: Final = re.compile('"[^"]*"')
 
 # The headers of `created_answer`, for a hold and for an appointment.
 HOLD_HEADERS: Final = {201: ("Location",), 200: ("Idempotency-Replayed",)}
 APPOINTMENT_HEADERS: Final = {201: ("Location", "ETag"), 200: ("Idempotency-Replayed", "ETag")}
+# The headers of `content_answer`.
+CONTENT_HEADERS: Final = ("ETag", "Cache-Control")
 
 
 def attempt(call: Call) -> Attempt:
@@ -58,6 +63,20 @@ def created_answer(record: Reservation | Appointment, replayed: bool, body: Base
         headers, place = {}, f"reservations/{record.reservation_id}"
     headers |= {"Idempotency-Replayed": "true"} if replayed else {"Location": f"/api/booking/{place}"}
     return answer(body or record, 200 if replayed else 201, headers)
+
+
+def content_answer(call: Call, record: BaseModel) -> Answer:
+    """Builds a 200 with a tag of its content, or a 304 where `If-None-Match` has the tag (RFC 9110, 13.1.2).
+
+    Caches may store the answer, which is public, and must revalidate it.
+    """
+    body = answer(record).body
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    known = call.header(b"if-none-match") or ""
+    if known.strip() == "*" or tag in _ANY_TAG.findall(known):
+        return Answer(status=304, headers=headers)
+    return Answer(body, 200, headers, JSON)
 
 
 def version_tag(appointment: Appointment) -> dict[str, str]:

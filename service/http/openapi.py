@@ -35,7 +35,7 @@ _SCHEMES: Final = {
     "cron": "CRON_SECRET",
 }
 _PROBLEM_HEADERS: Final = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
-_WITHOUT_BODY: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.TEMPORARY_REDIRECT)
+_WITHOUT_BODY: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED, HTTPStatus.TEMPORARY_REDIRECT)
 _LIMIT_HEADERS: Final = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 
 # The request id of the examples of problems.

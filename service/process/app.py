@@ -23,6 +23,7 @@ from service.api.keys import KeyApi
 from service.api.metrics import MetricsApi
 from service.api.opening import OpeningApi
 from service.api.operations import OperationsApi
+from service.api.public_catalogue import PublicCatalogueApi
 from service.api.stream import StreamApi
 from service.api.widget import WidgetApi
 from service.background import end, in_background
@@ -98,6 +99,7 @@ def create_app(settings: Settings | None = None) -> Application:
 
     apis = (
         HoldApi(Holds(database, verbs, guests, tokens), database, hold_limit),
+        PublicCatalogueApi(database),
         AvailabilityApi(database, cache),
         StreamApi(feed, catalog),
         AppointmentApi(appointments),

@@ -53,6 +53,7 @@ PUBLIC: Final = {
     "/api/booking/availability/days",
     "/api/booking/stream",
     "/api/bookings",
+    "/api/v1/public/{slug}",
     "/api/v1/public/{slug}/book",
     "/api/booking/calendar/{businessId}.ics",
     "/api/booking/calendar/{businessId}/{resourceId}.ics",

@@ -52,6 +52,7 @@ async def test_the_service_gives_exactly_the_answers_of_the_document(
     await lower_the_capacity(call)
     await let_a_hold_expire(call, database)
     await book_at_once(call)
+    await read_the_public_catalogue(call)
     await book_from_a_widget(call)
     await use_appointments(call, database)
     await lose_the_time_zone(call, database)
@@ -204,6 +205,14 @@ async def book_at_once(call: Call) -> None:
         await call("POST", path, 409, booking(17, quantity=3), headers=headers)
     await call("POST", "/api/bookings", 422, booking(-24 * 60))
     await call("POST", APPOINTMENTS, 201, booking(-24 * 60), headers=ADMIN)
+
+
+async def read_the_public_catalogue(call: Call) -> None:
+    """Reads it, reads it again with its tag, and another one that does not exist."""
+    path = "/api/v1/public/salon"
+    await call("GET", path, 200)
+    await call("GET", path, 304, headers={"If-None-Match": "*"})
+    await call("GET", "/api/v1/public/nobody", 404)
 
 
 async def book_from_a_widget(call: Call) -> None:

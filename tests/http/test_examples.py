@@ -120,6 +120,7 @@ async def test_the_examples_are_what_the_service_answers(
     database.freeze_clock(EXAMPLE_DAY - timedelta(days=21, hours=-9, minutes=-17))
     recorder = Recorder(client, await served_document())
     await put_the_catalog(recorder)
+    await look_at_the_business(recorder)
     await hold_and_commit(recorder)
     await book_without_a_hold(recorder)
     await keep_the_calendar(recorder)
@@ -138,14 +139,16 @@ async def test_the_examples_are_what_the_service_answers(
 async def put_the_catalog(recorder: Recorder) -> None:
     """A salon with two stylists, a haircut and a class."""
     salon = {"name": "Salon Rosa", "slug": "salon-rosa", "timezone": "Europe/Berlin", "country": "DE"}
+    salon |= {"description": "Hair and styling in Mitte.", "metadata": {"logo": "rosa.svg"}}
     haircut = {"name": "Haircut", "durationMinutes": 45, "slotStepMinutes": 15, "bufferAfterMinutes": 5}
+    haircut |= {"description": "Wash, cut and dry.", "metadata": {"price": "40.00"}}
     closure = {"from": instant(7 * 24), "to": instant(8 * 24), "reason": "Stocktaking"}
     christmas = {"date": "2026-12-24", "until": "2026-12-26", "hours": [], "name": "Christmas"}
     await recorder.call("PUT", SALON, 201, salon)
     await recorder.call("DELETE", SALON, 204)
     for path, body in (
         (SALON, salon),
-        (f"{SALON}/resources/rosa", {"name": "Rosa", "kind": "staff"}),
+        (f"{SALON}/resources/rosa", {"name": "Rosa", "kind": "staff", "description": "Speaks Italian."}),
         (f"{SALON}/services/haircut", haircut),
         (f"{SALON}/special-hours/christmas", christmas),
         (f"{SALON}/closures/stocktaking", closure),
@@ -166,6 +169,12 @@ async def put_the_catalog(recorder: Recorder) -> None:
     await recorder.call("PUT", f"{SALON}/opening-hours", 200, hours)
     await recorder.call("GET", f"{SALON}/opening-hours", 200)
     await recorder.call("DELETE", f"{SALON}/opening-hours", 204)
+
+
+async def look_at_the_business(recorder: Recorder) -> None:
+    """A frontend reads the public catalogue, and later reads it again."""
+    await recorder.call("GET", "/api/v1/public/salon-rosa", 200)
+    await recorder.call("GET", "/api/v1/public/salon-rosa", 304, headers={"If-None-Match": "*"})
 
 
 async def hold_and_commit(recorder: Recorder) -> None:

@@ -266,7 +266,7 @@ async def test_requests_without_a_form_get_the_widgets_shape(client: httpx2.Asyn
         response = await client.request(method, BOOK)
         error_of(response, 405, "METHOD_NOT_ALLOWED")
         assert response.headers["allow"] == "POST"
-    error_of(await client.post("/api/v1/public/salon-rosa", json=form()), 404, "NOT_FOUND")
+    error_of(await client.post("/api/v1/public/salon-rosa/", json=form()), 404, "NOT_FOUND")
     error_of(await client.post("/api/v1/public/salon-rosa/book/it", json=form()), 404, "NOT_FOUND")
     assert salon.value("SELECT count(*) FROM booking.appointments") == 0
 

@@ -19,6 +19,7 @@ VERBS = {
     "execute(text[], jsonb[], timestamp with time zone)",
     "business_of_appointment(uuid)",
     "business_of_slug(text)",
+    "public_catalogue(text)",
     "appointment(text, uuid)",
     "list_appointments(text, timestamp with time zone, timestamp with time zone, boolean, timestamp with time zone,"
     " text, text, text, text, text, timestamp with time zone, uuid, integer)",
