@@ -11,27 +11,23 @@ from service.errors import Refused
 from service.naming import Record
 
 
-class Described(Record):
-    """The members that each entry has."""
+class PublicBusiness(Record):
+    """A business, as the public sees it."""
 
+    business_id: BusinessId
     name: str = Field(description="The name that people read.")
+    slug: str = Field(description="Its name in public addresses.")
+    timezone: str = Field(description="A time zone of the IANA database, whose clock its hours and days follow.")
+    country: str | None = Field(description="An ISO 3166 code of two letters; `null`: phone numbers need their own.")
     description: str | None = Field(description="Text for the people who book.")
     metadata: dict[str, JsonValue] | None = Field(description="Data of the business's own system, as it was sent.")
 
 
-class PublicBusiness(Described):
-    """A business, as the public sees it."""
-
-    business_id: BusinessId
-    slug: str = Field(description="Its name in public addresses.")
-    timezone: str = Field(description="A time zone of the IANA database, whose clock its hours and days follow.")
-    country: str | None = Field(description="An ISO 3166 code of two letters; `null`: phone numbers need their own.")
-
-
-class PublicService(Described):
+class PublicService(Record):
     """A service that the public can book. A member that does not apply is null; defaults are computed."""
 
     service_id: ServiceId
+    name: str = Field(description="The name that people read.")
     duration_minutes: int | None = Field(description="The length of a slot in minutes; `null`: it is in days.")
     min_duration_minutes: int | None = Field(description="The shortest slot in minutes.")
     max_duration_minutes: int | None = Field(description="The longest slot in minutes.")
@@ -53,14 +49,19 @@ class PublicService(Described):
         description="The largest `quantity` that one request can get; 0: none of its resources can be booked."
     )
     resource_ids: list[str] = Field(description="Those of `resources` that it can be booked with; none without a pool.")
+    description: str | None = Field(description="Text for the people who book.")
+    metadata: dict[str, JsonValue] | None = Field(description="Data of the business's own system, as it was sent.")
 
 
-class PublicResource(Described):
+class PublicResource(Record):
     """A resource that the public can book."""
 
     resource_id: ResourceId
+    name: str = Field(description="The name that people read.")
     kind: str = Field(description="The sort of resource, in the words of the business.")
     seats: int = Field(description="How many guests it takes at once.")
+    description: str | None = Field(description="Text for the people who book.")
+    metadata: dict[str, JsonValue] | None = Field(description="Data of the business's own system, as it was sent.")
 
 
 class PublicCatalogue(Record):

@@ -56,6 +56,8 @@ async def test_a_business_and_a_service_come_and_go(client: httpx2.AsyncClient) 
         "resourceSharing": "exclusive",
         "resourceIds": [],
         "archivedResourceIds": [],
+        "description": None,
+        "metadata": None,
     }
     listed = (await client.get(f"{BUSINESSES}/rosa/services", headers=ADMIN)).json()
     assert listed == {"items": [response.json()]}

@@ -30,6 +30,8 @@ async def test_a_resource_comes_and_goes(client: httpx2.AsyncClient, database: T
         "kind": "resource",
         "bookingEnabled": True,
         "seats": 1,
+        "description": None,
+        "metadata": None,
     }
     response = await client.put(ANNA, json={"name": "Anna", "kind": "staff", "bookingEnabled": False}, headers=ADMIN)
     assert (response.status_code, response.json()["kind"], response.json()["bookingEnabled"]) == (200, "staff", False)

@@ -172,9 +172,12 @@ async def put_the_catalog(recorder: Recorder) -> None:
 
 
 async def look_at_the_business(recorder: Recorder) -> None:
-    """A frontend reads the public catalogue, and later reads it again."""
+    """A frontend reads the public catalogue, and later reads it again. Meanwhile there is a service with resources."""
+    colouring, pool = f"{SALON}/services/colouring", {"resourceIds": ["maria", "rosa"]}
+    await recorder.client.put(colouring, json={"name": "Colouring", "durationMinutes": 120, **pool}, headers=ADMIN)
     await recorder.call("GET", "/api/v1/public/salon-rosa", 200)
     await recorder.call("GET", "/api/v1/public/salon-rosa", 304, headers={"If-None-Match": "*"})
+    await recorder.client.delete(colouring, headers=ADMIN)
 
 
 async def hold_and_commit(recorder: Recorder) -> None:
