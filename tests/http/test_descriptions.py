@@ -1,5 +1,6 @@
 """`description` and `metadata` of the catalog: what frontends show, with their bounds."""
 
+import itertools
 import json
 from typing import Any
 
@@ -14,11 +15,13 @@ from tests.http.refusals import faulty_fields
 pytestmark = pytest.mark.anyio
 
 SALON = "/api/catalog/businesses/salon"
-ENTRIES = {
+ENTRIES: dict[str, Json] = {
     SALON: {"name": "Salon"},
     f"{SALON}/resources/anna": {"name": "Anna"},
     f"{SALON}/services/cut": {"name": "Cut", "durationMinutes": 45},
 }
+OTHER_TEXTS: list[Any] = [1, ["a"], "a\0"]
+OTHER_OBJECTS: list[Any] = ["a", [], [{}], 1, {"a": "\0"}, {"\0": 1}]
 
 
 @pytest.fixture(params=ENTRIES)
@@ -77,8 +80,8 @@ async def test_both_are_bounded(
 @pytest.mark.parametrize(
     ("member", "value"),
     [
-        *(("description", value) for value in (1, ["a"], "a\0")),
-        *(("metadata", value) for value in ("a", [], [{}], 1, {"a": "\0"}, {"\0": 1})),
+        *itertools.product(["description"], OTHER_TEXTS),
+        *itertools.product(["metadata"], OTHER_OBJECTS),
         ("metadata", {"a": float("nan")}),
         ("metadata", {"a": [1e300] * 14}),
     ],

@@ -138,9 +138,9 @@ async def test_the_examples_are_what_the_service_answers(
 
 async def put_the_catalog(recorder: Recorder) -> None:
     """A salon with two stylists, a haircut and a class."""
-    salon = {"name": "Salon Rosa", "slug": "salon-rosa", "timezone": "Europe/Berlin", "country": "DE"}
+    salon: Json = {"name": "Salon Rosa", "slug": "salon-rosa", "timezone": "Europe/Berlin", "country": "DE"}
     salon |= {"description": "Hair and styling in Mitte.", "metadata": {"logo": "rosa.svg"}}
-    haircut = {"name": "Haircut", "durationMinutes": 45, "slotStepMinutes": 15, "bufferAfterMinutes": 5}
+    haircut: Json = {"name": "Haircut", "durationMinutes": 45, "slotStepMinutes": 15, "bufferAfterMinutes": 5}
     haircut |= {"description": "Wash, cut and dry.", "metadata": {"price": "40.00"}}
     closure = {"from": instant(7 * 24), "to": instant(8 * 24), "reason": "Stocktaking"}
     christmas = {"date": "2026-12-24", "until": "2026-12-26", "hours": [], "name": "Christmas"}

@@ -6,9 +6,9 @@ from typing import Any
 from tests.database import TestDatabase
 from tests.sql.catalog import delete_resource, delete_service
 
-DESCRIBED = {"description": "Text", "metadata": {"a": None}}
+DESCRIBED: dict[str, Any] = {"description": "Text", "metadata": {"a": None}}
 # Settings that are left out, as the API puts them: the helper of the tests fills them in.
-LEFT_OUT = dict.fromkeys(
+LEFT_OUT: dict[str, Any] = dict.fromkeys(
     ("min_duration_minutes", "max_duration_minutes", "slot_step_minutes", "max_simultaneous_bookings")
 )
 
