@@ -1,10 +1,10 @@
-"""Instants and local dates: as callers write them, in ISO 8601 and with an offset, and as answers have them, in UTC."""
+"""Instants, local dates and times: as callers write them, in ISO 8601, and as answers have them, instants in UTC."""
 
 import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from service.booking.text import FaultMessage
@@ -77,6 +77,10 @@ WholeSecond = Annotated[Instant, AfterValidator(_in_whole_seconds)]
 
 # Of slots: near both ends of time, instants that are computed from them could not be written.
 SlotInstant = Annotated[WholeSecond, AfterValidator(_in_sensible_years)]
+
+# By the clock of a business; 24:00 ends the day.
+TIME_OF_DAY: Final = StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$")
+TIME_OR_MIDNIGHT: Final = StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d$")
 _NO_DATE: Final = "must be a date like 2026-11-21"

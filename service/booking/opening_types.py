@@ -5,10 +5,10 @@ from itertools import pairwise
 from typing import Annotated, Final, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from service.booking.catalog_types import MAX_LISTED, Settings
-from service.booking.instants import Instant, LocalDate, WrittenInstant
+from service.booking.instants import TIME_OF_DAY, TIME_OR_MIDNIGHT, Instant, LocalDate, WrittenInstant
 from service.booking.text import BusinessId, FaultMessage, Identifier, Name, Notes, fault
 from service.naming import Record
 
@@ -27,12 +27,12 @@ def _after_from(to: Instant, info: ValidationInfo) -> Instant:
 
 Opens = Annotated[
     str,
-    StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$"),
+    TIME_OF_DAY,
     FaultMessage("must be a time of day from 00:00 to 23:59, like 09:00"),
 ]
 Closes = Annotated[
     str,
-    StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
+    TIME_OR_MIDNIGHT,
     FaultMessage("must be a time of day from 00:00 to 24:00, like 17:30"),
     AfterValidator(_after_opens),
 ]

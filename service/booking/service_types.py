@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal, LiteralString, Self
 
-from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 from pydantic.alias_generators import to_camel
 
 from service.booking.catalog_types import MAX_LISTED, Capacity, Settings
+from service.booking.instants import TIME_OF_DAY, TIME_OR_MIDNIGHT
 from service.booking.text import (
     BusinessId,
     CatalogMetadata,
@@ -29,12 +30,12 @@ BufferMinutes = Annotated[int, Field(ge=0, le=1440)]
 
 StartTime = Annotated[
     str,
-    StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$"),
+    TIME_OF_DAY,
     FaultMessage("must be a time of day from 00:00 to 23:59, like 14:00"),
 ]
 EndTime = Annotated[
     str,
-    StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
+    TIME_OR_MIDNIGHT,
     FaultMessage("must be a time of day from 00:00 to 24:00, like 11:00"),
 ]
 
