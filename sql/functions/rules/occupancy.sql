@@ -237,16 +237,10 @@ AS $$
   ) AS span
   CROSS JOIN unnest(p_ids, p_reaches, p_rooms) AS candidate (id, reach, room)
   CROSS JOIN LATERAL (
-    SELECT count(*) AS in_week, count(*) FILTER (WHERE w.starts < span.day_ends AND w.ends > span.day) AS on_day
-    FROM (
-      SELECT o.starts, o.ends FROM booking.occupancy o
-      WHERE o.business_id = p_business_id AND o.resource_id BETWEEN candidate.id AND candidate.id AND o.resource_id <> ''
-        AND o.starts < span.week_ends AND o.starts > span.week - make_interval(secs => candidate.reach)
-        AND o.ends > span.week
-        AND ((o.next_expiry <= p_now) IS NOT TRUE OR o.claimed > booking.expired_quantity(o, p_now))
-      ORDER BY o.resource_id, o.starts
-    ) AS w
-    WHERE candidate.room > 0
+    SELECT count(*) AS in_week, count(*) FILTER (WHERE (w.o).starts < span.day_ends AND (w.o).ends > span.day) AS on_day
+    FROM booking.resource_windows(
+      p_business_id, candidate.id, candidate.reach, span.week, span.week_ends, p_now) AS w
+    WHERE candidate.room > 0 AND w.claimed > 0
   ) AS work
 $$;
 
