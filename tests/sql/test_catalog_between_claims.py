@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -13,11 +12,11 @@ from hypothesis.stateful import (
     invariant,
     multiple,
     rule,
-    run_state_machine_as_test,
 )
 
 from tests.database import Outcome, TestDatabase, at, change_request
 from tests.sql.catalog import delete_resource, delete_service, put_back, put_seats
+from tests.sql.random_steps import run_random_steps
 
 SERVICES = ("cut", "class", "stay")
 RESOURCES = ("anna", "bert")
@@ -198,21 +197,10 @@ class Catalog(RuleBasedStateMachine):
 
 
 def test_changes_of_the_catalog_keep_the_invariants(database: TestDatabase) -> None:
-    """Runs random sequences of steps; a failure is shrunk to the fewest steps."""
-    newest = database.admin.info.server_version >= 180_000
+    """After any sequence of steps."""
 
     class CatalogHere(Catalog):
         def __init__(self) -> None:
             super().__init__(database)
 
-    run_state_machine_as_test(
-        CatalogHere,
-        settings=settings(
-            max_examples=60 if newest else 15,
-            stateful_step_count=30,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_random_steps(CatalogHere, database, steps=30, examples=60, examples_of_older=15)

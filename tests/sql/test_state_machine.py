@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -15,7 +14,6 @@ from hypothesis.stateful import (
     invariant,
     multiple,
     rule,
-    run_state_machine_as_test,
 )
 
 from tests.database import (
@@ -29,6 +27,7 @@ from tests.database import (
     reserve_request,
 )
 from tests.sql.model import MAX_LIFETIME, MAX_TTL, MINUTE, TTL, Claim, Hold, Model, in_order_of_windows
+from tests.sql.random_steps import run_random_steps
 from tests.sql.requests import names
 
 RETENTION = timedelta(hours=1)
@@ -436,21 +435,10 @@ def ttl_of(request: dict[str, Any]) -> timedelta | None:
 
 
 def test_the_verbs_do_what_the_model_does(database: TestDatabase) -> None:
-    """Runs random sequences of steps; a failure is shrunk to the fewest steps."""
-    newest = database.admin.info.server_version >= 180_000
+    """After any sequence of steps."""
 
     class ReservationsHere(Reservations):
         def __init__(self) -> None:
             super().__init__(database)
 
-    run_state_machine_as_test(
-        ReservationsHere,
-        settings=settings(
-            max_examples=80 if newest else 20,
-            stateful_step_count=40,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_random_steps(ReservationsHere, database, steps=40, examples=80, examples_of_older=20)
