@@ -4,11 +4,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
 from tests.sql.listings import availability, hour_of_iso
+from tests.sql.random_examples import random_examples
 
 STAFF = ["anna", "bea"]
 
@@ -220,8 +220,7 @@ CLAIMS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(starts=WINDOWS, length=st.integers(min_value=1, max_value=25), claims=CLAIMS)
+@random_examples(60, starts=WINDOWS, length=st.integers(min_value=1, max_value=25), claims=CLAIMS)
 def test_many_windows_have_the_peaks_that_each_has_by_itself(
     salon: TestDatabase, starts: list[int], length: int, claims: list[tuple[int, int, int]]
 ) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
 from tests.sql.calendars import RESOURCES, SERVICES, Calendar, calendars, prepare
 from tests.sql.listings import availability, available_days
+from tests.sql.random_examples import random_examples
 
 DAY = timedelta(days=1)
 
@@ -34,8 +34,7 @@ def counts(database: TestDatabase, first: date, last: date, **parameters: Any) -
     return [day["slots"] for day in outcome.body["days"]]
 
 
-@settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(calendar=calendars(), quantity=st.integers(1, 2), is_named=st.booleans())
+@random_examples(25, calendar=calendars(), quantity=st.integers(1, 2), is_named=st.booleans())
 def test_days_count_the_slots_of_the_listing(
     salon: TestDatabase, calendar: Calendar, quantity: int, is_named: bool
 ) -> None:

@@ -5,12 +5,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event
 from hypothesis import strategies as st
 
 from tests.database import Outcome, TestDatabase, at
 from tests.sql.catalog import delete_resource, put_seats
 from tests.sql.one_by_one import Batch, OneByOne, Request, execute, execute_all
+from tests.sql.random_examples import random_examples
 
 # Resources have distinct seats, so that the order in which they are tried never depends on the work of the day.
 SEATS = {"small": 1, "middle": 2, "large": 4}
@@ -269,8 +270,8 @@ def stored_state(database: TestDatabase, business_id: str) -> dict[str, list[Any
     return {name: database.rows(query, business_id) for name, query in queries.items()}
 
 
-@settings(max_examples=120, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(
+@random_examples(
+    120,
     services=st.lists(st.sampled_from([*SERVICES]), min_size=1, max_size=3, unique=True),
     history=st.lists(STEPS, min_size=8, max_size=20),
     mixes=st.tuples(MIXES, st.just([]) | MIXES),

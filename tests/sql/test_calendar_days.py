@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase
@@ -18,6 +18,7 @@ from tests.sql.local_slots import (
     refusals,
 )
 from tests.sql.measuring import statements_of
+from tests.sql.random_examples import random_examples
 
 DAY = timedelta(days=1)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -223,8 +224,8 @@ START_TIMES = st.lists(QUARTERS, min_size=1, max_size=3, unique=True)
 @example(change="Apia, a date is left out", start_times=["14:00"], end_time="11:00", days=1)
 @example(change="Apia, a date is left out", start_times=["00:30"], end_time=None, days=2)
 @example(change="Cairo, forward at midnight", start_times=["00:00", "00:30"], end_time="00:45", days=1)
-@settings(max_examples=80, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
+@random_examples(
+    80,
     change=st.sampled_from(sorted(CHANGES)),
     start_times=START_TIMES,
     end_time=st.none() | QUARTERS,

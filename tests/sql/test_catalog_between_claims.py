@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 
 from tests.database import Outcome, TestDatabase, at, change_request
 from tests.sql.catalog import delete_resource, delete_service, put_back, put_seats
-from tests.sql.random_steps import run_random_steps
+from tests.sql.random_examples import run_random_steps
 
 SERVICES = ("cut", "class", "stay")
 RESOURCES = ("anna", "bert")
@@ -203,4 +203,4 @@ def test_changes_of_the_catalog_keep_the_invariants(database: TestDatabase) -> N
         def __init__(self) -> None:
             super().__init__(database)
 
-    run_random_steps(CatalogHere, database, steps=30, examples=60, examples_of_older=15)
+    run_random_steps(CatalogHere, database, steps=30, examples=60)

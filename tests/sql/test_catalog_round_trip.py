@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.database import NO_DEADLINE, TestDatabase, at
 from tests.sql.catalog import put_back
 from tests.sql.measuring import rolled_back
+from tests.sql.random_examples import random_examples
 
 RESOURCES = ("anna", "bert", "cleo")
 TABLES = ("businesses", "slugs", "services", "resources", "service_resources", "special_hours", "closures")
@@ -163,14 +163,7 @@ def stored(database: TestDatabase) -> list[Any]:
     return [*rows, database.rows(STORED_HOURS)]
 
 
-@given(catalogs)
-@settings(
-    max_examples=60,
-    deadline=None,
-    database=None,
-    phases=[Phase.generate, Phase.shrink],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@random_examples(60, catalog=catalogs)
 def test_a_put_of_what_was_read_changes_nothing(database: TestDatabase, catalog: dict[str, Any]) -> None:
     """The answer of each put is what was read, and no column of the catalog changes."""
     with rolled_back(database):

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.database import Outcome, TestDatabase, reserve_request
 from tests.sql.catalog import delete_resource, put_seats
+from tests.sql.random_examples import random_examples
 from tests.sql.requests import MAKE_REQUEST, granted_resources, names
 
 THREE = ["anna", "bert", "cleo"]
@@ -202,8 +202,7 @@ def twins(database: TestDatabase) -> TestDatabase:
     return database
 
 
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(history=WISHES, wishes=WISHES)
+@random_examples(60, history=WISHES, wishes=WISHES)
 def test_random_batches_are_spread_as_their_requests_one_by_one(
     twins: TestDatabase, history: list[dict[str, Any]], wishes: list[dict[str, Any]]
 ) -> None:

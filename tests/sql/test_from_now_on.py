@@ -3,12 +3,12 @@
 from typing import Any
 from uuid import uuid4
 
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at, book_request, change_request, reserve_request
 from tests.sql.listings import availability
 from tests.sql.model import STEP, Claim, Model
+from tests.sql.random_examples import random_examples
 from tests.sql.requests import names
 
 CAPACITY = 2
@@ -23,8 +23,9 @@ BEGINNING = at(10)
 NOON = BEGINNING + 6 * STEP
 
 
-@settings(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(earlier=st.lists(SLOTS, max_size=5), later=st.lists(SLOTS, max_size=3), moves=st.lists(MOVES, max_size=4))
+@random_examples(
+    150, earlier=st.lists(SLOTS, max_size=5), later=st.lists(SLOTS, max_size=3), moves=st.lists(MOVES, max_size=4)
+)
 def test_bookings_and_moves_count_claims_from_now_on(
     database: TestDatabase,
     earlier: list[tuple[str, int, int, int]],

@@ -5,7 +5,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
@@ -20,6 +20,7 @@ from tests.sql.local_slots import (
     set_timezone,
 )
 from tests.sql.measuring import reads_of
+from tests.sql.random_examples import random_examples
 from tests.sql.windows import hour_of
 
 HOUR = timedelta(hours=1)
@@ -174,8 +175,8 @@ HOURS = st.lists(ENTRIES, max_size=6)
 @example(change="Berlin, an hour forward", hours=[(7, 9, 20)], special=None, step=45)
 @example(change="Kolkata, no change", hours=[(7, 30, 60), (7, 34, 50)], special=None, step=15)
 @example(change="Santiago, back at midnight", hours=[(6, 80, 95), (7, 0, 9)], special=[(92, 95)], step=15)
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
+@random_examples(
+    60,
     change=st.sampled_from(sorted(CHANGES)),
     hours=HOURS,
     special=st.none() | st.lists(st.tuples(QUARTERS, QUARTERS).map(lambda pair: tuple(sorted(pair))), max_size=2),

@@ -5,7 +5,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example
 from hypothesis import strategies as st
 
 from tests.database import Outcome, TestDatabase, at
@@ -17,6 +17,7 @@ from tests.sql.local_slots import (
     refusals,
     set_timezone,
 )
+from tests.sql.random_examples import random_examples
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -161,18 +162,18 @@ def test_a_length_in_days_needs_a_known_time_zone(salon: TestDatabase) -> None:
 ENDS = st.integers(1, 6 * 96).map(lambda quarters: quarters * timedelta(minutes=15))
 
 
-@example(change="Apia, a date is left out", start=-96, end=timedelta(days=1), bounds=(1, 1), end_time=None)
-@example(change="Apia, a date is left out", start=-96, end=timedelta(days=1), bounds=(2, 2), end_time=None)
-@example(
-    change="Casey, three hours back over midnight", start=-139, end=timedelta(hours=50.25), bounds=(1, 2), end_time=None
-)
-@settings(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
+@random_examples(
+    150,
     change=st.sampled_from(sorted(CHANGES)),
     start=st.integers(-3 * 96, 2 * 96),
     end=ENDS,
     bounds=st.tuples(st.integers(1, 4), st.integers(1, 4)).map(lambda pair: (min(pair), max(pair))),
     end_time=st.none() | st.sampled_from(["00:00", "00:30", "02:30", "11:00", "23:45"]),
+)
+@example(change="Apia, a date is left out", start=-96, end=timedelta(days=1), bounds=(1, 1), end_time=None)
+@example(change="Apia, a date is left out", start=-96, end=timedelta(days=1), bounds=(2, 2), end_time=None)
+@example(
+    change="Casey, three hours back over midnight", start=-139, end=timedelta(hours=50.25), bounds=(1, 2), end_time=None
 )
 def test_a_length_in_days_is_refused_exactly_if_no_number_of_days_has_it(
     salon: TestDatabase, change: str, start: int, end: timedelta, bounds: tuple[int, int], end_time: str | None

@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase
 from tests.sql.calendars import MINUTE, RESOURCES, SERVICES, Calendar, calendars, prepare
 from tests.sql.listings import availability
+from tests.sql.random_examples import random_examples
 
 # Returns the largest quantity that reserve grants on a slot, and rolls all claims back.
 LARGEST_GRANTED = """
@@ -48,8 +49,7 @@ def salon(database: TestDatabase) -> TestDatabase:
     return database
 
 
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(calendar=calendars(), is_long=st.booleans())
+@random_examples(60, calendar=calendars(), is_long=st.booleans())
 def test_a_slot_is_listed_exactly_if_reserve_grants_it(salon: TestDatabase, calendar: Calendar, is_long: bool) -> None:
     """The listing has the quantities that reserve grants, and the resources that it grants by name."""
     prepare(salon, calendar)
@@ -92,9 +92,13 @@ def test_a_slot_is_listed_exactly_if_reserve_grants_it(salon: TestDatabase, cale
         event(f"{service_id}: {'some' if 0 < count < len(slots) else 'all' if count else 'none'}")
 
 
-@settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(
-    calendar=calendars(), is_long=st.booleans(), nth=st.integers(0, 30), is_beside=st.booleans(), is_named=st.booleans()
+@random_examples(
+    40,
+    calendar=calendars(),
+    is_long=st.booleans(),
+    nth=st.integers(0, 30),
+    is_beside=st.booleans(),
+    is_named=st.booleans(),
 )
 def test_alternatives_are_the_nearest_listed_slots(
     salon: TestDatabase, calendar: Calendar, is_long: bool, nth: int, is_beside: bool, is_named: bool

@@ -6,12 +6,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
 from tests.sql.catalog import delete_resource
 from tests.sql.listings import availability, hour_of_iso
+from tests.sql.random_examples import random_examples
 
 RESOURCES = ("attic", "cellar", "hall")
 SERVICES = ("first", "second")
@@ -88,8 +89,7 @@ def salon(database: TestDatabase) -> TestDatabase:
     return database
 
 
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(catalog=CATALOGS)
+@random_examples(60, catalog=CATALOGS)
 def test_a_slot_is_listed_exactly_with_the_seats_that_reserve_grants(salon: TestDatabase, catalog: Catalog) -> None:
     """For each quantity, the listed resources are those that are granted by name, and available equals capacity()."""
     prepare(salon, catalog)
@@ -110,8 +110,7 @@ def test_a_slot_is_listed_exactly_with_the_seats_that_reserve_grants(salon: Test
                     assert bool(names) == (room > 0)
 
 
-@settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(catalog=CATALOGS)
+@random_examples(40, catalog=CATALOGS)
 def test_a_session_can_be_filled_up_to_its_available_seats(salon: TestDatabase, catalog: Catalog) -> None:
     """Requests one by one and in a batch get all available seats, and no seat more."""
     prepare(salon, catalog)

@@ -4,11 +4,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at, reserve_request
 from tests.sql.catalog import delete_service
+from tests.sql.random_examples import random_examples
 from tests.sql.requests import MAKE_REQUEST, keyed_request, names
 
 # Few values, so that requests conflict with each other: half hours of one morning, and five services.
@@ -60,10 +61,9 @@ def alone_and_together(database: TestDatabase) -> TestDatabase:
     return database
 
 
+@random_examples(200, history=HISTORIES)
 @example([booked(1), booked(3), (reserve_request(1, 3, service_id="few", quantity=1), "nothing")])
 @example([booked(1), booked(3), (reserve_request(1, 3, service_id="few", quantity=2), "nothing")])
-@settings(max_examples=200, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(history=HISTORIES)
 def test_a_request_has_the_same_outcome_alone_and_in_a_batch(
     alone_and_together: TestDatabase, history: list[tuple[dict[str, Any], str]]
 ) -> None:
@@ -132,8 +132,8 @@ def pools_alone_and_together(database: TestDatabase) -> TestDatabase:
     return database
 
 
-@settings(max_examples=100, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
+@random_examples(
+    100,
     history=st.lists(st.tuples(pooled, st.sampled_from([None, None, "anna", "bert", "cleo"]), THEN), max_size=6),
     claim_members=pooled,
     number=st.integers(min_value=1, max_value=6),

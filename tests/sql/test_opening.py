@@ -4,12 +4,13 @@ from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
 from tests.sql.local_slots import CHANGES, as_in_the_verbs, put_special_hours, set_timezone
 from tests.sql.measuring import reads_of
+from tests.sql.random_examples import random_examples
 
 HALF_HOUR = timedelta(minutes=30)
 
@@ -256,13 +257,12 @@ HOURS = st.lists(
 )
 
 
+@random_examples(60, change=st.sampled_from(sorted(CHANGES)), hours=HOURS)
 @example(change="Casey, three hours back over midnight", hours=[(4, 46, 48)])
 @example(change="Casey, three hours back over midnight", hours=[(5, 0, 4)])
 @example(change="Berlin, an hour back", hours=[(7, 4, 6)])
 @example(change="Berlin, an hour back", hours=[(7, 2, 4)])
 @example(change="Berlin, an hour forward", hours=[(7, 5, 6), (7, 6, 7)])
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(change=st.sampled_from(sorted(CHANGES)), hours=HOURS)
 def test_a_business_is_open_exactly_when_its_local_time_is_within_its_hours(
     salon: TestDatabase, change: str, hours: list[tuple[int, int, int]]
 ) -> None:

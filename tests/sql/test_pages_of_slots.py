@@ -6,12 +6,12 @@ from itertools import chain
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
 from tests.sql.calendars import RESOURCES, SERVICES, Calendar, calendars, prepare
 from tests.sql.listings import availability, hour_of_iso, pages
+from tests.sql.random_examples import random_examples
 
 DAY = timedelta(days=1)
 
@@ -30,8 +30,7 @@ def hours(slots: list[dict[str, Any]]) -> list[float]:
     return [hour_of_iso(slot["slot_start"]) for slot in slots]
 
 
-@settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(calendar=calendars(), limit=st.integers(min_value=1, max_value=9), quantity=st.integers(1, 2))
+@random_examples(25, calendar=calendars(), limit=st.integers(min_value=1, max_value=9), quantity=st.integers(1, 2))
 def test_pages_joined_are_the_whole_listing(salon: TestDatabase, calendar: Calendar, limit: int, quantity: int) -> None:
     """Pages of any size have the slots of one large page, in order, each once."""
     prepare(salon, calendar)

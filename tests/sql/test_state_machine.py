@@ -27,7 +27,7 @@ from tests.database import (
     reserve_request,
 )
 from tests.sql.model import MAX_LIFETIME, MAX_TTL, MINUTE, TTL, Claim, Hold, Model, in_order_of_windows
-from tests.sql.random_steps import run_random_steps
+from tests.sql.random_examples import run_random_steps
 from tests.sql.requests import names
 
 RETENTION = timedelta(hours=1)
@@ -441,4 +441,4 @@ def test_the_verbs_do_what_the_model_does(database: TestDatabase) -> None:
         def __init__(self) -> None:
             super().__init__(database)
 
-    run_random_steps(ReservationsHere, database, steps=40, examples=80, examples_of_older=20)
+    run_random_steps(ReservationsHere, database, steps=40, examples=80)
