@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -14,14 +13,11 @@ import psycopg
 from psycopg import sql
 
 from service.database.migrations import migrate
-from service.embedded.postmaster import stop_orphan
 from service.embedded.server import EmbeddedServer
 from service.process.hosting import create_login
 from tests.database import LOGIN, PASSWORD, with_database
+from tests.folders import data_folder
 
-# A file system in memory, where there is one, and the room that it needs for the data of two clusters.
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 — folders in it are made by mkdtemp
-_MEMORY_BYTES: Final = 2 * 1024**3
 # For a server that only tests use. Nothing has to survive a power cut; a login is not made slow to guess, since each
 # test makes a dozen; and in memory the write-ahead log must not grow to the gigabyte that it may have elsewhere.
 _SETTINGS: Final = {"fsync": "off", "full_page_writes": "off", "scram_iterations": "1", "max_wal_size": "256MB"}
@@ -98,34 +94,10 @@ class Clusters:
 
             container = self._stack.enter_context(PostgresContainer(f"postgres:{major}", driver=None))
             return RunningCluster(container.get_connection_url(), self._stack, strategy="wal_log")
-        folder = Path(tempfile.mkdtemp(prefix=f"holdfast-test-{os.getpid()}-", dir=_memory()))
-        self._stack.callback(shutil.rmtree, folder)
+        folder = self._stack.enter_context(data_folder())
         server = self._stack.enter_context(EmbeddedServer(folder, major=major, settings=_SETTINGS))
         # Copying files needs two checkpoints, which cost nothing without fsync; the write-ahead log needs each page.
         return RunningCluster(server.url(), self._stack, strategy="file_copy")
-
-
-def _memory() -> Path | None:
-    """Returns the folder in memory, if it has room: making a database's 300 files there takes a tenth of the time."""
-    if not os.access(_MEMORY, os.W_OK):
-        return None
-    # A session that was killed leaves its server and its folder, and memory is freed by nothing else.
-    for folder in _MEMORY.glob("holdfast-test-*-*"):
-        if not _runs(pid=int(folder.name.split("-")[2])):
-            for data in folder.glob("postgres-*"):
-                stop_orphan(data)
-            shutil.rmtree(folder, ignore_errors=True)
-    return _MEMORY if shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES else None
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _docker_runs() -> bool:

@@ -4,11 +4,9 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,10 +17,11 @@ import psycopg
 import pytest
 
 from service.database.migrations import migration_files
-from service.embedded.postmaster import recorded_postmaster, stop_orphan
+from service.embedded.postmaster import recorded_postmaster
 from service.embedded.server import find_running
 from tests.acceptance.clients import Clients, guest, race
 from tests.database import at, with_database
+from tests.folders import data_folder
 from tests.serving import SECRETS, ServiceProcess, run_command, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -33,15 +32,9 @@ STADIUM = {"name": "Stadium", "durationMinutes": 60, "maxSimultaneousBookings": 
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """Makes a data folder that every user can reach, unlike tmp_path, because PostgreSQL does not run as root."""
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-"))
-    folder.chmod(0o755)
-    try:
+    """Makes a data folder."""
+    with data_folder() as folder:
         yield folder
-    finally:
-        for cluster in folder.glob("postgres-*"):
-            stop_orphan(cluster)
-        shutil.rmtree(folder)
 
 
 def service_on(data_dir: Path, **settings: object) -> ServiceProcess:

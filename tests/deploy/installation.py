@@ -1,9 +1,7 @@
 """PostgreSQL as deploy/ sets it up: the roles of roles.sql, one login for migrations and another for the service."""
 
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from urllib.parse import urlsplit
 
 from service.embedded.cluster import find_programs
 from service.embedded.server import EmbeddedServer
+from tests.folders import data_folder
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 MIGRATOR_PASSWORD: Final = "migrator-of-the-tests"
@@ -31,18 +30,14 @@ class Installation:
 @contextmanager
 def installation(major: int) -> Iterator[Installation]:
     """Runs a server without the schema. It is not shared, because roles belong to the whole server."""
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
-    try:
-        with EmbeddedServer(folder, major=major, settings={"fsync": "off"}) as server:
-            administrator = server.url()
-            _make_roles(administrator, major)
-            yield Installation(
-                urlsplit(administrator)._replace(path="/holdfast").geturl(),
-                _login(administrator, "holdfast_migrator", MIGRATOR_PASSWORD),
-                _login(administrator, "holdfast", SERVICE_PASSWORD),
-            )
-    finally:
-        shutil.rmtree(folder)
+    with data_folder() as folder, EmbeddedServer(folder, major=major, settings={"fsync": "off"}) as server:
+        administrator = server.url()
+        _make_roles(administrator, major)
+        yield Installation(
+            urlsplit(administrator)._replace(path="/holdfast").geturl(),
+            _login(administrator, "holdfast_migrator", MIGRATOR_PASSWORD),
+            _login(administrator, "holdfast", SERVICE_PASSWORD),
+        )
 
 
 def _make_roles(administrator_url: str, major: int) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from service.embedded.server import EmbeddedServer
 from tests.acceptance.conftest import serve
-from tests.faults.embedded import MakeServer, data_folder, end_orphans
+from tests.faults.embedded import MakeServer
+from tests.folders import data_folder, stop_servers
 
 __all__ = ["serve"]
 
@@ -34,7 +35,7 @@ def data_dir(shared_dir: Path) -> Iterator[Path]:
     """Returns the shared data folder, on which no server runs."""
     yield shared_dir
     shared_dir.chmod(0o755)
-    end_orphans(shared_dir)
+    stop_servers(shared_dir)
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """Embedded servers of the tests: servers in other processes, queries, and the processes of a server."""
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Final, Protocol
 
 import psycopg
 
-from service.embedded.postmaster import stop_orphan
 from service.embedded.server import EmbeddedServer
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -33,22 +30,6 @@ class MakeServer(Protocol):
     """The type of the fixture `make_server`."""
 
     def __call__(self, data_dir: Path, major: int = 18) -> EmbeddedServer: ...
-
-
-@contextmanager
-def data_folder() -> Iterator[Path]:
-    """Makes a folder that every user can reach, unlike tmp_path."""
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-")).resolve()
-    folder.chmod(0o755)
-    yield folder
-    end_orphans(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def end_orphans(data_dir: Path) -> None:
-    """Ends the servers that a test has left running."""
-    for folder in data_dir.glob("postgres-*"):
-        stop_orphan(folder)
 
 
 @contextmanager

@@ -1,13 +1,10 @@
 """Migrations: concurrent processes, a killed process, a changed file, definitions, and roles without rights."""
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
@@ -18,6 +15,7 @@ from service.database.migrations import MigrationError, migrate, migration_files
 from service.embedded.privileges import EmbeddedServerError
 from service.embedded.server import EmbeddedServer
 from tests.database import PASSWORD, TestDatabase
+from tests.folders import data_folder
 
 ALL = [path.name for path in migration_files()] + ["definitions"]
 MIGRATOR = f"holdfast_migrator_{os.getpid()}"
@@ -250,9 +248,8 @@ def test_the_error_of_a_role_that_may_not_create_roles_names_them(cluster: str) 
     """The roles are missing on a server on which the service was never installed."""
     with psycopg.connect(cluster) as connection:
         major = connection.info.server_version // 10_000
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
     try:
-        with EmbeddedServer(folder, major=major, settings={"fsync": "off"}) as server:
+        with data_folder() as folder, EmbeddedServer(folder, major=major, settings={"fsync": "off"}) as server:
             with psycopg.connect(server.url(), autocommit=True) as connection:
                 connection.execute(f"CREATE ROLE {MIGRATOR} LOGIN PASSWORD '{PASSWORD}'".encode())
                 connection.execute(f"CREATE DATABASE fresh OWNER {MIGRATOR}".encode())
@@ -265,5 +262,3 @@ def test_the_error_of_a_role_that_may_not_create_roles_names_them(cluster: str) 
             assert migrate(as_role(server.url("fresh"), MIGRATOR)) == ALL
     except EmbeddedServerError as error:
         pytest.skip(f"no second embedded server: {error}")
-    finally:
-        shutil.rmtree(folder)

@@ -272,8 +272,8 @@ def plan_nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_rows_and_blocks_that_a_call_reads_do_not_grow(database: TestDatabase, situation: str) -> None:
     """Past appointments, claims on other days, claims of the same slot and other resources add no cost to any call.
 
-    This holds for statements planned before these rows existed, and for statements planned afterwards. The ranges of the
-    indexes are bounded on both sides, which the rows that are read can't show of a range that happens to be empty.
+    This holds for statements planned before these rows existed, and for statements planned afterwards. The ranges of
+    the indexes are bounded on both sides, which the number of rows read can't show of a range that happens to be empty.
     """
     prepare(database)
     calls = {f"{name} of {size}": call for size in (1, 2) for name, call in calls_with(database, size).items()}

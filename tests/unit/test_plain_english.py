@@ -7,10 +7,14 @@ import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+
+# In one worker, because reading all sources takes seconds.
+pytestmark = pytest.mark.xdist_group("plain_english")
 
 REPOSITORY: Final = Path(__file__).parents[2]
 
@@ -48,6 +52,7 @@ class Finding(NamedTuple):
     word: str
 
 
+@cache
 def prose(path: Path, source: str) -> list[Line] | None:
     """Returns the comments, docstrings or text of a file; None for a kind of file without prose."""
     match path.suffix:
