@@ -205,16 +205,21 @@ class AppointmentApi:
         booked = await self._appointments.book(body.business_id, request, attempt(call), author(call))
         return created_answer(*booked)
 
-    @_book(_APPOINTMENTS, answers={201: Appointment, 200: Appointment}, access=Access.STAFF, refusals=CLAIM_REFUSALS)
+    @_book(
+        _APPOINTMENTS,
+        answers={201: BookedAppointment, 200: BookedAppointment},
+        access=Access.STAFF,
+        refusals=CLAIM_REFUSALS,
+    )
     async def create_appointment(self, call: Call, body: AppointmentBody) -> Answer:
         """Book on behalf of the business.
 
         Without a hold. The same rule about room, but opening hours, notice, the past and `bookingEnabled` don't bind.
+        Pass the `cancellationToken` on to the guest, who may have called.
         """
         request = Book(body.slot(), body.guest(), body.source, manual=True)
-        booked, replayed = await self._appointments.book(body.business_id, request, attempt(call), author(call))
-        # The token is the guest's alone.
-        return created_answer(booked, replayed, Appointment.model_construct(**booked.__dict__))
+        booked = await self._appointments.book(body.business_id, request, attempt(call), author(call))
+        return created_answer(*booked)
 
     @_call(
         "GET",

@@ -74,6 +74,12 @@ class Appointment(Record):
     source: str = Field(description="Where it was made: `online` for a committed hold.")
     created_at: WrittenInstant = Field(description="When it was made.")
     updated_at: WrittenInstant = Field(description="When it was last changed.")
+    cancellable_until: WrittenInstant = Field(
+        description="The last instant at which the guest may cancel it, also if that is past. Staff may at any time."
+    )
+    reschedulable_until: WrittenInstant = Field(
+        description="The last instant at which the guest may move it, also if that is past. Staff may at any time."
+    )
     cancellation_reason: str | None = if_any("Why it was cancelled. Present only if a reason was given.")
 
 

@@ -43,6 +43,10 @@ class PublicService(Record):
     min_notice_minutes: int = Field(description="How long before its start a slot must be reserved.")
     max_advance_days: int = Field(description="How many days ahead a slot may be reserved.")
     cancellation_window_minutes: int = Field(description="How long before the start guests must cancel.")
+    reschedule_window_minutes: int = Field(description="How long before the start guests must move an appointment.")
+    max_upcoming_per_guest: int | None = Field(
+        description="How many upcoming appointments one guest may have; `null`: any number."
+    )
     hold_ttl_minutes: int = Field(description="How long a slot is held, where a caller does not say.")
     resource_sharing: ResourceSharing = Field(description="Whether bookings of the same slot may share a resource.")
     max_quantity: int = Field(

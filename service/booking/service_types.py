@@ -27,6 +27,8 @@ SlotDays = Annotated[int, Field(ge=1, le=_YEAR_DAYS)]
 TtlMinutes = Annotated[int, Field(ge=1, le=10_080)]
 AdvanceDays = Annotated[int, Field(ge=0, le=3660)]
 BufferMinutes = Annotated[int, Field(ge=0, le=1440)]
+# Each commit of a guest reads as many appointments.
+GuestLimit = Annotated[int, Field(ge=1, le=1000)]
 
 StartTime = Annotated[
     str,
@@ -124,6 +126,15 @@ class ServiceSettings(Settings):
     min_notice_minutes: Minutes = Field(0, description="How long before its start a slot must be reserved.")
     max_advance_days: AdvanceDays = Field(365, description="How many days ahead a slot may be reserved.")
     cancellation_window_minutes: Minutes = Field(0, description="How long before the start guests must cancel.")
+    reschedule_window_minutes: Minutes | None = Field(
+        None,
+        description="How long before the start guests must move an appointment. Left out, `cancellationWindowMinutes`.",
+    )
+    max_upcoming_per_guest: GuestLimit | None = Field(
+        None,
+        description="How many confirmed appointments that have not begun one guest, by e-mail address or phone number, "
+        "may have. Binds the public only. Left out, any number.",
+    )
     booking_enabled: bool = Field(True, description="Whether the public may reserve it.")
     resource_sharing: ResourceSharing = Field(
         "exclusive",
@@ -214,6 +225,12 @@ class Service(Record):
     min_notice_minutes: int = Field(description="How long before its start a slot must be reserved.")
     max_advance_days: int = Field(description="How many days ahead a slot may be reserved.")
     cancellation_window_minutes: int = Field(description="How long before the start guests must cancel.")
+    reschedule_window_minutes: int | None = Field(
+        description="How long before the start guests must move an appointment; `null`: `cancellationWindowMinutes`."
+    )
+    max_upcoming_per_guest: int | None = Field(
+        description="How many upcoming appointments one guest may have; `null`: any number."
+    )
     booking_enabled: bool = Field(description="Whether the public may reserve it.")
     resource_sharing: ResourceSharing = Field(description="Whether bookings of the same slot may share a resource.")
     resource_ids: list[str] = Field(

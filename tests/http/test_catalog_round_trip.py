@@ -67,6 +67,8 @@ ENTRIES: list[tuple[str, Json]] = [
             "minNoticeMinutes": 3,
             "maxAdvanceDays": 4,
             "cancellationWindowMinutes": 5,
+            "rescheduleWindowMinutes": 6,
+            "maxUpcomingPerGuest": 7,
             "bookingEnabled": False,
             **DESCRIBED,
         },

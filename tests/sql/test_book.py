@@ -27,6 +27,8 @@ def test_a_free_slot_is_booked(database: TestDatabase, manual: bool) -> None:
     assert outcome.name == "done"
     instants = ("slot_start", "slot_end", "created_at", "updated_at")
     assert [datetime.fromisoformat(outcome.body.pop(name)) for name in instants] == [at(10), at(11), now, now]
+    for name in ("cancellable_until", "reschedulable_until"):
+        assert datetime.fromisoformat(outcome.body.pop(name)) == at(10)
     assert outcome.body == {
         "appointment_id": request["operation_id"],
         "reservation_id": None,

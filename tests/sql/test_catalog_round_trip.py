@@ -65,6 +65,8 @@ OF_ANY_LENGTH = DESCRIBED | {
     "min_notice_minutes": st.sampled_from([0, 60]),
     "max_advance_days": st.sampled_from([0, 365]),
     "cancellation_window_minutes": st.sampled_from([0, 1440]),
+    "reschedule_window_minutes": optional(st.sampled_from([0, 60])),
+    "max_upcoming_per_guest": optional(st.integers(1, 2)),
     "booking_enabled": st.booleans(),
     "start_times": optional(st.lists(times, max_size=3)),
     "starts_on_grid": optional(st.booleans()),
@@ -190,6 +192,7 @@ def test_what_was_left_out_is_null(database: TestDatabase) -> None:
         *("max_simultaneous_bookings", "min_duration_minutes", "max_duration_minutes", "slot_step_minutes"),
         *("max_hold_ttl_minutes", "max_hold_lifetime_minutes", "hours_apply", "start_times", "end_time"),
         *("duration_days", "min_duration_days", "max_duration_days", "description", "metadata"),
+        *("reschedule_window_minutes", "max_upcoming_per_guest"),
     }
     assert {name for name, value in service.items() if value is None} == left_out
     assert (service["resource_sharing"], service["starts_on_grid"], service["resource_ids"]) == ("exclusive", False, [])

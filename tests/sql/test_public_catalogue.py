@@ -58,6 +58,8 @@ def test_every_member_is_a_public_one(database: TestDatabase) -> None:
                 "min_notice_minutes": 0,
                 "max_advance_days": 3660,
                 "cancellation_window_minutes": 0,
+                "reschedule_window_minutes": 0,
+                "max_upcoming_per_guest": None,
                 "hold_ttl_minutes": 15,
                 "resource_sharing": "exclusive",
                 "max_quantity": 3,
@@ -118,6 +120,14 @@ def test_lengths_and_steps_have_their_defaults(database: TestDatabase) -> None:
     assert shown(**by_days) == (none, [2, 2, 2], None)
     assert shown(**by_days, min_duration_days=1, max_duration_days=7, slot_step_minutes=30) == (none, [2, 1, 7], 30)
     assert service(database, **by_days, end_time="11:00")["end_time"] == "11:00"
+
+
+def test_the_reschedule_window_is_by_default_the_cancellation_window(database: TestDatabase) -> None:
+    """A window of its own, also of no time, replaces it."""
+    for own, shown in ((None, 120), (0, 0), (30, 30), (600, 600)):
+        entry = service(database, cancellation_window_minutes=120, reschedule_window_minutes=own)
+        assert (entry["cancellation_window_minutes"], entry["reschedule_window_minutes"]) == (120, shown)
+    assert service(database, max_upcoming_per_guest=3)["max_upcoming_per_guest"] == 3
 
 
 def test_the_largest_party_can_be_booked(database: TestDatabase) -> None:

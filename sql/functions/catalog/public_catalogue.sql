@@ -69,6 +69,8 @@ AS $$
     'min_notice_minutes', p_service.min_notice_minutes,
     'max_advance_days', p_service.max_advance_days,
     'cancellation_window_minutes', p_service.cancellation_window_minutes,
+    'reschedule_window_minutes', booking.reschedule_window_minutes(p_service),
+    'max_upcoming_per_guest', p_service.max_upcoming_per_guest,
     'hold_ttl_minutes', p_service.hold_ttl_minutes,
     'resource_sharing', p_service.resource_sharing,
     'max_quantity', least(coalesce(p_service.max_simultaneous_bookings, p_largest, 1), p_largest),

@@ -63,15 +63,15 @@ BEGIN
   SET (name, max_simultaneous_bookings, duration_minutes, min_duration_minutes, max_duration_minutes, duration_days,
        min_duration_days, max_duration_days, start_times, end_time, starts_on_grid, hours_apply, hold_ttl_minutes,
        max_hold_ttl_minutes, max_hold_lifetime_minutes, slot_step_minutes, buffer_before_minutes,
-       buffer_after_minutes, min_notice_minutes, max_advance_days, cancellation_window_minutes, booking_enabled,
-       resource_sharing, description, metadata, archived_at)
+       buffer_after_minutes, min_notice_minutes, max_advance_days, cancellation_window_minutes,
+       reschedule_window_minutes, max_upcoming_per_guest, booking_enabled, resource_sharing, description, metadata, archived_at)
     = (v_new.name, v_new.max_simultaneous_bookings, v_new.duration_minutes, v_new.min_duration_minutes,
        v_new.max_duration_minutes, v_new.duration_days, v_new.min_duration_days, v_new.max_duration_days,
        v_new.start_times, v_new.end_time, v_new.starts_on_grid, v_new.hours_apply, v_new.hold_ttl_minutes,
        v_new.max_hold_ttl_minutes, v_new.max_hold_lifetime_minutes, v_new.slot_step_minutes,
        v_new.buffer_before_minutes, v_new.buffer_after_minutes, v_new.min_notice_minutes, v_new.max_advance_days,
-       v_new.cancellation_window_minutes, v_new.booking_enabled, v_new.resource_sharing,
-       v_new.description, v_new.metadata, NULL);
+       v_new.cancellation_window_minutes, v_new.reschedule_window_minutes, v_new.max_upcoming_per_guest,
+       v_new.booking_enabled, v_new.resource_sharing, v_new.description, v_new.metadata, NULL);
   DELETE FROM booking.service_resources p
   WHERE p.business_id = p_business_id AND p.service_id = p_service_id AND p.resource_id <> ALL (v_new_pool);
   INSERT INTO booking.service_resources (business_id, service_id, resource_id)

@@ -1,5 +1,14 @@
--- Returns an appointment as its business and its guest see it: the body of outcomes and the API's appointment.
-CREATE FUNCTION booking.appointment_body(a booking.appointments)
+-- Returns an appointment with the terms of its service: the body of outcomes and the API's appointment.
+CREATE FUNCTION booking.appointment_body(a booking.appointments, p_service booking.services)
+RETURNS jsonb LANGUAGE sql STABLE
+AS $$
+  SELECT booking.appointment_fields(a) || jsonb_build_object(
+    'cancellable_until', booking.cancellable_until(p_service, a.slot_start),
+    'reschedulable_until', booking.reschedulable_until(p_service, a.slot_start))
+$$;
+
+-- Returns what is stored of an appointment, and may be shown.
+CREATE FUNCTION booking.appointment_fields(a booking.appointments)
 RETURNS jsonb LANGUAGE sql STABLE
 AS $$
   SELECT jsonb_build_object(

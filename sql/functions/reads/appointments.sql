@@ -25,7 +25,10 @@ RETURNS jsonb LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_sort = off
 AS $$
 BEGIN
-  RETURN (SELECT booking.appointment_body(a) FROM booking.appointment_by_id(p_business_id, p_appointment_id) AS a);
+  RETURN (
+    SELECT booking.appointment_body(a, s)
+    FROM booking.appointment_by_id(p_business_id, p_appointment_id) AS a
+    CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s);
 END
 $$;
 
@@ -61,14 +64,16 @@ DECLARE
 BEGIN
   IF p_updated_since IS NOT NULL THEN
     RETURN QUERY
-    SELECT booking.appointment_body(a) FROM booking.appointments a
+    SELECT booking.appointment_body(a, s)
+    FROM booking.appointments a CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s
     WHERE a.business_id = p_business_id AND (a.updated_at, a.appointment_id) > (v_after_at, v_after_id)
       AND a.slot_start >= v_from AND a.slot_start < v_to
       AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, p_guest_email, p_guest_phone)
     ORDER BY a.updated_at, a.appointment_id LIMIT p_limit;
   ELSIF p_guest_email IS NOT NULL THEN
     RETURN QUERY
-    SELECT booking.appointment_body(a) FROM booking.appointments a
+    SELECT booking.appointment_body(a, s)
+    FROM booking.appointments a CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s
     WHERE a.business_id = p_business_id AND a.guest_email <= p_guest_email
       AND (a.guest_email, a.slot_start, a.appointment_id) > (p_guest_email, v_after_at, v_after_id)
       AND (a.guest_email, a.slot_start) < (p_guest_email, v_to)
@@ -76,7 +81,8 @@ BEGIN
     ORDER BY a.guest_email, a.slot_start, a.appointment_id LIMIT p_limit;
   ELSIF p_guest_phone IS NOT NULL THEN
     RETURN QUERY
-    SELECT booking.appointment_body(a) FROM booking.appointments a
+    SELECT booking.appointment_body(a, s)
+    FROM booking.appointments a CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s
     WHERE a.business_id = p_business_id AND a.guest_phone <= p_guest_phone
       AND (a.guest_phone, a.slot_start, a.appointment_id) > (p_guest_phone, v_after_at, v_after_id)
       AND (a.guest_phone, a.slot_start) < (p_guest_phone, v_to)
@@ -84,7 +90,8 @@ BEGIN
     ORDER BY a.guest_phone, a.slot_start, a.appointment_id LIMIT p_limit;
   ELSE
     RETURN QUERY
-    SELECT booking.appointment_body(a) FROM booking.appointments a
+    SELECT booking.appointment_body(a, s)
+    FROM booking.appointments a CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s
     WHERE a.business_id = p_business_id AND (a.slot_start, a.appointment_id) > (v_after_at, v_after_id)
       AND a.slot_start < v_to
       AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, NULL, NULL)

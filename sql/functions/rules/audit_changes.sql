@@ -10,8 +10,8 @@ AS $$
     WHEN field IN ('guest_name', 'guest_email', 'guest_phone', 'notes', 'metadata', 'cancellation_reason')
     THEN '{}'::jsonb
     ELSE jsonb_build_object('before', before -> field, 'after', after) END), '{}')
-  FROM jsonb_each(booking.appointment_body(p_after)) AS member (field, after)
-  CROSS JOIN booking.appointment_body(p_before) AS before
+  FROM jsonb_each(booking.appointment_fields(p_after)) AS member (field, after)
+  CROSS JOIN booking.appointment_fields(p_before) AS before
   WHERE field NOT IN ('appointment_id', 'reservation_id', 'business_id', 'version', 'created_at', 'updated_at')
     AND coalesce(before -> field, 'null') IS DISTINCT FROM after
     AND NOT (field = 'metadata' AND after = '{}' AND p_before.metadata IS NULL)

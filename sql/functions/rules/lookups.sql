@@ -13,6 +13,13 @@ AS $$
   ORDER BY a.reservation_id
 $$;
 
+-- Returns a service, archived or not: one row or none. Its table has one index only.
+CREATE FUNCTION booking.service_by_id(p_business_id text, p_service_id text)
+RETURNS SETOF booking.services LANGUAGE sql STABLE
+AS $$
+  SELECT * FROM booking.services s WHERE s.business_id = p_business_id AND s.service_id = p_service_id OFFSET 0
+$$;
+
 -- Returns one appointment: one row or none. idx_appointments_calendar also contains the id, as its last column, and
 -- would be scanned from the first slot to the last.
 CREATE FUNCTION booking.appointment_by_id(p_business_id text, p_appointment_id uuid)

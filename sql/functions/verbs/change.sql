@@ -90,8 +90,7 @@ BEGIN
         SELECT a FROM booking.appointment_by_id(c.business_id, c.appointment_id) AS a
       ) AS old ON true
       LEFT JOIN LATERAL (
-        SELECT s FROM booking.services s
-        WHERE s.business_id = c.business_id AND s.service_id = (old.a).service_id OFFSET 0
+        SELECT s FROM booking.service_by_id(c.business_id, (old.a).service_id) AS s
       ) AS service ON true
       LEFT JOIN LATERAL (
         SELECT l.audit_id FROM booking.audit_logs l
@@ -140,7 +139,7 @@ BEGIN
     SELECT ROW(position, business_id, operation_id, details, before, after, is_move AND outcome IS NULL,
       (pool).resource_ids, outcome,
       CASE outcome
-        WHEN 'done' THEN booking.appointment_body(before)
+        WHEN 'done' THEN booking.appointment_body(before, service)
         WHEN 'version_conflict' THEN jsonb_build_object('current_version', (before).version)
         WHEN 'validation_failed' THEN coalesce((refusal).body, booking.too_many_for_a_resource((pool).largest))
         ELSE (refusal).body
@@ -221,7 +220,7 @@ DECLARE
     IS DISTINCT FROM (p_before.slot_start, p_before.slot_end, p_before.resource_id, p_before.quantity);
   v_is_taken_back boolean := p_before.status IN ('completed', 'no_show') AND p_after.status = 'confirmed'
     AND NOT v_is_moved;
-  v_cancellable_until timestamptz := p_before.slot_start - make_interval(mins => p_service.cancellation_window_minutes);
+  v_cancellable_until timestamptz := booking.cancellable_until(p_service, p_before.slot_start);
 BEGIN
   IF p_before.status <> 'confirmed' AND (v_is_moved OR p_after.status <> p_before.status) AND NOT v_is_taken_back THEN
     RETURN (NULL, 'appointment_ended', jsonb_build_object('appointment_status', p_before.status))::booking.outcome;
@@ -337,7 +336,12 @@ BEGIN
     WHERE c.outcome IS NULL AND (c.before).status = 'confirmed' AND (c.is_move OR (c.after).status <> 'confirmed')));
   RETURN QUERY
     SELECT c.operation_id, coalesce(c.outcome, 'done'),
-           CASE WHEN c.outcome IS NULL THEN booking.appointment_body(coalesce(written.after, c.after)) ELSE c.body END
-    FROM unnest(p_round) AS c LEFT JOIN unnest(v_changes) AS written ON written.operation_id = c.operation_id;
+           CASE WHEN c.outcome IS NULL THEN booking.appointment_body(coalesce(written.after, c.after), service.s)
+           ELSE c.body END
+    FROM unnest(p_round) AS c
+    LEFT JOIN unnest(v_changes) AS written ON written.operation_id = c.operation_id
+    LEFT JOIN LATERAL (
+      SELECT s FROM booking.service_by_id(c.business_id, (c.after).service_id) AS s
+    ) AS service ON true;
 END
 $$;

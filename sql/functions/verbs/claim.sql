@@ -132,11 +132,13 @@ BEGIN
       FROM unnest(p_business_ids, p_batches) AS b (business_id, batch)
       CROSS JOIN jsonb_array_elements(b.batch -> p_verb) AS request
       LEFT JOIN LATERAL (
-        SELECT booking.appointment_body(a) AS body
-        FROM booking.appointment_by_id(b.business_id, (request ->> 'operation_id')::uuid) AS a OFFSET 0
+        SELECT booking.appointment_body(a, s) AS body
+        FROM booking.appointment_by_id(b.business_id, (request ->> 'operation_id')::uuid) AS a
+        CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s OFFSET 0
       ) AS own ON true
       LEFT JOIN LATERAL (
-        SELECT a.fingerprint, booking.appointment_body(a) AS body FROM booking.appointments a
+        SELECT a.fingerprint, booking.appointment_body(a, s) AS body
+        FROM booking.appointments a CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s
         WHERE a.business_id = b.business_id
           AND a.idempotency_key BETWEEN request ->> 'idempotency_key' AND request ->> 'idempotency_key'
         ORDER BY a.idempotency_key OFFSET 0
@@ -390,7 +392,7 @@ BEGIN
            details ->> 'notes', coalesce(details -> 'metadata', '{}'), details ->> 'source', idempotency_key,
            fingerprint, p_now, p_now
     FROM granted_request
-    RETURNING a, booking.appointment_body(a) AS body
+    RETURNING a
   ), new_audit_row AS (
     INSERT INTO booking.audit_logs (
       business_id, audit_id, appointment_id, version, action, actor_kind, actor_id, changes, request_id, at)
@@ -398,6 +400,7 @@ BEGIN
            booking.audit_changes(NULL, new_appointment.a), details ->> 'request_id', p_now
     FROM new_appointment JOIN granted_request ON granted_request.operation_id = (new_appointment.a).appointment_id
   )
-  SELECT (a).appointment_id, 'done', body FROM new_appointment;
+  SELECT (a).appointment_id, 'done', booking.appointment_body(a, s)
+  FROM new_appointment CROSS JOIN LATERAL booking.service_by_id((a).business_id, (a).service_id) AS s;
 END
 $$;

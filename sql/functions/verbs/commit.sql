@@ -111,7 +111,7 @@ DECLARE
   v_group record;
 BEGIN
   WITH judged_request AS MATERIALIZED (
-    SELECT request.*, hold.r AS hold, earlier.a AS earlier, rebooking.outcome = 'granted' AS is_rebooked,
+    SELECT request.*, hold.r AS hold, earlier.a AS earlier, service.s AS service, rebooking.outcome = 'granted' AS is_rebooked,
            CASE WHEN rebooking.outcome IS NULL THEN (hold.r).resource_id ELSE rebooking.resource_id END AS resource_id,
            coalesce(rebooking.in_session, (hold.r).in_session) AS in_session,
       CASE
@@ -134,6 +134,10 @@ BEGIN
     LEFT JOIN LATERAL (
       SELECT a FROM booking.appointment_of_reservation(request.business_id, request.reservation_id) AS a
     ) AS earlier ON true
+    LEFT JOIN LATERAL (
+      SELECT s FROM booking.service_by_id(
+        request.business_id, coalesce((earlier.a).service_id, (hold.r).service_id)) AS s
+    ) AS service ON true
   ), first_commit AS MATERIALIZED (
     -- Several commits of one hold make one appointment: the first request makes it, the others are replays.
     SELECT DISTINCT ON (business_id, reservation_id) * FROM judged_request
@@ -163,8 +167,8 @@ BEGIN
       ELSE j.outcome
     END,
     CASE
-      WHEN (new_appointment.a).appointment_id IS NOT NULL THEN booking.appointment_body(new_appointment.a)
-      WHEN (j.earlier).appointment_id IS NOT NULL THEN booking.appointment_body(j.earlier)
+      WHEN (new_appointment.a).appointment_id IS NOT NULL THEN booking.appointment_body(new_appointment.a, j.service)
+      WHEN (j.earlier).appointment_id IS NOT NULL THEN booking.appointment_body(j.earlier, j.service)
       WHEN j.outcome = 'validation_failed' THEN j.guest_fault
       WHEN j.outcome = 'version_conflict' THEN jsonb_build_object('current_version', (j.hold).version)
       WHEN j.outcome = 'slot_unavailable' THEN booking.requested_slot(
