@@ -78,8 +78,8 @@ _TABLE: Final = (
         "FORBIDDEN", 403, "Forbidden",
         "The role of this key does not allow this call.",
         "Use a key of a higher role: each call names the lowest one, and an owner can create such a key. A guest's "
-        "token belongs to one appointment. The address of a calendar feed changes when its keys are replaced: list "
-        "the feeds.",
+        "token belongs to one appointment, and where one is sent a key does not help. The address of a calendar feed "
+        "changes when its keys are replaced: list the feeds.",
     ),
     Problem(
         "PAYLOAD_TOO_LARGE", 413, "Payload too large",
@@ -192,6 +192,13 @@ _TABLE: Final = (
         "It is too late to cancel this online; please call the business.",
         "Ask the guest to call: guests could cancel until `cancellableUntil`. Staff still can.",
         members={"cancellableUntil": "2027-01-10T09:00:00.000Z"},
+    ),
+    Problem(
+        "RESCHEDULE_WINDOW_CLOSED", 409, "Reschedule window closed",
+        "It is too late to move this online; please call the business.",
+        "Ask the guest to call: guests could move it until `reschedulableUntil`. Staff still can. The appointment is "
+        "unchanged.",
+        members={"reschedulableUntil": "2027-01-10T09:00:00.000Z"},
     ),
     Problem(
         "HOLD_LIFETIME_EXCEEDED", 409, "Hold lifetime exceeded",

@@ -20,6 +20,7 @@ from service.api.shapes import (
     Query,
     ReachableGuestBody,
     SlotBody,
+    SlotEnd,
     SlotEndWithinReach,
     SlotStart,
     TtlMinutes,
@@ -78,10 +79,27 @@ class ChangeBody(GuestBody):
         return self.model_dump(mode="json", by_alias=False, include=self.model_fields_set - {"expected_version"})
 
 
+class RescheduleBody(Body):
+    """Moves an appointment, as its guest or on behalf of the business."""
+
+    slot_start: SlotStart = Field(description="The new start.")
+    slot_end: SlotEnd | None = Field(None, description="The new end. Left out, the duration stays.")
+    resource_id: Identifier | None = Field(
+        None, description="The resource that it moves to; `null` for any free one. Left out, the resource stays."
+    )
+    expected_version: ExpectedVersion = None
+
+    def changes(self) -> dict[str, Any]:
+        """Returns the members of the new slot, by the names of the verb."""
+        sent = self.model_fields_set & {"slot_start", "slot_end", "resource_id"}
+        unsaid = {"slot_end"} if self.slot_end is None else set()
+        return self.model_dump(mode="json", by_alias=False, include=sent - unsaid)
+
+
 class CancelBody(Body):
     """Cancels an appointment, as its guest by the token or on behalf of the business."""
 
-    cancellation_token: str | None = Field(None, description="The guest's. Without it, a key is required.")
+    cancellation_token: str | None = Field(None, description="The guest's, if it is not sent as `Guest-Token`.")
     expected_version: ExpectedVersion = None
     reason: Notes | None = Field(None, description="Why, for the business. Its text is not in the audit trail.")
 
@@ -241,10 +259,16 @@ class AppointmentApi:
         items = [_without_hold(appointment) for appointment in found]
         return answer(AppointmentPage(items=items, next_cursor=_cursor(*last) if last else None))
 
-    @_tagged_call("GET", _APPOINTMENT, access=Access.READONLY)
+    @_tagged_call("GET", _APPOINTMENT, access=Access.READONLY, by_guest=True)
     async def get_appointment(self, call: Call, appointment_id: AppointmentId) -> Answer:
-        """Get an appointment."""
-        return _tagged(call, await self._appointments.get(appointment_id, call.business_id))
+        """Get an appointment.
+
+        With a key, or with the guest's `Guest-Token`. A guest sees the slot, the status, the terms and the guest's own
+        name and addresses: `notes`, `metadata` and `cancellationReason`, which the business writes too, are hidden as
+        `null`, empty and absent, and `reservationId` is `null`.
+        """
+        business_id = await self._admit(call, appointment_id)
+        return _tagged(call, await self._appointments.get(appointment_id, business_id))
 
     @_change(
         "PATCH",
@@ -266,31 +290,45 @@ class AppointmentApi:
         expected = expectation(call)
         if expected.version is None and not expected.by_header:
             raise Invalid.at("expectedVersion", "is required, here or as If-Match: the version that you read")
-        request = Change(appointment_id, "change", expected.version, body.changes())
-        with expected.checked():
-            return _tagged(call, await self._appointments.change(request, author(call), call.business_id))
+        return await self._change(call, Change(appointment_id, "change", expected.version, body.changes()))
+
+    @_change(
+        "POST",
+        _APPOINTMENT + "/reschedule",
+        access=Access.STAFF,
+        by_guest=True,
+        refusals=(
+            *(*_CHANGE_REFUSALS, "RESCHEDULE_WINDOW_CLOSED", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND"),
+            *("SLOT_NOT_BOOKABLE", "SLOT_UNAVAILABLE"),
+        ),
+    )
+    async def reschedule_appointment(self, call: Call, appointment_id: AppointmentId, body: RescheduleBody) -> Answer:
+        """Move an appointment.
+
+        By the guest's `Guest-Token` until `reschedulableUntil`, to a slot that the public can book, or by staff at any
+        time to any slot. Only room is required of both. The old slot is kept until the new one is taken, and a refused
+        move changes nothing. With `expectedVersion`, or `If-Match`, it is moved only at that version. A guest gets the
+        answer of `GET`.
+        """
+        request = Change(appointment_id, "reschedule", expectation(call).version, body.changes())
+        return await self._change(call, request)
 
     @_change(
         "POST",
         _APPOINTMENT + "/cancel",
-        access=Access.GUEST,
+        access=Access.STAFF,
+        by_guest=True,
         refusals=(*_CHANGE_REFUSALS, "CANCELLATION_WINDOW_CLOSED"),
     )
     async def cancel_appointment(self, call: Call, appointment_id: AppointmentId, body: CancelBody) -> Answer:
         """Cancel an appointment.
 
-        By the guest's `cancellationToken`, within the service's cancellation window, or by staff at any time. Also 200
-        when it is cancelled already. With `expectedVersion`, or `If-Match`, it is cancelled only at that version.
+        By the guest's `Guest-Token`, or `cancellationToken` in the body, until `cancellableUntil`, or by staff at any
+        time. Also 200 when it is cancelled already. With `expectedVersion`, or `If-Match`, it is cancelled only at that
+        version. A guest gets the answer of `GET`.
         """
-        expected = expectation(call)
-        business_id = call.business_id
-        if call.principal is None:
-            if body.cancellation_token is None:
-                raise HoldfastError("UNAUTHORIZED", "Send the guest's cancellationToken, or a key of the business.")
-            business_id = await self._appointments.check_token(appointment_id, body.cancellation_token, business_id)
-        request = Change(appointment_id, "cancel", expected.version, reason=body.reason)
-        with expected.checked():
-            return _tagged(call, await self._appointments.change(request, author(call), business_id))
+        request = Change(appointment_id, "cancel", expectation(call).version, reason=body.reason)
+        return await self._change(call, request, body.cancellation_token)
 
     @_of_id("GET", _APPOINTMENT + "/audit", answers={200: AuditTrail}, access=Access.READONLY)
     async def get_audit_trail(self, call: Call, appointment_id: AppointmentId) -> Answer:
@@ -337,11 +375,36 @@ class AppointmentApi:
         erased = await self._appointments.erase(body.business_id, body.guest_email, body.guest_phone, author(call))
         return answer(Erasure(erased=erased))
 
+    async def _change(self, call: Call, request: Change, token: str | None = None) -> Answer:
+        """Runs a change of a guest, or of the holder of a key, and builds the answer with the changed appointment."""
+        business_id = await self._admit(call, request.appointment_id, token)
+        with expectation(call).checked():
+            return _tagged(call, await self._appointments.change(request, author(call), business_id))
+
+    async def _admit(self, call: Call, appointment_id: UUID, token: str | None = None) -> str | None:
+        """Returns the business of a call, if it is known. A guest's token, in the header or the body, decides in place
+        of the key. Raises `HoldfastError` (FORBIDDEN, UNAUTHORIZED)."""
+        tokens = [sent for sent in (call.guest_token, token) if sent is not None]
+        if tokens:
+            call.principal = None
+        elif call.principal is None:
+            raise HoldfastError("UNAUTHORIZED", "Send the guest's token, or a key of the business.")
+        business_id = call.business_id
+        for sent in tokens:
+            business_id = await self._appointments.check_token(appointment_id, sent, business_id)
+        return business_id
+
 
 def _tagged(call: Call, appointment: Appointment) -> Answer:
-    """Builds the answer with an appointment and its version. Its hold is shown only to those who may cancel it anyway:
-    with the id of a hold one can commit it again, and gets the cancellation token."""
-    if call.principal is None or call.principal.kind == "readonly":
+    """Builds the answer with an appointment and its version.
+
+    Its hold is shown only to staff: with the id of a hold one can commit it again, and gets the cancellation token. A
+    guest does not see what the business writes.
+    """
+    if call.principal is None:
+        hidden: dict[str, Any] = {"reservation_id": None, "notes": None, "metadata": {}, "cancellation_reason": None}
+        appointment = appointment.model_copy(update=hidden)
+    elif call.principal.kind == "readonly":
         appointment = _without_hold(appointment)
     return answer(appointment, headers=version_tag(appointment))
 

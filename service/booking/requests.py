@@ -106,11 +106,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Change, cancel or erase an appointment. `changes` has what a change sets, by the names of the verb."""
+    """Change, move, cancel or erase an appointment. `changes` has what is set, by the names of the verb."""
 
     verb: ClassVar = "change"
     appointment_id: UUID
-    action: Literal["change", "cancel", "erase"]
+    action: Literal["change", "reschedule", "cancel", "erase"]
     expected_version: int | None
     changes: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
@@ -125,6 +125,8 @@ Request = Reserve | Book | Commit | Extend | Release | Change
 
 _GUEST: Final = TypeAdapter(Guest)
 _CHANGES: Final = TypeAdapter(dict[str, Any])
+# The actions of a change that set something.
+_SETTING: Final = ("change", "reschedule")
 
 
 def written(request: Request) -> bytes:
@@ -143,7 +145,7 @@ def written(request: Request) -> bytes:
             return merged(_GUEST.dump_json(request.guest), rest, {"source": "online"})
         case Change():
             rest = {name: getattr(request, name) for name in ("appointment_id", "action", "expected_version", "reason")}
-            changes = b'{"set":%s}' % _CHANGES.dump_json(request.changes) if request.action == "change" else None
+            changes = b'{"set":%s}' % _CHANGES.dump_json(request.changes) if request.action in _SETTING else None
             return merged(changes, rest)
         case Extend() | Release():
             return orjson.dumps(request)

@@ -28,6 +28,7 @@ class RefusalDetails(Record):
     max_expires_at: WrittenInstant | None = None
     appointment_status: str | None = None
     cancellable_until: WrittenInstant | None = None
+    reschedulable_until: WrittenInstant | None = None
     slot_start: WrittenInstant | None = None
     slot_end: WrittenInstant | None = None
     claimed: int | None = None

@@ -44,7 +44,10 @@ class Dispatcher:
         return endpoint.handler(**endpoint.arguments(call))
 
     async def _read(self, endpoint: Endpoint, call: Call) -> None:
-        call.principal = await self._authentication.principal(call, endpoint.access)
+        if endpoint.by_guest:
+            call.guest_token = call.header(b"guest-token")
+        if call.guest_token is None and not _may_have_token(endpoint, call):
+            call.principal = await self._authentication.principal(call, endpoint.access)
         if call.principal:
             # Before the body is read: a caller without access is not told what is wrong with it.
             named = _query_parameters(call).get("businessId")
@@ -57,6 +60,11 @@ class Dispatcher:
         if endpoint.query:
             call.query = _read_query(call, endpoint.query)
         _keep_to_business(call, getattr(call.body, "business_id", None))
+
+
+def _may_have_token(endpoint: Endpoint, call: Call) -> bool:
+    """Returns whether a request without a key may have a guest's token in its body, which is read later."""
+    return endpoint.takes_token_in_body and call.header(b"authorization") is None
 
 
 def _keep_to_business(call: Call, *named: str | None) -> None:

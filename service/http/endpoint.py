@@ -24,8 +24,6 @@ class Access(Enum):
     """Who may call: the holder of this role, or of one above it."""
 
     PUBLIC = "public"
-    # With a token of the guest in the request, or as staff.
-    GUEST = "guest"
     READONLY = "readonly"
     STAFF = "staff"
     OWNER = "owner"
@@ -36,7 +34,7 @@ class Access(Enum):
     @property
     def roles(self) -> tuple[str, ...]:
         """The kinds of principals that may call, from the lowest to the administrator."""
-        lowest = {Access.GUEST: "staff", Access.CRON: "admin"}.get(self, self.value)
+        lowest = "admin" if self is Access.CRON else self.value
         return _ROLES[_ROLES.index(lowest) :] if lowest in _ROLES else ()
 
 
@@ -88,6 +86,8 @@ class endpoint:  # noqa: N801 — a decorator
     # The public name of the operation, by which clients are generated. By default the handler's name in camelCase.
     operation_id: str = ""
     access: Access = Access.PUBLIC
+    # Whether the guest may call too, by the token of the appointment: the handler checks it.
+    by_guest: bool = False
     # The codes that this call adds to those that follow from its declaration.
     refusals: tuple[str, ...] = ()
     # By code: its statuses here, where they are not the usual one.
@@ -134,6 +134,11 @@ class Endpoint(endpoint):
     # Which of `call`, `body` and `query` the handler takes.
     takes: tuple[str, ...]
     path_parameters: tuple[PathParameter, ...]
+
+    @property
+    def takes_token_in_body(self) -> bool:
+        """Whether the guest's token may also be a member of the body, so that a request without a key may have one."""
+        return self.by_guest and self.body is not None and "cancellation_token" in self.body.model_fields
 
     def arguments(self, call: Call) -> dict[str, Any]:
         """Returns the arguments of the handler for a call whose body and query were read. Raises `HoldfastError`."""

@@ -28,6 +28,7 @@ for _name in ("Idempotency-Key", "X-Client-Id"):
     _REQUEST_HEADERS[_name]["schema"] = TypeAdapter(IdempotencyKey).json_schema()
 # By the kind of principal. Those of the service itself are named after the settings that hold them.
 _SCHEMES: Final = {
+    "guest": "GUEST_TOKEN",
     "readonly": "READONLY_KEY",
     "staff": "STAFF_KEY",
     "owner": "OWNER_KEY",
@@ -94,8 +95,8 @@ def codes(endpoint: Endpoint) -> list[str]:
     if endpoint.access is not Access.PUBLIC:
         met.add("UNAUTHORIZED")
     if endpoint.access.roles:
-        # A valid key may be one of another business, or of too low a role.
-        if "readonly" not in endpoint.access.roles:
+        # A valid key may be one of another business, or of too low a role; a guest's token one of another appointment.
+        if endpoint.by_guest or "readonly" not in endpoint.access.roles:
             met.add("FORBIDDEN")
         models = (endpoint.query, endpoint.body)
         if "{businessId}" in endpoint.path or any(model and "business_id" in model.model_fields for model in models):
@@ -113,8 +114,8 @@ def _operation(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
         "tags": [endpoint.tag],
         "summary": endpoint.summary,
         "description": endpoint.description,
-        "security": _security(endpoint.access),
-        "x-access": endpoint.access.value,
+        "security": _security(endpoint),
+        "x-access": "guest" if endpoint.by_guest else endpoint.access.value,
         "parameters": _parameters(endpoint, schemas, example),
         "responses": _answers(endpoint, schemas, example),
     }
@@ -128,11 +129,15 @@ def _operation(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
     return operation
 
 
-def _security(access: Access) -> list[Json]:
-    """Returns the schemes whose tokens are taken, and an empty one where the request may hold a guest's instead."""
-    holders = (*access.roles, "cron") if access is Access.CRON else access.roles
+def _security(endpoint: Endpoint) -> list[Json]:
+    """Returns the schemes whose tokens are taken, and an empty one where the body may hold a guest's instead."""
+    holders = [*endpoint.access.roles]
+    if endpoint.access is Access.CRON:
+        holders.append("cron")
+    if endpoint.by_guest:
+        holders.insert(0, "guest")
     schemes: list[Json] = [{_SCHEMES[holder]: []} for holder in holders]
-    return [{}, *schemes] if access is Access.GUEST else schemes
+    return [{}, *schemes] if endpoint.takes_token_in_body else schemes
 
 
 def _parameters(endpoint: Endpoint, schemas: Schemas, example: Json) -> list[Json]:

@@ -122,6 +122,7 @@ _MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     "maxExpiresAt": (INSTANT_SCHEMA, "With `HOLD_LIFETIME_EXCEEDED`: the latest end of the hold."),
     "appointmentStatus": ({"type": "string"}, "With `APPOINTMENT_ENDED`: how it ended."),
     "cancellableUntil": (INSTANT_SCHEMA, "With `CANCELLATION_WINDOW_CLOSED`: until when guests could cancel it."),
+    "reschedulableUntil": (INSTANT_SCHEMA, "With `RESCHEDULE_WINDOW_CLOSED`: until when guests could move it."),
     "slotStart": (
         INSTANT_SCHEMA,
         "With `CAPACITY_IN_USE`: the start of the first time in the way. With `APPOINTMENT_NOT_STARTED`: its start.",

@@ -18,6 +18,11 @@ def move(appointment_id: str, hour: float, **request: Any) -> Callable[[TestData
     return lambda own: own.change(appointment_id, set={"slot_start": at(hour).isoformat()}, **request)
 
 
+def reschedule(appointment_id: str, hour: float, **request: Any) -> Callable[[TestDatabase], Outcome]:
+    """Returns a call by which a guest moves an appointment to an hour on the Monday of the tests."""
+    return move(appointment_id, hour, action="reschedule", actor_kind="guest", **request)
+
+
 def cancel(appointment_id: str, **request: Any) -> Callable[[TestDatabase], Outcome]:
     """Returns a call that cancels an appointment."""
     return lambda own: own.change(appointment_id, action="cancel", **request)
@@ -149,10 +154,11 @@ def test_a_commit_and_a_cancel_of_another_appointment_of_the_slot(
     assert database.capacity(10) == {"capacity": 2, "held": 0, "booked": 1, "available": 1}
 
 
+@pytest.mark.parametrize("by", [move, reschedule], ids=["staff", "guests"])
 @pytest.mark.parametrize("pooled", [False, True], ids=["by capacity", "by resource"])
 @IN_BOTH_ORDERS
 def test_of_two_moves_onto_one_free_slot_the_first_wins(
-    database: TestDatabase, rivals: Rivals, pooled: bool, swapped: bool
+    database: TestDatabase, rivals: Rivals, pooled: bool, swapped: bool, by: Callable[..., Call]
 ) -> None:
     """The second move is refused, and its appointment stays where it was."""
     pool = ["anna"] if pooled else []
@@ -162,11 +168,50 @@ def test_of_two_moves_onto_one_free_slot_the_first_wins(
     one, other = (
         database.book(hour, service_id=service_id).id for hour, service_id in zip((9, 10), service_ids, strict=True)
     )
-    outcomes = in_order(rivals, [move(one, 14), move(other, 14.5)], swapped=swapped)
+    outcomes = in_order(rivals, [by(one, 14), by(other, 14.5)], swapped=swapped)
     expected = ["done", "slot_unavailable"]
     assert [outcome.name for outcome in outcomes] == (expected[::-1] if swapped else expected)
     starts = database.rows("SELECT slot_start FROM booking.appointments ORDER BY slot_start")
     assert starts == ([(at(9),), (at(14.5),)] if swapped else [(at(10),), (at(14),)])
+
+
+@IN_BOTH_ORDERS
+def test_a_move_and_a_cancel_by_the_guest(
+    database: TestDatabase, rivals: Rivals, at_version_5: str, swapped: bool
+) -> None:
+    """Two windows of one guest: a move before the cancellation is made, and one after it is refused."""
+    calls = [cancel(at_version_5, actor_kind="guest"), reschedule(at_version_5, 14)]
+    names = [outcome.name for outcome in in_order(rivals, calls, swapped=swapped)]
+    assert names == ["done", "done" if swapped else "appointment_ended"]
+    last = [(6, "rescheduled"), (7, "cancelled")] if swapped else [(6, "cancelled")]
+    assert trail(database, at_version_5)[5:] == last
+    assert [database.capacity(hour)["booked"] for hour in (10, 14)] == [0, 0]
+
+
+@IN_BOTH_ORDERS
+def test_a_move_by_the_guest_and_a_change_by_the_staff(
+    database: TestDatabase, rivals: Rivals, at_version_5: str, swapped: bool
+) -> None:
+    """The staff read version 5: a guest who was first is not overwritten. The guest named none, and is moved."""
+    calls: list[Call] = [reschedule(at_version_5, 14), move(at_version_5, 16, expected_version=5)]
+    by_guest, by_staff = in_order(rivals, calls, swapped=swapped)
+    assert by_guest.name == "done"
+    assert by_staff.name == ("done" if swapped else "version_conflict")
+    assert by_guest.body["version"] == (7 if swapped else 6)
+    assert database.value("SELECT slot_start FROM booking.appointments") == at(14)
+    assert [database.capacity(hour)["booked"] for hour in (10, 14, 16)] == [0, 1, 0]
+
+
+def test_a_move_by_the_guest_that_is_sent_again_has_one_effect(
+    database: TestDatabase, rivals: Rivals, at_version_5: str
+) -> None:
+    """Whether the retry has the operation id, or comes from a second window of the browser."""
+    set_ = {"slot_start": at(14).isoformat()}
+    request = change_request(at_version_5, action="reschedule", actor_kind="guest", set=set_)
+    again: Call = lambda own: own.call("change", [request])[0]  # noqa: E731
+    outcomes = in_turn(rivals, [again, again, reschedule(at_version_5, 14)])
+    assert [(outcome.name, outcome.body["version"]) for outcome in outcomes] == [("done", 6)] * 3
+    assert trail(database, at_version_5)[5:] == [(6, "rescheduled")]
 
 
 @pytest.mark.parametrize("freed_by", ["move", "cancel"])

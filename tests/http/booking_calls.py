@@ -74,6 +74,20 @@ async def cancel(
     return await client.post(address, json=members, headers=headers or {})
 
 
+async def reschedule(
+    client: httpx2.AsyncClient, appointment: Json, hour: float, headers: dict[str, str] | None = None, **members: Any
+) -> httpx2.Response:
+    """Moves an appointment to an hour on the Monday of the tests, by default as its guest by the token."""
+    address = f"{APPOINTMENTS}/{appointment['appointmentId']}/reschedule"
+    body = {"slotStart": at(hour).isoformat(), **members}
+    return await client.post(address, json=body, headers=by_token(appointment) if headers is None else headers)
+
+
+def by_token(appointment: Json) -> dict[str, str]:
+    """Returns the header by which a guest reads, moves and cancels an appointment."""
+    return {"Guest-Token": appointment["cancellationToken"]}
+
+
 async def read(client: httpx2.AsyncClient, appointment: Json) -> Json:
     """Returns the present state of an appointment."""
     response = await client.get(f"{APPOINTMENTS}/{appointment['appointmentId']}", headers=ADMIN)

@@ -24,7 +24,7 @@ from tests.http.keys import BUSINESSES, bearer, make_key
 
 pytestmark = pytest.mark.anyio
 
-# The columns of the table that admit each credential. A guest's token is sent in the body.
+# The columns of the table that admit each credential.
 COLUMNS: Final = {
     "none": {"Public"},
     "guest": {"Public", "Guest's token"},
@@ -37,7 +37,8 @@ COLUMNS: Final = {
     "admin": {"Public", "Admin"},
     "cron": {"Public", "Cron"},
 }
-# An Authorization header is checked even where a guest needs none, so only requests without one count as a guest's.
+# An Authorization header is checked even where the body may have a token, so only requests without one count as a
+# guest's.
 WITHOUT_HEADER: Final = {"none", "guest"}
 
 # Calls that need no credential, or carry their own in the URL or the body. A call declared without access is public
@@ -81,7 +82,6 @@ class Site:
     headers: dict[str, dict[str, str]]
     # Ids that exist, by the ids that the examples have.
     real: dict[str, str]
-    guest_token: str
 
     async def rows(self) -> AsyncIterator[tuple[Row, dict[str, bool]]]:
         """Yields the rows of the table, deletions last, so that the earlier calls find their objects.
@@ -98,8 +98,7 @@ class Site:
 
     async def call(self, row: Row, credential: str) -> httpx2.Response:
         """Sends the example of a call with a credential."""
-        token = self.guest_token if credential == "guest" else None
-        members = {"businessId": "salon", "cancellationToken": token}
+        members = {"businessId": "salon", "cancellationToken": None}
         request = example_request(self.document, *row, self.real, members)
         request.headers.update(self.headers[credential])
         if row[1] == "/api/booking/stream":
@@ -136,15 +135,15 @@ async def site(client: httpx2.AsyncClient, database: TestDatabase) -> Site:
         ids["appointmentId"]: appointment["appointmentId"],
     }
     tokens = CancellationTokens(SecretStr("token"))
-    token = tokens.make("salon", UUID(appointment["appointmentId"]))
-    return Site(client, document, headers, real, token)
+    headers["guest"] = {"Guest-Token": tokens.make("salon", UUID(appointment["appointmentId"]))}
+    return Site(client, document, headers, real)
 
 
 def access_table(document: Json) -> dict[Row, dict[str, bool]]:
     """Returns for each call which kinds of callers the document lets through."""
     schemes: dict[str, Json | None] = {
         "Public": None,
-        "Guest's token": {},
+        "Guest's token": {"GUEST_TOKEN": []},
         "Readonly": {"READONLY_KEY": []},
         "Staff": {"STAFF_KEY": []},
         "Owner": {"OWNER_KEY": []},
@@ -281,7 +280,7 @@ async def test_head_is_guarded_as_get_is(site: Site) -> None:
 def test_each_role_includes_the_ones_below_it() -> None:
     """The public and the scheduler are no roles; the administrator may do what the scheduler may."""
     assert Access.READONLY.roles == ("readonly", "staff", "owner", "admin")
-    assert Access.STAFF.roles == Access.GUEST.roles == ("staff", "owner", "admin")
+    assert Access.STAFF.roles == ("staff", "owner", "admin")
     assert Access.OWNER.roles == ("owner", "admin")
     assert Access.ADMIN.roles == Access.CRON.roles == ("admin",)
     assert Access.PUBLIC.roles == ()

@@ -25,11 +25,7 @@ async def test_a_guest_cancels_by_the_token(client: httpx2.AsyncClient, database
     booked = await book(client)
     first = await cancel(client, booked, cancellationToken=booked["cancellationToken"], reason="ill")
     assert (first.status_code, first.headers["etag"]) == (200, '"2"')
-    assert (first.json()["status"], first.json()["cancellationReason"], first.json()["version"]) == (
-        "cancelled",
-        "ill",
-        2,
-    )
+    assert (first.json()["status"], first.json()["version"]) == ("cancelled", 2)
     second = await cancel(client, booked, cancellationToken=booked["cancellationToken"], reason="bored")
     assert (second.status_code, second.json()) == (200, first.json())
     assert (await read(client, booked))["cancellationReason"] == "ill"

@@ -240,6 +240,8 @@ async def keep_the_calendar(recorder: Recorder) -> None:
     await recorder.call("GET", own, 200, **of_salon)
     moved = {"expectedVersion": 1, "slotStart": instant(11)}
     await recorder.call("PATCH", own, 200, moved, **of_salon)
+    later = {"slotStart": instant(16), "slotEnd": instant(16.75)}
+    await recorder.call("POST", f"{own}/reschedule", 200, later, **of_salon)
     await recorder.call("GET", f"{own}/audit", 200, **of_salon)
     await recorder.call("POST", f"{own}/cancel", 200, {"reason": "Ill"}, **of_salon)
     await recorder.call("DELETE", f"{own}/guest", 204, **of_salon)

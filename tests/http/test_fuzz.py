@@ -110,6 +110,12 @@ _CHANGES = ("slotStart", "slotEnd", "resourceId", "quantity", "status", *_GUEST,
 
 CALLS = [
     Call("PATCH", APPOINTMENTS + "/{}", {}, ("expectedVersion", *_CHANGES)),
+    Call(
+        "POST",
+        APPOINTMENTS + "/{}/reschedule",
+        {"slotStart": timestamp(at(10))},
+        ("slotEnd", "resourceId", "expectedVersion", "unknown"),
+    ),
     Call("POST", APPOINTMENTS + "/{}/cancel", {"reason": "ill"}, ("cancellationToken", "expectedVersion")),
     Call("POST", "/api/bookings", {**_SLOT, "guestEmail": "ada@example.com"}, (*_WISH, "ttlMinutes")),
     Call("POST", APPOINTMENTS, _SLOT, (*_WISH, "source")),

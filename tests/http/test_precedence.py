@@ -118,6 +118,30 @@ async def not_started(client: httpx2.AsyncClient, _: TestDatabase) -> httpx2.Res
     return await client.patch(own, json={"expectedVersion": 7, "status": "no_show"}, headers=ADMIN)
 
 
+async def late_move(client: httpx2.AsyncClient, _: TestDatabase) -> httpx2.Response:
+    booked = (await client.post("/api/bookings", json=slot(guestEmail="ada@example.com"))).json()
+    terms = {"rescheduleWindowMinutes": 500_000, "bookingEnabled": False}
+    await client.put(CUT, json={"name": "Cut", "durationMinutes": 60, **terms}, headers=ADMIN)
+    own = f"/api/booking/appointments/{booked['appointmentId']}/reschedule"
+    body = {"slotStart": at(12).isoformat(), "resourceId": "chair"}
+    return await client.post(own, json=body, headers={"Guest-Token": booked["cancellationToken"]})
+
+
+async def late_move_of_another_version(client: httpx2.AsyncClient, database: TestDatabase) -> httpx2.Response:
+    own = (await late_move(client, database)).request
+    own_token = {"Guest-Token": own.headers["guest-token"], "If-Match": '"7"'}
+    return await client.post(own.url, json={"slotStart": at(12).isoformat()}, headers=own_token)
+
+
+async def closed_and_taken(client: httpx2.AsyncClient, _: TestDatabase) -> httpx2.Response:
+    booked = (await client.post("/api/bookings", json=slot(guestEmail="ada@example.com"))).json()
+    await client.post(RESERVE, json=slot(12))
+    await client.put(CUT, json={"name": "Cut", "durationMinutes": 60, "bookingEnabled": False}, headers=ADMIN)
+    own = f"/api/booking/appointments/{booked['appointmentId']}/reschedule"
+    token = {"Guest-Token": booked["cancellationToken"]}
+    return await client.post(own, json={"slotStart": at(12).isoformat()}, headers=token)
+
+
 async def ended_and_no_resource(client: httpx2.AsyncClient, _: TestDatabase) -> httpx2.Response:
     booked = (await client.post("/api/bookings", json=slot(guestEmail="ada@example.com"))).json()
     own = f"/api/booking/appointments/{booked['appointmentId']}"
@@ -172,6 +196,10 @@ async def misconfigured_list_and_no_resource(client: httpx2.AsyncClient, databas
         (hold_conflict, "VERSION_CONFLICT", "HOLD_LIFETIME_EXCEEDED"),
         (appointment_conflict, "VERSION_CONFLICT", "APPOINTMENT_ENDED"),
         (ended, "APPOINTMENT_ENDED", "SLOT_UNAVAILABLE"),
+        (late_move, "RESCHEDULE_WINDOW_CLOSED", "RESOURCE_NOT_FOUND"),
+        (late_move, "RESCHEDULE_WINDOW_CLOSED", "SLOT_NOT_BOOKABLE"),
+        (late_move_of_another_version, "VERSION_CONFLICT", "RESCHEDULE_WINDOW_CLOSED"),
+        (closed_and_taken, "SLOT_NOT_BOOKABLE", "SLOT_UNAVAILABLE"),
         (ended_and_no_resource, "APPOINTMENT_ENDED", "RESOURCE_NOT_FOUND"),
         (not_started, "VERSION_CONFLICT", "APPOINTMENT_NOT_STARTED"),
         (misconfigured_and_no_service, "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED"),

@@ -36,6 +36,12 @@ from service.errors import Invalid, Refused
             {"cancellableUntil": "2027-01-04T09:00:00.000Z"},
         ),
         (
+            "reschedule_window_closed",
+            {"reschedulable_until": "2027-01-04T10:00:00+01:00"},
+            "RESCHEDULE_WINDOW_CLOSED",
+            {"reschedulableUntil": "2027-01-04T09:00:00.000Z"},
+        ),
+        (
             "hold_lifetime_exceeded",
             {"max_expires_at": "2027-01-04T10:00:00+00:00"},
             "HOLD_LIFETIME_EXCEEDED",

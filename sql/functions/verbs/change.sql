@@ -1,5 +1,5 @@
--- Changes appointments: moves, edits, cancels and erases them. The verb behind PATCH, cancel and the erasure of a
--- guest's data.
+-- Changes appointments: moves, edits, cancels and erases them. The verb behind PATCH, reschedule, cancel and the erasure
+-- of a guest's data.
 --
 -- A round decides one change of each appointment, and at most one move of each business, because a move must see the
 -- counts that the move before it left. Changes of one business are rare enough that this does not limit throughput.
@@ -12,9 +12,11 @@
 --                                          guest_email?, guest_phone?, notes?, metadata?}. slot_start alone keeps the
 --                                          length, of a service by days the number of days; resource_id null means any
 --                                          free resource; status confirmed takes 'completed' and 'no_show' back
---                                'cancel'  reason is stored; the service's cancellation window binds a guest
---                                          (actor_kind)
+--                                'reschedule'  set: {slot_start, slot_end?, resource_id?}, as above
+--                                'cancel'  reason is stored
 --                                'erase'   removes the data that is or may be personal: guest, notes, reason, metadata
+--                              A guest (actor_kind) is bound by the terms of the service, and moves are bound by the
+--                              public rules then
 -- Returns one booking.outcome for each request, in any order:
 --   done                        the appointment as it is now. A request that changes no field changes nothing, not even
 --                               the version; neither does cancelling a cancelled appointment
@@ -27,7 +29,9 @@
 --   business_misconfigured      the new end depends on local time, and this server does not know the time zone of the
 --                               business
 --   cancellation_window_closed  body: {cancellable_until}
+--   reschedule_window_closed    body: {reschedulable_until}
 --   resource_not_found          the service has no such resource
+--   slot_not_bookable           the public cannot book the new slot; body: {reason}, as in booking.claim
 --   validation_failed           body: {field, message}
 --   slot_unavailable            there is no room for the new slot, or for the old one of an appointment that is taken
 --                               back, or the resource is not free; body: see booking.requested_slot
@@ -50,7 +54,7 @@ BEGIN
 
   FOR v_n IN 1 .. booking.max_rounds() LOOP
     EXIT WHEN cardinality(v_open) = 0;
-    v_round := booking.judge_changes(v_open, p_now);
+    v_round := booking.judge_moves_of_guests(booking.judge_changes(v_open, p_now), p_now);
     -- Changes that free room are recorded before the moves of the round take room.
     RETURN QUERY SELECT * FROM booking.record_changes(
       ARRAY(SELECT c FROM unnest(v_round) AS c WHERE c.is_move IS NOT TRUE), p_now);
@@ -99,7 +103,7 @@ BEGIN
     ), with_refusal AS MATERIALIZED (
       SELECT with_appointment.*, CASE
           WHEN known_outcome IS NULL
-          THEN booking.change_refusal(before, after, service, details ->> 'actor_kind', p_now)
+          THEN booking.change_refusal(before, after, service, details, p_now)
         END AS refusal
       FROM with_appointment
     ), with_move AS MATERIALIZED (
@@ -146,6 +150,54 @@ BEGIN
       END)::booking.appointment_change
     FROM with_outcome
     WHERE nth = 1 OR is_move IS NOT TRUE);
+END
+$$;
+
+-- Judges the moves of guests in a round by the public rules, as booking.judge judges a reserve of the new slot. Returns
+-- the round, with the resources that the public can have, and the refused moves with their outcome.
+--
+-- A request that leaves slot and resource as they are moves nothing, and is not judged. One for an unknown resource is,
+-- because other refusals come before that.
+CREATE FUNCTION booking.judge_moves_of_guests(p_round booking.appointment_change[], p_now timestamptz)
+RETURNS booking.appointment_change[] LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_business_ids text[];
+  v_batches jsonb[];
+  v_verdict record;
+BEGIN
+  SELECT array_agg(b.business_id), array_agg(b.batch) INTO v_business_ids, v_batches
+  FROM (
+    SELECT c.business_id, jsonb_build_object('reserve', jsonb_agg(jsonb_build_object(
+      'operation_id', c.operation_id, 'service_id', (c.before).service_id, 'slot_start', (c.after).slot_start,
+      'slot_end', (c.after).slot_end, 'quantity', (c.after).quantity, 'resource_id',
+      CASE WHEN cardinality(c.resource_ids) = 1 THEN c.resource_ids[1] ELSE c.details -> 'set' ->> 'resource_id' END
+    ))) AS batch
+    FROM unnest(p_round) AS c
+    WHERE c.details ->> 'actor_kind' = 'guest' AND (c.is_move OR c.outcome = 'resource_not_found')
+      AND ((c.after).slot_start, (c.after).slot_end, (c.after).resource_id)
+        IS DISTINCT FROM ((c.before).slot_start, (c.before).slot_end, (c.before).resource_id)
+    GROUP BY c.business_id
+  ) AS b;
+  IF v_business_ids IS NULL THEN
+    RETURN p_round;
+  END IF;
+  v_verdict := booking.judge('reserve', v_business_ids, v_batches, '{}', p_now);
+  RETURN ARRAY(
+    SELECT CASE
+      WHEN refused.outcome = 'service_not_found' -- archived: the appointment stays, and the public cannot book
+      THEN ROW(c.position, c.business_id, c.operation_id, c.details, c.before, c.after, false, NULL,
+        'slot_not_bookable', '{"reason": "not_online"}')::booking.appointment_change
+      WHEN refused.outcome IS NOT NULL
+      THEN ROW(c.position, c.business_id, c.operation_id, c.details, c.before, c.after, false, NULL,
+        refused.outcome, refused.body)::booking.appointment_change
+      WHEN allowed.operation_id IS NOT NULL
+      THEN ROW(c.position, c.business_id, c.operation_id, c.details, c.before, c.after, true, allowed.resource_ids,
+        NULL, NULL)::booking.appointment_change
+      ELSE c END
+    FROM unnest(p_round) AS c
+    LEFT JOIN unnest(v_verdict.refusals) AS refused ON refused.operation_id = c.operation_id
+    LEFT JOIN unnest(v_verdict.open) AS allowed ON allowed.operation_id = c.operation_id);
 END
 $$;
 
@@ -211,23 +263,30 @@ $$;
 
 -- Returns the refusal of a change that cannot be made whatever room there is, with a NULL outcome if it can be made.
 CREATE FUNCTION booking.change_refusal(
-  p_before booking.appointments, p_after booking.appointments, p_service booking.services, p_actor_kind text,
+  p_before booking.appointments, p_after booking.appointments, p_service booking.services, p_details jsonb,
   p_now timestamptz)
-RETURNS booking.outcome LANGUAGE plpgsql IMMUTABLE
+RETURNS booking.outcome LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
+  v_is_guest boolean := p_details ->> 'actor_kind' = 'guest';
   v_is_moved boolean := (p_after.slot_start, p_after.slot_end, p_after.resource_id, p_after.quantity)
     IS DISTINCT FROM (p_before.slot_start, p_before.slot_end, p_before.resource_id, p_before.quantity);
   v_is_taken_back boolean := p_before.status IN ('completed', 'no_show') AND p_after.status = 'confirmed'
     AND NOT v_is_moved;
   v_cancellable_until timestamptz := booking.cancellable_until(p_service, p_before.slot_start);
+  v_reschedulable_until timestamptz := booking.reschedulable_until(p_service, p_before.slot_start);
 BEGIN
-  IF p_before.status <> 'confirmed' AND (v_is_moved OR p_after.status <> p_before.status) AND NOT v_is_taken_back THEN
+  IF p_before.status <> 'confirmed' AND NOT v_is_taken_back
+    AND (v_is_moved OR p_after.status <> p_before.status OR p_details ->> 'action' = 'reschedule')
+  THEN
     RETURN (NULL, 'appointment_ended', jsonb_build_object('appointment_status', p_before.status))::booking.outcome;
   ELSIF p_before.status = 'confirmed' AND p_after.status <> 'confirmed' AND v_is_moved THEN
     RETURN booking.invalid('status', 'cannot be changed together with the slot, the resource or the quantity');
   ELSIF p_before.status = 'confirmed' AND p_after.status IN ('completed', 'no_show') AND p_now < p_before.slot_start THEN
     RETURN (NULL, 'appointment_not_started', jsonb_build_object('slot_start', p_before.slot_start))::booking.outcome;
+  ELSIF v_is_guest AND v_is_moved AND p_now > v_reschedulable_until THEN
+    RETURN (NULL, 'reschedule_window_closed', jsonb_build_object(
+      'reschedulable_until', v_reschedulable_until))::booking.outcome;
   ELSIF p_after.slot_end IS NULL THEN
     RETURN (NULL, 'business_misconfigured', NULL)::booking.outcome;
   ELSIF p_after.slot_end <= p_after.slot_start THEN
@@ -237,7 +296,7 @@ BEGIN
   THEN
     RETURN (NULL, 'validation_failed', booking.too_long_a_slot(
       p_service, p_after.slot_start, p_after.slot_end))::booking.outcome;
-  ELSIF p_actor_kind = 'guest' AND p_after.status = 'cancelled' AND p_now > v_cancellable_until THEN
+  ELSIF v_is_guest AND p_after.status = 'cancelled' AND p_now > v_cancellable_until THEN
     RETURN (NULL, 'cancellation_window_closed', jsonb_build_object(
       'cancellable_until', v_cancellable_until))::booking.outcome;
   END IF;
