@@ -25,7 +25,7 @@ GRANT EXECUTE ON FUNCTION
   booking.put_resource(text, text, jsonb, timestamptz),
   booking.delete_resource(text, text, timestamptz),
   booking.put_opening_hours(text, jsonb, timestamptz),
-  booking.put_closure(text, text, timestamptz, timestamptz, text, text, timestamptz),
+  booking.put_closure(text, text, jsonb, timestamptz),
   booking.delete_closure(text, text, timestamptz),
   booking.put_special_hours(text, text, jsonb, timestamptz),
   booking.delete_special_hours(text, text, timestamptz),

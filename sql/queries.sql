@@ -117,7 +117,7 @@ SELECT outcome, body FROM booking.put_opening_hours(%s, %s::jsonb, %s)
 SELECT * FROM booking.opening_hours(%s)
 
 -- name: put_closure
-SELECT outcome, body FROM booking.put_closure(%s, %s, %s, %s, %s, %s, %s)
+SELECT outcome, body FROM booking.put_closure(%s, %s, %s::jsonb, %s)
 
 -- name: delete_closure
 SELECT outcome, body FROM booking.delete_closure(%s, %s, %s)

@@ -187,12 +187,10 @@ class TestDatabase:
     ) -> Outcome:
         """Puts a closure and returns the verb's outcome."""
         [(name, body)] = self.rows(
-            "SELECT outcome, body FROM booking.put_closure(%s, %s, %s, %s, %s, NULL, %s)",
+            "SELECT outcome, body FROM booking.put_closure(%s, %s, %s, %s)",
             business_id,
             closure_id,
-            start,
-            end,
-            resource_id,
+            Jsonb({"from": start.isoformat(), "to": end.isoformat(), "resource_id": resource_id}),
             NO_DEADLINE,
         )
         return Outcome(name, body)

@@ -11,12 +11,13 @@ from service.booking.catalog_types import MAX_LISTED
 from service.booking.opening_types import (
     Closure,
     ClosureSettings,
-    OpeningHours,
     OpeningHoursSettings,
     PutClosureAnswer,
     PutSpecialHoursAnswer,
+    PutWeeklyHoursAnswer,
     SpecialHours,
     SpecialHoursSettings,
+    WeeklyHours,
 )
 from service.booking.text import BusinessId, Identifier
 from service.http.answer import Answer, answer, no_content
@@ -43,18 +44,21 @@ _delete = partial(_call, "DELETE", answers={204: None}, access=Access.OWNER)
 def _bare_or_items(schema: dict[str, Any]) -> None:
     """Adds the form of the answer to the schema of a list."""
     bare = {name: schema.pop(name) for name in ("type", "items", "maxItems")}
-    answer = {"type": "object", "properties": {"items": bare}, "required": ["items"], "additionalProperties": False}
+    members = {"items": bare, "closedByOwnHours": {"description": "Read-only: sent back, it has no effect."}}
+    answer = {"type": "object", "properties": members, "required": ["items"], "additionalProperties": False}
     schema["anyOf"] = [bare, answer]
 
 
 class OpeningHoursBody(RootModel[Week], hide_input_in_errors=True, json_schema_extra=_bare_or_items):
-    """All opening hours of a business and its resources, as a list or as GET gave them. None: always open."""
+    """All opening hours of a business and its resources, as a list or as GET or PUT gave them. None: always open."""
 
     @model_validator(mode="before")
     @classmethod
     def _unwrapped(cls, value: object) -> object:
         """Takes the list out of `items`; faults are named by their place in the list in both forms."""
-        return value["items"] if isinstance(value, dict) and value.keys() == {"items"} else value
+        if isinstance(value, dict) and {"items"} <= value.keys() <= {"items", "closedByOwnHours"}:
+            return value["items"]
+        return value
 
 
 class SpecialHoursBody(SpecialHoursSettings):
@@ -71,12 +75,6 @@ class ClosureBody(ClosureSettings):
     business_id: OfPath = None
     closure_id: OfPath = None
     affected_appointments: Ignored = None
-
-
-class WeeklyHours(Record):
-    """The opening hours of a business, then those of its resources, through the week. None: always open."""
-
-    items: list[OpeningHours] = Field(description="All of them: the business's first, then resource by resource.")
 
 
 class SpecialHoursList(Record):
@@ -100,16 +98,17 @@ class OpeningApi:
         """Get the opening hours of a business."""
         return answer(WeeklyHours(items=await self._catalog.opening_hours(business_id)))
 
-    @_put(_HOURS, answers={200: WeeklyHours})
+    @_put(_HOURS, answers={200: PutWeeklyHoursAnswer})
     async def put_opening_hours(self, business_id: BusinessId, body: OpeningHoursBody) -> Answer:
         """Replace the opening hours of a business.
 
         All of them: those of the business, and those of its resources. They are in the wall-clock time of the business
-        and stay so across a change of the clocks. Where hours are set, the public can only book within them; a resource
-        that has hours of its own keeps to both. Bookings that exist stay. Without any hours the business is always
-        open.
+        and stay so across a change of the clocks. Where hours are set, the public can only book within them. A resource
+        that has hours of its own keeps to both, and is closed on every weekday on which it has none: a member of staff
+        who leaves early on Saturdays needs entries for the other days too. `closedByOwnHours` shows such days. Bookings
+        that exist stay. Without any hours the business is always open.
         """
-        return answer(WeeklyHours(items=await self._catalog.put_opening_hours(business_id, body.root)))
+        return answer(await self._catalog.put_opening_hours(business_id, body.root))
 
     @_delete(_HOURS, refusals=("BUSINESS_NOT_FOUND",))
     async def delete_opening_hours(self, business_id: BusinessId) -> Answer:
@@ -156,12 +155,17 @@ class OpeningApi:
         """List the closures of a business."""
         return answer(Closures(items=await self._catalog.entries(CLOSURE, business_id)))
 
-    @_put(_CLOSURE, answers={200: PutClosureAnswer, 201: PutClosureAnswer})
+    @_put(
+        _CLOSURE,
+        answers={200: PutClosureAnswer, 201: PutClosureAnswer},
+        refusals=("BUSINESS_NOT_FOUND", "BUSINESS_MISCONFIGURED"),
+    )
     async def put_closure(self, business_id: BusinessId, closure_id: ClosureId, body: ClosureBody) -> Answer:
         """Close a business, or one of its resources, for a time.
 
-        The public can't book a slot that overlaps this time. Bookings that exist stay: `affectedAppointments` are those
-        in this time, which the business moves or cancels.
+        From one instant to another, or on local dates: `date`, or `date` to `until`, both included. Dates follow the
+        time zone of the business. The public can't book a slot that overlaps this time. Bookings that exist stay:
+        `affectedAppointments` are those in this time, which the business moves or cancels.
         """
         return put_answer(*await self._catalog.put(CLOSURE, business_id, closure_id, body))
 

@@ -23,6 +23,7 @@ from service.booking.opening_types import (
     OpeningHoursSettings,
     PutClosureAnswer,
     PutSpecialHoursAnswer,
+    PutWeeklyHoursAnswer,
     SpecialHours,
     SpecialHoursSettings,
 )
@@ -115,11 +116,7 @@ class Catalog:
         self, noun: Noun[S, R, A], business_id: Identifier, entry_id: Identifier, settings: S
     ) -> tuple[A, bool]:
         """Creates an entry or replaces its settings; of a service, its pool of resources too."""
-        if isinstance(settings, ClosureSettings):
-            written: tuple[object, ...] = (settings.from_, settings.to, settings.resource_id, settings.reason)
-        else:
-            written = (settings.model_dump_json(by_alias=False),)
-        outcome, body = await self._change(noun.put, business_id, entry_id, *written)
+        outcome, body = await self._change(noun.put, business_id, entry_id, written_settings(settings))
         if outcome == "resource_unknown":
             if isinstance(settings, ClosureSettings | SpecialHoursSettings):
                 raise _no_resource("resourceId", settings.resource_id)
@@ -139,14 +136,16 @@ class Catalog:
         """Removes an entry. A resource or service that was ever booked is archived instead."""
         await self._change(noun.delete, business_id, entry_id)
 
-    async def put_opening_hours(self, business_id: Identifier, hours: list[OpeningHoursSettings]) -> list[OpeningHours]:
+    async def put_opening_hours(
+        self, business_id: Identifier, hours: list[OpeningHoursSettings]
+    ) -> PutWeeklyHoursAnswer:
         """Replaces all opening hours of a business and its resources. An empty list: always open."""
         written = _HOURS.dump_json(hours, by_alias=False).decode()
         outcome, body = await self._change("put_opening_hours", business_id, written)
         if outcome == "resource_unknown":
             missing = from_json(body)
             raise _no_resource(f"{missing['position']}.resourceId", missing["resource_id"])
-        return [OpeningHours.model_validate(entry) for entry in from_json(body)["items"]]
+        return PutWeeklyHoursAnswer.model_validate_json(body)
 
     async def opening_hours(self, business_id: Identifier) -> list[OpeningHours]:
         """Returns the opening hours of a business, then those of its resources, through the week."""
@@ -171,6 +170,12 @@ class Catalog:
         elif outcome not in ("timezone_unknown", "resource_unknown"):
             raise refusal(outcome, from_json(body) if body else None)
         return outcome, body
+
+
+def written_settings(settings: Record) -> str:
+    """Writes settings as the functions of sql/functions/catalog take them."""
+    # Python forbids the name `from`.
+    return settings.model_dump_json(by_alias=False).replace('"from_":', '"from":', 1)
 
 
 def _no_resource(field: str, resource_id: str | None) -> Invalid:

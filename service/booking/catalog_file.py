@@ -2,6 +2,7 @@
 
 import json
 import re
+from calendar import day_name
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Annotated, Any, Final
@@ -119,7 +120,10 @@ async def apply(database: Database, wanted: CatalogFile) -> list[str]:
         await _put_differing(catalog, SERVICE, former, wanted, lines)
         if former.week != wanted.week:
             lines.append("changed opening hours")
-            await catalog.put_opening_hours(business_id, wanted.week)
+            hours = await catalog.put_opening_hours(business_id, wanted.week)
+            for closed in hours.closed_by_own_hours:
+                days = ", ".join(day_name[weekday - 1] for weekday in closed.weekdays)
+                lines.append(f"warning: {closed.resource_id} is closed by its own hours on {days}")
         await _delete_surplus(catalog, SPECIAL_HOURS, former, wanted, lines)
         await _delete_changed_special_hours(catalog, former, wanted)
         await _put_differing(catalog, SPECIAL_HOURS, former, wanted, lines)

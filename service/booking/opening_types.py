@@ -1,6 +1,7 @@
 """When a business and its resources are open: the settings that hours and closures are put with, and how they are
 read."""
 
+from datetime import date
 from itertools import pairwise
 from typing import Annotated, Final, Self
 from uuid import UUID
@@ -20,7 +21,8 @@ def _after_opens(closes: str, info: ValidationInfo) -> str:
 
 
 def _after_from(to: Instant, info: ValidationInfo) -> Instant:
-    if "from_" in info.data and to <= info.data["from_"]:
+    from_ = info.data.get("from_")
+    if from_ and to <= from_:
         raise ValueError("must be after from")
     return to
 
@@ -40,6 +42,13 @@ Closes = Annotated[
 _OPENS: Final = "When it opens, like `09:00`."
 _CLOSES: Final = "When it closes, like `17:30`; `24:00` ends the day. A night is two entries."
 _HOURS_RESOURCE: Final = "The one resource that these hours are for; `null` for the whole business."
+_WEEKLY_RESOURCE: Final = (
+    "The one resource that these hours are for, which is closed on every weekday without hours of its own; `null` for "
+    "the whole business."
+)
+_CLOSURE_TO: Final = "When it ends: it is open from then on."
+_CLOSURE_DATE: Final = "The local date that is closed, or the first one: instead of instants."
+_CLOSURE_UNTIL: Final = "The last date that is closed; `null`: `date` alone."
 _CLOSURE_RESOURCE: Final = "The one resource that is closed; `null` for the whole business."
 
 
@@ -49,7 +58,7 @@ class OpeningHoursSettings(Settings):
     weekday: Annotated[int, Field(ge=1, le=7)] = Field(description="1 for Monday, to 7 for Sunday.")
     opens: Opens = Field(description=_OPENS)
     closes: Closes = Field(description=_CLOSES)
-    resource_id: Identifier | None = Field(None, description=_HOURS_RESOURCE)
+    resource_id: Identifier | None = Field(None, description=_WEEKLY_RESOURCE)
 
 
 class OpeningHours(Record):
@@ -58,7 +67,29 @@ class OpeningHours(Record):
     weekday: int = Field(description="1 for Monday, to 7 for Sunday.")
     opens: str = Field(description=_OPENS)
     closes: str = Field(description=_CLOSES)
-    resource_id: str | None = Field(description=_HOURS_RESOURCE)
+    resource_id: str | None = Field(description=_WEEKLY_RESOURCE)
+
+
+class ClosedByOwnHours(Record):
+    """A resource that its own hours close while the business is open."""
+
+    resource_id: str = Field(description="The resource.")
+    weekdays: list[int] = Field(description="The weekdays on which only the business has hours, 1 for Monday.")
+
+
+class WeeklyHours(Record):
+    """The opening hours of a business, then those of its resources, through the week. None: always open."""
+
+    items: list[OpeningHours] = Field(description="All of them: the business's first, then resource by resource.")
+
+
+class PutWeeklyHoursAnswer(WeeklyHours):
+    """The opening hours, and the resources that they close on some weekdays."""
+
+    closed_by_own_hours: list[ClosedByOwnHours] = Field(
+        description="The resources with hours of their own, and the weekdays on which these close them although the "
+        "business is open. To open one, give it hours on that weekday, or none at all."
+    )
 
 
 class DayHours(Settings):
@@ -76,6 +107,13 @@ def _in_order(hours: list[DayHours]) -> list[DayHours]:
     return ordered
 
 
+def _last_date(until: date | None, first: date) -> date | None:
+    """Returns the last date, or None for a single date, as it is read. Refuses one before the first."""
+    if until is not None and until < first:
+        raise fault("until", "must not be before date")
+    return until if until != first else None
+
+
 class SpecialHoursSettings(Settings):
     """What special hours are put with."""
 
@@ -89,11 +127,7 @@ class SpecialHoursSettings(Settings):
 
     @model_validator(mode="after")
     def _dates_ascend(self) -> Self:
-        """Checks the dates; `until` is null for a single date, as it is read."""
-        if self.until is not None and self.until < self.date:
-            raise fault("until", "must not be before date")
-        if self.until == self.date:
-            self.until = None
+        self.until = _last_date(self.until, self.date)
         return self
 
 
@@ -110,12 +144,32 @@ class SpecialHours(Record):
 
 
 class ClosureSettings(Settings):
-    """What a closure is put with."""
+    """What a closure is put with: instants, `from` and `to`, or local dates."""
 
-    from_: Annotated[Instant, Field(alias="from")] = Field(description="When it begins.")
-    to: Annotated[Instant, AfterValidator(_after_from)] = Field(description="When it ends: it is open from then on.")
+    from_: Annotated[Instant | None, Field(alias="from")] = Field(
+        None, description="When it begins. Either this, with `to`, or `date` is required."
+    )
+    to: Annotated[Instant, AfterValidator(_after_from)] | None = Field(None, description=_CLOSURE_TO)
+    date: LocalDate | None = Field(None, description=_CLOSURE_DATE)
+    until: LocalDate | None = Field(None, description=_CLOSURE_UNTIL)
     resource_id: Identifier | None = Field(None, description=_CLOSURE_RESOURCE)
     reason: Notes | None = Field(None, description="Why, for the business's own people.")
+
+    @model_validator(mode="after")
+    def _has_one_time(self) -> Self:
+        """Checks that the closure has instants or dates, and all that it needs of them."""
+        if self.date is None:
+            if self.from_ is None:
+                raise fault("from", "is required, unless there is date")
+            if self.to is None:
+                raise fault("to", "is required with from")
+            if self.until is not None:
+                raise fault("until", "must not stand without date: the end of a closure by instants is to")
+            return self
+        if self.from_ is not None or self.to is not None:
+            raise fault("date", "must not stand beside from and to: a closure has instants or dates")
+        self.until = _last_date(self.until, self.date)
+        return self
 
 
 class Closure(Record):
@@ -123,8 +177,10 @@ class Closure(Record):
 
     business_id: BusinessId
     closure_id: Identifier = Field(description="The closure, by its id within the business.")
-    from_: WrittenInstant = Field(alias="from", description="When it begins.")
-    to: WrittenInstant = Field(description="When it ends: it is open from then on.")
+    from_: WrittenInstant | None = Field(alias="from", description="When it begins; `null`: it is one of dates.")
+    to: WrittenInstant | None = Field(description=_CLOSURE_TO)
+    date: LocalDate | None = Field(description=_CLOSURE_DATE)
+    until: LocalDate | None = Field(description=_CLOSURE_UNTIL)
     resource_id: str | None = Field(description=_CLOSURE_RESOURCE)
     reason: str | None = Field(description="Why, for the business's own people.")
 

@@ -159,7 +159,11 @@ def endpoints_of(api: object) -> list[Endpoint]:
 
 def may_omit_body(model: type[BaseModel]) -> bool:
     """Returns whether nothing in a body is required: then no body means the same as an empty one."""
-    return not any(member.is_required() for member in model.model_fields.values())
+    try:
+        model.model_validate({})
+    except ValidationError:
+        return False
+    return True
 
 
 def _path_parameters(path: str, hints: Mapping[str, Any]) -> Iterator[PathParameter]:

@@ -38,6 +38,7 @@ specialHours:
     {{date: 2027-04-01, hours: [{{opens: 18:00, closes: 24:00}}, {{opens: 09:00, closes: 12:00}}], resourceId: anna}}
 closures:
   away: {{from: "{at(10).isoformat()}", to: "{at(12).isoformat()}", resourceId: ben, reason: Dentist}}
+  summer: {{date: 2027-08-02, until: 2027-08-14}}
 """
 
 Ended = subprocess.CompletedProcess[str]
@@ -79,9 +80,11 @@ def test_a_business_is_made_from_a_file_and_exported(database: TestDatabase, fil
         "created service dinner",
         "created service stay",
         "changed opening hours",
+        "warning: anna is closed by its own hours on Tuesday",
         "created special hours easter",
         "created special hours late",
         "created closure away",
+        "created closure summer",
     ]
     assert changes(apply(database, file, SALON)) == ["nothing to do"]
     exported = export(database).stdout
@@ -118,6 +121,7 @@ def test_objects_that_the_file_lacks_are_removed(database: TestDatabase, file: P
         "removed special hours easter",
         "removed special hours late",
         "removed closure away",
+        "removed closure summer",
         "removed service class",
         "removed service cut",
         "removed service dinner",

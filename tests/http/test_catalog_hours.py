@@ -28,13 +28,36 @@ async def test_hours_are_put_read_and_removed(client: httpx2.AsyncClient, databa
     anna = {**NINE_TO_FIVE, "resourceId": "anna"}
     response = await client.put(HOURS, json=[anna, night, NINE_TO_FIVE], headers=ADMIN)
     assert response.status_code == 200
-    assert response.json() == {"items": [{**NINE_TO_FIVE, "resourceId": None}, {**night, "resourceId": None}, anna]}
-    assert (await client.get(HOURS, headers=ADMIN)).json() == response.json()
+    items = [{**NINE_TO_FIVE, "resourceId": None}, {**night, "resourceId": None}, anna]
+    assert response.json() == {"items": items, "closedByOwnHours": [{"resourceId": "anna", "weekdays": [6]}]}
+    assert (await client.get(HOURS, headers=ADMIN)).json() == {"items": items}
     response = await client.put(HOURS, json=[NINE_TO_FIVE], headers=ADMIN)
-    assert response.json() == {"items": [{**NINE_TO_FIVE, "resourceId": None}]}
+    assert response.json() == {"items": [{**NINE_TO_FIVE, "resourceId": None}], "closedByOwnHours": []}
     assert (await client.delete(HOURS, headers=ADMIN)).status_code == 204
     assert (await client.delete(HOURS, headers=ADMIN)).status_code == 204
     assert (await client.get(HOURS, headers=ADMIN)).json() == {"items": []}
+
+
+async def test_own_hours_name_the_weekdays_that_they_close(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Those on which the business is open and the resource has no hours; always open, that is every other day. The
+    answer may be sent back."""
+    for resource_id in ("anna", "ben", "cleo"):
+        database.make_resource(resource_id)
+    business = [{**NINE_TO_FIVE, "weekday": weekday} for weekday in (1, 1, 2, 6)]
+    anna = {**NINE_TO_FIVE, "weekday": 6, "resourceId": "anna"}
+    ben = [{**NINE_TO_FIVE, "weekday": weekday, "resourceId": "ben"} for weekday in (1, 2, 6, 7)]
+    response = await client.put(HOURS, json=[*business, anna, *ben], headers=ADMIN)
+    assert response.json()["closedByOwnHours"] == [{"resourceId": "anna", "weekdays": [1, 2]}]
+    again = await client.put(HOURS, json=response.json(), headers=ADMIN)
+    assert (again.status_code, again.json()) == (200, response.json())
+    response = await client.put(HOURS, json=[anna, *ben], headers=ADMIN)
+    assert response.json()["closedByOwnHours"] == [
+        {"resourceId": "anna", "weekdays": [1, 2, 3, 4, 5, 7]},
+        {"resourceId": "ben", "weekdays": [3, 4, 5]},
+    ]
+    await client.delete(f"{SALON}/resources/anna", headers=ADMIN)
+    response = await client.put(HOURS, json=ben, headers=ADMIN)
+    assert response.json()["closedByOwnHours"] == [{"resourceId": "ben", "weekdays": [3, 4, 5]}]
 
 
 async def test_guests_book_within_the_opening_hours(client: httpx2.AsyncClient, database: TestDatabase) -> None:
@@ -101,6 +124,8 @@ async def test_a_closure_comes_and_goes(client: httpx2.AsyncClient, database: Te
         "closureId": "away",
         "from": "2030-12-24T11:00:00.000Z",
         "to": "2030-12-26T23:00:00.000Z",
+        "date": None,
+        "until": None,
         "resourceId": None,
         "reason": "Christmas",
         "affectedAppointments": {"count": 0, "items": []},
@@ -114,6 +139,49 @@ async def test_a_closure_comes_and_goes(client: httpx2.AsyncClient, database: Te
     assert (await client.delete(AWAY, headers=ADMIN)).status_code == 204
     assert refusal(await client.delete(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")
     assert refusal(await client.get(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")
+
+
+async def test_a_closure_by_local_dates(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Both dates are closed in the time zone of the business, and what GET gives can be put again."""
+    database.make_service()
+    database.make_resource("anna")
+    day = at(0).date().isoformat()
+    response = await client.put(AWAY, json={"date": day, "until": day}, headers=ADMIN)
+    assert response.status_code == 201
+    read = (await client.get(AWAY, headers=ADMIN)).json()
+    assert (read["date"], read["until"], read["from"], read["to"]) == (day, None, None, None)
+    again = await client.put(AWAY, json=response.json(), headers=ADMIN)
+    assert (again.status_code, again.json()) == (200, response.json())
+    closed = await client.post("/api/booking/reserve", json=slot(10))
+    assert (closed.status_code, closed.json()["reason"]) == (422, "closed")
+    assert (await client.post("/api/booking/reserve", json=slot(34))).status_code == 201
+    database.rows("UPDATE booking.businesses SET timezone = 'Mars/Olympus'")
+    refused = await client.put(AWAY, json={"date": day}, headers=ADMIN)
+    assert refusal(refused) == (422, "BUSINESS_MISCONFIGURED")
+
+
+@pytest.mark.parametrize(
+    ("closure", "field"),
+    [
+        ({}, "from"),
+        ({"reason": "Christmas"}, "from"),
+        ({"from": "2030-12-24T12:00:00Z"}, "to"),
+        ({"to": "2030-12-24T12:00:00Z"}, "from"),
+        ({"until": "2030-12-24"}, "from"),
+        ({"from": "2030-12-24T12:00:00Z", "to": "2030-12-25T12:00:00Z", "until": "2030-12-24"}, "until"),
+        ({"date": "2030-12-24", "from": "2030-12-24T12:00:00Z"}, "date"),
+        ({"date": "2030-12-24", "to": "2030-12-24T12:00:00Z"}, "date"),
+        ({"date": "2030-12-24", "until": "2030-12-23"}, "until"),
+        ({"date": "2030-12-24T12:00:00Z"}, "date"),
+        ({"date": "2030-02-30"}, "date"),
+    ],
+)
+async def test_a_closure_has_either_instants_or_dates(
+    client: httpx2.AsyncClient, database: TestDatabase, closure: dict[str, str], field: str
+) -> None:
+    """The refusal names the member that is missing, or that stands beside the wrong one."""
+    database.make_business()
+    assert faulty_fields(await client.put(AWAY, json=closure, headers=ADMIN)) == [field]
 
 
 async def test_closures_are_listed_by_their_start(client: httpx2.AsyncClient, database: TestDatabase) -> None:

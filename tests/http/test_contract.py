@@ -303,6 +303,7 @@ async def lose_the_time_zone(call: Call, database: TestDatabase) -> None:
     stay = {"serviceId": "night"}
     booked = await call("POST", APPOINTMENTS, 201, booking(20, **stay), headers=ADMIN)
     database.rows("UPDATE booking.businesses SET timezone = 'Mars/Olympus' WHERE business_id = 'salon'")
+    await call("PUT", f"{CATALOG}/salon/closures/away", 422, {"date": "2027-01-11"}, headers=ADMIN)
     await call("POST", RESERVE, 422, slot(20, **stay))
     await call("POST", "/api/bookings", 422, booking(20, **stay))
     await call("POST", APPOINTMENTS, 422, booking(20, **stay), headers=ADMIN)

@@ -164,6 +164,7 @@ async def put_the_catalog(recorder: Recorder) -> None:
         {"weekday": 1, "opens": "09:00", "closes": "13:00"},
         {"weekday": 1, "opens": "14:00", "closes": "18:30"},
         {"weekday": 6, "opens": "10:00", "closes": "24:00"},
+        {"weekday": 1, "opens": "09:00", "closes": "18:30", "resourceId": "maria"},
         {"weekday": 6, "opens": "10:00", "closes": "16:00", "resourceId": "maria"},
     ]
     await recorder.call("PUT", f"{SALON}/opening-hours", 200, hours)

@@ -41,7 +41,7 @@ def test_hours_are_replaced_as_a_whole(database: TestDatabase) -> None:
     assert answered == hours(database)
     database.put_hours([(2, "09:00", "13:00")])
     assert hours(database) == [(2, "09:00", "13:00", None)]
-    assert database.put_hours([]).body == {"items": []}
+    assert database.put_hours([]).body == {"items": [], "closed_by_own_hours": []}
     assert hours(database) == []
 
 
@@ -93,7 +93,7 @@ def test_putting_hours_keeps_the_hours_of_an_archived_resource(database: TestDat
     database.put_hours([(1, "09:00", "13:00"), ANNA])
     delete_resource(database)
     assert [entry["resource_id"] for entry in database.put_hours([(2, "08:00", "12:00")]).body["items"]] == [None]
-    assert database.put_hours([]).body == {"items": []}
+    assert database.put_hours([]).body == {"items": [], "closed_by_own_hours": []}
     database.make_resource("anna")
     assert hours(database) == [(1, "10:00", "15:30", "anna")]
 

@@ -130,7 +130,10 @@ def make(database: TestDatabase, catalog: dict[str, Any]) -> None:
         body["hours"] = [{"opens": opens, "closes": closes} for opens, closes in hours]
         put(database, "put_special_hours", "salon", f"special{place}", body)
     for place, owner in enumerate(catalog["closures"]):
-        put(database, "put_closure", "salon", f"closure{place}", at(place), at(place + 1), owner, owner)
+        time = {"from": at(place).isoformat(), "to": at(place + 1).isoformat()}
+        dates = {"date": "2030-12-24", "until": "2030-12-26" if owner else None}
+        body = {**(dates if place % 2 else time), "resource_id": owner, "reason": owner}
+        put(database, "put_closure", "salon", f"closure{place}", body)
     for resource_id, seats in catalog["changed_seats"].items():
         [(resource,)] = database.rows("SELECT booking.resources('salon', %s)", resource_id)
         put(database, "put_resource", "salon", resource_id, resource | {"seats": seats})
@@ -151,11 +154,7 @@ PUTS: dict[str, Callable[[TestDatabase, dict[str, Any]], dict[str, Any]]] = {
     "special_hours": lambda database, entry: put(
         database, "put_special_hours", "salon", entry["special_hours_id"], entry
     ),
-    "closures": lambda database, entry: put(
-        database,
-        "put_closure",
-        *("salon", entry["closure_id"], entry["from"], entry["to"], entry["resource_id"], entry["reason"]),
-    ),
+    "closures": lambda database, entry: put(database, "put_closure", "salon", entry["closure_id"], entry),
 }
 
 

@@ -51,7 +51,7 @@ VERBS: dict[str, list[Any]] = {
     "put_resource": ["salon", "anna", "{}"],
     "delete_resource": ["salon", "bert"],
     "put_opening_hours": ["salon", "[]"],
-    "put_closure": ["salon", "away", at(10), at(12), None, None],
+    "put_closure": ["salon", "away", json.dumps({"date": "2030-12-24"})],
     "delete_closure": ["salon", "holiday"],
     "put_special_hours": ["salon", "eve", json.dumps({"date": "2030-12-24", "hours": []})],
     "delete_special_hours": ["salon", "party"],

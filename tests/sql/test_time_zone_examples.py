@@ -1,5 +1,6 @@
 """The examples on the page on time zones are true: sql/time-zones.md."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.database import TestDatabase
+from tests.database import NO_DEADLINE, TestDatabase
 from tests.sql.local_slots import as_in_the_verbs, default_ends, listed, put_service, refusals
 
 PAGE = (Path(__file__).parents[2] / "sql" / "time-zones.md").read_text()
@@ -152,6 +153,18 @@ def test_nights_are_as_on_the_page(salon: TestDatabase, place: int) -> None:
     assert listed(salon, start, start + timedelta(hours=1), days=number) == [(start, end)]
     assert default_ends(salon, [start]) == [end]
     assert end - start == timedelta(hours=hours)
+
+
+def test_closures_on_dates_are_as_on_the_page(salon: TestDatabase) -> None:
+    """Each row is what the dates mean in the time zone of the business."""
+    rows = re.findall(r"\n\| `(\S+)` \| (?:`(\S+)` )?\| `(\S+)` \| `(\S+)` \| (\d+) \|", section("Closures on dates"))
+    assert len(rows) == 3
+    for date, until, closed_from, to, hours in rows:
+        closure = json.dumps({"date": date, "until": until or None})
+        salon.rows("SELECT booking.put_closure('salon', 'days', %s, %s)", closure, NO_DEADLINE)
+        [during] = salon.rows("SELECT lower(during), upper(during) FROM booking.closures")
+        assert during == (datetime.fromisoformat(closed_from), datetime.fromisoformat(to))
+        assert during[1] - during[0] == timedelta(hours=int(hours))
 
 
 def test_postgresql_and_python_disagree_as_on_the_page(salon: TestDatabase) -> None:

@@ -55,6 +55,10 @@ BEGIN
       guest_retention_days = (p_business ->> 'guest_retention_days')::integer,
       description = p_business ->> 'description', metadata = nullif(p_business -> 'metadata', 'null')
   WHERE b.business_id = p_business_id;
+  -- Closures by date follow the time zone, and its rules as this server knows them now.
+  UPDATE booking.closures c
+  SET during = booking.range_of_dates(p_business ->> 'timezone', c.first_date, c.last_date)
+  WHERE c.business_id = p_business_id AND c.first_date IS NOT NULL;
   RETURN (NULL, CASE WHEN v_created THEN 'created' ELSE 'done' END, (
     SELECT booking.business(p_business_id)))::booking.outcome;
 END

@@ -1,10 +1,11 @@
 -- The catalog: opening hours, special hours and closures. Outcomes, errors and locks as in businesses.sql.
 
 -- Replaces the opening hours of a business and of all its resources; an empty list means always open. The hours of
--- archived resources stay, because the list that callers read and send back does not contain them. Body: {items}
+-- archived resources stay, because the list that callers read and send back does not contain them.
 --
 --   p_hours  [{weekday, opens, closes, resource_id?}]: weekday 1 (Monday) to 7; opens and closes as HH:MM in local time
 --            of the business, closes at most 24:00
+-- Body      {items, closed_by_own_hours}: the entries, and see booking.closed_by_own_hours
 -- Refusals  business_not_found; resource_unknown: body {position, resource_id}, the first entry (from 0) whose resource
 --           does not exist or is archived
 CREATE FUNCTION booking.put_opening_hours(p_business_id text, p_hours jsonb, p_deadline timestamptz)
@@ -36,47 +37,84 @@ BEGIN
          (item.entry ->> 'weekday')::integer, (item.entry ->> 'opens')::time, (item.entry ->> 'closes')::time
   FROM jsonb_array_elements(p_hours) WITH ORDINALITY AS item (entry, position);
   RETURN (NULL, 'done', (
-    SELECT jsonb_build_object('items', coalesce(jsonb_agg(entry), '[]'))
+    SELECT jsonb_build_object('items', coalesce(jsonb_agg(entry), '[]'),
+      'closed_by_own_hours', booking.closed_by_own_hours(p_business_id))
     FROM booking.opening_hours(p_business_id) AS entry))::booking.outcome;
 END
 $$;
 
+-- Returns the resources that their own weekly hours close on weekdays on which the business is open, by id:
+-- [{resource_id, weekdays}]. A resource with hours on one weekday has none on the others, which its owner may not intend.
+CREATE FUNCTION booking.closed_by_own_hours(p_business_id text)
+RETURNS jsonb LANGUAGE sql STABLE
+AS $$
+  SELECT coalesce(jsonb_agg(jsonb_build_object('resource_id', closed.resource_id, 'weekdays', closed.weekdays)
+    ORDER BY closed.resource_id), '[]')
+  FROM (
+    SELECT own.resource_id, jsonb_agg(weekday ORDER BY weekday) AS weekdays
+    FROM (
+      SELECT coalesce(array_agg(o.weekday), '{1,2,3,4,5,6,7}') AS weekdays FROM booking.opening_hours o
+      WHERE o.business_id = p_business_id AND o.resource_id IS NULL
+    ) AS business
+    CROSS JOIN (
+      SELECT o.resource_id, array_agg(o.weekday) AS weekdays FROM booking.opening_hours o
+      WHERE o.business_id = p_business_id AND o.resource_id IS NOT NULL
+        AND NOT booking.is_archived(p_business_id, o.resource_id)
+      GROUP BY o.resource_id
+    ) AS own
+    CROSS JOIN generate_series(1, 7) AS weekday
+    WHERE weekday = ANY (business.weekdays) AND weekday <> ALL (own.weekdays)
+    GROUP BY own.resource_id
+  ) AS closed
+$$;
+
 -- Creates or replaces a closure: a time at which the public cannot book. Existing claims stay.
 --
---   p_from, p_to   instants; closed from p_from until just before p_to
---   p_resource_id  closes this resource only; NULL: the business
---   p_reason       shown to the business's own staff; may be NULL
+--   p_closure  {from, to, resource_id?, reason?}: closed from one instant until just before another one; or
+--              {date, until?, resource_id?, reason?}: closed on local dates, as YYYY-MM-DD, both included. It closes
+--              resource_id only, or the business. reason is shown to the business's own staff
 -- Body      the closure, and affected_appointments: those that overlap it, see booking.affected_appointments
--- Refusals  business_not_found; resource_unknown: it does not exist or is archived; validation_failed: body {field,
---           message}, the id belongs to a closure of an archived resource, which is restored together with its resource
+-- Refusals  business_not_found; resource_unknown: it does not exist or is archived; business_misconfigured: dates, but
+--           this server does not know the time zone of the business; validation_failed: body {field, message}, the id
+--           belongs to a closure of an archived resource, which is restored together with its resource
 CREATE FUNCTION booking.put_closure(
-  p_business_id text, p_closure_id text, p_from timestamptz, p_to timestamptz, p_resource_id text, p_reason text,
-  p_deadline timestamptz)
+  p_business_id text, p_closure_id text, p_closure jsonb, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
+  v_resource_id text := p_closure ->> 'resource_id';
+  v_first date := p_closure ->> 'date';
+  v_last date := coalesce(p_closure ->> 'until', p_closure ->> 'date');
+  v_during tstzrange;
   v_old booking.closures;
 BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
-  IF p_resource_id IS NOT NULL
-    AND booking.missing_resource(p_business_id, jsonb_build_array(p_resource_id)) IS NOT NULL THEN
+  IF v_resource_id IS NOT NULL
+    AND booking.missing_resource(p_business_id, jsonb_build_array(v_resource_id)) IS NOT NULL THEN
     RETURN (NULL, 'resource_unknown', NULL)::booking.outcome;
   END IF;
-
   SELECT * INTO v_old FROM booking.closures c WHERE c.business_id = p_business_id AND c.closure_id = p_closure_id;
   IF booking.is_archived(p_business_id, v_old.resource_id) THEN
     RETURN booking.invalid('closure_id', 'belongs to a closure of an archived resource; choose another id');
   END IF;
-  INSERT INTO booking.closures (business_id, closure_id, resource_id, during, reason)
-  VALUES (p_business_id, p_closure_id, p_resource_id, tstzrange(p_from, p_to), p_reason)
+  v_during := CASE
+    WHEN v_first IS NULL THEN tstzrange((p_closure ->> 'from')::timestamptz, (p_closure ->> 'to')::timestamptz)
+    ELSE booking.range_of_dates(booking.timezone_of(p_business_id), v_first, v_last) END;
+  IF v_during IS NULL THEN
+    RETURN (NULL, 'business_misconfigured', NULL)::booking.outcome;
+  END IF;
+
+  INSERT INTO booking.closures (business_id, closure_id, resource_id, during, first_date, last_date, reason)
+  VALUES (p_business_id, p_closure_id, v_resource_id, v_during, v_first, v_last, p_closure ->> 'reason')
   ON CONFLICT ON CONSTRAINT closures_pkey DO UPDATE
-  SET resource_id = excluded.resource_id, during = excluded.during, reason = excluded.reason;
+  SET resource_id = excluded.resource_id, during = excluded.during, first_date = excluded.first_date,
+      last_date = excluded.last_date, reason = excluded.reason;
   RETURN (NULL, CASE WHEN v_old.closure_id IS NULL THEN 'created' ELSE 'done' END, (
     SELECT booking.closures(p_business_id, p_closure_id)) || jsonb_build_object(
-      'affected_appointments', booking.affected_appointments(
-        p_business_id, p_resource_id, tstzrange(p_from, p_to), '{}')))::booking.outcome;
+      'affected_appointments', booking.affected_appointments(p_business_id, v_resource_id, v_during, '{}'))
+  )::booking.outcome;
 END
 $$;
 
@@ -182,15 +220,9 @@ CREATE FUNCTION booking.affected_by_hours(p_business_id text, p_resource_id text
 RETURNS jsonb LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
-  v_timezone text := booking.timezone_of(p_business_id);
-  v_midnights timestamptz[];
-  v_during tstzrange;
+  v_during tstzrange := booking.range_of_dates(booking.timezone_of(p_business_id), p_first, p_last);
   v_longest interval := booking.longest_claim(p_business_id);
 BEGIN
-  IF v_timezone IS NOT NULL THEN
-    v_midnights := booking.instants_of(v_timezone, ARRAY[p_first, p_last + 1]::timestamp[]);
-    v_during := tstzrange(v_midnights[1], v_midnights[2]);
-  END IF;
   RETURN booking.affected_appointments(p_business_id, p_resource_id, v_during, (
     SELECT period.hours FROM booking.open_periods(p_business_id, ARRAY[coalesce(p_resource_id, '')], tstzrange(
       lower(v_during) - v_longest, upper(v_during) + v_longest)) AS period

@@ -76,12 +76,16 @@ AS $$
   ORDER BY o.resource_id NULLS FIRST, o.weekday, o.opens, o.closes
 $$;
 
--- Returns the closures of a business and of its resources, by their start; with p_closure_id only that one.
+-- Returns the closures of a business and of its resources, by their start; with p_closure_id only that one. A closure has
+-- `from` and `to`, or `date` and `until`, as it was put; `until` is NULL for a single date.
 CREATE FUNCTION booking.closures(p_business_id text, p_closure_id text DEFAULT NULL)
 RETURNS SETOF jsonb LANGUAGE sql STABLE
 AS $$
   SELECT jsonb_build_object(
-    'business_id', c.business_id, 'closure_id', c.closure_id, 'from', lower(c.during), 'to', upper(c.during),
+    'business_id', c.business_id, 'closure_id', c.closure_id,
+    'from', CASE WHEN c.first_date IS NULL THEN lower(c.during) END,
+    'to', CASE WHEN c.first_date IS NULL THEN upper(c.during) END,
+    'date', c.first_date, 'until', nullif(c.last_date, c.first_date),
     'resource_id', c.resource_id, 'reason', c.reason)
   FROM booking.closures c
   WHERE c.business_id = p_business_id AND (p_closure_id IS NULL OR c.closure_id = p_closure_id)

@@ -53,6 +53,18 @@ BEGIN
 END
 $$;
 
+-- Returns the time of local dates, both inclusive: from the first midnight up to the one after the last date. Empty for
+-- dates that the clock leaves out; NULL for a NULL time zone.
+CREATE FUNCTION booking.range_of_dates(p_timezone text, p_first date, p_last date)
+RETURNS tstzrange LANGUAGE plpgsql STABLE STRICT
+AS $$
+DECLARE
+  v_midnights timestamptz[] := booking.instants_of(p_timezone, ARRAY[p_first, p_last + 1]::timestamp[]);
+BEGIN
+  RETURN tstzrange(v_midnights[1], v_midnights[2]);
+END
+$$;
+
 -- Returns the UTC offsets that a time zone has from p_from to p_to, each with the range of instants in which it
 -- applies; the first and the last range are unbounded. That is one row unless the clock changes in between.
 --
