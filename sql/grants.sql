@@ -45,6 +45,8 @@ GRANT EXECUTE ON FUNCTION
   booking.alternatives(text, text, timestamptz, timestamptz, integer, text, uuid),
   booking.business_of_reservation(uuid),
   booking.reservation(text, uuid),
+  booking.list_holds(
+    text, timestamptz, timestamptz, text, text, timestamptz, timestamptz, uuid, integer),
   booking.business_of_appointment(uuid),
   booking.business_of_slug(text),
   booking.public_catalogue(text),

@@ -1,21 +1,23 @@
 """Appointments: one-call and manual booking, the owner's calendar, changes, cancellation, erasure, the audit trail."""
 
-import base64
 import re
-from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from service.api.cursors import cursor, place_at
 from service.api.shapes import (
     CLAIM_REFUSALS,
+    PAGE_LIMIT,
     Body,
     BusinessQuery,
+    Cursor,
     ExpectedVersion,
     GuestBody,
+    PageLimit,
     Quantity,
     Query,
     ReachableGuestBody,
@@ -153,8 +155,8 @@ class AppointmentsQuery(Query):
     guest_phone: Annotated[Phone, BeforeValidator(_with_its_plus)] | None = Field(
         None, description="Only those of the guest with this phone number."
     )
-    limit: Annotated[int, Field(ge=1, le=500)] = Field(100, description="How many to a page, 500 at most.")
-    cursor: Annotated[str, StringConstraints(max_length=200)] | None = Field(None, description="The last `nextCursor`.")
+    limit: PageLimit = PAGE_LIMIT
+    cursor: Cursor = None
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -254,10 +256,10 @@ class AppointmentApi:
         changed, by change: ask again with the last `updatedAt` to keep a copy up to date; one that changes between two
         pages is listed again. Everything that was committed before the call is included.
         """
-        after = _place(query.cursor) if query.cursor else None
+        after = place_at(query.cursor) if query.cursor else None
         found, last = await self._appointments.page(query.business_id, query.listed(), after, query.limit)
         items = [_without_hold(appointment) for appointment in found]
-        return answer(AppointmentPage(items=items, next_cursor=_cursor(*last) if last else None))
+        return answer(AppointmentPage(items=items, next_cursor=cursor(*last) if last else None))
 
     @_tagged_call("GET", _APPOINTMENT, access=Access.READONLY, by_guest=True)
     async def get_appointment(self, call: Call, appointment_id: AppointmentId) -> Answer:
@@ -411,19 +413,3 @@ def _tagged(call: Call, appointment: Appointment) -> Answer:
 
 def _without_hold(appointment: Appointment) -> Appointment:
     return appointment.model_copy(update={"reservation_id": None})
-
-
-def _cursor(at: datetime, appointment_id: UUID) -> str:
-    """Returns a place in a list, opaque to callers: that of the last appointment of a page."""
-    return base64.urlsafe_b64encode(f"{at.isoformat()} {appointment_id}".encode()).decode().rstrip("=")
-
-
-def _place(cursor: str) -> tuple[datetime, UUID]:
-    try:
-        start, _, appointment_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(" ")
-        place = datetime.fromisoformat(start), UUID(appointment_id)
-    except ValueError:
-        place = None
-    if place is None or place[0].tzinfo is None:
-        raise Invalid.at("cursor", "is not a cursor of this service; start again without it")
-    return place

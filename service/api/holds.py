@@ -1,17 +1,21 @@
 """Reserve, look up, extend, release and commit holds, and the capacity left in a slot."""
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from service.api.cursors import cursor, place_at
 from service.api.shapes import (
     CLAIM_REFUSALS,
+    PAGE_LIMIT,
     Body,
     BusinessQuery,
+    Cursor,
     ExpectedVersion,
     KnownBusiness,
+    PageLimit,
     Query,
     ReachableGuestBody,
     SlotBody,
@@ -21,19 +25,21 @@ from service.api.shapes import (
 )
 from service.booking.appointments import BookedAppointment
 from service.booking.availability import Capacity, capacity
-from service.booking.holds import Holds, Reservation
-from service.booking.instants import SlotInstant
+from service.booking.holds import Hold, Holds, Reservation
+from service.booking.instants import Instant, SlotInstant
 from service.booking.requests import Commit, Extend, Release, Reserve
-from service.booking.text import BusinessId, ServiceId
+from service.booking.text import BusinessId, Identifier, ServiceId, fault
 from service.database.connections import Database
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
 from service.http.clients import HoldLimit
 from service.http.conditions import APPOINTMENT_HEADERS, HOLD_HEADERS, attempt, created_answer
-from service.http.endpoint import Missing, endpoint
+from service.http.endpoint import Access, Missing, endpoint
+from service.naming import Record
 
 ReservationId = Annotated[UUID, Missing("RESERVATION_NOT_FOUND"), Field(description="The hold, by its id.")]
-_HOLD = "/api/booking/reservations/{reservationId}"
+_HOLDS = "/api/booking/reservations"
+_HOLD = _HOLDS + "/{reservationId}"
 _TTL_MEANING = "How long: fractions allowed, at most the service's maximum (`ttlClamped`), by default `holdTtlMinutes`."
 _HOLD_REFUSALS = ("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED", "VERSION_CONFLICT")
 _RELEASE_REFUSALS = ("RESERVATION_NOT_FOUND", "RESERVATION_COMMITTED")
@@ -60,6 +66,31 @@ class ExtendBody(Body):
 
     ttl_minutes: TtlMinutes = Field(description="How long from now. Cut to the service's maximum (`ttlClamped`).")
     expected_version: ExpectedVersion = None
+
+
+class HoldsQuery(Query):
+    """A page of live holds."""
+
+    business_id: BusinessId
+    from_: Annotated[Instant | None, Field(alias="from", description="Those that end after this instant,")] = None
+    to: Instant | None = Field(None, description="and begin before this one.")
+    service_id: Identifier | None = Field(None, description="Only those of this service.")
+    resource_id: Identifier | None = Field(None, description="Only those of this resource.")
+    limit: PageLimit = PAGE_LIMIT
+    cursor: Cursor = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.from_ and self.to and self.to <= self.from_:
+            raise fault("to", "to must be after from")
+        return self
+
+
+class HoldPage(Record):
+    """The live holds of a business, by the start of the time that they take."""
+
+    items: list[Hold] = Field(description="The holds, by the start of the time that they take, with its buffer.")
+    next_cursor: str | None = Field(description="Asks for the next page; `null` on the last one.")
 
 
 class CapacityQuery(Query):
@@ -112,6 +143,25 @@ class HoldApi:
         """
         request = Commit(body.reservation_id, body.guest(), body.expected_version, body.if_expired)
         return created_answer(*await self._holds.commit(request, author(call), body.business_id))
+
+    @_call(
+        "GET",
+        _HOLDS,
+        answers={200: HoldPage},
+        access=Access.READONLY,
+        refusals=("BUSINESS_NOT_FOUND",),
+    )
+    async def list_reservations(self, query: HoldsQuery) -> Answer:
+        """List the live holds of a business.
+
+        What guests are about to book: the holds that have not ended, for the calendar of a business. They have no guest
+        yet. The id of a reservation lets its holder commit, extend and release it, so the list does not contain it:
+        staff can't end the hold of a guest, which ends by itself at `expiresAt`.
+        """
+        listed = query.from_, query.to, query.service_id, query.resource_id
+        after = place_at(query.cursor, instants=2) if query.cursor else None
+        items, last = await self._holds.page(query.business_id, listed, after, query.limit)
+        return answer(HoldPage(items=items, next_cursor=cursor(*last) if last else None))
 
     @_call("GET", _HOLD, answers={200: Reservation}, refusals=("RESERVATION_NOT_FOUND",))
     async def get_reservation(self, reservation_id: ReservationId, query: BusinessQuery) -> Answer:

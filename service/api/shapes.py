@@ -1,9 +1,9 @@
 """The shapes that requests of several nouns share: strict, in camelCase, and without unknown members."""
 
 from datetime import MAXYEAR, datetime, timedelta
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -59,6 +59,12 @@ SlotStart = Annotated[WholeSecond, AfterValidator(_leaves_room_for_its_end)]
 # Beside a slotStart that is declared before it. The service limits how long a slot may be.
 SlotEnd = Annotated[SlotInstant, AfterValidator(_after_its_start)]
 SlotEndWithinReach = Annotated[SlotEnd, AfterValidator(_within_reach)]
+
+PageLimit = Annotated[int, Field(ge=1, le=500)]
+PAGE_LIMIT: Final[Any] = Field(100, description="How many to a page, 500 at most.")
+Cursor = Annotated[
+    Annotated[str, StringConstraints(max_length=200)] | None, Field(description="The last `nextCursor`.")
+]
 
 # Of every call that takes room for a slot under an idempotency key.
 CLAIM_REFUSALS: Final = (

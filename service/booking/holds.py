@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import Literal, TypeVar
 from uuid import UUID
@@ -22,6 +23,11 @@ from service.naming import Record
 
 T = TypeVar("T")
 
+# In a list: the start of the window and the expiry of a hold, by which it is sorted, and the id of the hold in it.
+Place = tuple[datetime, datetime, UUID]
+
+# The holds to list: whose slot overlaps two instants, of a service, of a resource. None: any.
+Listed = tuple[datetime | None, datetime | None, str | None, str | None]
 
 Status = Literal["held", "committed", "released", "expired"]
 
@@ -41,6 +47,21 @@ class Reservation(Record):
     expires_in_seconds: float = Field(description="Seconds to `expiresAt`, to count down from; 0 when it has ended.")
     ttl_clamped: bool = Field(description="Whether the requested time was cut to the service's maximum.")
     version: int = Field(description="Rises by 1 with every change of the hold.")
+
+
+class Hold(Record):
+    """A live hold as its business sees it: without the id by which its holder can commit or release it."""
+
+    hold_id: UUID = Field(description="Names the hold in this list, and nowhere else.")
+    business_id: BusinessId
+    service_id: ServiceId
+    resource_id: str | None = Field(description="The resource that is taken; `null` where the service has none.")
+    slot_start: WrittenInstant = Field(description="When the slot begins.")
+    slot_end: WrittenInstant = Field(description="When the slot ends. That instant is not part of it.")
+    quantity: int = Field(description="How many units of the service's capacity.")
+    created_at: WrittenInstant = Field(description="When it was made.")
+    expires_at: WrittenInstant = Field(description="When it ends by itself, unless it is committed or extended before.")
+    expires_in_seconds: float = Field(description="Seconds to `expiresAt`, to count down from.")
 
 
 class Holds:
@@ -90,6 +111,20 @@ class Holds:
         if body is None:
             raise Refused("RESERVATION_NOT_FOUND")
         return Reservation.model_validate_json(body)
+
+    async def page(
+        self, business_id: str, listed: Listed, after: Place | None, limit: int
+    ) -> tuple[list[Hold], Place | None]:
+        """Returns a page of the live holds of a business by the start of their window.
+
+        And its last place if there is a next page, which begins `after` that.
+        """
+        # One more than the page shows whether there is a next one.
+        rows = await self._database.fetch("list_holds", business_id, *listed, *(after or (None, None, None)), limit + 1)
+        if not rows and not await self._database.fetch("business", business_id):
+            raise Refused("BUSINESS_NOT_FOUND")
+        holds = [Hold.model_validate_json(body) for *_, body in rows[:limit]]
+        return holds, rows[limit - 1][:3] if len(rows) > limit else None
 
     async def _run(self, request: Extend | Release, business_id: str | None, read: Callable[[bytes], T]) -> T:
         business_id = await self._tenants.find(request.reservation_id, business_id)

@@ -149,6 +149,8 @@ async def use_a_hold(call: Call, held: Json) -> None:
     await call("GET", "/api/booking/availability/days", 404, params={**dates, "serviceId": "perm"})
     await call("GET", "/api/booking/availability/days", 404, params={**dates, "resourceId": "chair"})
     await call("GET", own, 200)
+    await call("GET", HOLDS, 200, headers=ADMIN, params={"businessId": "salon"})
+    await call("GET", HOLDS, 404, headers=ADMIN, params={"businessId": "nobody"})
     await call("POST", f"{own}/extend", 200, {"ttlMinutes": 30})
     await call("POST", f"{own}/extend", 409, {"ttlMinutes": 30, "expectedVersion": 1})
     await call("POST", COMMIT, 409, guest(held, expectedVersion=1))

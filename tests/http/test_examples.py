@@ -47,6 +47,7 @@ STAND_INS = {
     "reservationId": RESERVATION_ID,
     "appointmentId": APPOINTMENT_ID,
     "keyId": KEY_ID,
+    "holdId": "8d3f5a1e-2c47-4b8e-a6d0-5f7b9c1e3a24",
     "key": "~".join(("hf", "salon", KEY_ID, "Yk3Vb0pT5wq8eRz1uXn6cJm4hLs7dFa2gKo9iQxBtMy")),
     "cancellationToken": ".".join(("v1", "qX0c2l1mTn8Yx4rTqk0b6wq0iS3mJrV5bE9aZ7dHfUo")),
 }
@@ -194,6 +195,8 @@ async def hold_and_commit(recorder: Recorder) -> None:
     held = await recorder.call("POST", "/api/booking/reserve", 201, slot)
     await recorder.call("POST", "/api/booking/reserve", 200, slot)
     of_salon = {"params": {"businessId": "salon"}}
+    day = {"businessId": "salon", "from": instant(0), "to": instant(24)}
+    await recorder.call("GET", "/api/booking/reservations", 200, params=day)
     own = f"/api/booking/reservations/{held['reservationId']}"
     await recorder.call("GET", own, 200, **of_salon)
     await recorder.call("POST", f"{own}/extend", 200, {"ttlMinutes": 30, "expectedVersion": 1}, **of_salon)

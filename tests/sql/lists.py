@@ -1,4 +1,4 @@
-"""Pages of booking.list_appointments."""
+"""Pages of booking.list_appointments and booking.list_holds."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -46,3 +46,14 @@ def listed(database: TestDatabase, limit: int = 100, **filters: Any) -> list[App
     if not {"updated_since", "guest_email", "guest_phone"} & filters.keys():
         filters = {"since": at(0), "until": at(24), **filters}
     return [entry for page in list_pages(database, limit, **filters) for entry in page]
+
+
+def list_holds(
+    database: TestDatabase, limit: int = 100, after: tuple[Any, ...] = (None, None, None), **filters: Any
+) -> list[tuple[Any, ...]]:
+    """Returns one page of the live holds of the salon: the place of each, and its body."""
+    return database.rows(
+        "SELECT * FROM booking.list_holds('salon', %s, %s, %s, %s, %s, %s, %s, %s)",
+        *(filters.get(name) for name in ("since", "until", "service_id", "resource_id")),
+        *(*after, limit),
+    )

@@ -20,7 +20,7 @@ from tests.database import (
 )
 from tests.sql.erasures import erase_guest
 from tests.sql.listings import availability
-from tests.sql.lists import FIRST_PAGE, Place, list_page
+from tests.sql.lists import FIRST_PAGE, Place, list_holds, list_page
 from tests.sql.measuring import compiled_in, reads_of
 from tests.sql.requests import keyed_request
 
@@ -352,6 +352,9 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
         "first page": page(at(-24 * 3650)),
         "page of a day": page(at(0)),
         "next page": page(at(0), (at(TEN + 3), plain[0])),
+        "holds": lambda: list_holds(database, 5, since=at(0), until=at(24 * 365)),
+        "holds of a day": lambda: list_holds(database, 5, since=at(24), until=at(48)),
+        "next holds": lambda: list_holds(database, 5, (at(TEN), now, uuid4()), since=at(0), until=at(24 * 365)),
         "one appointment": lambda: database.value("SELECT booking.appointment('salon', %s)", plain[0]),
         "its trail": lambda: database.rows("SELECT booking.audit_trail('salon', %s)", plain[0]),
         "its business": lambda: database.value("SELECT booking.business_of_appointment(%s)", plain[0]),

@@ -35,6 +35,8 @@ VERBS = {
     "put_resource(text, text, jsonb, timestamp with time zone)",
     "delete_resource(text, text, timestamp with time zone)",
     "put_opening_hours(text, jsonb, timestamp with time zone)",
+    "list_holds(text, timestamp with time zone, timestamp with time zone, text, text, timestamp with time zone, "
+    "timestamp with time zone, uuid, integer)",
     "put_closure(text, text, jsonb, timestamp with time zone)",
     "delete_closure(text, text, timestamp with time zone)",
     "put_special_hours(text, text, jsonb, timestamp with time zone)",

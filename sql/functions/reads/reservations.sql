@@ -74,6 +74,64 @@ BEGIN
 END
 $$;
 
+-- Returns a page of the holds of a business that are live now and whose slot overlaps [p_from, p_to), by the start of their
+-- window, then by expiry and hold_id. The bodies have no reservation id: it is the credential of the holder.
+--
+-- Parameters
+--   p_from, p_to      NULL: no bound
+--   p_service_id, p_resource_id  only these; NULL: all
+--   p_after_starts, p_after_expires_at, p_after_hold_id  the place of the last hold of the page before; NULL: the first
+--                     page
+--   p_limit           rows
+--
+-- Each service is a range of its index that begins at the cursor and ends with the page.
+CREATE FUNCTION booking.list_holds(
+  p_business_id text, p_from timestamptz, p_to timestamptz, p_service_id text, p_resource_id text,
+  p_after_starts timestamptz, p_after_expires_at timestamptz, p_after_hold_id uuid, p_limit integer)
+RETURNS TABLE (starts timestamptz, expires_at timestamptz, hold_id uuid, body jsonb) LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+  v_now timestamptz := booking.now();
+  v_from timestamptz := coalesce(p_from, '-infinity');
+  v_to timestamptz := coalesce(p_to, 'infinity');
+BEGIN
+  RETURN QUERY
+  SELECT hold.starts, hold.expires_at, hold.hold_id, hold.body
+  FROM booking.services s
+  CROSS JOIN LATERAL (
+    SELECT lower(r.occupied) AS starts, r.expires_at, booking.hold_id(r.reservation_id) AS hold_id,
+           booking.hold_body(r, v_now) AS body
+    FROM booking.reservations r
+    WHERE r.business_id = p_business_id AND r.service_id = s.service_id AND r.status = 'held'
+      AND lower(r.occupied) >= greatest(
+        p_after_starts, v_from - make_interval(secs => s.longest_occupied_seconds))
+      AND lower(r.occupied) < v_to AND r.expires_at > v_now
+      AND r.slot_start < v_to AND r.slot_end > v_from
+      AND (p_resource_id IS NULL OR r.resource_id = p_resource_id)
+      AND (p_after_starts IS NULL OR (lower(r.occupied), r.expires_at, booking.hold_id(r.reservation_id))
+        > (p_after_starts, p_after_expires_at, p_after_hold_id))
+    ORDER BY lower(r.occupied), r.expires_at, booking.hold_id(r.reservation_id) LIMIT p_limit
+  ) AS hold
+  WHERE s.business_id = p_business_id AND (p_service_id IS NULL OR s.service_id = p_service_id)
+  ORDER BY hold.starts, hold.expires_at, hold.hold_id LIMIT p_limit;
+END
+$$;
+
+-- Returns the name of a hold in lists, from which the id of its reservation cannot be computed.
+CREATE FUNCTION booking.hold_id(p_reservation_id uuid)
+RETURNS uuid LANGUAGE sql IMMUTABLE
+AS $$ SELECT left(encode(sha256(uuid_send(p_reservation_id)), 'hex'), 32)::uuid $$;
+
+-- Returns a live hold as its business sees it.
+CREATE FUNCTION booking.hold_body(r booking.reservations, p_now timestamptz)
+RETURNS jsonb LANGUAGE sql STABLE
+AS $$
+  SELECT booking.reservation_body(r, p_now) - '{reservation_id,status,ttl_clamped,version}'::text[]
+    || jsonb_build_object('hold_id', booking.hold_id(r.reservation_id), 'created_at', r.created_at)
+$$;
+
 -- Returns one reservation as its client sees it, or NULL.
 CREATE FUNCTION booking.reservation(p_business_id text, p_reservation_id uuid)
 RETURNS jsonb LANGUAGE plpgsql VOLATILE
