@@ -234,7 +234,8 @@ class AppointmentApi:
     async def create_appointment(self, call: Call, body: AppointmentBody) -> Answer:
         """Book on behalf of the business.
 
-        Without a hold. The same rule about room, but opening hours, notice, the past and `bookingEnabled` don't bind.
+        Without a hold. The same rule about room, but opening hours, notice, the past and `bookingEnabled` don't bind:
+        `warnings` names the rules for the public that the slot breaks, but for `bookingEnabled`. A replay has none.
         Pass the `cancellationToken` on to the guest, who may have called.
         """
         request = Book(body.slot(), body.guest(), body.source, manual=True)
@@ -286,8 +287,10 @@ class AppointmentApi:
 
         Changes the members that are sent, if the appointment is still at the version that you read: give it as
         `expectedVersion`, or as `If-Match`, which answers a conflict with 412 instead of 409. `slotStart` alone keeps
-        the duration. The appointment's own claim does not count against it. `completed` and `no_show` are possible from
-        the start of the slot on, and `confirmed` takes them back while there is room.
+        the duration. The appointment's own claim does not count against it. Opening hours and the other rules for the
+        public don't bind: `warnings` names those that the new slot or resource breaks, as a lunch break or a holiday.
+        `completed` and `no_show` are possible from the start of the slot on, and `confirmed` takes them back while
+        there is room.
         """
         expected = expectation(call)
         if expected.version is None and not expected.by_header:

@@ -26,6 +26,9 @@ from service.errors import HoldfastError, Refused
 from service.naming import Record
 
 Status = Literal["confirmed", "cancelled", "completed", "no_show"]
+WarningCode = Literal[
+    "past", "too_soon", "too_far_ahead", "too_short", "too_long", "off_grid", "closed", "misconfigured"
+]
 
 # In a list: the instant by which it is sorted, and the id of an appointment.
 Place = tuple[datetime, UUID]
@@ -51,6 +54,16 @@ class Listed:
     status: Status | None
     guest_email: str | None
     guest_phone: str | None
+
+
+class SlotWarning(Record):
+    """A rule for the public that a booking of the business itself breaks."""
+
+    code: WarningCode = Field(
+        description="As the `reason` of `SLOT_NOT_BOOKABLE`. `misconfigured`: the time zone of the business is "
+        "unknown, so that its hours could not be checked."
+    )
+    resource_id: str | None = if_any("With `closed`: the resource that is closed. Left out, the business is.")
 
 
 class Appointment(Record):
@@ -81,6 +94,9 @@ class Appointment(Record):
         description="The last instant at which the guest may move it, also if that is past. Staff may at any time."
     )
     cancellation_reason: str | None = if_any("Why it was cancelled. Present only if a reason was given.")
+    warnings: list[SlotWarning] | None = if_any(
+        "The rules for the public that its slot breaks. Present only where staff have just made or moved it."
+    )
 
 
 class BookedAppointment(Appointment):

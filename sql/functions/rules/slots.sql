@@ -289,8 +289,15 @@ AS $$
     CASE WHEN p_timezone IS NULL AND (p_service.duration_days IS NOT NULL OR p_service.starts_on_grid)
     THEN 'misconfigured' END,
     booking.length_refusal(p_service, p_timezone, p_slot_start, p_slot_end),
-    CASE WHEN p_service.starts_on_grid AND NOT booking.is_listed(p_service, p_timezone, p_slot_start)
-    THEN 'off_grid' END)
+    booking.grid_refusal(p_service, p_timezone, p_slot_start))
+$$;
+
+-- Returns 'off_grid' for a start that is not listed, if the service starts on its grid only; else NULL.
+CREATE FUNCTION booking.grid_refusal(p_service booking.services, p_timezone text, p_slot_start timestamptz)
+RETURNS text LANGUAGE sql STABLE
+AS $$
+  SELECT CASE WHEN p_service.starts_on_grid AND NOT booking.is_listed(p_service, p_timezone, p_slot_start)
+    THEN 'off_grid' END
 $$;
 
 -- Returns the longest slot of a service that the business itself may book: 30 days, or 366 calendar days. A decision

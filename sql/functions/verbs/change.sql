@@ -19,7 +19,8 @@
 --                              public rules then
 -- Returns one booking.outcome for each request, in any order:
 --   done                        the appointment as it is now. A request that changes no field changes nothing, not even
---                               the version; neither does cancelling a cancelled appointment
+--                               the version; neither does cancelling a cancelled appointment. A move by the business has
+--                               what booking.warnings returns
 --   appointment_not_found
 --   version_conflict            the version is not expected_version; body: {current_version}
 --   appointment_ended           the appointment is cancelled, completed or no_show: its slot is final, and so is its
@@ -395,8 +396,11 @@ BEGIN
     WHERE c.outcome IS NULL AND (c.before).status = 'confirmed' AND (c.is_move OR (c.after).status <> 'confirmed')));
   RETURN QUERY
     SELECT c.operation_id, coalesce(c.outcome, 'done'),
-           CASE WHEN c.outcome IS NULL THEN booking.appointment_body(coalesce(written.after, c.after), service.s)
-           ELSE c.body END
+           CASE WHEN c.outcome IS NULL
+             THEN booking.appointment_body(coalesce(written.after, c.after), service.s) || CASE
+               WHEN c.is_move AND c.details ->> 'actor_kind' <> 'guest'
+               THEN booking.warnings(c.before, c.after, p_now) ELSE '{}' END
+             ELSE c.body END
     FROM unnest(p_round) AS c
     LEFT JOIN unnest(v_changes) AS written ON written.operation_id = c.operation_id
     LEFT JOIN LATERAL (

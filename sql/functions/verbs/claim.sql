@@ -21,7 +21,8 @@
 --                                                 booking_enabled do not bind
 --   p_is_alone      whether the call contains no other verb
 -- Returns one booking.outcome for each request, in any order:
---   done                    the new reservation or appointment, or the one that this operation made before
+--   done                    the new reservation or appointment, or the one that this operation made before; a new
+--                           appointment that is `manual` with what booking.warnings returns
 --   replayed                the reservation or appointment that an earlier request with this key made, as it is now
 --   idempotency_key_reused  the key belongs to a different request
 --   service_not_found       no such business or service, or the service is archived
@@ -400,7 +401,9 @@ BEGIN
            booking.audit_changes(NULL, new_appointment.a), details ->> 'request_id', p_now
     FROM new_appointment JOIN granted_request ON granted_request.operation_id = (new_appointment.a).appointment_id
   )
-  SELECT (a).appointment_id, 'done', booking.appointment_body(a, s)
+  SELECT (a).appointment_id, 'done', booking.appointment_body(a, s) || CASE
+      WHEN (a).appointment_id = ANY (ARRAY(SELECT operation_id FROM granted_request WHERE details @> '{"manual": true}'))
+      THEN booking.warnings(NULL, a, p_now) ELSE '{}' END
   FROM new_appointment CROSS JOIN LATERAL booking.service_by_id((a).business_id, (a).service_id) AS s;
 END
 $$;
