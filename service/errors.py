@@ -256,8 +256,8 @@ _TABLE: Final = (
     ),
     Problem(
         "SLUG_TAKEN", 409, "Slug taken",
-        "This slug belongs to another business; choose a different one.",
-        "Choose another slug. Nothing was changed.",
+        "The slug, or the id of a new business, is the slug or the id of another business.",
+        "Choose another: a public call names a business by either. Nothing was changed.",
     ),
     Problem(
         "INTERNAL_ERROR", 500, "Internal error",

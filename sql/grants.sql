@@ -48,7 +48,7 @@ GRANT EXECUTE ON FUNCTION
   booking.list_holds(
     text, timestamptz, timestamptz, text, text, timestamptz, timestamptz, uuid, integer),
   booking.business_of_appointment(uuid),
-  booking.business_of_slug(text),
+  booking.businesses_named(text[]),
   booking.public_catalogue(text),
   booking.appointment(text, uuid),
   booking.list_appointments(

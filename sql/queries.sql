@@ -23,8 +23,8 @@ SELECT starts, expires_at, hold_id, body FROM booking.list_holds(%s, %s, %s, %s,
 -- name: business_of_appointment
 SELECT * FROM booking.business_of_appointment(%s)
 
--- name: business_of_slug
-SELECT * FROM booking.business_of_slug(%s)
+-- name: businesses_named
+SELECT name, business_id FROM booking.businesses_named(%s)
 
 -- name: public_catalogue
 SELECT * FROM booking.public_catalogue(%s)

@@ -54,6 +54,7 @@ class BookingBody(SlotBody, ReachableGuestBody):
 class AppointmentBody(SlotBody, GuestBody):
     """Books a slot on behalf of the business, for a guest of whom no more than a name may be known."""
 
+    business_id: BusinessId
     slot_end: SlotEndWithinReach | None = Field(None, description="When it ends. Left out, as long as the service.")
     source: Identifier = Field("manual", description="Where it was made, in your own words.")
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from service.api.shapes import Quantity, Query
 from service.booking.availability import Availability, AvailableDays, Wanted, availability, available_days
 from service.booking.instants import Instant, LocalDate
-from service.booking.text import BusinessId, Identifier, ServiceId, fault
+from service.booking.text import Identifier, NamedBusiness, ServiceId, fault
 from service.database.connections import Database
 from service.http.answer import JSON, Answer
 from service.http.endpoint import endpoint
@@ -25,7 +25,7 @@ _REFUSALS: Final = ("SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT
 class WantedQuery(Query):
     """The slots of a service that are looked for."""
 
-    business_id: BusinessId
+    business_id: NamedBusiness
     service_id: ServiceId
     quantity: Quantity = Field(1, description="How many units are wanted. Slots with less room are not listed.")
     resource_id: Identifier | None = Field(None, description="Only the slots in which this one is free.")

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 
 from service.api.shapes import Query
 from service.booking.calendar import CalendarFeed, Calendars, forbidden
-from service.booking.text import BusinessId, ResourceId
+from service.booking.text import BusinessId, NamedBusiness, ResourceId
 from service.http.answer import Answer, answer
 from service.http.endpoint import Access, endpoint
 from service.http.streamed import StreamedAnswer
@@ -69,7 +69,7 @@ class CalendarApi:
         return _feeds_answer(business_id, await self._calendars.rotate(business_id))
 
     @_feed(_FEEDS + "/{businessId}.ics")
-    async def get_business_calendar(self, business_id: BusinessId, query: FeedQuery) -> ASGIApp:
+    async def get_business_calendar(self, business_id: NamedBusiness, query: FeedQuery) -> ASGIApp:
         """Get the calendar feed of a business.
 
         iCalendar (RFC 5545): the time zone of the business, then its confirmed and completed appointments by start: all
@@ -80,7 +80,7 @@ class CalendarApi:
 
     @_feed(_FEEDS + "/{businessId}/{resourceId}.ics")
     async def get_resource_calendar(
-        self, business_id: BusinessId, resource_id: ResourceId, query: FeedQuery
+        self, business_id: NamedBusiness, resource_id: ResourceId, query: FeedQuery
     ) -> ASGIApp:
         """Get the calendar feed of a resource.
 

@@ -28,7 +28,7 @@ from service.booking.availability import Capacity, capacity
 from service.booking.holds import Hold, Holds, Reservation
 from service.booking.instants import Instant, SlotInstant
 from service.booking.requests import Commit, Extend, Release, Reserve
-from service.booking.text import BusinessId, Identifier, ServiceId, fault
+from service.booking.text import BusinessId, Identifier, NamedBusiness, ServiceId, fault
 from service.database.connections import Database
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
@@ -96,7 +96,7 @@ class HoldPage(Record):
 class CapacityQuery(Query):
     """A slot of a service."""
 
-    business_id: BusinessId
+    business_id: NamedBusiness
     service_id: ServiceId
     slot_start: SlotInstant = Field(description="When the slot begins.")
     slot_end: SlotEndWithinReach = Field(description="When the slot ends. That instant is not part of it.")

@@ -1,6 +1,6 @@
 """The public catalogue of a business, for its frontends."""
 
-from service.api.shapes import PathSlug
+from service.api.shapes import PathBusiness
 from service.booking.public_catalogue import PublicCatalogue, public_catalogue
 from service.database.connections import Database
 from service.http.answer import PUBLIC, Answer
@@ -22,7 +22,7 @@ class PublicCatalogueApi:
         request_headers=("If-None-Match",),
         answer_headers={200: CONTENT_HEADERS, 304: CONTENT_HEADERS},
     )
-    async def get_public_catalogue(self, call: Call, slug: PathSlug) -> Answer:
+    async def get_public_catalogue(self, call: Call, slug: PathBusiness) -> Answer:
         """Get the public catalogue.
 
         What a frontend shows of a business: its services and resources that the public can book, with their terms.

@@ -11,7 +11,7 @@ from service.booking.contacts import EMAIL_MEANING, Email, Phone
 from service.booking.guests import PHONE_MEANING
 from service.booking.instants import SlotInstant, WholeSecond
 from service.booking.requests import Author, Guest, Slot
-from service.booking.text import BusinessId, IdempotencyKey, Identifier, Metadata, Name, Notes, ServiceId, fault
+from service.booking.text import IdempotencyKey, Identifier, Metadata, Name, NamedBusiness, Notes, ServiceId, fault
 from service.http.call import Call
 
 # The longest slot of any service, 366 local days: a decision reads all that may reach into it. A service by minutes has
@@ -48,12 +48,15 @@ def _within_reach(slot_end: datetime, info: ValidationInfo) -> datetime:
 
 Quantity = Annotated[int, Field(ge=1, le=10_000_000)]
 Version = Annotated[int, Field(ge=1, le=2_147_483_647)]
-PathSlug = Annotated[str, Field(description="The public name of the business.")]
+# Handlers get the id: the dispatcher has looked it up.
+PathBusiness = Annotated[str, Field(description="The business, by its slug or its id.")]
 ExpectedVersion = Annotated[
     Version | None,
     Field(description="Only if this is still its version; else `VERSION_CONFLICT`, and nothing changes."),
 ]
-KnownBusiness = Annotated[Identifier | None, Field(description="Spares a look-up, where you know the business.")]
+KnownBusiness = Annotated[
+    Identifier | None, Field(description="The business, by its id. Spares a look-up. Public calls take its slug too.")
+]
 TtlMinutes = Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)]
 SlotStart = Annotated[WholeSecond, AfterValidator(_leaves_room_for_its_end)]
 # Beside a slotStart that is declared before it. The service limits how long a slot may be.
@@ -90,7 +93,7 @@ class BusinessQuery(Query):
 class SlotBody(Body):
     """A slot of a service, and the caller's name for the attempt to get it."""
 
-    business_id: BusinessId
+    business_id: NamedBusiness
     service_id: ServiceId
     slot_start: SlotStart = Field(description="When the slot begins.")
     slot_end: SlotEnd | None = Field(None, description=SLOT_END_MEANING)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.shapes import Query
 from service.booking.catalog import SERVICE, Catalog
 from service.booking.instants import WrittenInstant
-from service.booking.text import BusinessId, ServiceId
+from service.booking.text import NamedBusiness, ServiceId
 from service.errors import Overloaded, Unavailable
 from service.http.call import Call
 from service.http.endpoint import endpoint
@@ -36,7 +36,7 @@ _RETRY_MILLISECONDS: Final = 2_000
 class StreamQuery(Query):
     """The service to watch."""
 
-    business_id: BusinessId
+    business_id: NamedBusiness
     service_id: ServiceId
 
 

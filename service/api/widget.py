@@ -6,16 +6,14 @@ from typing import Annotated, Literal, cast
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from service.api.shapes import SLOT_END_MEANING, Body, PathSlug, author
+from service.api.shapes import SLOT_END_MEANING, Body, PathBusiness, author
 from service.booking.alternatives import Alternative
 from service.booking.appointments import Appointments, BookedAppointment
 from service.booking.contacts import EMAIL_MEANING, Email, Phone
 from service.booking.guests import PHONE_MEANING
 from service.booking.instants import SlotInstant
 from service.booking.requests import Book, Guest, Slot
-from service.booking.tenants import business_of_slug
 from service.booking.text import FirstName, Identifier, LastName, Notes, ServiceId, if_any
-from service.database.connections import Database
 from service.errors import Invalid
 from service.http.answer import PUBLIC, Answer
 from service.http.call import Call
@@ -80,9 +78,8 @@ class WidgetRefusal(Record):
 
 
 class WidgetApi:
-    def __init__(self, appointments: Appointments, database: Database) -> None:
+    def __init__(self, appointments: Appointments) -> None:
         self._appointments = appointments
-        self._database = database
 
     @endpoint(
         "POST",
@@ -98,16 +95,14 @@ class WidgetApi:
         request_headers=("Idempotency-Key", "X-Client-Id"),
         answer_headers=APPOINTMENT_HEADERS,
     )
-    async def book_from_widget(self, call: Call, slug: PathSlug, body: WidgetBody) -> Answer:
+    async def book_from_widget(self, call: Call, slug: PathBusiness, body: WidgetBody) -> Answer:
         """Book from a widget.
 
         One call, for a booking widget. Every error has the widget's own format; a slot that was taken is a 400 with
         `TIME_CONFLICT` and `alternatives`.
         """
-        named = attempt(call)
-        business_id = await business_of_slug(self._database, slug)
         try:
-            booked, replayed = await self._appointments.book(business_id, body.request(), named, author(call))
+            booked, replayed = await self._appointments.book(slug, body.request(), attempt(call), author(call))
         except Invalid as error:
             raise _in_widget_names(error) from None
         return created_answer(booked, replayed, WidgetBooking(data=booked))

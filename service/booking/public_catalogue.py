@@ -1,10 +1,8 @@
 """The public catalogue of a business: what frontends show before a guest chooses a slot."""
 
 from pydantic import Field, JsonValue
-from pydantic_core import from_json
 
 from service.booking.service_types import ResourceSharing
-from service.booking.tenants import business_of_slug
 from service.booking.text import BusinessId, ResourceId, ServiceId
 from service.database.connections import Database
 from service.errors import Refused
@@ -16,7 +14,7 @@ class PublicBusiness(Record):
 
     business_id: BusinessId
     name: str = Field(description="The name that people read.")
-    slug: str = Field(description="Its name in public addresses.")
+    slug: str | None = Field(description="Its name in public addresses; `null`: only its id.")
     timezone: str = Field(description="A time zone of the IANA database, whose clock its hours and days follow.")
     country: str | None = Field(description="An ISO 3166 code of two letters; `null`: phone numbers need their own.")
     description: str | None = Field(description="Text for the people who book.")
@@ -76,12 +74,8 @@ class PublicCatalogue(Record):
     resources: list[PublicResource] = Field(description="The resources that the public can book them with, by id.")
 
 
-async def public_catalogue(database: Database, slug: str) -> PublicCatalogue:
-    """Reads the catalogue of the business that has a slug. Raises `Refused` and `Unavailable`."""
-    business_id = await business_of_slug(database, slug)
+async def public_catalogue(database: Database, business_id: str) -> PublicCatalogue:
+    """Reads the catalogue of a business. Raises `Refused` and `Unavailable`."""
     for (body,) in await database.fetch("public_catalogue", business_id):
-        content = from_json(body)
-        # The business may have lost its slug since the look-up.
-        if content["business"]["slug"] == slug:
-            return PublicCatalogue.model_validate(content)
+        return PublicCatalogue.model_validate_json(body)
     raise Refused("BUSINESS_NOT_FOUND")

@@ -65,6 +65,8 @@ Identifier = Annotated[
     FaultMessage("must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit"),
 ]
 BusinessId = Annotated[Identifier, Field(description="The business, by its id in the catalog.")]
+# Slugs are identifiers too.
+NamedBusiness = Annotated[Identifier, Field(description="The business, by its id in the catalog or by its slug.")]
 ServiceId = Annotated[Identifier, Field(description="The service, by its id within the business.")]
 ResourceId = Annotated[Identifier, Field(description="The resource, by its id within the business.")]
 

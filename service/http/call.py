@@ -40,11 +40,24 @@ class Call:
         return request_id
 
     @property
-    def business_id(self) -> str | None:
-        """The business that the path, query or body names; else the one whose key was sent."""
+    def business_name(self) -> str | None:
+        """The business that the path, query or body names: by its id, in public calls also by its slug."""
         return (
-            self.path.get("businessId")
+            self.path.get("slug")
+            or self.path.get("businessId")
             or getattr(self.query, "business_id", None)
             or getattr(self.body, "business_id", None)
-            or (self.principal.business_id if self.principal else None)
         )
+
+    def set_business(self, business_id: str) -> None:
+        """Replaces the name of the business by its id."""
+        for name in {"slug", "businessId"} & self.path.keys():
+            self.path[name] = business_id
+        for part in (self.query, self.body):
+            if getattr(part, "business_id", None):
+                part.business_id = business_id
+
+    @property
+    def business_id(self) -> str | None:
+        """The business that the request names; else the one whose key was sent."""
+        return self.business_name or (self.principal.business_id if self.principal else None)

@@ -8,11 +8,12 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
+from service.booking.tenants import BusinessNames
 from service.errors import HoldfastError, Invalid, Refused
 from service.http.authentication import Authentication
 from service.http.call import Call
 from service.http.clients import Clients
-from service.http.endpoint import Endpoint, may_omit_body
+from service.http.endpoint import Access, Endpoint, may_omit_body
 from service.http.limits import RequestLimiter
 
 # The largest body that any call takes; its metadata has a bound of its own.
@@ -22,8 +23,15 @@ MAX_BODY_BYTES: Final = 64 * 1024
 class Dispatcher:
     """Checks requests. Without a `limiter` they are not counted; without `clients` they are not told apart."""
 
-    def __init__(self, authentication: Authentication, clients: Clients | None, limiter: RequestLimiter | None) -> None:
+    def __init__(
+        self,
+        authentication: Authentication,
+        names: BusinessNames,
+        clients: Clients | None,
+        limiter: RequestLimiter | None,
+    ) -> None:
         self._authentication = authentication
+        self._names = names
         self._clients = clients
         self._limiter = limiter
 
@@ -35,6 +43,13 @@ class Dispatcher:
         client_counted = limiter is not None and await limiter.count_suspect(call)
         try:
             await self._read(endpoint, call)
+            name = call.business_name if endpoint.access in (Access.PUBLIC, Access.GUEST) else None
+            if name and not self._names.is_id(name):
+                # The look-up comes after the limit of the client, which only a key lifts.
+                if limiter and not client_counted and call.header(b"authorization") is None:
+                    client_counted = True
+                    await limiter.count(call, anonymous=True)
+                await self._find_business(call, name)
         except HoldfastError:
             if limiter and not client_counted:
                 await limiter.count(call, anonymous=True)
@@ -60,6 +75,14 @@ class Dispatcher:
         if endpoint.query:
             call.query = _read_query(call, endpoint.query)
         _keep_to_business(call, getattr(call.body, "business_id", None))
+
+    async def _find_business(self, call: Call, name: str) -> None:
+        """Replaces a slug by the id of its business. Raises `Refused` for the path of no business; a query or body with
+        an unknown name gets the refusal of its verb."""
+        if business_id := await self._names.find(name):
+            call.set_business(business_id)
+        elif "slug" in call.path:
+            raise Refused("BUSINESS_NOT_FOUND")
 
 
 def _may_have_token(endpoint: Endpoint, call: Call) -> bool:

@@ -62,9 +62,6 @@ class RequestLimiter:
         limits = []
         if not client_counted and (principal is None or principal.business_id not in (None, business_id)):
             limits.append(Limit("client", call.client, self._client_rate))
-        if business_id is None and "slug" in call.path:
-            # The same business by another name; no id contains `~`.
-            business_id = f"~{call.path['slug']}"
         if business_id:
             limits.append(Limit("business", f"business:{business_id}", self._business_rate))
         if limits:
@@ -72,11 +69,15 @@ class RequestLimiter:
 
     async def _count(self, call: Call, limits: list[Limit]) -> None:
         verdict = await self._limits.hit(limits)
-        headers = call.scope["limit_headers"] = [
+        headers = [
             (b"ratelimit-limit", b"%d" % verdict.limit.rate.count),
             (b"ratelimit-remaining", b"%d" % verdict.remaining),
             (b"ratelimit-reset", b"%d" % verdict.reset_seconds),
         ]
+        # A request that is counted twice, as its client's and as its business's, shows the limit with the least left.
+        before = call.scope.setdefault("limit_headers", headers)
+        if not verdict.granted or verdict.remaining < int(before[1][1]):
+            call.scope["limit_headers"] = headers
         if not verdict.granted:
             headers.append((b"retry-after", b"%d" % verdict.retry_after_seconds))
             RATE_LIMITED.labels(verdict.limit.name).inc()

@@ -36,6 +36,7 @@ from service.booking.guests import Guests
 from service.booking.health import HealthMonitor
 from service.booking.holds import Holds
 from service.booking.keys import Keys
+from service.booking.tenants import BusinessNames
 from service.booking.tokens import CalendarKeys, CancellationTokens, ClientNames
 from service.booking.verbs import Verbs
 from service.database.connections import Database
@@ -103,7 +104,7 @@ def create_app(settings: Settings | None = None) -> Application:
         AvailabilityApi(database, cache),
         StreamApi(feed, catalog),
         AppointmentApi(appointments),
-        WidgetApi(appointments, database),
+        WidgetApi(appointments),
         CatalogApi(catalog),
         OpeningApi(catalog),
         KeyApi(keys),
@@ -142,7 +143,7 @@ def create_app(settings: Settings | None = None) -> Application:
 
     return Application(
         endpoints,
-        Dispatcher(authentication, clients, limiter),
+        Dispatcher(authentication, BusinessNames(database), clients, limiter),
         lifespan=lifespan,
         cors_origins=settings.cors_origins,
         tracing=tracing,

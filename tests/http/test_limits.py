@@ -66,7 +66,8 @@ async def book(service: Service, address: str = HERE) -> httpx2.Response:
     """Sends a booking as a widget at an address does."""
     transport = httpx2.ASGITransport(service._app, client=(address, 1))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-        return await client.post("/api/v1/public/salon/book", json={})
+        body = {"serviceId": "cut", "startTime": at(10).isoformat(), "firstName": "Ada", "email": "ada@example.com"}
+        return await client.post("/api/v1/public/salon/book", json=body)
 
 
 async def statuses(service: Service, count: int, **options: Any) -> list[int]:

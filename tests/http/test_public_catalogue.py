@@ -1,7 +1,6 @@
 """The public catalogue over HTTP: found by the slug, without a key, with a tag of its content."""
 
 import json
-from typing import Any
 
 import httpx2
 import pytest
@@ -95,7 +94,7 @@ async def test_every_change_has_another_tag(salon: httpx2.AsyncClient, path: str
     assert response.json() != former.json()
 
 
-@pytest.mark.parametrize("slug", ["nobody", "salon", "SALON-ROSA", "s" * 65, "%00", "%C3%A4"])
+@pytest.mark.parametrize("slug", ["nobody", "Salon", "SALON-ROSA", "s" * 65, "%00", "%C3%A4"])
 async def test_an_unknown_slug_is_a_404(salon: httpx2.AsyncClient, slug: str) -> None:
     """The error is a problem, as of every call that is not the widget's."""
     response = await salon.get(f"/api/v1/public/{slug}", headers={"If-None-Match": "*"})
@@ -108,19 +107,6 @@ async def test_a_business_without_its_slug_is_unknown(salon: httpx2.AsyncClient)
     """The slug is gone with the PUT that leaves it out."""
     await put(salon, "", {"name": "Salon Rosa"})
     assert refusal(await read(salon)) == (404, "BUSINESS_NOT_FOUND")
-
-
-async def test_a_slug_that_moves_between_the_look_ups_is_unknown(
-    salon: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The catalogue of a business is not shown under a slug that it lost meanwhile."""
-
-    async def former(*_: Any) -> str:
-        return "salon"
-
-    monkeypatch.setattr("service.booking.public_catalogue.business_of_slug", former)
-    assert refusal(await salon.get("/api/v1/public/another")) == (404, "BUSINESS_NOT_FOUND")
-    assert (await read(salon)).status_code == 200
 
 
 async def test_the_largest_metadata_is_shown(salon: httpx2.AsyncClient) -> None:

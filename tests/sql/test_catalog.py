@@ -153,6 +153,54 @@ def test_of_two_concurrent_businesses_with_one_slug_the_second_waits(
     assert businesses(database) == [("salon" if first_commits else "clinic", "hair")]
 
 
+def test_a_slug_is_the_id_of_no_other_business(database: TestDatabase) -> None:
+    """Public calls name a business by either. Its own id is free to be its slug, and a deleted one's name too."""
+    assert put_business(database, "salon", slug="salon").name == "created"
+    assert put_business(database, "clinic", slug="doctor").name == "created"
+    for business_id, slug in (("clinic", "salon"), ("doctor", "hair"), ("kennel", "clinic")):
+        with raises_sqlstate("HF003"):
+            put_business(database, business_id, slug=slug)
+    assert businesses(database) == [("clinic", "doctor"), ("salon", "salon")]
+    assert delete_business(database, "salon") == "done"
+    assert put_business(database, "clinic", slug="salon").name == "done"
+    assert put_business(database, "doctor").name == "created"
+    assert database.rows("SELECT slug, business_id FROM booking.slugs") == [("salon", "clinic")]
+
+
+@pytest.mark.parametrize("first_commits", [True, False])
+@pytest.mark.parametrize("calls", [[("hair", None), ("salon", "hair")], [("salon", "hair"), ("hair", None)]])
+def test_of_a_slug_and_an_equal_id_made_concurrently_the_second_waits(
+    database: TestDatabase, rivals: Rivals, calls: list[tuple[str, str | None]], first_commits: bool
+) -> None:
+    """Neither call sees the other's row before that commits, so both would succeed without a lock on the name."""
+    (first_id, first_slug), (second_id, second_slug) = calls
+    with database.connect(autocommit=False) as first:
+        put_business_on(first, first_id, slug=first_slug)
+        answer = rivals.start(lambda connection: put_business_on(connection, second_id, slug=second_slug))
+        database.wait_until_blocked()
+        first.commit() if first_commits else first.rollback()
+    if first_commits:
+        with raises_sqlstate("HF003"):
+            answer.result(SECONDS)
+    else:
+        assert answer.result(SECONDS).name == "created"
+    assert businesses(database) == [calls[not first_commits]]
+
+
+def test_an_id_precedes_an_equal_slug(database: TestDatabase) -> None:
+    """A database may have both from before that was refused."""
+    put_business(database, "salon", slug="hair")
+    put_business(database, "clinic")
+    database.rows("INSERT INTO booking.slugs VALUES ('clinic', 'salon')")
+    named = "SELECT name, business_id FROM booking.businesses_named(%s)"
+    assert database.rows(named, ["hair", "clinic", "salon", "nobody"]) == [
+        ("hair", "salon"),
+        ("clinic", "clinic"),
+        ("salon", "salon"),
+        ("nobody", None),
+    ]
+
+
 def test_a_business_that_ever_had_a_service_cant_be_deleted(database: TestDatabase) -> None:
     """An archived service keeps its business, because of the appointments. A business without any frees its slug."""
     assert delete_business(database, "salon") == "business_not_found"

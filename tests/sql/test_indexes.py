@@ -27,7 +27,7 @@ class Use:
 
 def put_slug(database: TestDatabase) -> None:
     """Puts the business with a slug."""
-    business = {"name": "Salon", "slug": "salon", "timezone": "Europe/Berlin", "country": "DE"}
+    business = {"name": "Salon", "slug": "hair", "timezone": "Europe/Berlin", "country": "DE"}
     database.rows("SELECT booking.put_business('salon', %s, 'infinity')", json.dumps(business))
 
 
@@ -122,7 +122,7 @@ USES: dict[str, Use] = {
     ),
     "idx_special_hours_resource": Use("the special hours that are not over", lambda database: database.reserve(12)),
     "slugs_pkey": Use(
-        "the business of a slug", lambda database: database.rows("SELECT booking.business_of_slug('salon')")
+        "the business of a slug", lambda database: database.rows("SELECT booking.businesses_named('{hair}')")
     ),
 }
 

@@ -18,7 +18,7 @@ VERBS = {
     "now()",
     "execute(text[], jsonb[], timestamp with time zone)",
     "business_of_appointment(uuid)",
-    "business_of_slug(text)",
+    "businesses_named(text[])",
     "public_catalogue(text)",
     "appointment(text, uuid)",
     "list_appointments(text, timestamp with time zone, timestamp with time zone, boolean, timestamp with time zone,"
@@ -75,7 +75,7 @@ NOT_OF_ONE_BUSINESS = {
     *("now", "due_businesses", "record_purge", "businesses", "reservation_health"),
     *("invariant_violations", "clock_definition", "applied_migrations", "unknown_timezones"),
     # Functions that find the business.
-    *("business_of_reservation", "business_of_appointment", "business_of_slug"),
+    *("business_of_reservation", "business_of_appointment", "businesses_named"),
 }
 
 

@@ -84,7 +84,7 @@ def test_every_statement_is_one_call_of_one_function() -> None:
         "SELECT * FROM booking.services",
         "SELECT * FROM booking.services(%s) WHERE true",
         "SELECT * FROM booking.services(%s), booking.resources(%s)",
-        "SELECT booking.services(booking.business_of_slug(%s), %s)",
+        "SELECT booking.services(booking.business_of_reservation(%s), %s)",
         "SELECT booking.services(%s, %s); SELECT 1",
     ):
         assert not ONE_CALL.fullmatch(other), other

@@ -11,10 +11,11 @@
 --   p_business  {name, slug?, timezone, country?, feed_past_days?, guest_retention_days?, description?, metadata?},
 --               complete
 -- Refusals  timezone_unknown: this PostgreSQL does not know the time zone
--- Raises    HF003  the slug belongs to another business; an exception, so that it also undoes the creation of the
---           business
+-- Raises    HF003  the slug is the slug or the id of another business, or the id of a new business is the slug of
+--                  another one: callers name a business by either. An exception, so that it also undoes the creation
+--                  of the business
 --           40001  the business was deleted while this call waited for its lock
--- Locks     the business; then the row of its slug
+-- Locks     the business; then, of a new one, the slug that equals its id; then the row of its slug
 CREATE FUNCTION booking.put_business(p_business_id text, p_business jsonb, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
@@ -37,12 +38,23 @@ BEGIN
   -- Slugs are unique among all businesses, so this is the one lock beside that of the business. A call that sets a
   -- slug waits for another transaction that is inserting or deleting the same slug. Two businesses that exchange their
   -- slugs at the same moment can deadlock: PostgreSQL aborts one of the calls, and the service sends it again.
+  IF v_created THEN
+    -- Taken until the DELETE below: a call that gives this name to another business as its slug waits for this one, and
+    -- then finds the new id.
+    INSERT INTO booking.slugs (slug, business_id) VALUES (p_business_id, p_business_id)
+    ON CONFLICT ON CONSTRAINT slugs_pkey DO NOTHING;
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'the id % is the slug of another business', p_business_id USING ERRCODE = 'HF003';
+    END IF;
+  END IF;
   DELETE FROM booking.slugs WHERE business_id = p_business_id AND slug IS DISTINCT FROM p_business ->> 'slug';
   IF p_business ->> 'slug' IS NOT NULL THEN
     INSERT INTO booking.slugs (slug, business_id) VALUES (p_business ->> 'slug', p_business_id)
     ON CONFLICT ON CONSTRAINT slugs_pkey DO UPDATE SET slug = excluded.slug
     WHERE slugs.business_id = p_business_id;
-    IF NOT FOUND THEN
+    IF NOT FOUND OR p_business ->> 'slug' <> p_business_id AND EXISTS (
+      SELECT FROM booking.businesses b WHERE b.business_id = p_business ->> 'slug')
+    THEN
       RAISE EXCEPTION 'the slug % belongs to another business', p_business ->> 'slug' USING ERRCODE = 'HF003';
     END IF;
   END IF;

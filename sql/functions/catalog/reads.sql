@@ -7,6 +7,21 @@ CREATE FUNCTION booking.business(p_business_id text)
 RETURNS SETOF jsonb LANGUAGE sql STABLE
 AS $$ SELECT to_jsonb(b) FROM booking.businesses b WHERE b.business_id = p_business_id $$;
 
+-- Returns the businesses that public calls name, by id or by slug: one row for each name, with NULL for the name of
+-- none. An id precedes an equal slug of another business, which a database may have from before that was refused.
+CREATE FUNCTION booking.businesses_named(p_names text[])
+RETURNS TABLE (name text, business_id text) LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+AS $$
+BEGIN
+  RETURN QUERY
+  SELECT given.name, coalesce(
+    (SELECT b.business_id FROM booking.businesses b WHERE b.business_id = given.name),
+    (SELECT s.business_id FROM booking.slugs s WHERE s.slug = given.name))
+  FROM unnest(p_names) AS given (name);
+END
+$$;
+
 -- Returns all businesses, by id.
 CREATE FUNCTION booking.businesses()
 RETURNS SETOF jsonb LANGUAGE sql STABLE

@@ -10,15 +10,6 @@ BEGIN
 END
 $$;
 
--- Returns the business that has a slug, or NULL.
-CREATE FUNCTION booking.business_of_slug(p_slug text)
-RETURNS text LANGUAGE plpgsql STABLE
-AS $$
-BEGIN
-  RETURN (SELECT s.business_id FROM booking.slugs s WHERE s.slug = p_slug);
-END
-$$;
-
 -- Returns one appointment, or NULL.
 CREATE FUNCTION booking.appointment(p_business_id text, p_appointment_id uuid)
 RETURNS jsonb LANGUAGE plpgsql STABLE

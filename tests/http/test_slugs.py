@@ -1,0 +1,189 @@
+"""Public calls name a business by its slug as well as by its id."""
+
+import asyncio
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.database.connections import Database
+from service.process.app import create_app
+from tests.database import TestDatabase, at
+from tests.http.booking_calls import slot, timestamp
+from tests.http.browser import Browser, post
+from tests.http.conftest import ADMIN, make_settings
+from tests.http.refusals import refusal
+
+pytestmark = pytest.mark.anyio
+
+SLUG: dict[str, Any] = {"businessId": "salon-rosa"}
+GUEST: dict[str, Any] = {"guestEmail": "ada@example.com"}
+OF_CUT = {"serviceId": "cut"}
+
+
+async def put_slug(client: httpx2.AsyncClient, business_id: str, slug: str | None) -> int:
+    """Puts a business with a slug, and returns the status."""
+    body = {"name": business_id, "slug": slug, "timezone": "Europe/Berlin"}
+    return (await client.put(f"/api/catalog/businesses/{business_id}", json=body, headers=ADMIN)).status_code
+
+
+@pytest.fixture
+async def salon(client: httpx2.AsyncClient, database: TestDatabase) -> httpx2.AsyncClient:
+    """Makes a salon with a slug."""
+    database.make_service(capacity=10)
+    await put_slug(client, "salon", "salon-rosa")
+    return client
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("availability", {**OF_CUT, "from": timestamp(at(0)), "to": timestamp(at(24))}),
+        ("availability/days", {**OF_CUT, "from": at(0).date().isoformat(), "to": at(24).date().isoformat()}),
+        ("capacity", {**OF_CUT, "slotStart": timestamp(at(10)), "slotEnd": timestamp(at(11))}),
+    ],
+)
+async def test_a_read_by_slug_equals_the_one_by_id(salon: httpx2.AsyncClient, path: str, query: Any) -> None:
+    """Whichever is asked first."""
+    answers = [
+        await salon.get(f"/api/booking/{path}", params={"businessId": name, **query})
+        for name in ("salon-rosa", "salon", "salon-rosa")
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3, answers[0].text
+    assert len({answer.content for answer in answers}) == 1
+    assert any(answers[0].json().values())
+
+
+@pytest.mark.parametrize(("path", "guest"), [("/api/booking/reserve", {}), ("/api/bookings", GUEST)])
+@pytest.mark.parametrize("names", [("salon-rosa", "salon"), ("salon", "salon-rosa")])
+async def test_a_key_by_slug_and_by_id_is_one_attempt(
+    salon: httpx2.AsyncClient, path: str, guest: Any, names: tuple[str, str]
+) -> None:
+    """The request is the same. Answers have the id."""
+    first, again = [
+        await salon.post(path, json=slot(businessId=name, idempotencyKey="key of the attempt", **guest))
+        for name in names
+    ]
+    assert (first.status_code, again.status_code) == (201, 200), (first.text, again.text)
+    assert first.json()["businessId"] == again.json()["businessId"] == "salon"
+    assert first.headers["location"].rpartition("/")[2] in again.text
+
+
+async def test_a_hold_is_found_by_slug(salon: httpx2.AsyncClient) -> None:
+    """By the calls that take the business to spare a look-up."""
+    hold = (await salon.post("/api/booking/reserve", json=slot(**SLUG))).json()
+    address = f"/api/booking/reservations/{hold['reservationId']}"
+    assert (await salon.get(address, params=SLUG)).status_code == 200
+    assert (await salon.post(f"{address}/extend", params=SLUG, json={"ttlMinutes": 30})).status_code == 200
+    commit = {"reservationId": hold["reservationId"], **GUEST, **SLUG}
+    booked = await salon.post("/api/booking/commit", json=commit)
+    assert booked.status_code == 201
+    cancel = f"/api/booking/appointments/{booked.json()['appointmentId']}/cancel"
+    token = {"cancellationToken": booked.json()["cancellationToken"]}
+    assert (await salon.post(cancel, params=SLUG, json=token)).status_code == 200
+    hold = (await salon.post("/api/booking/reserve", json=slot(**SLUG))).json()
+    assert (await salon.delete(f"/api/booking/reservations/{hold['reservationId']}", params=SLUG)).status_code == 204
+
+
+async def test_a_path_takes_the_id_too(salon: httpx2.AsyncClient) -> None:
+    """The public catalogue and the widget's call know a business by either name, and so do calendar feeds."""
+    assert (await salon.get("/api/v1/public/salon")).content == (await salon.get("/api/v1/public/salon-rosa")).content
+    form = {"serviceId": "cut", "startTime": timestamp(at(10)), "firstName": "Ada", "email": "ada@example.com"}
+    booked = [await salon.post(f"/api/v1/public/{name}/book", json=form) for name in ("salon", "salon-rosa")]
+    assert {(answer.status_code, answer.json()["data"]["businessId"]) for answer in booked} == {(201, "salon")}
+    feeds = await salon.get("/api/catalog/businesses/salon/calendar-feeds", headers=ADMIN)
+    path = feeds.json()["items"][0]["path"]
+    assert (await salon.get(path.replace("salon.ics", "salon-rosa.ics"))).status_code == 200
+
+
+async def test_a_stream_by_slug_has_the_changes_of_the_business(database: TestDatabase) -> None:
+    """A change that names the business by its id reaches it."""
+    database.make_service(capacity=10)
+    app = create_app(make_settings(database.url))
+    async with app.router.lifespan_context(app):
+        await post(
+            app, "/api/catalog/businesses/salon", {"name": "S", "slug": "salon-rosa", "timezone": "UTC"}, method="PUT"
+        )
+        async with Browser(app, **SLUG) as browser:
+            await post(app, "/api/booking/reserve", slot())
+            assert (await browser.next_event())[0] == "changed"
+
+
+async def test_a_slug_that_moves_books_at_its_new_business_at_once(
+    salon: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Nothing about a slug is kept. Without a business it is unknown."""
+    database.make_service(capacity=10, business_id="barber")
+    for owner, former in (("salon", "barber"), ("barber", "salon"), ("salon", "barber")):
+        assert await put_slug(salon, former, None) == 200
+        if owner == "barber":
+            assert refusal(await salon.post("/api/booking/reserve", json=slot(**SLUG))) == (404, "SERVICE_NOT_FOUND")
+        assert await put_slug(salon, owner, "salon-rosa") == 200
+        held = await salon.post("/api/booking/reserve", json=slot(**SLUG))
+        assert held.json()["businessId"] == owner
+
+
+async def test_a_deleted_business_books_nowhere(salon: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """While a process takes its id for one, also when that has become the slug of another business."""
+    assert await put_slug(salon, "barber", None) == 201
+    assert (await salon.get("/api/v1/public/barber")).status_code == 200
+    assert (await salon.delete("/api/catalog/businesses/barber", headers=ADMIN)).status_code == 204
+    assert await put_slug(salon, "salon", "barber") == 200
+    refused = await salon.post("/api/booking/reserve", json=slot(businessId="barber"))
+    assert refusal(refused) == (404, "SERVICE_NOT_FOUND")
+    assert database.value("SELECT count(*) FROM booking.reservations") == 0
+
+
+async def test_a_slug_equal_to_another_id_is_refused(salon: httpx2.AsyncClient) -> None:
+    """And the id of a new business that is another's slug."""
+    assert await put_slug(salon, "barber", "salon") == 409
+    assert await put_slug(salon, "salon-rosa", None) == 409
+    assert await put_slug(salon, "salon", "salon") == 200
+
+
+async def test_calls_with_a_key_take_the_id_only(salon: httpx2.AsyncClient) -> None:
+    """The owner's programs know it."""
+    answer = await salon.post("/api/booking/appointments", json=slot(**SLUG), headers=ADMIN)
+    assert refusal(answer) == (404, "SERVICE_NOT_FOUND")
+
+
+async def test_limits_count_a_slug_as_its_business(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of the business and that of the client are the same by either name, and each request counts once."""
+    monkeypatch.setattr("service.http.limits.BUSINESS_FACTOR", 2)
+    database.make_service(capacity=10)
+    app = create_app(make_settings(database.url).model_copy(update={"rate_limit": "4/hour"}))
+
+    async def look(name: str, address: str) -> tuple[int, str]:
+        transport = httpx2.ASGITransport(app, client=(address, 1))
+        query = {"slotStart": timestamp(at(10)), "slotEnd": timestamp(at(11)), "businessId": name, **OF_CUT}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            answer = await client.get("/api/booking/capacity", params=query)
+        return answer.status_code, answer.headers["ratelimit-remaining"]
+
+    async with app.router.lifespan_context(app):
+        database.rows("INSERT INTO booking.slugs VALUES ('salon-rosa', 'salon')")
+        names = ("salon", "salon-rosa", "salon", "salon-rosa", "salon-rosa", "salon")
+        of_one = [await look(name, "192.0.2.1") for name in names]
+        assert of_one == [(200, "3"), (200, "2"), (200, "1"), (200, "0"), (429, "0"), (429, "0")]
+        of_other = [await look(name, "192.0.2.2") for name in ("salon-rosa", "salon", "salon-rosa", "salon")]
+        assert of_other == [(200, "3"), (200, "2"), (200, "1"), (200, "0")]
+        # Eight of the business, by both names.
+        assert (await look("salon-rosa", "192.0.2.3"))[0] == 429
+        # A name of no business is counted for its client.
+        assert [(await look("nobody", "192.0.2.4"))[1] for _ in range(2)] == ["3", "2"]
+
+
+async def test_many_requests_by_slug_share_look_ups(salon: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crowd that comes at once costs a few statements."""
+    look_ups: list[list[str]] = []
+    fetch = Database.fetch
+
+    async def counting(database: Any, query: str, *parameters: Any) -> Any:
+        if query == "businesses_named":
+            look_ups.append(parameters[0])
+        return await fetch(database, query, *parameters)
+
+    monkeypatch.setattr(Database, "fetch", counting)
+    answers = await asyncio.gather(*(salon.post("/api/booking/reserve", json=slot(**SLUG)) for _ in range(10)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len(look_ups) <= 2
