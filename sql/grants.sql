@@ -43,6 +43,7 @@ GRANT EXECUTE ON FUNCTION
   booking.availability(text, text, timestamptz, timestamptz, integer, integer, integer, text, integer),
   booking.available_days(text, text, date, date, integer, integer, integer, text),
   booking.alternatives(text, text, timestamptz, timestamptz, integer, text, uuid),
+  booking.reaches(text),
   booking.business_of_reservation(uuid),
   booking.reservation(text, uuid),
   booking.list_holds(

@@ -47,6 +47,9 @@ SELECT outcome, body FROM booking.availability(%s, %s, %s, %s, %s, %s, %s, %s, %
 -- name: available_days
 SELECT outcome, body FROM booking.available_days(%s, %s, %s, %s, %s, %s, %s, %s)
 
+-- name: reaches
+SELECT * FROM booking.reaches(%s)
+
 -- name: alternatives
 SELECT slot_start, slot_end, resource_ids FROM booking.alternatives(%s, %s, %s, %s, %s, %s, %s)
 

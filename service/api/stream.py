@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Final
+from datetime import datetime
+from typing import Annotated, Final, Literal
 
 import anyio
-from pydantic import Field
+from pydantic import Field, RootModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.requests import ClientDisconnect
@@ -14,8 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.shapes import Query
 from service.booking.catalog import SERVICE, Catalog
-from service.booking.instants import WrittenInstant
-from service.booking.text import NamedBusiness, ServiceId
+from service.booking.instants import WrittenInstant, written_instant
+from service.booking.reach import Reaches
+from service.booking.text import Identifier, NamedBusiness
 from service.errors import Overloaded, Unavailable
 from service.http.call import Call
 from service.http.endpoint import endpoint
@@ -34,63 +36,97 @@ _RETRY_MILLISECONDS: Final = 2_000
 
 
 class StreamQuery(Query):
-    """The service to watch."""
+    """The business to watch, or one of its services."""
 
     business_id: NamedBusiness
-    service_id: ServiceId
+    service_id: Identifier | None = Field(None, description="Only the changes of this service. Left out, of all.")
 
 
-class SlotChange(Record):
-    """A slot that has more or less room now."""
+class ChangedSlots(Record):
+    """Services with slots that have more or less room now, and the range in which these start: load it again."""
 
-    service_id: ServiceId
-    slot_start: WrittenInstant = Field(description="When the slot begins.")
-    slot_end: WrittenInstant = Field(description="When the slot ends.")
+    service_ids: list[str] = Field(description="The services: that of the claim, and those that share its resource.")
+    from_: Annotated[WrittenInstant, Field(alias="from")] = Field(description="The `from` of the slots to load.")
+    to: WrittenInstant = Field(description="The `to` of the slots to load.")
+
+
+class Nothing(Record):
+    """An object without members."""
+
+
+class ChangedEvent(Record):
+    """Some slots have changed."""
+
+    event: Literal["changed"] = Field(description="The type of the event, for `addEventListener`.")
+    id: str = Field(description="The place in the stream: a browser sends the last one when it reconnects.")
+    data: ChangedSlots = Field(description="What has changed; in the stream as JSON on one line.")
+
+
+class ResyncEvent(Record):
+    """Anything may have changed: load all slots that are shown, and the public catalogue, again."""
+
+    event: Literal["resync"] = Field(description="The type of the event, for `addEventListener`.")
+    id: str = Field(description="The place in the stream: a browser sends the last one when it reconnects.")
+    data: Nothing = Field(description="Nothing more.")
+
+
+class StreamEvent(RootModel[Annotated[ChangedEvent | ResyncEvent, Field(discriminator="event")]]):
+    """One event of the stream, by the fields that server-sent events have; `data` as it is when parsed."""
 
 
 class StreamApi:
     """Turns the feed into server-sent events. With limits, no client has more than its share of them."""
 
-    def __init__(self, feed: Feed, catalog: Catalog) -> None:
+    def __init__(self, feed: Feed, catalog: Catalog, reaches: Reaches) -> None:
         self._feed = feed
         self._catalog = catalog
+        self._reaches = reaches
 
     @endpoint(
         "GET",
         "/api/booking/stream",
         tag="availability",
-        answers={200: None},
-        refusals=("SERVICE_NOT_FOUND", "OVERLOADED"),
-        # It does, but an outage is no failure of the stream.
-        asks_database=False,
+        answers={200: StreamEvent},
+        refusals=("BUSINESS_NOT_FOUND", "SERVICE_NOT_FOUND"),
         media_type="text/event-stream",
         request_headers=("Last-Event-ID",),
     )
     async def watch_changes(self, call: Call, query: StreamQuery) -> ASGIApp:
         """Watch for changes.
 
-        Server-sent events, for a browser's `EventSource`. `changed` names a slot that now has more or less room:
-        `{serviceId, slotStart, slotEnd}`. `resync` means that something may have been missed: reload. It is also sent
-        when the catalog changes, and by the first cleanup after holds have expired. A browser that is cut off
-        reconnects by itself with `Last-Event-ID` and gets what it missed.
+        Server-sent events about a whole business, for a browser's `EventSource`: the schema describes one event, and
+        lines that begin with a colon are comments. `changed` says which slots to load again. It names the services
+        whose slots have more or less room, also those that share a resource, and a range for the `from` and `to` of
+        `availability`, wide enough for the buffers and for slots that overlap. `resync` means that anything may have
+        changed or been missed: load all that is shown. It is also sent after a change of the catalog, after a move, and
+        by the first cleanup after holds have expired.
+
+        A browser that is cut off reconnects by itself with `Last-Event-ID`, and gets what it missed. After a refusal
+        (429, 503) an `EventSource` is closed for good (`readyState` 2): make a new one after some seconds, and load
+        again. A page needs one stream, whatever it shows: browsers open six HTTP/1.1 connections to a host, for all
+        tabs together. The [guide](docs/embedding) has the code.
         """
         # A misspelt name would be silence for ever. While the database does not answer, the stream opens all the same.
         with suppress(Unavailable):
-            await self._catalog.get(SERVICE, query.business_id, query.service_id)
+            if query.service_id is None:
+                await self._catalog.business(query.business_id)
+            else:
+                await self._catalog.get(SERVICE, query.business_id, query.service_id)
         last_event_id = call.header(b"last-event-id")
         begins_at = self._feed.last_id
         try:
             watcher = self._feed.watch(query.business_id, query.service_id, last_event_id, call.client)
         except TooManyWatchers:
             raise Overloaded("Too many browsers are watching already; please poll instead") from None
-        return _Stream(watcher, begins_at if last_event_id is None else None)
+        return _Stream(watcher, begins_at if last_event_id is None else None, self._reaches)
 
 
 class _Stream(EventSourceResponse):
     """One watcher's stream. It ends with the service, or when its client is too slow."""
 
-    def __init__(self, watcher: Watcher, begins_at: str | None) -> None:
+    def __init__(self, watcher: Watcher, begins_at: str | None, reaches: Reaches) -> None:
         self._watcher = watcher
+        self._reaches = reaches
         self._stopping = anyio.Event()
         super().__init__(
             self._events(begins_at),
@@ -121,12 +157,29 @@ class _Stream(EventSourceResponse):
         # The id is the place to resume from, if the stream is cut off before its first event.
         yield ServerSentEvent(id=begins_at, retry=_RETRY_MILLISECONDS, sep="\n")
         async for event in self._watcher.events():
-            yield _written(event, self._watcher.service_id)
+            if written := await self._written(event):
+                yield written
+
+    async def _written(self, event: Event) -> ServerSentEvent | None:
+        """Writes an event; None if it does not concern the watched service."""
+        change = event.change
+        if change is None or change.service_id is None or change.slot_start is None or change.slot_end is None:
+            return _resync(event)
+        try:
+            slot = datetime.fromisoformat(change.slot_start), datetime.fromisoformat(change.slot_end)
+            of_claim = change.business_id, change.service_id, change.resource_id, slot
+            reach = await self._reaches.of_claim(*of_claim, self._watcher.service_id)
+        except (Unavailable, KeyError, ValueError, OverflowError):
+            return _resync(event)
+        if reach is None:
+            return None
+        slots = ChangedSlots(
+            service_ids=reach.service_ids,
+            from_=written_instant(reach.starts_from),
+            to=written_instant(reach.starts_before),
+        )
+        return ServerSentEvent(slots.model_dump_json(), event="changed", id=event.id, sep="\n")
 
 
-def _written(event: Event, service_id: str) -> ServerSentEvent:
-    change = event.change
-    if change is None or change.slot_start is None:
-        return ServerSentEvent("{}", event="resync", id=event.id, sep="\n")
-    slot = SlotChange.model_validate({**change._asdict(), "service_id": service_id})
-    return ServerSentEvent(slot.model_dump_json(), event="changed", id=event.id, sep="\n")
+def _resync(event: Event) -> ServerSentEvent:
+    return ServerSentEvent("{}", event="resync", id=event.id, sep="\n")

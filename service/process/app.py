@@ -36,6 +36,7 @@ from service.booking.guests import Guests
 from service.booking.health import HealthMonitor
 from service.booking.holds import Holds
 from service.booking.keys import Keys
+from service.booking.reach import Reaches
 from service.booking.tenants import BusinessNames
 from service.booking.tokens import CalendarKeys, CancellationTokens, ClientNames
 from service.booking.verbs import Verbs
@@ -77,7 +78,8 @@ def create_app(settings: Settings | None = None) -> Application:
     tokens = CancellationTokens(token_secret)
     store = Store(settings.redis_url)
     cache = AnswerCache()
-    feed = Feed(store, cache)
+    reaches = Reaches(database)
+    feed = Feed(store, cache, reaches.forget)
     retention = timedelta(hours=settings.idempotency_window_hours)
     cleanup = Cleanup(database, retention=retention, announce=feed.announce)
     verbs, guests = Verbs(group_commit, Alternatives(database), feed.announce), Guests(database)
@@ -102,7 +104,7 @@ def create_app(settings: Settings | None = None) -> Application:
         HoldApi(Holds(database, verbs, guests, tokens), database, hold_limit),
         PublicCatalogueApi(database),
         AvailabilityApi(database, cache),
-        StreamApi(feed, catalog),
+        StreamApi(feed, catalog, reaches),
         AppointmentApi(appointments),
         WidgetApi(appointments),
         CatalogApi(catalog),

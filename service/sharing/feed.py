@@ -7,7 +7,7 @@ not append a change appends a gap as soon as it can, and a reader notices if the
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -36,9 +36,14 @@ _READ: Final = 500
 
 
 class Feed:
-    def __init__(self, store: Store, cache: AnswerCache) -> None:
+    """`forget_settings` is called with a business whose settings may have changed, or None for all."""
+
+    def __init__(
+        self, store: Store, cache: AnswerCache, forget_settings: Callable[[str | None], None] = lambda _: None
+    ) -> None:
         self._store = store
         self._cache = cache
+        self._forget_settings = forget_settings
         self._watchers = Watchers()
         self._unsent: deque[Change] = deque()
         # Whether a gap has to be appended to the stream.
@@ -80,7 +85,7 @@ class Feed:
         else:
             self._publish_own([change])
 
-    def watch(self, business_id: str, service_id: str, last_event_id: str | None, client: str | None) -> Watcher:
+    def watch(self, business_id: str, service_id: str | None, last_event_id: str | None, client: str | None) -> Watcher:
         """Adds a watcher, which first gets the events since `last_event_id`, or a resync if they are not known.
 
         With the name of its `client`, the watchers of that client are bounded. Raises `TooManyWatchers`.
@@ -97,7 +102,7 @@ class Feed:
             self._before = _new_id()
         return self._before
 
-    def _since(self, last_event_id: str | None, business_id: str, service_id: str) -> list[Event]:
+    def _since(self, last_event_id: str | None, business_id: str, service_id: str | None) -> list[Event]:
         if last_event_id is None or last_event_id == self.last_id:
             return []
         ids = [self._before, *(event.id for event in self._events)]
@@ -115,6 +120,8 @@ class Feed:
             self._publish_gap(event.id)
             return
         self._cache.forget(event.change.business_id)
+        if event.change.slot_start is None:
+            self._forget_settings(event.change.business_id)
         if not self._watchers.any_within(_RESUME_SECONDS):
             self._skip_to(event.id)
             return
@@ -134,6 +141,7 @@ class Feed:
     def _publish_gap(self, event_id: str) -> None:
         """Makes all watchers load again: changes before this event may have been missed."""
         self._cache.forget_all()
+        self._forget_settings(None)
         self._skip_to(event_id)
         self._watchers.send(Event(event_id))
 

@@ -31,9 +31,9 @@ class Change(NamedTuple):
     slot_start: str | None
     slot_end: str | None
 
-    def concerns(self, service_id: str) -> bool:
-        """Returns whether watchers of this service of the business need the change."""
-        return self.resource_id is not None or self.service_id in (None, service_id)
+    def concerns(self, service_id: str | None) -> bool:
+        """Returns whether watchers of this service of the business, or of all with None, may need the change."""
+        return service_id is None or self.resource_id is not None or self.service_id in (None, service_id)
 
 
 class Event(NamedTuple):
@@ -48,10 +48,10 @@ class TooManyWatchers(Exception):
 
 
 class Watcher:
-    """One browser, which watches one service of one business."""
+    """One browser, which watches a business, or one service of it."""
 
     def __init__(
-        self, watchers: "Watchers", business_id: str, service_id: str, client: str | None, first: Iterable[Event]
+        self, watchers: "Watchers", business_id: str, service_id: str | None, client: str | None, first: Iterable[Event]
     ) -> None:
         self.business_id = business_id
         self.service_id = service_id
@@ -94,7 +94,7 @@ class Watchers:
         self._of_business: defaultdict[str, set[Watcher]] = defaultdict(set)
         self._last_left_at = -math.inf
 
-    def add(self, business_id: str, service_id: str, client: str | None, first: Iterable[Event]) -> Watcher:
+    def add(self, business_id: str, service_id: str | None, client: str | None, first: Iterable[Event]) -> Watcher:
         """Adds a watcher whose first events are given. Raises `TooManyWatchers`."""
         watchers = list(self._all())
         if client is not None and sum(watcher.client == client for watcher in watchers) >= WATCHERS_OF_CLIENT:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, Final, Self
 from urllib.parse import urlencode
 
@@ -21,6 +22,7 @@ from tests.redis_server import RedisServer
 
 STREAM: Final = "/api/booking/stream"
 CUT: Final = {"businessId": "salon", "serviceId": "cut"}
+LONGEST_SLOT: Final = timedelta(minutes=43_200)
 
 
 class Browser:
@@ -34,12 +36,13 @@ class Browser:
         *,
         takes: int = 10**6,
         address: str = "192.0.2.1",
-        **watched: str,
+        **watched: str | None,
     ) -> None:
         self._app = app
         self._address = address
         self._headers = [] if last_event_id is None else [(b"last-event-id", last_event_id.encode())]
-        self._query = urlencode(CUT | watched).encode()
+        query = {name: value for name, value in {**CUT, **watched}.items() if value is not None}
+        self._query = urlencode(query).encode()
         self._takes = takes
         self._disconnected = asyncio.Event()
         self._frames: asyncio.Queue[str] = asyncio.Queue()
@@ -129,10 +132,13 @@ async def reserve(app: Starlette, hour: float = 10, **members: Any) -> Any:
     return await post(app, "/api/booking/reserve", {**CUT, "slotStart": at(hour).isoformat(), **members})
 
 
-def changed(hour: float, service_id: str = "cut") -> tuple[str, Any]:
-    """Returns the event for an hour of a service."""
-    slot = {"slotStart": timestamp(at(hour)), "slotEnd": timestamp(at(hour + 1))}
-    return "changed", {"serviceId": service_id, **slot}
+def changed(hour: float, *service_ids: str) -> tuple[str, Any]:
+    """Returns the event for a claim of an hour, by default of the watched service.
+
+    The slots that overlap it start up to 30 days earlier, the longest slot of a service that tests make.
+    """
+    slots = {"from": timestamp(at(hour) - LONGEST_SLOT), "to": timestamp(at(hour + 1))}
+    return "changed", {"serviceIds": list(service_ids) or ["cut"], **slots}
 
 
 def change_at(hour: int) -> dict[str, str]:

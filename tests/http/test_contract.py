@@ -139,6 +139,7 @@ async def use_a_hold(call: Call, held: Json) -> None:
     query = {name: held[name] for name in ("businessId", "serviceId", "slotStart", "slotEnd")}
     await call("GET", "/api/booking/capacity", 200, params=query)
     await call("GET", "/api/booking/stream", 404, params={"businessId": "salon", "serviceId": "perm"})
+    await call("GET", "/api/booking/stream", 404, params={"businessId": "nobody"})
     await call("GET", "/api/booking/capacity", 404, params={**query, "serviceId": "perm"})
     listing = {"businessId": "salon", "serviceId": "cut", "from": at(8).isoformat(), "to": at(12).isoformat()}
     await call("GET", "/api/booking/availability", 200, params=listing)

@@ -129,7 +129,9 @@ async def test_the_examples_are_what_the_service_answers(
     await operate(recorder, database, monkeypatch)
     await clear_the_catalog(recorder)
     # A stream never ends: see test_stream.py.
-    recorder.recorded["watchChanges"] = {"query": {"businessId": "salon", "serviceId": "haircut"}, "answers": {}}
+    slots = {"serviceIds": ["haircut"], "from": instant(8 + 10 / 60), "to": instant(9.75 + 5 / 60)}
+    event = {"event": "changed", "id": "1796896020431-0", "data": slots}
+    recorder.recorded["watchChanges"] = {"query": {"businessId": "salon"}, "answers": {"200": event}}
     if os.environ.get("RECORD_EXAMPLES"):
         FILE.write_text(json.dumps(recorder.recorded, indent=1, ensure_ascii=False) + "\n")
     assert recorded_examples() == recorder.recorded, "make examples"

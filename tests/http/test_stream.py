@@ -73,7 +73,7 @@ async def test_the_stream_contains_no_ids_of_claims(app: Starlette) -> None:
         await reserve(app)
         frame = await browser.next_frame()
     assert frame.keys() == {"id", "event", "data"}
-    assert json.loads(frame["data"]).keys() == {"serviceId", "slotStart", "slotEnd"}
+    assert json.loads(frame["data"]).keys() == {"serviceIds", "from", "to"}
 
 
 @pytest.mark.parametrize(("member", "hour"), [("slotStart", 16), ("slotEnd", 14.5)])
@@ -348,19 +348,6 @@ async def test_a_watcher_that_is_too_slow_is_ended(monkeypatch: pytest.MonkeyPat
     other.close()
 
 
-async def test_services_that_share_a_resource_receive_each_others_changes(
-    app: Starlette, database: TestDatabase
-) -> None:
-    """A claim of one service occupies the resource for the other."""
-    database.make_service("cut", resource_ids=["rosa"])
-    database.make_service("perm", resource_ids=["rosa"])
-    async with Browser(app, serviceId="perm") as browser:
-        held = await reserve(app, 10)
-        assert await browser.next_event() == changed(10, "perm")
-        await post(app, f"/api/booking/reservations/{held['reservationId']}", {}, "DELETE")
-        assert await browser.next_event() == changed(10, "perm")
-
-
 async def test_a_connection_that_hangs_is_closed(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
     """At first it looks like a slow one."""
     monkeypatch.setattr(stream, "SEND_SECONDS", 0.05)
@@ -381,7 +368,7 @@ async def test_a_heartbeat_is_sent_while_there_are_no_changes(app: Starlette, mo
 async def test_the_query_of_a_stream_is_validated(app: Starlette) -> None:
     """Like every other query."""
     async with client_of(app) as client:
-        for query in ({"businessId": "salon"}, {**CUT, "serviceId": "-"}, {**CUT, "more": "1"}):
+        for query in ({"serviceId": "cut"}, {**CUT, "serviceId": "-"}, {**CUT, "more": "1"}):
             assert (await client.get(STREAM, params=query)).status_code == 400
         assert (await client.head(STREAM, params=CUT)).status_code == 200
 
@@ -393,6 +380,9 @@ async def test_a_missing_service_cannot_be_watched(app: Starlette, database: Tes
     await post(app, f"{BUSINESS}/services/perm", None, "DELETE")
     for watched in ({"businessId": "saloon"}, {"serviceId": "cutt"}, {"serviceId": "perm"}):
         assert await refusal(app, **watched) == "SERVICE_NOT_FOUND"
+    async with client_of(app) as client:
+        answer = await client.get(STREAM, params={"businessId": "saloon"})
+    assert check(await served_document(), answer) == "BUSINESS_NOT_FOUND"
 
 
 async def test_a_stream_opens_while_the_database_is_down(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:

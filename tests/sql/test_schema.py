@@ -54,6 +54,7 @@ VERBS = {
     " integer)",
     "available_days(text, text, date, date, integer, integer, integer, text)",
     "alternatives(text, text, timestamp with time zone, timestamp with time zone, integer, text, uuid)",
+    "reaches(text)",
     "business_of_reservation(uuid)",
     "reservation(text, uuid)",
     "business(text)",

@@ -1,0 +1,104 @@
+"""How far a claim reaches: the services whose slots have more or less room through it, and when these slots start."""
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final, NamedTuple
+
+from cachetools import TTLCache
+
+from service.database.connections import Database
+from service.single_flight import SingleFlight
+
+# Businesses with watchers whose settings are kept, and for how long. Changes of settings are forgotten at once.
+_BUSINESSES: Final = 200
+_SECONDS: Final = 60.0
+
+
+class ServiceReach(NamedTuple):
+    """A service in the columns of booking.reaches (sql/functions/reads/reaches.sql)."""
+
+    service_id: str
+    is_listed: bool
+    resource_ids: list[str]
+    before: timedelta
+    after: timedelta
+    longest_slot: timedelta
+    longest_window: timedelta
+
+
+class Reach(NamedTuple):
+    """Services, and the range of instants in which their slots start that a claim concerns."""
+
+    service_ids: list[str]
+    starts_from: datetime
+    starts_before: datetime
+
+
+class Reaches:
+    """Finds the reach of claims. Keeps the services of the businesses that are watched."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._services: TTLCache[str, SingleFlight[str, list[ServiceReach]]] = TTLCache(_BUSINESSES, _SECONDS, clock)
+
+    def forget(self, business_id: str | None) -> None:
+        """Drops the services of a business, whose settings may have changed; without one, of all."""
+        if business_id is None:
+            self._services.clear()
+        else:
+            self._services.pop(business_id, None)
+
+    async def of_claim(
+        self,
+        business_id: str,
+        service_id: str,
+        resource_id: str | None,
+        slot: tuple[datetime, datetime],
+        watched: str | None,
+    ) -> Reach | None:
+        """Returns the reach of a claim, among all services or the one that is `watched`: None if it has none there.
+
+        It may be wider than necessary, and never too narrow. Raises `Unavailable`, `KeyError` for an unknown service,
+        and `OverflowError` at the end of time.
+        """
+        services = {service.service_id: service for service in await self._of_business(business_id)}
+        starts, ends = _window(services[service_id], *slot)
+        concerned = [
+            service
+            for service in services.values()
+            if service.is_listed
+            and watched in (None, service.service_id)
+            and (service.service_id == service_id or resource_id in service.resource_ids)
+        ]
+        return _reach(concerned, starts, ends) if concerned else None
+
+    async def _of_business(self, business_id: str) -> list[ServiceReach]:
+        services = self._services.get(business_id)
+        if services is None:
+            services = self._services[business_id] = SingleFlight(keep_seconds=_SECONDS, clock=self._clock)
+        return await services.run(business_id, partial(self._read, business_id))
+
+    async def _read(self, business_id: str) -> list[ServiceReach]:
+        return [ServiceReach(*row) for row in await self._database.fetch("reaches", business_id)]
+
+
+def _window(service: ServiceReach, slot_start: datetime, slot_end: datetime) -> tuple[datetime, datetime]:
+    """Returns a time that the window of a claim lies in.
+
+    The claim has the buffers of when it was made: those of today, or others, with which it is no longer than the
+    longest window.
+    """
+    starts = min(slot_start - service.before, slot_end - service.longest_window)
+    return starts, max(slot_end + service.after, slot_start + service.longest_window)
+
+
+def _reach(services: Iterable[ServiceReach], starts: datetime, ends: datetime) -> Reach:
+    """Returns the slots of services whose own windows overlap a window."""
+    return Reach(
+        sorted(service.service_id for service in services),
+        min(starts - service.longest_slot - service.after for service in services),
+        max(ends + service.before for service in services),
+    )
