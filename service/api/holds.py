@@ -4,7 +4,7 @@ from functools import partial
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import Field, RootModel, model_validator
 
 from service.api.cursors import cursor, place_at
 from service.api.shapes import (
@@ -23,7 +23,7 @@ from service.api.shapes import (
     TtlMinutes,
     author,
 )
-from service.booking.appointments import BookedAppointment
+from service.booking.appointments import BookedAppointment, KnownAppointment
 from service.booking.availability import Capacity, capacity
 from service.booking.holds import Hold, Holds, Reservation
 from service.booking.instants import Instant, SlotInstant
@@ -32,8 +32,8 @@ from service.booking.text import BusinessId, Identifier, NamedBusiness, ServiceI
 from service.database.connections import Database
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
-from service.http.clients import HoldLimit
-from service.http.conditions import APPOINTMENT_HEADERS, HOLD_HEADERS, attempt, created_answer
+from service.http.clients import Holders
+from service.http.conditions import COMMIT_HEADERS, HOLD_HEADERS, attempt, created_answer
 from service.http.endpoint import Access, Missing, endpoint
 from service.naming import Record
 
@@ -102,13 +102,17 @@ class CapacityQuery(Query):
     slot_end: SlotEndWithinReach = Field(description="When the slot ends. That instant is not part of it.")
 
 
-class HoldApi:
-    """The calls on holds. Without a `hold_limit` a client may hold any number of slots."""
+class CommitReplay(RootModel[BookedAppointment | KnownAppointment]):
+    """The appointment that an earlier commit made: all of it for the holder, and for others its id and status."""
 
-    def __init__(self, holds: Holds, database: Database, hold_limit: HoldLimit | None) -> None:
+
+class HoldApi:
+    """The calls on holds."""
+
+    def __init__(self, holds: Holds, database: Database, holders: Holders) -> None:
         self._holds = holds
         self._database = database
-        self._hold_limit = hold_limit
+        self._holders = holders
 
     @_call(
         "POST",
@@ -125,24 +129,28 @@ class HoldApi:
         idempotency key made it.
         """
         request = Reserve(body.slot(), body.ttl_minutes)
-        holder = self._hold_limit.holder(call) if self._hold_limit else None
+        holder = self._holders.holder(call)
         return created_answer(*await self._holds.reserve(body.business_id, request, attempt(call), holder))
 
     @_call(
         "POST",
         "/api/booking/commit",
-        answers={201: BookedAppointment, 200: BookedAppointment},
+        answers={201: BookedAppointment, 200: CommitReplay},
         refusals=(*_HOLD_REFUSALS, "SLOT_UNAVAILABLE"),
-        answer_headers=APPOINTMENT_HEADERS,
+        request_headers=("X-Client-Id",),
+        answer_headers=COMMIT_HEADERS,
     )
     async def commit(self, call: Call, body: CommitBody) -> Answer:
         """Turn a hold into an appointment.
 
-        The reservation is its own key: committed again, it answers 200 with the same appointment, and later guest
-        fields are ignored. `ifExpired: rebook` books an expired hold's slot if it is still free.
+        The reservation is its own key: committed again, it answers 200, and changes nothing. The answer has the same
+        appointment if the request repeats the guest's data, or comes with the `X-Client-Id` of the hold; other callers,
+        and all callers after the hold was deleted (usually a day later), get `appointmentId` and `status` only.
+        `ifExpired: rebook` books an expired hold's slot if it is still free.
         """
         request = Commit(body.reservation_id, body.guest(), body.expected_version, body.if_expired)
-        return created_answer(*await self._holds.commit(request, author(call), body.business_id))
+        client_id = self._holders.client_id_hmac(call)
+        return created_answer(*await self._holds.commit(request, author(call), client_id, body.business_id))
 
     @_call(
         "GET",

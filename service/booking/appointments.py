@@ -136,11 +136,24 @@ class AuditEntry(Record):
     request_id: str | None = Field(description="The request that made the change, as in the service's log.")
 
 
+class KnownAppointment(Record):
+    """An appointment as a repeated commit shows it to a caller that is not known to be the holder."""
+
+    appointment_id: UUID = Field(description="The appointment, by its id.")
+    status: Status = Field(description="`confirmed`, or how it ended.")
+
+
 def booked(tokens: CancellationTokens, body: bytes) -> BookedAppointment:
     """Reads an appointment that a verb made, and adds its token."""
     fields = from_json(body)
     token = tokens.make(fields["business_id"], UUID(fields["appointment_id"]))
     return BookedAppointment.model_validate({**fields, "cancellation_token": token})
+
+
+def committed(tokens: CancellationTokens, body: bytes) -> BookedAppointment | KnownAppointment:
+    """Reads what a commit answers: the appointment with its token, or what booking.replayed_commit leaves of it."""
+    fields = from_json(body)
+    return booked(tokens, body) if "business_id" in fields else KnownAppointment.model_validate(fields)
 
 
 class Appointments:

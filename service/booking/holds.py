@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from service.booking.appointments import BookedAppointment, booked
+from service.booking.appointments import BookedAppointment, KnownAppointment, committed
 from service.booking.guests import Guests
 from service.booking.instants import WrittenInstant
 from service.booking.requests import Attempt, Author, Commit, Extend, Holder, Release, Reserve, merged, written
@@ -71,11 +71,11 @@ class Holds:
         self._database = database
         self._verbs = verbs
         self._guests = guests
-        self._read_booked = partial(booked, tokens)
+        self._read_committed = partial(committed, tokens)
         self._tenants = Tenants(database, query="business_of_reservation", missing="RESERVATION_NOT_FOUND")
 
     async def reserve(
-        self, business_id: str, request: Reserve, attempt: Attempt, holder: Holder | None
+        self, business_id: str, request: Reserve, attempt: Attempt, holder: Holder
     ) -> tuple[Reservation, bool]:
         """Holds a slot, and returns the hold and whether it is a replay.
 
@@ -91,11 +91,18 @@ class Holds:
         self._tenants.remember(reservation.reservation_id, business_id)
         return reservation, replayed
 
-    async def commit(self, request: Commit, author: Author, business_id: str | None) -> tuple[BookedAppointment, bool]:
-        """Turns a hold into an appointment, and returns that and whether it is a replay."""
+    async def commit(
+        self, request: Commit, author: Author, client_id_hmac: str | None, business_id: str | None
+    ) -> tuple[BookedAppointment | KnownAppointment, bool]:
+        """Turns a hold into an appointment, and returns that and whether it is a replay.
+
+        A replay shows the appointment to the holder only: to the client of the hold, or to a request that repeats all
+        of the guest's data.
+        """
         business_id = await self._tenants.find(request.reservation_id, business_id)
-        content = merged(written(request), await self._guests.stored_phone(business_id, request.guest), author)
-        return await self._verbs.run(business_id, request, content, self._read_booked)
+        phone = await self._guests.stored_phone(business_id, request.guest)
+        content = merged(written(request), phone, author, {"client_id_hmac": client_id_hmac})
+        return await self._verbs.run(business_id, request, content, self._read_committed)
 
     async def extend(self, request: Extend, business_id: str | None) -> Reservation:
         """Prolongs a hold, if the new end is later than it was."""

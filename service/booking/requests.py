@@ -39,11 +39,11 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The client of a reserve, by digests, and how many live holds it may have in the business."""
+    """The client of a reserve, by digests, and how many places it may hold in the business; None: any number."""
 
     client_address_hmac: str | None
     client_id_hmac: str | None
-    max_live_holds: int
+    max_live_holds: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +164,16 @@ def fingerprint(sent: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The caller's name for one attempt to get a slot, and the client that alone may use it again."""
+    """The caller's name for one attempt to get a slot, and what alone may use it again: a client by its own id, and
+    where both names could be guessed, an address."""
 
     idempotency_key: str | None
     client_id: str | None
+    address: str | None = None
 
     def members(self, sent: bytes) -> dict[str, str | None]:
         """Returns what the verb takes of the attempt to send a request."""
-        bound = sent if self.client_id is None else sent + self.client_id.encode()
+        bound = sent + b"".join(name.encode() for name in (self.client_id, self.address) if name is not None)
         return {"idempotency_key": self.idempotency_key, "fingerprint": fingerprint(bound)}
 
 

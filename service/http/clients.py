@@ -1,4 +1,4 @@
-"""Names the client of a request by a digest that does not reveal its address, and limits its live holds."""
+"""Names the client of a request by digests that reveal neither its address nor its id, and limits its live holds."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -24,6 +24,8 @@ _CUSTOMER_BITS: Final = 64
 _HOPS: Final = 20
 # Clients whose names are cached.
 _CACHED: Final = 4096
+# A random name of this length can't be guessed: a UUID has 36 characters, 16 bytes in base64 have 22.
+_SECRET_CHARACTERS: Final = 16
 # The frontend's own id for its guest: the same characters as in an idempotency key.
 _CLIENT_ID: Final[TypeAdapter[Any]] = TypeAdapter(IdempotencyKey)
 
@@ -78,18 +80,32 @@ class Clients:
         return address
 
 
-class HoldLimit:
-    """Names the holder of a reserve, and how many live holds that client may have in the business."""
+class Holders:
+    """Names the clients that hold slots, and how many places each may hold in a business; None: any number."""
 
-    def __init__(self, names: ClientNames, max_live_holds: int) -> None:
+    def __init__(self, names: ClientNames, max_live_holds: int | None) -> None:
         self._names = names
         self._max_live_holds = max_live_holds
 
     def holder(self, call: Call) -> Holder:
         """Returns the client of a call as a holder. Raises `Invalid`."""
+        return Holder(call.client, self.client_id_hmac(call), self._max_live_holds)
+
+    def client_id_hmac(self, call: Call) -> str | None:
+        """Returns the digest of the client's own id. Raises `Invalid`.
+
+        An id that could be guessed counts together with the address that sent it: from elsewhere it is another client.
+        """
         own = client_id(call)
+        if own is None or (is_guessable(own) and call.client is None):
+            return None
         # No address contains `~`, so an id can't be mistaken for one.
-        return Holder(call.client, None if own is None else self._names.make(f"~{own}"), self._max_live_holds)
+        return self._names.make(f"~{own}", *([call.client] if is_guessable(own) else []))
+
+
+def is_guessable(name: str | None) -> bool:
+    """Returns whether a name that a client made up, or left out, is too short to be a secret."""
+    return len(name or "") < _SECRET_CHARACTERS
 
 
 def client_id(call: Call) -> str | None:

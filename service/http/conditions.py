@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from service.booking.appointments import Appointment
+from service.booking.appointments import Appointment, KnownAppointment
 from service.booking.holds import Reservation
 from service.booking.requests import Attempt
 from service.booking.text import IdempotencyKey
 from service.errors import Invalid, Refused
 from service.http.answer import JSON, Answer, answer
 from service.http.call import Call
-from service.http.clients import client_id
+from service.http.clients import client_id, is_guessable
 
 _KEY: Final[TypeAdapter[Any]] = TypeAdapter(IdempotencyKey)
 _TAG: Final = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
@@ -27,13 +27,21 @@ _ANY_TAG: Final = re.compile('"[^"]*"')
 # The headers of `created_answer`, for a hold and for an appointment.
 HOLD_HEADERS: Final = {201: ("Location",), 200: ("Idempotency-Replayed",)}
 APPOINTMENT_HEADERS: Final = {201: ("Location", "ETag"), 200: ("Idempotency-Replayed", "ETag")}
+# Of a commit, whose replay has a tag only where it shows the appointment.
+COMMIT_HEADERS: Final = {201: ("Location", "ETag"), 200: ("Idempotency-Replayed",)}
 # The headers of `content_answer`.
 CONTENT_HEADERS: Final = ("ETag", "Cache-Control")
 
 
 def attempt(call: Call) -> Attempt:
-    """Reads the idempotency key, and the client that it is bound to: `X-Client-Id`. Raises `Invalid`."""
-    return Attempt(_idempotency_key(call), client_id(call))
+    """Reads the idempotency key, and the client that it is bound to: `X-Client-Id`. Raises `Invalid`.
+
+    Where neither is long enough to be a secret, the attempt is also bound to the address: another client that guesses
+    the key must not get the hold. A key of the business is no guess.
+    """
+    key, own = _idempotency_key(call), client_id(call)
+    is_bound = call.principal is None and is_guessable(key) and is_guessable(own)
+    return Attempt(key, own, call.client if is_bound else None)
 
 
 def _idempotency_key(call: Call) -> str | None:
@@ -51,16 +59,19 @@ def _idempotency_key(call: Call) -> str | None:
     return in_header
 
 
-def created_answer(record: Reservation | Appointment, replayed: bool, body: BaseModel | None = None) -> Answer:
+def created_answer(
+    record: Reservation | Appointment | KnownAppointment, replayed: bool, body: BaseModel | None = None
+) -> Answer:
     """Builds a 201 with the place of what was created, or a 200 with a marker where an earlier request created it.
 
     `body` replaces the record in the answer. Only an appointment has a tag: the remaining time of a hold differs at
     each look.
     """
-    if isinstance(record, Appointment):
-        headers, place = version_tag(record), f"appointments/{record.appointment_id}"
+    headers = version_tag(record) if isinstance(record, Appointment) else {}
+    if isinstance(record, Reservation):
+        place = f"reservations/{record.reservation_id}"
     else:
-        headers, place = {}, f"reservations/{record.reservation_id}"
+        place = f"appointments/{record.appointment_id}"
     headers |= {"Idempotency-Replayed": "true"} if replayed else {"Location": f"/api/booking/{place}"}
     return answer(body or record, 200 if replayed else 201, headers)
 

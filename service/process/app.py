@@ -44,7 +44,7 @@ from service.database.connections import Database
 from service.database.group_commit import GroupCommit
 from service.http.application import Application
 from service.http.authentication import Authentication
-from service.http.clients import Clients, HoldLimit
+from service.http.clients import Clients, Holders
 from service.http.dispatch import Dispatcher
 from service.http.endpoint import Endpoint, endpoints_of
 from service.http.limits import RequestLimiter
@@ -87,11 +87,11 @@ def create_app(settings: Settings | None = None) -> Application:
     catalog = Catalog(database, feed.announce)
     keys = Keys(database)
     authentication = Authentication(_required(settings.admin_token), _required(settings.cron_secret), keys)
-    clients = limiter = hold_limit = None
+    clients = limiter = None
+    names = ClientNames(token_secret)
+    holders = Holders(names, settings.max_live_holds_per_client if settings.rate_limit_enabled else None)
     if settings.rate_limit_enabled:
-        names = ClientNames(token_secret)
         clients = Clients(names, settings.trusted_proxies)
-        hold_limit = HoldLimit(names, settings.max_live_holds_per_client)
         limiter = RequestLimiter(RequestLimits(store), Rate.parse(settings.rate_limit), authentication)
 
     tracing: Callable[[ASGIApp], ASGIApp] | None = None
@@ -101,7 +101,7 @@ def create_app(settings: Settings | None = None) -> Application:
         tracing = Tracing
 
     apis = (
-        HoldApi(Holds(database, verbs, guests, tokens), database, hold_limit),
+        HoldApi(Holds(database, verbs, guests, tokens), database, holders),
         PublicCatalogueApi(database),
         AvailabilityApi(database, cache),
         StreamApi(feed, catalog, reaches),

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 from pydantic import SecretStr
+from starlette.types import ASGIApp
 
 from service.process.app import create_app
 from service.settings import Settings
@@ -31,6 +32,11 @@ def no_answer_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switches the cache of availability off, because tests change the clock and the database without the service. See
     test_cache.py."""
     monkeypatch.setattr(cache, "LIFE_SECONDS", 0)
+
+
+def client_at(app: ASGIApp, address: str) -> httpx2.AsyncClient:
+    """Makes a client at an address."""
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app, client=(address, 12345)), base_url="http://test")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The limit of live holds, by address and by the client id that a frontend sends."""
 
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -9,7 +10,7 @@ from starlette.applications import Starlette
 from service.process.app import create_app
 from tests.database import TestDatabase
 from tests.http.booking_calls import slot
-from tests.http.conftest import make_settings
+from tests.http.conftest import client_at, make_settings
 from tests.http.refusals import refusal
 
 pytestmark = pytest.mark.anyio
@@ -25,11 +26,6 @@ async def app(database: TestDatabase) -> AsyncIterator[Starlette]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         yield app
-
-
-def client_at(app: Starlette, address: str) -> httpx2.AsyncClient:
-    """Makes a client at an address."""
-    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app, client=(address, 12345)), base_url="http://test")
 
 
 @pytest.fixture
@@ -78,14 +74,37 @@ async def test_a_retry_gets_its_hold_beyond_the_limit(client: httpx2.AsyncClient
     assert again.json()["reservationId"] == first.json()["reservationId"]
 
 
-async def test_a_retry_may_have_another_address(app: Starlette) -> None:
-    """A phone changes its network; the request is the same."""
+@pytest.mark.parametrize("secret", ["X-Client-Id", "Idempotency-Key"])
+async def test_a_retry_may_have_another_address(app: Starlette, secret: str) -> None:
+    """A phone changes its network; the request is the same, and one of its names is a secret."""
+    headers = {"X-Client-Id": "guest 7", "Idempotency-Key": "same", secret: str(uuid4())}
     answers = []
     for number in (1, 2):
         async with client_at(app, f"192.0.2.{number}") as client:
-            answers.append(await reserve(client, **{"X-Client-Id": "guest 7", "Idempotency-Key": "same"}))
+            answers.append(await reserve(client, **headers))
     assert [answer.status_code for answer in answers] == [201, 200]
     assert len({answer.json()["reservationId"] for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Client-Id": "guest 7"}], ids=["no id", "guessable id"])
+async def test_a_guessed_key_does_not_hand_over_the_hold(app: Starlette, headers: dict[str, str]) -> None:
+    """A key and an id that are too short to be secrets are valid at the address that sent them only."""
+    headers["Idempotency-Key"] = "attempt-1"
+    async with client_at(app, "192.0.2.1") as guest, client_at(app, "192.0.2.2") as other:
+        held = await reserve(guest, **headers)
+        assert refusal(await reserve(other, **headers)) == (422, "IDEMPOTENCY_KEY_REUSED")
+        assert (await reserve(guest, **headers)).json()["reservationId"] == held.json()["reservationId"]
+
+
+@pytest.mark.parametrize(("client_id", "expected"), [("guest 7", 201), ("5b0ad0c4e1f94f55", 429)])
+async def test_a_guessable_id_does_not_use_up_the_limit_of_another_client(
+    app: Starlette, client_id: str, expected: int
+) -> None:
+    """An id is counted across addresses only if it is long enough to be a secret of its client."""
+    async with client_at(app, "192.0.2.1") as other, client_at(app, "192.0.2.2") as guest:
+        for _ in range(CAP):
+            assert (await reserve(other, **{"X-Client-Id": client_id})).status_code == 201
+        assert (await reserve(guest, **{"X-Client-Id": client_id})).status_code == expected
 
 
 async def test_no_address_is_stored(client: httpx2.AsyncClient, database: TestDatabase) -> None:

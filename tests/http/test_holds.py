@@ -10,7 +10,7 @@ import pytest
 
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import APPOINTMENTS, commit, reserve, slot, timestamp
-from tests.http.conftest import ADMIN
+from tests.http.conftest import ADMIN, CRON
 from tests.http.refusals import faulty_fields, refusal
 
 pytestmark = pytest.mark.anyio
@@ -163,15 +163,34 @@ async def test_a_fraction_of_a_minute_is_a_ttl(client: httpx2.AsyncClient, datab
 
 
 async def test_a_second_commit_replays_the_first(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The id of the hold is its idempotency key: the same appointment and token are returned, and the guest of a later
-    commit is ignored."""
+    """The id of the hold is its idempotency key: the same request gets the same appointment and token."""
     database.make_service()
     reservation = await reserve(client)
-    first = await commit(client, reservation["reservationId"])
-    second = await commit(client, reservation["reservationId"], guestName="Somebody else")
+    guest = {"guestName": "Ada", "guestPhone": "030 1234567", "notes": "by the window", "metadata": {"price": 40}}
+    first, second = [await commit(client, reservation["reservationId"], **guest) for _ in range(2)]
     assert (first.status_code, second.status_code) == (201, 200)
     assert second.json() == first.json()
     assert second.headers["idempotency-replayed"] == "true"
+
+
+async def test_the_id_of_a_hold_does_not_reveal_the_guest(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A commit with other guest data, or after the purge of the hold, gets the appointment's id and status only; one
+    with the client id of the hold gets all of it."""
+    database.make_service()
+    own = {"X-Client-Id": str(uuid4())}
+    held = (await client.post("/api/booking/reserve", json=slot(), headers=own)).json()
+    body = {"reservationId": held["reservationId"], "guestEmail": "ada@example.com", "notes": "by the window"}
+    first = (await client.post("/api/booking/commit", json=body)).json()
+    eve = {"reservationId": held["reservationId"], "guestEmail": "eve@example.com"}
+    known = {"appointmentId": first["appointmentId"], "status": "confirmed"}
+    other = {"X-Client-Id": str(uuid4())}
+    for headers, shown in (({}, known), (other, known), (own, first)):
+        again = await client.post("/api/booking/commit", json=eve, headers=headers)
+        assert (again.status_code, again.headers["idempotency-replayed"], again.json()) == (200, "true", shown)
+    database.move_clock(timedelta(hours=25))
+    assert (await client.post("/cron/cleanup-reservations", headers=CRON)).json()["deleted"] == 1
+    for headers in ({}, own):
+        assert (await client.post("/api/booking/commit", json=body, headers=headers)).json() == known
 
 
 async def test_a_replayed_commit_ignores_a_faulty_phone_number(
@@ -185,7 +204,7 @@ async def test_a_replayed_commit_ignores_a_faulty_phone_number(
     first = await commit(client, reservation["reservationId"])
     second = await commit(client, reservation["reservationId"], guestPhone="123")
     assert (first.status_code, second.status_code) == (201, 200)
-    assert second.json() == first.json()
+    assert second.json()["appointmentId"] == first.json()["appointmentId"]
 
 
 async def test_more_overlapping_windows_than_one_call_decides_are_all_answered(

@@ -1,11 +1,13 @@
 """booking.commit: a live hold becomes an appointment, once."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.database import TestDatabase, at, commit_request
+from tests.database import Outcome, TestDatabase, at, commit_request
 from tests.sql.catalog import delete_service
 from tests.sql.requests import GUEST, keyed_request, names
 
@@ -87,17 +89,44 @@ def test_a_refused_commit_is_final_even_if_the_clock_steps_back(database: TestDa
     assert database.reserve(10).name == "done"
 
 
+def status_only(outcome: Outcome) -> dict[str, Any]:
+    """Returns what a replayed commit tells a caller that is not known to be the holder."""
+    return {name: outcome.body[name] for name in ("appointment_id", "status")}
+
+
 def test_a_repeated_commit_gets_the_same_appointment(database: TestDatabase) -> None:
-    """The reservation serves as the key: the guest data of a later commit is ignored."""
+    """The reservation serves as the key, and the guest's data proves that the caller is the holder."""
     database.make_service()
     hold = database.reserve(10).id
-    first = database.commit(hold, **GUEST)
-    again = database.commit(
-        hold, guest_name="Eve", guest_email="eve@example.com", metadata={"x": 1}, expected_version=9
-    )
+    first = database.commit(hold, **GUEST, metadata={"price": 12})
+    again = database.commit(hold, **GUEST, metadata={"price": 12}, expected_version=9, if_expired="rebook")
     assert (first.name, again.name) == ("done", "replayed")
     assert again.body == first.body
     assert appointments(database) == 1
+
+
+@pytest.mark.parametrize("member", [*GUEST, "metadata"])
+def test_a_commit_with_other_guest_data_gets_id_and_status_only(database: TestDatabase, member: str) -> None:
+    """The id of a hold does not reveal the guest, to a caller that does not know each part of the data."""
+    database.make_service()
+    hold = database.reserve(10, client_id_hmac="ada").id
+    guest = {**GUEST, "metadata": {"price": 12}}
+    first = database.commit(hold, **guest)
+    others: tuple[Any, Any] = ({}, {"price": 13}) if member == "metadata" else (None, "another")
+    for other, client_id in product(others, (None, "eve")):
+        again = database.commit(hold, **{**guest, member: other}, client_id_hmac=client_id)
+        assert (again.name, again.body) == ("replayed", status_only(first))
+    assert appointments(database) == 1
+
+
+def test_the_client_of_the_hold_gets_the_appointment_again(database: TestDatabase) -> None:
+    """Its id proves that it is the holder, whatever guest its commit names; a missing id proves nothing."""
+    database.make_service(capacity=2)
+    held, anonymous = database.reserve(10, client_id_hmac="ada").id, database.reserve(10).id
+    first, other = database.commit(held, **GUEST), database.commit(anonymous, **GUEST)
+    assert database.commit(held, client_id_hmac="ada").body == first.body
+    assert database.commit(anonymous, client_id_hmac="ada").body == status_only(other)
+    assert database.commit(anonymous, client_id_hmac=None).body == status_only(other)
 
 
 def test_a_commit_sent_again_under_its_id_is_done(database: TestDatabase) -> None:
@@ -111,13 +140,14 @@ def test_a_commit_sent_again_under_its_id_is_done(database: TestDatabase) -> Non
 
 
 def test_eight_commits_of_one_hold_in_one_batch_are_one_appointment(database: TestDatabase) -> None:
-    """The first request makes it, and all get the same body."""
+    """The first request makes it, and those for the same guest get the same body."""
     database.make_service()
     hold = database.reserve(10).id
-    outcomes = database.call("commit", [commit_request(hold, guest_name=str(number)) for number in range(8)])
+    outcomes = database.call("commit", [commit_request(hold, guest_name=str(number % 4)) for number in range(8)])
     assert names(outcomes) == ["done"] + ["replayed"] * 7
-    assert all(outcome.body == outcomes[0].body for outcome in outcomes)
-    assert outcomes[0].body["guest_name"] == "0"
+    first = outcomes[0]
+    assert first.body["guest_name"] == "0"
+    assert [outcome.body for outcome in outcomes] == [first.body, *[status_only(first)] * 3] * 2
     assert appointments(database) == 1
 
 
@@ -168,15 +198,15 @@ def test_an_unknown_hold_is_not_found(database: TestDatabase) -> None:
 
 
 def test_a_commit_is_replayed_after_the_purge_has_deleted_its_reservation(database: TestDatabase) -> None:
-    """The appointment keeps the id of its hold."""
+    """The appointment keeps the id of its hold, which by then tells no more than its id and status."""
     database.make_service()
-    hold = database.reserve(10).id
+    hold = database.reserve(10, client_id_hmac="ada").id
     first = database.commit(hold)
     database.move_clock(timedelta(days=2))
     assert database.purge() == (0, 1, False)
     assert database.status(hold) is None
-    again = database.commit(hold)
-    assert (again.name, again.body) == ("replayed", first.body)
+    again = database.commit(hold, client_id_hmac="ada")
+    assert (again.name, again.body) == ("replayed", status_only(first))
 
 
 def test_a_batch_decides_each_hold_independently(database: TestDatabase) -> None:

@@ -248,7 +248,11 @@ class Reservations(RuleBasedStateMachine):
             )
         assert names(outcomes) == expected
         for hold, outcome in zip(committed, outcomes, strict=True):
-            assert outcome.name not in ("done", "replayed") or outcome.body["reservation_id"] == hold
+            if outcome.name == "done":
+                assert outcome.body["reservation_id"] == hold
+            elif outcome.name == "replayed" and outcome.body.keys() != {"appointment_id", "status"}:
+                # The purge had not deleted the hold.
+                assert outcome.body["reservation_id"] == hold
         return multiple(*(outcome.id for outcome in outcomes if outcome.name == "done"))
 
     @rule(

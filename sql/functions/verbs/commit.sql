@@ -10,12 +10,12 @@
 -- Parameters
 --   p_business_ids, p_batches  as in booking.execute; [{operation_id, reservation_id, guest_name?, guest_email?,
 --                              guest_phone?, notes?, guest_fault?, metadata, expected_version?, if_expired?, source,
---                              actor_kind, actor_id?, request_id?}]. operation_id (a uuid) becomes the id of the
---                              appointment and of its audit row; guest_fault is an error in the guest's data, {field,
---                              message}
+--                              actor_kind, actor_id?, request_id?, client_id_hmac?}]. operation_id (a uuid) becomes the
+--                              id of the appointment and of its audit row; guest_fault is an error in the guest's data,
+--                              {field, message}; client_id_hmac identifies the client
 -- Returns one booking.outcome for each request, in any order:
 --   done                   the new appointment, or the appointment that this operation made before
---   replayed               the appointment that an earlier commit of this hold made
+--   replayed               the appointment that an earlier commit of this hold made; body: see booking.replayed_commit
 --   validation_failed      the request has a guest_fault and is no replay; body: guest_fault
 --   reservation_not_found, reservation_released, reservation_expired
 --   version_conflict       the version of the hold is not expected_version; body: {current_version}
@@ -111,7 +111,8 @@ DECLARE
   v_group record;
 BEGIN
   WITH judged_request AS MATERIALIZED (
-    SELECT request.*, hold.r AS hold, earlier.a AS earlier, service.s AS service, rebooking.outcome = 'granted' AS is_rebooked,
+    SELECT request.*, request, hold.r AS hold, earlier.a AS earlier, service.s AS service,
+           rebooking.outcome = 'granted' AS is_rebooked,
            CASE WHEN rebooking.outcome IS NULL THEN (hold.r).resource_id ELSE rebooking.resource_id END AS resource_id,
            coalesce(rebooking.in_session, (hold.r).in_session) AS in_session,
       CASE
@@ -167,8 +168,12 @@ BEGIN
       ELSE j.outcome
     END,
     CASE
-      WHEN (new_appointment.a).appointment_id IS NOT NULL THEN booking.appointment_body(new_appointment.a, j.service)
-      WHEN (j.earlier).appointment_id IS NOT NULL THEN booking.appointment_body(j.earlier, j.service)
+      WHEN (new_appointment.a).appointment_id = j.operation_id
+      THEN booking.appointment_body(new_appointment.a, j.service)
+      WHEN j.outcome = 'done' THEN booking.appointment_body(j.earlier, j.service)
+      WHEN (new_appointment.a).appointment_id IS NOT NULL
+      THEN booking.replayed_commit(new_appointment.a, j.service, j.hold, j.request)
+      WHEN (j.earlier).appointment_id IS NOT NULL THEN booking.replayed_commit(j.earlier, j.service, j.hold, j.request)
       WHEN j.outcome = 'validation_failed' THEN j.guest_fault
       WHEN j.outcome = 'version_conflict' THEN jsonb_build_object('current_version', (j.hold).version)
       WHEN j.outcome = 'slot_unavailable' THEN booking.requested_slot(
@@ -191,4 +196,21 @@ BEGIN
   END LOOP;
   RETURN v_outcomes;
 END
+$$;
+
+-- Returns the body of a replayed commit: the appointment for the holder, and {appointment_id, status} for other callers,
+-- who may have learned the id of the hold. The holder's request has the client's id of the hold, or repeats all guest
+-- data as the appointment has them. After the purge has deleted the hold (NULL), its id alone names a past booking.
+CREATE FUNCTION booking.replayed_commit(
+  a booking.appointments, p_service booking.services, p_hold booking.reservations, p_request booking.commit_request)
+RETURNS jsonb LANGUAGE sql STABLE
+AS $$
+  SELECT CASE
+    WHEN p_hold.reservation_id IS NOT NULL AND (
+      p_hold.client_id_hmac = p_request.client_id_hmac
+      OR (a.guest_name, a.guest_email, a.guest_phone, a.notes, a.metadata) IS NOT DISTINCT FROM (
+        p_request.guest_name, p_request.guest_email, p_request.guest_phone, p_request.notes, p_request.metadata))
+    THEN booking.appointment_body(a, p_service)
+    ELSE jsonb_build_object('appointment_id', a.appointment_id, 'status', a.status)
+  END
 $$;
