@@ -229,7 +229,8 @@ _TABLE: Final = (
     Problem(
         "TOO_MANY_HOLDS", 429, "Too many holds",
         "You already hold as many slots as you may: commit or release one first.",
-        "Commit or release a hold, or wait until one ends. A retry of a request that was granted is still answered.",
+        "Commit or release a hold, or wait for `Retry-After` seconds: then the first of your holds ends. A retry of a "
+        "request that was granted is still answered.",
         retry_after_seconds=60,
     ),
     Problem(
@@ -280,6 +281,7 @@ class HoldfastError(Exception):
         self.code = code
         self.status = status or self.problem.status
         self.detail = detail or self.problem.detail
+        self.retry_after_seconds = self.problem.retry_after_seconds
         self.members = members
 
 

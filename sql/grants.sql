@@ -48,6 +48,7 @@ GRANT EXECUTE ON FUNCTION
   booking.reservation(text, uuid),
   booking.list_holds(
     text, timestamptz, timestamptz, text, text, timestamptz, timestamptz, uuid, integer),
+  booking.holds_of_client(text, text),
   booking.business_of_appointment(uuid),
   booking.businesses_named(text[]),
   booking.public_catalogue(text),

@@ -20,6 +20,9 @@ SELECT * FROM booking.reservation(%s, %s)
 -- name: list_holds
 SELECT starts, expires_at, hold_id, body FROM booking.list_holds(%s, %s, %s, %s, %s, %s, %s, %s, %s)
 
+-- name: holds_of_client
+SELECT * FROM booking.holds_of_client(%s, %s)
+
 -- name: business_of_appointment
 SELECT * FROM booking.business_of_appointment(%s)
 

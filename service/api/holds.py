@@ -93,6 +93,18 @@ class HoldPage(Record):
     next_cursor: str | None = Field(description="Asks for the next page; `null` on the last one.")
 
 
+class OwnHoldsQuery(Query):
+    """The business of the holds."""
+
+    business_id: NamedBusiness
+
+
+class OwnHolds(Record):
+    """The live holds of a client."""
+
+    items: list[Reservation] = Field(description="The holds, those that end first.")
+
+
 class CapacityQuery(Query):
     """A slot of a service."""
 
@@ -170,6 +182,24 @@ class HoldApi:
         after = place_at(query.cursor, instants=2) if query.cursor else None
         items, last = await self._holds.page(query.business_id, listed, after, query.limit)
         return answer(HoldPage(items=items, next_cursor=cursor(*last) if last else None))
+
+    @_call(
+        "GET",
+        "/api/booking/reservations/own",
+        answers={200: OwnHolds},
+        refusals=("BUSINESS_NOT_FOUND",),
+        request_headers=("X-Client-Id",),
+    )
+    async def list_own_holds(self, call: Call, query: OwnHoldsQuery) -> Answer:
+        """List the live holds of a client.
+
+        For a page that was loaded again: those that were reserved with the same `X-Client-Id`, those that end
+        first, at most 100. The header is required and is the credential: a random UUID, 16 characters at
+        least, that no other client knows.
+        """
+        return answer(
+            OwnHolds(items=await self._holds.of_client(query.business_id, self._holders.secret_id_hmac(call)))
+        )
 
     @_call("GET", _HOLD, answers={200: Reservation}, refusals=("RESERVATION_NOT_FOUND",))
     async def get_reservation(self, reservation_id: ReservationId, query: BusinessQuery) -> Answer:

@@ -133,6 +133,13 @@ class Holds:
         holds = [Hold.model_validate_json(body) for *_, body in rows[:limit]]
         return holds, rows[limit - 1][:3] if len(rows) > limit else None
 
+    async def of_client(self, business_id: str, client_id_hmac: str) -> list[Reservation]:
+        """Returns the live holds of a client in a business, those that end first."""
+        rows = await self._database.fetch("holds_of_client", business_id, client_id_hmac)
+        if not rows and not await self._database.fetch("business", business_id):
+            raise Refused("BUSINESS_NOT_FOUND")
+        return [Reservation.model_validate_json(body) for (body,) in rows]
+
     async def _run(self, request: Extend | Release, business_id: str | None, read: Callable[[bytes], T]) -> T:
         business_id = await self._tenants.find(request.reservation_id, business_id)
         result, _ = await self._verbs.run(business_id, request, written(request), read)

@@ -40,7 +40,9 @@ def refusal(outcome: str, body: dict[str, Any] | None) -> HoldfastError:
     if outcome == "validation_failed":
         return Invalid.at(to_camel(body["field"]), body["message"])
     details = RefusalDetails.model_validate(body)
-    return Refused(outcome.upper(), **details.model_dump(mode="json", exclude_unset=True))
+    refused = Refused(outcome.upper(), **details.model_dump(mode="json", exclude_unset=True))
+    refused.retry_after_seconds = body.get("retry_after_seconds", refused.retry_after_seconds)
+    return refused
 
 
 class Announce(Protocol):

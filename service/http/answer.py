@@ -56,8 +56,8 @@ def problem_answer(scope: Scope, error: HoldfastError, headers: Mapping[str, str
     """Builds the answer for an error, and notes its code for the log line of the request."""
     scope["problem_code"] = error.code
     headers = dict(headers or {})
-    if error.problem.retry_after_seconds is not None:
-        headers["Retry-After"] = str(error.problem.retry_after_seconds)
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if _OF_WIDGET.match(scope["path"]):

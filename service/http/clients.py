@@ -102,6 +102,13 @@ class Holders:
         # No address contains `~`, so an id can't be mistaken for one.
         return self._names.make(f"~{own}", *([call.client] if is_guessable(own) else []))
 
+    def secret_id_hmac(self, call: Call) -> str:
+        """Returns the digest of the client's own id, which is the credential of a call. Raises `Invalid`."""
+        hmac = self.client_id_hmac(call)
+        if hmac is None or is_guessable(client_id(call)):
+            raise Invalid.at("X-Client-Id", "is required, a secret of 16 to 255 characters, as a random UUID")
+        return hmac
+
 
 def is_guessable(name: str | None) -> bool:
     """Returns whether a name that a client made up, or left out, is too short to be a secret."""

@@ -59,7 +59,8 @@ def example_request(
     for example, existing in real.items():
         path, content = path.replace(example, existing), content.replace(example, existing)
         query = {name: value.replace(example, existing) for name, value in query.items()}
-    headers = {"Content-Type": next(iter(operation["requestBody"]["content"]))} if content else {}
+    headers = {name: value for (place, name), value in given.items() if place == "header" and value is not None}
+    headers |= {"Content-Type": next(iter(operation["requestBody"]["content"]))} if content else {}
     return httpx2.Request(method.upper(), f"http://test{path}", params=query, headers=headers, content=content.encode())
 
 

@@ -122,6 +122,9 @@ async def take_seats_away(call: Call) -> None:
 async def reserve(call: Call) -> Json:
     """Reserves and replays, and provokes every refusal of reserve; returns the hold."""
     key = {"Idempotency-Key": "a"}
+    client = {"X-Client-Id": "a client's own secret"}
+    await call("GET", f"{HOLDS}/own", 200, params={"businessId": "salon"}, headers=client)
+    await call("GET", f"{HOLDS}/own", 404, params={"businessId": "nobody"}, headers=client)
     held = await call("POST", RESERVE, 201, slot(9), headers=key)
     await call("POST", RESERVE, 200, slot(9), headers=key)
     await call("POST", RESERVE, 422, slot(10), headers=key)

@@ -194,11 +194,13 @@ async def hold_and_commit(recorder: Recorder) -> None:
     await recorder.call("GET", "/api/booking/availability/days", 200, params={**service, **dates})
     shown = {**service, "slotStart": instant(9), "slotEnd": instant(9.75)}
     slot = {**shown, "idempotencyKey": "9f1b6c52-5f6e-4f0a-8a53-0c1f7f5f7e11"}
-    held = await recorder.call("POST", "/api/booking/reserve", 201, slot)
-    await recorder.call("POST", "/api/booking/reserve", 200, slot)
+    client = {"X-Client-Id": "2c6f4f0e-8f0b-4a55-9a3c-2f6a3d1b7e90"}
+    held = await recorder.call("POST", "/api/booking/reserve", 201, slot, headers=client)
+    await recorder.call("POST", "/api/booking/reserve", 200, slot, headers=client)
     of_salon = {"params": {"businessId": "salon"}}
     day = {"businessId": "salon", "from": instant(0), "to": instant(24)}
     await recorder.call("GET", "/api/booking/reservations", 200, params=day)
+    await recorder.call("GET", "/api/booking/reservations/own", 200, headers=client, **of_salon)
     own = f"/api/booking/reservations/{held['reservationId']}"
     await recorder.call("GET", own, 200, **of_salon)
     await recorder.call("POST", f"{own}/extend", 200, {"ttlMinutes": 30, "expectedVersion": 1}, **of_salon)

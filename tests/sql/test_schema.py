@@ -57,6 +57,7 @@ VERBS = {
     "reaches(text)",
     "business_of_reservation(uuid)",
     "reservation(text, uuid)",
+    "holds_of_client(text, text)",
     "business(text)",
     "businesses()",
     "services(text, text)",

@@ -145,3 +145,22 @@ BEGIN
     WHERE r.reservation_id = p_reservation_id AND r.business_id = p_business_id);
 END
 $$;
+
+-- Returns the live holds of a client in a business, those that end first, at most 100, as the client sees them.
+--
+--   p_client_id_hmac  the digest of the client's own id, with which the holds were made
+CREATE FUNCTION booking.holds_of_client(p_business_id text, p_client_id_hmac text)
+RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+  v_now timestamptz := booking.now();
+BEGIN
+  RETURN QUERY
+  SELECT booking.reservation_body(r, v_now) FROM booking.reservations r
+  WHERE r.business_id = p_business_id AND r.ended_at IS NULL AND r.expires_at > v_now
+    AND r.client_id_hmac BETWEEN p_client_id_hmac AND p_client_id_hmac
+  ORDER BY r.client_id_hmac, r.expires_at
+  LIMIT 100;
+END
+$$;

@@ -31,7 +31,8 @@
 --                           seats; body: {field, message}
 --   slot_not_bookable       body: {reason}: see booking.slot_refusal; 'closed', or 'not_online' for a resource
 --   business_misconfigured  the slot depends on local time, and this server does not know the time zone of the business
---   too_many_holds          the client has max_live_holds live holds in this business
+--   too_many_holds          the client has max_live_holds live holds in this business; body: {retry_after_seconds}, until
+--                           the first of them ends
 --   slot_unavailable        there is no room, or no resource is free
 --   deferred                the request needs more rounds than booking.max_rounds: not tried
 -- Locks  none of its own; the caller holds the locks of the businesses
@@ -60,9 +61,11 @@ BEGIN
   END IF;
   IF v_has_limits THEN
     v_outcomes := booking.hoarders(v_open, p_now);
-    RETURN QUERY SELECT * FROM unnest(v_outcomes);
-    v_open := ARRAY(
-      SELECT r FROM unnest(v_open) AS r WHERE r.operation_id NOT IN (SELECT operation_id FROM unnest(v_outcomes)));
+    IF v_outcomes <> '{}' THEN
+      RETURN QUERY SELECT * FROM booking.until_a_hold_ends(v_open, v_outcomes, p_now);
+      v_open := ARRAY(
+        SELECT r FROM unnest(v_open) AS r WHERE r.operation_id NOT IN (SELECT operation_id FROM unnest(v_outcomes)));
+    END IF;
   END IF;
 
   FOR v_round IN 1 .. booking.max_rounds() LOOP
