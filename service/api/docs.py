@@ -1,5 +1,5 @@
 """The description of the API: the OpenAPI document, a viewer in which calls can be tried, and pages on
-the errors and on the settings of each kind of business."""
+the errors, on the settings of each kind of business and on booking forms."""
 
 import html
 import json
@@ -46,6 +46,7 @@ class DocsApi:
         self._others = list(others)
         self._page = _STATIC.joinpath("docs.html").read_bytes()
         self._businesses = _STATIC.joinpath("businesses.html").read_bytes()
+        self._embedding = _STATIC.joinpath("embedding.html").read_bytes()
         self._errors = errors_page().encode()
         self._assets = {name: (_STATIC.joinpath(path).read_bytes(), kind) for name, (path, kind) in _ASSETS.items()}
 
@@ -78,6 +79,11 @@ class DocsApi:
     async def businesses(self) -> Answer:
         """Get the page of the settings by kind of business."""
         return Answer(self._businesses, headers=_PAGE, media_type=_HTML)
+
+    @_call("GET", "/docs/embedding", operation_id="getEmbeddingPage", answers={200: None}, media_type="text/html")
+    async def embedding(self) -> Answer:
+        """Get the guide to a booking form on a page of your own."""
+        return Answer(self._embedding, headers=_PAGE, media_type=_HTML)
 
     @_call("GET", "/docs/{asset}", answers={200: None}, refusals=("NOT_FOUND",), media_type="*/*")
     async def get_docs_asset(self, asset: Asset) -> Answer:

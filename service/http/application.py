@@ -19,6 +19,7 @@ from service.http.call import Call
 from service.http.disconnect import Disconnects
 from service.http.dispatch import Dispatcher
 from service.http.endpoint import Endpoint
+from service.http.origins import RefusedOrigins
 from service.observability.logging import begin_notes, error_fields
 from service.observability.metrics import count_request
 
@@ -82,6 +83,7 @@ class Application(Starlette):
         self._answering: ASGIApp = self._answer
         if cors_origins:
             self._answering = CORSMiddleware(self._answer, allow_origins=cors_origins, **_CORS_OPTIONS)
+        self._refused_origins = RefusedOrigins(cors_origins)
         self._http: ASGIApp = tracing(self._serve) if tracing else self._serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,6 +93,7 @@ class Application(Starlette):
         """Gives a request its id, adds to its answer the headers of all answers, counts it and logs it."""
         started = time.perf_counter()
         request_id = scope["request_id"] = _request_id(scope)
+        self._refused_origins.note(scope)
         notes = begin_notes()
         status = _CLIENT_GONE
 

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL that drops data at a chosen moment."""
+"""A TCP proxy in front of PostgreSQL, or of the service, that drops data at a chosen moment."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,6 +27,11 @@ class Proxy:
         return self._parts._replace(
             netloc=f"{self._parts.username}:{self._parts.password}@127.0.0.1:{self._port}"
         ).geturl()
+
+    @property
+    def port(self) -> int:
+        """Returns the port on which it listens."""
+        return self._port
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Proxy"]:

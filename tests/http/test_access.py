@@ -46,6 +46,7 @@ WITHOUT_HEADER: Final = {"none", "guest"}
 PUBLIC: Final = {
     "/api/booking/reserve",
     "/api/booking/commit",
+    "/api/booking/reservations/own",
     "/api/booking/reservations/{reservationId}",
     "/api/booking/reservations/{reservationId}/extend",
     "/api/booking/reservations/{reservationId}/release",
@@ -66,6 +67,7 @@ PUBLIC: Final = {
     "/openapi.json",
     "/docs",
     "/docs/businesses",
+    "/docs/embedding",
     "/docs/errors",
     "/docs/{asset}",
 }

@@ -353,6 +353,7 @@ async def operate(call: Call) -> None:
         "/openapi.json",
         "/docs",
         "/docs/businesses",
+        "/docs/embedding",
         "/docs/errors",
         "/docs/docs.css",
     ):

@@ -14,6 +14,7 @@ import pytest
 
 from service.api import docs
 from service.errors import PROBLEMS, Problem
+from service.http.openapi import codes
 from tests.database import TestDatabase
 from tests.http.describing import client_of, make_app, operations, served_document
 from tests.serving import SECRETS, ServiceProcess
@@ -23,7 +24,12 @@ pytestmark = pytest.mark.anyio
 VOID = {"meta", "link"}
 # WCAG 2.2 requires 4.5 of text.
 CONTRAST = 4.5
-PAGES = ("/docs", "/docs/businesses", "/docs/errors")
+PAGES = ("/docs", "/docs/businesses", "/docs/embedding", "/docs/errors")
+# The calls of the form in the guide.
+OF_THE_FORM = {
+    *("getPublicCatalogue", "getAvailableDays", "getAvailability", "reserve", "releaseByPost", "listOwnHolds"),
+    *("commit", "cancelAppointment"),
+}
 CHROMIUM = shutil.which("chromium")
 
 
@@ -63,6 +69,18 @@ async def test_every_code_has_its_section() -> None:
     """The type of a problem leads there."""
     ids = (await served_page("/docs/errors")).values("id")
     assert ids == list(PROBLEMS)
+
+
+async def test_the_guide_says_what_to_show_for_each_refusal() -> None:
+    """Each code that the calls of its form can meet, and no other, which a reader would look for in vain."""
+    async with client_of(make_app()) as client:
+        guide = (await client.get("/docs/embedding")).text
+    [refusals] = re.findall(r'<section id="refusals">(.*?)</section>', guide, re.DOTALL)
+    explained = set(re.findall(r"<code>([A-Z_]{8,})</code>", refusals))
+    met = {
+        code for endpoint in make_app().endpoints if endpoint.operation_id in OF_THE_FORM for code in codes(endpoint)
+    }
+    assert explained == met | {"INTERNAL_ERROR"}
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -290,6 +290,7 @@ async def operate(recorder: Recorder, database: TestDatabase, monkeypatch: pytes
         "/openapi.json",
         "/docs",
         "/docs/businesses",
+        "/docs/embedding",
         "/docs/errors",
         "/docs/docs.js",
     ):

@@ -42,6 +42,7 @@ async def test_every_url_answers_with_the_security_headers(client: httpx2.AsyncC
     assert {path: names for path, names in found.items() if names} == {
         "/docs": {"cache-control", "content-security-policy"},
         "/docs/businesses": {"cache-control", "content-security-policy"},
+        "/docs/embedding": {"cache-control", "content-security-policy"},
         "/docs/errors": {"cache-control", "content-security-policy"},
         "/openapi.json": {"cache-control"},
     }
