@@ -8,9 +8,14 @@ HoldfastError            an answer that is no success: a code of the table and t
     └── DatabaseDown     no answer from the database
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
+
+from service.faults import Fault, FaultCode, fault
+
+# How many faults an answer has: a body of 64 KiB has room for thousands.
+MAX_FAULTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +100,9 @@ _TABLE: Final = (
         "VALIDATION_FAILED", 400, "Validation failed",
         "The request is not valid; `errors` names each fault.",
         "Mark the fields that `errors` names and let the guest correct them: they are missing, unknown, of the wrong "
-        "type or out of bounds. Sent again unchanged, the request fails again.",
-        members={"errors": [{"field": "slotEnd", "message": "slotEnd must be after slotStart"}]},
+        "type or out of bounds. Translate a fault by its `code` and `parameters`. `errors` has the first 20 of "
+        "`errorCount` faults. Sent again unchanged, the request fails again.",
+        members={"errors": [fault("slotEnd", FaultCode.NOT_AFTER, field="slotStart")], "errorCount": 1},
     ),
     Problem(
         "IDEMPOTENCY_KEY_MISMATCH", 400, "Idempotency keys differ",
@@ -290,12 +296,22 @@ class Refused(HoldfastError):
 
 
 class Invalid(HoldfastError):
-    """A fault of the request. The member `errors` has one entry, {field, message}, for each fault."""
+    """A fault of the request itself."""
 
     @classmethod
-    def at(cls, field: str, message: str) -> Self:
+    def at(cls, field: str, code: FaultCode, /, **parameters: Any) -> Self:
         """Builds the error for a single fault of a member, parameter or header."""
-        return cls("VALIDATION_FAILED", errors=[{"field": field, "message": message}])
+        return cls.of([fault(field, code, **parameters)])
+
+    @classmethod
+    def of(cls, faults: Sequence[Fault]) -> Self:
+        """Builds the error for faults, of which the member `errors` has the first, and `errorCount` the number."""
+        return cls("VALIDATION_FAILED", errors=faults[:MAX_FAULTS], errorCount=len(faults))
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The faults that the caller reads."""
+        return cast(list[Fault], self.members["errors"])
 
 
 class Unavailable(HoldfastError):

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from service.api.cursors import cursor, place_at
 from service.api.shapes import (
@@ -34,8 +33,9 @@ from service.booking.contacts import Email, Phone
 from service.booking.guests import PHONE_MEANING
 from service.booking.instants import Instant, SlotInstant
 from service.booking.requests import Book, Change
-from service.booking.text import BusinessId, Identifier, Metadata, Notes, fault
+from service.booking.text import BusinessId, Identifier, Metadata, Notes
 from service.errors import HoldfastError, Invalid
+from service.faults import FaultCode, fault_error, fault_error_at
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
 from service.http.conditions import APPOINTMENT_HEADERS, attempt, created_answer, expectation, version_tag
@@ -117,9 +117,9 @@ class EraseBody(Body):
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
         if self.guest_email is None and self.guest_phone is None:
-            raise fault("guestEmail", "guestEmail or guestPhone is required")
+            raise fault_error_at("guestEmail", FaultCode.REQUIRED_WITHOUT, fields=["guestPhone"])
         if self.guest_email is not None and self.guest_phone is not None:
-            raise fault("guestPhone", "must be left out with guestEmail: send one call for each")
+            raise fault_error_at("guestPhone", FaultCode.NOT_WITH, fields=["guestEmail"])
         return self
 
 
@@ -135,7 +135,7 @@ _LOST_PLUS: Final = re.compile(r"[\u200b-\u206f\ufeff]*(?:tel:)? ", re.IGNORECAS
 def _with_its_plus(phone: object) -> object:
     """Refuses a + that was read as a blank: without it the number would be one of the business's country."""
     if isinstance(phone, str) and _LOST_PLUS.match(phone):
-        raise PydanticCustomError("phone_plus", "In a URL the + of a phone number is written %2B")
+        raise fault_error(FaultCode.LOST_PLUS)
     return phone
 
 
@@ -162,12 +162,13 @@ class AppointmentsQuery(Query):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if self.updated_since is None and self.guest_email is None and self.guest_phone is None:
+            others = ["updatedSince", "guestEmail", "guestPhone"]
             if self.from_ is None:
-                raise fault("from", "is required without updatedSince, guestEmail or guestPhone")
+                raise fault_error_at("from", FaultCode.REQUIRED_WITHOUT, fields=others)
             if self.to is None:
-                raise fault("to", "is required without updatedSince, guestEmail or guestPhone")
+                raise fault_error_at("to", FaultCode.REQUIRED_WITHOUT, fields=others)
         if self.from_ and self.to and self.to <= self.from_:
-            raise fault("to", "to must be after from")
+            raise fault_error_at("to", FaultCode.NOT_AFTER, field="from")
         return self
 
     def listed(self) -> Listed:
@@ -295,7 +296,7 @@ class AppointmentApi:
         """
         expected = expectation(call)
         if expected.version is None and not expected.by_header:
-            raise Invalid.at("expectedVersion", "is required, here or as If-Match: the version that you read")
+            raise Invalid.at("expectedVersion", FaultCode.REQUIRED_WITHOUT, fields=["If-Match"])
         return await self._change(call, Change(appointment_id, "change", expected.version, body.changes()))
 
     @_change(

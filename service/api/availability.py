@@ -1,23 +1,23 @@
 """The slots that can be booked."""
 
 from collections.abc import Callable, Coroutine
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from service.api.shapes import Quantity, Query
 from service.booking.availability import Availability, AvailableDays, Wanted, availability, available_days
 from service.booking.instants import Instant, LocalDate
-from service.booking.text import Identifier, NamedBusiness, ServiceId, fault
+from service.booking.text import Identifier, NamedBusiness, ServiceId
 from service.database.connections import Database
+from service.faults import FaultCode, fault_error, fault_error_at
 from service.http.answer import JSON, Answer
 from service.http.endpoint import endpoint
 from service.sharing.cache import AnswerCache
 
-# A year of dates, both ends included.
-_MAX_DAYS: Final = timedelta(days=366)
+# 366 dates, both ends included.
+_MAX_DAYS_AFTER: Final = 365
 
 _REFUSALS: Final = ("SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND")
 
@@ -39,7 +39,7 @@ class WantedQuery(Query):
     @model_validator(mode="after")
     def _of_one_length(self) -> Self:
         if self.duration_minutes is not None and self.duration_days is not None:
-            raise fault("durationDays", "durationMinutes and durationDays exclude each other")
+            raise fault_error_at("durationDays", FaultCode.NOT_WITH, fields=["durationMinutes"])
         return self
 
     def wanted(self) -> Wanted:
@@ -64,7 +64,7 @@ class AvailabilityQuery(WantedQuery):
     @classmethod
     def _after_from(cls, to: datetime | None, info: ValidationInfo) -> datetime | None:
         if to is not None and "from_" in info.data and to <= info.data["from_"]:
-            raise PydanticCustomError("range", "to must be after from")
+            raise fault_error(FaultCode.NOT_AFTER, field="from")
         return to
 
 
@@ -78,8 +78,10 @@ class AvailableDaysQuery(WantedQuery):
     @classmethod
     def _within_a_year(cls, to: date, info: ValidationInfo) -> date:
         first = info.data.get("from_")
-        if first is not None and not timedelta(0) <= to - first < _MAX_DAYS:
-            raise PydanticCustomError("range", "to must not be before from, and at most 366 dates are counted")
+        if first is not None and to < first:
+            raise fault_error(FaultCode.BEFORE, field="from")
+        if first is not None and (to - first).days > _MAX_DAYS_AFTER:
+            raise fault_error(FaultCode.TOO_FAR_AFTER, field="from", maxDays=_MAX_DAYS_AFTER)
         return to
 
 

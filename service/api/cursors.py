@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from service.errors import Invalid
+from service.faults import FaultCode
 
 
 def cursor(*place: datetime | UUID) -> str:
@@ -24,4 +25,4 @@ def place_at(cursor: str, *, instants: int = 1) -> Any:
             return *place, UUID(entry_id)
     except ValueError:
         pass
-    raise Invalid.at("cursor", "is not a cursor of this service; start again without it")
+    raise Invalid.at("cursor", FaultCode.INVALID_CURSOR)

@@ -13,6 +13,7 @@ from anyio import to_thread
 from pydantic import Field
 
 from service.errors import PROBLEMS, HoldfastError, Problem
+from service.faults import FaultCode
 from service.http.answer import JSON, Answer
 from service.http.endpoint import Endpoint, endpoint, endpoints_of
 from service.http.openapi import document
@@ -99,8 +100,11 @@ class DocsApi:
 
 
 def errors_page() -> str:
-    """Builds the page of the codes, in order of precedence."""
+    """Builds the page of the codes, in order of precedence, and of the codes of faults."""
     sections = "\n".join(map(_section, PROBLEMS.values()))
+    faults = "\n".join(
+        f"<tr><td><code>{code}</code></td><td>{html.escape(code.message)}</td></tr>" for code in FaultCode
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -109,7 +113,12 @@ def errors_page() -> str:
         '<main class="page">\n<h1>Codes of errors</h1>\n'
         "<p>Branch on the code: the texts are for people and may change. A request with several faults gets the code "
         'that stands first here. <a href="../docs">All calls</a></p>\n'
-        f"{sections}\n</main>\n</body>\n</html>\n"
+        f"{sections}\n"
+        '<section id="faults">\n<h2>Codes of faults</h2>\n'
+        "<p>Each entry of <code>errors</code> has one of these codes, its <code>parameters</code> by the names in "
+        "braces, and this message, which follows the name of the field. To translate, translate this list.</p>\n"
+        f"<table>\n<tbody>\n{faults}\n</tbody>\n</table>\n</section>\n"
+        "</main>\n</body>\n</html>\n"
     )
 
 

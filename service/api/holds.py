@@ -28,8 +28,9 @@ from service.booking.availability import Capacity, capacity
 from service.booking.holds import Hold, Holds, Reservation
 from service.booking.instants import Instant, SlotInstant
 from service.booking.requests import Commit, Extend, Release, Reserve
-from service.booking.text import BusinessId, Identifier, NamedBusiness, ServiceId, fault
+from service.booking.text import BusinessId, Identifier, NamedBusiness, ServiceId
 from service.database.connections import Database
+from service.faults import FaultCode, fault_error_at
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
 from service.http.clients import Holders
@@ -82,7 +83,7 @@ class HoldsQuery(Query):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.from_ and self.to and self.to <= self.from_:
-            raise fault("to", "to must be after from")
+            raise fault_error_at("to", FaultCode.NOT_AFTER, field="from")
         return self
 
 

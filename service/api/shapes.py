@@ -5,13 +5,13 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
 
 from service.booking.contacts import EMAIL_MEANING, Email, Phone
 from service.booking.guests import PHONE_MEANING
 from service.booking.instants import SlotInstant, WholeSecond
 from service.booking.requests import Author, Guest, Slot
-from service.booking.text import IdempotencyKey, Identifier, Metadata, Name, NamedBusiness, Notes, ServiceId, fault
+from service.booking.text import IdempotencyKey, Identifier, Metadata, Name, NamedBusiness, Notes, ServiceId
+from service.faults import FaultCode, fault_error, fault_error_at
 from service.http.call import Call
 
 # The longest slot of any service, 366 local days: a decision reads all that may reach into it. A service by minutes has
@@ -28,21 +28,21 @@ _KEY_MEANING: Final = (
 def _leaves_room_for_its_end(start: datetime) -> datetime:
     """Refuses the last year that can be written: a slot that begins in it might end after it."""
     if start.year == MAXYEAR:
-        raise PydanticCustomError("slot_start", "must be before the year 9999")
+        raise fault_error(FaultCode.YEAR_OUT_OF_RANGE, min=1, max=MAXYEAR - 1)
     return start
 
 
 def _after_its_start(slot_end: datetime, info: ValidationInfo) -> datetime:
     slot_start = info.data.get("slot_start")
     if slot_start and slot_end <= slot_start:
-        raise PydanticCustomError("slot", "slotEnd must be after slotStart")
+        raise fault_error(FaultCode.NOT_AFTER, field="slotStart")
     return slot_end
 
 
 def _within_reach(slot_end: datetime, info: ValidationInfo) -> datetime:
     slot_start = info.data.get("slot_start")
     if slot_start and slot_end - slot_start > MAX_SLOT:
-        raise PydanticCustomError("slot", "slotEnd must be at most 366 days after slotStart")
+        raise fault_error(FaultCode.TOO_FAR_AFTER, field="slotStart", maxDays=MAX_SLOT.days)
     return slot_end
 
 
@@ -127,7 +127,7 @@ class ReachableGuestBody(GuestBody):
     @model_validator(mode="after")
     def _reachable(self) -> Self:
         if self.guest_email is None and self.guest_phone is None:
-            raise fault("guestEmail", "guestEmail or guestPhone is required")
+            raise fault_error_at("guestEmail", FaultCode.REQUIRED_WITHOUT, fields=["guestPhone"])
         return self
 
 

@@ -1,10 +1,9 @@
 """One-call booking for a booking widget, which knows a business by its slug and has a format of its own."""
 
 from datetime import datetime
-from typing import Annotated, Literal, cast
+from typing import Literal
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationInfo, field_validator
 
 from service.api.shapes import SLOT_END_MEANING, Body, PathBusiness, author
 from service.booking.alternatives import Alternative
@@ -13,16 +12,15 @@ from service.booking.contacts import EMAIL_MEANING, Email, Phone
 from service.booking.guests import PHONE_MEANING
 from service.booking.instants import SlotInstant
 from service.booking.requests import Book, Guest, Slot
-from service.booking.text import FirstName, Identifier, LastName, Notes, ServiceId, if_any
+from service.booking.text import FirstName, ForeignId, Identifier, LastName, Notes, ServiceId, if_any
 from service.errors import Invalid
+from service.faults import FaultCode, fault_error
 from service.http.answer import PUBLIC, Answer
 from service.http.call import Call
 from service.http.conditions import APPOINTMENT_HEADERS, attempt, created_answer
 from service.http.endpoint import endpoint
 from service.http.schemas import Fault
 from service.naming import Record
-
-LocationId = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
 
 
 class WidgetBody(Body):
@@ -37,13 +35,13 @@ class WidgetBody(Body):
     email: Email = Field(description=EMAIL_MEANING)
     phone: Phone | None = Field(None, description=PHONE_MEANING)
     notes: Notes | None = Field(None, description="Free text for the business.")
-    location_id: LocationId | None = Field(None, description="Kept in `metadata` as it is.")
+    location_id: ForeignId | None = Field(None, description="Kept in `metadata` as it is.")
 
     @field_validator("slot_end")
     @classmethod
     def _after_its_start(cls, slot_end: datetime | None, info: ValidationInfo) -> datetime | None:
         if slot_end is not None and "start_time" in info.data and slot_end <= info.data["start_time"]:
-            raise PydanticCustomError("slot", "slotEnd must be after startTime")
+            raise fault_error(FaultCode.NOT_AFTER, field="startTime")
         return slot_end
 
     def request(self) -> Book:
@@ -65,7 +63,8 @@ class WidgetError(Record):
 
     code: str = Field(description="Branch on this: `TIME_CONFLICT` for a slot that is taken, else that of `Problem`.")
     message: str = Field(description="For the person who reads it.")
-    errors: list[Fault] | None = if_any("With `VALIDATION_FAILED`: each fault.")
+    errors: list[Fault] | None = if_any("With `VALIDATION_FAILED`: the faults, the first 20 of them.")
+    error_count: int | None = if_any("With `VALIDATION_FAILED`: how many faults there are.")
     reason: str | None = if_any("With `SLOT_NOT_BOOKABLE`: why.")
 
 
@@ -110,6 +109,5 @@ class WidgetApi:
 
 def _in_widget_names(error: Invalid) -> Invalid:
     """Converts faults that the domain finds: it names members as the rest of the API does."""
-    faults = cast(list[dict[str, str]], error.members["errors"])
     phone = {"field": "phone"}
-    return Invalid(error.code, errors=[fault | phone if fault["field"] == "guestPhone" else fault for fault in faults])
+    return Invalid.of([fault | phone if fault["field"] == "guestPhone" else fault for fault in error.faults])

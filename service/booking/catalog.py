@@ -8,8 +8,6 @@ from pydantic import TypeAdapter
 from pydantic_core import from_json
 
 from service.booking.catalog_types import (
-    NO_COUNTRY,
-    NO_TIMEZONE,
     Business,
     BusinessSettings,
     Resource,
@@ -32,6 +30,7 @@ from service.booking.text import Identifier
 from service.booking.verbs import Announce, refusal
 from service.database.connections import Database, Transaction
 from service.errors import Invalid, Refused
+from service.faults import FaultCode
 from service.naming import Record
 
 S = TypeVar("S", ResourceSettings, ServiceSettings, SpecialHoursSettings, ClosureSettings)
@@ -88,7 +87,7 @@ class Catalog:
     async def put_business(self, business_id: Identifier, settings: BusinessSettings) -> tuple[Business, bool]:
         """Creates a business or replaces its settings."""
         if settings.country is not None and settings.country not in COUNTRIES:
-            raise Invalid.at("country", NO_COUNTRY)
+            raise Invalid.at("country", FaultCode.UNKNOWN_COUNTRY)
         try:
             outcome, body = await self._change("put_business", business_id, settings.model_dump_json(by_alias=False))
         except psycopg.Error as error:
@@ -96,7 +95,7 @@ class Catalog:
                 raise Refused("SLUG_TAKEN") from error
             raise
         if outcome == "timezone_unknown":
-            raise Invalid.at("timezone", NO_TIMEZONE)
+            raise Invalid.at("timezone", FaultCode.UNKNOWN_TIMEZONE)
         return Business.model_validate_json(body), outcome == "created"
 
     async def business(self, business_id: Identifier) -> Business:
@@ -179,4 +178,4 @@ def written_settings(settings: Record) -> str:
 
 
 def _no_resource(field: str, resource_id: str | None) -> Invalid:
-    return Invalid.at(field, f"there is no resource {resource_id} in this business")
+    return Invalid.at(field, FaultCode.UNKNOWN_RESOURCE, resourceId=resource_id)

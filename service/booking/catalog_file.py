@@ -19,6 +19,7 @@ from service.booking.service_types import ServiceSettings
 from service.booking.text import Identifier, is_visible
 from service.database.connections import Database
 from service.errors import Invalid, Refused
+from service.faults import FaultCode, faults_of
 from service.naming import Record
 
 _NOUNS: Final[tuple[Noun[Any, Any, Any], ...]] = (RESOURCE, SERVICE, SPECIAL_HOURS, CLOSURE)
@@ -186,8 +187,7 @@ def _refusals_at(*path: str) -> Iterator[None]:
     try:
         yield
     except Invalid as invalid:
-        faults: Any = invalid.members["errors"]
-        lines = (f"{'.'.join([*path, fault['field']])}: {fault['message']}" for fault in faults)
+        lines = (f"{'.'.join([*path, fault['field']])}: {fault['message']}" for fault in invalid.faults)
         raise CatalogFileError("\n".join(lines)) from None
     except Refused as refusal:
         members = ", ".join(f"{name} {value}" for name, value in refusal.members.items())
@@ -210,11 +210,10 @@ def _members(record: Record, entry_id: str, *without: str) -> dict[str, Any]:
 
 
 def _faults(error: ValidationError) -> Iterator[str]:
-    for fault in error.errors(include_input=False):
-        path = ".".join(str(part) for part in fault["loc"] if part != "[key]")
-        unknown = fault["type"] == "extra_forbidden"
-        message = "unknown member" if unknown else fault["msg"].removeprefix("Value error, ")
-        yield f"{path or 'the file'}: {message}"
+    for fault in faults_of(error):
+        path = ".".join(part for part in fault["field"].split(".") if part != "[key]")
+        unknown = fault["code"] == FaultCode.UNKNOWN_MEMBER
+        yield f"{path or 'the file'}: {'unknown member' if unknown else fault['message']}"
 
 
 def _unknown_owners(content: CatalogFile) -> Iterator[str]:

@@ -4,7 +4,8 @@ from typing import Annotated, Final
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from service.booking.text import BusinessId, CatalogMetadata, Description, FaultMessage, Identifier, Name, ResourceId
+from service.booking.text import BusinessId, CatalogMetadata, Description, Identifier, Name, OneFault, ResourceId
+from service.faults import FaultCode
 from service.naming import Record
 
 Capacity = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -14,15 +15,13 @@ RetentionDays = Annotated[int, Field(ge=1, le=36_500)]
 Slug = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"),
-    FaultMessage("must be 1 to 64 lower-case letters, digits and hyphens, with no hyphen at either end"),
+    OneFault(FaultCode.INVALID_SLUG),
 ]
 
-# For names that can't be one, and for those that the database does not know.
-NO_TIMEZONE: Final = "is not a time zone of the IANA database, like Europe/Berlin"
-NO_COUNTRY: Final = "is not an ISO 3166 code of a country that has phone numbers, like DE"
-
-Timezone = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"), FaultMessage(NO_TIMEZONE)]
-Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), FaultMessage(NO_COUNTRY)]
+Timezone = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"), OneFault(FaultCode.UNKNOWN_TIMEZONE)
+]
+Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), OneFault(FaultCode.UNKNOWN_COUNTRY)]
 
 _FEED_PAST_DAYS: Final = "How many days of the past its calendar feeds have."
 

@@ -7,7 +7,8 @@ from urllib.parse import unquote
 
 import email_validator
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
-from pydantic_core import PydanticCustomError
+
+from service.faults import FaultCode, fault_error
 
 # No mail is sent from here, so an address need not be deliverable: a clinic's own network has `.local`, tests `.test`.
 # The library has no other switch for these names than its list.
@@ -33,7 +34,7 @@ def _address(email: object) -> object:
     if not isinstance(email, str):
         return email
     if "<" in email:
-        raise PydanticCustomError("email", "must be the address alone, like ada@example.com")
+        raise fault_error(FaultCode.EMAIL_WITH_NAME)
     # Within an address invisible characters are refused, because they hide a different address.
     return email.strip("".join(character for character in set(email) if not _plain(character).strip()))
 
@@ -43,8 +44,7 @@ def _normalised_email(email: str) -> str:
     try:
         valid = email_validator.validate_email(email, check_deliverability=False, globally_deliverable=False)
     except email_validator.EmailNotValidError as error:
-        reason = {"reason": str(error)}
-        raise PydanticCustomError("email", "is not a valid e-mail address: {reason}", reason) from None
+        raise fault_error(FaultCode.INVALID_EMAIL, reason=str(error)) from None
     return valid.normalized
 
 
@@ -72,7 +72,7 @@ def _number(phone: object) -> object:
 def _without_letters(phone: str) -> str:
     """Refuses letters, which the parser of numbers would take for digits, as on the keys of a telephone."""
     if any(character.isalpha() for character in phone):
-        raise ValueError("must not contain letters: write it like +49 30 1234567; an extension belongs in the notes")
+        raise fault_error(FaultCode.PHONE_WITH_LETTERS)
     return phone
 
 

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from service.booking.requests import Change, Guest
 from service.database.connections import Database
 from service.errors import Invalid
+from service.faults import FaultCode
 from service.single_flight import SingleFlight
 
 PHONE_MEANING: Final = (
@@ -28,13 +29,10 @@ COUNTRIES: Final = frozenset(phonenumbers.SUPPORTED_REGIONS)
 # Of E.164, with the country's code and without the +.
 _MAX_DIGITS: Final = 15
 
-_WRITE: Final = "write it with the country's code, like +49 30 1234567"
-_NO_NUMBER: Final = "is not a phone number: " + _WRITE
-_TOO_LONG: Final = "is too long for a phone number: " + _WRITE
 _FAULTS: Final = {
-    phonenumbers.ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "lacks its area code: " + _WRITE,
-    phonenumbers.ValidationResult.TOO_SHORT: "is too short for a phone number: " + _WRITE,
-    phonenumbers.ValidationResult.TOO_LONG: _TOO_LONG,
+    phonenumbers.ValidationResult.IS_POSSIBLE_LOCAL_ONLY: FaultCode.PHONE_WITHOUT_AREA_CODE,
+    phonenumbers.ValidationResult.TOO_SHORT: FaultCode.PHONE_TOO_SHORT,
+    phonenumbers.ValidationResult.TOO_LONG: FaultCode.PHONE_TOO_LONG,
 }
 
 
@@ -74,11 +72,10 @@ def _parsed(phone: str, country: str | None) -> phonenumbers.PhoneNumber:
     try:
         number = phonenumbers.parse(phone, country)
     except phonenumbers.NumberParseException:
-        raise Invalid.at("guestPhone", _NO_NUMBER) from None
+        raise Invalid.at("guestPhone", FaultCode.INVALID_PHONE) from None
     if number.extension is not None:
-        raise Invalid.at(
-            "guestPhone", "must be without an extension, which E.164 has no place for: write that into the notes"
-        )
+        # E.164 has no place for it.
+        raise Invalid.at("guestPhone", FaultCode.PHONE_WITH_EXTENSION)
     return number
 
 
@@ -95,13 +92,13 @@ def _written(number: phonenumbers.PhoneNumber) -> str:
     """Writes a possible number as E.164. Raises `Invalid`."""
     verdict = phonenumbers.is_possible_number_with_reason(number)
     if verdict != phonenumbers.ValidationResult.IS_POSSIBLE:
-        raise Invalid.at("guestPhone", _FAULTS.get(verdict, _NO_NUMBER))
+        raise Invalid.at("guestPhone", _FAULTS.get(verdict, FaultCode.INVALID_PHONE))
     written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     if len(written) > 1 + _MAX_DIGITS:
-        raise Invalid.at("guestPhone", _TOO_LONG)
+        raise Invalid.at("guestPhone", FaultCode.PHONE_TOO_LONG)
     # A number with too many leading zeros reads as a different number.
     if phonenumbers.parse(written) != number:
-        raise Invalid.at("guestPhone", _NO_NUMBER)
+        raise Invalid.at("guestPhone", FaultCode.INVALID_PHONE)
     return written
 
 
@@ -123,9 +120,8 @@ class Guests:
         try:
             return {"guest_phone": await self.normalised(business_id, guest.guest_phone)}
         except Invalid as invalid:
-            errors: Any = invalid.members["errors"]
-            fault = {"field": "guest_phone", "message": errors[0]["message"]}
-            return {"guest_phone": None, "guest_fault": fault}
+            [fault] = invalid.faults
+            return {"guest_phone": None, "guest_fault": fault | {"field": "guest_phone"}}
 
     async def normalise_change(self, business_id: str, request: Change) -> Change:
         """Returns a change with the phone number that it sets as E.164. Raises `Invalid` and `Unavailable`."""

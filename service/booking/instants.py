@@ -5,13 +5,12 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
-from service.booking.text import FaultMessage
+from service.booking.text import OneFault
+from service.faults import FaultCode, fault_error
 
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 _OFFSET_WITHOUT_SIGN = re.compile(r" \d\d:?\d\d$")
-_NO_INSTANT: Final = "must be an ISO 8601 instant with an offset, like 2026-11-21T09:00:00+01:00"
 
 _FIRST = datetime(1900, 1, 1, tzinfo=UTC)
 _LAST = datetime(3000, 1, 1, tzinfo=UTC)
@@ -19,9 +18,9 @@ _LAST = datetime(3000, 1, 1, tzinfo=UTC)
 
 def _written_as_iso_8601(value: object) -> str:
     if not isinstance(value, str) or not _DATE_AND_TIME.match(value):
-        raise PydanticCustomError("instant", _NO_INSTANT)
+        raise fault_error(FaultCode.INVALID_INSTANT)
     if _OFFSET_WITHOUT_SIGN.search(value):
-        raise PydanticCustomError("instant_plus", "In a URL the + of an offset is written %2B")
+        raise fault_error(FaultCode.LOST_PLUS)
     return value
 
 
@@ -29,18 +28,18 @@ def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError as error:
-        raise PydanticCustomError("instant_range", "This instant is outside the years 1 to 9999 in UTC") from error
+        raise fault_error(FaultCode.YEAR_OUT_OF_RANGE, min=1, max=9999) from error
 
 
 def _in_sensible_years(value: datetime) -> datetime:
     if not _FIRST <= value < _LAST:
-        raise PydanticCustomError("slot_range", "A slot lies between the years 1900 and 3000")
+        raise fault_error(FaultCode.YEAR_OUT_OF_RANGE, min=_FIRST.year, max=_LAST.year - 1)
     return value
 
 
 def _in_whole_seconds(value: datetime) -> datetime:
     if value.microsecond:
-        raise PydanticCustomError("slot_fraction", "must be a whole second: a slot has no fractions of one")
+        raise fault_error(FaultCode.FRACTION_OF_SECOND)
     return value
 
 
@@ -68,7 +67,7 @@ WrittenInstant = Annotated[str, BeforeValidator(written_instant), WithJsonSchema
 Instant = Annotated[
     AwareDatetime,
     Field(strict=False),
-    FaultMessage(_NO_INSTANT),
+    OneFault(FaultCode.INVALID_INSTANT),
     BeforeValidator(_written_as_iso_8601),
     AfterValidator(_in_utc),
 ]
@@ -83,18 +82,17 @@ TIME_OF_DAY: Final = StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9
 TIME_OR_MIDNIGHT: Final = StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d$")
-_NO_DATE: Final = "must be a date like 2026-11-21"
 
 
 def _written_as_date(value: object) -> str:
     if not isinstance(value, str) or not _DATE.match(value):
-        raise PydanticCustomError("date", _NO_DATE)
+        raise fault_error(FaultCode.INVALID_DATE)
     return value
 
 
 def _date_in_sensible_years(value: date) -> date:
     if not _FIRST.date() <= value < _LAST.date():
-        raise PydanticCustomError("date_range", "A date lies between the years 1900 and 3000")
+        raise fault_error(FaultCode.YEAR_OUT_OF_RANGE, min=_FIRST.year, max=_LAST.year - 1)
     return value
 
 
@@ -102,7 +100,7 @@ def _date_in_sensible_years(value: date) -> date:
 LocalDate = Annotated[
     date,
     Field(strict=False),
-    FaultMessage(_NO_DATE),
+    OneFault(FaultCode.INVALID_DATE),
     BeforeValidator(_written_as_date),
     AfterValidator(_date_in_sensible_years),
 ]

@@ -10,32 +10,33 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from service.booking.catalog_types import MAX_LISTED, Settings
 from service.booking.instants import TIME_OF_DAY, TIME_OR_MIDNIGHT, Instant, LocalDate, WrittenInstant
-from service.booking.text import BusinessId, FaultMessage, Identifier, Name, Notes, fault
+from service.booking.text import BusinessId, Identifier, Name, Notes, OneFault
+from service.faults import FaultCode, fault_error, fault_error_at
 from service.naming import Record
 
 
 def _after_opens(closes: str, info: ValidationInfo) -> str:
     if closes <= info.data.get("opens", ""):
-        raise ValueError("must be after opens; a night is two entries, the first of which closes at 24:00")
+        raise fault_error(FaultCode.CLOSES_TOO_EARLY)
     return closes
 
 
 def _after_from(to: Instant, info: ValidationInfo) -> Instant:
     from_ = info.data.get("from_")
     if from_ and to <= from_:
-        raise ValueError("must be after from")
+        raise fault_error(FaultCode.NOT_AFTER, field="from")
     return to
 
 
 Opens = Annotated[
     str,
     TIME_OF_DAY,
-    FaultMessage("must be a time of day from 00:00 to 23:59, like 09:00"),
+    OneFault(FaultCode.INVALID_TIME),
 ]
 Closes = Annotated[
     str,
     TIME_OR_MIDNIGHT,
-    FaultMessage("must be a time of day from 00:00 to 24:00, like 17:30"),
+    OneFault(FaultCode.INVALID_END_TIME),
     AfterValidator(_after_opens),
 ]
 
@@ -103,14 +104,14 @@ def _in_order(hours: list[DayHours]) -> list[DayHours]:
     """Sorts the hours, as they are read, and refuses hours that overlap."""
     ordered = sorted(hours, key=lambda entry: entry.opens)
     if any(later.opens < earlier.closes for earlier, later in pairwise(ordered)):
-        raise ValueError("must not overlap each other")
+        raise fault_error(FaultCode.OVERLAPPING)
     return ordered
 
 
 def _last_date(until: date | None, first: date) -> date | None:
     """Returns the last date, or None for a single date, as it is read. Refuses one before the first."""
     if until is not None and until < first:
-        raise fault("until", "must not be before date")
+        raise fault_error_at("until", FaultCode.BEFORE, field="date")
     return until if until != first else None
 
 
@@ -160,14 +161,14 @@ class ClosureSettings(Settings):
         """Checks that the closure has instants or dates, and all that it needs of them."""
         if self.date is None:
             if self.from_ is None:
-                raise fault("from", "is required, unless there is date")
+                raise fault_error_at("from", FaultCode.REQUIRED_WITHOUT, fields=["date"])
             if self.to is None:
-                raise fault("to", "is required with from")
+                raise fault_error_at("to", FaultCode.REQUIRED_WITHOUT, fields=["date"])
             if self.until is not None:
-                raise fault("until", "must not stand without date: the end of a closure by instants is to")
+                raise fault_error_at("until", FaultCode.ONLY_WITH, fields=["date"])
             return self
         if self.from_ is not None or self.to is not None:
-            raise fault("date", "must not stand beside from and to: a closure has instants or dates")
+            raise fault_error_at("date", FaultCode.NOT_WITH, fields=["from", "to"])
         self.until = _last_date(self.until, self.date)
         return self
 

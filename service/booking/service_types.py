@@ -1,6 +1,6 @@
 """Services of the catalog: the settings that each is put with, and how it is read."""
 
-from typing import Annotated, Literal, LiteralString, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 from pydantic.alias_generators import to_camel
@@ -11,12 +11,12 @@ from service.booking.text import (
     BusinessId,
     CatalogMetadata,
     Description,
-    FaultMessage,
     Identifier,
     Name,
+    OneFault,
     ServiceId,
-    fault,
 )
+from service.faults import FaultCode, fault_error, fault_error_at
 from service.naming import Record
 
 _YEAR_DAYS = 366
@@ -33,26 +33,26 @@ GuestLimit = Annotated[int, Field(ge=1, le=1000)]
 StartTime = Annotated[
     str,
     TIME_OF_DAY,
-    FaultMessage("must be a time of day from 00:00 to 23:59, like 14:00"),
+    OneFault(FaultCode.INVALID_TIME),
 ]
 EndTime = Annotated[
     str,
     TIME_OR_MIDNIGHT,
-    FaultMessage("must be a time of day from 00:00 to 24:00, like 11:00"),
+    OneFault(FaultCode.INVALID_END_TIME),
 ]
 
 
 def _sorted_resources(resource_ids: list[str]) -> list[str]:
     """Sorts the ids, as they are read, and refuses an id that is named twice."""
     if len(set(resource_ids)) < len(resource_ids):
-        raise ValueError("must not name a resource twice")
+        raise fault_error(FaultCode.REPEATED)
     return sorted(resource_ids)
 
 
 def _sorted_times(times: list[str]) -> list[str]:
     """Sorts the times, as they are read, and refuses a time that is named twice."""
     if len(set(times)) < len(times):
-        raise ValueError("must not name a time twice")
+        raise fault_error(FaultCode.REPEATED)
     return sorted(times)
 
 
@@ -153,14 +153,14 @@ class ServiceSettings(Settings):
     def _lengths_agree(self) -> Self:
         """Checks that the length has one unit, which its bounds share, and lies between them."""
         if self.duration_minutes is None and self.duration_days is None:
-            raise fault("durationMinutes", "is required, unless there is durationDays")
+            raise fault_error_at("durationMinutes", FaultCode.REQUIRED_WITHOUT, fields=["durationDays"])
         if self.duration_minutes is not None and self.duration_days is not None:
-            raise fault("durationDays", "must not stand beside durationMinutes: a slot has one length")
+            raise fault_error_at("durationDays", FaultCode.NOT_WITH, fields=["durationMinutes"])
         if self.duration_days is None:
-            self._must_be_null("needs durationDays", "min_duration_days", "max_duration_days", "end_time")
+            self._only_with("durationDays", "min_duration_days", "max_duration_days", "end_time")
             self._must_ascend("min_duration_minutes", "duration_minutes", "max_duration_minutes")
         else:
-            self._must_be_null("needs durationMinutes", "min_duration_minutes", "max_duration_minutes")
+            self._only_with("durationMinutes", "min_duration_minutes", "max_duration_minutes")
             self._must_ascend("min_duration_days", "duration_days", "max_duration_days")
         return self
 
@@ -169,23 +169,23 @@ class ServiceSettings(Settings):
         """Checks that each bound of a hold, given or by default, is not less than the one before it."""
         longest = self.max_hold_ttl_minutes or max(self.hold_ttl_minutes, 60)
         if longest < self.hold_ttl_minutes:
-            raise fault("maxHoldTtlMinutes", "must not be less than holdTtlMinutes")
+            raise fault_error_at("maxHoldTtlMinutes", FaultCode.LESS_THAN_FIELD, field="holdTtlMinutes")
         if self.max_hold_lifetime_minutes is not None and self.max_hold_lifetime_minutes < longest:
-            raise fault("maxHoldLifetimeMinutes", "must not be less than maxHoldTtlMinutes")
+            raise fault_error_at("maxHoldLifetimeMinutes", FaultCode.LESS_THAN_FIELD, field="maxHoldTtlMinutes")
         return self
 
-    def _must_be_null(self, message: LiteralString, *members: str) -> None:
+    def _only_with(self, length: str, *members: str) -> None:
         for member in members:
             if getattr(self, member) is not None:
-                raise fault(to_camel(member), message)
+                raise fault_error_at(to_camel(member), FaultCode.ONLY_WITH, fields=[length])
 
     def _must_ascend(self, shortest: str, length: str, longest: str) -> None:
         """Checks the bounds of a length, which may be left out."""
         least, default, most = (getattr(self, member) for member in (shortest, length, longest))
         if least is not None and least > default:
-            raise fault(to_camel(shortest), "must not be more than the length of the service")
+            raise fault_error_at(to_camel(shortest), FaultCode.MORE_THAN_FIELD, field=to_camel(length))
         if most is not None and most < default:
-            raise fault(to_camel(longest), "must not be less than the length of the service")
+            raise fault_error_at(to_camel(longest), FaultCode.LESS_THAN_FIELD, field=to_camel(length))
 
 
 class Service(Record):

@@ -1,10 +1,10 @@
-"""The text that callers may write: ids, keys, names and free text, with their bounds and the messages of faults."""
+"""The text that callers may write: ids, keys, names and free text, with their bounds and faults."""
 
 import json
 import unicodedata
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Final, LiteralString, cast
+from typing import Annotated, Any, Final, cast
 
 from pydantic import (
     AfterValidator,
@@ -13,9 +13,10 @@ from pydantic import (
     GetCoreSchemaHandler,
     JsonValue,
     StringConstraints,
-    ValidationError,
 )
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, core_schema
+
+from service.faults import FaultCode, fault_error
 
 METADATA_BYTES = 4096
 DESCRIPTION_BYTES = 4096
@@ -38,19 +39,17 @@ _UNSEEN: Final = frozenset(_FILLERS + "".join(map(chr, (0x2065, *range(0xFFF0, 0
 
 
 @dataclass(frozen=True, slots=True)
-class FaultMessage:
-    """In an `Annotated`: replaces the message of every fault that the parser finds in what stands before it."""
+class OneFault:
+    """In an `Annotated`: one fault in the place of those that the parser finds in what stands before it."""
 
-    message: LiteralString
+    code: FaultCode
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.custom_error_schema(handler(source), "fault", custom_error_message=self.message)
-
-
-def fault(member: str, message: LiteralString) -> ValidationError:
-    """Builds the error of a validator that compares several members, at the one that is to be changed."""
-    details = InitErrorDetails(type=PydanticCustomError("fault", message), loc=(member,), input=None)
-    return ValidationError.from_exception_data("several members", [details])
+        return core_schema.custom_error_schema(
+            handler(source),
+            custom_error_type=self.code.value,
+            custom_error_message=self.code.message,
+        )
 
 
 def if_any(description: str) -> Any:
@@ -62,7 +61,7 @@ def if_any(description: str) -> Any:
 Identifier = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"),
-    FaultMessage("must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit"),
+    OneFault(FaultCode.INVALID_ID),
 ]
 BusinessId = Annotated[Identifier, Field(description="The business, by its id in the catalog.")]
 # Slugs are identifiers too.
@@ -71,15 +70,13 @@ ServiceId = Annotated[Identifier, Field(description="The service, by its id with
 ResourceId = Annotated[Identifier, Field(description="The resource, by its id within the business.")]
 
 # Printable ASCII, because it also comes as a header.
-IdempotencyKey = Annotated[
-    str, StringConstraints(pattern=r"^[ -~]{1,255}$"), FaultMessage("must be 1 to 255 printable ASCII characters")
-]
+IdempotencyKey = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,255}$"), OneFault(FaultCode.NOT_PRINTABLE_ASCII)]
 
 
 def _storable(text: str) -> str:
     """Refuses the one character that PostgreSQL does not store."""
     if "\x00" in text:
-        raise ValueError("must not contain the character U+0000")
+        raise fault_error(FaultCode.NUL_CHARACTER)
     return text
 
 
@@ -98,7 +95,7 @@ def is_visible(text: str) -> bool:
 def _visible(name: str) -> str:
     """Refuses a name of blanks, joiners and direction marks only; within a name, they may belong to its spelling."""
     if not is_visible(name):
-        raise ValueError("must have a visible character")
+        raise fault_error(FaultCode.INVISIBLE)
     return name
 
 
@@ -112,18 +109,18 @@ def _storable_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     try:
         text = json.dumps(metadata, allow_nan=False)
     except ValueError as error:
-        raise ValueError("must not contain NaN or infinite numbers") from error
+        raise fault_error(FaultCode.NOT_FINITE) from error
     if len(text) > METADATA_BYTES:
-        raise ValueError(f"must not be longer than {METADATA_BYTES} bytes as JSON")
+        raise fault_error(FaultCode.TOO_MANY_BYTES, max=METADATA_BYTES)
     # Escaped by the writer: a real NUL is \u0000 after an even number of backslashes.
     if "\\u0000" in text and any("\x00" in string for string in _strings(metadata)):
-        raise ValueError("must not contain the character U+0000")
+        raise fault_error(FaultCode.NUL_CHARACTER)
     return metadata
 
 
 def _of_bounded_size(text: str) -> str:
     if len(text.encode()) > DESCRIPTION_BYTES:
-        raise ValueError(f"must not be longer than {DESCRIPTION_BYTES} bytes in UTF-8")
+        raise fault_error(FaultCode.TOO_MANY_BYTES, max=DESCRIPTION_BYTES)
     return text
 
 
@@ -133,7 +130,7 @@ def _in_full(metadata: dict[str, Any]) -> dict[str, Any]:
     Refuses what is nested too deeply to be read within a list.
     """
     if _levels(metadata) > METADATA_LEVELS:
-        raise ValueError(f"must not be nested deeper than {METADATA_LEVELS} levels")
+        raise fault_error(FaultCode.TOO_DEEP, max=METADATA_LEVELS)
     return cast(dict[str, Any], json.loads(json.dumps(metadata), parse_float=_number))
 
 
@@ -163,6 +160,8 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _trim, _s
 FirstName = Annotated[str, StringConstraints(min_length=1, max_length=99), _trim, _store, AfterValidator(_visible)]
 LastName = Annotated[str, StringConstraints(max_length=99), _trim, _store, AfterValidator(_visible_or_empty)]
 Notes = Annotated[str, StringConstraints(max_length=2000), _store]
+# The caller's own id of something else.
+ForeignId = Annotated[str, StringConstraints(max_length=200), _store]
 Metadata = Annotated[dict[str, JsonValue], Field(max_length=100), AfterValidator(_storable_metadata)]
 
 # Of the entries of the catalog.

@@ -13,6 +13,7 @@ from service.booking.requests import Book, Change, Request, Reserve, new_operati
 from service.database.group_commit import GroupCommit
 from service.database.queue import Outcome
 from service.errors import HoldfastError, Invalid, Refused
+from service.faults import FaultCode
 from service.naming import Record
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ def refusal(outcome: str, body: dict[str, Any] | None) -> HoldfastError:
     """Builds the error for an outcome, by its name and body."""
     body = body or {}
     if outcome == "validation_failed":
-        return Invalid.at(to_camel(body["field"]), body["message"])
+        return Invalid.at(to_camel(body["field"]), FaultCode(body["code"]), **body["parameters"])
     details = RefusalDetails.model_validate(body)
     refused = Refused(outcome.upper(), **details.model_dump(mode="json", exclude_unset=True))
     refused.retry_after_seconds = body.get("retry_after_seconds", refused.retry_after_seconds)

@@ -13,6 +13,7 @@ from service.booking.requests import Holder
 from service.booking.text import IdempotencyKey
 from service.booking.tokens import ClientNames
 from service.errors import Invalid
+from service.faults import FaultCode, faults_of
 from service.http.call import Call
 
 Address = IPv4Address | IPv6Address
@@ -99,15 +100,20 @@ class Holders:
         own = client_id(call)
         if own is None or (is_guessable(own) and call.client is None):
             return None
-        # No address contains `~`, so an id can't be mistaken for one.
-        return self._names.make(f"~{own}", *([call.client] if is_guessable(own) else []))
+        return self._own_name(own, *([call.client] if is_guessable(own) else []))
 
     def secret_id_hmac(self, call: Call) -> str:
         """Returns the digest of the client's own id, which is the credential of a call. Raises `Invalid`."""
-        hmac = self.client_id_hmac(call)
-        if hmac is None or is_guessable(client_id(call)):
-            raise Invalid.at("X-Client-Id", "is required, a secret of 16 to 255 characters, as a random UUID")
-        return hmac
+        own = client_id(call)
+        if own is None:
+            raise Invalid.at("X-Client-Id", FaultCode.REQUIRED)
+        if is_guessable(own):
+            raise Invalid.at("X-Client-Id", FaultCode.TOO_SHORT, min=_SECRET_CHARACTERS)
+        return self._own_name(own)
+
+    def _own_name(self, own: str, *address: str | None) -> str:
+        # No address contains `~`, so an id can't be mistaken for one.
+        return self._names.make(f"~{own}", *address)
 
 
 def is_guessable(name: str | None) -> bool:
@@ -120,8 +126,8 @@ def client_id(call: Call) -> str | None:
     sent = call.header(b"x-client-id")
     try:
         return None if sent is None else str(_CLIENT_ID.validate_python(sent))
-    except ValidationError:
-        raise Invalid.at("X-Client-Id", "must be 1 to 255 printable ASCII characters") from None
+    except ValidationError as error:
+        raise Invalid.of(faults_of(error, "X-Client-Id")) from None
 
 
 def _parsed(text: str) -> Address | None:

@@ -16,6 +16,7 @@ from service.booking.holds import Reservation
 from service.booking.requests import Attempt
 from service.booking.text import IdempotencyKey
 from service.errors import Invalid, Refused
+from service.faults import FaultCode, faults_of
 from service.http.answer import JSON, Answer, answer
 from service.http.call import Call
 from service.http.clients import client_id, is_guessable
@@ -53,7 +54,7 @@ def _idempotency_key(call: Call) -> str | None:
     try:
         _KEY.validate_python(in_header)
     except ValidationError as error:
-        raise Invalid.at("Idempotency-Key", error.errors()[0]["msg"]) from None
+        raise Invalid.of(faults_of(error, "Idempotency-Key")) from None
     if in_body not in (None, in_header):
         raise Invalid("IDEMPOTENCY_KEY_MISMATCH")
     return in_header
@@ -120,8 +121,8 @@ def expectation(call: Call) -> Expectation:
         return Expectation(in_body, by_header=False)
     tag = _TAG.fullmatch(in_header.strip())
     if not tag and in_header.strip() != "*":
-        raise Invalid.at("If-Match", 'must be a version in quotes, like "5", as given in ETag, or *')
+        raise Invalid.at("If-Match", FaultCode.INVALID_IF_MATCH)
     version = int(tag[1]) if tag else None
     if in_body not in (None, version):
-        raise Invalid.at("expectedVersion", "and If-Match differ; send one, or the same in both")
+        raise Invalid.at("expectedVersion", FaultCode.DIFFERS, field="If-Match")
     return Expectation(version, by_header=True)

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from service.booking.tenants import BusinessNames
 from service.errors import HoldfastError, Invalid, Refused
+from service.faults import FaultCode, faults_of
 from service.http.authentication import Authentication
 from service.http.call import Call
 from service.http.clients import Clients
@@ -43,7 +44,7 @@ class Dispatcher:
         client_counted = limiter is not None and await limiter.count_suspect(call)
         try:
             await self._read(endpoint, call)
-            name = call.business_name if endpoint.access in (Access.PUBLIC, Access.GUEST) else None
+            name = call.business_name if endpoint.access is Access.PUBLIC or endpoint.by_guest else None
             if name and not self._names.is_id(name):
                 # The look-up comes after the limit of the client, which only a key lifts.
                 if limiter and not client_counted and call.header(b"authorization") is None:
@@ -101,7 +102,7 @@ def _agree_with_path(endpoint: Endpoint, call: Call) -> None:
     """Refuses a body that names another object than the path. Raises `Invalid`."""
     for parameter in endpoint.path_parameters:
         if getattr(call.body, parameter.argument, None) not in (None, call.path[parameter.name]):
-            raise Invalid.at(parameter.name, "must be the one of the path, or be left out")
+            raise Invalid.at(parameter.name, FaultCode.DIFFERS_FROM_PATH)
 
 
 def _query_parameters(call: Call) -> dict[str, str]:
@@ -117,7 +118,7 @@ def _read_query(call: Call, model: type[BaseModel]) -> BaseModel:
     try:
         return model.model_validate(parameters)
     except ValidationError as error:
-        raise _invalid(error) from None
+        raise Invalid.of(faults_of(error)) from None
 
 
 async def _read_body(call: Call, model: type[BaseModel]) -> BaseModel:
@@ -130,18 +131,7 @@ async def _read_body(call: Call, model: type[BaseModel]) -> BaseModel:
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
-        raise _invalid(error) from None
-
-
-def _invalid(error: ValidationError) -> Invalid:
-    """Builds the error for input that its model refuses: each fault with the field's path and the reason."""
-    return Invalid(
-        "VALIDATION_FAILED",
-        errors=[
-            {"field": ".".join(map(str, fault["loc"])), "message": fault["msg"].removeprefix("Value error, ")}
-            for fault in error.errors(include_input=False)
-        ],
-    )
+        raise Invalid.of(faults_of(error)) from None
 
 
 async def _content(call: Call) -> bytes:

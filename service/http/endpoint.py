@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from starlette.types import ASGIApp
 
 from service.errors import Invalid, Refused
+from service.faults import faults_of
 from service.http.call import Call
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,7 +67,7 @@ class PathParameter:
         except ValidationError as error:
             if self.missing:
                 raise Refused(self.missing) from None
-            raise Invalid.at(self.name, error.errors()[0]["msg"]) from None
+            raise Invalid.of(faults_of(error, self.name)) from None
 
 
 @dataclass(frozen=True, kw_only=True)

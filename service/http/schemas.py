@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from copy import deepcopy
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 from pydantic.alias_generators import to_camel
@@ -11,18 +11,39 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 
 from service.booking.alternatives import Alternative
 from service.booking.instants import INSTANT_SCHEMA
-from service.errors import PROBLEMS
+from service.booking.text import if_any
+from service.errors import MAX_FAULTS, PROBLEMS
+from service.faults import FaultCode
 from service.http.endpoint import Endpoint
 from service.naming import Record
 
 Json = dict[str, Any]
 
 
+class FaultParameters(Record):
+    """What the message of a fault names. Each code has the same ones always."""
+
+    min: int | None = if_any("The least number, length or year that is allowed.")
+    max: int | None = if_any("The largest number, length or year that is allowed.")
+    limit: int | None = if_any("The number that must be exceeded.")
+    max_days: int | None = if_any("The most days that are allowed.")
+    unit: Literal["minutes", "days"] | None = if_any("The unit of `min` and `max`.")
+    field: str | None = if_any("The member that this one is compared with.")
+    fields: list[str] | None = if_any("The members that this one is required without, or excludes, or needs.")
+    expected: Literal["string", "integer", "number", "boolean", "array", "object"] | None = if_any("The type in JSON.")
+    allowed: list[str] | None = if_any("The values that are allowed.")
+    resource_id: str | None = if_any("The resource that is unknown.")
+    special_hours_id: str | None = if_any("The special hours that have these dates.")
+    reason: str | None = if_any("What a parser found, in English.")
+
+
 class Fault(Record):
     """One fault of a request."""
 
     field: str = Field(description="The member, parameter or header, by its path.")
-    message: str = Field(description="What is wrong with it.")
+    code: FaultCode = Field(description="What is wrong: translate it. `docs/errors#faults` lists all messages.")
+    parameters: FaultParameters = Field(description="The values to insert into the translation.")
+    message: str = Field(description="What is wrong, in English. It follows the name of the field.")
 
 
 class Schemas:
@@ -110,9 +131,10 @@ _USUAL_MEMBERS: Final[dict[str, tuple[Json, str]]] = {
 # And some of these, by their code.
 _MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     "errors": (
-        {"type": "array", "items": component("schemas", "Fault")},
-        "With `VALIDATION_FAILED`: each fault of the request.",
+        {"type": "array", "maxItems": MAX_FAULTS, "items": component("schemas", "Fault")},
+        "With `VALIDATION_FAILED`: the faults of the request, the first 20 of them.",
     ),
+    "errorCount": ({"type": "integer"}, "With `VALIDATION_FAILED`: how many faults there are."),
     "alternatives": (
         {"type": "array", "maxItems": 5, "items": component("schemas", "Alternative")},
         "With `SLOT_UNAVAILABLE`: at most five other slots. May be empty.",

@@ -158,7 +158,7 @@ def test_special_hours_can_exchange_their_dates(database: TestDatabase, file: Pa
         "created special hours d",
     ]
     ended = apply(database, file, second.replace("2027-03-29", "2027-03-28"))
-    assert (ended.returncode, ".date: the dates overlap those of the special hours" in ended.stderr) == (2, True)
+    assert (ended.returncode, ".date: must not overlap the dates of the special hours" in ended.stderr) == (2, True)
 
 
 def test_a_pool_that_lost_its_resources_is_exported_and_applied(database: TestDatabase, file: Path) -> None:

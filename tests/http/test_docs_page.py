@@ -14,6 +14,7 @@ import pytest
 
 from service.api import docs
 from service.errors import PROBLEMS, Problem
+from service.faults import FaultCode
 from service.http.openapi import codes
 from tests.database import TestDatabase
 from tests.http.describing import client_of, make_app, operations, served_document
@@ -68,7 +69,15 @@ async def served_page(path: str) -> Page:
 async def test_every_code_has_its_section() -> None:
     """The type of a problem leads there."""
     ids = (await served_page("/docs/errors")).values("id")
-    assert ids == list(PROBLEMS)
+    assert ids == [*PROBLEMS, "faults"]
+
+
+async def test_every_code_of_a_fault_is_listed_with_its_message() -> None:
+    """Translators work through the list."""
+    async with client_of(make_app()) as client:
+        text = html.unescape((await client.get("/docs/errors")).text)
+    for code in FaultCode:
+        assert f"<td><code>{code}</code></td><td>{code.message}</td>" in text
 
 
 async def test_the_guide_says_what_to_show_for_each_refusal() -> None:

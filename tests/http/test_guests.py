@@ -12,6 +12,7 @@ from service.booking.guests import Guests
 from service.booking.requests import Change, Guest
 from service.database.connections import Database
 from service.errors import Invalid
+from service.faults import FaultCode, fault
 from tests.connections import open_database
 from tests.database import TestDatabase
 
@@ -100,10 +101,10 @@ async def test_the_number_of_cached_countries_is_bounded(
 async def test_a_fault_is_sent_along_where_a_replay_may_ignore_it(guests_of_two_countries: Guests) -> None:
     """Only the verb knows whether the request is a replay. A request without a fault is sent as usual."""
     guest = Guest(None, "ada@example.com", "123", "quiet")
-    message = "lacks its area code: write it with the country's code, like +49 30 1234567"
+    fault_sent = fault("guest_phone", FaultCode.PHONE_WITHOUT_AREA_CODE)
     assert await guests_of_two_countries.stored_phone("salon", guest) == {
         "guest_phone": None,
-        "guest_fault": {"field": "guest_phone", "message": message},
+        "guest_fault": fault_sent,
     }
     valid = replace(guest, guest_phone="030 1234567")
     assert await guests_of_two_countries.stored_phone("salon", valid) == {"guest_phone": "+49301234567"}

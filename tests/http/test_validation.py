@@ -10,7 +10,7 @@ import pytest
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import change, create, reserve, slot
 from tests.http.conftest import ADMIN
-from tests.http.describing import served_document
+from tests.http.describing import Json, check, served_document
 from tests.http.refusals import faulty_fields, refusal
 
 pytestmark = pytest.mark.anyio
@@ -98,14 +98,17 @@ async def test_a_guest_must_be_reachable(client: httpx2.AsyncClient) -> None:
     """A guest needs an e-mail address or a phone number; the fault names the address, which most forms ask for."""
     response = await client.post("/api/booking/commit", json={"reservationId": str(uuid4())})
     assert response.status_code == 400
-    assert response.json()["errors"] == [{"field": "guestEmail", "message": "guestEmail or guestPhone is required"}]
+    fault = {"code": "required_without", "parameters": {"fields": ["guestPhone"]}}
+    message = "is required without guestPhone"
+    assert response.json()["errors"] == [{"field": "guestEmail", **fault, "message": message}]
 
 
 async def test_a_slot_does_not_end_before_it_starts(client: httpx2.AsyncClient) -> None:
     """Its end must be after its start; other faults of the request are listed with this one."""
     body = {**RESERVE, "slotEnd": RESERVE["slotStart"], "quantity": 0}
     response = await client.post("/api/booking/reserve", json=body)
-    assert {"field": "slotEnd", "message": "slotEnd must be after slotStart"} in response.json()["errors"]
+    fault = {"code": "not_after", "parameters": {"field": "slotStart"}, "message": "must be after slotStart"}
+    assert {"field": "slotEnd", **fault} in response.json()["errors"]
     assert set(faulty_fields(response)) == {"slotEnd", "quantity"}
 
 
@@ -119,7 +122,8 @@ async def test_an_invalid_id_gets_the_same_message_in_body_query_and_path(
     in_query = await client.get("/api/booking/stream", params={"businessId": "a b", "serviceId": "cut"})
     in_body = await client.post("/api/booking/reserve", json={**RESERVE, "businessId": value})
     for response in (in_path, in_query, in_body):
-        assert response.json()["errors"] == [{"field": "businessId", "message": message}]
+        fault = {"code": "invalid_id", "parameters": {}, "message": message}
+        assert response.json()["errors"] == [{"field": "businessId", **fault}]
 
 
 @pytest.mark.parametrize(
@@ -130,15 +134,16 @@ async def test_an_invalid_instant_gets_an_example(client: httpx2.AsyncClient, un
     """A leap second is invalid as well, because Python's datetime has none."""
     response = await client.post("/api/booking/reserve", json={**RESERVE, "slotStart": unreadable})
     message = "must be an ISO 8601 instant with an offset, like 2026-11-21T09:00:00+01:00"
-    assert response.json()["errors"] == [{"field": "slotStart", "message": message}]
+    fault = {"code": "invalid_instant", "parameters": {}, "message": message}
+    assert response.json()["errors"] == [{"field": "slotStart", **fault}]
 
 
 @pytest.mark.parametrize("email", ["Eve <eve@example.com>", '"Eve" <eve@example.com>', "<eve@example.com>"])
 async def test_an_email_address_comes_without_a_name(client: httpx2.AsyncClient, email: str) -> None:
     """A display name would be dropped silently."""
     response = await client.post("/api/booking/commit", json={**COMMIT, "guestEmail": email})
-    message = "must be the address alone, like ada@example.com"
-    assert response.json()["errors"] == [{"field": "guestEmail", "message": message}]
+    fault = {"code": "email_with_name", "parameters": {}, "message": "must be the address alone, like ada@example.com"}
+    assert response.json()["errors"] == [{"field": "guestEmail", **fault}]
 
 
 @pytest.mark.parametrize(
@@ -326,3 +331,80 @@ def fields_of(response: httpx2.Response) -> list[str]:
     is_json = "json" in response.headers.get("content-type", "")
     body = response.json() if is_json else {}
     return [fault["field"] for fault in body.get("errors", ())] if isinstance(body, dict) else []
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "code", "parameters", "message"),
+    [
+        ("quantity", 0, "too_small", {"min": 1}, "must be at least 1"),
+        ("quantity", 2**40, "too_large", {"max": 10_000_000}, "must be at most 10000000"),
+        ("quantity", "1", "wrong_type", {"expected": "integer"}, "must be of the type integer"),
+        ("ttlMinutes", 0, "not_above", {"limit": 0}, "must be more than 0"),
+        ("ttlMinutes", 10_081, "too_large", {"max": 10_080}, "must be at most 10080"),
+        ("ttlMinutes", True, "wrong_type", {"expected": "number"}, "must be of the type number"),
+        ("colour", "red", "unknown_member", {}, "is not a member of this request"),
+        (
+            *("slotEnd", "3050-01-01T10:00:00Z", "year_out_of_range", {"min": 1900, "max": 2999}),
+            "must lie in the years 1900 to 2999, in UTC",
+        ),
+    ],
+)
+async def test_a_fault_can_be_translated(
+    client: httpx2.AsyncClient, member: str, value: Any, code: str, parameters: Json, message: str
+) -> None:
+    """A page translates the code and inserts the parameters; the message is the same in English."""
+    response = await client.post("/api/booking/reserve", json={**RESERVE, member: value})
+    check(await served_document(), response)
+    fault = {"field": member, "code": code, "parameters": parameters, "message": message}
+    assert response.json()["errors"] == [fault]
+
+
+async def test_faults_of_each_kind_can_be_translated(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Of members, choices, text, lists and broken JSON, and those that the database finds."""
+    document = await served_document()
+    database.make_service(resource_ids=["anna"])
+
+    async def faults(method: str, path: str, body: Any) -> dict[str, Json]:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = ADMIN | {"Content-Type": "application/json"}
+        response = await client.request(method, path, content=content, headers=headers)
+        check(document, response)
+        return {fault["field"]: {fault["code"]: fault["parameters"]} for fault in response.json()["errors"]}
+
+    committed = {"reservationId": "1", "ifExpired": "ignore", "notes": "n" * 2001, "metadata": {"a": "\u0000"}}
+    assert await faults("POST", "/api/booking/commit", committed) == {
+        "reservationId": {"invalid_uuid": {}},
+        "ifExpired": {"not_allowed": {"allowed": ["rebook"]}},
+        "notes": {"too_long": {"max": 2000}},
+        "metadata": {"nul_character": {}},
+    }
+    service = {"durationMinutes": 60, "resourceIds": ["anna"] * 501, "startTimes": [], "bookingEnabled": 1}
+    assert await faults("PUT", "/api/catalog/businesses/salon/services/cut", service) == {
+        "name": {"required": {}},
+        "resourceIds": {"too_many": {"max": 500}},
+        "startTimes": {"too_few": {"min": 1}},
+        "bookingEnabled": {"wrong_type": {"expected": "boolean"}},
+    }
+    assert list(await faults("POST", "/api/booking/reserve", b"{")) == [""]
+    assert await faults("POST", "/api/booking/reserve", []) == {"": {"wrong_type": {"expected": "object"}}}
+    assert await faults("POST", "/api/booking/reserve", slot(quantity=2)) == {
+        "quantity": {"too_many_for_a_resource": {"max": 1}}
+    }
+    form = {"serviceId": "cut", "startTime": RESERVE["slotStart"], "firstName": "Ada", "email": "ada"}
+    response = await client.post("/api/v1/public/salon/book", json=form)
+    [fault] = response.json()["error"]["errors"]
+    assert (fault["field"], fault["code"]) == ("email", "invalid_email")
+    assert fault["message"].endswith(fault["parameters"]["reason"])
+
+
+async def test_a_request_with_very_many_faults_gets_the_first_ones(client: httpx2.AsyncClient) -> None:
+    """Each has its name; all of 7,000 would be 400 KB."""
+    unknown = {f"m{number}": 1 for number in range(6000)}
+    for path in ("/api/booking/reserve", "/api/v1/public/salon/book"):
+        response = await client.post(path, json=unknown)
+        problem = response.json()
+        problem = problem.get("error", problem)
+        assert len(problem["errors"]) == 20
+        assert problem["errorCount"] > 6000
+        assert problem["errors"][-1]["field"] == f"m{19 - problem['errorCount'] + 6000}"
+        assert len(response.content) < 5000

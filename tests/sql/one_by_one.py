@@ -230,7 +230,7 @@ class OneByOne:
             return False
         outcome = self._preview("change", request)
         if outcome.name == "validation_failed":
-            return "no resource of this service" in outcome.body["message"]
+            return bool(outcome.body["code"] == "too_many_for_a_resource")
         if outcome.name != "done" or outcome.body["status"] != "confirmed":
             return outcome.name in ("slot_unavailable", "resource_not_found")
         [(start, end, quantity)] = self._database.rows(

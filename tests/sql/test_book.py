@@ -113,7 +113,7 @@ def test_keys_of_holds_and_of_bookings_are_separate(database: TestDatabase) -> N
 def test_invalid_guest_data_is_refused_unless_the_request_is_a_replay(database: TestDatabase) -> None:
     """The service detects the fault without knowing of earlier attempts; the refusal stores nothing, nor the key."""
     database.make_service(capacity=3)
-    fault = {"field": "guest_phone", "message": "is no number"}
+    fault = {"field": "guest_phone", "code": "invalid_phone", "parameters": {}}
 
     first = database.call("book", [keyed_booking("k")])[0]
     requests = [

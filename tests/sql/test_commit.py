@@ -270,7 +270,7 @@ def test_invalid_guest_data_is_refused_unless_the_commit_is_a_replay(database: T
     The hold stays as it is, and a hold that is unknown or has expired is not examined.
     """
     database.make_service(capacity=3)
-    fault = {"field": "guest_phone", "message": "is no number"}
+    fault = {"field": "guest_phone", "code": "invalid_phone", "parameters": {}}
     holds = [database.reserve(10).id for _ in range(2)]
     expired = database.reserve(10, ttl_minutes=1).id
     database.move_clock(timedelta(minutes=1))

@@ -171,7 +171,7 @@ def test_a_change_that_contradicts_the_stored_appointment_is_invalid(database: T
         {"quantity": 2, "status": "cancelled"},
     ):
         outcome = database.change(booked, set=members)
-        assert (outcome.name, sorted(outcome.body)) == ("validation_failed", ["field", "message"]), members
+        assert (outcome.name, sorted(outcome.body)) == ("validation_failed", ["code", "field", "parameters"]), members
         assert outcome.body["field"] in ("slot_end", "status")
     assert actions(database, booked) == [(1, "created")]
     assert database.change(booked, set={"slot_end": (at(10) + timedelta(hours=720)).isoformat()}).name == "done"

@@ -124,10 +124,10 @@ def test_slots_of_another_length_are_listed(salon: TestDatabase) -> None:
     salon.make_service("room", **nights, duration_days=1, max_duration_days=3, slot_step_minutes=None)
     salon.rows("UPDATE booking.businesses SET timezone = 'UTC'")
 
-    def lengths(service_id: str, **length: Any) -> list[timedelta] | tuple[str, str]:
+    def lengths(service_id: str, **length: Any) -> list[timedelta] | tuple[str, Any]:
         outcome = availability(salon, at(0), at(1), service_id=service_id, **length)
         if outcome.name == "validation_failed":
-            return outcome.body["field"], outcome.body["message"]
+            return outcome.body["field"], outcome.body["parameters"]
         bounds = [(slot["slot_start"], slot["slot_end"]) for slot in outcome.body["slots"]]
         return [datetime.fromisoformat(end) - datetime.fromisoformat(start) for start, end in bounds]
 
@@ -135,8 +135,8 @@ def test_slots_of_another_length_are_listed(salon: TestDatabase) -> None:
     assert lengths("cut", minutes=120) == [timedelta(hours=2)]
     assert lengths("room") == [DAY]
     assert lengths("room", days=3) == [3 * DAY]
-    in_minutes = "slots of this service have 30 to 120 minutes"
-    in_days = "slots of this service have 1 to 3 days"
+    in_minutes = {"min": 30, "max": 120, "unit": "minutes"}
+    in_days = {"min": 1, "max": 3, "unit": "days"}
     for minutes in (29, 121):
         assert lengths("cut", minutes=minutes) == ("duration_minutes", in_minutes)
     assert lengths("cut", days=1) == ("duration_days", in_minutes)

@@ -185,8 +185,7 @@ def test_a_claim_has_one_resource(database: TestDatabase, verb: str, batched: bo
         requests = [request(10, quantity=2, resource_id=resource_id) for _ in range(1 + batched)]
         for outcome in database.call(verb, requests):
             assert outcome.name == "validation_failed"
-            assert outcome.body["field"] == "quantity"
-            assert outcome.body["message"]
+            assert (outcome.body["field"], outcome.body["code"]) == ("quantity", "too_many_for_a_resource")
     assert database.reserve(10).name == "done"
 
 

@@ -69,7 +69,7 @@ def test_a_capacity_above_the_seats_of_the_pool_is_refused(rooms: TestDatabase) 
     for capacity, ids, seats in ((7, ["hall"], 6), (1000, ["hall"], 6)):
         outcome = rooms.put_service(**SESSION | {"resource_ids": ids, "max_simultaneous_bookings": capacity})
         assert (outcome.name, outcome.body["field"]) == ("validation_failed", "max_simultaneous_bookings")
-        assert outcome.body["message"] == f"must be at most {seats}: the resources of this service have no more seats"
+        assert (outcome.body["code"], outcome.body["parameters"]) == ("more_than_seats", {"max": seats})
     rooms.make_resource("kim")
     refused = rooms.put_service("yoga", resource_ids=["kim"], max_simultaneous_bookings=8)
     assert (refused.name, refused.body["field"]) == ("validation_failed", "max_simultaneous_bookings")

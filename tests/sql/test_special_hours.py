@@ -127,7 +127,7 @@ def test_the_dates_of_one_owner_do_not_overlap(salon: TestDatabase) -> None:
         assert overlaps(salon, date, until) is None
     assert overlaps(salon, "2030-12-24", resource_id="anna") is None
     refused = put_special_hours(salon, "new", "2030-12-25", DAY)
-    assert refused.body["message"] == "the dates overlap those of the special hours holidays"
+    assert refused.body["parameters"] == {"specialHoursId": "holidays"}
     assert put_special_hours(salon, "holidays", "2030-12-25", [], until="2030-12-27").name == "done"
     put_special_hours(salon, "annas", "2030-12-24", [], resource_id="anna")
     moved = put_special_hours(salon, "annas", "2030-12-25", [])

@@ -66,10 +66,12 @@ def test_a_refusal_has_the_members_of_its_outcome(
 
 def test_a_fault_from_the_database_has_the_shape_of_all_faults() -> None:
     """It has the field's name of the API."""
-    invalid = refusal("validation_failed", {"field": "slot_end", "message": "slotEnd must be after slotStart"})
+    body = {"field": "slot_end", "code": "not_after", "parameters": {"field": "slotStart"}}
+    invalid = refusal("validation_failed", body)
     assert isinstance(invalid, Invalid)
     assert (invalid.code, invalid.status) == ("VALIDATION_FAILED", 400)
-    assert invalid.members == {"errors": [{"field": "slotEnd", "message": "slotEnd must be after slotStart"}]}
+    fault = {**body, "field": "slotEnd", "message": "must be after slotStart"}
+    assert invalid.members == {"errors": [fault], "errorCount": 1}
 
 
 def test_an_undeclared_outcome_is_a_defect() -> None:

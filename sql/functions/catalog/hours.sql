@@ -75,7 +75,7 @@ $$;
 --              resource_id only, or the business. reason is shown to the business's own staff
 -- Body      the closure, and affected_appointments: those that overlap it, see booking.affected_appointments
 -- Refusals  business_not_found; resource_unknown: it does not exist or is archived; business_misconfigured: dates, but
---           this server does not know the time zone of the business; validation_failed: body {field, message}, the id
+--           this server does not know the time zone of the business; validation_failed: body of booking.fault, the id
 --           belongs to a closure of an archived resource, which is restored together with its resource
 CREATE FUNCTION booking.put_closure(
   p_business_id text, p_closure_id text, p_closure jsonb, p_deadline timestamptz)
@@ -97,7 +97,7 @@ BEGIN
   END IF;
   SELECT * INTO v_old FROM booking.closures c WHERE c.business_id = p_business_id AND c.closure_id = p_closure_id;
   IF booking.is_archived(p_business_id, v_old.resource_id) THEN
-    RETURN booking.invalid('closure_id', 'belongs to a closure of an archived resource; choose another id');
+    RETURN booking.invalid('closure_id', 'id_of_archived');
   END IF;
   v_during := CASE
     WHEN v_first IS NULL THEN tstzrange((p_closure ->> 'from')::timestamptz, (p_closure ->> 'to')::timestamptz)
@@ -139,8 +139,8 @@ $$;
 --                    hours as in put_opening_hours, an empty list closes
 -- Body      the special hours, and affected_appointments: those that overlap these dates, and that the hours of the owner
 --           do not permit any more; none if the server does not know the time zone of the business
--- Refusals  business_not_found; resource_unknown: it does not exist or is archived; validation_failed: body {field,
---           message}, the dates overlap other special hours of the same owner, an entry closes before it opens, or the
+-- Refusals  business_not_found; resource_unknown: it does not exist or is archived; validation_failed: body of
+--           booking.fault, the dates overlap other special hours of the same owner, an entry closes before it opens, or the
 --           id belongs to special hours of an archived resource
 CREATE FUNCTION booking.put_special_hours(
   p_business_id text, p_special_hours_id text, p_special_hours jsonb, p_deadline timestamptz)
@@ -164,21 +164,21 @@ BEGIN
   SELECT * INTO v_old FROM booking.special_hours h
   WHERE h.business_id = p_business_id AND h.special_hours_id = p_special_hours_id;
   IF booking.is_archived(p_business_id, v_old.resource_id) THEN
-    RETURN booking.invalid('special_hours_id', 'belongs to special hours of an archived resource; choose another id');
+    RETURN booking.invalid('special_hours_id', 'id_of_archived');
   END IF;
   SELECT h.special_hours_id INTO v_other FROM booking.special_hours h
   WHERE h.business_id = p_business_id AND coalesce(h.resource_id, '') = coalesce(v_resource_id, '')
     AND h.special_hours_id <> p_special_hours_id AND h.last_date >= v_first AND h.first_date <= v_last
   ORDER BY h.last_date LIMIT 1;
   IF FOUND THEN
-    RETURN booking.invalid('date', format('the dates overlap those of the special hours %s', v_other));
+    RETURN booking.invalid('date', 'dates_taken', jsonb_build_object('specialHoursId', v_other));
   END IF;
   -- The backstop of a check constraint, which cannot compare the elements of arrays: an entry that ends before it begins
   -- is no range, and every request that reads it would fail.
   IF EXISTS (
     SELECT FROM jsonb_array_elements(v_hours) AS entry WHERE (entry ->> 'opens')::time >= (entry ->> 'closes')::time)
   THEN
-    RETURN booking.invalid('hours', 'each entry must close after it opens');
+    RETURN booking.invalid('hours', 'closes_too_early');
   END IF;
 
   INSERT INTO booking.special_hours (

@@ -8,7 +8,7 @@
 -- Refusals
 --   business_not_found
 --   resource_unknown   body {resource_id}: the first that does not exist, or is archived and not in the listed pool
---   validation_failed  body {field, message}: a higher capacity than the resources of the pool, archived ones included,
+--   validation_failed  body of booking.fault: a higher capacity than the resources of the pool, archived ones included,
 --                      have seats. Not if neither the capacity nor the pool changes: the seats may have been lowered
 --   capacity_in_use    more is claimed at some instant from now on than the new capacity, or several claims share a
 --                      resource that is not to be shared any more; body as in booking.check_claims
@@ -54,8 +54,7 @@ BEGIN
     AND v_new_pool @> (v_old_pool.listed || v_old_pool.hidden)
     AND v_new_pool <@ (v_old_pool.listed || v_old_pool.hidden)) IS NOT TRUE
   THEN
-    RETURN booking.invalid('max_simultaneous_bookings', format(
-      'must be at most %s: the resources of this service have no more seats', v_seats));
+    RETURN booking.invalid('max_simultaneous_bookings', 'more_than_seats', jsonb_build_object('max', v_seats));
   END IF;
 
   INSERT INTO booking.services AS s SELECT v_new.*

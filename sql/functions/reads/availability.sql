@@ -21,7 +21,7 @@
 --         p_quantity, at most 50, empty for a service without a pool. next_from: where the next page begins, NULL if
 --         there is none. A page looks at 62 days and holds 480,000 characters at most, so it can be short, even empty
 --   service_not_found, resource_not_found, business_misconfigured
---   validation_failed  no resource seats p_quantity, or the service has no slots of this length; body {field, message}
+--   validation_failed  no resource seats p_quantity, or the service has no slots of this length; body of booking.fault
 CREATE FUNCTION booking.availability(
   p_business_id text, p_service_id text, p_from timestamptz, p_to timestamptz, p_minutes integer, p_days integer,
   p_quantity integer, p_resource_id text, p_limit integer)
@@ -236,17 +236,17 @@ BEGIN
 END
 $$;
 
--- Returns the body of validation_failed for a length that a service does not have: {field, message}.
+-- Returns the fault of a length that a service does not have.
 CREATE FUNCTION booking.no_such_length(p_service booking.services, p_field text)
 RETURNS jsonb LANGUAGE sql IMMUTABLE
 AS $$
-  SELECT jsonb_build_object('field', p_field, 'message', CASE WHEN p_service.duration_days IS NULL
-    THEN format('slots of this service have %s to %s minutes',
-      coalesce(p_service.min_duration_minutes, p_service.duration_minutes),
-      coalesce(p_service.max_duration_minutes, p_service.duration_minutes))
-    ELSE format('slots of this service have %s to %s days',
-      coalesce(p_service.min_duration_days, p_service.duration_days),
-      coalesce(p_service.max_duration_days, p_service.duration_days)) END)
+  SELECT booking.fault(p_field, 'length_not_offered', CASE WHEN p_service.duration_days IS NULL
+    THEN jsonb_build_object('unit', 'minutes',
+      'min', coalesce(p_service.min_duration_minutes, p_service.duration_minutes),
+      'max', coalesce(p_service.max_duration_minutes, p_service.duration_minutes))
+    ELSE jsonb_build_object('unit', 'days',
+      'min', coalesce(p_service.min_duration_days, p_service.duration_days),
+      'max', coalesce(p_service.max_duration_days, p_service.duration_days)) END)
 $$;
 
 -- Returns the instants at which the public may start a slot, by the notice and the horizon of a service; empty if it is

@@ -33,7 +33,7 @@
 --   reschedule_window_closed    body: {reschedulable_until}
 --   resource_not_found          the service has no such resource
 --   slot_not_bookable           the public cannot book the new slot; body: {reason}, as in booking.claim
---   validation_failed           body: {field, message}
+--   validation_failed           body of booking.fault
 --   slot_unavailable            there is no room for the new slot, or for the old one of an appointment that is taken
 --                               back, or the resource is not free; body: see booking.requested_slot
 --   deferred                    the request needs more rounds than booking.max_rounds: not tried
@@ -282,7 +282,7 @@ BEGIN
   THEN
     RETURN (NULL, 'appointment_ended', jsonb_build_object('appointment_status', p_before.status))::booking.outcome;
   ELSIF p_before.status = 'confirmed' AND p_after.status <> 'confirmed' AND v_is_moved THEN
-    RETURN booking.invalid('status', 'cannot be changed together with the slot, the resource or the quantity');
+    RETURN booking.invalid('status', 'not_with', '{"fields": ["slotStart", "slotEnd", "resourceId", "quantity"]}');
   ELSIF p_before.status = 'confirmed' AND p_after.status IN ('completed', 'no_show') AND p_now < p_before.slot_start THEN
     RETURN (NULL, 'appointment_not_started', jsonb_build_object('slot_start', p_before.slot_start))::booking.outcome;
   ELSIF v_is_guest AND v_is_moved AND p_now > v_reschedulable_until THEN
@@ -291,7 +291,7 @@ BEGIN
   ELSIF p_after.slot_end IS NULL THEN
     RETURN (NULL, 'business_misconfigured', NULL)::booking.outcome;
   ELSIF p_after.slot_end <= p_after.slot_start THEN
-    RETURN booking.invalid('slot_end', 'slotEnd must be after slotStart');
+    RETURN booking.invalid('slot_end', 'not_after', '{"field": "slotStart"}');
   ELSIF p_after.occupied <> p_before.occupied
     AND booking.too_long_a_slot(p_service, p_after.slot_start, p_after.slot_end) IS NOT NULL
   THEN
@@ -303,13 +303,6 @@ BEGIN
   END IF;
   RETURN NULL;
 END
-$$;
-
--- Returns the outcome validation_failed for an error that shows only in comparison with stored data.
-CREATE FUNCTION booking.invalid(p_field text, p_message text)
-RETURNS booking.outcome LANGUAGE sql IMMUTABLE
-AS $$
-  SELECT (NULL, 'validation_failed', jsonb_build_object('field', p_field, 'message', p_message))::booking.outcome
 $$;
 
 -- Decides the moves of a round. The claim of the appointment itself is not counted against its move, and a move that

@@ -15,7 +15,7 @@
 --                              A request to book also has
 --                                guest_name?, guest_email?, guest_phone?, notes?, metadata?, source, actor_kind,
 --                                actor_id?, request_id?
---                                guest_fault?     an error in the guest's data, {field, message}; the outcome unless
+--                                guest_fault?     an error in the guest's data, as of booking.fault; the outcome unless
 --                                                 the request is a replay
 --                                manual?          the caller acts for the business: opening hours, notice, the past and
 --                                                 booking_enabled do not bind
@@ -28,7 +28,7 @@
 --   service_not_found       no such business or service, or the service is archived
 --   resource_not_found      the service has no such resource
 --   validation_failed       guest_fault, a manual slot longer than booking.longest_slot, or a quantity that no resource
---                           seats; body: {field, message}
+--                           seats; body: as of booking.fault
 --   slot_not_bookable       body: {reason}: see booking.slot_refusal; 'closed', or 'not_online' for a resource
 --   business_misconfigured  the slot depends on local time, and this server does not know the time zone of the business
 --   too_many_holds          the client has max_live_holds live holds in this business; body: {retry_after_seconds}, until
@@ -274,21 +274,20 @@ BEGIN
 END
 $$;
 
--- Returns the body of validation_failed for a slot that is longer than anybody may book, or NULL: {field, message}.
+-- Returns the fault of a slot that is longer than anybody may book, or NULL.
 CREATE FUNCTION booking.too_long_a_slot(p_service booking.services, p_slot_start timestamptz, p_slot_end timestamptz)
 RETURNS jsonb LANGUAGE sql IMMUTABLE
 AS $$
-  SELECT CASE WHEN p_slot_end > p_slot_start + booking.longest_slot(p_service) THEN jsonb_build_object(
-    'field', 'slot_end', 'message', format('must be at most %s days after slotStart',
-      CASE WHEN p_service.duration_days IS NULL THEN 30 ELSE 366 END)) END
+  SELECT CASE WHEN p_slot_end > p_slot_start + booking.longest_slot(p_service) THEN booking.fault(
+    'slot_end', 'too_far_after', jsonb_build_object(
+      'field', 'slotStart', 'maxDays', CASE WHEN p_service.duration_days IS NULL THEN 30 ELSE 366 END)) END
 $$;
 
--- Returns the body of validation_failed for a quantity that no resource seats: {field, message}.
+-- Returns the fault of a quantity that no resource seats.
 CREATE FUNCTION booking.too_many_for_a_resource(p_largest integer)
 RETURNS jsonb LANGUAGE sql IMMUTABLE
 AS $$
-  SELECT jsonb_build_object('field', 'quantity', 'message', format(
-    'must be at most %s: no resource of this service has room for more', p_largest))
+  SELECT booking.fault('quantity', 'too_many_for_a_resource', jsonb_build_object('max', p_largest))
 $$;
 
 -- Returns when a hold expires that is made or extended now: after p_ttl_minutes (fractions allowed; NULL: the service's

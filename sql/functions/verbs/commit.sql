@@ -12,7 +12,7 @@
 --                              guest_phone?, notes?, guest_fault?, metadata, expected_version?, if_expired?, source,
 --                              actor_kind, actor_id?, request_id?, client_id_hmac?}]. operation_id (a uuid) becomes the
 --                              id of the appointment and of its audit row; guest_fault is an error in the guest's data,
---                              {field, message}; client_id_hmac identifies the client
+--                              as of booking.fault; client_id_hmac identifies the client
 -- Returns one booking.outcome for each request, in any order:
 --   done                   the new appointment, or the appointment that this operation made before
 --   replayed               the appointment that an earlier commit of this hold made; body: see booking.replayed_commit
