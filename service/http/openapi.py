@@ -120,13 +120,21 @@ def _operation(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
         "responses": _answers(endpoint, schemas, example),
     }
     if endpoint.body:
-        content = {"schema": schemas.reference(endpoint.body, "validation"), "example": example.get("body")}
+        content = {"schema": schemas.reference(endpoint.body, "validation"), **_example_bodies(example)}
         required = not may_omit_body(endpoint.body)
         operation["requestBody"] = {"required": required, "content": {"application/json": content}}
     _add_problems(operation["responses"], endpoint, schemas)
     for answer in operation["responses"].values() if endpoint.limited else ():
         answer["headers"].update(_headers(*_LIMIT_HEADERS))
     return operation
+
+
+def _example_bodies(example: Json) -> Json:
+    """Returns the example of a body, or those of its senders."""
+    if "bodies" not in example:
+        return {"example": example.get("body")}
+    named = {sender: {"summary": f"By the {sender}", "value": body} for sender, body in example["bodies"].items()}
+    return {"examples": named}
 
 
 def _security(endpoint: Endpoint) -> list[Json]:

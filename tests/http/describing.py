@@ -41,9 +41,14 @@ def operations(document: Json) -> list[Json]:
 
 
 def example_request(
-    document: Json, method: str, path: str, real: Mapping[str, str], members: Mapping[str, str | None]
+    document: Json,
+    method: str,
+    path: str,
+    real: Mapping[str, str],
+    members: Mapping[str, str | None],
+    sender: str | None = None,
 ) -> httpx2.Request:
-    """Makes the request of a call's first example, for the salon of the demo catalog.
+    """Makes the request of a call's first example, or of that of a sender, for the salon of the demo catalog.
 
     `real` has the ids that exist, by the ids that the examples have. `members` are set in bodies that have such a
     member; a None removes the member.
@@ -55,7 +60,7 @@ def example_request(
     for (place, name), value in given.items():
         path = path.replace(f"{{{name}}}", value) if place == "path" else path
     query = {name: str(value) for (place, name), value in given.items() if place == "query" and value is not None}
-    content = _example_body(document, operation, members)
+    content = _example_body(document, operation, members, sender)
     for example, existing in real.items():
         path, content = path.replace(example, existing), content.replace(example, existing)
         query = {name: value.replace(example, existing) for name, value in query.items()}
@@ -64,11 +69,22 @@ def example_request(
     return httpx2.Request(method.upper(), f"http://test{path}", params=query, headers=headers, content=content.encode())
 
 
-def _example_body(document: Json, operation: Json, members: Mapping[str, str | None]) -> str:
+def example_bodies(operation: Json) -> dict[str | None, Any]:
+    """Returns the examples of an operation's body by their senders, or the one example that it has."""
+    if "requestBody" not in operation:
+        return {None: None}
+    content = next(iter(operation["requestBody"]["content"].values()))
+    if "example" in content:
+        return {None: content["example"]}
+    return {sender: example["value"] for sender, example in content["examples"].items()}
+
+
+def _example_body(document: Json, operation: Json, members: Mapping[str, str | None], sender: str | None) -> str:
     if "requestBody" not in operation:
         return ""
     content = next(iter(operation["requestBody"]["content"].values()))
-    value = content["example"]
+    bodies = example_bodies(operation)
+    value = bodies[sender] if sender else next(iter(bodies.values()))
     if not isinstance(value, dict):
         return value if isinstance(value, str) else json.dumps(value)
     known = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]["properties"]
@@ -93,7 +109,7 @@ def example_answer(document: Json, method: str, path: str, status: int = 200) ->
 
 def example_body(document: Json, path: str, method: str = "post") -> Any:
     """Returns the example of a body."""
-    return document["paths"][path][method]["requestBody"]["content"]["application/json"]["example"]
+    return next(iter(example_bodies(document["paths"][path][method]).values()))
 
 
 def faults(document: Json, schema: Json, value: Any) -> list[str]:
@@ -102,21 +118,21 @@ def faults(document: Json, schema: Json, value: Any) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
 
 
-def operation_of(document: Json, response: httpx2.Response) -> Json:
-    """Returns the operation of an answer."""
-    path, paths = response.request.url.path, document["paths"]
+def operation_of(document: Json, request: httpx2.Request) -> Json:
+    """Returns the operation of a request."""
+    path, paths = request.url.path, document["paths"]
     matching = [
         methods for template, methods in paths.items() if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path)
     ]
     # A fixed path precedes the templates that match it.
     methods = paths.get(path) or matching[0]
-    operation: Json = methods[response.request.method.lower()]
+    operation: Json = methods[request.method.lower()]
     return operation
 
 
 def check(document: Json, response: httpx2.Response) -> str | None:
     """Checks that the document describes an answer; returns the code of a refusal."""
-    answer = operation_of(document, response)["responses"][str(response.status_code)]
+    answer = operation_of(document, response.request)["responses"][str(response.status_code)]
     for name in answer["headers"]:
         assert name in response.headers or not document["components"]["headers"][name].get("required"), name
     if "content" not in answer:

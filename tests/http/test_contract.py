@@ -41,7 +41,9 @@ async def test_the_service_gives_exactly_the_answers_of_the_document(
     async def call(method: str, path: str, status: int, body: Any = None, **more: Any) -> Json:
         response = await client.request(method, path, json=body, **more)
         assert response.status_code == status, response.text
-        met.add((operation_of(document, response)["operationId"], response.status_code, check(document, response)))
+        met.add(
+            (operation_of(document, response.request)["operationId"], response.status_code, check(document, response))
+        )
         return response.json() if "json" in response.headers.get("content-type", "") else {}
 
     await use_the_catalog(call)

@@ -1,6 +1,7 @@
 """The documentation pages: self-contained, safe, readable, and shown by a real browser."""
 
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from service.errors import PROBLEMS, Problem
 from service.faults import FaultCode
 from service.http.openapi import codes
 from tests.database import TestDatabase
-from tests.http.describing import client_of, make_app, operations, served_document
+from tests.http.describing import client_of, example_bodies, make_app, operations, served_document
 from tests.serving import SECRETS, ServiceProcess
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +33,7 @@ OF_THE_FORM = {
     *("commit", "cancelAppointment"),
 }
 CHROMIUM = shutil.which("chromium")
+NODE = shutil.which("node")
 
 
 class Page(HTMLParser):
@@ -183,6 +185,50 @@ def luminance(colour: str) -> float:
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+# Runs docs.js, and prints the headers that a request of the viewer has with each of these bodies and headers.
+INTERCEPTED = """
+const [script, requests] = process.argv.slice(1);
+globalThis.location = {hash: ""};
+globalThis.SwaggerUIBundle = (options) => { globalThis.options = options; };
+require(script);
+const token = {Authorization: "Bearer admin"};
+const sent = JSON.parse(requests).map(([body, headers]) => ({body, headers: {...token, ...headers}}));
+console.log(JSON.stringify(sent.map((request) => options.requestInterceptor(request).headers)));
+"""
+
+
+@pytest.mark.skipif(NODE is None, reason="needs node")
+async def test_the_viewer_sends_no_other_token_with_a_guests_call() -> None:
+    """Once a token is entered, the viewer sends it with every call that takes one."""
+    document = await served_document()
+    [cancel] = [operation for operation in operations(document) if operation["operationId"] == "cancelAppointment"]
+    bodies = example_bodies(cancel)
+    plain: dict[str, str] = {}
+    requests = [
+        (json.dumps(bodies["guest"], indent=2), plain),
+        (None, {"Guest-Token": "v1.x"}),
+        (json.dumps(bodies["staff"]), plain),
+        (None, plain),
+    ]
+    admin = {"Authorization": "Bearer admin"}
+    assert headers_sent(requests) == [{}, {"Guest-Token": "v1.x"}, admin, admin]
+
+
+def headers_sent(requests: list[tuple[str | None, dict[str, str]]]) -> Any:
+    """Returns the headers with which the viewer sends requests after the administrator's token was entered."""
+    arguments = [str(NODE), "-e", INTERCEPTED, str(docs._STATIC.joinpath("docs.js")), json.dumps(requests)]
+    return json.loads(subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True).stdout)
+
+
+async def test_calls_of_the_public_have_no_security() -> None:
+    """The viewer adds a token to a call that has a scheme."""
+    for operation in operations(await served_document()):
+        if operation["x-access"] == "public":
+            assert operation["security"] == []
+        elif operation["x-access"] == "guest":
+            assert operation["security"][0] == {}
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")

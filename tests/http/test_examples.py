@@ -26,6 +26,7 @@ from tests.http.describing import (
     Json,
     check,
     client_of,
+    example_bodies,
     example_body,
     example_ids,
     example_request,
@@ -54,7 +55,8 @@ STAND_INS = {
 
 
 class Recorder:
-    """Sends requests, and keeps the first of each operation and the first answer of each status."""
+    """Sends requests, and keeps the first of each operation and the first answer of each status. A token is sent with
+    those calls only that need one, unless the `sender` of the request is a guest."""
 
     def __init__(self, client: httpx2.AsyncClient, document: Json) -> None:
         self.client = client
@@ -62,16 +64,24 @@ class Recorder:
         self._document = document
         self._stand_ins: dict[str, str] = {}
 
-    async def call(self, method: str, path: str, status: int, body: Any = None, **more: Any) -> Json:
-        """Sends a request that is answered with `status`, and returns the answer."""
-        more["headers"] = {**ADMIN, "X-Request-Id": "example", **more.get("headers", {})}
-        response = await self.client.request(method, path, json=body, **more)
+    async def call(
+        self, method: str, path: str, status: int, body: Any = None, sender: str | None = None, **more: Any
+    ) -> Json:
+        """Sends a request that is answered with `status`, and returns the answer. A body that depends on who sends it
+        is one of several examples."""
+        request = self.client.build_request(method, path, json=body, **more)
+        operation = operation_of(self._document, request)
+        token = token_for(operation, sender)
+        request.headers.update({**token, "X-Request-Id": "example", **more.get("headers", {})})
+        response = await self.client.send(request)
         assert response.status_code == status, (method, path, response.text)
         check(self._document, response)
         answer: Json = response.json() if "json" in response.headers.get("content-type", "") else {}
         self._note_stand_ins(answer)
-        operation = operation_of(self._document, response)
         example = self.recorded.setdefault(operation["operationId"], self._request(operation, response.request, body))
+        if sender:
+            example.pop("body", None)
+            example.setdefault("bodies", {}).setdefault(sender, self._stable(body))
         if answer and "paths" not in answer:
             example["answers"].setdefault(str(status), self._stable(answer))
         return answer
@@ -109,6 +119,13 @@ def members(value: Any) -> Iterator[tuple[str, Any]]:
         yield from members(item)
 
 
+def token_for(operation: Json, sender: str | None) -> dict[str, str]:
+    """Returns the header of the token that an example is sent with. The public and guests have none."""
+    if not operation["security"] or sender == "guest":
+        return {}
+    return CRON if "cron" in operation["tags"] else ADMIN
+
+
 def instant(hours: float) -> str:
     """Returns an instant on the day of the examples."""
     return (EXAMPLE_DAY + timedelta(hours=hours)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -122,9 +139,9 @@ async def test_the_examples_are_what_the_service_answers(
     recorder = Recorder(client, await served_document())
     await put_the_catalog(recorder)
     await look_at_the_business(recorder)
-    await hold_and_commit(recorder)
+    token = await hold_and_commit(recorder)
     await book_without_a_hold(recorder)
-    await keep_the_calendar(recorder)
+    await keep_the_calendar(recorder, token)
     await act_as_owner(recorder)
     await operate(recorder, database, monkeypatch)
     await clear_the_catalog(recorder)
@@ -184,8 +201,8 @@ async def look_at_the_business(recorder: Recorder) -> None:
     await recorder.client.delete(colouring, headers=ADMIN)
 
 
-async def hold_and_commit(recorder: Recorder) -> None:
-    """A guest holds a slot, looks, extends and commits; another hold is released."""
+async def hold_and_commit(recorder: Recorder) -> str:
+    """A guest holds a slot, looks, extends and commits; another hold is released. Returns the guest's token."""
     service = {"businessId": "salon", "serviceId": "haircut"}
     await recorder.call(
         "GET", "/api/booking/availability", 200, params={**service, "from": instant(9), "to": instant(10)}
@@ -197,7 +214,7 @@ async def hold_and_commit(recorder: Recorder) -> None:
     client = {"X-Client-Id": "2c6f4f0e-8f0b-4a55-9a3c-2f6a3d1b7e90"}
     held = await recorder.call("POST", "/api/booking/reserve", 201, slot, headers=client)
     await recorder.call("POST", "/api/booking/reserve", 200, slot, headers=client)
-    of_salon = {"params": {"businessId": "salon"}}
+    of_salon: Json = {"params": {"businessId": "salon"}}
     day = {"businessId": "salon", "from": instant(0), "to": instant(24)}
     await recorder.call("GET", "/api/booking/reservations", 200, params=day)
     await recorder.call("GET", "/api/booking/reservations/own", 200, headers=client, **of_salon)
@@ -206,7 +223,7 @@ async def hold_and_commit(recorder: Recorder) -> None:
     await recorder.call("POST", f"{own}/extend", 200, {"ttlMinutes": 30, "expectedVersion": 1}, **of_salon)
     guest = {"guestName": "Ada Example", "guestEmail": "ada@example.com", "metadata": {"location": "Mitte"}}
     commit = {"reservationId": held["reservationId"], **guest}
-    await recorder.call("POST", "/api/booking/commit", 201, commit)
+    committed = await recorder.call("POST", "/api/booking/commit", 201, commit)
     await recorder.call("POST", "/api/booking/commit", 200, commit)
     class_slot = {"businessId": "salon", "serviceId": "styling-class", "slotStart": instant(9)}
     released = await recorder.call("POST", "/api/booking/reserve", 201, {**class_slot, "quantity": 2})
@@ -214,6 +231,8 @@ async def hold_and_commit(recorder: Recorder) -> None:
     own = f"/api/booking/reservations/{released['reservationId']}"
     await recorder.call("DELETE", own, 204, **of_salon)
     await recorder.call("POST", f"{own}/release", 204, **of_salon)
+    token: str = committed["cancellationToken"]
+    return token
 
 
 async def book_without_a_hold(recorder: Recorder) -> None:
@@ -240,18 +259,21 @@ async def book_without_a_hold(recorder: Recorder) -> None:
         await recorder.call("POST", path, 200, body, headers=attempt)
 
 
-async def keep_the_calendar(recorder: Recorder) -> None:
-    """Staff read, move, cancel and erase an appointment."""
+async def keep_the_calendar(recorder: Recorder, token: str) -> None:
+    """Staff read, move, cancel and erase an appointment; its guest cancels it too."""
     day = {"businessId": "salon", "from": instant(0), "to": instant(12), "limit": 100}
     [booked] = (await recorder.call("GET", APPOINTMENTS, 200, params=day))["items"]
-    own, of_salon = f"{APPOINTMENTS}/{booked['appointmentId']}", {"params": {"businessId": "salon"}}
+    own = f"{APPOINTMENTS}/{booked['appointmentId']}"
+    of_salon: Json = {"params": {"businessId": "salon"}}
     await recorder.call("GET", own, 200, **of_salon)
     moved = {"expectedVersion": 1, "slotStart": instant(11)}
     await recorder.call("PATCH", own, 200, moved, **of_salon)
     later = {"slotStart": instant(16), "slotEnd": instant(16.75)}
     await recorder.call("POST", f"{own}/reschedule", 200, later, **of_salon)
     await recorder.call("GET", f"{own}/audit", 200, **of_salon)
-    await recorder.call("POST", f"{own}/cancel", 200, {"reason": "Ill"}, **of_salon)
+    await recorder.call("POST", f"{own}/cancel", 200, {"reason": "Ill"}, "staff", **of_salon)
+    by_guest = {"cancellationToken": token, "reason": "Ill"}
+    await recorder.call("POST", f"{own}/cancel", 200, by_guest, "guest", **of_salon)
     await recorder.call("DELETE", f"{own}/guest", 204, **of_salon)
     person = {"businessId": "salon", "guestEmail": "ada@example.com"}
     await recorder.call("POST", "/api/booking/guests/erase", 200, person)
@@ -272,7 +294,7 @@ async def operate(recorder: Recorder, database: TestDatabase, monkeypatch: pytes
     """Probes, the purge, and the pages. The clock of the tests counts as altered; so health is critical at first."""
     for path in ("/cron/cleanup-reservations", "/api/cron/cleanup-reservations"):
         for method in ("GET", "POST"):
-            await recorder.call(method, path, 200, headers=CRON)
+            await recorder.call(method, path, 200)
     await recorder.call("GET", "/health/reservations", 503)
     [definition] = database.rows("SELECT * FROM booking.clock_definition()")
     monkeypatch.setattr(health, "_CLOCK", definition)
@@ -314,14 +336,15 @@ async def test_every_example_works_against_the_demo_catalog(client: httpx2.Async
         for method, operation in methods.items():
             if path.endswith("/stream"):
                 continue  # it never ends: see test_stream.py
-            sent += 1
-            real = await make_what_exists(client, document, f"{path} {operation.get('requestBody')}", sent)
-            request = example_request(document, method, path, real, {})
-            request.headers.update(CRON if "cron" in path else ADMIN)
-            response = await client.send(request)
-            check(document, response)
-            if response.is_error:
-                refused.append((method, path))
+            for sender in example_bodies(operation):
+                sent += 1
+                real = await make_what_exists(client, document, f"{path} {operation.get('requestBody')}", sent)
+                request = example_request(document, method, path, real, {}, sender)
+                request.headers.update(token_for(operation, sender))
+                response = await client.send(request)
+                check(document, response)
+                if response.is_error:
+                    refused.append((method, path))
     # A business that has services stays; the keys of the feeds were rotated by an example before; and the clock of the
     # tests is not the one that was shipped.
     assert sorted(refused) == [
@@ -340,14 +363,17 @@ async def make_what_exists(client: httpx2.AsyncClient, document: Json, needs: st
     slot["slotStart"] = instant_of(document, timedelta(weeks=1 + number // 6, days=number % 6))
     makers = {
         "reservationId": ("/api/booking/reserve", slot),
-        "appointmentId": (APPOINTMENTS, slot),
+        "appointmentId": ("/api/bookings", {**slot, "guestEmail": "ada@example.com"}),
         "keyId": (f"{SALON}/keys", {"name": "Desk", "role": "staff"}),
     }
     real = {}
     for name, example in example_ids(document).items():
         if name in makers and (f"{{{name}}}" in needs or example in needs):
             path, body = makers[name]
-            real[example] = (await client.post(path, json=body, headers=ADMIN)).json()[name]
+            made = (await client.post(path, json=body, headers=ADMIN)).json()
+            real[example] = made[name]
+            if token := made.get("cancellationToken"):
+                real[STAND_INS["cancellationToken"]] = token
     return real
 
 

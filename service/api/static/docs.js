@@ -12,5 +12,13 @@ if (/^#[A-Z_]+$/.test(location.hash)) {
     defaultModelsExpandDepth: 0,
     tryItOutEnabled: true,
     persistAuthorization: false,
+    // The viewer adds the token that was entered to every call that may be sent with one. A guest's call has the token
+    // of its appointment instead, and no other.
+    requestInterceptor: (request) => {
+      if ("Guest-Token" in request.headers || /"cancellationToken"\s*:\s*"/.test(request.body)) {
+        delete request.headers.Authorization;
+      }
+      return request;
+    },
   });
 }
