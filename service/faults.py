@@ -17,7 +17,7 @@ Fault = dict[str, Any]
 
 
 class FaultCode(StrEnum):
-    """A code, and its message. The parameters of a code are the names in braces."""
+    """What is wrong with a member. The names in braces in the message of a code are its parameters."""
 
     message: str
 

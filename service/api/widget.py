@@ -61,15 +61,17 @@ class WidgetBooking(Record):
 class WidgetError(Record):
     """An error of the widget's call."""
 
-    code: str = Field(description="Branch on this: `TIME_CONFLICT` for a slot that is taken, else that of `Problem`.")
+    code: str = Field(
+        description="Branch on this: `TIME_CONFLICT` for a slot that is taken, else a code of `docs/errors`."
+    )
     message: str = Field(description="For the person who reads it.")
     errors: list[Fault] | None = if_any("With `VALIDATION_FAILED`: the faults, the first 20 of them.")
     error_count: int | None = if_any("With `VALIDATION_FAILED`: how many faults there are.")
     reason: str | None = if_any("With `SLOT_NOT_BOOKABLE`: why.")
 
 
-class WidgetRefusal(Record):
-    """An error, as the widget reads it; service.http.answer writes it."""
+class WidgetProblem(Record):
+    """An error, as the widget reads it."""
 
     success: Literal[False] = Field(default=False, description="Whether it worked.")
     error: WidgetError = Field(description="The error.")
@@ -90,7 +92,7 @@ class WidgetApi:
             *("RESOURCE_NOT_FOUND", "SLOT_NOT_BOOKABLE", "SLOT_UNAVAILABLE"),
         ),
         statuses={"SLOT_UNAVAILABLE": (400,)},
-        refusal_model=WidgetRefusal,
+        refusal_model=WidgetProblem,
         request_headers=("Idempotency-Key", "X-Client-Id"),
         answer_headers=APPOINTMENT_HEADERS,
     )

@@ -18,7 +18,7 @@ from service.booking.text import IdempotencyKey
 from service.errors import PROBLEMS
 from service.http.answer import PROBLEM, problem_body, widget_body
 from service.http.endpoint import Access, Endpoint, may_omit_body
-from service.http.schemas import Json, Schemas, component, in_json_names
+from service.http.schemas import Json, Schemas, component, in_json_names, problem_schema
 
 # What follows from no declaration: the introduction, tags, headers and security schemes.
 _SKELETON: Final[Json] = yaml.safe_load(files("service.http").joinpath("openapi.yaml").read_text(encoding="utf-8"))
@@ -196,10 +196,12 @@ def _add_problems(answers: Json, endpoint: Endpoint, schemas: Schemas) -> None:
                 schema = schemas.reference(endpoint.refusal_model, "serialization")
                 refusals = content.setdefault("application/json", {"schema": schema, "examples": {}})
                 refusals["examples"][value["error"]["code"]] = {"summary": problem.title, "value": value}
+                schemas.named["WidgetError"]["properties"]["code"].setdefault("enum", []).append(value["error"]["code"])
                 continue
-            problems = content.setdefault(PROBLEM, {"schema": component("schemas", "Problem"), "examples": {}})
+            problems = content.setdefault(PROBLEM, {"schema": {}, "examples": {}})
             usual = status == problem.status
             problems["examples"][code] = component("examples", code) if usual else _problem_example(code, status)
+            problems["schema"] = problem_schema(problems["examples"])
 
 
 def _answer(description: str, *headers: str) -> Json:

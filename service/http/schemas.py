@@ -1,5 +1,6 @@
 """The JSON schemas of requests and answers, made of the models that parse and write them."""
 
+import json
 import re
 from collections.abc import Iterable
 from copy import deepcopy
@@ -12,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from service.booking.alternatives import Alternative
 from service.booking.instants import INSTANT_SCHEMA
 from service.booking.text import if_any
-from service.errors import MAX_FAULTS, PROBLEMS
+from service.errors import MAX_FAULTS, PROBLEMS, Problem
 from service.faults import FaultCode
 from service.http.endpoint import Endpoint
 from service.naming import Record
@@ -64,11 +65,19 @@ class Schemas:
         self._references, generated = models_json_schema(
             list(models), ref_template="#/components/schemas/{model}", schema_generator=_ModelSchema
         )
-        self.named: dict[str, Json] = {**generated["$defs"], "Problem": _problem()}
-        for schema in self.named.values():
-            schema["description"] = in_json_names(schema.get("description"))
         # A query is written as parameters, and is no schema of its own.
-        self._queries = {name: self.named.pop(name) for name in queries}
+        self._queries = {name: generated["$defs"].pop(name) for name in queries}
+        for schema in generated["$defs"].values():
+            schema["description"] = in_json_names(schema.get("description"))
+            for member in schema.get("properties", {}).values():
+                _describe_default(member)
+        problems = {_problem_name(code): _problem(problem) for code, problem in PROBLEMS.items()}
+        about_any = {"title": "Problem", "description": "Any problem (RFC 9457), for a handler of all."}
+        self.named: dict[str, Json] = {
+            **generated["$defs"],
+            **problems,
+            "Problem": about_any | problem_schema(PROBLEMS),
+        }
 
     def reference(self, model: type[BaseModel], mode: JsonSchemaMode) -> Json:
         """Returns the reference to a model's schema: 'validation' for requests, 'serialization' for answers."""
@@ -93,6 +102,15 @@ def component(kind: str, name: str) -> Json:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
+def problem_schema(codes: Iterable[str]) -> Json:
+    """Returns the schema of a problem with one of these codes, which tell its other members."""
+    references = {code: component("schemas", _problem_name(code)) for code in codes}
+    if len(references) == 1:
+        return next(iter(references.values()))
+    mapping = {code: reference["$ref"] for code, reference in references.items()}
+    return {"oneOf": list(references.values()), "discriminator": {"propertyName": "code", "mapping": mapping}}
+
+
 def in_json_names(text: str | None) -> str:
     """Writes a docstring on one line, with the members that it names in camelCase."""
     one_line = " ".join((text or "").split())
@@ -100,8 +118,8 @@ def in_json_names(text: str | None) -> str:
 
 
 class _ModelSchema(GenerateJsonSchema):
-    """Makes no titles of names. An answer has all of its members, except those with `exclude_if`, so it has no defaults
-    for them."""
+    """Makes no titles of names. An answer has all of its members, except those with `exclude_if`, which are never null,
+    so it has no defaults for them."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 — the same for all
         return False
@@ -110,6 +128,13 @@ class _ModelSchema(GenerateJsonSchema):
         if self.mode == "serialization":
             return "serialization_exclude_if" not in field
         return super().field_is_required(field, total)
+
+    def model_field_schema(self, schema: Any) -> JsonSchemaValue:
+        made = super().model_field_schema(schema)
+        if self.mode == "serialization" and "serialization_exclude_if" in schema:
+            [option] = [option for option in made.pop("anyOf") if option != {"type": "null"}]
+            made |= option
+        return made
 
     def default_schema(self, schema: Any) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"]) if self.mode == "serialization" else super().default_schema(schema)
@@ -122,47 +147,52 @@ _USUAL_MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     "title": ({"type": "string"}, "A short name."),
     "status": ({"type": "integer"}, "The HTTP status, repeated."),
     "detail": ({"type": "string"}, "One sentence for people."),
-    "code": (
-        {"type": "string", "enum": list(PROBLEMS)},
-        "Branch on this, never on `title` or `detail`, whose wording may change.",
-    ),
+    "code": ({"type": "string"}, "Branch on this, never on `title` or `detail`, whose wording may change."),
     "requestId": ({"type": "string"}, "Names this request in the service's log, like the `X-Request-Id` header."),
 }
-# And some of these, by their code.
+# And some have these, by the code.
 _MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     "errors": (
         {"type": "array", "maxItems": MAX_FAULTS, "items": component("schemas", "Fault")},
-        "With `VALIDATION_FAILED`: the faults of the request, the first 20 of them.",
+        "The faults of the request, the first 20 of them.",
     ),
-    "errorCount": ({"type": "integer"}, "With `VALIDATION_FAILED`: how many faults there are."),
+    "errorCount": ({"type": "integer"}, "How many faults there are."),
     "alternatives": (
         {"type": "array", "maxItems": 5, "items": component("schemas", "Alternative")},
-        "With `SLOT_UNAVAILABLE`: at most five other slots. May be empty.",
+        "At most five other slots. May be empty.",
     ),
-    "reason": ({"type": "string", "enum": _REASONS}, "With `SLOT_NOT_BOOKABLE`: why."),
-    "currentVersion": ({"type": "integer"}, "With `VERSION_CONFLICT`: the present version."),
-    "maxExpiresAt": (INSTANT_SCHEMA, "With `HOLD_LIFETIME_EXCEEDED`: the latest end of the hold."),
-    "appointmentStatus": ({"type": "string"}, "With `APPOINTMENT_ENDED`: how it ended."),
-    "cancellableUntil": (INSTANT_SCHEMA, "With `CANCELLATION_WINDOW_CLOSED`: until when guests could cancel it."),
-    "reschedulableUntil": (INSTANT_SCHEMA, "With `RESCHEDULE_WINDOW_CLOSED`: until when guests could move it."),
-    "slotStart": (
-        INSTANT_SCHEMA,
-        "With `CAPACITY_IN_USE`: the start of the first time in the way. With `APPOINTMENT_NOT_STARTED`: its start.",
-    ),
-    "slotEnd": (INSTANT_SCHEMA, "With `CAPACITY_IN_USE`: its end."),
-    "claimed": ({"type": "integer"}, "With `CAPACITY_IN_USE`: how many units are claimed then."),
+    "reason": ({"type": "string", "enum": _REASONS}, "Why."),
+    "currentVersion": ({"type": "integer"}, "The present version."),
+    "maxExpiresAt": (INSTANT_SCHEMA, "The latest end of the hold."),
+    "appointmentStatus": ({"type": "string", "enum": ["cancelled", "completed", "no_show"]}, "How it ended."),
+    "cancellableUntil": (INSTANT_SCHEMA, "Until when guests could cancel it."),
+    "reschedulableUntil": (INSTANT_SCHEMA, "Until when guests could move it."),
+    "slotStart": (INSTANT_SCHEMA, "The start of the appointment, or of the first time in the way."),
+    "slotEnd": (INSTANT_SCHEMA, "The end of the first time in the way."),
+    "claimed": ({"type": "integer"}, "How many units are claimed then."),
 }
 
 
-def _problem() -> Json:
-    """Returns the schema of RFC 9457, with members of our own."""
+def _problem_name(code: str) -> str:
+    return code.title().replace("_", "") + "Problem"
+
+
+def _problem(problem: Problem) -> Json:
+    """Returns the schema of the problems with one code: of RFC 9457, with members of our own."""
+    members = {**_USUAL_MEMBERS, **{name: _MEMBERS[name] for name in problem.members}}
+    properties = {name: {**schema, "description": description} for name, (schema, description) in members.items()}
+    properties["code"]["const"] = problem.code
     return {
-        "title": "Problem",
-        "description": "Why a request was refused (RFC 9457).",
+        "title": _problem_name(problem.code),
+        "description": problem.detail,
         "type": "object",
-        "properties": {
-            name: {**schema, "description": description}
-            for name, (schema, description) in {**_USUAL_MEMBERS, **_MEMBERS}.items()
-        },
-        "required": list(_USUAL_MEMBERS),
+        "properties": properties,
+        "required": list(members),
     }
+
+
+def _describe_default(member: Json) -> None:
+    """Moves the default of a body's member into its description: generators of clients take it for a requirement."""
+    default = member.pop("default", None)
+    if default not in (None, {}, []):
+        member["description"] += f" By default `{default if isinstance(default, str) else json.dumps(default)}`."

@@ -32,8 +32,14 @@ from tests.http.describing import (
 
 pytestmark = pytest.mark.anyio
 
-# The members that are left out where they are empty.
-LEFT_OUT = {"cancellationReason", "warnings", "alternatives"}
+# The members that are left out where they are empty, by their schemas.
+LEFT_OUT = {
+    "Appointment": {"cancellationReason", "warnings"},
+    "BookedAppointment": {"cancellationReason", "warnings"},
+    "SlotWarning": {"resourceId"},
+    "WidgetProblem": {"alternatives"},
+    "WidgetError": {"errors", "errorCount", "reason"},
+}
 
 
 async def test_the_document_is_valid_openapi() -> None:
@@ -59,13 +65,7 @@ async def test_operation_ids_are_unique() -> None:
 async def test_instants_have_one_shape_in_all_answers() -> None:
     """The contract test compares the answers with these schemas, so that a page can compare two instants as text."""
     document = await served_document()
-    schemas: Json = {}
-    waiting = [operation["responses"] for operation in operations(document)]
-    while waiting:
-        for name in set(re.findall(r"#/components/schemas/(\w+)", json.dumps(waiting.pop()))) - set(schemas):
-            schemas[name] = document["components"]["schemas"][name]
-            waiting.append(schemas[name])
-    written = re.findall(r'"format": "date-time"[^}]*', json.dumps(schemas))
+    written = re.findall(r'"format": "date-time"[^}]*', json.dumps(schemas_of(document, "responses")))
     assert len(written) > 20
     assert {instant for instant in written if '"pattern": "^' not in instant} == set()
 
@@ -117,24 +117,55 @@ async def test_every_answer_has_an_example_that_its_schema_accepts() -> None:
 
 async def test_every_answer_has_all_of_its_members() -> None:
     """A client may rely on each member: an empty one is null, and only the listed ones are left out."""
+    shapes = schemas_of(await served_document(), "responses")
+    assert len(shapes) > 60
+    for name, shape in shapes.items():
+        if name == "FaultParameters":
+            assert "required" not in shape
+            continue
+        left_out = LEFT_OUT.get(name, set())
+        assert set(shape.get("required", ())) == set(shape.get("properties", ())) - left_out, name
+        for member in left_out:
+            assert {"type": "null"} not in shape["properties"][member].get("anyOf", ()), member
+
+
+async def test_a_body_requires_what_has_no_default() -> None:
+    """Generators of clients require a member that has a default in the schema, and a member that is required."""
     document = await served_document()
+    by_name = models()
+    for name, shape in schemas_of(document, "requestBody").items():
+        for member, schema in shape.get("properties", {}).items():
+            assert "default" not in schema, (name, member)
+        if shape.get("type") == "object":
+            fields = by_name[name].model_fields.values()
+            assert set(shape.get("required", ())) == {field.alias for field in fields if field.is_required()}
+    reserve = document["components"]["schemas"]["ReserveBody"]["properties"]
+    assert reserve["quantity"]["description"].endswith("By default `1`.")
+
+
+async def test_a_refusal_has_the_codes_of_its_call_only() -> None:
+    """The type of an answer tells which codes, and which other members, a frontend has to handle."""
+    document = await served_document()
+    schemas = document["components"]["schemas"]
     for operation in operations(document):
         for answer in operation["responses"].values():
-            schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
-            if "$ref" in schema:
-                schemas = document["components"]["schemas"]
-                options = schemas[schema["$ref"].rpartition("/")[2]].get("anyOf", [schema])
-                for shape in (schemas[option["$ref"].rpartition("/")[2]] for option in options):
-                    assert set(shape["required"]) == set(shape["properties"]) - LEFT_OUT
+            if problem := answer.get("content", {}).get(PROBLEM):
+                options = problem["schema"].get("oneOf", [problem["schema"]])
+                shapes = [schemas[option["$ref"].rpartition("/")[2]] for option in options]
+                assert [shape["properties"]["code"]["const"] for shape in shapes] == list(problem["examples"])
+    widget = document["paths"]["/api/v1/public/{slug}/book"]["post"]["responses"].values()
+    told = {code for answer in widget for code in answer["content"]["application/json"].get("examples", ())}
+    assert set(schemas["WidgetError"]["properties"]["code"]["enum"]) == told
 
 
 async def test_every_refusal_has_an_example_with_its_status() -> None:
     """The example shows a frontend's author which members come with a code."""
     document = await served_document()
-    known = document["components"]["schemas"]["Problem"]["properties"]
     for code, example in document["components"]["examples"].items():
+        schema = document["components"]["schemas"][code.title().replace("_", "") + "Problem"]
+        assert faults(document, schema, example["value"]) == []
         assert faults(document, {"$ref": "#/components/schemas/Problem"}, example["value"]) == []
-        assert example["value"].keys() <= known.keys()
+        assert example["value"].keys() == schema["properties"].keys() == set(schema["required"])
         assert example["value"]["code"] == code
     for operation in operations(document):
         for status, answer in operation["responses"].items():
@@ -201,7 +232,7 @@ async def test_the_reasons_are_those_that_the_database_gives() -> None:
     definitions = "".join(path.read_text() for path in sorted((sql_folder() / "functions" / "rules").glob("*.sql")))
     sources = re.findall(r"FUNCTION booking\.(?:\w+_refusal|find_pool)\(.*?\n\$\$;", definitions, re.DOTALL)
     assert len(sources) >= 4
-    documented = document["components"]["schemas"]["Problem"]["properties"]["reason"]["enum"]
+    documented = document["components"]["schemas"]["SlotNotBookableProblem"]["properties"]["reason"]["enum"]
     assert {*documented, "misconfigured"} == set(re.findall(r"(?:THEN|ELSE) '(\w+)'", "".join(sources)))
 
 
@@ -234,6 +265,17 @@ async def test_what_is_malformed_is_refused_as_the_document_says() -> None:
                     met.add(check(document, response))
                 told = {code for name, _, code in answers(document) if name == operation["operationId"]}
                 assert met == told & {"PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "VALIDATION_FAILED"}
+
+
+def schemas_of(document: Json, part: str) -> dict[str, Json]:
+    """Returns the schemas that the requests or the responses of a document use, by their names."""
+    schemas: dict[str, Json] = {}
+    waiting = [operation[part] for operation in operations(document) if part in operation]
+    while waiting:
+        for name in set(re.findall(r"#/components/schemas/(\w+)", json.dumps(waiting.pop()))) - set(schemas):
+            schemas[name] = document["components"]["schemas"][name]
+            waiting.append(schemas[name])
+    return schemas
 
 
 def models(base: type[BaseModel] = BaseModel) -> dict[str, type[BaseModel]]:
