@@ -64,17 +64,15 @@ class Clients:
     def _name(self, peer: str, forwarded: str = "") -> str:
         address = self._address(peer, forwarded)
         # What is cached is short, whatever the headers are.
-        if isinstance(address, IPv6Address):
-            return self._name_of(str(ip_network((address, _CUSTOMER_BITS), strict=False)))
-        return self._name_of(str(address or peer))
+        return self._name_of(customer(address) if address else peer)
 
     def _address(self, peer: str, forwarded: str) -> Address | None:
         """Returns the address of the nearest hop that is no trusted proxy. Only trusted proxies are believed."""
-        address = _parsed(peer)
+        address = parsed_address(peer)
         for hop in islice(reversed(forwarded.rsplit(",", _HOPS)), _HOPS):
-            if address is None or not any(address in network for network in self._trusted):
+            if address is None or not is_any_of(address, self._trusted):
                 break
-            before = _parsed(hop)
+            before = parsed_address(hop)
             if before is None:
                 break
             address = before
@@ -130,7 +128,19 @@ def client_id(call: Call) -> str | None:
         raise Invalid.of(faults_of(error, "X-Client-Id")) from None
 
 
-def _parsed(text: str) -> Address | None:
+def customer(address: Address) -> str:
+    """Returns the address as text; of IPv6, the network that a provider gives to one customer."""
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, _CUSTOMER_BITS), strict=False))
+    return str(address)
+
+
+def is_any_of(address: Address, networks: Sequence[Network]) -> bool:
+    """Returns whether one of the networks contains an address."""
+    return any(address in network for network in networks)
+
+
+def parsed_address(text: str) -> Address | None:
     """Parses an address as proxies write it: some with a port, and IPv6 then in brackets. None if it is none."""
     text = text.strip()
     if text.startswith("["):

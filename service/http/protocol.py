@@ -1,7 +1,8 @@
-"""Uvicorn's HTTP protocol with bounds: how long a request may take to arrive, and how large it may be.
+"""Uvicorn's HTTP protocol with bounds: how long a request may take to arrive and an answer to be taken, how large a
+request may be, and how many may be sent ahead.
 
-Uvicorn has neither. A client that sends a byte a minute would hold its connection for ever, and endless headers, before
-the body or after it, would fill the memory.
+Uvicorn has none of them. A client that sends a byte a minute, or reads none, would hold its connection for ever, and
+endless headers, before the body or after it, or endless requests ahead of their answers would fill the memory.
 """
 
 import asyncio
@@ -10,10 +11,11 @@ from asyncio import TimerHandle
 from typing import Any, Final, NoReturn
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import HoldfastError
 from service.http.answer import problem_answer
+from service.http.connections import SPARE_CONNECTIONS, Connections
 
 # From the first byte of a request to its last, of 64 KB at most. A phone in a train needs a second or two; behind a
 # proxy that buffers requests, as most do, it is milliseconds.
@@ -23,12 +25,20 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_HEADERS: Final = 100
 # All that may follow the head: a body, of which the application takes 64 KB, in chunks of any size, and trailers.
 MAX_REST_BYTES: Final = 1024 * 1024
+# Requests that may wait behind the one that is answered, and their bytes. Hardly any client sends requests ahead.
+MAX_AHEAD: Final = 8
+MAX_AHEAD_BYTES: Final = 64 * 1024
+# How long a client may take to read an answer: 512 KB on a line of 140 kbit/s.
+ANSWER_SECONDS: Final = 30.0
 # How long the rest of a refused request is still read. If the connection were closed while the client sends, its system
 # would discard the answer unread.
 _LINGER_SECONDS: Final = 2.0
 
 log = structlog.get_logger("service.request")
 
+_NOT_HTTP_1: Final = "This service speaks HTTP/1.1, and HTTP/1.0."
+_NO_HOST: Final = "A request needs exactly one header Host."
+_PROBES: Final = b"/health/"
 _NO_UPGRADE: Final = "This service speaks HTTP/1.1 only: send a request with a body without the header Upgrade."
 
 
@@ -42,6 +52,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.url = b""
+        self._connections: Connections = self.app_state["connections"]
+        # Whether the service has too many connections to serve this one.
+        self._probes_only = False
+        # The request that is being answered, or was last; `cycle` is the last that was received.
+        self._answered: RequestResponseCycle | None = None
+        # Bytes of the requests behind it.
+        self._ahead_bytes = 0
+        # Runs while a part of an answer is not taken.
+        self._unsent_timer: TimerHandle | None = None
+        # Whether the next request waits until the last answer is taken.
+        self._waits_for_client = False
         # One timer for the connection, and the time at which the request must have arrived; None while none is awaited.
         # A request moves the time only: a timer for each costs more than its parsing.
         self._timer: TimerHandle | None = None
@@ -57,14 +78,61 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect()
+        excess = self._connections.add(self, self.client[0] if self.client else "")
+        self._probes_only = excess > 0
+        if excess > SPARE_CONNECTIONS:
+            self._refused = True
+            transport.abort()
+        else:
+            self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        self._deadline = None
+        self._connections.remove(self)
+        for timer in (self._timer, self._unsent_timer):
+            if timer:
+                timer.cancel()
+        self._timer = self._unsent_timer = self._deadline = None
         super().connection_lost(exc)
+        # Uvicorn tells the last request only.
+        if self._answered and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+
+    def pause_writing(self) -> None:
+        """Gives the client a time to take what was written."""
+        super().pause_writing()
+        self._connections.unsent(self, self.transport.get_write_buffer_size())
+        self._limit_unsent()
+
+    def resume_writing(self) -> None:
+        """Goes on with the next request, once the client has taken the answer to the last one."""
+        super().resume_writing()
+        self._connections.taken(self)
+        # A connection that closes is not called when the rest is taken: the timer goes on.
+        if self._unsent_timer and not self.transport.is_closing():
+            self._unsent_timer.cancel()
+            self._unsent_timer = None
+        if self._waits_for_client:
+            self._waits_for_client = False
+            super().on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """Begins with the next request, unless the client has yet to take this answer."""
+        if self.transport.is_closing():
+            self._limit_unsent()
+        elif self.flow.write_paused:
+            self._waits_for_client = True
+            self.flow.pause_reading()
+            return
+        super().on_response_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Closes an idle connection."""
+        self._close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -78,6 +146,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._bound(len(data))
 
     def _bound(self, received: int) -> None:
+        self._ahead_bytes = self._ahead_bytes + received if self.pipeline else 0
+        if self._ahead_bytes > MAX_AHEAD_BYTES:
+            self._take_no_more()
+            return
         if self._in_head:
             self._head_bytes += received
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -87,7 +159,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._rest_bytes > MAX_REST_BYTES:
             if self.cycle.response_started:
                 self._refused = True  # it has its answer, and time to read it
-                self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+                self.loop.call_later(_LINGER_SECONDS, self._close)
             else:
                 self._refuse("PAYLOAD_TOO_LARGE")
 
@@ -105,13 +177,26 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Ends the head, and starts the application unless the head is too large."""
+        if len(self.pipeline) >= MAX_AHEAD:
+            raise _Rejected
         if len(self.headers) > MAX_HEADERS or self._is_head_too_large():
             self._reject("HEADERS_TOO_LARGE")
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._reject("MALFORMED_REQUEST", _NOT_HTTP_1)
+        # RFC 9112, 3.2. HTTP/1.0 had none.
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and version == "1.1"):
+            self._reject("MALFORMED_REQUEST", _NO_HOST)
+        if self._probes_only and not self.url.startswith(_PROBES):
+            self._reject("OVERLOADED")
         # Without a body the offer may be ignored; with one, the parser leaves the body to the other protocol.
         if self.parser.should_upgrade() and any(map(_announces_body, self.headers)):
             self._reject("MALFORMED_REQUEST", _NO_UPGRADE)
         self._in_head = False
         super().on_headers_complete()
+        if self._probes_only:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -152,7 +237,7 @@ class BoundedProtocol(HttpToolsProtocol):
             # Beside a complete request that waits for its answer, another one has begun and is not complete.
             self._expect()
         elif (self._in_head and not self._head_bytes) or (not self._in_head and self.cycle.response_started):
-            self.transport.close()
+            self._close()
         else:
             self._refuse("REQUEST_TIMEOUT")
 
@@ -161,16 +246,42 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, code: str, detail: str | None = None) -> None:
         """Answers a request that never reached the application."""
+        # The answer would be taken for that to the request before.
+        if self.pipeline or (self._is_answering() and not self.cycle.more_body):
+            self._take_no_more()
+            return
         self._refused = True
         self._deadline = None
         if self.transport.is_closing():
             return
         self.transport.write(_answer(self.url, HoldfastError(code, detail)))
         if self._is_answering() or not self.transport.can_write_eof():
-            self.transport.close()
+            self._close()
         else:
             self.transport.write_eof()
-            self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+            self.loop.call_later(_LINGER_SECONDS, self._close)
+
+    def _take_no_more(self) -> None:
+        """Ignores what is sent from here on, and closes the connection after the answers to what was complete. The
+        client sends the others again (RFC 9112, 9.3.2)."""
+        self._refused = True
+        self._deadline = None
+        if self.pipeline and self.cycle.more_body:
+            self.pipeline.popleft()
+        last = self.pipeline[0][0] if self.pipeline else self._answered
+        assert last is not None
+        last.keep_alive = False
+        # Else the bytes that were not read would make the system discard the answers.
+        self.flow.resume_reading()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._limit_unsent()
+
+    def _limit_unsent(self) -> None:
+        """Drops the connection if its client does not take the rest of an answer in time."""
+        if self._unsent_timer is None and self.transport.get_write_buffer_size():
+            self._unsent_timer = self.loop.call_later(ANSWER_SECONDS, self.transport.abort)
 
 
 def _announces_body(header: tuple[bytes, bytes]) -> bool:

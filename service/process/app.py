@@ -4,10 +4,10 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from pydantic import SecretStr
 from starlette.applications import Starlette
@@ -45,6 +45,7 @@ from service.database.group_commit import GroupCommit
 from service.http.application import Application
 from service.http.authentication import Authentication
 from service.http.clients import Clients, Holders
+from service.http.connections import CONNECTIONS_OF_ADDRESS, Connections
 from service.http.dispatch import Dispatcher
 from service.http.endpoint import Endpoint, endpoints_of
 from service.http.limits import RequestLimiter
@@ -94,6 +95,7 @@ def create_app(settings: Settings | None = None) -> Application:
         clients = Clients(names, settings.trusted_proxies)
         limiter = RequestLimiter(RequestLimits(store), Rate.parse(settings.rate_limit), authentication)
 
+    connections = Connections(settings.trusted_proxies, CONNECTIONS_OF_ADDRESS if settings.rate_limit_enabled else None)
     tracing: Callable[[ASGIApp], ASGIApp] | None = None
     if settings.otel_exporter_otlp_endpoint:
         from service.observability.tracing import Tracing
@@ -118,7 +120,7 @@ def create_app(settings: Settings | None = None) -> Application:
     endpoints += endpoints_of(DocsApi(endpoints))
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         _stop_with_parent()
         await database.open()
         await lane_database.open()
@@ -133,7 +135,7 @@ def create_app(settings: Settings | None = None) -> Application:
         if settings.cleanup_interval_seconds:
             background.append(in_background("clean up", cleanup.run_every(settings.cleanup_interval_seconds)))
         try:
-            yield
+            yield {"connections": connections}  # for service.http.protocol
         finally:
             await end(background)
             await feed.stop()

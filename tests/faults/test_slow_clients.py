@@ -4,117 +4,20 @@ are served."""
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
-from service.http import protocol
-from service.http.protocol import MAX_HEADERS, MAX_REST_BYTES, BoundedProtocol
-from service.process.app import create_app
+from service.http.protocol import MAX_HEADERS, MAX_REST_BYTES
 from tests.acceptance.conftest import Serve
 from tests.database import TestDatabase, at
-from tests.http.conftest import make_settings
+from tests.faults.raw_connections import ARRIVAL_SECONDS, HEAD, RESERVE, Listener, service
+
+__all__ = ["service"]
 
 pytestmark = pytest.mark.anyio
 
-ARRIVAL_SECONDS = 0.3
-# Far longer than any wait of these tests, so that reaching it means a wait without end.
-PATIENCE_SECONDS = 20
 # uvicorn's own timeout between an answer and the next request.
 UVICORN_SECONDS = 5
-HEAD = b"GET /health/live HTTP/1.1\r\nHost: test\r\n"
-RESERVE = b"POST /api/booking/reserve HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
-
-
-@dataclass
-class Answer:
-    """An answer as it was received."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def problem(self) -> Any:
-        """Returns the problem of the answer."""
-        assert self.headers["content-type"] == "application/problem+json"
-        return json.loads(self.body)
-
-
-class Connection:
-    """One connection, byte by byte."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def send(self, data: bytes) -> None:
-        """Sends bytes, whether or not the service still reads them."""
-        self._writer.write(data)
-        await self._writer.drain()
-
-    async def answer(self) -> Answer:
-        """Returns the next answer."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            head, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().splitlines()
-            headers = dict(line.lower().split(": ", 1) for line in lines if line)
-            body = await self._reader.readexactly(int(headers["content-length"]))
-        return Answer(int(head.split()[1]), headers, body)
-
-    async def ended(self) -> bool:
-        """Returns whether the service has closed the connection without a further answer."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            try:
-                return await self._reader.read() == b""
-            except ConnectionResetError:
-                # The answer to a byte that was under way when the service closed the connection.
-                return True
-
-
-class Listener:
-    """The address of the service, and the connections to it."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._writers: list[asyncio.StreamWriter] = []
-
-    async def connect(self) -> Connection:
-        """Opens a connection."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        self._writers.append(writer)
-        return Connection(reader, writer)
-
-    async def hang_up(self) -> None:
-        """Closes all connections."""
-        for writer in self._writers:
-            writer.close()
-        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
-
-
-@pytest.fixture
-async def service(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listener]:
-    """Runs the application behind the protocol of `serve`, with a shorter timeout for a request."""
-    monkeypatch.setattr(protocol, "REQUEST_ARRIVAL_SECONDS", ARRIVAL_SECONDS)
-    database.make_service()
-    app = create_app(make_settings(database.url))
-    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
-    config.load()
-    state = ServerState()
-    async with app.router.lifespan_context(app):
-        server = await asyncio.get_running_loop().create_server(
-            lambda: BoundedProtocol(config, state, {}), "127.0.0.1", 0
-        )
-        listener = Listener(server.sockets[0].getsockname()[1])
-        try:
-            yield listener
-        finally:
-            await listener.hang_up()
-            server.close()
-            await server.wait_closed()
 
 
 async def test_a_header_of_100_kb_is_refused(serve: Serve) -> None:
@@ -154,14 +57,33 @@ async def test_a_head_that_is_too_large_is_refused(service: Listener, request_: 
     await service.hang_up()
 
 
-@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"HELO\r\n\r\n", b"GET x y z\r\n\r\n"])
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01",
+        b"HELO\r\n\r\n",
+        b"GET x y z\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"GET / HTTP/2.0\r\nHost: test\r\n\r\n",
+        b"GET /health/live HTTP/1.1\r\n\r\n",
+        HEAD + b"Host: test\r\n\r\n",
+    ],
+    ids=["bytes", "greeting", "words", "0.9", "2.0", "no host", "two hosts"],
+)
 async def test_a_request_that_is_not_http_is_a_400(service: Listener, garbage: bytes) -> None:
-    """The answer is a problem."""
+    """The answer is a problem. Of two hosts, a proxy and the service might follow different ones."""
     connection = await service.connect()
     await connection.send(garbage)
     refused = await connection.answer()
     assert (refused.status, refused.problem["code"]) == (400, "MALFORMED_REQUEST")
     await service.hang_up()
+
+
+async def test_http_1_0_needs_no_host(service: Listener) -> None:
+    """Load balancers probe with it."""
+    connection = await service.connect()
+    await connection.send(b"GET /health/live HTTP/1.0\r\n\r\n")
+    assert (await connection.answer()).status == 200
 
 
 @pytest.mark.parametrize(
@@ -261,7 +183,9 @@ async def test_an_offer_of_http2_with_a_body_is_refused(service: Listener) -> No
 async def test_these_refusals_have_the_widgets_shape_at_its_url(service: Listener) -> None:
     """A widget parses no other shape."""
     connection = await service.connect()
-    await connection.send(b"POST /api/v1/public/salon/book HTTP/1.1\r\nCookie: " + b"c" * 40_000 + b"\r\n\r\n")
+    await connection.send(
+        b"POST /api/v1/public/salon/book HTTP/1.1\r\nHost: test\r\nCookie: " + b"c" * 40_000 + b"\r\n\r\n"
+    )
     refused = await connection.answer()
     assert refused.status == 431
     assert json.loads(refused.body)["error"]["code"] == "HEADERS_TOO_LARGE"

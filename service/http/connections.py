@@ -1,0 +1,79 @@
+"""The connections of one process: how many an address may have, and how much of the answers may wait to be taken.
+
+Each connection costs memory and a file descriptor, and each answer that its client does not read costs its length. One
+client gets its share of them at most.
+"""
+
+import resource
+from asyncio import Transport
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from service.http.clients import Network, customer, is_any_of, parsed_address
+
+# Of one address, which may be that of an office or a school. With a request of 100 KB on each they take 40 MB.
+CONNECTIONS_OF_ADDRESS: Final = 400
+# In all. A process that may open 1024 files serves fewer: some are left for the database, the log and other files.
+CONNECTIONS: Final = 4000
+_OTHER_FILES: Final = 200
+# Above each of the two bounds, connections on which only probes are answered, and everything else is refused. The
+# others are closed at once.
+SPARE_CONNECTIONS: Final = 20
+# Of all answers together, how many bytes may wait for their clients. The largest answer has 512 KB.
+MAX_UNSENT_BYTES: Final = 16 * 1024 * 1024
+
+
+class Connection(Protocol):
+    transport: Transport
+
+
+class Connections:
+    """Counts connections by address. Those of `trusted_proxies` bring the requests of many clients, so they are not
+    bounded by address; without a bound `of_address`, none are."""
+
+    def __init__(
+        self, trusted_proxies: Sequence[Network] = (), of_address: int | None = CONNECTIONS_OF_ADDRESS
+    ) -> None:
+        self._trusted = trusted_proxies
+        self._most_of_address = of_address
+        self._most = min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES)
+        self._addresses: dict[Connection, str] = {}
+        self._of_address: Counter[str] = Counter()
+        self._unsent: dict[Connection, int] = {}
+
+    def add(self, connection: Connection, host: str) -> int:
+        """Adds a connection, and returns the number of connections above a bound; 0 if there are none."""
+        address = parsed_address(host)
+        name = customer(address) if address else host
+        self._addresses[connection] = name
+        self._of_address[name] += 1
+        excess = len(self._addresses) - self._most
+        if self._most_of_address is not None and not (address and is_any_of(address, self._trusted)):
+            excess = max(excess, self._of_address[name] - self._most_of_address)
+        return max(0, excess)
+
+    def remove(self, connection: Connection) -> None:
+        self.taken(connection)
+        if name := self._addresses.pop(connection, None):
+            self._of_address[name] -= 1
+            if not self._of_address[name]:
+                del self._of_address[name]
+
+    def unsent(self, connection: Connection, size: int) -> None:
+        """Records how many bytes of an answer its client has not taken. If it is too much in all, the address with the
+        most loses the connection with the most."""
+        self._unsent[connection] = size
+        while sum(self._unsent.values()) > MAX_UNSENT_BYTES:
+            of_address: Counter[str] = Counter()
+            for waiting, waiting_size in self._unsent.items():
+                of_address[self._addresses[waiting]] += waiting_size
+            [(most, _)] = of_address.most_common(1)
+            of_most = [waiting for waiting in self._unsent if self._addresses[waiting] == most]
+            largest = max(of_most, key=self._unsent.__getitem__)
+            self.taken(largest)
+            largest.transport.abort()
+
+    def taken(self, connection: Connection) -> None:
+        """Records that the client has taken its answer."""
+        self._unsent.pop(connection, None)

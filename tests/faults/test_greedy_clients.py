@@ -1,0 +1,124 @@
+"""Clients that send requests without reading the answers, or open connections without end: each is bounded, and others
+are served."""
+
+import asyncio
+import json
+
+import pytest
+
+from service.http import protocol
+from service.http.protocol import MAX_AHEAD, MAX_AHEAD_BYTES
+from service.observability.metrics import REGISTRY
+from service.process import app
+from tests.database import TestDatabase, at
+from tests.faults.raw_connections import HEAD, RESERVE, Listener, service
+
+__all__ = ["service"]
+
+pytestmark = pytest.mark.anyio
+
+OPENAPI = b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+def reserve(key: str = "", hour: int = 10) -> bytes:
+    """Writes a reserve; a long key makes it a large one."""
+    slot = {"businessId": "salon", "serviceId": "cut", "slotStart": at(hour).isoformat(), "resourceId": key or None}
+    body = json.dumps(slot).encode()
+    return RESERVE + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+async def test_requests_ahead_of_their_answers_are_bounded(service: Listener) -> None:
+    """Those within the bound are answered; a client sends the others again, on another connection."""
+    connection = await service.connect()
+    await connection.send((HEAD + b"\r\n") * 1000)
+    answers = [await connection.answer() for _ in range(1 + MAX_AHEAD)]
+    assert {answer.status for answer in answers} == {200}
+    assert [answer.headers.get("connection") for answer in answers] == [None] * MAX_AHEAD + ["close"]
+    assert await connection.ended()
+
+
+async def test_bytes_ahead_of_their_answers_are_bounded(service: Listener, database: TestDatabase) -> None:
+    """A large request behind another one that waits is ignored, even if it is not complete."""
+    connection = await service.connect()
+    large = reserve("x" * (MAX_AHEAD_BYTES // 2))
+    with database.locked():
+        await connection.send(reserve())
+        await asyncio.to_thread(database.wait_until_blocked)
+        await connection.send(reserve(hour=11) + large + large[:-1])
+        await service.until(lambda connections: connections and connections[0]._refused)
+    assert [(await connection.answer()).status for _ in range(3)] == [201, 201, 400]
+    assert await connection.ended()
+
+
+async def test_a_refusal_is_never_the_answer_to_the_request_before(service: Listener, database: TestDatabase) -> None:
+    """Bytes that are no HTTP, behind a request that is under way, close the connection after its answer."""
+    connection = await service.connect()
+    with database.locked():
+        await connection.send(reserve())
+        await asyncio.to_thread(database.wait_until_blocked)
+        await connection.send(b"HELO\r\n\r\n")
+        await service.until(lambda connections: connections and connections[0]._refused)
+    assert (await connection.answer()).status == 201
+    assert await connection.ended()
+
+
+async def test_an_answer_must_be_taken_in_time(service: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection of a client that reads nothing is closed, and so is that of one which asked for its end."""
+    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.3)
+    for request in (OPENAPI, OPENAPI[:-2] + b"Connection: close\r\n\r\n"):
+        connection = await service.connect(narrow=True)
+        await connection.send(request)
+        await service.until(lambda connections: connections and connections[0].flow.write_paused)
+        await service.until(lambda connections: not connections)
+
+
+async def test_no_request_begins_before_the_last_answer_is_taken(service: Listener, database: TestDatabase) -> None:
+    """So a client that reads nothing costs one answer. Once it reads, the next request is answered."""
+    connection = await service.connect(narrow=True)
+    await connection.send(OPENAPI + reserve())
+    await service.until(lambda connections: connections and connections[0]._waits_for_client)
+    assert database.rows("SELECT FROM booking.reservations") == []
+    assert (await connection.answer()).status == 200
+    assert (await connection.answer()).status == 201
+
+
+async def test_a_client_that_leaves_ends_its_stream_despite_requests_behind_it(service: Listener) -> None:
+    """Uvicorn tells the last request of a connection only that the client has gone."""
+    connection = await service.connect()
+    stream = b"GET /api/booking/stream?businessId=salon&serviceId=cut HTTP/1.1\r\nHost: test\r\n\r\n"
+    await connection.send(stream + HEAD + b"\r\n")
+    await service.until(lambda _: REGISTRY.get_sample_value("holdfast_stream_clients") == 1)
+    await service.hang_up()
+    await service.until(lambda _: REGISTRY.get_sample_value("holdfast_stream_clients") == 0)
+
+
+@pytest.fixture
+def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves an address two connections, and one more for probes."""
+    monkeypatch.setattr(app, "CONNECTIONS_OF_ADDRESS", 2)
+    monkeypatch.setattr(protocol, "SPARE_CONNECTIONS", 1)
+
+
+@pytest.mark.usefixtures("few_connections")
+async def test_the_connections_of_an_address_are_bounded(service: Listener) -> None:
+    """One more answers probes, and refuses everything else; further ones are closed at once."""
+    first, second = [await service.connect() for _ in range(2)]
+    for request, status in ((OPENAPI, 503), (HEAD + b"\r\n", 200)):
+        above = await service.connect()
+        await service.until(lambda connections: len(connections) == 3)
+        assert await (await service.connect()).ended()
+        await above.send(request)
+        answer = await above.answer()
+        assert (answer.status, answer.headers["connection"]) == (status, "close")
+        if status == 503:
+            assert (answer.problem["code"], answer.headers["retry-after"]) == ("OVERLOADED", "5")
+            above.close()
+        assert await above.ended()
+        await service.until(lambda connections: len(connections) == 2)
+    await first.send(OPENAPI)
+    assert (await first.answer()).status == 200
+    second.close()
+    await service.until(lambda connections: len(connections) == 1)
+    third = await service.connect()
+    await third.send(OPENAPI)
+    assert (await third.answer()).status == 200

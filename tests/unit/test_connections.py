@@ -1,0 +1,67 @@
+"""The bounds on the connections of an address and of a process, and on the answers that were not taken."""
+
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from service.http import connections
+from service.http.connections import Connections
+
+
+class Connection:
+    """A connection that records whether it was dropped."""
+
+    def __init__(self) -> None:
+        self.dropped = False
+        self.transport: Any = self
+
+    def abort(self) -> None:
+        self.dropped = True
+
+
+def test_an_address_has_its_share() -> None:
+    """Addresses of IPv6 count by the network of one customer."""
+    bounded = Connections(of_address=2)
+    assert [bounded.add(Connection(), "192.0.2.1") for _ in range(4)] == [0, 0, 1, 2]
+    assert bounded.add(Connection(), "192.0.2.2") == 0
+    assert [bounded.add(Connection(), f"2001:db8::{n}") for n in (1, 2, 3)] == [0, 0, 1]
+    assert bounded.add(Connection(), "2001:db8:0:1::1") == 0
+
+
+def test_a_connection_that_ended_leaves_its_place() -> None:
+    """It counts no longer, also if its end is reported twice."""
+    bounded = Connections(of_address=1)
+    first = Connection()
+    assert bounded.add(first, "192.0.2.1") == 0
+    bounded.remove(first)
+    bounded.remove(first)
+    assert [bounded.add(Connection(), "192.0.2.1") for _ in range(2)] == [0, 1]
+
+
+def test_proxies_are_bounded_in_all_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They bring the requests of all clients. Without limits, each address is treated so."""
+    monkeypatch.setattr(connections, "CONNECTIONS", 3)
+    trusting = Connections([ip_network("10.0.0.0/8")], of_address=1)
+    assert [trusting.add(Connection(), "10.1.2.3") for _ in range(5)] == [0, 0, 0, 1, 2]
+    unlimited = Connections(of_address=None)
+    assert [unlimited.add(Connection(), "192.0.2.1") for _ in range(4)] == [0, 0, 0, 1]
+
+
+def test_unsent_answers_are_dropped_where_there_are_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that takes few bytes at a time keeps its answer, whatever another one leaves unread."""
+    monkeypatch.setattr(connections, "MAX_UNSENT_BYTES", 100)
+    bounded = Connections()
+    honest, *greedy = (Connection() for _ in range(4))
+    bounded.add(honest, "192.0.2.1")
+    for connection in greedy:
+        bounded.add(connection, "192.0.2.2")
+    bounded.unsent(honest, 35)
+    for connection, size in zip(greedy, (20, 30, 15), strict=True):
+        bounded.unsent(connection, size)
+    assert [connection.dropped for connection in (honest, *greedy)] == [False, False, False, False]
+    bounded.unsent(greedy[0], 21)
+    assert [connection.dropped for connection in (honest, *greedy)] == [False, False, True, False]
+    bounded.taken(greedy[0])
+    bounded.unsent(greedy[2], 60)
+    assert [connection.dropped for connection in (honest, *greedy)] == [False, False, True, False]
