@@ -18,6 +18,8 @@ from service.sharing.limits import Limit, Rate, RequestLimits
 # How many clients may use up their own limit at one business. A ticket drop has thousands of honest ones, whose peaks
 # the queue refuses: this limit keeps one business from taking all there is, all day long.
 BUSINESS_FACTOR: Final = 100
+# An id of a business has 64 characters at most: a longer one is that of no business.
+_LONGEST_NAME: Final = 64
 # How long the principal of a token is cached. Here it decides about limits, and about nothing else.
 _CACHED_SECONDS: Final = 10.0
 _CACHED: Final = 4096
@@ -62,7 +64,8 @@ class RequestLimiter:
         limits = []
         if not client_counted and (principal is None or principal.business_id not in (None, business_id)):
             limits.append(Limit("client", call.client, self._client_rate))
-        if business_id:
+        # Otherwise a client could make counters of any length, here and in Redis.
+        if business_id and len(business_id) <= _LONGEST_NAME:
             limits.append(Limit("business", f"business:{business_id}", self._business_rate))
         if limits:
             await self._count(call, limits)
