@@ -13,7 +13,9 @@ from service.booking.text import Identifier, NamedBusiness, ServiceId
 from service.database.connections import Database
 from service.faults import FaultCode, fault_error, fault_error_at
 from service.http.answer import JSON, Answer
+from service.http.call import Call
 from service.http.endpoint import endpoint
+from service.shares import Shares
 from service.sharing.cache import AnswerCache
 
 # 366 dates, both ends included.
@@ -89,9 +91,11 @@ class AvailabilityApi:
     def __init__(self, database: Database, cache: AnswerCache) -> None:
         self._database = database
         self._cache = cache
+        # A list may take half a second of a processor, whatever the limit of requests says.
+        self._clients = Shares(1)
 
     @endpoint("GET", "/api/booking/availability", tag="availability", answers={200: Availability}, refusals=_REFUSALS)
-    async def get_availability(self, query: AvailabilityQuery) -> Answer:
+    async def get_availability(self, call: Call, query: AvailabilityQuery) -> Answer:
         """List the slots that can be booked.
 
         Slots that start in `[from, to)`, by the same rules as `reserve`, in pages: `nextFrom` is the `from` of the next
@@ -99,26 +103,31 @@ class AvailabilityApi:
         finds the first free slot. Send the `slotEnd` of the slot that the guest chose.
         """
         return await self._answer(
-            query, lambda: availability(self._database, query.wanted(), query.from_, query.to, query.limit)
+            call, query, lambda: availability(self._database, query.wanted(), query.from_, query.to, query.limit)
         )
 
     @endpoint(
         "GET", "/api/booking/availability/days", tag="availability", answers={200: AvailableDays}, refusals=_REFUSALS
     )
-    async def get_available_days(self, query: AvailableDaysQuery) -> Answer:
+    async def get_available_days(self, call: Call, query: AvailableDaysQuery) -> Answer:
         """Count the slots of each date.
 
         For a month's view: how many slots can be booked that start on each local date from `from` to `to`, both
         included, and when the first one begins. They are the slots that the list of slots has.
         """
-        return await self._answer(query, lambda: available_days(self._database, query.wanted(), query.from_, query.to))
+        return await self._answer(
+            call, query, lambda: available_days(self._database, query.wanted(), query.from_, query.to)
+        )
 
-    async def _answer(self, query: WantedQuery, find: Callable[[], Coroutine[Any, Any, BaseModel]]) -> Answer:
-        """Answers from the cache, or with what `find` finds. The two lists have queries of their own types, so their
-        answers have keys of their own."""
+    async def _answer(
+        self, call: Call, query: WantedQuery, find: Callable[[], Coroutine[Any, Any, BaseModel]]
+    ) -> Answer:
+        """Answers from the cache, or with what `find` finds; a client waits for one list at a time. The two lists have
+        queries of their own types, so their answers have keys of their own."""
 
         async def ask() -> bytes:
             return (await find()).model_dump_json().encode()
 
         question = type(query), query.model_dump_json()
-        return Answer(await self._cache.get(query.business_id, question, ask), media_type=JSON)
+        async with self._clients.turn(call.client):
+            return Answer(await self._cache.get(query.business_id, question, ask), media_type=JSON)

@@ -160,12 +160,22 @@ class Appointments:
     """The verbs on appointments. Each raises `Refused`, `Invalid` and `Unavailable`, and looks up a `business_id` of
     None."""
 
-    def __init__(self, database: Database, verbs: Verbs, guests: Guests, tokens: CancellationTokens) -> None:
+    def __init__(
+        self,
+        look_ups: Database,
+        lists: Database,
+        database: Database,
+        verbs: Verbs,
+        guests: Guests,
+        tokens: CancellationTokens,
+    ) -> None:
+        self._look_ups = look_ups
+        self._lists = lists
         self._database = database
         self._verbs = verbs
         self._guests = guests
         self._tokens = tokens
-        self._tenants = Tenants(database, query="business_of_appointment", missing="APPOINTMENT_NOT_FOUND")
+        self._tenants = Tenants(look_ups, query="business_of_appointment", missing="APPOINTMENT_NOT_FOUND")
 
     async def book(
         self, business_id: str, request: Book, attempt: Attempt, author: Author
@@ -179,7 +189,7 @@ class Appointments:
     async def get(self, appointment_id: UUID, business_id: str | None) -> Appointment:
         """Returns an appointment as it is now."""
         business_id = await self._tenants.find(appointment_id, business_id)
-        [(body,)] = await self._database.fetch("appointment", business_id, appointment_id)
+        [(body,)] = await self._look_ups.fetch("appointment", business_id, appointment_id)
         if body is None:
             raise Refused("APPOINTMENT_NOT_FOUND")
         return Appointment.model_validate_json(body)
@@ -195,8 +205,8 @@ class Appointments:
         filters = astuple(replace(listed, guest_phone=phone))
         # One more than the page shows whether there is a next one.
         bounds = *(after or (None, None)), limit + 1
-        rows = await self._database.fetch("list_appointments", business_id, *filters, *bounds)
-        if not rows and not await self._database.fetch("business", business_id):
+        rows = await self._lists.fetch("list_appointments", business_id, *filters, *bounds)
+        if not rows and not await self._look_ups.fetch("business", business_id):
             raise Refused("BUSINESS_NOT_FOUND")
         place = None
         if len(rows) > limit:
@@ -209,7 +219,7 @@ class Appointments:
     async def audit(self, appointment_id: UUID, business_id: str | None) -> list[AuditEntry]:
         """Returns the trail of an appointment, by version."""
         business_id = await self._tenants.find(appointment_id, business_id)
-        rows = await self._database.fetch("audit_trail", business_id, appointment_id)
+        rows = await self._lists.fetch("audit_trail", business_id, appointment_id)
         if not rows:
             raise Refused("APPOINTMENT_NOT_FOUND")
         return [AuditEntry.model_validate_json(body) for (body,) in rows]

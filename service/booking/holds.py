@@ -67,12 +67,15 @@ class Hold(Record):
 class Holds:
     """The verbs on holds. Each raises `Refused`, `Invalid` and `Unavailable`, and looks up a `business_id` of None."""
 
-    def __init__(self, database: Database, verbs: Verbs, guests: Guests, tokens: CancellationTokens) -> None:
-        self._database = database
+    def __init__(
+        self, look_ups: Database, lists: Database, verbs: Verbs, guests: Guests, tokens: CancellationTokens
+    ) -> None:
+        self._look_ups = look_ups
+        self._lists = lists
         self._verbs = verbs
         self._guests = guests
         self._read_committed = partial(committed, tokens)
-        self._tenants = Tenants(database, query="business_of_reservation", missing="RESERVATION_NOT_FOUND")
+        self._tenants = Tenants(look_ups, query="business_of_reservation", missing="RESERVATION_NOT_FOUND")
 
     async def reserve(
         self, business_id: str, request: Reserve, attempt: Attempt, holder: Holder
@@ -114,7 +117,7 @@ class Holds:
     async def get(self, reservation_id: UUID, business_id: str | None) -> Reservation:
         """Returns a hold as it is now."""
         business_id = await self._tenants.find(reservation_id, business_id)
-        [(body,)] = await self._database.fetch("reservation", business_id, reservation_id)
+        [(body,)] = await self._look_ups.fetch("reservation", business_id, reservation_id)
         if body is None:
             raise Refused("RESERVATION_NOT_FOUND")
         return Reservation.model_validate_json(body)
@@ -127,16 +130,16 @@ class Holds:
         And its last place if there is a next page, which begins `after` that.
         """
         # One more than the page shows whether there is a next one.
-        rows = await self._database.fetch("list_holds", business_id, *listed, *(after or (None, None, None)), limit + 1)
-        if not rows and not await self._database.fetch("business", business_id):
+        rows = await self._lists.fetch("list_holds", business_id, *listed, *(after or (None, None, None)), limit + 1)
+        if not rows and not await self._look_ups.fetch("business", business_id):
             raise Refused("BUSINESS_NOT_FOUND")
         holds = [Hold.model_validate_json(body) for *_, body in rows[:limit]]
         return holds, rows[limit - 1][:3] if len(rows) > limit else None
 
     async def of_client(self, business_id: str, client_id_hmac: str) -> list[Reservation]:
         """Returns the live holds of a client in a business, those that end first."""
-        rows = await self._database.fetch("holds_of_client", business_id, client_id_hmac)
-        if not rows and not await self._database.fetch("business", business_id):
+        rows = await self._lists.fetch("holds_of_client", business_id, client_id_hmac)
+        if not rows and not await self._look_ups.fetch("business", business_id):
             raise Refused("BUSINESS_NOT_FOUND")
         return [Reservation.model_validate_json(body) for (body,) in rows]
 

@@ -20,6 +20,7 @@ from service.database.failures import NoAnswer, is_connection_lost, is_passing, 
 from service.database.migrations import named_queries
 from service.errors import DatabaseDown, Overloaded
 from service.observability.metrics import POOL_CONNECTIONS, POOL_WAITING
+from service.shares import Shares
 
 # Time limits in seconds, each less than that of the step that waits for it.
 LOCK_SECONDS = 2
@@ -80,8 +81,9 @@ class _Pool(AsyncConnectionPool):
 class Database:
     """A pool of connections, and the statements of sql/queries.sql by their names.
 
-    `statement_seconds` is the time limit of a statement, `pool` the name of the pool in metrics. Values of type
-    jsonb are returned as bytes: the model that they belong to parses them.
+    `statement_seconds` is the time limit of a statement, `pool` the name of the pool in metrics. The statements of one
+    business, their first parameter, take half of the connections at most. Values of type jsonb are returned as bytes:
+    the model that they belong to parses them.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Database:
         self._statement_seconds = statement_seconds
         self._queries = named_queries()
         self._clock = _ServerClock()
+        self._shares = Shares((connections + 1) // 2)
         self._check: asyncio.Task[None] | None = None
         self._gauges: asyncio.Task[None] | None = None
         self._warned = False
@@ -104,6 +107,10 @@ class Database:
             # Later the pool waits for the next request instead of backing off further.
             reconnect_timeout=CONNECT_SECONDS,
             configure=self._configure,
+            # With a reset the pool's own workers return connections: a caller that is cancelled while it returns one
+            # would lose it. Each connection may occupy a worker while it is made, and one is left over.
+            reset=_nothing_to_reset,
+            num_workers=connections + 1,
             kwargs={
                 "autocommit": True,
                 "application_name": "holdfast",
@@ -159,6 +166,7 @@ class Database:
         `Overloaded` or `DatabaseDown`."""
         return await self._retried(
             name,
+            _business(parameters),
             lambda: parameters,
             lambda error: is_passing(error) or (is_connection_lost(error) and not isinstance(error, NoAnswer)),
         )
@@ -169,7 +177,10 @@ class Database:
         A statement whose answer was lost is not run again: it may have had its effect. Raises `Overloaded` or
         `DatabaseDown`.
         """
-        return await self._retried(name, lambda: (*parameters, self.deadline(LOCK_SECONDS + 1)), is_passing)
+        business_id = _business(parameters)
+        return await self._retried(
+            name, business_id, lambda: (*parameters, self.deadline(LOCK_SECONDS + 1)), is_passing
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
@@ -183,7 +194,11 @@ class Database:
             raise translated(error) from error
 
     async def _retried(
-        self, name: str, parameters: Callable[[], tuple[object, ...]], retryable: Callable[[Exception], bool]
+        self,
+        name: str,
+        business_id: str | None,
+        parameters: Callable[[], tuple[object, ...]],
+        retryable: Callable[[Exception], bool],
     ) -> list[tuple[Any, ...]]:
         try:
             async for attempt in stamina.retry_context(
@@ -194,7 +209,7 @@ class Database:
                 wait_jitter=FIRST_PAUSE_SECONDS,
             ):
                 with attempt:
-                    async with self.connection() as connection:
+                    async with self._shares.turn(business_id), self.connection() as connection:
                         return await self.rows(connection, name, *parameters())
         except psycopg.Error as error:
             raise translated(error) from error
@@ -243,6 +258,15 @@ class Database:
             await connection.execute("SET jit = off")
             for name, seconds in timeouts.items():
                 await connection.execute("SELECT set_config(%s, %s, false)", [name, f"{seconds}s"])
+
+
+async def _nothing_to_reset(_: psycopg.AsyncConnection) -> None:
+    pass
+
+
+def _business(parameters: tuple[object, ...]) -> str | None:
+    """Returns the business of a statement, if it has one. A slug stands for its business."""
+    return parameters[0] if parameters and isinstance(parameters[0], str) else None
 
 
 def _unparsed(json: str | bytes) -> str | bytes:

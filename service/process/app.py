@@ -61,8 +61,12 @@ from service.sharing.store import Store
 # smaller batches. Without batches each request needs a lane of its own.
 LANES: Final = 2
 LANES_WITHOUT_BATCHES: Final = 16
-# For look-ups, the catalog, the purge and health.
-OTHER_CONNECTIONS: Final = 4
+# Of a process, besides those of the lanes: for look-ups that take a millisecond, such as those of keys and probes; for
+# lists, which take longer; and for the catalog, the purge and health, which wait for locks. Each has its own, so that a
+# key is known while lists are long and a catalog is locked.
+LOOK_UP_CONNECTIONS: Final = 3
+LIST_CONNECTIONS: Final = 3
+OTHER_CONNECTIONS: Final = 2
 
 
 def create_app(settings: Settings | None = None) -> Application:
@@ -72,22 +76,24 @@ def create_app(settings: Settings | None = None) -> Application:
     lanes = LANES if settings.max_batch > 1 else LANES_WITHOUT_BATCHES
     url = _required(settings.database_url).get_secret_value()
     database = Database(url, connections=OTHER_CONNECTIONS)
-    # A pool that look-ups can't exhaust; twice as large, because requests are sent again beside the lanes.
+    look_ups = Database(url, connections=LOOK_UP_CONNECTIONS, pool="look_ups")
+    lists = Database(url, connections=LIST_CONNECTIONS, pool="lists")
+    # Twice as many, because requests are sent again beside the lanes.
     lane_database = Database(url, connections=2 * lanes, pool="lanes")
+    databases = (look_ups, lists, database, lane_database)
     group_commit = GroupCommit(lane_database, max_batch=settings.max_batch, lanes=lanes)
     token_secret = _required(settings.token_secret)
     tokens = CancellationTokens(token_secret)
     store = Store(settings.redis_url)
     cache = AnswerCache()
-    reaches = Reaches(database)
+    reaches = Reaches(look_ups)
     feed = Feed(store, cache, reaches.forget)
     retention = timedelta(hours=settings.idempotency_window_hours)
     cleanup = Cleanup(database, retention=retention, announce=feed.announce)
-    verbs, guests = Verbs(group_commit, Alternatives(database), feed.announce), Guests(database)
-    appointments = Appointments(database, verbs, guests, tokens)
+    verbs, guests = Verbs(group_commit, Alternatives(lists), feed.announce), Guests(look_ups)
+    appointments = Appointments(look_ups, lists, database, verbs, guests, tokens)
     catalog = Catalog(database, feed.announce)
-    keys = Keys(database)
-    authentication = Authentication(_required(settings.admin_token), _required(settings.cron_secret), keys)
+    authentication = Authentication(_required(settings.admin_token), _required(settings.cron_secret), Keys(look_ups))
     clients = limiter = None
     names = ClientNames(token_secret)
     holders = Holders(names, settings.max_live_holds_per_client if settings.rate_limit_enabled else None)
@@ -103,17 +109,17 @@ def create_app(settings: Settings | None = None) -> Application:
         tracing = Tracing
 
     apis = (
-        HoldApi(Holds(database, verbs, guests, tokens), database, holders),
-        PublicCatalogueApi(database),
-        AvailabilityApi(database, cache),
-        StreamApi(feed, catalog, reaches),
+        HoldApi(Holds(look_ups, lists, verbs, guests, tokens), lists, holders),
+        PublicCatalogueApi(lists),
+        AvailabilityApi(lists, cache),
+        StreamApi(feed, Catalog(look_ups), reaches),
         AppointmentApi(appointments),
         WidgetApi(appointments),
         CatalogApi(catalog),
         OpeningApi(catalog),
-        KeyApi(keys),
-        CalendarApi(Calendars(database, CalendarKeys(token_secret))),
-        OperationsApi(database, cleanup, HealthMonitor(database)),
+        KeyApi(Keys(database)),
+        CalendarApi(Calendars(lists, CalendarKeys(token_secret))),
+        OperationsApi(look_ups, cleanup, HealthMonitor(database)),
         MetricsApi(),
     )
     endpoints: list[Endpoint] = [declared for api in apis for declared in endpoints_of(api)]
@@ -122,8 +128,8 @@ def create_app(settings: Settings | None = None) -> Application:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         _stop_with_parent()
-        await database.open()
-        await lane_database.open()
+        for pool in databases:
+            await pool.open()
         group_commit.start()
         feed.start()
         background = [
@@ -141,13 +147,13 @@ def create_app(settings: Settings | None = None) -> Application:
             await feed.stop()
             await store.close()
             await group_commit.stop()
-            await lane_database.close()
-            await database.close()
+            for pool in databases:
+                await pool.close()
             logging.flush()
 
     return Application(
         endpoints,
-        Dispatcher(authentication, BusinessNames(database), clients, limiter),
+        Dispatcher(authentication, BusinessNames(look_ups), clients, limiter),
         lifespan=lifespan,
         cors_origins=settings.cors_origins,
         tracing=tracing,

@@ -22,8 +22,8 @@ with_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="wor
 BEARER = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 REQUESTS = "holdfast_http_requests_total"
 LIVE = {"method": "GET", "route": "/health/live", "status": "200"}
-# Of each worker: for lookups, and for lanes.
-CONNECTIONS = 4 + 4
+# Of each worker: for lanes, look-ups, lists and the rest.
+CONNECTIONS = 4 + 3 + 3 + 2
 
 
 def scrape_now(service: ServiceProcess) -> Scrape:

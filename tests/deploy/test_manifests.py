@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from service.database.connections import TRANSACTION_SECONDS
-from service.process.app import LANES, OTHER_CONNECTIONS
+from service.process.app import LANES, LIST_CONNECTIONS, LOOK_UP_CONNECTIONS, OTHER_CONNECTIONS
 from service.process.serving import _GRACE_SECONDS
 from service.settings import Settings
 from tests.deploy.installation import DEPLOY
@@ -148,10 +148,10 @@ def test_pods_have_no_unneeded_privileges(role: str) -> None:
 
 
 def test_the_connections_of_all_pods_fit() -> None:
-    """They are below PostgreSQL's default of 100, with one more pod during a rollout. The documents state eight for
+    """They are below PostgreSQL's default of 100, with one more pod during a rollout. The documents state twelve for
     each worker."""
-    connections_of_worker = 2 * LANES + OTHER_CONNECTIONS
-    assert connections_of_worker == 8
+    connections_of_worker = 2 * LANES + LOOK_UP_CONNECTIONS + LIST_CONNECTIONS + OTHER_CONNECTIONS
+    assert connections_of_worker == 12
     workers = int(manifest_of_kind("ConfigMap")["data"]["WORKERS"])
     assert (
         manifest_of_kind("HorizontalPodAutoscaler")["spec"]["maxReplicas"] + 1

@@ -274,7 +274,7 @@ async def test_each_parameter_is_part_of_the_question(client: httpx2.AsyncClient
         await client.get(f"/api/booking{path}", params=query)
     assert counted("miss") - before == len(questions)
     hits = counted("hit")
-    same = ({"quantity": "2"}, {"limit": "500", "quantity": "2"})
+    same = ({"limit": "500"}, {"limit": "500", "quantity": "1"})
     await asyncio.gather(*(client.get("/api/booking/availability", params=slots | more) for more in same))
     assert counted("hit") > hits
 

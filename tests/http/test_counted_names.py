@@ -44,9 +44,9 @@ async def test_a_long_name_becomes_no_counter(
     client: httpx2.AsyncClient, callers: list[str], method: str, path: str, status: int
 ) -> None:
     """It is the name of no business: the request is counted for its client, and refused."""
-    body = {"json": {"businessId": LONG}} if method == "POST" else {}
+    body = {"businessId": LONG} if method == "POST" else None
     headers = {"Authorization": f"Bearer {LONG}", "X-Client-Id": LONG, "X-Forwarded-For": LONG}
-    answer = await client.request(method, path, headers=headers, **body)
+    answer = await client.request(method, path, headers=headers, json=body)
     assert answer.status_code == status
     assert callers
     assert max(map(len, callers)) < LONGEST_CALLER

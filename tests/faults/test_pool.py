@@ -1,0 +1,60 @@
+"""The pools of connections: none is lost with a caller, and no business takes all of them."""
+
+import asyncio
+
+import pytest
+
+from service.database.connections import Database
+from tests.connections import open_database
+from tests.database import TestDatabase
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE_SECONDS = 20
+
+
+async def until_idle(database: Database, count: int) -> None:
+    """Returns when a pool has this many idle connections."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while database._pool.get_stats()["pool_available"] != count:  # noqa: ASYNC110 — the pool has no event
+            await asyncio.sleep(0.01)
+
+
+async def test_a_caller_that_is_cancelled_while_it_returns_a_connection_does_not_lose_it(
+    database: TestDatabase,
+) -> None:
+    """The pool may be busy at that moment: with a caller that leaves, for example."""
+    async with open_database(database.url, connections=2) as pool:
+        await until_idle(pool, 2)
+        borrowed, may_return = asyncio.Event(), asyncio.Event()
+
+        async def borrow() -> None:
+            async with pool.connection():
+                borrowed.set()
+                await may_return.wait()
+
+        borrower = asyncio.create_task(borrow())
+        await borrowed.wait()
+        async with pool._pool._lock:
+            may_return.set()
+            await asyncio.wait([borrower], timeout=0.05)
+            borrower.cancel()
+            await asyncio.wait([borrower], timeout=0.05)
+        await asyncio.wait([borrower])
+        await until_idle(pool, 2)
+
+
+async def test_a_business_takes_half_of_the_connections(database: TestDatabase) -> None:
+    """The statements of another one, and those of no business, do not wait for its slow ones."""
+    async with open_database(database.url, connections=3) as pool:
+        pool._queries["sleep"] = b"SELECT %s, pg_sleep(%s)"
+        slow = [asyncio.create_task(pool.fetch("sleep", "salon", 30)) for _ in range(20)]
+        await until_idle(pool, 1)
+        assert await pool.fetch("sleep", "clinic", 0)
+        assert await pool.fetch("server_time")
+        assert not any(task.done() for task in slow)
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        await until_idle(pool, 3)
+        assert await pool.fetch("sleep", "salon", 0)
