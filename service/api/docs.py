@@ -15,6 +15,7 @@ from pydantic import Field
 from service.errors import PROBLEMS, HoldfastError, Problem
 from service.faults import FaultCode
 from service.http.answer import JSON, Answer
+from service.http.compression import Body
 from service.http.endpoint import Endpoint, endpoint, endpoints_of
 from service.http.openapi import document
 
@@ -45,11 +46,13 @@ class DocsApi:
 
     def __init__(self, others: Iterable[Endpoint]) -> None:
         self._others = list(others)
-        self._page = _STATIC.joinpath("docs.html").read_bytes()
-        self._businesses = _STATIC.joinpath("businesses.html").read_bytes()
-        self._embedding = _STATIC.joinpath("embedding.html").read_bytes()
-        self._errors = errors_page().encode()
-        self._assets = {name: (_STATIC.joinpath(path).read_bytes(), kind) for name, (path, kind) in _ASSETS.items()}
+        self._page = Body(_STATIC.joinpath("docs.html").read_bytes())
+        self._businesses = Body(_STATIC.joinpath("businesses.html").read_bytes())
+        self._embedding = Body(_STATIC.joinpath("embedding.html").read_bytes())
+        self._errors = Body(errors_page().encode())
+        self._assets = {
+            name: (Body(_STATIC.joinpath(path).read_bytes()), kind) for name, (path, kind) in _ASSETS.items()
+        }
 
     @_call("GET", "/", operation_id="getStart", answers={307: None}, answer_headers={307: ("Location",)})
     async def start(self) -> Answer:
@@ -95,8 +98,8 @@ class DocsApi:
         return Answer(content, headers=_CACHED, media_type=media_type)
 
     @cache  # noqa: B019 — one object lives as long as the process
-    def _document(self) -> bytes:
-        return json.dumps(document([*self._others, *endpoints_of(self)]), ensure_ascii=False).encode()
+    def _document(self) -> Body:
+        return Body(json.dumps(document([*self._others, *endpoints_of(self)]), ensure_ascii=False).encode())
 
 
 def errors_page() -> str:

@@ -1,7 +1,7 @@
 """Answers with a whole body: records, and errors as application/problem+json (RFC 9457) or as widgets read them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from service.errors import PROBLEMS, HoldfastError
+from service.http.compression import LEAST_BYTES, Body, accepts_gzip
 
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
@@ -19,18 +20,19 @@ _OF_WIDGET: Final = re.compile(PUBLIC + "[^/]*/")
 
 
 class Answer:
-    """An ASGI application that sends one answer. `media_type` is left out for an answer without a body."""
+    """An ASGI application that sends one answer, compressed if that is worth it and the client accepts it. `media_type`
+    is left out for an answer without a body. A body that many answers have may be given as a `Body`."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("_body", "headers", "status")
 
     def __init__(
         self,
-        body: bytes = b"",
+        body: bytes | Body = b"",
         status: int = 200,
         headers: Mapping[str, str] | None = None,
         media_type: str | None = None,
     ) -> None:
-        self.body = body
+        self._body = body if isinstance(body, Body) else Body(body)
         self.status = status
         self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()] if headers else []
         if media_type:
@@ -38,9 +40,32 @@ class Answer:
         if status >= 200 and status not in (204, 304):
             self.headers.append((b"content-length", str(len(body)).encode()))
 
+    @property
+    def body(self) -> bytes:
+        return self._body.plain
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 — ASGI
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        await send({"type": "http.response.body", "body": self.body})
+        body, headers = self._body.plain, self.headers
+        if len(body) >= LEAST_BYTES:
+            headers = [*headers, (b"vary", b"Accept-Encoding")]
+            if accepts_gzip(scope):
+                body = await self._body.compressed()
+                headers = [*_of_compressed(headers, len(body))]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _of_compressed(headers: Iterable[tuple[bytes, bytes]], length: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the headers of an answer as those of its compressed form, whose tag is weak: it is not equal byte by
+    byte to the other form (RFC 9110, 8.8.3)."""
+    yield b"content-encoding", b"gzip"
+    for name, value in headers:
+        if name == b"content-length":
+            yield name, b"%d" % length
+        elif name == b"etag" and value.startswith(b'"'):
+            yield name, b"W/" + value
+        else:
+            yield name, value
 
 
 def answer(record: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:

@@ -84,10 +84,11 @@ def content_answer(call: Call, record: BaseModel) -> Answer:
     """
     body = answer(record).body
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    # The tag is weak, because the body may be compressed.
+    headers = {"ETag": f"W/{tag}", "Cache-Control": "no-cache"}
     known = call.header(b"if-none-match") or ""
     if known.strip() == "*" or tag in _ANY_TAG.findall(known):
-        return Answer(status=304, headers=headers)
+        return Answer(status=304, headers=headers | {"Vary": "Accept-Encoding"})
     return Answer(body, 200, headers, JSON)
 
 
