@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Hashable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from cachetools import TTLCache
@@ -14,8 +15,9 @@ V = TypeVar("V")
 class SingleFlight(Generic[K, V]):
     """Runs at most one task per key and gives its result to all callers of the key.
 
-    A result is kept for `keep_seconds` after its task has ended, for the `max_kept` most recently used keys. With
-    `keep_failures`, an exception is kept as well: callers of a failing source do not wait for it one after the other.
+    A result is kept for `keep_seconds` after its task has ended, for the `max_kept` most recently used keys; with
+    `size_of`, for as many of them as have that size together. With `keep_failures`, an exception is kept as well:
+    callers of a failing source do not wait for it one after the other.
     """
 
     def __init__(
@@ -24,10 +26,12 @@ class SingleFlight(Generic[K, V]):
         keep_seconds: float = 0,
         max_kept: int = 1,
         keep_failures: bool = False,
+        size_of: Callable[[V], int] = lambda _: 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._running: dict[K, asyncio.Task[V]] = {}
-        self._kept: TTLCache[K, asyncio.Task[V]] = TTLCache(max_kept, keep_seconds, clock)
+        self._size_of = size_of
+        self._kept: TTLCache[K, asyncio.Task[V]] = TTLCache(max_kept, keep_seconds, clock, self._size)
         self._keep_failures = keep_failures
 
     async def run(self, key: K, load: Callable[[], Coroutine[Any, Any, V]]) -> V:
@@ -46,4 +50,8 @@ class SingleFlight(Generic[K, V]):
         # `exception` also marks the exception as retrieved, in case all callers were cancelled.
         failed = task.cancelled() or task.exception() is not None
         if self._kept.ttl > 0 and (not failed or (self._keep_failures and not task.cancelled())):
-            self._kept[key] = task
+            with suppress(ValueError):  # it is larger than all that may be kept
+                self._kept[key] = task
+
+    def _size(self, task: asyncio.Task[V]) -> int:
+        return 1 if task.exception() else self._size_of(task.result())

@@ -14,6 +14,7 @@ from service.database.connections import Database
 from service.faults import FaultCode, fault_error, fault_error_at
 from service.http.answer import JSON, Answer
 from service.http.call import Call
+from service.http.compression import Body
 from service.http.endpoint import endpoint
 from service.shares import Shares
 from service.sharing.cache import AnswerCache
@@ -88,7 +89,7 @@ class AvailableDaysQuery(WantedQuery):
 
 
 class AvailabilityApi:
-    def __init__(self, database: Database, cache: AnswerCache) -> None:
+    def __init__(self, database: Database, cache: AnswerCache[Body]) -> None:
         self._database = database
         self._cache = cache
         # A list may take half a second of a processor, whatever the limit of requests says.
@@ -125,8 +126,8 @@ class AvailabilityApi:
         """Answers from the cache, or with what `find` finds; a client waits for one list at a time. The two lists have
         queries of their own types, so their answers have keys of their own."""
 
-        async def ask() -> bytes:
-            return (await find()).model_dump_json().encode()
+        async def ask() -> Body:
+            return Body((await find()).model_dump_json().encode())
 
         question = type(query), query.model_dump_json()
         async with self._clients.turn(call.client):

@@ -45,6 +45,7 @@ from service.database.group_commit import GroupCommit
 from service.http.application import Application
 from service.http.authentication import Authentication
 from service.http.clients import Clients, Holders
+from service.http.compression import Body
 from service.http.connections import CONNECTIONS_OF_ADDRESS, Connections
 from service.http.dispatch import Dispatcher
 from service.http.endpoint import Endpoint, endpoints_of
@@ -85,7 +86,7 @@ def create_app(settings: Settings | None = None) -> Application:
     token_secret = _required(settings.token_secret)
     tokens = CancellationTokens(token_secret)
     store = Store(settings.redis_url)
-    cache = AnswerCache()
+    cache = AnswerCache[Body]()
     reaches = Reaches(look_ups)
     feed = Feed(store, cache, reaches.forget)
     retention = timedelta(hours=settings.idempotency_window_hours)

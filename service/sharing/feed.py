@@ -39,7 +39,7 @@ class Feed:
     """`forget_settings` is called with a business whose settings may have changed, or None for all."""
 
     def __init__(
-        self, store: Store, cache: AnswerCache, forget_settings: Callable[[str | None], None] = lambda _: None
+        self, store: Store, cache: AnswerCache[Any], forget_settings: Callable[[str | None], None] = lambda _: None
     ) -> None:
         self._store = store
         self._cache = cache

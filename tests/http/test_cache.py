@@ -62,7 +62,7 @@ def test_the_life_of_an_answer_is_less_than_a_second() -> None:
 async def test_an_answer_is_given_again_until_it_is_too_old() -> None:
     """Its age counts from before the database was asked: a change in the meantime may be missing."""
     clock, oracle = Clock(), Oracle()
-    answers = AnswerCache(clock)
+    answers = AnswerCache[bytes](clock)
     hits, misses = counted("hit"), counted("miss")
     oracle.may_answer.clear()
     asking = asyncio.create_task(answers.get("salon", "question", oracle))
@@ -81,7 +81,7 @@ async def test_an_answer_is_given_again_until_it_is_too_old() -> None:
 
 async def test_a_crowd_asks_once() -> None:
     """However many callers come before there is an answer; cancelling a caller does not cancel the look-up."""
-    oracle, answers = Oracle(), AnswerCache()
+    oracle, answers = Oracle(), AnswerCache[bytes]()
     oracle.may_answer.clear()
     crowd = [asyncio.create_task(answers.get("salon", "question", oracle)) for _ in range(100)]
     await asyncio.sleep(0.01)
@@ -93,7 +93,7 @@ async def test_a_crowd_asks_once() -> None:
 async def test_who_comes_late_does_not_join_a_look_up_that_began_long_ago() -> None:
     """Its answer may be as old as the look-up, and without Redis no change of another process drops it."""
     clock, oracle = Clock(), Oracle()
-    answers = AnswerCache(clock)
+    answers = AnswerCache[bytes](clock)
     oracle.may_answer.clear()
     first = asyncio.create_task(answers.get("salon", "question", oracle))
     await oracle.is_asked.wait()
@@ -109,7 +109,7 @@ async def test_who_comes_late_does_not_join_a_look_up_that_began_long_ago() -> N
 
 async def test_a_failure_reaches_all_callers_and_is_not_kept() -> None:
     """The next caller asks again."""
-    answers = AnswerCache()
+    answers = AnswerCache[bytes]()
 
     async def fail() -> bytes:
         await asyncio.sleep(0.01)
@@ -122,7 +122,7 @@ async def test_a_failure_reaches_all_callers_and_is_not_kept() -> None:
 
 async def test_what_was_asked_before_a_change_is_no_answer_after_it() -> None:
     """Neither a kept answer nor one under way: a browser that loads again after a change sees it."""
-    answers, oracle = AnswerCache(), Oracle()
+    answers, oracle = AnswerCache[bytes](), Oracle()
     feed = Feed(Store(None), answers)
     await answers.get("salon", "question", oracle)
     feed.announce("salon", CHANGE, moved=False)
@@ -137,30 +137,58 @@ async def test_what_was_asked_before_a_change_is_no_answer_after_it() -> None:
     assert await answers.get("salon", "question", oracle) == b"3"
 
 
-async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are as many questions as there are intervals."""
-    monkeypatch.setattr(cache, "_ANSWERS", 3)
-    monkeypatch.setattr(cache, "_BUSINESSES", 4)
-    answers, oracle = AnswerCache(Clock()), Oracle()
+@pytest.mark.parametrize("length", [0, 1000])
+async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    """Long answers by their bytes, and short ones too: there are as many questions as there are intervals."""
+    monkeypatch.setattr(cache, "MAX_BYTES", 10_000 + 5 * length)
+    answers = AnswerCache[bytes](Clock())
+
+    async def ask() -> bytes:
+        return b"x" * length
+
     for business in range(10):
         for question in range(10):
-            await answers.get(str(business), str(question), oracle)
-    assert [len(about._kept) for about in answers._businesses.values()] == [3] * 4
-    assert await answers.get("9", "9", oracle) == b"100"
-    assert not any(about._running for about in answers._businesses.values())
+            await answers.get(str(business), str(question), ask)
+    assert 5 <= len(answers._answers._kept) < 10
+    hits = counted("hit")
+    await answers.get("9", "9", ask)
+    assert counted("hit") == hits + 1
+    assert not answers._answers._running
+
+
+async def test_an_answer_that_is_larger_than_all_is_given_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And drops no other one."""
+    monkeypatch.setattr(cache, "MAX_BYTES", 10_000)
+    answers, oracle = AnswerCache[bytes](Clock()), Oracle()
+    assert await answers.get("salon", "small", oracle) == b"1"
+
+    async def ask() -> bytes:
+        return b"x" * 10_000
+
+    assert len(await answers.get("salon", "large", ask)) == 10_000
+    assert list(map(len, (task.result() for task in answers._answers._kept.values()))) == [1]
+
+
+async def test_the_businesses_with_kept_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their names are what callers send."""
+    monkeypatch.setattr(cache, "_BUSINESSES", 4)
+    answers, oracle = AnswerCache[bytes](Clock()), Oracle()
+    for business in range(10):
+        await answers.get(str(business), "question", oracle)
+    assert len(answers._epochs) == 4
 
 
 # With Redis.
 
 
 @asynccontextmanager
-async def two_processes(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, AnswerCache]]:
+async def two_processes(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, AnswerCache[bytes]]]:
     """Two processes that share a Redis: the feed and the store of one, the answers of the other.
 
     Its clock stands still, so no answer expires.
     """
     async with sharing(redis) as one, sharing(redis) as two:
-        answers = AnswerCache(Clock())
+        answers = AnswerCache[bytes](Clock())
         feeds = Feed(one, AnswerCache()), Feed(two, answers)
         for each in feeds:
             each.start()
@@ -170,7 +198,7 @@ async def two_processes(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, 
             await each.stop()
 
 
-async def until_asked_again(answers: AnswerCache, oracle: Oracle) -> None:
+async def until_asked_again(answers: AnswerCache[bytes], oracle: Oracle) -> None:
     """Returns when the answer about the salon has been dropped and the oracle has given another."""
     async with asyncio.timeout(20):
         while await answers.get("salon", "question", oracle) == b"1":  # noqa: ASYNC110 — the cache has no event for it
@@ -197,10 +225,10 @@ async def test_a_change_of_another_process_drops_the_answer_under_way(redis_serv
         oracle.may_answer.clear()
         before = asyncio.create_task(answers.get("salon", "question", oracle))
         await oracle.is_asked.wait()
-        [under_way] = answers._businesses.values()
+        [under_way] = answers._epochs.values()
         feed.announce("salon", CHANGE, moved=False)
         async with asyncio.timeout(20):
-            while under_way in answers._businesses.values():  # noqa: ASYNC110 — the cache has no event for it
+            while under_way in answers._epochs.values():  # noqa: ASYNC110 — the cache has no event for it
                 await asyncio.sleep(0.001)
         after = asyncio.create_task(answers.get("salon", "question", oracle))
         await asyncio.sleep(0)
