@@ -19,7 +19,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from service.database.failures import NoAnswer, is_connection_lost, is_passing, translated
 from service.database.migrations import named_queries
 from service.errors import DatabaseDown, Overloaded
-from service.observability.metrics import POOL_CONNECTIONS, POOL_WAITING
+from service.observability.metrics import LOCK_WAIT_SECONDS, POOL_CONNECTIONS, POOL_WAITING
 from service.shares import Shares
 
 # Time limits in seconds, each less than that of the step that waits for it.
@@ -152,6 +152,7 @@ class Database:
 
     async def rows(self, connection: psycopg.AsyncConnection, name: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Runs a named statement on the caller's connection, once. Raises `psycopg.Error`."""
+        began = time.monotonic()
         try:
             with _answered_within(self._statement_seconds + 1, connection):
                 cursor = await connection.execute(self._queries[name], parameters)
@@ -159,6 +160,8 @@ class Database:
         except psycopg.Error as error:
             if error.sqlstate == "HF001":
                 self._clock.doubt()  # the server's clock may have been set
+            elif error.sqlstate == "55P03":
+                _record_lock_timeout(parameters[0], time.monotonic() - began)
             raise
 
     async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -267,6 +270,14 @@ async def _nothing_to_reset(_: psycopg.AsyncConnection) -> None:
 def _business(parameters: tuple[object, ...]) -> str | None:
     """Returns the business of a statement, if it has one. A slug stands for its business."""
     return parameters[0] if parameters and isinstance(parameters[0], str) else None
+
+
+def _record_lock_timeout(business: object, seconds: float) -> None:
+    """Counts and logs a wait for a lock that timed out. A statement's first parameter is its business; of a list, the
+    first one is waited for."""
+    LOCK_WAIT_SECONDS.observe(seconds)
+    business_id = business[0] if isinstance(business, list) else business
+    log.warning("lock_timed_out", business_id=business_id, seconds=round(seconds, 2))
 
 
 def _unparsed(json: str | bytes) -> str | bytes:

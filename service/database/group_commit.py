@@ -152,7 +152,7 @@ class GroupCommit:
             else:
                 operation.give_up(translated(error))
                 return
-            if pause >= operation.seconds_left():
+            if not operation.has_time_for_call(pause):
                 operation.give_up(translated(error))
                 return
             await asyncio.sleep(pause)

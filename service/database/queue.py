@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic_core import from_json
 
-from service.database.connections import REQUEST_SECONDS
+from service.database.connections import LOCK_SECONDS, REQUEST_SECONDS
 from service.errors import DatabaseDown, Overloaded
 from service.observability import metrics
 
@@ -24,9 +24,11 @@ MAX_QUEUE: Final = 4000
 # How long a request may wait for its turn and still have time for its call.
 QUEUE_SECONDS: Final = REQUEST_SECONDS - CALL_SECONDS
 
-# Requests with less time left than this are refused: a call's deadline is the earliest deadline in its batch, so one
-# late request would leave the others too little time to get their locks.
-_LEAST_SECONDS: Final = 0.2
+# Requests with less time left than this are refused instead of sent: a lock that can't be acquired ends the call after
+# LOCK_SECONDS, and the caller must still be there to read that the request had no effect.
+_LEAST_SECONDS: Final = LOCK_SECONDS + 0.5
+# The same for a request whose answer was lost: in this time the database can report the effect that it had.
+_LEAST_SECONDS_IN_DOUBT: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ class Operation:
     def seconds_left(self) -> float:
         return self.submitted_at + REQUEST_SECONDS - time.monotonic()
 
+    def has_time_for_call(self, pause_seconds: float = 0.0) -> bool:
+        """Returns whether its caller would still wait for the end of a call that is sent after a pause."""
+        least = _LEAST_SECONDS_IN_DOUBT if self.in_doubt else _LEAST_SECONDS
+        return self.seconds_left() >= pause_seconds + least
+
     def succeed(self, outcome: Outcome) -> None:
         self.on_outcome(outcome)
         if not self.outcome.done():
@@ -85,7 +92,7 @@ def still_in_time(operations: list[Operation]) -> list[Operation]:
     for operation in operations:
         if operation.outcome.done():
             continue  # the caller has left
-        if operation.seconds_left() >= _LEAST_SECONDS:
+        if operation.has_time_for_call():
             in_time.append(operation)
         else:
             metrics.REFUSED_BY_QUEUE.inc()

@@ -93,7 +93,7 @@ QUEUE_WAIT_SECONDS: Final = _histogram(
     "queue_wait_seconds", "From a request's arrival in the queue to the call that decided it."
 )
 LOCK_WAIT_SECONDS: Final = _histogram(
-    "lock_wait_seconds", "How long calls that found their business locked waited for it."
+    "lock_wait_seconds", "How long calls that found their business locked waited for it, or until `lock_timeout`."
 )
 REFUSED_BY_QUEUE: Final = _counter(
     "refused_by_queue_total", "Requests that were refused because the queue was full, or their turn came too late."

@@ -7,16 +7,19 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import structlog
 
 from service.database import connections as connections_module
 from service.database import group_commit as group_commit_module
 from service.database import queue as queue_module
-from service.database.connections import REQUEST_SECONDS
+from service.database.connections import LOCK_SECONDS, REQUEST_SECONDS
 from service.errors import DatabaseDown, Overloaded
+from service.observability.metrics import exposition
 from tests.connections import open_database, running_group_commit
 from tests.database import TestDatabase, at
 from tests.faults.group_commits import count_calls, fail_first_calls, reserve, running
 from tests.faults.proxy import Proxy
+from tests.scraping import Scrape, grown
 from tests.serving import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -131,6 +134,7 @@ async def test_a_call_grants_nothing_after_its_deadline(
         with monkeypatch.context() as shorter, database.locked():
             for module in (group_commit_module, queue_module):
                 shorter.setattr(module, "REQUEST_SECONDS", seconds)
+            shorter.setattr(queue_module, "_LEAST_SECONDS", 0.1)
             shorter.setattr(group_commit._deadlines, "_seconds", seconds)
             waiting = asyncio.create_task(reserve(group_commit, 10))
             await asyncio.to_thread(database.wait_until_blocked)
@@ -192,6 +196,50 @@ async def test_a_request_with_hardly_any_time_left_is_not_sent(in_doubt: int, ex
     operation.in_doubt = in_doubt
     assert queue_module.still_in_time([operation]) == []
     assert type(operation.outcome.exception()) is expected
+
+
+@pytest.mark.parametrize(("in_doubt", "is_sent"), [(0, False), (1, True)])
+async def test_a_request_that_could_not_wait_for_its_lock_is_not_sent(in_doubt: int, is_sent: bool) -> None:
+    """Its caller would leave during the wait, without knowing that nothing was written. A request whose answer was lost
+    is sent: its effect may be known already."""
+    left = LOCK_SECONDS + 0.1
+    operation = queue_module.Operation(
+        "salon", "reserve", uuid4(), b"{}", print, time.monotonic() - REQUEST_SECONDS + left, 0
+    )
+    operation.in_doubt = in_doubt
+    assert bool(queue_module.still_in_time([operation])) == is_sent
+    assert operation.outcome.done() != is_sent
+    assert is_sent or isinstance(operation.outcome.exception(), Overloaded)
+
+
+async def test_a_lock_that_cannot_be_had_is_always_overloaded(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests that come at any moment of another one's wait learn that they had no effect. The time limits are a
+    fifth of the shipped ones, the margin is the same. Each timeout is observed and logged with its business."""
+    monkeypatch.setattr(connections_module, "LOCK_SECONDS", LOCK_SECONDS / 5)
+    monkeypatch.setattr(queue_module, "_LEAST_SECONDS", queue_module._LEAST_SECONDS - LOCK_SECONDS * 4 / 5)
+    for module in (group_commit_module, queue_module):
+        monkeypatch.setattr(module, "REQUEST_SECONDS", REQUEST_SECONDS / 5)
+    monkeypatch.setattr(group_commit_module, "FIRST_PAUSE_SECONDS", 0.02)
+    database.make_service(capacity=100)
+    before = Scrape(exposition().decode())
+    with structlog.testing.capture_logs() as log:
+        async with running(database.url, lanes=2) as group_commit:
+            with database.locked():
+                tasks = []
+                for _ in range(40):
+                    tasks.append(asyncio.create_task(reserve(group_commit)))
+                    await asyncio.sleep(0.05)
+                refusals = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(refusal) for refusal in refusals} == {Overloaded}
+    assert database.value("SELECT count(*) FROM booking.reservations") == 0
+    timed_out = [line for line in log if line["event"] == "lock_timed_out"]
+    assert len(timed_out) >= 5
+    assert {(line["business_id"], line["log_level"]) for line in timed_out} == {("salon", "warning")}
+    assert all(line["seconds"] >= LOCK_SECONDS / 5 for line in timed_out)
+    after = Scrape(exposition().decode())
+    assert grown(before, after, "holdfast_lock_wait_seconds_count") == len(timed_out)
 
 
 async def test_callers_that_leave_before_their_resend_get_no_holds(database: TestDatabase) -> None:
