@@ -11,7 +11,7 @@ from pydantic import Field
 
 from service.booking.instants import WrittenInstant, written_instant
 from service.database.connections import Database
-from service.errors import Unavailable
+from service.errors import DatabaseDown, Unavailable
 from service.naming import Record
 from service.single_flight import SingleFlight
 
@@ -71,6 +71,9 @@ class Alternatives:
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS), self._look_ups:
                 rows = await self._database.fetch("alternatives", *wish)
+        except DatabaseDown:
+            log.debug("alternatives_not_found")  # the breaker has logged it
+            return []
         except (Unavailable, psycopg.Error, TimeoutError) as error:
             log.warning("alternatives_not_found", error=getattr(error, "sqlstate", None) or type(error).__name__)
             return []

@@ -17,6 +17,7 @@ from service.booking.requests import new_operation_id
 from service.booking.verbs import Announce
 from service.database.connections import Database
 from service.database.failures import is_connection_lost, is_passing
+from service.errors import DatabaseDown
 from service.naming import Record
 from service.observability.metrics import PURGE_RUNS, PURGED
 
@@ -117,5 +118,7 @@ class Cleanup:
                 [(now, *_, last_purge_at, _, _)] = await self._database.fetch("reservation_health")
                 if last_purge_at is None or (now - last_purge_at).total_seconds() > interval_seconds / 2:
                     await self.run()
+            except DatabaseDown:
+                log.debug("purge_failed")  # the breaker has logged it
             except Exception as error:
                 log.warning("purge_failed", error=type(error).__name__)

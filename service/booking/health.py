@@ -11,6 +11,7 @@ from pydantic import Field
 
 from service.booking.instants import WrittenInstant, written_instant
 from service.database.connections import Database
+from service.errors import DatabaseDown
 from service.naming import Record
 from service.observability import metrics
 from service.single_flight import SingleFlight
@@ -84,6 +85,8 @@ class HealthMonitor:
         while True:
             try:
                 await self._set_gauges()
+            except DatabaseDown:
+                log.debug("health_unknown")  # the breaker has logged it
             except Exception as error:
                 log.warning("health_unknown", error=type(error).__name__)
             await asyncio.sleep(_GAUGES_SECONDS)

@@ -15,10 +15,13 @@ import stamina
 import structlog
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from stamina.instrumentation import set_on_retry_hooks
 
+from service.database.breaker import CircuitBreaker
 from service.database.failures import NoAnswer, is_connection_lost, is_passing, translated
 from service.database.migrations import named_queries
 from service.errors import DatabaseDown, Overloaded
+from service.observability.logging import error_name
 from service.observability.metrics import LOCK_WAIT_SECONDS, POOL_CONNECTIONS, POOL_WAITING
 from service.shares import Shares
 
@@ -42,6 +45,9 @@ _CLOCK_SECONDS = 10.0
 _GAUGES_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
+
+# Instead of the library's own hook, which logs the text of the error.
+set_on_retry_hooks([lambda retry: log.debug("retry", error=error_name(retry.caused_by))])
 
 
 class _ServerClock:
@@ -81,44 +87,56 @@ class _Pool(AsyncConnectionPool):
 class Database:
     """A pool of connections, and the statements of sql/queries.sql by their names.
 
-    `statement_seconds` is the time limit of a statement, `pool` the name of the pool in metrics. The statements of one
-    business, their first parameter, take half of the connections at most. Values of type jsonb are returned as bytes:
-    the model that they belong to parses them.
+    `statement_seconds` is the time limit of a statement, `pool` the name of the pool in metrics, `breaker` that of all
+    pools on the same database. The statements of one business, their first parameter, take half of the connections at
+    most. Values of type jsonb are returned as bytes: the model that they belong to parses them.
     """
 
     def __init__(
-        self, url: str, *, connections: int, statement_seconds: float = STATEMENT_SECONDS, pool: str = "other"
+        self,
+        url: str,
+        *,
+        connections: int,
+        statement_seconds: float = STATEMENT_SECONDS,
+        pool: str = "other",
+        breaker: CircuitBreaker | None = None,
     ) -> None:
         self._name = pool
         self._statement_seconds = statement_seconds
         self._queries = named_queries()
         self._clock = _ServerClock()
         self._shares = Shares((connections + 1) // 2)
-        self._check: asyncio.Task[None] | None = None
+        self._breaker = breaker or CircuitBreaker()
+        self._breaker.guard(self)
+        self._lent = 0
         self._gauges: asyncio.Task[None] | None = None
         self._warned = False
+        self._url = url
+        self._connect_options: dict[str, Any] = {
+            "autocommit": True,
+            "application_name": "holdfast",
+            "connect_timeout": CONNECT_SECONDS,
+            # A server that vanished without closing its connections is noticed in seconds rather than hours.
+            "tcp_user_timeout": STATEMENT_SECONDS * 1000,
+            "keepalives_idle": STATEMENT_SECONDS,
+        }
         self._pool = _Pool(
             url,
+            name=pool,
             open=False,
             min_size=connections,
             max_size=connections,
             timeout=CONNECT_SECONDS,
             max_waiting=MAX_WAITING,
-            # Later the pool waits for the next request instead of backing off further.
-            reconnect_timeout=CONNECT_SECONDS,
+            # The breaker makes the pool connect again, without the pool's pauses.
+            reconnect_timeout=0,
+            reconnect_failed=lambda _: self._breaker.suspect(),
             configure=self._configure,
             # With a reset the pool's own workers return connections: a caller that is cancelled while it returns one
             # would lose it. Each connection may occupy a worker while it is made, and one is left over.
             reset=_nothing_to_reset,
             num_workers=connections + 1,
-            kwargs={
-                "autocommit": True,
-                "application_name": "holdfast",
-                "connect_timeout": CONNECT_SECONDS,
-                # A server that vanished without closing its connections is noticed in seconds rather than hours.
-                "tcp_user_timeout": STATEMENT_SECONDS * 1000,
-                "keepalives_idle": STATEMENT_SECONDS,
-            },
+            kwargs=self._connect_options,
         )
 
     async def open(self) -> None:
@@ -129,26 +147,50 @@ class Database:
     async def close(self) -> None:
         if self._gauges:
             self._gauges.cancel()
+        await self._breaker.stop()
         await self._pool.close(timeout=TRANSACTION_SECONDS)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
         """Lends a connection in autocommit mode. Raises `Overloaded` or `DatabaseDown` if none is free in time."""
+        self.refuse_if_down()
         try:
             async with self._pool.connection() as connection:
-                if self._clock.is_stale:
-                    [(server_time,)] = await self.rows(connection, "server_time")
-                    self._clock.set(server_time)
-                yield connection
+                self._lent += 1
+                try:
+                    if self._clock.is_stale:
+                        [(server_time,)] = await self.rows(connection, "server_time")
+                        self._clock.set(server_time)
+                    yield connection
+                finally:
+                    self._lent -= 1
         except TooManyRequests as error:
             raise Overloaded from error
         except PoolTimeout as error:
             raise DatabaseDown from error
         except psycopg.Error as error:
             # Where one connection broke, others did: they are replaced before a request gets one.
-            if is_connection_lost(error) and (self._check is None or self._check.done()):
-                self._check = asyncio.create_task(self._pool.check())
+            if is_connection_lost(error):
+                self._breaker.suspect()
             raise
+
+    def refuse_if_down(self) -> None:
+        """Raises `DatabaseDown` while the database is known to be down."""
+        self._breaker.refuse_if_open()
+
+    @property
+    def has_connection(self) -> bool:
+        return self._lent > 0 or self._pool.get_stats()["pool_available"] > 0
+
+    async def probe(self) -> None:
+        """Connects, besides the pool, and runs a statement. Raises `psycopg.Error`."""
+        async with await psycopg.AsyncConnection.connect(self._url, **self._connect_options) as connection:
+            with _answered_within(1, connection):
+                await connection.execute("")
+
+    async def check(self) -> None:
+        """Drops idle connections that are broken, and begins to connect if none is left."""
+        await self._pool.check()
 
     async def rows(self, connection: psycopg.AsyncConnection, name: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Runs a named statement on the caller's connection, once. Raises `psycopg.Error`."""

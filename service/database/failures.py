@@ -36,6 +36,11 @@ def is_connection_lost(error: BaseException) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
+def reason(error: BaseException) -> str:
+    """Returns the driver's message for a failed connection on one line. It names host and user, and no password."""
+    return " ".join(str(error).split())
+
+
 def translated(error: Exception) -> Exception:
     """Returns the error that the caller gets for a temporary one; any other is a defect and is returned as it is."""
     if is_passing(error):

@@ -17,6 +17,7 @@ What can happen to a request, in the order of the checks:
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -94,6 +95,7 @@ class GroupCommit:
         (the queue is full, the turn came too late, or five attempts failed) or `DatabaseDown`: then the operation may
         have had its effect, once.
         """
+        self._database.refuse_if_down()
         operation = self._queue.add(verb, business_id, operation_id, arguments, on_outcome)
         self._deadlines.add(operation)
         try:
@@ -126,7 +128,9 @@ class GroupCommit:
             for operation in [*batch, *self._queue.take_all()]:
                 operation.fail(down)
         except Exception as error:
-            log.info("batch_failed", requests=len(batch), error=error_name(error))
+            # Once the database is gone, one event says so for all.
+            level = logging.DEBUG if is_connection_lost(error) else logging.INFO
+            log.log(level, "batch_failed", requests=len(batch), error=error_name(error))
             if is_lock_timeout(error):
                 # A call waits for the lock of its first business only.
                 self._queue.note_lock({batch[0].business_id}, timed_out=True)

@@ -19,6 +19,7 @@ import psycopg
 import structlog
 
 from service import __version__
+from service.database.failures import reason
 
 # The key of the advisory lock; no other statement of the service uses it.
 _LOCK = 0x686F6C64
@@ -69,8 +70,7 @@ def migrate(url: str) -> list[str]:
     try:
         connection = psycopg.connect(url, connect_timeout=5)
     except psycopg.Error as error:
-        # On one line: the driver's message has several.
-        raise MigrationError(f"The database does not answer: {' '.join(str(error).split())}") from error
+        raise MigrationError(f"The database does not answer: {reason(error)}") from error
     try:
         with connection:
             if _is_current(connection):

@@ -119,3 +119,5 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING if level != "debug" else logging.INFO)
+    # The driver warns of every connection that it loses or can't make; the circuit breaker logs the outage, once.
+    logging.getLogger("psycopg").setLevel(logging.ERROR if level != "debug" else logging.INFO)

@@ -40,6 +40,7 @@ from service.booking.reach import Reaches
 from service.booking.tenants import BusinessNames
 from service.booking.tokens import CalendarKeys, CancellationTokens, ClientNames
 from service.booking.verbs import Verbs
+from service.database.breaker import CircuitBreaker
 from service.database.connections import Database
 from service.database.group_commit import GroupCommit
 from service.http.application import Application
@@ -76,11 +77,12 @@ def create_app(settings: Settings | None = None) -> Application:
     logging.configure_logging(settings.log_level)
     lanes = LANES if settings.max_batch > 1 else LANES_WITHOUT_BATCHES
     url = _required(settings.database_url).get_secret_value()
-    database = Database(url, connections=OTHER_CONNECTIONS)
-    look_ups = Database(url, connections=LOOK_UP_CONNECTIONS, pool="look_ups")
-    lists = Database(url, connections=LIST_CONNECTIONS, pool="lists")
+    breaker = CircuitBreaker()
+    database = Database(url, connections=OTHER_CONNECTIONS, breaker=breaker)
+    look_ups = Database(url, connections=LOOK_UP_CONNECTIONS, pool="look_ups", breaker=breaker)
+    lists = Database(url, connections=LIST_CONNECTIONS, pool="lists", breaker=breaker)
     # Twice as many, because requests are sent again beside the lanes.
-    lane_database = Database(url, connections=2 * lanes, pool="lanes")
+    lane_database = Database(url, connections=2 * lanes, pool="lanes", breaker=breaker)
     databases = (look_ups, lists, database, lane_database)
     group_commit = GroupCommit(lane_database, max_batch=settings.max_batch, lanes=lanes)
     token_secret = _required(settings.token_secret)

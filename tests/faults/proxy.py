@@ -35,8 +35,8 @@ class Proxy:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Proxy"]:
-        """Listens until the end of the block."""
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        """Listens until the end of the block; a second time on the same port."""
+        server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
         self._port = server.sockets[0].getsockname()[1]
         try:
             yield self

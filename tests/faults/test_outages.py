@@ -2,6 +2,7 @@
 answers 503, and recovers by itself."""
 
 import asyncio
+import json
 import os
 import subprocess
 import tempfile
@@ -18,9 +19,11 @@ import orjson
 import psycopg
 import pytest
 from psycopg import sql
+from structlog.testing import capture_logs
 
+from service.database import breaker as breaker_module
 from service.database import connections as connections_module
-from service.database.connections import CONNECT_SECONDS
+from service.database.connections import CONNECT_SECONDS, Database
 from service.database.failures import NoAnswer
 from service.errors import DatabaseDown
 from tests.acceptance.clients import Clients, guest, race, reserves, slot
@@ -28,7 +31,7 @@ from tests.acceptance.conftest import Serve
 from tests.connections import open_database, running_group_commit
 from tests.database import LOGIN, TestDatabase, reserve_request, with_database
 from tests.faults.proxy import Proxy
-from tests.serving import ADMIN_TOKEN, SECRETS, ServiceProcess
+from tests.serving import ADMIN_TOKEN, SECRETS, ServiceProcess, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -90,6 +93,76 @@ async def test_without_free_connections_every_call_is_a_503(database: TestDataba
         assert committed.status_code == 201
         assert (await client.send(reserves(client, 1)[0])).status_code == 201
     assert service.events("defect") == []
+
+
+async def test_an_outage_is_two_events_and_refuses_at_once(database: TestDatabase, serve: Serve) -> None:
+    """While the database is known to be down no request waits for it. Between the events the log has no line but
+    those of the requests, and after the second one no request is refused."""
+    database.make_service(capacity=100)
+    proxy = Proxy(database.url)
+    async with proxy.running():
+        service = await asyncio.to_thread(serve, DATABASE_URL=proxy.url)
+        async with service.client() as client:
+            assert (await client.send(reserves(client, 1)[0])).status_code == 201
+    async with service.client() as client:
+        assert_unavailable([await client.send(reserves(client, 1)[0])])
+        await asyncio.to_thread(wait_until, lambda: service.events("database_gone"), "the outage to be known")
+        async with asyncio.timeout(CONNECT_SECONDS):  # less than one of these would wait for a connection
+            for _ in range(10):
+                requests = [*reserves(client, 2), client.build_request("GET", "/api/booking/capacity", params=slot())]
+                assert_unavailable(await race(client, requests))
+            assert_unavailable([await client.get("/health/ready")])
+        async with proxy.running():
+            await asyncio.to_thread(wait_until, lambda: service.events("database_back"), "the database to be back")
+            answers = await race(client, reserves(client, 20))
+            assert {answer.status_code for answer in answers} == {201}
+            await asyncio.to_thread(service.wait_until_ready)
+            service.terminate()
+            await asyncio.to_thread(service.wait)
+    [gone], [back] = service.events("database_gone"), service.events("database_back")
+    assert (gone["level"], back["level"]) == ("error", "warning")
+    assert "Connection refused" in gone["reason"]
+    assert back["seconds"] >= 0
+    assert service.events("purge_failed") + service.events("health_unknown") + service.events("batch_failed") == []
+    events = {json.loads(line)["event"] for line in service.log().splitlines()}
+    assert events == {"request", "database_gone", "database_back"}
+
+
+async def test_a_short_interruption_delays_requests_and_refuses_none(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that finds no connection is served as soon as the database is back, without another request."""
+    monkeypatch.setattr(breaker_module, "GRACE_SECONDS", 60)
+    proxy = Proxy(database.url)
+    async with proxy.running():
+        connections = Database(proxy.url, connections=2)
+        await connections.open()
+        assert await connections.fetch("server_time")
+    waiting = asyncio.create_task(connections.fetch("server_time"))
+    in_pool = lambda: connections._pool.get_stats().get("requests_waiting")  # noqa: E731
+    await asyncio.to_thread(wait_until, in_pool, "the request to wait for a connection")
+    async with proxy.running():
+        assert await waiting
+        await connections.close()
+
+
+async def test_one_connection_that_works_is_no_outage(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL grants no more connections, as at its limit, and one of two is lost: the other one serves all."""
+    monkeypatch.setattr(breaker_module, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(breaker_module, "PROBE_SECONDS", 0.05)
+    [(name,)] = database.rows("SELECT current_database()")
+    async with open_database(database.url, connections=2) as connections:
+        async with connections.connection() as first, connections.connection():
+            database.rows(f'ALTER DATABASE "{name}" CONNECTION LIMIT 1')
+            database.rows("SELECT pg_terminate_backend(%s, 5000)", first.info.backend_pid)
+            with pytest.raises(psycopg.OperationalError):
+                await connections.rows(first, "server_time")
+        with capture_logs() as lines:
+            for _ in range(20):
+                connections._breaker.suspect()
+                assert await connections.fetch("server_time")
+        assert [line for line in lines if line["event"] == "database_gone"] == []
+        database.rows(f'ALTER DATABASE "{name}" CONNECTION LIMIT -1')
 
 
 async def test_a_database_that_does_not_answer_is_an_outage(database: TestDatabase) -> None:
