@@ -13,7 +13,7 @@ from service.observability.metrics import exposition
 
 # The version of the text format that every Prometheus reads.
 _TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
-_probe = partial(endpoint, tag="health", limited=False, asks_database=False)
+_probe = partial(endpoint, tag="health", limited=False, asks_database=False, probe=True)
 
 
 class MetricsApi:

@@ -14,7 +14,7 @@ from service.http.answer import Answer, answer
 from service.http.endpoint import Access, endpoint
 from service.naming import Record
 
-_probe = partial(endpoint, tag="health", limited=False)
+_probe = partial(endpoint, tag="health", limited=False, probe=True)
 _cron = partial(endpoint, tag="cron", limited=False, answers={200: CleanupReport}, access=Access.CRON)
 
 

@@ -12,15 +12,24 @@ change and no lock, and the next process continues from there.
 """
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import psycopg
 import structlog
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
 
 from service import __version__
 from service.database.failures import reason
 
+# As libpq counts: the major version times 10,000.
+_OLDEST_VERSION: Final = 160000
+# How long a server that starts is waited for: as long as an orchestrator waits for this process.
+_START_SECONDS = 60
+_CONNECT_SECONDS = 5
+_PAUSE_SECONDS = 0.5
 # The key of the advisory lock; no other statement of the service uses it.
 _LOCK = 0x686F6C64
 # The ledger's name for all definitions together.
@@ -65,25 +74,58 @@ def migrate(url: str) -> list[str]:
     """Applies what the database at `url` lacks, and returns the names of what was applied.
 
     The role of `url` must own the database or be a superuser; if the database is current, the service's role suffices.
-    Waits at most 60 s for another process that is migrating, and 5 s for each table lock. Raises `MigrationError`.
+    Waits at most 60 s for a database that starts, as long for another process that is migrating, and 5 s for each table
+    lock. Raises `MigrationError`.
     """
-    try:
-        connection = psycopg.connect(url, connect_timeout=5)
-    except psycopg.Error as error:
-        raise MigrationError(f"The database does not answer: {reason(error)}") from error
+    connection = _connect(url)
     try:
         with connection:
+            _check_version(connection)
             if _is_current(connection):
                 return []
             connection.add_notice_handler(_log_progress)
             applied = [path.name for path in migration_files() if _apply_once(connection, path)]
             if _apply_definitions(connection):
                 applied.append(_DEFINITIONS)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise MigrationError(
+            "The database lacks migrations of this version, and this role may not apply them "
+            f"({error.diag.message_primary}): run `python -m service migrate` as the role that owns the database, or "
+            "give `serve` the URL of that role as MIGRATION_DATABASE_URL."
+        ) from error
     except psycopg.Error as error:
         raise MigrationError(f"The database could not be migrated: {error}") from error
     for name in applied:
         log.info("migration_applied", file=name)
     return applied
+
+
+def _connect(url: str) -> psycopg.Connection:
+    """Connects, and waits for a server that starts or does not listen yet. Raises `MigrationError`."""
+    conninfo = make_conninfo(url, connect_timeout=_CONNECT_SECONDS)
+    give_up_at = time.monotonic() + _START_SECONDS
+    was_up = is_logged = False
+    while True:
+        try:
+            return psycopg.connect(conninfo)
+        except psycopg.Error as error:
+            # These errors have no code, so libpq is asked whether the server accepts connections. If it does, and did
+            # so before this attempt, it has another reason to refuse this one.
+            is_up = PGconn.ping(conninfo.encode()) == Ping.OK
+            if (is_up and was_up) or time.monotonic() >= give_up_at:
+                raise MigrationError(f"The database does not answer: {reason(error)}") from error
+            if not (is_up or is_logged):
+                is_logged = True
+                log.warning("waiting_for_database", reason=reason(error), seconds=_START_SECONDS)
+        was_up = is_up
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _check_version(connection: psycopg.Connection) -> None:
+    """Raises `MigrationError` for a server that is too old: what it lacks would fail with a message about syntax."""
+    if connection.info.server_version < _OLDEST_VERSION:
+        version = connection.info.parameter_status("server_version")
+        raise MigrationError(f"PostgreSQL {version} is too old: Holdfast needs {_OLDEST_VERSION // 10000} or later.")
 
 
 def _log_progress(notice: psycopg.errors.Diagnostic) -> None:

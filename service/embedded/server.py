@@ -194,7 +194,7 @@ class EmbeddedServer:
             except OSError as error:
                 log.error("embedded_postgres_cannot_restart", reason=str(error))
                 return
-            log.warning("embedded_postgres_restarted", exit_status=status, pid=child.pid, port=self._port)
+            log.warning("embedded_postgres_restarted", exit_status=status, postgres_pid=child.pid, port=self._port)
 
 
 def find_running(data_dir: Path) -> str | None:

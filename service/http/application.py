@@ -1,5 +1,6 @@
 """The ASGI application of one process: routing, one wrapper around each request, and its line in the log."""
 
+import logging
 import os
 import re
 import time
@@ -76,6 +77,7 @@ class Application(Starlette):
         addresses: dict[str, Address] = {}
         for endpoint in endpoints:
             addresses.setdefault(endpoint.path, Address(endpoint.path, {})).endpoints[endpoint.method] = endpoint
+        self._probes = {endpoint.path for endpoint in endpoints if endpoint.probe}
         self._fixed = {path: address for path, address in addresses.items() if "{" not in path}
         self._templates = [(compile_path(path)[0], addresses[path]) for path in addresses if "{" in path]
         # Around whatever makes errors: pages read them too. There are no cookies, so a page can do no more than any
@@ -122,7 +124,8 @@ class Application(Starlette):
             # The template and never the path: that may hold the id of a reservation, which is a credential.
             route, code = scope.get("route"), scope.get("problem_code")
             count_request(scope["method"], route, status, code, seconds)
-            log.info(
+            log.log(
+                logging.DEBUG if route in self._probes else logging.INFO,
                 "request",
                 request_id=request_id,
                 method=scope["method"],

@@ -96,6 +96,8 @@ class endpoint:  # noqa: N801 — a decorator
     # Whether requests are counted against the limits, and whether the database is asked.
     limited: bool = True
     asks_database: bool = True
+    # Called by machines every few seconds: its requests are logged at the level debug.
+    probe: bool = False
     media_type: str = "application/json"
     request_headers: tuple[str, ...] = ()
     answer_headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)

@@ -7,6 +7,7 @@ by their SQLSTATE or class, because a message may quote what a caller sent.
 import asyncio
 import atexit
 import logging
+import os
 import sys
 import traceback
 from contextvars import ContextVar
@@ -92,9 +93,10 @@ atexit.register(flush)
 
 
 def _render(_logger: object, level: str, event: Any) -> bytes:
-    """Renders a line: the fields of the event, its level and its time."""
+    """Renders a line: the fields of the event, its level, its time and the process."""
     event["level"] = level
     event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    event["pid"] = os.getpid()
     return orjson.dumps(event, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from service.booking import catalog_file
@@ -47,6 +48,12 @@ class HostedDatabase:
     embedded: bool
     # An embedded one is migrated when it is opened.
     applied: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """Host, port, name and user, as far as the URL has them, for a log line. Never the password."""
+        parts = conninfo_to_dict(self.url)
+        return " ".join(f"{name}={parts[name]}" for name in ("host", "port", "dbname", "user") if name in parts)
 
     def migrate(self) -> tuple[str, ...]:
         """Brings the database to this version's schema and returns what was applied. Raises `MigrationError`."""

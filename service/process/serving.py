@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from service import __version__
 from service.booking.health import unknown_timezones
 from service.errors import Unavailable
 from service.http.protocol import BoundedProtocol
@@ -53,8 +54,19 @@ def serve(settings: Settings) -> None:
             run_on_database(database.url, make_demo_catalog)
             click.echo(f"Serving on {_url(listening)} — try /docs", err=True)
         _export_settings(complete)
+        log.info(
+            "starting",
+            version=__version__,
+            address=_url(listening),
+            workers=complete.workers,
+            database=database.address,
+            embedded=database.embedded,
+        )
         config = server_config(complete)
-        started = _run_workers(config, listening) if complete.workers > 1 else _run_alone(config, listening)
+        try:
+            started = _run_workers(config, listening) if complete.workers > 1 else _run_alone(config, listening)
+        finally:
+            log.info("stopped")
         if not started:
             sys.exit(STARTUP_FAILURE)
 
@@ -159,7 +171,7 @@ class _Workers(Multiprocess):
         super().keep_subprocess_alive()
         for process in former:
             if process not in self.processes:
-                log.warning("worker_replaced", pid=process.pid, exit_status=process.exitcode)
+                log.warning("worker_replaced", worker_pid=process.pid, exit_status=process.exitcode)
         for pid in self._known - self._pids():
             forget_process(pid)
         self._known = self._pids()

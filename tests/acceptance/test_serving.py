@@ -1,6 +1,8 @@
 """The service as its operators use it: its start, its log, and its command line."""
 
+import asyncio
 import json
+import re
 import socket
 import time
 from collections import Counter
@@ -9,18 +11,32 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+import httpx2
 import psycopg
 import pytest
 from psycopg import sql
+from structlog.testing import capture_logs
 
 from service import __version__
-from service.database.migrations import migration_files
+from service.database import migrations
+from service.database.migrations import MigrationError, migrate, migration_files
 from tests.acceptance.clients import PERSONAL, PERSONAL_WORDS, guest, slot
 from tests.acceptance.conftest import Serve
-from tests.database import TestDatabase, with_database
-from tests.serving import ADMIN_TOKEN, CRON_SECRET, SECRETS, TOKEN_SECRET, ServiceProcess, run_command, wait_until
+from tests.database import LOGIN, PASSWORD, TestDatabase, with_database
+from tests.faults.proxy import Proxy
+from tests.serving import (
+    ADMIN_TOKEN,
+    CRON_SECRET,
+    NO_CERTIFICATES,
+    SECRETS,
+    TOKEN_SECRET,
+    ServiceProcess,
+    run_command,
+    wait_until,
+)
 from tests.shipped_clock import restore_clock
 
 pytestmark = pytest.mark.anyio
@@ -93,16 +109,71 @@ def test_with_an_external_database_every_secret_must_be_set(database: TestDataba
     assert not any(secret in line for secret in given.values())
 
 
-@pytest.mark.parametrize("role", ["serve", "migrate"])
-def test_the_error_for_an_unreachable_database_has_no_password(role: str) -> None:
-    """It is one line with the reason."""
-    for url in ("postgresql://owner:open%40sesame@127.0.0.1:1/none", "host=127.0.0.1 port=1 password='open@sesame'"):
-        ended = run_command(role, DATABASE_URL=url, **SECRETS)
-        assert ended.returncode == 2
-        [line] = ended.stderr.splitlines()
-        assert line.startswith("Error: The database does not answer: ")
-        assert "Connection refused" in line
-        assert "sesame" not in ended.stderr + ended.stdout
+@pytest.mark.parametrize(
+    "url", ["postgresql://owner:open%40sesame@127.0.0.1:1/none", "host=127.0.0.1 port=1 password='open@sesame'"]
+)
+def test_the_error_for_an_unreachable_database_has_no_password(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one line with the reason, after a wait that one line announces."""
+    monkeypatch.setattr(migrations, "_START_SECONDS", 1)
+    with capture_logs() as lines, pytest.raises(MigrationError) as raised:
+        migrate(url)
+    assert str(raised.value).startswith("The database does not answer: ")
+    assert "Connection refused" in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+    assert [line["event"] for line in lines] == ["waiting_for_database"]
+    assert "sesame" not in f"{lines} {raised.value}"
+
+
+def test_a_wrong_login_is_not_waited_for(database: TestDatabase) -> None:
+    """The server accepts connections, so a wait would not help."""
+    ended = run_command("migrate", DATABASE_URL=database.url.replace(f":{PASSWORD}@", ":sesame@"))
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("Error: The database does not answer: ")
+    assert "authentication failed" in line
+    assert "sesame" not in line
+
+
+async def test_a_service_waits_for_a_database_that_starts(database: TestDatabase, tmp_path: Path) -> None:
+    """A server that replays its log says that it is starting up. The wait is one line, and the service is ready as soon
+    as the database is."""
+    proxy = Proxy(database.admin_url)
+    proxy.starts_up = True
+    async with proxy.running():
+        service = ServiceProcess(tmp_path / "log", DATABASE_URL=proxy.url, **SECRETS)
+        try:
+            await asyncio.to_thread(wait_until, lambda: proxy.refused >= 3, "the service to ask again")
+            proxy.starts_up = False
+            await asyncio.to_thread(service.wait_until_ready)
+            service.terminate()
+            assert await asyncio.to_thread(service.wait) == 0
+        finally:
+            service.kill()
+    [line] = service.events("waiting_for_database")
+    assert "the database system is starting up" in line["reason"]
+
+
+async def test_the_version_of_the_database_is_checked_before_all_else(database: TestDatabase) -> None:
+    """An older PostgreSQL lacks syntax that the migrations and the service need, and would fail with that."""
+    proxy = Proxy(database.admin_url)
+    proxy.replace = (b"server_version\x0018.", b"server_version\x0015.")
+    async with proxy.running():
+        for role in ("serve", "migrate"):
+            ended = await asyncio.to_thread(run_command, role, DATABASE_URL=proxy.url, **SECRETS)
+            assert ended.returncode == 2
+            [line] = ended.stderr.splitlines()
+            assert re.fullmatch(r"Error: PostgreSQL 15\.\S* is too old: Holdfast needs 16 or later\.", line)
+
+
+def test_serving_before_the_migration_names_the_command(empty_database: str) -> None:
+    """The role of the service may not migrate."""
+    parts = urlsplit(empty_database)
+    url = parts._replace(netloc=f"{LOGIN}:{PASSWORD}@{parts.hostname}:{parts.port}").geturl()
+    ended = run_command("serve", DATABASE_URL=url, **SECRETS)
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("Error: The database lacks migrations of this version")
+    assert "run `python -m service migrate`" in line
 
 
 @pytest.mark.parametrize("setting", ["DATABASE_URL", "MIGRATION_DATABASE_URL"])
@@ -183,6 +254,35 @@ def test_long_secrets_cause_no_warning(serve: Serve) -> None:
     assert serve().events("secret_too_short") == []
 
 
+def test_the_start_and_the_stop_are_lines_of_the_log(serve: Serve, database: TestDatabase) -> None:
+    """They name the version, the address and the database without its password. Each line has the process that wrote
+    it, and the calls of probes and of Prometheus are none at this level."""
+    service = serve(WORKERS=2)
+    workers = service.worker_pids()
+    for path in ("/health/live", "/health/reservations", "/metrics", "/nowhere"):
+        httpx2.get(f"{service.url}{path}", trust_env=False, verify=NO_CERTIFICATES)
+    service.terminate()
+    service.wait()
+    lines = [json.loads(line) for line in service.log().splitlines()]
+    assert [line["event"] for line in lines] == ["starting", "request", "stopped"]
+    started, request, stopped = lines
+    assert {started["pid"], stopped["pid"]} == {service.process.pid}
+    assert request["pid"] in workers
+    parts = urlsplit(database.url)
+    assert started["version"] == __version__
+    assert (started["address"], started["workers"]) == (service.url, 2)
+    assert started["database"] == f"host={parts.hostname} port={parts.port} dbname={parts.path[1:]} user={LOGIN}"
+    assert PASSWORD not in started["database"].replace(LOGIN, "").replace(parts.path[1:], "")
+
+
+def test_probes_are_logged_at_the_level_debug(serve: Serve) -> None:
+    """Whether a load balancer asks at all is a question of an operator who looks closely."""
+    service = serve(LOG_LEVEL="debug")
+    service.terminate()
+    service.wait()
+    assert {line["route"] for line in service.events("request")} == {"/health/ready"}
+
+
 # The log.
 
 
@@ -207,7 +307,7 @@ def test_an_idle_connection_stays_open_for_as_long_as_the_setting_says(serve: Se
 async def test_every_request_leaves_one_line_with_its_id(database: TestDatabase, serve: Serve) -> None:
     """The id is the caller's if it is safe to log, and a new one otherwise; the answer has it, too."""
     database.make_service()
-    service = serve()
+    service = serve(LOG_LEVEL="debug")
     async with service.client() as client:
         answers = [
             await client.post("/api/booking/reserve", json=slot(), headers={"X-Request-Id": "mine-1"}),

@@ -114,5 +114,5 @@ async def test_a_killed_worker_is_replaced_and_nothing_acknowledged_is_lost(
             await clients.acknowledge(100)
     assert clients.unexpected == []
     assert dict(holds(database)) == clients.acknowledged
-    replaced = {line["pid"]: line["exit_status"] for line in service.events("worker_replaced")}
+    replaced = {line["worker_pid"]: line["exit_status"] for line in service.events("worker_replaced")}
     assert replaced == dict.fromkeys(first, -signal.SIGKILL)

@@ -14,6 +14,11 @@ class Proxy:
         self._target = (parts.hostname or "", parts.port or 5432)
         self._parts = parts
         self._port = 0
+        # What the server answers to a login while it replays its log, and how often that was answered.
+        self.starts_up = False
+        self.refused = 0
+        # Bytes of the server's answers, and others of the same length.
+        self.replace = (b"", b"")
         self._links: set[asyncio.Task[None]] = set()
         self.lose_next_answer_to: bytes | None = None
         self.lost = asyncio.Event()
@@ -70,6 +75,9 @@ class Proxy:
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]
         try:
+            if self.starts_up:
+                await self._refuse(reader, writer)
+                return
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             ends.append(far_writer)
             await self._forward(reader, writer, far_reader, far_writer)
@@ -77,6 +85,16 @@ class Proxy:
             for end in ends:
                 end.close()
             await asyncio.gather(*(end.wait_closed() for end in ends), return_exceptions=True)
+
+    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers a login with SQLSTATE 57P03, after refusing encryption."""
+        while int.from_bytes(await reader.readexactly(4)) == 8:
+            await reader.readexactly(4)
+            writer.write(b"N")
+        fields = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
+        writer.write(b"E" + (4 + len(fields)).to_bytes(4) + fields)
+        await writer.drain()
+        self.refused += 1
 
     async def _forward(
         self,
@@ -102,7 +120,7 @@ class Proxy:
                 await self._flows.wait()
                 if doomed.is_set():
                     return  # the server has committed, and the answer is dropped
-                writer.write(data)
+                writer.write(data.replace(*self.replace) if all(self.replace) else data)
                 await writer.drain()
 
         halves = [asyncio.create_task(ask()), asyncio.create_task(answer())]
