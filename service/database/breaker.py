@@ -1,13 +1,15 @@
-"""The circuit breaker of PostgreSQL: while the database is known to be down, calls are refused at once.
+"""The circuit breaker of PostgreSQL: while the database is known to be down, no call waits for a connection.
 
 A lost connection, or one that can't be made, is only a suspicion: other connections may work. The breaker then probes
 the database beside the requests. It opens after `GRACE_SECONDS` in which no pool has a connection and none can be made,
 and closes with the first probe that succeeds. Until it opens, requests wait for a connection, so that a restart of the
-database delays them and refuses none.
+database delays them and refuses none. While it is open, a request waits for the next probe, which takes milliseconds,
+so that a database that is back refuses none either.
 """
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Final, Protocol
 
 import psycopg
@@ -19,8 +21,11 @@ from service.errors import DatabaseDown
 
 # A PostgreSQL that was killed is back within this time, if it has little to replay.
 GRACE_SECONDS: Final = 1.0
-# How often the database is probed, and so how long requests are refused after it is back.
+# How often the database is probed without requests, and with them: a PostgreSQL that starts has to do other work.
 PROBE_SECONDS: Final = 0.5
+_PAUSE_SECONDS: Final = 0.1
+# How long a request waits for a probe that is not answered.
+_JOIN_SECONDS: Final = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -45,16 +50,27 @@ class CircuitBreaker:
     def __init__(self) -> None:
         self._pools: list[Pool] = []
         self._opened_at: float | None = None
+        # Set by a request that waits for a probe, and at the end of that probe.
+        self._wanted = asyncio.Event()
+        self._ended = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
 
     def guard(self, pool: Pool) -> None:
         """Adds a pool of connections to the same database."""
         self._pools.append(pool)
 
-    def refuse_if_open(self) -> None:
-        """Raises `DatabaseDown` while the database is known to be down."""
-        if self._opened_at is not None:
-            self.suspect()  # so that it can't stay open, even if a defect ended the probes
+    @property
+    def is_open(self) -> bool:
+        return self._opened_at is not None
+
+    async def probed(self) -> None:
+        """Returns after a probe that succeeds. Raises `DatabaseDown` if the next one fails, or takes too long."""
+        self.suspect()  # the breaker can't stay open, even if a defect ended the probes
+        self._wanted.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_JOIN_SECONDS):
+                await self._ended.wait()
+        if self.is_open:
             raise DatabaseDown
 
     def suspect(self) -> None:
@@ -76,11 +92,25 @@ class CircuitBreaker:
             if self._opened_at is None and time.monotonic() - began >= GRACE_SECONDS:
                 self._opened_at = time.monotonic()
                 log.error("database_gone", reason=failure)
-            await asyncio.sleep(PROBE_SECONDS)
+            await self._pause()
         if self._opened_at is not None:
             log.warning("database_back", seconds=round(time.monotonic() - self._opened_at, 1))
             self._opened_at = None
+        self._end_waits()
         await self._check_pools()
+
+    async def _pause(self) -> None:
+        """Waits for the time of the next probe."""
+        self._end_waits()
+        await asyncio.sleep(_PAUSE_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PROBE_SECONDS - _PAUSE_SECONDS):
+                await self._wanted.wait()
+
+    def _end_waits(self) -> None:
+        self._wanted.clear()
+        self._ended.set()
+        self._ended = asyncio.Event()
 
     async def _failure(self) -> str | None:
         """Returns why the database can't be used, or None if it can."""

@@ -153,7 +153,7 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
         """Lends a connection in autocommit mode. Raises `Overloaded` or `DatabaseDown` if none is free in time."""
-        self.refuse_if_down()
+        await self.refuse_if_down()
         try:
             async with self._pool.connection() as connection:
                 self._lent += 1
@@ -174,9 +174,10 @@ class Database:
                 self._breaker.suspect()
             raise
 
-    def refuse_if_down(self) -> None:
+    async def refuse_if_down(self) -> None:
         """Raises `DatabaseDown` while the database is known to be down."""
-        self._breaker.refuse_if_open()
+        if self._breaker.is_open:
+            await self._breaker.probed()
 
     @property
     def has_connection(self) -> bool:

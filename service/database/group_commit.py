@@ -95,7 +95,7 @@ class GroupCommit:
         (the queue is full, the turn came too late, or five attempts failed) or `DatabaseDown`: then the operation may
         have had its effect, once.
         """
-        self._database.refuse_if_down()
+        await self._database.refuse_if_down()
         operation = self._queue.add(verb, business_id, operation_id, arguments, on_outcome)
         self._deadlines.add(operation)
         try:

@@ -125,7 +125,7 @@ async def test_an_outage_is_two_events_and_refuses_at_once(database: TestDatabas
     assert back["seconds"] >= 0
     assert service.events("purge_failed") + service.events("health_unknown") + service.events("batch_failed") == []
     events = {json.loads(line)["event"] for line in service.log().splitlines()}
-    assert events == {"request", "database_gone", "database_back"}
+    assert events == {"starting", "request", "database_gone", "database_back", "stopped"}
 
 
 async def test_a_short_interruption_delays_requests_and_refuses_none(
@@ -143,6 +143,27 @@ async def test_a_short_interruption_delays_requests_and_refuses_none(
     await asyncio.to_thread(wait_until, in_pool, "the request to wait for a connection")
     async with proxy.running():
         assert await waiting
+        await connections.close()
+
+
+async def test_the_first_request_after_an_outage_is_served(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request is not refused for the result of a probe from before its arrival, and refused by a later one."""
+    monkeypatch.setattr(breaker_module, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(breaker_module, "PROBE_SECONDS", 60)
+    monkeypatch.setattr(breaker_module, "_JOIN_SECONDS", 30)
+    proxy = Proxy(database.url)
+    async with proxy.running():
+        connections = Database(proxy.url, connections=2)
+        await connections.open()
+        assert await connections.fetch("server_time")
+    for _ in range(3):
+        with pytest.raises(DatabaseDown):
+            await connections.fetch("server_time")
+    assert connections._breaker.is_open
+    async with proxy.running():
+        assert await connections.fetch("server_time")
         await connections.close()
 
 
