@@ -21,7 +21,6 @@ PANELS: Final[list[dict[str, Any]]] = json.loads((DEPLOY / "grafana/holdfast.jso
 RUNBOOK: Final = (DEPLOY / "runbook.md").read_text()
 # Labels that Prometheus adds to every series.
 EVERYWHERE: Final = {"job", "instance", "le"}
-NO_METRICS: Final = {"up"}
 
 promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is missing: apt-get install prometheus"
@@ -46,7 +45,7 @@ def metrics() -> dict[str, tuple[str, set[str]]]:
 
 def selected_metrics(expression: str) -> Iterator[tuple[str, set[str]]]:
     """Yields the metrics of an expression, with the labels of their selectors."""
-    for name, matchers in re.findall(r"\b((?:holdfast_\w+|up)\b)(?:\{([^}]*)\})?", expression):
+    for name, matchers in re.findall(r"\b(holdfast_\w+\b)(?:\{([^}]*)\})?", expression):
         yield name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", matchers))
 
 
@@ -74,8 +73,6 @@ def test_every_metric_and_label_exists(place: str) -> None:
     known, used = metrics(), list(selected_metrics(expression))
     assert used
     for name, labels in used:
-        if name in NO_METRICS:
-            continue
         metric = name if name in known else metric_of_series(name)
         assert metric in known, name
         kind, has = known[metric]
@@ -88,11 +85,7 @@ def test_every_metric_and_label_exists(place: str) -> None:
 
 def labels_of_other_metrics(expression: str, metric: str, known: dict[str, tuple[str, set[str]]]) -> set[str]:
     """Returns the labels of the other metrics of an expression."""
-    others = (
-        {name if name in known else metric_of_series(name) for name, _ in selected_metrics(expression)}
-        - NO_METRICS
-        - {metric}
-    )
+    others = {name if name in known else metric_of_series(name) for name, _ in selected_metrics(expression)} - {metric}
     return {label for other in others for label in known[other][1]}
 
 
