@@ -37,7 +37,7 @@ class _Source(NamedTuple):
 
     resource_id: str | None
     name: str
-    generation: int
+    generation: str
 
 
 class _Entry(Record):

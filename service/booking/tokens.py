@@ -21,15 +21,15 @@ class _Signer:
     def __init__(self, secrets: SecretStr) -> None:
         self._keys = [secret.strip().encode() for secret in secrets.get_secret_value().split(",") if secret.strip()]
 
-    def make(self, *opens: str | UUID | int | None) -> str:
+    def make(self, *opens: str | UUID | None) -> str:
         """Returns the token of what it opens, always the same under the same secret."""
         return self._sign(self._keys[0], opens)
 
-    def verify(self, token: str, *opens: str | UUID | int | None) -> bool:
+    def verify(self, token: str, *opens: str | UUID | None) -> bool:
         """Returns whether a token opens this, in constant time. A malformed one does not."""
         return any(hmac.compare_digest(token.encode(), self._sign(key, opens).encode()) for key in self._keys)
 
-    def _sign(self, key: bytes, opens: tuple[str | UUID | int | None, ...]) -> str:
+    def _sign(self, key: bytes, opens: tuple[str | UUID | None, ...]) -> str:
         parts = ["" if part is None else str(part) for part in opens]
         digest = hmac.digest(key, "\x1f".join(["v1", self.purpose, *parts]).encode(), hashlib.sha256)
         return "v1." + base64.urlsafe_b64encode(digest).decode().rstrip("=")
@@ -44,7 +44,7 @@ class CancellationTokens(_Signer):
 class CalendarKeys(_Signer):
     """The keys by which calendar programs read a feed, each of a business, a resource or None, and a generation.
 
-    Raising the business's generation invalidates all earlier keys.
+    A generation is a random text: another one invalidates all earlier keys of the feed.
     """
 
     purpose = "calendar"

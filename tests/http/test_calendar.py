@@ -54,6 +54,12 @@ def make_salon(database: TestDatabase) -> None:
     database.rows("UPDATE booking.businesses SET name = 'Salon Rosa'")
 
 
+def generation(database: TestDatabase) -> str:
+    """Returns the generation of the feed of the salon."""
+    text: str = database.value("SELECT calendar_generation FROM booking.businesses WHERE business_id = 'salon'")
+    return text
+
+
 async def test_an_appointment_is_an_event(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """The event has the guest's data and the resource; its instants do not depend on a time zone."""
     make_salon(database)
@@ -204,7 +210,7 @@ async def test_every_wrong_feed_url_gets_the_same_refusal(client: httpx2.AsyncCl
     database.make_resource("ivo", business_id="clinic")
     paths = await feed_paths(client)
     key, rosa_key = (paths[name].partition("?key=")[2] for name in (None, "rosa"))
-    gone = CalendarKeys(SecretStr("token")).make("nobody", None, 1)
+    gone = CalendarKeys(SecretStr("token")).make("nobody", None, "1")
     bodies = []
     for path in (
         FEED,
@@ -228,7 +234,7 @@ async def test_every_wrong_feed_url_gets_the_same_refusal(client: httpx2.AsyncCl
 async def test_an_older_secret_still_opens_a_feed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """TOKEN_SECRET is rotated by putting a new secret before the old one, and subscribed calendars keep working."""
     make_salon(database)
-    key = CalendarKeys(SecretStr("an older token")).make("salon", None, 1)
+    key = CalendarKeys(SecretStr("an older token")).make("salon", None, generation(database))
     assert f"{FEED}?key={key}" != (await feed_paths(client))[None]
     assert (await client.get(FEED, params={"key": key})).status_code == 200
 
@@ -253,6 +259,22 @@ async def test_a_rotation_revokes_all_former_feed_keys_of_a_business(
     assert (await client.get(clinic_feed["path"])).status_code == 200
 
 
+async def test_a_business_that_is_made_again_has_other_feeds(client: httpx2.AsyncClient) -> None:
+    """A subscriber of the former business does not read the guests of its successor, rotated or not."""
+    settings, rosa = {"name": "Salon"}, {"name": "Rosa", "kind": "staff"}
+    salon = FEEDS.removesuffix("/calendar-feeds")
+    former: list[str] = []
+    for _ in range(2):
+        assert (await client.put(salon, json=settings, headers=ADMIN)).status_code == 201
+        assert (await client.put(f"{salon}/resources/rosa", json=rosa, headers=ADMIN)).status_code == 201
+        assert [(await client.get(path)).status_code for path in former] == [403] * len(former)
+        for _ in range(2):
+            former += (await feed_paths(client)).values()
+            await client.post(f"{FEEDS}/rotate", headers=ADMIN)
+        assert (await client.delete(f"{salon}/resources/rosa", headers=ADMIN)).status_code == 204
+        assert (await client.delete(salon, headers=ADMIN)).status_code == 204
+
+
 async def test_only_an_owner_lists_and_rotates_the_feeds(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """A feed's URL gives access to the contact data of all guests, without another key."""
     make_salon(database)
@@ -272,7 +294,7 @@ async def test_only_an_owner_lists_and_rotates_the_feeds(client: httpx2.AsyncCli
 async def test_the_log_never_has_the_key_of_a_feed(database: TestDatabase, tmp_path: Path, log_level: str) -> None:
     """The key is part of the URL, which access logs usually contain."""
     make_salon(database)
-    key = CalendarKeys(SecretStr(SECRETS["TOKEN_SECRET"])).make("salon", None, 1)
+    key = CalendarKeys(SecretStr(SECRETS["TOKEN_SECRET"])).make("salon", None, generation(database))
     settings: dict[str, Any] = {**SECRETS, "DATABASE_URL": database.url, "LOG_LEVEL": log_level}
     with ServiceProcess(tmp_path / "log", **settings) as service:
         async with service.client() as client:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.appointments import insert_appointment
 from tests.database import NO_DEADLINE, TestDatabase, at
+from tests.sql.catalog import delete_resource
 from tests.sql.measuring import reads_of
 from tests.sql.requests import raises_sqlstate
 
@@ -35,7 +36,7 @@ def span(database: TestDatabase, business_id: str = "salon") -> list[tuple[Any, 
     return database.rows("SELECT timezone, since, starts, ends FROM booking.feed_span(%s)", business_id)
 
 
-def calendars(database: TestDatabase, business_id: str = "salon") -> list[tuple[str | None, str, int]]:
+def calendars(database: TestDatabase, business_id: str = "salon") -> list[tuple[str | None, str, str]]:
     """Returns resource id, name and generation of each feed of a business."""
     return database.rows("SELECT resource_id, name, generation FROM booking.calendars(%s)", business_id)
 
@@ -54,7 +55,8 @@ def test_a_business_and_each_of_its_resources_have_a_feed(database: TestDatabase
     database.make_resource("gone")
     database.make_resource("dora", business_id="clinic")
     database.rows("UPDATE booking.resources SET archived_at = booking.now() WHERE resource_id = 'gone'")
-    assert calendars(database) == [(None, "salon", 1), ("ivo", "Ivo", 1), ("rosa", "Rosa", 1)]
+    feeds = [(resource_id, name) for resource_id, name, _ in calendars(database)]
+    assert feeds == [(None, "salon"), ("ivo", "Ivo"), ("rosa", "Rosa")]
 
 
 def test_a_feed_has_confirmed_and_completed_appointments(database: TestDatabase) -> None:
@@ -184,29 +186,66 @@ def test_a_feed_does_not_read_the_history(database: TestDatabase, is_analysed: b
         assert "idx_appointments_calendar" in reads.indexes, name
 
 
-def test_rotating_raises_the_generation_of_one_business(database: TestDatabase) -> None:
+def generations(database: TestDatabase, business_id: str = "salon") -> set[str]:
+    """Returns the generations of the feeds of a business, each of which is unique."""
+    feeds = calendars(database, business_id)
+    unique = {generation for _, _, generation in feeds}
+    assert len(unique) == len(feeds)
+    return unique
+
+
+def test_rotating_renews_the_generations_of_one_business(database: TestDatabase) -> None:
     """All feeds of the business get new keys, and no feed of another business does."""
     database.make_resource("rosa")
     database.make_business("clinic")
-    assert rotate(database) == "done"
-    assert [generation for _, _, generation in calendars(database)] == [2, 2]
-    assert rotate(database) == "done"
-    assert [generation for _, _, generation in calendars(database)] == [3, 3]
-    assert [generation for _, _, generation in calendars(database, "clinic")] == [1]
+    seen, clinic = generations(database), generations(database, "clinic")
+    for _ in range(2):
+        assert rotate(database) == "done"
+        assert len(generations(database)) == 2
+        assert not generations(database) & seen
+        seen |= generations(database)
+    assert generations(database, "clinic") == clinic
     assert rotate(database, "nobody") == "business_not_found"
 
 
 def test_rotating_takes_the_lock_of_the_business(database: TestDatabase) -> None:
     """Past its deadline the call raises and changes nothing, as every verb does."""
     database.make_business()
+    before = calendars(database)
     with raises_sqlstate("HF001"):
         rotate(database, deadline=datetime(2020, 1, 1, tzinfo=UTC))
-    assert calendars(database) == [(None, "salon", 1)]
+    assert calendars(database) == before
 
 
-def test_putting_a_business_keeps_the_generation_of_its_calendars(database: TestDatabase) -> None:
-    """A change of its settings does not invalidate the calendars of its staff."""
-    database.make_business()
+def test_a_put_keeps_the_generations(database: TestDatabase) -> None:
+    """A change of settings does not invalidate the calendars of the staff."""
+    database.make_resource("rosa")
     rotate(database)
+    before = calendars(database)
     database.make_business()
-    assert calendars(database) == [(None, "salon", 2)]
+    database.make_resource("rosa")
+    assert calendars(database) == before
+
+
+def test_a_business_that_is_made_again_has_other_generations(database: TestDatabase) -> None:
+    """The addresses of the feeds of a deleted business do not open those of its successor."""
+    seen: set[str] = set()
+    for _ in range(2):
+        database.make_resource("rosa")
+        assert not generations(database) & seen
+        seen |= generations(database)
+        delete_resource(database, "rosa")
+        assert database.value("SELECT outcome FROM booking.delete_business('salon', 'infinity')") == "done"
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_resource_that_is_made_again_has_another_generation(database: TestDatabase, *, archived: bool) -> None:
+    """It may be another person, of the same name as the one who left, whether the row was deleted or archived."""
+    database.make_service(resource_ids=["rosa"] if archived else [])
+    database.make_resource("rosa")
+    before = calendars(database)
+    delete_resource(database, "rosa")
+    database.make_resource("rosa")
+    after = calendars(database)
+    assert after[0] == before[0]
+    assert after[1][2] != before[1][2]

@@ -141,6 +141,17 @@ def test_the_schema_is_that_of_a_new_database(old: TestDatabase, database: TestD
     assert set(old.rows(_OBJECTS)) == set(database.rows(_OBJECTS))
 
 
+def test_the_addresses_of_calendar_feeds_stay_valid(old: TestDatabase) -> None:
+    """Their keys are derived from generations, which were numbers; an archived resource gets a new one."""
+    rows = "SELECT business_id, resource_id FROM booking.resources WHERE archived_at IS NULL"
+    resources = old.rows(rows)
+    migrations.migrate(old.admin_url)
+    kept = old.rows(f"{rows} AND calendar_generation = '1'")
+    assert sorted(kept) == sorted(resources)
+    assert kept
+    assert set(old.rows("SELECT calendar_generation FROM booking.businesses")) == {("1",)}
+
+
 def test_a_second_migration_changes_nothing(old: TestDatabase) -> None:
     """The claims are not counted again, and the definitions are not applied again."""
     assert migrations.migrate(old.admin_url)

@@ -23,7 +23,8 @@ AS $$
     WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id AND r.archived_at IS NOT NULL)
 $$;
 
--- Creates a resource or replaces its settings. An archived one is restored, with its pools, hours and closures.
+-- Creates a resource or replaces its settings. An archived one is restored, with its pools, hours and closures, and with
+-- a new calendar feed.
 --
 --   p_resource  {name, kind, booking_enabled, seats?, description?, metadata?}, complete; seats is 1 if missing
 -- Refusals  business_not_found; capacity_in_use: more is claimed in some window from now on than the new seats allow;
@@ -48,7 +49,10 @@ BEGIN
           nullif(p_resource -> 'metadata', 'null'), v_now)
   ON CONFLICT ON CONSTRAINT resources_pkey DO UPDATE
   SET name = excluded.name, kind = excluded.kind, booking_enabled = excluded.booking_enabled, seats = excluded.seats,
-      description = excluded.description, metadata = excluded.metadata, archived_at = NULL;
+      description = excluded.description, metadata = excluded.metadata, archived_at = NULL,
+      -- The feed of a resource that was deleted stays closed: the one that is put may be another person's.
+      calendar_generation = CASE WHEN v_old.archived_at IS NULL
+        THEN v_old.calendar_generation ELSE excluded.calendar_generation END;
   IF v_seats < v_old.seats THEN
     PERFORM booking.check_claims(p_business_id, NULL, p_resource_id, v_now);
   END IF;

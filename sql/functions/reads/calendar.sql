@@ -6,11 +6,11 @@
 --   name        of the business or the resource
 --   generation  part of the input of the feeds' keys; see booking.rotate_calendar
 CREATE FUNCTION booking.calendars(p_business_id text)
-RETURNS TABLE (resource_id text, name text, generation integer) LANGUAGE sql STABLE
+RETURNS TABLE (resource_id text, name text, generation text) LANGUAGE sql STABLE
 AS $$
   SELECT NULL, b.name, b.calendar_generation FROM booking.businesses b WHERE b.business_id = p_business_id
   UNION ALL
-  SELECT r.resource_id, r.name, b.calendar_generation
+  SELECT r.resource_id, r.name, r.calendar_generation
   FROM booking.businesses b JOIN booking.resources r ON r.business_id = b.business_id
   WHERE b.business_id = p_business_id AND r.archived_at IS NULL
   ORDER BY 1 NULLS FIRST
@@ -77,7 +77,7 @@ BEGIN
 END
 $$;
 
--- Invalidates the keys of all feeds of a business by incrementing the generation that they are derived from.
+-- Invalidates the keys of all feeds of a business: the generations that they are derived from get new random values.
 --
 -- Refusals  business_not_found
 -- Raises    as booking.lock_business
@@ -89,8 +89,8 @@ BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
-  UPDATE booking.businesses b SET calendar_generation = b.calendar_generation + 1
-  WHERE b.business_id = p_business_id;
+  UPDATE booking.businesses b SET calendar_generation = DEFAULT WHERE b.business_id = p_business_id;
+  UPDATE booking.resources r SET calendar_generation = DEFAULT WHERE r.business_id = p_business_id;
   RETURN (NULL, 'done', NULL)::booking.outcome;
 END
 $$;
