@@ -234,10 +234,17 @@ _TABLE: Final = (
     ),
     Problem(
         "TOO_MANY_HOLDS", 429, "Too many holds",
-        "You already hold as many slots as you may: commit or release one first.",
-        "Commit or release a hold, or wait for `Retry-After` seconds: then the first of your holds ends. A retry of a "
-        "request that was granted is still answered.",
+        "You already hold as many places as you may: commit or release a hold first.",
+        "Ask for fewer places, commit or release a hold, or wait for `Retry-After` seconds: then the first of your holds "
+        "ends. A retry of a request that was granted is still answered.",
         retry_after_seconds=60,
+    ),
+    Problem(
+        "TOO_MANY_BOOKINGS", 429, "Too many bookings",
+        "You have booked as many places today as you may: go on tomorrow, or call the business.",
+        "Ask for fewer places, or ask again on the next day (UTC). A retry of a request that was granted is still "
+        "answered, and holds can still be committed.",
+        retry_after_seconds=3600,
     ),
     Problem(
         "SLOT_UNAVAILABLE", 409, "Slot unavailable",

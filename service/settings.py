@@ -152,8 +152,10 @@ class Settings(BaseSettings):
     rate_limit_enabled: bool = True
     # Requests of one client.
     rate_limit: Annotated[str, AfterValidator(_check_rate)] = "6000/minute"
-    # Live holds of one client in one business.
+    # Places that one client may hold in one business, and those that it may hold and have booked on one day (UTC). The
+    # second is larger: behind one address there may be a school, or the booking page of the business.
     max_live_holds_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    max_daily_bookings_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     # The networks of the proxies whose X-Forwarded-For is trusted, comma-separated.
     trusted_proxies: Annotated[_Networks, NoDecode, BeforeValidator(_parse_networks)] = ()
 

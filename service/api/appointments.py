@@ -38,6 +38,7 @@ from service.errors import HoldfastError, Invalid
 from service.faults import FaultCode, fault_error, fault_error_at
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
+from service.http.clients import Holders
 from service.http.conditions import APPOINTMENT_HEADERS, attempt, created_answer, expectation, version_tag
 from service.http.endpoint import Access, Missing, endpoint
 from service.naming import Record
@@ -209,13 +210,14 @@ _change = partial(_tagged_call, statuses={"VERSION_CONFLICT": (409, 412)}, reque
 
 
 class AppointmentApi:
-    def __init__(self, appointments: Appointments) -> None:
+    def __init__(self, appointments: Appointments, holders: Holders) -> None:
         self._appointments = appointments
+        self._holders = holders
 
     @_book(
         "/api/bookings",
         answers={201: BookedAppointment, 200: BookedAppointment},
-        refusals=(*CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE"),
+        refusals=(*CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE", "TOO_MANY_BOOKINGS"),
     )
     async def book(self, call: Call, body: BookingBody) -> Answer:
         """Book a slot at once.
@@ -224,8 +226,8 @@ class AppointmentApi:
         earlier request with this idempotency key made it.
         """
         request = Book(body.slot(), body.guest(), "online")
-        booked = await self._appointments.book(body.business_id, request, attempt(call), author(call))
-        return created_answer(*booked)
+        who = attempt(call), author(call), self._holders.holder(call)
+        return created_answer(*await self._appointments.book(body.business_id, request, *who))
 
     @_book(
         _APPOINTMENTS,

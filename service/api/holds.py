@@ -131,7 +131,7 @@ class HoldApi:
         "POST",
         "/api/booking/reserve",
         answers={201: Reservation, 200: Reservation},
-        refusals=(*CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE", "TOO_MANY_HOLDS"),
+        refusals=(*CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE", "TOO_MANY_HOLDS", "TOO_MANY_BOOKINGS"),
         request_headers=("Idempotency-Key", "X-Client-Id"),
         answer_headers=HOLD_HEADERS,
     )

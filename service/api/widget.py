@@ -17,6 +17,7 @@ from service.errors import Invalid
 from service.faults import FaultCode, fault_error
 from service.http.answer import PUBLIC, Answer
 from service.http.call import Call
+from service.http.clients import Holders
 from service.http.conditions import APPOINTMENT_HEADERS, attempt, created_answer
 from service.http.endpoint import endpoint
 from service.http.schemas import Fault
@@ -79,8 +80,9 @@ class WidgetProblem(Record):
 
 
 class WidgetApi:
-    def __init__(self, appointments: Appointments) -> None:
+    def __init__(self, appointments: Appointments, holders: Holders) -> None:
         self._appointments = appointments
+        self._holders = holders
 
     @endpoint(
         "POST",
@@ -89,7 +91,7 @@ class WidgetApi:
         answers={201: WidgetBooking, 200: WidgetBooking},
         refusals=(
             *("BUSINESS_NOT_FOUND", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED"),
-            *("RESOURCE_NOT_FOUND", "SLOT_NOT_BOOKABLE", "SLOT_UNAVAILABLE"),
+            *("RESOURCE_NOT_FOUND", "SLOT_NOT_BOOKABLE", "TOO_MANY_BOOKINGS", "SLOT_UNAVAILABLE"),
         ),
         statuses={"SLOT_UNAVAILABLE": (400,)},
         refusal_model=WidgetProblem,
@@ -102,8 +104,9 @@ class WidgetApi:
         One call, for a booking widget. Every error has the widget's own format; a slot that was taken is a 400 with
         `TIME_CONFLICT` and `alternatives`.
         """
+        who = attempt(call), author(call), self._holders.holder(call)
         try:
-            booked, replayed = await self._appointments.book(slug, body.request(), attempt(call), author(call))
+            booked, replayed = await self._appointments.book(slug, body.request(), *who)
         except Invalid as error:
             raise _in_widget_names(error) from None
         return created_answer(booked, replayed, WidgetBooking(data=booked))

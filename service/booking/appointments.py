@@ -16,7 +16,7 @@ from pydantic_core import from_json
 
 from service.booking.guests import PHONE_MEANING, Guests
 from service.booking.instants import WrittenInstant, written_instant
-from service.booking.requests import Attempt, Author, Book, Change, merged, written
+from service.booking.requests import Attempt, Author, Book, Change, Holder, merged, written
 from service.booking.tenants import Tenants
 from service.booking.text import BusinessId, ServiceId, if_any
 from service.booking.tokens import CancellationTokens
@@ -178,12 +178,13 @@ class Appointments:
         self._tenants = Tenants(look_ups, query="business_of_appointment", missing="APPOINTMENT_NOT_FOUND")
 
     async def book(
-        self, business_id: str, request: Book, attempt: Attempt, author: Author
+        self, business_id: str, request: Book, attempt: Attempt, author: Author, holder: Holder | None = None
     ) -> tuple[BookedAppointment, bool]:
-        """Books a slot at once, and returns the appointment and whether it is a replay."""
+        """Books a slot at once, and returns the appointment and whether it is a replay. Without a `holder`, which staff
+        are not, no client is limited."""
         sent = written(request)
         phone = await self._guests.stored_phone(business_id, request.guest)
-        content = merged(sent, phone, attempt.members(sent), author)
+        content = merged(sent, phone, attempt.members(sent), author, holder)
         return await self._verbs.run(business_id, request, content, partial(booked, self._tokens))
 
     async def get(self, appointment_id: UUID, business_id: str | None) -> Appointment:

@@ -39,11 +39,13 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The client of a reserve, by digests, and how many places it may hold in the business; None: any number."""
+    """The client that claims a slot, by digests, and how many places in the business it may hold, and may hold and have
+    booked on one day. None: any number."""
 
     client_address_hmac: str | None
     client_id_hmac: str | None
     max_live_holds: int | None
+    max_daily_bookings: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Names the client of a request by digests that reveal neither its address nor its id, and limits its live holds."""
+"""Names the client of a request by digests that reveal neither its address nor its id, and limits what it claims."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -80,15 +80,16 @@ class Clients:
 
 
 class Holders:
-    """Names the clients that hold slots, and how many places each may hold in a business; None: any number."""
+    """Names the clients that claim slots, and how many places each may hold, and book on a day, in a business; None:
+    any number."""
 
-    def __init__(self, names: ClientNames, max_live_holds: int | None) -> None:
+    def __init__(self, names: ClientNames, max_live_holds: int | None, max_daily_bookings: int | None) -> None:
         self._names = names
-        self._max_live_holds = max_live_holds
+        self._limits = max_live_holds, max_daily_bookings
 
     def holder(self, call: Call) -> Holder:
         """Returns the client of a call as a holder. Raises `Invalid`."""
-        return Holder(call.client, self.client_id_hmac(call), self._max_live_holds)
+        return Holder(call.client, self.client_id_hmac(call), *self._limits)
 
     def client_id_hmac(self, call: Call) -> str | None:
         """Returns the digest of the client's own id. Raises `Invalid`.

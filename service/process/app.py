@@ -99,11 +99,13 @@ def create_app(settings: Settings | None = None) -> Application:
     authentication = Authentication(_required(settings.admin_token), _required(settings.cron_secret), Keys(look_ups))
     clients = limiter = None
     names = ClientNames(token_secret)
-    holders = Holders(names, settings.max_live_holds_per_client if settings.rate_limit_enabled else None)
+    claims: tuple[int | None, int | None] = None, None
     if settings.rate_limit_enabled:
+        claims = settings.max_live_holds_per_client, settings.max_daily_bookings_per_client
         clients = Clients(names, settings.trusted_proxies)
         limiter = RequestLimiter(RequestLimits(store), Rate.parse(settings.rate_limit), authentication)
 
+    holders = Holders(names, *claims)
     connections = Connections(settings.trusted_proxies, CONNECTIONS_OF_ADDRESS if settings.rate_limit_enabled else None)
     tracing: Callable[[ASGIApp], ASGIApp] | None = None
     if settings.otel_exporter_otlp_endpoint:
@@ -116,8 +118,8 @@ def create_app(settings: Settings | None = None) -> Application:
         PublicCatalogueApi(lists),
         AvailabilityApi(lists, cache),
         StreamApi(feed, Catalog(look_ups), reaches),
-        AppointmentApi(appointments),
-        WidgetApi(appointments),
+        AppointmentApi(appointments, holders),
+        WidgetApi(appointments, holders),
         CatalogApi(catalog),
         OpeningApi(catalog),
         KeyApi(Keys(database)),

@@ -1,4 +1,4 @@
--- The proof of a holder in a commit, and random generations of calendar feeds.
+-- The proof of a holder in a commit, random generations of calendar feeds, and the bookings of clients.
 --
 -- Two columns of the catalog are rewritten, under a lock that blocks bookings for as long.
 -- squawk-ignore-file changing-column-type, ban-drop-default, adding-field-with-default
@@ -16,3 +16,13 @@ ALTER TABLE booking.resources
   ADD COLUMN calendar_generation text COLLATE "C" NOT NULL DEFAULT gen_random_uuid()::text;
 UPDATE booking.resources r SET calendar_generation = b.calendar_generation
 FROM booking.businesses b WHERE b.business_id = r.business_id AND r.archived_at IS NULL;
+
+-- The places that each client booked on a day (UTC), for the limit of bookings of a client. record_purge deletes those of
+-- former days. No foreign key: a verb that adds to a count holds the lock of the business.
+CREATE TABLE booking.client_bookings (
+  business_id text COLLATE "C" NOT NULL,
+  day date NOT NULL,
+  client_hmac text COLLATE "C" NOT NULL,
+  places bigint NOT NULL CONSTRAINT client_bookings_places_check CHECK (places > 0),
+  CONSTRAINT client_bookings_pkey PRIMARY KEY (business_id, day, client_hmac)
+) WITH (fillfactor = 70);

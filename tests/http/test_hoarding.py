@@ -1,4 +1,4 @@
-"""The limit of live holds, by address and by the client id that a frontend sends."""
+"""The limits of what a client holds and books, by address and by the client id that a frontend sends."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -8,21 +8,24 @@ import pytest
 from starlette.applications import Starlette
 
 from service.process.app import create_app
-from tests.database import TestDatabase
-from tests.http.booking_calls import slot
-from tests.http.conftest import client_at, make_settings
+from tests.database import TestDatabase, at
+from tests.http.booking_calls import APPOINTMENTS, commit, slot
+from tests.http.conftest import ADMIN, client_at, make_settings
 from tests.http.refusals import refusal
 
 pytestmark = pytest.mark.anyio
 
 CAP = 2
+DAILY = 4
 
 
 @pytest.fixture
 async def app(database: TestDatabase) -> AsyncIterator[Starlette]:
-    """Runs the application with a limit of two live holds for each client."""
+    """Runs the application with a limit of two live holds, and of four bookings on a day, for each client."""
     database.make_service(capacity=100)
-    settings = make_settings(database.url).model_copy(update={"max_live_holds_per_client": CAP})
+    settings = make_settings(database.url).model_copy(
+        update={"max_live_holds_per_client": CAP, "max_daily_bookings_per_client": DAILY}
+    )
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         yield app
@@ -49,6 +52,31 @@ async def test_holds_beyond_the_limit_are_refused(client: httpx2.AsyncClient) ->
     assert int(refused.headers["retry-after"]) > 0
     await client.delete(f"/api/booking/reservations/{held[0].json()['reservationId']}")
     assert (await reserve(client)).status_code == 201
+
+
+async def test_a_hold_of_many_places_counts_as_many(client: httpx2.AsyncClient) -> None:
+    """The limit is one of places, in whatever number of holds."""
+    refused = await client.post("/api/booking/reserve", json=slot(quantity=CAP + 1))
+    assert refusal(refused) == (429, "TOO_MANY_HOLDS")
+    assert (await client.post("/api/booking/reserve", json=slot(quantity=CAP))).status_code == 201
+    assert refusal(await reserve(client)) == (429, "TOO_MANY_HOLDS")
+
+
+@pytest.mark.parametrize("path", ["/api/bookings", "/api/v1/public/salon/book"])
+async def test_bookings_beyond_the_limit_of_a_day_are_refused(client: httpx2.AsyncClient, path: str) -> None:
+    """Committed holds count, and staff may book on."""
+    settings = {"name": "Salon", "slug": "salon"}
+    assert (await client.put("/api/catalog/businesses/salon", json=settings, headers=ADMIN)).status_code == 200
+    form = {"serviceId": "cut", "startTime": at(10).isoformat(), "firstName": "Ada", "email": "ada@example.com"}
+    body = form if "public" in path else slot(guestEmail="ada@example.com")
+    held = (await client.post("/api/booking/reserve", json=slot(quantity=CAP))).json()
+    assert (await commit(client, held["reservationId"])).status_code == 201
+    answers = [await client.post(path, json=body) for _ in range(DAILY - CAP + 1)]
+    assert [answer.status_code for answer in answers] == [201] * (DAILY - CAP) + [429]
+    assert "TOO_MANY_BOOKINGS" in answers[-1].text
+    assert int(answers[-1].headers["retry-after"]) > 60
+    assert refusal(await reserve(client)) == (429, "TOO_MANY_BOOKINGS")
+    assert (await client.post(APPOINTMENTS, json=slot(), headers=ADMIN)).status_code == 201
 
 
 async def test_a_new_client_id_does_not_raise_the_limit(client: httpx2.AsyncClient) -> None:

@@ -1,11 +1,14 @@
-"""The limit of live holds of a client in a business, by its address and by its id."""
+"""The limits of the places that a client holds, and books on a day, in a business: by its address and by its id."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from tests.database import TestDatabase, reserve_request
+from tests.database import TestDatabase, at, book_request, commit_request, reserve_request
+from tests.sql.requests import names
 
 CAP = 3
 
@@ -13,6 +16,11 @@ CAP = 3
 def client(address: str | None = "address", client_id: str | None = None, **request: Any) -> dict[str, Any]:
     """Returns the members of a request that identify and limit a client."""
     return {"client_address_hmac": address, "client_id_hmac": client_id, "max_live_holds": CAP, **request}
+
+
+def daily(address: str | None = "address", client_id: str | None = None, **request: Any) -> dict[str, Any]:
+    """Returns the members of a request that limit what a client takes on a day; it may hold as many places."""
+    return client(address, client_id, max_live_holds=1000, max_daily_bookings=CAP, **request)
 
 
 def outcomes(database: TestDatabase, *requests: dict[str, Any], batched: bool) -> list[str]:
@@ -27,6 +35,19 @@ def test_a_client_is_refused_one_hold_more_than_it_may_have(database: TestDataba
     database.make_service(capacity=10)
     requests = [reserve_request(hour, **client()) for hour in range(CAP + 1)]
     assert outcomes(database, *requests, batched=batched) == ["done"] * CAP + ["too_many_holds"]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_places_are_counted(database: TestDatabase, *, batched: bool) -> None:
+    """A hold of many places uses up the limit as many holds do; one that is refused counts for no other."""
+    database.make_service(capacity=100)
+    requests = [reserve_request(10, quantity=quantity, **client()) for quantity in (CAP + 1, CAP - 1, 2, 1)]
+    expected = ["too_many_holds", "done", "too_many_holds", "done"]
+    if batched:
+        # The third fits by itself, so the fourth counts it as granted.
+        expected[3] = "too_many_holds"
+    assert outcomes(database, *requests, batched=batched) == expected
+    assert database.reserve(10, **client()).name == ("done" if batched else "too_many_holds")
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -136,3 +157,87 @@ def test_copies_from_two_addresses_get_one_outcome(
         for address in (first, second)
     ]
     assert outcomes(database, *copies, batched=True) == ([expected] * 2 if expected else ["done", "replayed"])
+
+
+def booked(database: TestDatabase) -> dict[str, int]:
+    """Returns the places that clients booked, by their names."""
+    return dict(database.rows("SELECT client_hmac, places FROM booking.client_bookings"))
+
+
+@pytest.mark.parametrize("verb", ["book", "commit"])
+@pytest.mark.parametrize("client_of", [lambda n: ("a", f"id {n}"), lambda n: (f"a {n}", "id")], ids=["address", "id"])
+def test_a_client_books_no_more_places_on_a_day_than_it_may(
+    database: TestDatabase, verb: str, client_of: Callable[[int], tuple[str, str]]
+) -> None:
+    """Places count by address and by id, whether they were held before or booked at once."""
+    database.make_service(capacity=100)
+    for number, quantity in enumerate((1, CAP - 1)):
+        request = daily(*client_of(number), quantity=quantity)
+        if verb == "book":
+            assert database.book(10, **request).name == "done"
+        else:
+            assert database.commit(database.reserve(10, **request).id).name == "done"
+    assert database.book(11, **daily(*client_of(3))).name == "too_many_bookings"
+    assert database.reserve(11, **daily(*client_of(4))).name == "too_many_bookings"
+    assert database.book(11, **daily("other", "other")).name == "done"
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_bookings_of_one_batch_count_together(database: TestDatabase, *, batched: bool) -> None:
+    """The limit applies in one batch and one by one."""
+    database.make_service(capacity=100)
+    requests = [book_request(10 + number, **daily()) for number in range(CAP + 1)]
+    batches = [requests] if batched else [[request] for request in requests]
+    found = names(outcome for batch in batches for outcome in database.call("book", batch))
+    assert found == ["done"] * CAP + ["too_many_bookings"]
+    assert booked(database) == {"address": CAP}
+
+
+def test_live_holds_count_as_bookings_to_come(database: TestDatabase) -> None:
+    """So that every live hold can be committed."""
+    database.make_service(capacity=100)
+    holds = [database.reserve(10, **daily()).id for _ in range(CAP)]
+    assert database.reserve(10, **daily()).name == "too_many_bookings"
+    assert database.book(10, **daily()).name == "too_many_bookings"
+    assert [database.commit(hold).name for hold in holds] == ["done"] * CAP
+    assert database.book(10, **daily()).name == "too_many_bookings"
+
+
+def test_a_booking_counts_once(database: TestDatabase) -> None:
+    """Neither a replay, nor a call sent again, nor a refusal counts; a hold that is booked again does."""
+    database.make_service(capacity=2)
+    expired = database.reserve(9, quantity=2, ttl_minutes=1, **client("late")).id
+    database.move_clock(timedelta(minutes=1))
+    book = book_request(10, **daily(idempotency_key="key", fingerprint="f"))
+    commit = commit_request(database.reserve(10, **daily("b", "id")).id)
+    for _ in range(2):
+        assert names(database.call("book", [book])) == ["done"]
+        assert names(database.call("commit", [commit])) == ["done"]
+    assert database.call("book", [{**book, "operation_id": str(uuid4())}])[0].name == "replayed"
+    assert database.commit(commit["reservation_id"]).name == "replayed"
+    assert database.book(10, **daily()).name == "slot_unavailable"
+    assert names(database.commit(expired, if_expired="rebook") for _ in range(2)) == ["done", "replayed"]
+    assert booked(database) == {"address": 1, "b": 1, "id": 1, "late": 2}
+
+
+def test_a_day_ends_at_midnight_utc(database: TestDatabase) -> None:
+    """The purge deletes the counts of former days, of every business."""
+    database.make_service(capacity=100)
+    database.make_service(business_id="clinic")
+    database.freeze_clock(at(0, day=-1))
+    for business_id in ("salon", "clinic"):
+        assert database.book(10, business_id=business_id, **daily(quantity=1)).name == "done"
+    assert database.book(10, **daily(quantity=CAP)).name == "too_many_bookings"
+    database.freeze_clock(at(0))
+    assert database.book(10, **daily(quantity=CAP)).name == "done"
+    database.rows("SELECT booking.record_purge(gen_random_uuid(), now(), 0, 0, 0, 0)")
+    assert database.rows("SELECT business_id, places FROM booking.client_bookings") == [("salon", CAP)]
+
+
+def test_bookings_without_a_known_client_are_not_counted(database: TestDatabase) -> None:
+    """Those of staff, and all where the limits are switched off: then a hold has no address."""
+    database.make_service(capacity=10)
+    assert database.book(10, manual=True).name == "done"
+    assert database.commit(database.reserve(10).id).name == "done"
+    assert database.commit(database.reserve(10, client_id_hmac="id").id).name == "done"
+    assert booked(database) == {}

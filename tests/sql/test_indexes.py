@@ -88,6 +88,7 @@ USES: dict[str, Use] = {
         lambda database: database.rows("SELECT booking.audit_trail('salon', %s)", APPOINTMENT),
     ),
     "businesses_pkey": Use("the lock of a business", lambda database: database.reserve(12)),
+    "client_bookings_pkey": Use("the places that a client booked today", reserve_as_client),
     "closures_pkey": Use("a closure by its id", lambda database: database.put_closure("closure", at(30), at(31))),
     "idx_closures_resource": Use("the closures that are not over", lambda database: database.reserve(12)),
     "maintenance_runs_pkey": Use("a run that is recorded twice", record_purge),

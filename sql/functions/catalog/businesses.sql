@@ -97,6 +97,7 @@ BEGIN
   DELETE FROM booking.slugs s WHERE s.business_id = p_business_id;
   -- The wait for the slug may have lasted beyond the deadline, so it is checked again (the lock is held already).
   PERFORM booking.lock_business(p_business_id, p_deadline);
+  DELETE FROM booking.client_bookings c WHERE c.business_id = p_business_id;
   DELETE FROM booking.api_keys k WHERE k.business_id = p_business_id;
   DELETE FROM booking.closures c WHERE c.business_id = p_business_id;
   DELETE FROM booking.opening_hours o WHERE o.business_id = p_business_id;

@@ -1,60 +1,95 @@
--- Finds the requests that would give a client more live holds in a business than its limit. A client is counted by its
--- address and by the id that a trusted front end assigns to it, and the larger count applies: a new id does not reset
--- the count of the address.
+-- Finds the requests that would give a client more places in a business than its limits allow. A client is counted by its
+-- address and by its own id, each for itself: a new id does not reset the count of the address.
 --
--- A request counts as granted for the requests behind it in the same call. A client at its limit may therefore be
--- refused one request too many, which it can send again.
+-- A request that fits by itself counts as granted for the requests behind it in the same call. A client at its limit may
+-- therefore be refused one request too many, which it can send again.
 --
 -- Parameters
---   p_open  requests to reserve; details.max_live_holds is the limit (none: not counted), details.client_address_hmac
---           and details.client_id_hmac identify the client
--- Returns  an outcome too_many_holds for each refused request; at most max_live_holds rows are read for each client
+--   p_open  requests to reserve or to book. details.max_live_holds limits the places that a client holds, and
+--           details.max_daily_bookings those that it holds and has booked on this day (none: not counted);
+--           details.client_address_hmac and details.client_id_hmac identify the client
+-- Returns  an outcome too_many_holds or too_many_bookings for each refused request; at most max_live_holds holds are read
+--          for each client
 CREATE FUNCTION booking.hoarders(p_open booking.claim_request[], p_now timestamptz)
 RETURNS booking.outcome[] LANGUAGE sql STABLE
 AS $$
   WITH request AS MATERIALIZED (
-    SELECT r.operation_id, r.business_id, r.position, r.attempt, r.fingerprint, client.*,
+    SELECT r.operation_id, r.business_id, r.position, r.attempt, r.fingerprint, r.quantity, client.name,
+           -- Bookings do not expire.
+           CASE WHEN r.expires_at IS NOT NULL THEN limits.live_holds END AS max_held,
+           limits.live_holds AS max_live_holds, limits.daily_bookings AS max_taken,
            -- The first of several equal requests of one attempt is their leader and counts. Requests are equal if
            -- their fingerprints are; a request without a fingerprint equals no other.
            r.fingerprint IS NULL OR row_number() OVER (
-             PARTITION BY r.business_id, r.attempt, r.fingerprint ORDER BY r.position) = 1 AS is_leader
+             PARTITION BY r.business_id, r.attempt, r.fingerprint, client.by_id ORDER BY r.position) = 1 AS is_leader
     FROM unnest(p_open) AS r
     CROSS JOIN LATERAL (SELECT
-      r.details ->> 'client_address_hmac' AS address, r.details ->> 'client_id_hmac' AS id,
-      (r.details ->> 'max_live_holds')::integer AS max_live_holds) AS client
-  ), client_holds AS MATERIALIZED (
-    SELECT client.*, greatest(
-      (SELECT count(*) FROM (
-        SELECT FROM booking.reservations r
+      (r.details ->> 'max_live_holds')::integer AS live_holds,
+      (r.details ->> 'max_daily_bookings')::integer AS daily_bookings) AS limits
+    CROSS JOIN LATERAL (VALUES
+      (false, r.details ->> 'client_address_hmac'), (true, r.details ->> 'client_id_hmac')) AS client (by_id, name)
+    WHERE client.name IS NOT NULL
+  ), client_places AS MATERIALIZED (
+    SELECT client.*,
+      (SELECT coalesce(sum(quantity), 0) FROM (
+        SELECT r.quantity FROM booking.reservations r
         WHERE r.business_id = client.business_id AND r.ended_at IS NULL AND r.expires_at > p_now
-          AND r.client_address_hmac BETWEEN client.address AND client.address
-        ORDER BY r.client_address_hmac, r.expires_at LIMIT client.max_live_holds) AS of_address),
-      (SELECT count(*) FROM (
-        SELECT FROM booking.reservations r
+          AND r.client_address_hmac BETWEEN client.name AND client.name
+        ORDER BY r.client_address_hmac, r.expires_at LIMIT client.max_live_holds) AS of_address)
+      + (SELECT coalesce(sum(quantity), 0) FROM (
+        SELECT r.quantity FROM booking.reservations r
         WHERE r.business_id = client.business_id AND r.ended_at IS NULL AND r.expires_at > p_now
-          AND r.client_id_hmac BETWEEN client.id AND client.id
-        ORDER BY r.client_id_hmac, r.expires_at LIMIT client.max_live_holds) AS of_id)) AS live_holds
-    FROM (
-      SELECT DISTINCT business_id, address, id, max_live_holds FROM request WHERE max_live_holds IS NOT NULL
-    ) AS client
+          AND r.client_id_hmac BETWEEN client.name AND client.name
+        ORDER BY r.client_id_hmac, r.expires_at LIMIT client.max_live_holds) AS of_id) AS held,
+      coalesce((
+        SELECT b.places FROM booking.client_bookings b
+        WHERE b.business_id = client.business_id AND b.day = booking.utc_day(p_now) AND b.client_hmac = client.name
+      ), 0) AS booked
+    FROM (SELECT DISTINCT business_id, name, max_live_holds FROM request) AS client
+  ), limited_request AS (
+    SELECT request.*, p.held, p.booked, coalesce(p.held + request.quantity <= request.max_held, true)
+             AND coalesce(p.held + p.booked + request.quantity <= request.max_taken, true) AS fits
+    FROM request JOIN client_places AS p
+      ON p.business_id = request.business_id AND p.name = request.name
+      AND p.max_live_holds IS NOT DISTINCT FROM request.max_live_holds
   ), ranked_request AS (
-    SELECT request.*, greatest(
-      CASE WHEN address IS NOT NULL THEN
-        sum(is_leader::integer) OVER (PARTITION BY business_id, address ORDER BY position) END,
-      CASE WHEN id IS NOT NULL THEN
-        sum(is_leader::integer) OVER (PARTITION BY business_id, id ORDER BY position) END) AS nth
-    FROM request
+    SELECT limited_request.*, quantity + coalesce(sum(CASE WHEN is_leader AND fits THEN quantity END) OVER (
+             PARTITION BY business_id, name ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
+             AS requested
+    FROM limited_request
+  ), refused_request AS (
+    SELECT operation_id, business_id, attempt, fingerprint, bool_or(held + requested > max_held) AS holds_too_many
+    FROM ranked_request
+    WHERE is_leader AND (held + requested > max_held OR held + booked + requested > max_taken)
+    GROUP BY operation_id, business_id, attempt, fingerprint
   )
   SELECT ARRAY(
     -- Equal requests of one attempt get the outcome of their leader, whatever their own client is.
-    SELECT ROW(equal_request.operation_id, 'too_many_holds', NULL)::booking.outcome
-    FROM ranked_request AS ranked
-    JOIN client_holds AS held
-      ON held.business_id = ranked.business_id AND held.address IS NOT DISTINCT FROM ranked.address
-      AND held.id IS NOT DISTINCT FROM ranked.id AND held.max_live_holds = ranked.max_live_holds
-    JOIN request AS equal_request
-      ON equal_request.operation_id = ranked.operation_id
-      OR equal_request.business_id = ranked.business_id AND equal_request.attempt = ranked.attempt
-      AND equal_request.fingerprint = ranked.fingerprint
-    WHERE ranked.is_leader AND held.live_holds + ranked.nth > ranked.max_live_holds)
+    SELECT ROW(r.operation_id, CASE WHEN refused.holds_too_many THEN 'too_many_holds' ELSE 'too_many_bookings' END,
+      NULL)::booking.outcome
+    FROM refused_request AS refused
+    JOIN unnest(p_open) AS r
+      ON r.operation_id = refused.operation_id
+      OR r.business_id = refused.business_id AND r.attempt = refused.attempt AND r.fingerprint = refused.fingerprint)
 $$;
+
+-- Adds the places of new bookings to the counts of their clients: to the address and the own id of each.
+--
+-- Parameters  of each booking: its business, its places, and the names of its client, of which some may be NULL
+CREATE FUNCTION booking.count_bookings(
+  p_business_ids text[], p_places integer[], p_address_hmacs text[], p_id_hmacs text[], p_now timestamptz)
+RETURNS void LANGUAGE sql VOLATILE
+AS $$
+  INSERT INTO booking.client_bookings AS c (business_id, day, client_hmac, places)
+  SELECT b.business_id, booking.utc_day(p_now), client.name, sum(b.places)
+  FROM unnest(p_business_ids, p_places, p_address_hmacs, p_id_hmacs) AS b (business_id, places, address, id)
+  CROSS JOIN LATERAL (VALUES (b.address), (b.id)) AS client (name)
+  WHERE b.address IS NOT NULL AND client.name IS NOT NULL
+  GROUP BY b.business_id, client.name
+  ON CONFLICT ON CONSTRAINT client_bookings_pkey DO UPDATE SET places = c.places + excluded.places
+$$;
+
+-- Returns the day in which bookings are counted.
+CREATE FUNCTION booking.utc_day(p_now timestamptz)
+RETURNS date LANGUAGE sql IMMUTABLE
+AS $$ SELECT (p_now AT TIME ZONE 'UTC')::date $$;

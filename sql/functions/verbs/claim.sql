@@ -8,10 +8,11 @@
 --                              operation_id (a uuid) becomes the id of the reservation, or of the appointment and its
 --                              audit row. An idempotency_key comes with a fingerprint, that of the whole request; a
 --                              request without one equals no other.
+--                              A request for the public also has the limits of its client, see booking.hoarders:
+--                                max_live_holds?, max_daily_bookings?  without them nothing is limited
+--                                client_address_hmac?, client_id_hmac?  identify the client
 --                              A request to reserve also has
 --                                ttl_minutes?     fractions allowed
---                                max_live_holds?  limit of the client; without it its holds are not counted
---                                client_address_hmac?, client_id_hmac?  identify the client
 --                              A request to book also has
 --                                guest_name?, guest_email?, guest_phone?, notes?, metadata?, source, actor_kind,
 --                                actor_id?, request_id?
@@ -31,8 +32,9 @@
 --                           seats; body: as of booking.fault
 --   slot_not_bookable       body: {reason}: see booking.slot_refusal; 'closed', or 'not_online' for a resource
 --   business_misconfigured  the slot depends on local time, and this server does not know the time zone of the business
---   too_many_holds          the client has max_live_holds live holds in this business; body: {retry_after_seconds}, until
---                           the first of them ends
+--   too_many_holds          the client would hold more than max_live_holds places in this business; body:
+--                           {retry_after_seconds}, until the first of its holds ends
+--   too_many_bookings       the client would hold and have booked on this day more than max_daily_bookings places
 --   slot_unavailable        there is no room, or no resource is free
 --   deferred                the request needs more rounds than booking.max_rounds: not tried
 -- Locks  none of its own; the caller holds the locks of the businesses
@@ -171,7 +173,7 @@ $$;
 -- Returns
 --   open        the requests to decide
 --   refusals    the outcomes of the others
---   has_limits  whether an open request limits the holds of its client
+--   has_limits  whether an open request limits its client
 CREATE FUNCTION booking.judge(
   p_verb text, p_business_ids text[], p_batches jsonb[], p_known uuid[], p_now timestamptz,
   OUT open booking.claim_request[], OUT refusals booking.outcome[], OUT has_limits boolean)
@@ -268,7 +270,7 @@ BEGIN
           nullif(details -> 'guest_fault', 'null'), booking.too_long_a_slot(service, slot_start, slot_ends),
           booking.too_many_for_a_resource(((verdict).pool).largest))
       END)::booking.outcome) FILTER (WHERE outcome IS NOT NULL), '{}'),
-    bool_or(outcome IS NULL AND details ->> 'max_live_holds' IS NOT NULL)
+    bool_or(outcome IS NULL AND num_nonnulls(details ->> 'max_live_holds', details ->> 'max_daily_bookings') > 0)
   INTO open, refusals, has_limits
   FROM request_with_outcome;
 END
@@ -407,5 +409,11 @@ BEGIN
       WHEN (a).appointment_id = ANY (ARRAY(SELECT operation_id FROM granted_request WHERE details @> '{"manual": true}'))
       THEN booking.warnings(NULL, a, p_now) ELSE '{}' END
   FROM new_appointment CROSS JOIN LATERAL booking.service_by_id((a).business_id, (a).service_id) AS s;
+  PERFORM booking.count_bookings(
+    array_agg(r.business_id), array_agg(r.quantity), array_agg(r.details ->> 'client_address_hmac'),
+    array_agg(r.details ->> 'client_id_hmac'), p_now)
+  FROM unnest(p_open) WITH ORDINALITY AS r
+  WHERE p_outcomes[r.ordinality] = 'granted'
+  HAVING count(r.details ->> 'client_address_hmac') > 0;
 END
 $$;

@@ -108,6 +108,8 @@ RETURNS booking.outcome[] LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_outcomes booking.outcome[];
+  -- The holds of the new appointments whose clients are known.
+  v_counted booking.reservations[];
   v_group record;
 BEGIN
   WITH judged_request AS MATERIALIZED (
@@ -179,11 +181,18 @@ BEGIN
       WHEN j.outcome = 'slot_unavailable' THEN booking.requested_slot(
         (j.hold).service_id, (j.hold).slot_start, (j.hold).slot_end, (j.hold).quantity,
         CASE WHEN (j.hold).resource_named THEN (j.hold).resource_id END)
-    END)::booking.outcome)
-  INTO v_outcomes
+    END)::booking.outcome),
+    array_agg(j.hold) FILTER (WHERE
+      (new_appointment.a).appointment_id = j.operation_id AND (j.hold).client_address_hmac IS NOT NULL)
+  INTO v_outcomes, v_counted
   FROM judged_request AS j LEFT JOIN new_appointment
     ON (new_appointment.a).reservation_id = j.reservation_id AND (new_appointment.a).business_id = j.business_id;
 
+  IF v_counted IS NOT NULL THEN
+    PERFORM booking.count_bookings(
+      array_agg(r.business_id), array_agg(r.quantity), array_agg(r.client_address_hmac), array_agg(r.client_id_hmac), p_now)
+    FROM unnest(v_counted) AS r;
+  END IF;
   -- A reservation that was booked again has ended before: end_holds leaves it as it is.
   FOR v_group IN
     SELECT CASE answer.outcome WHEN 'done' THEN 'committed' ELSE 'expired' END AS status,

@@ -129,7 +129,7 @@ END
 $$;
 
 -- Records a finished run of the purge, for booking.reservation_health, and deletes the records that are older than 30
--- days.
+-- days, and the counts of clients' bookings on former days, which no decision reads.
 CREATE FUNCTION booking.record_purge(
   p_run_id uuid, p_started_at timestamptz, p_expired integer, p_deleted integer, p_erased integer,
   p_remaining integer)
@@ -142,5 +142,7 @@ BEGIN
   VALUES ('*', p_run_id, p_started_at, v_now, p_expired, p_deleted, p_erased, p_remaining)
   ON CONFLICT ON CONSTRAINT maintenance_runs_pkey DO NOTHING;  -- the service repeats the call if its answer is lost
   DELETE FROM booking.maintenance_runs WHERE business_id = '*' AND finished_at < v_now - interval '30 days';
+  DELETE FROM booking.client_bookings c USING booking.businesses b
+  WHERE c.business_id = b.business_id AND c.day < booking.utc_day(v_now);
 END
 $$;
