@@ -235,8 +235,8 @@ _TABLE: Final = (
     Problem(
         "TOO_MANY_HOLDS", 429, "Too many holds",
         "You already hold as many places as you may: commit or release a hold first.",
-        "Ask for fewer places, commit or release a hold, or wait for `Retry-After` seconds: then the first of your holds "
-        "ends. A retry of a request that was granted is still answered.",
+        "Ask for fewer places, commit or release a hold, or wait for `Retry-After` seconds: then the first of your "
+        "holds ends. A retry of a request that was granted is still answered.",
         retry_after_seconds=60,
     ),
     Problem(

@@ -31,7 +31,7 @@ class Ready(Record):
 
 
 class OperationsApi:
-    """Probes, health and the purge. They are never refused by the limits."""
+    """Probes, health and the purge. The limits refuse none of them, apart from clients that try secrets."""
 
     def __init__(self, database: Database, cleanup: Cleanup, health: HealthMonitor) -> None:
         self._database = database

@@ -10,12 +10,14 @@ from service.booking.keys import Principal
 class Call:
     """One request at one endpoint. `path` has the values of the path's template, by their names in it.
 
-    Set once they are known: `client`, the client's name, or None where clients are not told apart; `principal`, None
-    where the public or the scheduler calls; `guest_token`, the header of a guest who may call; `body` and `query`, as
-    the handler declares them.
+    Set once they are known: `client`, the client's name, or None where clients are not told apart; `network`, the name
+    of the wider network of an IPv6 client; `principal`, None where the public or the scheduler calls; `guest_token`,
+    the header of a guest who may call; `body` and `query`, as the handler declares them.
     """
 
-    __slots__ = ("_headers", "body", "client", "guest_token", "path", "principal", "query", "receive", "scope")
+    __slots__ = (
+        *("_headers", "body", "client", "guest_token", "network", "path", "principal", "query", "receive", "scope"),
+    )
 
     def __init__(self, scope: Scope, receive: Receive, path: dict[str, str]) -> None:
         self.scope = scope
@@ -24,6 +26,7 @@ class Call:
         # Of a header that is repeated, the first counts.
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.client: str | None = None
+        self.network: str | None = None
         self.principal: Principal | None = None
         self.guest_token: str | None = None
         self.body: Any = None

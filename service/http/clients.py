@@ -19,8 +19,10 @@ from service.http.call import Call
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# The addresses that a provider gives to one customer, who may take another of them for each request.
+# The addresses that a provider gives to one customer, who may take another of them for each request. An organisation
+# has a larger network, of 65,536 of these.
 _CUSTOMER_BITS: Final = 64
+_NETWORK_BITS: Final = 48
 # Hops that are looked at. A request comes through a handful; more are made up.
 _HOPS: Final = 20
 # Clients whose names are cached.
@@ -45,11 +47,12 @@ class Clients:
     def __init__(self, names: ClientNames, trusted_proxies: Sequence[Network]) -> None:
         self._trusted = trusted_proxies
         self._name_of = lru_cache(_CACHED)(names.make)
-        self._name_of_peer = lru_cache(_CACHED)(self._name)
+        self._names_of_peer = lru_cache(_CACHED)(self._names)
         self._warned = False
 
-    def name(self, call: Call) -> str:
-        """Returns the client's name: always the same for the same client, under the same secret."""
+    def names(self, call: Call) -> tuple[str, str | None]:
+        """Returns the client's name, always the same for the same client under the same secret, and that of the network
+        of an IPv6 client."""
         client = call.scope.get("client")
         peer = client[0] if client else ""
         if not self._trusted:
@@ -57,14 +60,15 @@ class Clients:
                 self._warned = True
                 # Without its value: that is a guest's address, or anything else that a client made up.
                 log.warning("forwarded_for_not_trusted", hint=_UNTRUSTED)
-            return self._name_of_peer(peer)
+            return self._names_of_peer(peer)
         values = (value for name, value in call.scope["headers"] if name == b"x-forwarded-for")
-        return self._name(peer, b",".join(values).decode("latin-1"))
+        return self._names(peer, b",".join(values).decode("latin-1"))
 
-    def _name(self, peer: str, forwarded: str = "") -> str:
+    def _names(self, peer: str, forwarded: str = "") -> tuple[str, str | None]:
         address = self._address(peer, forwarded)
         # What is cached is short, whatever the headers are.
-        return self._name_of(customer(address) if address else peer)
+        network = self._name_of(_network(address, _NETWORK_BITS)) if isinstance(address, IPv6Address) else None
+        return self._name_of(customer(address) if address else peer), network
 
     def _address(self, peer: str, forwarded: str) -> Address | None:
         """Returns the address of the nearest hop that is no trusted proxy. Only trusted proxies are believed."""
@@ -132,8 +136,12 @@ def client_id(call: Call) -> str | None:
 def customer(address: Address) -> str:
     """Returns the address as text; of IPv6, the network that a provider gives to one customer."""
     if isinstance(address, IPv6Address):
-        return str(ip_network((address, _CUSTOMER_BITS), strict=False))
+        return _network(address, _CUSTOMER_BITS)
     return str(address)
+
+
+def _network(address: IPv6Address, bits: int) -> str:
+    return str(ip_network((address, bits), strict=False))
 
 
 def is_any_of(address: Address, networks: Sequence[Network]) -> bool:

@@ -39,8 +39,8 @@ class Dispatcher:
     async def admit(self, endpoint: Endpoint, call: Call) -> Coroutine[Any, Any, ASGIApp]:
         """Returns the call of the handler, not yet begun. Raises `HoldfastError`."""
         if self._clients:
-            call.client = self._clients.name(call)
-        limiter = self._limiter if endpoint.limited else None
+            call.client, call.network = self._clients.names(call)
+        limiter = self._limiter if endpoint.is_counted else None
         client_counted = limiter is not None and await limiter.count_suspect(call)
         try:
             await self._read(endpoint, call)
@@ -55,7 +55,7 @@ class Dispatcher:
             if limiter and not client_counted:
                 await limiter.count(call, anonymous=True)
             raise
-        if limiter:
+        if limiter and endpoint.limited:
             await limiter.count(call, client_counted=client_counted)
         return endpoint.handler(**endpoint.arguments(call))
 

@@ -93,7 +93,7 @@ class endpoint:  # noqa: N801 — a decorator
     refusals: tuple[str, ...] = ()
     # By code: its statuses here, where they are not the usual one.
     statuses: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    # Whether requests are counted against the limits, and whether the database is asked.
+    # Whether admitted requests are counted against the limits, and whether the database is asked.
     limited: bool = True
     asks_database: bool = True
     # Called by machines every few seconds: its requests are logged at the level debug.
@@ -142,6 +142,11 @@ class Endpoint(endpoint):
     def takes_token_in_body(self) -> bool:
         """Whether the guest's token may also be a member of the body, so that a request without a key may have one."""
         return self.by_guest and self.body is not None and "cancellation_token" in self.body.model_fields
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether requests can be refused by a limit. Where a secret is needed, wrong ones are counted in any case."""
+        return self.limited or self.access is not Access.PUBLIC
 
     def arguments(self, call: Call) -> dict[str, Any]:
         """Returns the arguments of the handler for a call whose body and query were read. Raises `HoldfastError`."""

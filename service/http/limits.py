@@ -1,4 +1,4 @@
-"""Limits the requests of one client, and those of all callers of a business together."""
+"""Limits the requests of one client, of one network, and of all callers of a business together."""
 
 import time
 from collections.abc import Callable
@@ -20,14 +20,20 @@ from service.sharing.limits import Limit, Rate, RequestLimits
 BUSINESS_FACTOR: Final = 100
 # An id of a business has 64 characters at most: a longer one is that of no business.
 _LONGEST_NAME: Final = 64
+# How many clients may use up their own limit in one network: the addresses that are given to an organisation, or to the
+# customers of a provider in one place, which are many clients to one of their size.
+NETWORK_FACTOR: Final = 16
 # How long the principal of a token is cached. Here it decides about limits, and about nothing else.
 _CACHED_SECONDS: Final = 10.0
 _CACHED: Final = 4096
 
 
 class RequestLimiter:
-    """Counts requests by client and by business. The holder of a key of the business is not counted as a client, unless
-    the same client has just sent a wrong token."""
+    """Counts requests by client, by network and by business.
+
+    The holder of a key is not counted as a client at calls that name the key's own business, unless the same client has
+    just sent a wrong token. A slug, or the id of a hold, may be another business's: their calls count.
+    """
 
     def __init__(
         self,
@@ -38,6 +44,7 @@ class RequestLimiter:
     ) -> None:
         self._limits = limits
         self._client_rate = rate
+        self._network_rate = Rate(rate.count * NETWORK_FACTOR, rate.seconds)
         self._business_rate = Rate(rate.count * BUSINESS_FACTOR, rate.seconds)
         self._authentication = authentication
         # By the hash of a token its principal; by a client that sent a wrong token, None.
@@ -49,7 +56,7 @@ class RequestLimiter:
         assert call.client is not None
         if call.client not in self._principals:
             return False
-        await self._count(call, [Limit("client", call.client, self._client_rate)])
+        await self._count(call, self._of_client(call, call.client))
         return True
 
     async def count(self, call: Call, *, client_counted: bool = False, anonymous: bool = False) -> None:
@@ -59,16 +66,20 @@ class RequestLimiter:
         principal, business_id = (None, None) if anonymous else (call.principal, call.business_id)
         if principal is None and not client_counted:
             principal = await self._holder(call, call.client)
-        if principal:
-            business_id = business_id or principal.business_id
         limits = []
         if not client_counted and (principal is None or principal.business_id not in (None, business_id)):
-            limits.append(Limit("client", call.client, self._client_rate))
+            limits = self._of_client(call, call.client)
         # Otherwise a client could make counters of any length, here and in Redis.
         if business_id and len(business_id) <= _LONGEST_NAME:
             limits.append(Limit("business", f"business:{business_id}", self._business_rate))
         if limits:
             await self._count(call, limits)
+
+    def _of_client(self, call: Call, client: str) -> list[Limit]:
+        limits = [Limit("client", client, self._client_rate)]
+        if call.network:
+            limits.append(Limit("network", call.network, self._network_rate))
+        return limits
 
     async def _count(self, call: Call, limits: list[Limit]) -> None:
         verdict = await self._limits.hit(limits)

@@ -101,7 +101,7 @@ def codes(endpoint: Endpoint) -> list[str]:
         models = (endpoint.query, endpoint.body)
         if "{businessId}" in endpoint.path or any(model and "business_id" in model.model_fields for model in models):
             met.add("BUSINESS_NOT_FOUND")
-    if endpoint.limited:
+    if endpoint.is_counted:
         met.add("RATE_LIMITED")
     if endpoint.asks_database:
         met |= {"OVERLOADED", "DATABASE_UNAVAILABLE"}

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -45,12 +46,14 @@ class Service:
     def __init__(self, app: Any) -> None:
         self._app = app
 
-    async def get(self, path: str = CAPACITY, address: str = HERE, **options: Any) -> httpx2.Response:
+    async def get(
+        self, path: str = CAPACITY, address: str = HERE, method: str = "GET", **options: Any
+    ) -> httpx2.Response:
         """Sends one request from an address, by default for the capacity of a slot."""
         options = {"params": ROOM} | options if path == CAPACITY else options
         transport = httpx2.ASGITransport(self._app, client=(address, 12345))
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.get(path, **options)
+            return await client.request(method, path, **options)
 
 
 @asynccontextmanager
@@ -134,6 +137,28 @@ async def test_probes_docs_and_the_scheduler_are_not_limited(database: TestDatab
         assert await statuses(service, 3, path="/cron/cleanup-reservations", headers=CRON) == [200] * 3
 
 
+@pytest.mark.parametrize("path", ["/cron/cleanup-reservations", "/api/cron/cleanup-reservations"])
+async def test_wrong_secrets_of_the_scheduler_are_counted(database: TestDatabase, path: str) -> None:
+    """A client that tries secrets there is refused beyond its limit, before the next one is looked at; the scheduler at
+    another address is not."""
+    async with running(database, rate_limit="3/hour") as service:
+        wrong = {"Authorization": "Bearer wrong"}
+        assert await statuses(service, 5, path=path, headers=wrong) == [401] * 3 + [429] * 2
+        assert await statuses(service, 1, path=path, headers=CRON) == [429]
+        assert await statuses(service, 5, path=path, headers=CRON, address=ELSEWHERE) == [200] * 5
+
+
+async def test_an_ipv6_network_is_limited_more_widely_than_its_clients(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client with a /48 has 65,536 networks of a customer."""
+    monkeypatch.setattr(limits, "NETWORK_FACTOR", 2)
+    async with running(database, rate_limit="2/hour") as service:
+        for subnet, expected in enumerate(([200, 200, 429], [200, 200, 429], [429])):
+            assert await statuses(service, len(expected), address=f"2001:db8:1:{subnet}::7") == expected
+        assert await statuses(service, 1, address="2001:db8:2::7") == [200]
+
+
 async def test_by_default_a_burst_of_a_thousand_goes_through() -> None:
     """A school class behind one address or a ticket drop in an office is legitimate."""
     limiter = RequestLimits(Store(None), Clock())
@@ -193,6 +218,29 @@ async def test_a_token_that_is_no_key_of_the_business_does_not_lift_the_client_l
             address = f"192.0.2.{10 + number}"
             headers = {"Authorization": shown.encode("latin-1")}
             assert (await statuses(service, 3, address=address, headers=headers))[-1] == 429
+
+
+COMMIT = "/api/booking/commit"
+
+
+@pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize("path", [COMMIT, "/api/v1/public/salon/book", "/api/v1/public/salon"])
+async def test_a_key_lifts_the_client_limit_where_its_business_is_named_only(database: TestDatabase, path: str) -> None:
+    """A slug and the id of a hold may belong to any business, so a key of another one must not lift the limit there."""
+    guest = {"guestEmail": "ada@example.com"}
+    body = {"reservationId": str(uuid4()), **guest} if path == COMMIT else {"serviceId": "cut"}
+    method = "GET" if path.endswith("salon") else "POST"
+    async with running(database, rate_limit="2/hour") as service:
+        stranger = await make_key(service, "stranger")
+
+        async def refused(times: int, **more: str) -> list[bool]:
+            sent = [service.get(path, method=method, json={**body, **more}, headers=stranger) for _ in range(times)]
+            return [(await answer).status_code == 429 for answer in sent]
+
+        assert await refused(3) == [False, False, True]
+        if path == COMMIT:
+            assert await refused(1, businessId="salon") == [True]
+            assert await refused(1, businessId="stranger") == [False]
 
 
 @pytest.mark.usefixtures("keys")
@@ -288,27 +336,29 @@ OUR_PROXY, CDN = "10.0.0.1", "203.0.113.9"
 def test_the_client_is_the_nearest_that_is_no_trusted_proxy(peer: str, forwarded: list[str], client: str) -> None:
     """Any client can send X-Forwarded-For, which must not change the client it is counted as."""
     clients = Clients(ClientNames(SecretStr("secret")), [ip_network("10.0.0.0/8"), ip_network(CDN)])
-    assert clients.name(request(peer, forwarded)) == clients.name(request(client, []))
+    assert clients.names(request(peer, forwarded)) == clients.names(request(client, []))
 
 
 @given(st.text() | st.none(), st.lists(st.text(st.characters(max_codepoint=255)), max_size=40))
 def test_any_header_yields_a_client(peer: str | None, forwarded: list[str]) -> None:
     """However malformed it is."""
     clients = Clients(ClientNames(SecretStr("secret")), [ip_network("0.0.0.0/0"), ip_network("::/0")])
-    assert clients.name(request(peer, forwarded)).startswith("v1.")
+    assert clients.names(request(peer, forwarded))[0].startswith("v1.")
 
 
 @pytest.mark.parametrize("made_up", ["{}, 192.0.2.2", "2001:db8::{}", "2001:db8::7%{}"])
 def test_only_the_address_of_a_client_is_kept(made_up: str) -> None:
     """A header has room for kilobytes, and each request may have a different one."""
     clients = Clients(ClientNames(SecretStr("secret")), [ip_network("10.0.0.0/8")])
-    names = {clients.name(request(OUR_PROXY, [made_up.format(number)])) for number in range(100)}
-    assert len(names) == clients._name_of.cache_info().currsize == 1
+    names = {clients.names(request(OUR_PROXY, [made_up.format(number)])) for number in range(100)}
+    assert len(names) == 1
+    # An IPv6 client has a second name, that of its network.
+    assert clients._name_of.cache_info().currsize <= 2
 
 
 def test_a_client_is_named_by_a_secret() -> None:
     """Without a secret, trying all addresses would reveal the one behind a name."""
-    names = {Clients(ClientNames(SecretStr(secret)), []).name(request(HERE, [])) for secret in ("one", "two")}
+    names = {Clients(ClientNames(SecretStr(secret)), []).names(request(HERE, []))[0] for secret in ("one", "two")}
     assert len(names) == 2
     assert not any(HERE in name for name in names)
 
