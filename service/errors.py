@@ -269,6 +269,13 @@ _TABLE: Final = (
         "Delete its services and resources first. A business that had bookings can't be deleted.",
     ),
     Problem(
+        "LIMIT_REACHED", 409, "Limit reached",
+        "The business has as many entries of this kind as it may: `limit`.",
+        "Delete entries that are not needed any more, such as past closures or keys that are not used. Archived "
+        "services and resources count. Nothing was changed.",
+        members={"limit": 1000},
+    ),
+    Problem(
         "SLUG_TAKEN", 409, "Slug taken",
         "The slug, or the id of a new business, is the slug or the id of another business.",
         "Choose another: a public call names a business by either. Nothing was changed.",

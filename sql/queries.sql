@@ -147,10 +147,13 @@ SELECT * FROM booking.special_hours(%s, %s)
 SELECT timezone, businesses FROM booking.unknown_timezones()
 
 -- name: create_key
-SELECT outcome FROM booking.create_key(%s, %s, %s, %s, %s, %s)
+SELECT outcome, body FROM booking.create_key(%s, %s, %s, %s, %s, %s, %s)
 
 -- name: revoke_key
-SELECT outcome FROM booking.revoke_key(%s, %s, %s)
+SELECT outcome, body FROM booking.revoke_key(%s, %s, %s)
+
+-- name: note_key_uses
+SELECT booking.note_key_uses(%s, %s)
 
 -- name: keys
 SELECT * FROM booking.keys(%s)

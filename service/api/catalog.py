@@ -23,6 +23,7 @@ _call = partial(endpoint, tag="catalog")
 _get = partial(_call, "GET", access=Access.READONLY)
 _put = partial(_call, "PUT", access=Access.OWNER)
 _delete = partial(_call, "DELETE", answers={204: None})
+_PUT_REFUSALS: Final = ("BUSINESS_NOT_FOUND", "CAPACITY_IN_USE", "LIMIT_REACHED")
 
 
 # A member that GET gives and that only the service sets. The dispatcher compares it with the path.
@@ -109,7 +110,7 @@ class CatalogApi:
         """List the services of a business."""
         return answer(Services(items=await self._catalog.entries(SERVICE, business_id)))
 
-    @_put(_SERVICE, answers={200: Service, 201: Service}, refusals=("BUSINESS_NOT_FOUND", "CAPACITY_IN_USE"))
+    @_put(_SERVICE, answers={200: Service, 201: Service}, refusals=_PUT_REFUSALS)
     async def put_service(self, business_id: BusinessId, service_id: ServiceId, body: ServiceBody) -> Answer:
         """Create a service or replace its settings.
 
@@ -138,7 +139,7 @@ class CatalogApi:
         """List the resources of a business."""
         return answer(Resources(items=await self._catalog.entries(RESOURCE, business_id)))
 
-    @_put(_RESOURCE, answers={200: Resource, 201: Resource}, refusals=("BUSINESS_NOT_FOUND", "CAPACITY_IN_USE"))
+    @_put(_RESOURCE, answers={200: Resource, 201: Resource}, refusals=_PUT_REFUSALS)
     async def put_resource(self, business_id: BusinessId, resource_id: ResourceId, body: ResourceBody) -> Answer:
         """Create a resource or replace its settings.
 

@@ -9,13 +9,13 @@ from service.api.shapes import Body
 from service.booking.keys import ROLE_MEANING, ApiKey, Keys, NewKey, Role
 from service.booking.text import BusinessId, Identifier, Name
 from service.http.answer import Answer, answer, no_content
+from service.http.call import Call
 from service.http.endpoint import Access, endpoint
 from service.naming import Record
 
 KeyId = Annotated[Identifier, Field(description="The key, by its id. Not a secret.")]
 _KEYS: Final = "/api/catalog/businesses/{businessId}/keys"
 _call = partial(endpoint, tag="keys", access=Access.OWNER)
-_of_business = partial(_call, refusals=("BUSINESS_NOT_FOUND",))
 
 
 class KeyBody(Body):
@@ -35,25 +35,36 @@ class KeyApi:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
-    @_of_business("POST", _KEYS, answers={201: NewKey}, answer_headers={201: ("Cache-Control",)})
-    async def create_key(self, business_id: BusinessId, body: KeyBody) -> Answer:
+    @_call(
+        "POST",
+        _KEYS,
+        answers={201: NewKey},
+        refusals=("BUSINESS_NOT_FOUND", "LIMIT_REACHED"),
+        answer_headers={201: ("Cache-Control",)},
+    )
+    async def create_key(self, call: Call, business_id: BusinessId, body: KeyBody) -> Answer:
         """Create a key.
 
         `key` is shown in this answer only: just its hash is stored. A key acts for this business alone. If the answer
         is lost, revoke the key and create another.
         """
-        return answer(await self._keys.create(business_id, body.name, body.role), 201)
+        created_by = call.principal.key_id if call.principal else None
+        return answer(await self._keys.create(business_id, body.name, body.role, created_by), 201)
 
-    @_of_business("GET", _KEYS, answers={200: ApiKeys})
+    @_call("GET", _KEYS, answers={200: ApiKeys}, refusals=("BUSINESS_NOT_FOUND",))
     async def list_keys(self, business_id: BusinessId) -> Answer:
-        """List the keys of a business."""
+        """List the keys of a business.
+
+        With the key that made each of them, and when it was last used: a key that leaked may have made others.
+        """
         return answer(ApiKeys(items=await self._keys.list_all(business_id)))
 
     @_call("DELETE", _KEYS + "/{keyId}", answers={204: None}, refusals=("BUSINESS_NOT_FOUND", "KEY_NOT_FOUND"))
     async def revoke_key(self, business_id: BusinessId, key_id: KeyId) -> Answer:
         """Revoke a key.
 
-        It stops working at once, for good. Revoking it again changes nothing.
+        It stops working at once, for good. Revoking it again changes nothing. The keys that it made stay valid
+        (`createdBy`), and so do the addresses of the calendar feeds that its holder has seen: rotate those.
         """
         await self._keys.revoke(business_id, key_id)
         return no_content()

@@ -37,7 +37,7 @@ _CLOSURES: Final = _BUSINESS + "/closures"
 _CLOSURE: Final = _CLOSURES + "/{closureId}"
 _call = partial(endpoint, tag="catalog")
 _get = partial(_call, "GET", access=Access.READONLY)
-_put = partial(_call, "PUT", access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
+_put = partial(_call, "PUT", access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND", "LIMIT_REACHED"))
 _delete = partial(_call, "DELETE", answers={204: None}, access=Access.OWNER)
 
 

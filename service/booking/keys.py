@@ -1,5 +1,6 @@
 """Keys by which programs act for a business, and the principal of a key. Only a hash of a key is stored."""
 
+import asyncio
 import hashlib
 import re
 import secrets
@@ -7,11 +8,13 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pydantic import Field, TypeAdapter
+from pydantic_core import from_json
 
 from service.booking.instants import WrittenInstant
 from service.booking.text import Identifier, Name
+from service.booking.verbs import refusal
 from service.database.connections import Database
-from service.errors import Refused
+from service.errors import Refused, Unavailable
 from service.naming import Record
 
 Role = Literal["owner", "staff", "readonly"]
@@ -48,9 +51,17 @@ class ApiKey(Record):
     name: str = Field(description="The person or program that uses this key.")
     role: Role = Field(description=ROLE_MEANING)
     created_at: WrittenInstant = Field(description="When it was made.")
+    created_by: str | None = Field(
+        description="The key that made it; `null` for the administrator. Revoking that key does not revoke this one."
+    )
+    last_used_at: WrittenInstant | None = Field(
+        description="When it was last used, to about six minutes; `null` if it was not, or before that was noted."
+    )
     revoked_at: WrittenInstant | None = Field(description="When it was revoked; `null` if it was not.")
 
 
+# How often the uses of keys are noted; the database writes each key once in five minutes.
+_NOTED_SECONDS: Final = 60.0
 _API_KEYS: Final = TypeAdapter(list[ApiKey])
 
 
@@ -59,11 +70,14 @@ class Keys:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # The keys that were used since the last note, by business and id.
+        self._used: set[tuple[str, str]] = set()
 
-    async def create(self, business_id: Identifier, name: Name, role: Role) -> NewKey:
+    async def create(self, business_id: Identifier, name: Name, role: Role, created_by: str | None) -> NewKey:
+        """Makes a key. `created_by` is the key that makes it; None for the administrator."""
         key_id = secrets.token_hex(8)
         key = f"hf~{business_id}~{key_id}~{secrets.token_urlsafe(32)}"
-        await self._change("create_key", business_id, key_id, name, role, _sha256(key))
+        await self._change("create_key", business_id, key_id, name, role, _sha256(key), created_by)
         return NewKey(key_id=key_id, key=key, role=role)
 
     async def list_all(self, business_id: Identifier) -> list[ApiKey]:
@@ -90,12 +104,24 @@ class Keys:
         # In constant time, so that the time tells nothing about how much of a key was right.
         if not rows or not secrets.compare_digest(rows[0][1], _sha256(token)):
             return None
+        self._used.add((business_id, key_id))
         return Principal(rows[0][0], business_id, key_id)
 
+    async def keep_uses(self) -> None:
+        """Notes every minute which keys were used, beside the requests, which do not wait for it."""
+        while True:
+            await asyncio.sleep(_NOTED_SECONDS)
+            if self._used:
+                used, self._used = self._used, set()
+                try:
+                    await self._database.fetch("note_key_uses", *map(list, zip(*used, strict=True)))
+                except Unavailable:
+                    self._used |= used
+
     async def _change(self, query: str, *parameters: object) -> None:
-        [(outcome,)] = await self._database.change(query, *parameters)
+        [(outcome, body)] = await self._database.change(query, *parameters)
         if outcome != "done":
-            raise Refused(outcome.upper())
+            raise refusal(outcome, from_json(body) if body else None)
 
 
 def _sha256(key: str) -> bytes:

@@ -33,6 +33,7 @@ class RefusalDetails(Record):
     slot_start: WrittenInstant | None = None
     slot_end: WrittenInstant | None = None
     claimed: int | None = None
+    limit: int | None = None
 
 
 def refusal(outcome: str, body: dict[str, Any] | None) -> HoldfastError:

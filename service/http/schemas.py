@@ -169,6 +169,7 @@ _MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     "reschedulableUntil": (INSTANT_SCHEMA, "Until when guests could move it."),
     "slotStart": (INSTANT_SCHEMA, "The start of the appointment, or of the first time in the way."),
     "slotEnd": (INSTANT_SCHEMA, "The end of the first time in the way."),
+    "limit": ({"type": "integer"}, "How many entries of this kind a business may have."),
     "claimed": ({"type": "integer"}, "How many units are claimed then."),
 }
 

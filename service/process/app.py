@@ -141,6 +141,7 @@ def create_app(settings: Settings | None = None) -> Application:
             # With a monitor of its own: the gauges are no answer to a caller, who gets one of their own time.
             in_background("keep gauges", HealthMonitor(database).keep_gauges()),
             in_background("flush metrics", keep_flushing()),
+            in_background("note the uses of keys", keys.keep_uses()),
             in_background("watch Redis", store.watch()),
         ]
         if settings.cleanup_interval_seconds:

@@ -1,4 +1,5 @@
--- The proof of a holder in a commit, random generations of calendar feeds, and the bookings of clients.
+-- The proof of a holder in a commit, random generations of calendar feeds, the bookings of clients, and the use
+-- of keys.
 --
 -- Two columns of the catalog are rewritten, under a lock that blocks bookings for as long.
 -- squawk-ignore-file changing-column-type, ban-drop-default, adding-field-with-default
@@ -26,3 +27,6 @@ CREATE TABLE booking.client_bookings (
   places bigint NOT NULL CONSTRAINT client_bookings_places_check CHECK (places > 0),
   CONSTRAINT client_bookings_pkey PRIMARY KEY (business_id, day, client_hmac)
 ) WITH (fillfactor = 70);
+
+-- created_by is the id of the key that made it; NULL: the administrator, or made before this migration.
+ALTER TABLE booking.api_keys ADD COLUMN created_by text COLLATE "C", ADD COLUMN last_used_at timestamptz;

@@ -209,7 +209,7 @@ async def test_a_database_that_does_not_answer_is_an_outage(database: TestDataba
 async def test_a_change_of_the_catalog_is_not_resent_after_a_lost_answer(database: TestDatabase) -> None:
     """It has no operation id by which the database could recognise a resend, so its caller has to check the result."""
     database.make_business()
-    change = ("salon", "desk", "Desk", "staff", bytes(32))
+    change = ("salon", "desk", "Desk", "staff", bytes(32), None)
     async with Proxy(database.url).running() as proxy, open_database(proxy.url) as connections:
         assert await connections.fetch("server_time")
         proxy.lose_next_answer_to = b"booking.create_key"

@@ -1,6 +1,7 @@
 """The application in this process, over a real database, and a client of it."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
@@ -39,12 +40,19 @@ def client_at(app: ASGIApp, address: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app, client=(address, 12345)), base_url="http://test")
 
 
-@pytest.fixture
-async def client(database: TestDatabase) -> AsyncIterator[httpx2.AsyncClient]:
-    """Makes a client of the running application."""
+@asynccontextmanager
+async def running(database: TestDatabase) -> AsyncIterator[httpx2.AsyncClient]:
+    """Runs the application, and gives a client of it."""
     app = create_app(make_settings(database.url))
     async with (
         app.router.lifespan_context(app),
         httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test") as client,
     ):
+        yield client
+
+
+@pytest.fixture
+async def client(database: TestDatabase) -> AsyncIterator[httpx2.AsyncClient]:
+    """Makes a client of the running application."""
+    async with running(database) as client:
         yield client

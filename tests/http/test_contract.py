@@ -28,7 +28,14 @@ SETTINGS = {"name": "Cut", "durationMinutes": 60, "maxSimultaneousBookings": 2}
 # Codes that follow from the declaration of a call: see test_openapi.py. And codes that need an outage, or very many
 # requests: see test_limits.py and tests/faults.
 GENERAL = {"VALIDATION_FAILED", "UNAUTHORIZED", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"}
-NOT_PROVOKED = {"RATE_LIMITED", "TOO_MANY_HOLDS", "TOO_MANY_BOOKINGS", "OVERLOADED", "DATABASE_UNAVAILABLE"}
+NOT_PROVOKED = {
+    "RATE_LIMITED",
+    "TOO_MANY_HOLDS",
+    "TOO_MANY_BOOKINGS",
+    "LIMIT_REACHED",
+    "OVERLOADED",
+    "DATABASE_UNAVAILABLE",
+}
 
 
 async def test_the_service_gives_exactly_the_answers_of_the_document(

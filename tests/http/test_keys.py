@@ -1,5 +1,6 @@
 """Keys of a business: shown once, stored as a hash, and invalid as soon as they are revoked."""
 
+import asyncio
 import io
 from typing import Any
 
@@ -9,10 +10,12 @@ import structlog
 from pydantic import BaseModel
 from starlette.types import Message
 
+from service.booking import keys
 from service.booking.keys import Principal
 from service.http.call import Call
 from tests.database import TestDatabase
-from tests.http.conftest import ADMIN
+from tests.http.conftest import ADMIN, running
+from tests.http.describing import check, served_document
 from tests.http.keys import BUSINESSES, bearer, make_key
 from tests.http.refusals import faulty_fields, refusal
 
@@ -40,6 +43,47 @@ async def test_a_key_is_made_used_listed_and_revoked(client: httpx2.AsyncClient,
     assert (await client.get(KEYS, headers=own)).json()["items"][1]["revokedAt"].endswith("Z")
     assert (await client.delete(f"{KEYS}/{owner['keyId']}", headers=own)).status_code == 204
     assert (await client.get(KEYS, headers=own)).status_code == 401
+
+
+async def test_a_key_is_listed_with_its_maker(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A key that leaked may have made others, which its revocation leaves valid."""
+    database.make_business()
+    owner = await make_key(client)
+    made = await client.post(KEYS, json={"name": "Made", "role": "owner"}, headers=bearer(owner["key"]))
+    await client.delete(f"{KEYS}/{owner['keyId']}", headers=ADMIN)
+    listed = (await client.get(KEYS, headers=bearer(made.json()["key"]))).json()["items"]
+    assert [key["createdBy"] for key in listed] == [None, owner["keyId"]]
+
+
+async def test_the_use_of_a_key_is_noted_beside_the_requests(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A valid key shows when it was last used; a wrong one does not count as a use."""
+    monkeypatch.setattr(keys, "_NOTED_SECONDS", 0.05)
+    database.make_business()
+    async with running(database) as client:
+        used, unused = await make_key(client), await make_key(client, "staff")
+        await client.get(f"{BUSINESSES}/salon", headers=bearer(unused["key"][:-1] + "-"))
+        for _ in range(200):
+            await client.get(f"{BUSINESSES}/salon", headers=bearer(used["key"]))
+            first, second = (await client.get(KEYS, headers=ADMIN)).json()["items"]
+            if first["lastUsedAt"]:
+                break
+            await asyncio.sleep(0.05)
+        assert first["lastUsedAt"].endswith("Z")
+        assert second["lastUsedAt"] is None
+
+
+async def test_a_key_beyond_the_limit_is_refused(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The refusal has the limit, and its shape is that of the document."""
+    database.make_business()
+    database.rows(
+        "INSERT INTO booking.api_keys (business_id, key_id, name, role, sha256, created_at) "
+        "SELECT 'salon', 'k' || n, 'Desk', 'staff', sha256('x'), now() FROM generate_series(1, 200) AS n"
+    )
+    refused = await client.post(KEYS, json={"name": "Desk", "role": "staff"}, headers=ADMIN)
+    assert check(await served_document(), refused) == "LIMIT_REACHED"
+    assert (refused.status_code, refused.json()["limit"]) == (409, 200)
 
 
 async def test_a_key_is_shown_once_and_stored_as_a_hash(client: httpx2.AsyncClient, database: TestDatabase) -> None:

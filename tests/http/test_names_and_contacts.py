@@ -1,6 +1,7 @@
 """Names, e-mail addresses and phone numbers as people have them, in every call that takes one."""
 
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -9,7 +10,7 @@ from tests.database import TestDatabase, at
 from tests.http.booking_calls import APPOINTMENTS, change, create, reserve, slot, timestamp
 from tests.http.conftest import ADMIN
 from tests.http.describing import Json
-from tests.http.refusals import faulty_fields
+from tests.http.refusals import faulty_fields, refusal
 
 pytestmark = pytest.mark.anyio
 
@@ -185,3 +186,18 @@ async def test_without_a_country_a_number_needs_its_country_code(
         assert "country's code" in refused.json()["errors"][0]["message"]
     for phone in ("0049 30 1234567", "+49 (0)30 1234567", "tel:30-1234567;phone-context=+49"):
         assert (await create(client, guestPhone=phone))["guestPhone"] == "+49301234567"
+
+
+@pytest.mark.parametrize("phone", ["030 1234567", "123", "+123"])
+async def test_a_phone_number_does_not_tell_whether_a_business_exists(
+    client: httpx2.AsyncClient, database: TestDatabase, phone: str
+) -> None:
+    """How a number is read depends on the country of the business, so the service and the hold are looked for first."""
+    database.make_business()
+    for path, body, code in (
+        ("/api/bookings", slot(serviceId="unknown"), "SERVICE_NOT_FOUND"),
+        ("/api/booking/commit", {"reservationId": str(uuid4()), "businessId": "salon"}, "RESERVATION_NOT_FOUND"),
+    ):
+        for business_id in ("salon", "nobody"):
+            answer = await client.post(path, json={**body, "businessId": business_id, "guestPhone": phone})
+            assert refusal(answer) == (404, code)

@@ -219,7 +219,7 @@ def test_a_business_without_services_is_deleted_with_its_dependent_rows(database
     database.make_resource("anna")
     database.put_hours([{"weekday": 2, "opens": "09:00", "closes": "17:00", "resource_id": "anna"}])
     database.put_closure("away", at(10), at(12), "anna")
-    database.rows("SELECT booking.create_key('salon', 'k', 'key', 'owner', sha256('k'), %s)", NO_DEADLINE)
+    database.rows("SELECT booking.create_key('salon', 'k', 'key', 'owner', sha256('k'), NULL, %s)", NO_DEADLINE)
     assert delete_business(database, "salon") == "business_in_use"
     delete_resource(database)
     assert delete_business(database, "salon") == "done"

@@ -55,7 +55,7 @@ VERBS: dict[str, list[Any]] = {
     "delete_closure": ["salon", "holiday"],
     "put_special_hours": ["salon", "eve", json.dumps({"date": "2030-12-24", "hours": []})],
     "delete_special_hours": ["salon", "party"],
-    "create_key": ["salon", "key", "till", "staff", bytes(32)],
+    "create_key": ["salon", "key", "till", "staff", bytes(32), None],
     "revoke_key": ["salon", "key"],
     "rotate_calendar": ["salon"],
 }

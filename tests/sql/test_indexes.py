@@ -137,7 +137,7 @@ def salon(database: TestDatabase) -> TestDatabase:
     database.put_hours([(1, "00:00", "24:00")])
     database.put_closure("closure", at(30), at(31))
     put_special_hours(database, "party", "2030-12-31", [])
-    database.rows("SELECT booking.create_key('salon', 'key', 'key', 'owner', %s, 'infinity')", b"x" * 32)
+    database.rows("SELECT booking.create_key('salon', 'key', 'key', 'owner', %s, NULL, 'infinity')", b"x" * 32)
     database.rows("UPDATE booking.businesses SET guest_retention_days = 400")
     record_purge(database)
     database.reserve(11, ttl_minutes=1)

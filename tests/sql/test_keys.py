@@ -27,11 +27,12 @@ def create_on(
     business_id: str = "salon",
     role: str = "staff",
     digest: bytes = HASH,
+    created_by: str | None = None,
     deadline: datetime = NO_DEADLINE,
 ) -> str:
     """Creates a key on a given connection."""
-    query = "SELECT outcome FROM booking.create_key(%s, %s, 'Desk', %s, %s, %s)"
-    [(outcome,)] = connection.execute(query, [business_id, key_id, role, digest, deadline]).fetchall()
+    query = "SELECT outcome FROM booking.create_key(%s, %s, 'Desk', %s, %s, %s, %s)"
+    [(outcome,)] = connection.execute(query, [business_id, key_id, role, digest, created_by, deadline]).fetchall()
     return str(outcome)
 
 
@@ -47,6 +48,12 @@ def revoke_on(
     query = "SELECT outcome FROM booking.revoke_key(%s, %s, %s)"
     [(outcome,)] = connection.execute(query, [business_id, key_id, deadline]).fetchall()
     return str(outcome)
+
+
+def use(database: TestDatabase, *key_ids: str) -> None:
+    """Notes that keys of the salon were used, with the rights of the service."""
+    with database.connect() as connection:
+        connection.execute("SELECT booking.note_key_uses(%s, %s)", [["salon"] * len(key_ids), list(key_ids)])
 
 
 def live_key(database: TestDatabase, key_id: str = "k1", business_id: str = "salon") -> list[tuple[str, bytes]]:
@@ -105,18 +112,66 @@ def test_keys_are_listed_by_age_and_without_their_hashes(database: TestDatabase)
     start = database.freeze_clock(datetime(2027, 1, 4, 9, tzinfo=UTC))
     create(database, "k2", role="owner")
     database.move_clock(timedelta(minutes=1))
-    create(database, "k1")
+    create(database, "k1", created_by="k2")
+    use(database, "k2")
     revoke(database, "k2")
     with database.connect() as connection:
         [(keys,)] = connection.execute("SELECT booking.keys('salon')").fetchall()
     times = [(start + timedelta(minutes=minutes)).isoformat() for minutes in (0, 1)]
     for key in keys:
-        for name in ("created_at", "revoked_at"):
+        for name in ("created_at", "last_used_at", "revoked_at"):
             key[name] = key[name] and datetime.fromisoformat(key[name]).astimezone(UTC).isoformat()
+    first = {"role": "owner", "created_at": times[0], "created_by": None, "last_used_at": times[1]}
+    second = {"role": "staff", "created_at": times[1], "created_by": "k2", "last_used_at": None}
     assert keys == [
-        {"key_id": "k2", "name": "Desk", "role": "owner", "created_at": times[0], "revoked_at": times[1]},
-        {"key_id": "k1", "name": "Desk", "role": "staff", "created_at": times[1], "revoked_at": None},
+        {"key_id": "k2", "name": "Desk", **first, "revoked_at": times[1]},
+        {"key_id": "k1", "name": "Desk", **second, "revoked_at": None},
     ]
+
+
+def test_a_use_is_written_once_in_five_minutes(database: TestDatabase) -> None:
+    """So that a key that is used all the time costs few writes; unknown keys and those of others are left alone."""
+    database.make_business()
+    database.make_business("clinic")
+    create(database)
+    create(database, business_id="clinic")
+    start = database.freeze_clock()
+    for minutes, noted in ((0, 0), (4, 0), (6, 6), (10, 6), (12, 12)):
+        database.freeze_clock(start + timedelta(minutes=minutes))
+        use(database, "k1", "unknown")
+        used = database.value("SELECT last_used_at FROM booking.api_keys WHERE business_id = 'salon'")
+        assert used == start + timedelta(minutes=noted)
+    assert database.value("SELECT last_used_at FROM booking.api_keys WHERE business_id = 'clinic'") is None
+
+
+def test_a_use_waits_for_no_lock(database: TestDatabase) -> None:
+    """A key that is being changed is noted by its next use."""
+    database.make_business()
+    create(database, "k1")
+    create(database, "k2")
+    with psycopg.connect(database.admin_url) as connection:
+        connection.execute("SELECT FROM booking.api_keys WHERE key_id = 'k1' FOR UPDATE")
+        use(database, "k1", "k2")
+        used = database.rows("SELECT key_id, last_used_at IS NOT NULL FROM booking.api_keys ORDER BY key_id")
+        assert used == [("k1", False), ("k2", True)]
+
+
+def test_the_keys_of_a_business_are_bounded(database: TestDatabase) -> None:
+    """A key beyond the limit is refused; of revoked ones the latest thousand are kept."""
+    database.make_business()
+    database.rows(
+        "INSERT INTO booking.api_keys (business_id, key_id, name, role, sha256, created_at, revoked_at) "
+        "SELECT 'salon', 'r' || n, 'Desk', 'staff', %s, now(), now() - n * interval '1 second' "
+        "FROM generate_series(1, 1002) AS n",
+        HASH,
+    )
+    for number in range(200):
+        assert create(database, f"k{number}") == "done"
+    assert create(database, "k200") == "limit_reached"
+    revoked = {name for (name,) in database.rows("SELECT key_id FROM booking.api_keys WHERE revoked_at IS NOT NULL")}
+    assert revoked == {f"r{number}" for number in range(1, 1001)}
+    revoke(database, "k0")
+    assert create(database, "k200") == "done"
 
 
 def test_no_view_is_made_of_keys(database: TestDatabase) -> None:

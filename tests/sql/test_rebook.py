@@ -37,6 +37,22 @@ def test_a_slot_that_is_still_free_is_booked(database: TestDatabase, expired: st
     assert database.capacity(10) == {"capacity": 1, "held": 0, "booked": 1, "available": 0}
 
 
+@pytest.mark.parametrize(
+    ("ttl_minutes", "outcome"), [(0.001, "reservation_expired"), (0.99, "reservation_expired"), (1, "done")]
+)
+def test_a_hold_too_short_to_pay_is_not_booked_again(database: TestDatabase, ttl_minutes: float, outcome: str) -> None:
+    """It would be a free option on a slot that the notice forbids by then. An extended hold is long enough."""
+    database.make_service(capacity=1)
+    now = database.freeze_clock()
+    hold, extended = database.reserve(10, ttl_minutes=ttl_minutes).id, database.reserve(12, ttl_minutes=0.01).id
+    assert database.extend(extended, 1).name == "done"
+    database.put_service(capacity=1, min_notice_minutes=3 * 365 * 24 * 60)
+    database.freeze_clock(now + timedelta(minutes=2))
+    assert database.reserve(10).name == "slot_not_bookable"
+    assert rebook(database, hold).name == outcome
+    assert rebook(database, extended).name == "done"
+
+
 def test_a_rebook_of_a_live_hold_is_a_commit(database: TestDatabase) -> None:
     """The hold becomes committed, and its room is counted once."""
     database.make_service(capacity=1)

@@ -3,7 +3,7 @@
 --
 -- They return one booking.outcome (the other files of this folder too): 'created', 'done', or a refusal. The body of
 -- the first two is the stored entry as reads.sql returns it; a refusal has a body only where its function describes
--- one.
+-- one. A function that adds an entry refuses one beyond the limit of the business, limit_reached: see booking.over_limit.
 -- Raises  as booking.lock_business
 
 -- Creates a business or replaces its settings.
@@ -106,4 +106,21 @@ BEGIN
   DELETE FROM booking.businesses b WHERE b.business_id = p_business_id;
   RETURN (NULL, 'done', NULL)::booking.outcome;
 END
+$$;
+
+-- Returns the refusal of an entry beyond the limit of a business, or NULL: limit_reached, body {limit}. The limits are far
+-- above what a business needs: they bound what an owner's key can store, and the work of decisions and lists. Archived
+-- entries count.
+--
+--   p_kind   'services', 'resources', 'closures', 'special_hours', 'opening_hours' or 'api_keys' (revoked ones do not
+--            count)
+--   p_count  how many the business would have
+CREATE FUNCTION booking.over_limit(p_kind text, p_count bigint)
+RETURNS booking.outcome LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT ROW(NULL, 'limit_reached', jsonb_build_object('limit', kind.most))::booking.outcome
+  FROM (VALUES
+    ('services', 1000), ('resources', 2000), ('closures', 10000), ('special_hours', 5000), ('opening_hours', 5000),
+    ('api_keys', 200)) AS kind (name, most)
+  WHERE kind.name = p_kind AND p_count > kind.most
 $$;

@@ -14,6 +14,7 @@ AS $$
 DECLARE
   v_unknown jsonb;
   v_last_position integer;
+  v_refusal booking.outcome;
 BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
@@ -26,6 +27,12 @@ BEGIN
   ORDER BY item.position LIMIT 1;
   IF FOUND THEN
     RETURN (NULL, 'resource_unknown', v_unknown)::booking.outcome;
+  END IF;
+  v_refusal := booking.over_limit('opening_hours', jsonb_array_length(p_hours) + (
+    SELECT count(*) FROM booking.opening_hours o
+    WHERE o.business_id = p_business_id AND booking.is_archived(p_business_id, o.resource_id)));
+  IF v_refusal.outcome IS NOT NULL THEN
+    RETURN v_refusal;
   END IF;
 
   DELETE FROM booking.opening_hours o
@@ -87,6 +94,7 @@ DECLARE
   v_last date := coalesce(p_closure ->> 'until', p_closure ->> 'date');
   v_during tstzrange;
   v_old booking.closures;
+  v_refusal booking.outcome;
 BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
@@ -104,6 +112,13 @@ BEGIN
     ELSE booking.range_of_dates(booking.timezone_of(p_business_id), v_first, v_last) END;
   IF v_during IS NULL THEN
     RETURN (NULL, 'business_misconfigured', NULL)::booking.outcome;
+  END IF;
+  IF v_old.closure_id IS NULL THEN
+    v_refusal := booking.over_limit('closures', (
+      SELECT count(*) + 1 FROM booking.closures c WHERE c.business_id = p_business_id));
+    IF v_refusal.outcome IS NOT NULL THEN
+      RETURN v_refusal;
+    END IF;
   END IF;
 
   INSERT INTO booking.closures (business_id, closure_id, resource_id, during, first_date, last_date, reason)
@@ -153,6 +168,7 @@ DECLARE
   v_hours jsonb := p_special_hours -> 'hours';
   v_old booking.special_hours;
   v_other text;
+  v_refusal booking.outcome;
 BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
@@ -179,6 +195,13 @@ BEGIN
     SELECT FROM jsonb_array_elements(v_hours) AS entry WHERE (entry ->> 'opens')::time >= (entry ->> 'closes')::time)
   THEN
     RETURN booking.invalid('hours', 'closes_too_early');
+  END IF;
+  IF v_old.special_hours_id IS NULL THEN
+    v_refusal := booking.over_limit('special_hours', (
+      SELECT count(*) + 1 FROM booking.special_hours h WHERE h.business_id = p_business_id));
+    IF v_refusal.outcome IS NOT NULL THEN
+      RETURN v_refusal;
+    END IF;
   END IF;
 
   INSERT INTO booking.special_hours (

@@ -5,7 +5,7 @@
 -- Returns one business.
 CREATE FUNCTION booking.business(p_business_id text)
 RETURNS SETOF jsonb LANGUAGE sql STABLE
-AS $$ SELECT to_jsonb(b) FROM booking.businesses b WHERE b.business_id = p_business_id $$;
+AS $$ SELECT to_jsonb(b) - 'calendar_generation' FROM booking.businesses b WHERE b.business_id = p_business_id $$;
 
 -- Returns the businesses that public calls name, by id or by slug: one row for each name, with NULL for the name of
 -- none. An id precedes an equal slug of another business, which a database may have from before that was refused.
@@ -25,7 +25,7 @@ $$;
 -- Returns all businesses, by id.
 CREATE FUNCTION booking.businesses()
 RETURNS SETOF jsonb LANGUAGE sql STABLE
-AS $$ SELECT to_jsonb(b) FROM booking.businesses b ORDER BY b.business_id $$;
+AS $$ SELECT to_jsonb(b) - 'calendar_generation' FROM booking.businesses b ORDER BY b.business_id $$;
 
 -- Returns the services of a business by id, each with its pool; with p_service_id only that one. resource_ids are those
 -- of booking.listed_pool, archived_resource_ids all archived ones.
@@ -72,7 +72,7 @@ $$;
 CREATE FUNCTION booking.resources(p_business_id text, p_resource_id text DEFAULT NULL)
 RETURNS SETOF jsonb LANGUAGE sql STABLE
 AS $$
-  SELECT to_jsonb(r) - '{longest_occupied_seconds,last_assigned_at,created_at,archived_at}'::text[]
+  SELECT to_jsonb(r) - '{longest_occupied_seconds,last_assigned_at,created_at,archived_at,calendar_generation}'::text[]
   FROM booking.resources r
   WHERE r.business_id = p_business_id
     AND (p_resource_id IS NULL OR r.resource_id = p_resource_id) AND r.archived_at IS NULL

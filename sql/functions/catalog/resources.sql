@@ -37,11 +37,19 @@ DECLARE
   v_seats integer := coalesce((p_resource ->> 'seats')::integer, 1);
   v_old booking.resources;
   v_violation jsonb;
+  v_refusal booking.outcome;
 BEGIN
   IF v_now IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
   SELECT * INTO v_old FROM booking.resources r WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id;
+  IF v_old.resource_id IS NULL THEN
+    v_refusal := booking.over_limit('resources', (
+      SELECT count(*) + 1 FROM booking.resources r WHERE r.business_id = p_business_id));
+    IF v_refusal.outcome IS NOT NULL THEN
+      RETURN v_refusal;
+    END IF;
+  END IF;
   INSERT INTO booking.resources (
     business_id, resource_id, name, kind, booking_enabled, seats, description, metadata, created_at)
   VALUES (p_business_id, p_resource_id, p_resource ->> 'name', p_resource ->> 'kind',

@@ -27,11 +27,19 @@ DECLARE
   v_missing text;
   v_seats bigint;
   v_violation jsonb;
+  v_refusal booking.outcome;
 BEGIN
   IF v_now IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
   SELECT * INTO v_old FROM booking.services s WHERE s.business_id = p_business_id AND s.service_id = p_service_id;
+  IF v_old.service_id IS NULL THEN
+    v_refusal := booking.over_limit('services', (
+      SELECT count(*) + 1 FROM booking.services s WHERE s.business_id = p_business_id));
+    IF v_refusal.outcome IS NOT NULL THEN
+      RETURN v_refusal;
+    END IF;
+  END IF;
   SELECT * INTO v_old_pool FROM booking.listed_pool(p_business_id, p_service_id);
   v_missing := booking.missing_resource(p_business_id, v_ids - v_old_pool.listed);
   IF v_missing IS NOT NULL THEN

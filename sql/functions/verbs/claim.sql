@@ -246,8 +246,9 @@ BEGIN
   ), request_with_outcome AS (
     SELECT j.*,
       CASE
-        WHEN details -> 'guest_fault' <> 'null' THEN 'validation_failed'
+        -- Before the guest's data, whose faults may depend on the country of the business and so reveal that it exists.
         WHEN (service).service_id IS NULL THEN 'service_not_found'
+        WHEN details -> 'guest_fault' <> 'null' THEN 'validation_failed'
         WHEN slot_ends IS NULL OR (verdict).reason = 'misconfigured' THEN 'business_misconfigured'
         WHEN slot_ends > slot_start + booking.longest_slot(service) AND NOT is_public THEN 'validation_failed'
         WHEN resource_id IS NOT NULL AND ((verdict).pool).largest IS NULL THEN 'resource_not_found'

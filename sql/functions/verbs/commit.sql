@@ -16,8 +16,10 @@
 -- Returns one booking.outcome for each request, in any order:
 --   done                   the new appointment, or the appointment that this operation made before
 --   replayed               the appointment that an earlier commit of this hold made; body: see booking.replayed_commit
---   validation_failed      the request has a guest_fault and is no replay; body: guest_fault
---   reservation_not_found, reservation_released, reservation_expired
+--   validation_failed      the request has a guest_fault and is no replay; body: guest_fault. Not if the hold is unknown:
+--                          a fault may depend on the country of the business, and must not reveal that it exists
+--   reservation_not_found, reservation_released
+--   reservation_expired    also with rebook, if the hold was shorter than a minute: see booking.can_rebook
 --   version_conflict       the version of the hold is not expected_version; body: {current_version}
 --   slot_unavailable       rebook only: there is no room, or the slot is over, or the service is archived; body: see
 --                          booking.requested_slot
@@ -43,7 +45,8 @@ BEGIN
   v_outcomes := booking.commit_holds(v_open, NULL, p_now);
   v_open := ARRAY(
     SELECT request FROM unnest(v_open) AS request JOIN unnest(v_outcomes) AS answer USING (operation_id)
-    WHERE (request).if_expired = 'rebook' AND answer.outcome = 'reservation_expired');
+    WHERE (request).if_expired = 'rebook' AND answer.outcome = 'reservation_expired'
+      AND booking.can_rebook((request).business_id, (request).reservation_id));
   RETURN QUERY
     SELECT * FROM unnest(v_outcomes) WHERE operation_id NOT IN (SELECT operation_id FROM unnest(v_open));
 
@@ -67,6 +70,16 @@ BEGIN
   END LOOP;
   RETURN QUERY SELECT operation_id, 'deferred', NULL::jsonb FROM unnest(v_open);
 END
+$$;
+
+-- Returns whether an expired hold may be booked again. A hold that lasted long enough for a guest to pay may be, although
+-- the notice, the hours or booking_enabled forbid the slot by now. A shorter one would be a free option to book it until
+-- the purge deletes the hold; its guest has to reserve anew, by the rules for the public.
+CREATE FUNCTION booking.can_rebook(p_business_id text, p_reservation_id uuid)
+RETURNS boolean LANGUAGE sql STABLE
+AS $$
+  SELECT r.expires_at >= date_trunc('milliseconds', r.created_at + interval '1 minute')
+  FROM booking.reservations r WHERE r.reservation_id = p_reservation_id AND r.business_id = p_business_id
 $$;
 
 -- Returns requests for the room of expired holds that are to be booked again: with the windows as they were, the pool
@@ -120,8 +133,8 @@ BEGIN
       CASE
         WHEN (earlier.a).appointment_id = request.operation_id THEN 'done'
         WHEN (earlier.a).appointment_id IS NOT NULL THEN 'replayed'
-        WHEN request.guest_fault IS NOT NULL THEN 'validation_failed'
         WHEN (hold.r).reservation_id IS NULL THEN 'reservation_not_found'
+        WHEN request.guest_fault IS NOT NULL THEN 'validation_failed'
         WHEN (hold.r).status = 'released' THEN 'reservation_released'
         WHEN rebooking.outcome = 'granted' THEN NULL
         WHEN p_rebooked IS NOT NULL THEN 'slot_unavailable'
