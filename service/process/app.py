@@ -96,7 +96,8 @@ def create_app(settings: Settings | None = None) -> Application:
     verbs, guests = Verbs(group_commit, Alternatives(lists), feed.announce), Guests(look_ups)
     appointments = Appointments(look_ups, lists, database, verbs, guests, tokens)
     catalog = Catalog(database, feed.announce)
-    authentication = Authentication(_required(settings.admin_token), _required(settings.cron_secret), Keys(look_ups))
+    keys = Keys(look_ups, database)
+    authentication = Authentication(_required(settings.admin_token), _required(settings.cron_secret), keys)
     clients = limiter = None
     names = ClientNames(token_secret)
     claims: tuple[int | None, int | None] = None, None
@@ -122,7 +123,7 @@ def create_app(settings: Settings | None = None) -> Application:
         WidgetApi(appointments, holders),
         CatalogApi(catalog),
         OpeningApi(catalog),
-        KeyApi(Keys(database)),
+        KeyApi(keys),
         CalendarApi(Calendars(lists, CalendarKeys(token_secret))),
         OperationsApi(look_ups, cleanup, HealthMonitor(database)),
         MetricsApi(),
