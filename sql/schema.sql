@@ -27,7 +27,7 @@ CREATE TABLE booking.businesses (
   timezone text NOT NULL,
   country text,
   created_at timestamptz NOT NULL,
-  calendar_generation integer NOT NULL DEFAULT 1,
+  calendar_generation text COLLATE "C" NOT NULL DEFAULT (gen_random_uuid())::text,
   feed_past_days integer NOT NULL DEFAULT 400,
   description text,
   metadata jsonb,
@@ -128,6 +128,7 @@ CREATE TABLE booking.resources (
   last_assigned_at timestamptz NOT NULL DEFAULT '-infinity'::timestamptz,
   description text,
   metadata jsonb,
+  calendar_generation text COLLATE "C" NOT NULL DEFAULT (gen_random_uuid())::text,
   CONSTRAINT resources_pkey PRIMARY KEY (business_id, resource_id),
   CONSTRAINT resources_business_id_fkey FOREIGN KEY (business_id) REFERENCES booking.businesses(business_id),
   CONSTRAINT resources_description_check CHECK (octet_length(description) <= 4096),
@@ -312,12 +313,20 @@ CREATE TABLE booking.closures (
   resource_id text COLLATE "C",
   during tstzrange NOT NULL,
   reason text,
+  first_date date,
+  last_date date,
   CONSTRAINT closures_pkey PRIMARY KEY (business_id, closure_id),
   CONSTRAINT closures_business_id_fkey FOREIGN KEY (business_id) REFERENCES booking.businesses(business_id),
   CONSTRAINT closures_resource_id_fkey FOREIGN KEY (business_id, resource_id)
     REFERENCES booking.resources(business_id, resource_id),
   CONSTRAINT closures_closure_id_check CHECK (closure_id ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$'::text),
-  CONSTRAINT closures_during_check CHECK (NOT isempty(during) AND NOT upper_inf(during))
+  CONSTRAINT closures_during_check
+    CHECK (
+CASE
+    WHEN first_date IS NULL THEN NOT isempty(during) AND NOT upper_inf(during)
+    ELSE NOT upper_inf(during)
+END),
+  CONSTRAINT closures_last_date_check CHECK ((first_date IS NULL) = (last_date IS NULL) AND last_date >= first_date)
 );
 CREATE INDEX idx_closures_resource ON booking.closures (business_id, COALESCE(resource_id, ''::text), upper(during));
 
@@ -329,6 +338,8 @@ CREATE TABLE booking.api_keys (
   sha256 bytea NOT NULL,
   created_at timestamptz NOT NULL,
   revoked_at timestamptz,
+  created_by text COLLATE "C",
+  last_used_at timestamptz,
   CONSTRAINT api_keys_pkey PRIMARY KEY (business_id, key_id),
   CONSTRAINT api_keys_business_id_fkey FOREIGN KEY (business_id) REFERENCES booking.businesses(business_id),
   CONSTRAINT api_keys_role_check CHECK (role = ANY (ARRAY['owner'::text, 'staff'::text, 'readonly'::text])),
@@ -423,7 +434,8 @@ CREATE TYPE booking.commit_request AS (
   actor_kind text,
   actor_id text,
   request_id text,
-  guest_fault jsonb
+  guest_fault jsonb,
+  client_id_hmac text
 );
 
 CREATE TYPE booking.rebooking AS (
@@ -497,3 +509,12 @@ CREATE TYPE booking.given_resource AS (
   during tstzrange,
   assigned_at timestamptz
 );
+
+CREATE TABLE booking.client_bookings (
+  business_id text COLLATE "C" NOT NULL,
+  day date NOT NULL,
+  client_hmac text COLLATE "C" NOT NULL,
+  places bigint NOT NULL,
+  CONSTRAINT client_bookings_pkey PRIMARY KEY (business_id, day, client_hmac),
+  CONSTRAINT client_bookings_places_check CHECK (places > 0)
+) WITH (fillfactor=70);
