@@ -65,6 +65,7 @@ class FaultCode(StrEnum):
     INVALID_ID = "invalid_id", "must be 1 to 64 of A-Za-z0-9_.:-, the first a letter or digit"
     INVALID_UUID = "invalid_uuid", "must be a UUID"
     NOT_PRINTABLE_ASCII = "not_printable_ascii", "must be 1 to 255 printable ASCII characters"
+    GUESSABLE = "guessable", "must be a secret of at least {min} characters, like a random UUID"
     INVALID_SLUG = (
         "invalid_slug", "must be 1 to 64 lower-case letters, digits and hyphens, with no hyphen at either end"
     )

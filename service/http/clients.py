@@ -111,7 +111,7 @@ class Holders:
         if own is None:
             raise Invalid.at("X-Client-Id", FaultCode.REQUIRED)
         if is_guessable(own):
-            raise Invalid.at("X-Client-Id", FaultCode.TOO_SHORT, min=_SECRET_CHARACTERS)
+            raise Invalid.at("X-Client-Id", FaultCode.GUESSABLE, min=_SECRET_CHARACTERS)
         return self._own_name(own)
 
     def _own_name(self, own: str, *address: str | None) -> str:

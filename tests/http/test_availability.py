@@ -230,6 +230,7 @@ async def test_a_slow_lookup_of_alternatives_is_given_up(
         database.rows("LOCK TABLE booking.services")
         assert await asyncio.gather(*(nearest(finder, hour) for hour in range(8, 14))) == [[]] * 6
     assert {line["error"] for line in lines} == {"TimeoutError"}
+    monkeypatch.undo()
     assert await nearest(Alternatives(counted)) != []
 
 

@@ -118,7 +118,7 @@ def test_the_grid_of_slots_follows_local_time(salon: TestDatabase, change: str) 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_start_times_are_listed_once(salon: TestDatabase, change: str) -> None:
-    """One that is skipped begins after the gap, one that is repeated in the first pass, and a missing date has none."""
+    """A skipped one begins after the gap, a repeated one in the first pass, and a missing date has none."""
     timezone, day = CHANGES[change]
     times = [time(hour, minute) for hour in (0, 1, 2, 23) for minute in (0, 30)]
     put_service(salon, timezone, duration_minutes=60, start_times=[f"{each:%H:%M}" for each in times])

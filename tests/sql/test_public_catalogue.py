@@ -80,7 +80,7 @@ def test_a_business_without_services_has_an_empty_catalogue(database: TestDataba
 
 
 def test_what_the_public_cannot_book_is_left_out(database: TestDatabase) -> None:
-    """That is what is not enabled, what is archived, and what only such services use; and other businesses."""
+    """Nothing disabled or archived, nothing that only such services use, and no other business."""
     for business_id in ("salon", "other"):
         database.make_service("cut", business_id=business_id, resource_ids=["bert", "anna"])
         database.make_service("wash", business_id=business_id, resource_ids=["anna", "cleo"])

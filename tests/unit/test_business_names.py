@@ -1,4 +1,4 @@
-"""Names of businesses: what is looked up, when, and what is kept."""
+"""Names of businesses: which are looked up, when, and which are kept."""
 
 import asyncio
 from collections.abc import Callable
