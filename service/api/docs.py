@@ -89,7 +89,7 @@ class DocsApi:
         """Get the guide to a booking form on a page of your own."""
         return Answer(self._embedding, headers=_PAGE, media_type=_HTML)
 
-    @_call("GET", "/docs/{asset}", answers={200: None}, refusals=("NOT_FOUND",), media_type="*/*")
+    @_call("GET", "/docs/{asset}", answers={200: None}, refusals=("NOT_FOUND",), media_type="text/css, text/javascript")
     async def get_docs_asset(self, asset: Asset) -> Answer:
         """Get a script or a style sheet of these pages."""
         if asset not in self._assets:

@@ -98,6 +98,7 @@ class endpoint:  # noqa: N801 — a decorator
     asks_database: bool = True
     # Called by machines every few seconds: its requests are logged at the level debug.
     probe: bool = False
+    # The media type of answers, or several, separated by commas.
     media_type: str = "application/json"
     request_headers: tuple[str, ...] = ()
     answer_headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)

@@ -171,7 +171,7 @@ def _answers(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
             media: Json = {"schema": schemas.reference(model, "serialization") if model else {}}
             if (body := example.get("answers", {}).get(str(status))) is not None:
                 media["example"] = body
-            answer["content"] = {endpoint.media_type: media}
+            answer["content"] = dict.fromkeys(endpoint.media_type.split(", "), media)
     return answers
 
 
