@@ -112,7 +112,10 @@ class GuestBody(Body):
     guest_email: Email | None = Field(None, description=EMAIL_MEANING)
     guest_phone: Phone | None = Field(None, description=PHONE_MEANING)
     notes: Notes | None = Field(None, description="Free text for the business.")
-    metadata: Metadata = Field(default_factory=dict, description="Your own system's data, 4096 bytes as JSON at most.")
+    metadata: Metadata = Field(
+        default_factory=dict,
+        description="Your own system's data, 4096 bytes as JSON at most. Kept as it is sent, by the public too.",
+    )
 
     def guest(self) -> Guest:
         return Guest(self.guest_name, self.guest_email, self.guest_phone, self.notes, self.metadata)

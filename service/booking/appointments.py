@@ -83,7 +83,9 @@ class Appointment(Record):
     guest_email: str | None = Field(description="The guest's e-mail address.")
     guest_phone: str | None = Field(description=PHONE_MEANING)
     notes: str | None = Field(description="Free text for the business.")
-    metadata: dict[str, JsonValue] = Field(description="The data of your own system, as it was sent.")
+    metadata: dict[str, JsonValue] = Field(
+        description="The data of your own system, as it was sent. The public can send anything: trust no price in it."
+    )
     source: str = Field(description="Where it was made: `online` for a committed hold.")
     created_at: WrittenInstant = Field(description="When it was made.")
     updated_at: WrittenInstant = Field(description="When it was last changed.")

@@ -9,6 +9,8 @@ from openapi_spec_validator import validate
 from pydantic import BaseModel
 
 from service.api.docs import DocsApi
+from service.booking.alternatives import LOOK_UP_SECONDS
+from service.database.connections import REQUEST_SECONDS
 from service.database.migrations import sql_folder
 from service.errors import PROBLEMS
 from service.http.answer import problem_body
@@ -224,6 +226,13 @@ async def test_the_advice_on_retries_names_every_call_that_needs_a_key_for_them(
     advice = " ".join(advice.split())
     assert len(wanted) == 4
     assert set(re.findall(r"`([A-Z]+ /[^`]*)`", advice)) == wanted
+
+
+async def test_the_introduction_says_how_long_an_answer_can_take() -> None:
+    """A frontend that gives up earlier does not know whether the request had its effect."""
+    introduction = " ".join((await served_document())["info"]["description"].split())
+    assert (REQUEST_SECONDS, LOOK_UP_SECONDS) == (10, 2)
+    assert "one can take ten seconds, and a refusal with `alternatives` two more" in introduction
 
 
 async def test_the_reasons_are_those_that_the_database_gives() -> None:
