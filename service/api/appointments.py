@@ -144,10 +144,10 @@ class AppointmentsQuery(Query):
     """A page of appointments. Without `updatedSince`, `guestEmail` or `guestPhone`, `from` and `to` are required."""
 
     business_id: BusinessId
-    from_: Annotated[Instant | None, Field(alias="from", description="Those that start at this instant or later,")] = (
-        None
-    )
-    to: Instant | None = Field(None, description="and before this one.")
+    from_: Annotated[
+        Instant | None, Field(alias="from", description="Only those that start at this instant or later.")
+    ] = None
+    to: Instant | None = Field(None, description="Only those that start before this instant.")
     overlapping: bool = Field(False, description="Also those that began before `from` and end after it.")
     updated_since: Instant | None = Field(None, description="Only those changed at this instant or later.")
     resource_id: Identifier | None = Field(None, description="Only those of this resource.")

@@ -116,7 +116,7 @@ class CatalogApi:
 
         A capacity below what is claimed from now on is refused, naming the first slot in the way, and so is a capacity
         above the seats of its resources. A service with resources is only ever booked together with one of them; an
-        empty `resourceIds` makes it a service without any. See [settings by kind of business](/docs/businesses).
+        empty `resourceIds` makes it a service without any. See [settings by kind of business](docs/businesses).
         """
         return put_answer(*await self._catalog.put(SERVICE, business_id, service_id, body))
 

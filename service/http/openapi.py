@@ -124,6 +124,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
         required = not may_omit_body(endpoint.body)
         operation["requestBody"] = {"required": required, "content": {"application/json": content}}
     _add_problems(operation["responses"], endpoint, schemas)
+    operation["responses"] = dict(sorted(operation["responses"].items()))
     for answer in operation["responses"].values() if endpoint.limited else ():
         answer["headers"].update(_headers(*_LIMIT_HEADERS))
     return operation

@@ -41,7 +41,7 @@ class FaultParameters(Record):
 class Fault(Record):
     """One fault of a request."""
 
-    field: str = Field(description="The member, parameter or header, by its path.")
+    field: str = Field(description="The member, parameter or header, by its path; empty for the whole body.")
     code: FaultCode = Field(description="What is wrong: translate it. `docs/errors#faults` lists all messages.")
     parameters: FaultParameters = Field(description="The values to insert into the translation.")
     message: str = Field(description="What is wrong, in English. It follows the name of the field.")
