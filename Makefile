@@ -59,7 +59,7 @@ LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-h
 	--no-header --no-annotate --no-emit-index-url
 
 clean: ## Remove the environment and caches; keeps the data in .data
-	rm -rf .venv .mypy_cache .ruff_cache .hypothesis dist *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis dist *.egg-info tests/clients/node_modules
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Holdfast needs Python 3.11 or later; choose one: make PYTHON=python3.12 …")'

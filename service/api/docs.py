@@ -115,7 +115,7 @@ def errors_page() -> str:
         '<link rel="icon" href="data:,">\n<link rel="stylesheet" href="docs.css">\n</head>\n<body>\n'
         '<main class="page">\n<h1>Codes of errors</h1>\n'
         "<p>Branch on the code: the texts are for people and may change. A request with several faults gets the code "
-        'that stands first here. <a href="../docs">All calls</a></p>\n'
+        'that stands first here. <a href="../docs">All calls</a>, <a href="#faults">codes of faults</a></p>\n'
         f"{sections}\n"
         '<section id="faults">\n<h2>Codes of faults</h2>\n'
         "<p>Each entry of <code>errors</code> has one of these codes, its <code>parameters</code> by the names in "
