@@ -169,7 +169,8 @@ def _answers(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
     for status, model in endpoint.answers.items():
         answer = answers[str(status)] = _answer(_about(endpoint, status), *endpoint.answer_headers.get(status, ()))
         if status not in _WITHOUT_BODY:
-            media: Json = {"schema": schemas.reference(model, "serialization") if model else {}}
+            of_text = {"type": "string"} if endpoint.media_type.startswith("text/") else {}
+            media: Json = {"schema": schemas.reference(model, "serialization") if model else of_text}
             if (body := example.get("answers", {}).get(str(status))) is not None:
                 media["example"] = body
             answer["content"] = dict.fromkeys(endpoint.media_type.split(", "), media)

@@ -110,7 +110,7 @@ async def test_every_answer_has_an_example_that_its_schema_accepts() -> None:
     for operation in operations(document):
         for status, answer in operation["responses"].items():
             for media_type, media in answer.get("content", {}).items():
-                if media_type != PROBLEM and media["schema"]:
+                if media_type != PROBLEM and "$ref" in media["schema"]:
                     shown = [example_of(document, example) for example in media.get("examples", {}).values()]
                     for example in shown or [media["example"]]:
                         where = (operation["operationId"], status)
