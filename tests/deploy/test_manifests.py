@@ -2,6 +2,7 @@
 check."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import redis
 import yaml
 
 from service.database.connections import TRANSACTION_SECONDS
@@ -16,8 +18,10 @@ from service.process.app import LANES, LIST_CONNECTIONS, LOOK_UP_CONNECTIONS, OT
 from service.process.serving import _GRACE_SECONDS
 from service.settings import Settings
 from tests.deploy.installation import DEPLOY
+from tests.serving import free_port, wait_until
 
-COMPOSE: Final[dict[str, Any]] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+COMPOSE_FILE: Final[dict[str, Any]] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+COMPOSE: Final[dict[str, Any]] = COMPOSE_FILE["services"]
 KUBERNETES: Final = DEPLOY / "kubernetes"
 MANIFESTS: Final[list[dict[str, Any]]] = [
     document
@@ -55,6 +59,98 @@ def test_compose_sets_existing_settings() -> None:
     """A misspelt setting would silently have its default."""
     for name in ("migrate", "service", "check"):
         assert set(COMPOSE[name]["environment"]) <= SETTINGS, name
+
+
+def test_compose_hands_on_every_setting() -> None:
+    """A setting in .env that no container gets would do nothing, silently."""
+    # Of the image, of the embedded server, and of `migrate` alone.
+    elsewhere = {"HOST", "PORT", "DATA_DIR", "MIGRATION_DATABASE_URL"}
+    assert set(COMPOSE["service"]["environment"]) == SETTINGS - elsewhere
+    fixed = {"DATABASE_URL", "REDIS_URL"}
+    for name in SETTINGS - elsewhere - fixed:
+        assert COMPOSE["service"]["environment"][name].startswith(f"${{{name}:"), name
+
+
+def compose_faults(file: dict[str, Any]) -> list[str]:
+    """Lists the combinations that the schema of compose allows, and that Docker refuses or waits for in vain."""
+    faults = []
+    for name, service in file["services"].items():
+        for kind in ("configs", "secrets"):
+            for used in service.get(kind, []):
+                source = used if isinstance(used, str) else used["source"]
+                # They are copied into the container, which Docker refuses if that is read-only
+                # (https://github.com/docker/compose/issues/12031). A file is mounted instead.
+                if service.get("read_only") and {"content", "environment"} & set(file.get(kind, {})[source]):
+                    faults.append(f"{name} is read-only, and {source} of its {kind} is no file")
+        needed = service.get("depends_on", {})
+        for other, how in needed.items() if isinstance(needed, dict) else ():
+            awaited, condition = file["services"][other], how["condition"]
+            has_check = "build" in awaited and "HEALTHCHECK" in DOCKERFILE if "healthcheck" not in awaited else True
+            if condition == "service_healthy" and (not has_check or awaited.get("healthcheck", {}).get("disable")):
+                faults.append(f"{name} waits for the health of {other}, which has no check")
+            if condition == "service_completed_successfully" and awaited.get("restart") in ("always", "unless-stopped"):
+                faults.append(f"{name} waits for the end of {other}, which is restarted for ever")
+            if awaited.get("profiles") and not service.get("profiles"):
+                faults.append(f"{name} needs {other}, which only a profile starts")
+    return faults
+
+
+def test_docker_accepts_the_compose_file() -> None:
+    """These rules are in no schema."""
+    assert compose_faults(COMPOSE_FILE) == []
+
+
+@pytest.mark.parametrize(
+    ("service", "top", "fault"),
+    [
+        ({"read_only": True, "configs": ["c"]}, {"configs": {"c": {"content": "x"}}}, "read-only"),
+        ({"read_only": True, "secrets": [{"source": "s"}]}, {"secrets": {"s": {"environment": "X"}}}, "read-only"),
+        ({"depends_on": {"other": {"condition": "service_healthy"}}}, {}, "no check"),
+        ({"depends_on": {"other": {"condition": "service_completed_successfully"}}}, {}, "for ever"),
+    ],
+)
+def test_a_broken_compose_file_is_found(service: dict[str, Any], top: dict[str, Any], fault: str) -> None:
+    """Guards the rules above against passing for any file."""
+    other = {"image": "x", "restart": "always"}
+    [found] = compose_faults({"services": {"one": {"image": "x", **service}, "other": other}, **top})
+    assert fault in found
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_containers_have_no_unneeded_privileges(name: str) -> None:
+    """They drop all capabilities; all but the database, whose image begins as root, write to memory only."""
+    container = COMPOSE[name]
+    assert container["cap_drop"] == ["ALL"]
+    assert container["security_opt"] == ["no-new-privileges:true"]
+    assert container.get("read_only", False) == (name != "postgres")
+    assert ("cap_add" in container) == (name == "postgres")
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is missing")
+def test_the_redis_of_compose_asks_for_its_password(tmp_path: Path) -> None:
+    """Its command runs as it stands, but for the port."""
+    shell, option, script = COMPOSE["redis"]["command"]
+    port = free_port()
+    script = script.replace("$$", "$").replace("redis-server", f"redis-server --port {port}")
+    environment = {"PATH": os.environ["PATH"], "REDIS_PASSWORD": "quince"}
+    with subprocess.Popen([shell, option, script], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
+        try:
+            with redis.Redis(port=port, password="quince", decode_responses=True) as client:
+                wait_until(lambda: answers(client), "Redis to answer")
+                assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "allkeys-lru"}
+            with redis.Redis(port=port) as client, pytest.raises(redis.AuthenticationError):
+                client.ping()
+            assert b"quince" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        finally:
+            process.kill()
+
+
+def answers(client: redis.Redis) -> bool:
+    """Tells whether a Redis accepts connections."""
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
 
 
 def test_kubernetes_sets_existing_settings() -> None:

@@ -40,7 +40,8 @@ def installed() -> Iterator[Installation]:
 
 @contextmanager
 def _pooler(program: str, server_url: str) -> Iterator[int]:
-    """Runs PgBouncer with its shipped configuration except for addresses, and with three connections to the server."""
+    """Runs PgBouncer by its entrypoint and with its configuration, except for addresses and for three connections to the
+    server."""
     server, port = urlsplit(server_url), free_port()
     text = (DEPLOY / "pgbouncer/pgbouncer.ini").read_text()
     for pattern, value in {
@@ -54,10 +55,19 @@ def _pooler(program: str, server_url: str) -> Iterator[int]:
         assert count == 1, pattern
     folder = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
     (folder / "pgbouncer.ini").write_text(text)
-    (folder / "userlist.txt").write_text(f'"holdfast" "{SERVICE_PASSWORD}"\n')
-    folder.chmod(0o755)
-    arguments = [program, "-q", *(["-u", "nobody"] if os.geteuid() == 0 else []), "pgbouncer.ini"]
-    with (folder / "log").open("wb") as log, subprocess.Popen(arguments, cwd=folder, stderr=log) as process:
+    folder.chmod(0o777)
+    # As root, PgBouncer runs as another user, like in its image.
+    user = 65534 if os.geteuid() == 0 else None
+    environment = {
+        "PATH": f"{Path(program).parent}:{os.environ['PATH']}",
+        "SERVICE_PASSWORD": SERVICE_PASSWORD,
+        "USERLIST": "userlist.txt",
+    }
+    arguments: list[str | Path] = ["sh", DEPLOY / "pgbouncer/entrypoint.sh", "pgbouncer.ini"]
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(arguments, cwd=folder, env=environment, stderr=log, user=user) as process,
+    ):
         try:
             wait_until(lambda: _answers(server_url, port), f"PgBouncer; {(folder / 'log').read_text()}")
             yield port
