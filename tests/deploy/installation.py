@@ -28,11 +28,13 @@ class Installation:
 
 
 @contextmanager
-def installation(major: int) -> Iterator[Installation]:
-    """Runs a server without the schema. It is not shared, because roles belong to the whole server."""
+def installation(major: int, *, roles: bool = True) -> Iterator[Installation]:
+    """Runs a server without the schema, with the roles of roles.sql or as it comes. It is not shared, because roles
+    belong to the whole server."""
     with data_folder() as folder, EmbeddedServer(folder, major=major, settings={"fsync": "off"}) as server:
         administrator = server.url()
-        _make_roles(administrator, major)
+        if roles:
+            _make_roles(administrator, major)
         yield Installation(
             urlsplit(administrator)._replace(path="/holdfast").geturl(),
             _login(administrator, "holdfast_migrator", MIGRATOR_PASSWORD),

@@ -40,7 +40,7 @@ def installed() -> Iterator[Installation]:
 
 @contextmanager
 def _pooler(program: str, server_url: str) -> Iterator[int]:
-    """Runs PgBouncer by its entrypoint and with its configuration, except for addresses and for three connections to the
+    """Runs PgBouncer by its entrypoint and with its configuration, but for the addresses and three connections to the
     server."""
     server, port = urlsplit(server_url), free_port()
     text = (DEPLOY / "pgbouncer/pgbouncer.ini").read_text()
