@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import click
@@ -24,6 +23,7 @@ from service.http.protocol import BoundedProtocol
 from service.observability.logging import configure_logging, error_fields
 from service.observability.metrics import forget_process
 from service.process.hosting import HostingError, complete_settings, host_database, make_demo_catalog, run_on_database
+from service.process.metrics_folder import metrics_folder
 from service.settings import SECRET_CHARACTERS, SECRETS, Settings
 
 # After SIGTERM, requests in progress may take this long: the sum of the slowest look-up and the slowest batch.
@@ -149,9 +149,8 @@ def _run_alone(config: uvicorn.Config, listening: socket.socket) -> bool:
 
 
 def _run_workers(config: uvicorn.Config, listening: socket.socket) -> bool:
-    # The metrics of the workers, in a folder that is new at each start.
-    with TemporaryDirectory(prefix="holdfast-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    with metrics_folder() as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
         workers = _Workers(config, [listening])
         workers.run()
     return all(process.exitcode != STARTUP_FAILURE for process in workers.processes)

@@ -91,12 +91,25 @@ async def test_the_folder_of_the_counters_is_removed_with_the_service(serve: Ser
     folder.mkdir()
     service = serve(WORKERS=2, TMPDIR=folder, PROMETHEUS_MULTIPROC_DIR=foreign)
     assert scrape_now(service).value("holdfast_build_info") == 1
-    [counts] = folder.glob("holdfast-metrics-*")
+    [counts] = folder.iterdir()
     assert list(counts.glob("counter_*.db"))
     service.terminate()
     assert await anyio.to_thread.run_sync(service.wait) == 0
     assert not counts.exists()
     assert not foreign.exists()
+
+
+def test_the_next_start_removes_the_folder_of_a_killed_service(serve: Serve, tmp_path: Path) -> None:
+    """After kill -9 nothing else would. tests/unit/test_metrics_folder.py has services beside it."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    killed = serve(WORKERS=2, TMPDIR=folder)
+    killed.kill()
+    [left] = folder.iterdir()
+    service = serve(WORKERS=2, TMPDIR=folder)
+    [counts] = folder.iterdir()
+    assert counts != left
+    assert scrape_now(service).value("holdfast_build_info") == 1
 
 
 async def test_metrics_are_served_during_an_outage_of_the_database(database: TestDatabase, serve: Serve) -> None:
