@@ -1,5 +1,6 @@
 """Alert rules, dashboard and runbook: their metrics exist, and they refer to each other."""
 
+import ast
 import json
 import re
 import shutil
@@ -142,6 +143,35 @@ def test_each_alert_has_its_heading_in_the_runbook(rule: dict[str, Any]) -> None
 def test_the_runbook_has_no_heading_without_an_alert() -> None:
     """Detects the heading of a renamed alert."""
     assert set(re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE)) == {rule["alert"] for rule in RULES}
+
+
+def logged_events() -> dict[str, set[str]]:
+    """Returns the events that the service logs, with their levels; `log` for a level that depends on the case."""
+    found: dict[str, set[str]] = {}
+    for path in (DEPLOY.parent / "service").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[*arguments]):
+                    event = arguments[level == "log"]
+                    assert isinstance(event, ast.Constant), (path, node.lineno)
+                    found.setdefault(str(event.value), set()).add(level)
+    return found
+
+
+def test_each_event_of_the_log_is_in_the_runbook() -> None:
+    """An operator who finds a line looks its event up. A level is that of the code, or one of several."""
+    [table] = re.findall(r"^## Events of the log\n(.*)", RUNBOOK, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| (`.*?`) \| (\w+(?:, \w+)*) \|", table, re.MULTILINE)
+    described: dict[str, set[str]] = {}
+    for names, levels in rows:
+        for name in re.findall(r"`(\w+)`", names):
+            assert name not in described, name
+            described[name] = set(levels.split(", "))
+    logged = logged_events()
+    assert len(logged) > 20
+    assert set(described) == set(logged)
+    for name, levels in logged.items():
+        assert levels == {"log"} or levels & described[name], (name, levels)
 
 
 def test_each_alert_has_a_reason() -> None:
