@@ -259,7 +259,8 @@ class AppointmentApi:
         The calendar of a business: the appointments that start in `[from, to)`, by start, in pages. With `overlapping`
         also those that are under way at `from`, such as the guests who are in the house. With `updatedSince` those that
         changed, by change: ask again with the last `updatedAt` to keep a copy up to date; one that changes between two
-        pages is listed again. Everything that was committed before the call is included.
+        pages is listed again. Everything that was committed before the call is included. A page has 512 KB at most, so
+        it may be shorter than `limit`.
         """
         after = place_at(query.cursor) if query.cursor else None
         found, last = await self._appointments.page(query.business_id, query.listed(), after, query.limit)

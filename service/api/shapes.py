@@ -19,6 +19,10 @@ from service.http.call import Call
 MAX_SLOT: Final = timedelta(hours=366 * 24 + 1)
 
 SLOT_END_MEANING: Final = "When the slot ends: send the end that you showed. Left out, it is as long as the service."
+METADATA_MEANING: Final = (
+    "Your own system's data, 4096 bytes as JSON at most. Kept as it is sent, by the public too; numbers are answered, and "
+    "counted, with all of their digits."
+)
 _KEY_MEANING: Final = (
     "Your name for this attempt: sent again with the same key, the request has no second effect. A random UUID, "
     "because it must be unguessable. It may come as the `Idempotency-Key` header instead."
@@ -112,10 +116,7 @@ class GuestBody(Body):
     guest_email: Email | None = Field(None, description=EMAIL_MEANING)
     guest_phone: Phone | None = Field(None, description=PHONE_MEANING)
     notes: Notes | None = Field(None, description="Free text for the business.")
-    metadata: Metadata = Field(
-        default_factory=dict,
-        description="Your own system's data, 4096 bytes as JSON at most. Kept as it is sent, by the public too.",
-    )
+    metadata: Metadata = Field(default_factory=dict, description=METADATA_MEANING)
 
     def guest(self) -> Guest:
         return Guest(self.guest_name, self.guest_email, self.guest_phone, self.notes, self.metadata)

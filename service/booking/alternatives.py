@@ -24,8 +24,8 @@ LOOK_UP_SECONDS: Final = 2.0
 # Concurrent look-ups of one process: the rest of the connections stays free for other calls.
 LOOK_UPS: Final = 2
 
-# Wishes whose answers are kept. Each has at most five slots.
-REMEMBERED: Final = 1000
+# Wishes whose answers are kept. Each has five slots at most, of 50 resources each: 30 KB.
+REMEMBERED: Final = 200
 
 log = structlog.get_logger(__name__)
 

@@ -206,18 +206,18 @@ class Appointments:
         """
         phone = listed.guest_phone and await self._guests.normalised(business_id, listed.guest_phone)
         filters = astuple(replace(listed, guest_phone=phone))
-        # One more than the page shows whether there is a next one.
-        bounds = *(after or (None, None)), limit + 1
+        bounds = *(after or (None, None)), limit
         rows = await self._lists.fetch("list_appointments", business_id, *filters, *bounds)
+        found = [body for (body,) in rows if body is not None]
         if not rows and not await self._look_ups.fetch("business", business_id):
             raise Refused("BUSINESS_NOT_FOUND")
         place = None
-        if len(rows) > limit:
-            last = from_json(rows[limit - 1][0])
+        if len(found) < len(rows):
+            last = from_json(found[-1])
             # As the database has it: two of one millisecond have different places.
             at = datetime.fromisoformat(last["updated_at" if listed.updated_since else "slot_start"])
             place = at, UUID(last["appointment_id"])
-        return [Appointment.model_validate_json(body) for (body,) in rows[:limit]], place
+        return [Appointment.model_validate_json(body) for body in found], place
 
     async def audit(self, appointment_id: UUID, business_id: str | None) -> list[AuditEntry]:
         """Returns the trail of an appointment, by version."""

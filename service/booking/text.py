@@ -105,17 +105,30 @@ def _visible_or_empty(name: str) -> str:
 
 
 def _storable_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Refuses what JSON in PostgreSQL can't hold, and what is too large."""
+    """Refuses what JSON in PostgreSQL can't hold, and what is too large, as it is sent or as it is answered."""
     try:
         text = json.dumps(metadata, allow_nan=False)
     except ValueError as error:
         raise fault_error(FaultCode.NOT_FINITE) from error
-    if len(text) > METADATA_BYTES:
+    unwritten = _unwritten_digits(text) if len(text) <= METADATA_BYTES and ("e+" in text or "e-" in text) else 0
+    if len(text) + unwritten > METADATA_BYTES:
         raise fault_error(FaultCode.TOO_MANY_BYTES, max=METADATA_BYTES)
     # Escaped by the writer: a real NUL is \u0000 after an even number of backslashes.
     if "\\u0000" in text and any("\x00" in string for string in _strings(metadata)):
         raise fault_error(FaultCode.NUL_CHARACTER)
     return metadata
+
+
+def _unwritten_digits(text: str) -> int:
+    """Returns how much longer numbers become in JSON of PostgreSQL, which has no exponents."""
+    digits = 0
+
+    def count(number: str) -> None:
+        nonlocal digits
+        digits += len(format(Decimal(number), "f")) - len(number)
+
+    json.loads(text, parse_float=count)
+    return digits
 
 
 def _of_bounded_size(text: str) -> str:

@@ -11,10 +11,15 @@ Place = tuple[datetime | str | None, Any]
 FIRST_PAGE: Place = (None, None)
 
 
-def list_page(
-    database: TestDatabase, limit: int, after: Place = FIRST_PAGE, *, business_id: str = "salon", **filters: Any
-) -> list[Appointment]:
+def list_page(database: TestDatabase, limit: int, after: Place = FIRST_PAGE, **filters: Any) -> list[Appointment]:
     """Returns one page of the list, by default without any filter."""
+    return [entry for entry in _rows(database, limit, after, **filters) if entry is not None]
+
+
+def _rows(
+    database: TestDatabase, limit: int, after: Place, *, business_id: str = "salon", **filters: Any
+) -> list[Appointment | None]:
+    """Returns one page of the list, and behind it None if there is another one."""
     rows = database.rows(
         "SELECT booking.list_appointments(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         *(business_id, filters.get("since"), filters.get("until"), filters.get("overlapping", False)),
@@ -34,9 +39,11 @@ def list_pages(database: TestDatabase, limit: int, **filters: Any) -> Iterator[l
     """Yields page after page, each requested after the last entry of the one before."""
     after = FIRST_PAGE
     while True:
-        page = list_page(database, limit, after, **filters)
+        rows = _rows(database, limit, after, **filters)
+        page = [entry for entry in rows if entry is not None]
         yield page
-        if len(page) < limit:
+        # After a full page too: the list may have grown meanwhile.
+        if len(page) == len(rows) < limit:
             return
         after = place_of(page[-1], **filters)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.database import TestDatabase, at
 from tests.sql.changes import move
-from tests.sql.lists import list_page, listed
+from tests.sql.lists import list_page, list_pages, listed
 from tests.sql.requests import GUEST
 
 
@@ -110,3 +110,30 @@ def test_an_appointment_is_read_by_its_business_and_id(database: TestDatabase, b
     assert database.value("SELECT booking.business_of_appointment(%s)", booked) == "salon"
     assert database.value("SELECT booking.business_of_appointment(%s)", uuid4()) is None
     assert database.rows("SELECT booking.audit_trail('clinic', %s)", booked) == []
+
+
+@pytest.mark.parametrize(
+    ("lengths", "pages"),
+    [
+        ([1000, 1000, 1000], [3]),
+        ([200_000, 200_000, 200_000, 10], [2, 2]),
+        ([600_000, 10, 600_000, 600_000], [1, 1, 1, 1]),
+        ([10, 478_500, 10], [2, 1]),
+    ],
+)
+def test_a_page_is_bounded_by_its_bytes(database: TestDatabase, lengths: list[int], pages: list[int]) -> None:
+    """An appointment that is longer than a page is one by itself. A character may have several bytes."""
+    database.make_service(capacity=9)
+    for hour, length in enumerate(lengths, start=10):
+        appointment_id = database.book(hour).id
+        database.rows(
+            "UPDATE booking.appointments SET metadata = jsonb_build_object('a', repeat('\u00e9', %s)) "
+            "WHERE appointment_id = %s",
+            length // 2,
+            appointment_id,
+        )
+    found = list(list_pages(database, 100, since=at(0), until=at(24)))
+    assert [len(page) for page in found] == pages
+    assert [entry["slot_start"] for page in found for entry in page] == sorted(
+        entry["slot_start"] for page in found for entry in page
+    )

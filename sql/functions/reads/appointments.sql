@@ -31,17 +31,43 @@ $$;
 --   p_resource_id, p_service_id, p_status, p_guest_email, p_guest_phone  only these; NULL: all
 --   p_after_at, p_after_id  the last appointment of the page before: its updated_at if p_updated_since is given, else its
 --                     slot_start; and its id. NULL: the first page
---   p_limit           rows
---
--- Each list is a range of one index that begins at the cursor, so a page reads no row of the pages before it. By change,
--- an appointment that is changed between two pages moves behind the cursor: it is listed again as it is now, and none is
--- missed. The other conditions are checked row by row.
+--   p_limit           appointments
+-- Returns the appointments, fewer than p_limit if their text has more than 480,000 bytes, and at least one; and behind them
+-- NULL if there is a next page.
 CREATE FUNCTION booking.list_appointments(
   p_business_id text, p_from timestamptz, p_to timestamptz, p_overlapping boolean, p_updated_since timestamptz,
   p_resource_id text, p_service_id text, p_status text, p_guest_email text, p_guest_phone text,
   p_after_at timestamptz, p_after_id uuid, p_limit integer)
 RETURNS SETOF jsonb LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
+AS $$
+BEGIN
+  RETURN QUERY
+  SELECT CASE WHEN place <= p_limit AND (place = 1 OR bytes <= 480000) THEN body END
+  FROM (
+    SELECT listed.body, listed.place, octet_length(listed.body::text) AS length,
+           sum(octet_length(listed.body::text)) OVER (ORDER BY listed.place) AS bytes
+    FROM booking.wanted_appointments(
+      p_business_id, p_from, p_to, p_overlapping, p_updated_since, p_resource_id, p_service_id, p_status, p_guest_email,
+      p_guest_phone, p_after_at, p_after_id, p_limit + 1) WITH ORDINALITY AS listed (body, place)
+  ) AS page
+  -- The appointment before this one is on the page.
+  WHERE place <= 2 OR bytes - length <= 480000
+  ORDER BY place;
+END
+$$;
+
+-- Returns the appointments of a page, by the parameters and under the planner settings of booking.list_appointments,
+-- whatever their length.
+--
+-- Each list is a range of one index that begins at the cursor, so a page reads no row of the pages before it. By change,
+-- an appointment that is changed between two pages moves behind the cursor: it is listed again as it is now, and none is
+-- missed. The other conditions are checked row by row.
+CREATE FUNCTION booking.wanted_appointments(
+  p_business_id text, p_from timestamptz, p_to timestamptz, p_overlapping boolean, p_updated_since timestamptz,
+  p_resource_id text, p_service_id text, p_status text, p_guest_email text, p_guest_phone text,
+  p_after_at timestamptz, p_after_id uuid, p_limit integer)
+RETURNS SETOF jsonb LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_from timestamptz := coalesce(CASE

@@ -1,0 +1,43 @@
+"""The bound on metadata: its length in the database, which writes numbers with all of their digits."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from service.booking.text import METADATA_BYTES, CatalogMetadata, Metadata, _unwritten_digits
+
+APPOINTMENT: TypeAdapter[Any] = TypeAdapter(Metadata)
+CATALOG: TypeAdapter[Any] = TypeAdapter(CatalogMetadata)
+
+
+@pytest.mark.parametrize("kind", [APPOINTMENT, CATALOG], ids=["appointment", "catalog"])
+@pytest.mark.parametrize("number", ["1e308", "-1.5e+300", "1e-308", "5e-324"])
+def test_numbers_are_bounded_as_they_are_answered(kind: TypeAdapter[Any], number: str) -> None:
+    """Each of these has more than 300 digits, so 3 KB of them would be answered as 155 KB."""
+    few, many = (b'{"a": [%s]}' % b",".join([number.encode()] * count) for count in (12, 14))
+    kind.validate_json(few)
+    with pytest.raises(ValidationError, match="must not be longer than"):
+        kind.validate_json(many)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=50))
+def test_the_digits_are_counted_exactly(numbers: list[float]) -> None:
+    """The text in the database has no exponent. What looks like a number in a string is none."""
+    text = json.dumps([*numbers, "1e-300"])
+    written = [*(format(Decimal(repr(number)), "f") for number in numbers), '"1e-300"']
+    assert len(text) + _unwritten_digits(text) == len("[" + ", ".join(written) + "]")
+
+
+def test_the_bound_is_the_last_byte() -> None:
+    """For text that has numbers with exponents as for any other."""
+    for number in ("1e-05", "0"):
+        short = json.dumps({"a": float(number), "b": ""})
+        room = METADATA_BYTES - len(short) - _unwritten_digits(short)
+        APPOINTMENT.validate_python({"a": float(number), "b": "x" * room})
+        with pytest.raises(ValidationError):
+            APPOINTMENT.validate_python({"a": float(number), "b": "x" * (room + 1)})
