@@ -20,8 +20,8 @@ MAX_SLOT: Final = timedelta(hours=366 * 24 + 1)
 
 SLOT_END_MEANING: Final = "When the slot ends: send the end that you showed. Left out, it is as long as the service."
 METADATA_MEANING: Final = (
-    "Your own system's data, 4096 bytes as JSON at most. Kept as it is sent, by the public too; numbers are answered, and "
-    "counted, with all of their digits."
+    "Your own system's data, 4096 bytes as JSON at most. Kept as it is sent, by the public too; numbers are answered, "
+    "and counted, with all of their digits."
 )
 _KEY_MEANING: Final = (
     "Your name for this attempt: sent again with the same key, the request has no second effect. A random UUID, "

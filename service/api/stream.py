@@ -145,6 +145,11 @@ class _Stream(EventSourceResponse):
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
             raise ClientDisconnect from None
+        except BaseExceptionGroup as errors:
+            # An event and a heartbeat may time out together.
+            if errors.split(SendTimeoutError)[1]:
+                raise
+            raise ClientDisconnect from None
         finally:
             ending.cancel()
             self._watcher.close()

@@ -100,6 +100,12 @@ def _render(_logger: object, level: str, event: Any) -> bytes:
     return orjson.dumps(event, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
 
 
+def _is_explained_nowhere_else(record: logging.LogRecord) -> bool:
+    """Refuses uvicorn's line about an answer that ended early. The application has logged why: as a client that has
+    gone, as a refusal or as a defect."""
+    return record.msg != "ASGI callable returned without completing response."
+
+
 def configure_logging(level: str) -> None:
     """Writes JSON lines to stderr, ours and those of the libraries."""
     structlog.configure(
@@ -118,6 +124,7 @@ def configure_logging(level: str) -> None:
             ]
         )
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_explained_nowhere_else)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING if level != "debug" else logging.INFO)

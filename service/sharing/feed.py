@@ -2,17 +2,20 @@
 
 With Redis, each process appends its changes to one stream and reads those of all; without, it has its own changes only.
 The feed may lose changes, but never silently: a watcher that may have missed one gets a `resync`. A process that could
-not append a change appends a gap as soon as it can, and a reader notices if the entry after which it reads is gone.
+not append a change appends a gap as soon as it can, and a reader notices if the entry after which it reads is gone. An
+entry that is none of ours counts as a gap.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Annotated, Any, Final, Self
 from uuid import uuid4
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
@@ -33,6 +36,34 @@ _GAP: Final[Any] = {"gap": "1"}
 # How long one read waits for entries, and how many it takes.
 _BLOCK_SECONDS: Final = 5.0
 _READ: Final = 500
+
+
+def _check_instant(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("has no offset")
+    return text
+
+
+_Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")]
+_Instant = Annotated[str, AfterValidator(_check_instant)]
+
+
+class _Entry(BaseModel):
+    """A change as an entry of the stream."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    business_id: _Id
+    service_id: _Id | None = None
+    resource_id: _Id | None = None
+    slot_start: _Instant | None = None
+    slot_end: _Instant | None = None
+
+    @model_validator(mode="after")
+    def _has_a_slot_or_none(self) -> Self:
+        if (self.slot_start is None) != (self.slot_end is None):
+            raise ValueError("has a half of a slot")
+        return self
 
 
 class Feed:
@@ -221,6 +252,9 @@ async def _read_after(last_id: str, redis: Redis) -> list[Event] | None:
 
 
 def _change(fields: dict[str, str]) -> Change | None:
-    if "business_id" not in fields:
+    """Returns the change of an entry; None for a gap, and for an entry that no process of ours wrote."""
+    try:
+        entry = _Entry.model_validate(fields)
+    except ValidationError:
         return None
-    return Change(fields["business_id"], *map(fields.get, Change._fields[1:]))
+    return Change(entry.business_id, entry.service_id, entry.resource_id, entry.slot_start, entry.slot_end)

@@ -158,4 +158,6 @@ def _client(url: str) -> Redis:
         # Once, at once: Redis may have closed an idle connection.
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         decode_responses=True,
+        # An entry that another program wrote may be any bytes.
+        encoding_errors="replace",
     )

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from service.http import protocol
+from service.http import protocol, streamed
 from service.http.protocol import MAX_AHEAD, MAX_AHEAD_BYTES
+from service.observability.logging import flush
 from service.observability.metrics import REGISTRY
 from service.process import app
 from tests.database import TestDatabase, at
@@ -17,6 +18,9 @@ __all__ = ["service"]
 
 pytestmark = pytest.mark.anyio
 
+FEEDS = (
+    b"GET /api/catalog/businesses/salon/calendar-feeds HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer admin\r\n\r\n"
+)
 OPENAPI = b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
@@ -90,6 +94,28 @@ async def test_a_client_that_leaves_ends_its_stream_despite_requests_behind_it(s
     await service.until(lambda _: REGISTRY.get_sample_value("holdfast_stream_clients") == 1)
     await service.hang_up()
     await service.until(lambda _: REGISTRY.get_sample_value("holdfast_stream_clients") == 0)
+
+
+async def test_a_client_that_reads_no_feed_is_gone_and_no_error(
+    service: Listener, database: TestDatabase, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The line of its request is all that the log has."""
+    monkeypatch.setattr(streamed, "STALL_SECONDS", 0.1)
+    database.make_service(capacity=100)
+    for _ in range(50):
+        database.book(10, notes="x" * 1900)
+    owner = await service.connect()
+    await owner.send(FEEDS)
+    path = json.loads((await owner.answer()).body)["items"][0]["path"]
+    owner.close()
+    connection = await service.connect(narrow=True)
+    capfd.readouterr()
+    await connection.send(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    await service.until(lambda connections: any(each.flow.write_paused for each in connections))
+    await service.until(lambda connections: all(each.transport.is_closing() for each in connections))
+    await service.hang_up()
+    flush()
+    assert {json.loads(line)["event"] for line in capfd.readouterr().err.splitlines()} == {"request"}
 
 
 @pytest.fixture

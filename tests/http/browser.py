@@ -143,7 +143,8 @@ def changed(hour: float, *service_ids: str) -> tuple[str, Any]:
 
 def change_at(hour: int) -> dict[str, str]:
     """The body of an outcome for an hour of a resource that services may share."""
-    return {"service_id": "cut", "resource_id": "rosa", "slot_start": str(hour), "slot_end": str(hour + 1)}
+    slot = {"slot_start": at(hour).isoformat(), "slot_end": at(hour + 1).isoformat()}
+    return {"service_id": "cut", "resource_id": "rosa", **slot}
 
 
 async def missed(of_process: Feed, last_event_id: str) -> list[Change | None]:

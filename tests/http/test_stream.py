@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 
 from service.api import stream
 from service.booking.catalog import Catalog
@@ -394,3 +396,31 @@ async def test_a_stream_opens_while_the_database_is_down(app: Starlette, monkeyp
     monkeypatch.setattr(Catalog, "get", fail)
     async with Browser(app) as browser:
         assert browser.status == 200
+
+
+# Clients that read nothing.
+
+
+async def test_a_client_whose_event_and_heartbeat_time_out_together_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is an error of its own, and both come at once where the loop was busy: that is no defect."""
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(stream, "SEND_SECONDS", 0.1)
+    stalled: list[Any] = []
+    both = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            stalled.append(message)
+            if len(stalled) == 2:
+                both.set()
+            await asyncio.Event().wait()
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    watcher = Feed(Store(None), AnswerCache()).watch("salon", "cut", None, None)
+    running_stream = asyncio.create_task(stream._Stream(watcher, "1")({"type": "http", "method": "GET"}, receive, send))
+    await both.wait()
+    time.sleep(0.2)  # noqa: ASYNC251 — the loop is busy until both are late
+    with pytest.raises(ClientDisconnect):
+        await running_stream

@@ -177,3 +177,28 @@ async def test_without_watchers_only_the_position_in_the_stream_is_kept(
         assert not here._events
         assert await missed(here, event.id) == []
         assert await missed(here, begin) == [None]
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        {"business_id": "salon", "service_id": "cut", "slot_start": "noon", "slot_end": "later"},
+        {"business_id": "salon", "service_id": "cut", "slot_start": "2027-01-11T10:00:00", "slot_end": "2027-01-11"},
+        {"business_id": "salon", "service_id": "cut", "slot_start": "2027-01-11T10:00:00+00:00"},
+        {"business_id": "s" * 1000, "service_id": "cut"},
+        {"business_id": "salon", "member": "of another program"},
+        {b"\xff\xfe": b"\xff"},
+    ],
+    ids=["no instants", "no offsets", "half a slot", "long name", "other member", "other bytes"],
+)
+async def test_an_entry_of_another_program_is_a_gap(redis_server: RedisServer, junk: Any) -> None:
+    """Watchers load again, those that resume from before it as well, and later changes arrive."""
+    async with feeds(redis_server) as (here, store, watcher):
+        here.announce("salon", CHANGE, moved=False)
+        before = await next_of(watcher)
+        assert before.change is not None
+        await store.ask("test", lambda redis: redis.xadd(feed._STREAM, junk))
+        assert (await next_of(watcher)).change is None
+        here.announce("salon", CHANGE, moved=False)
+        assert (await next_of(watcher)).change == before.change
+        assert await missed(here, before.id) == [None]
