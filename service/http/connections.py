@@ -16,7 +16,7 @@ from service.http.clients import Network, customer, is_any_of, parsed_address
 CONNECTIONS_OF_ADDRESS: Final = 400
 # In all. A process that may open 1024 files serves fewer: some are left for the database, the log and other files.
 CONNECTIONS: Final = 4000
-_OTHER_FILES: Final = 200
+_OTHER_FILES: Final = 64
 # Above each of the two bounds, connections on which only probes are answered, and everything else is refused. The
 # others are closed at once.
 SPARE_CONNECTIONS: Final = 20
@@ -37,7 +37,8 @@ class Connections:
     ) -> None:
         self._trusted = trusted_proxies
         self._most_of_address = of_address
-        self._most = min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES)
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files - _OTHER_FILES)
         self._addresses: dict[Connection, str] = {}
         self._of_address: Counter[str] = Counter()
         self._unsent: dict[Connection, int] = {}

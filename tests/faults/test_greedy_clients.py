@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from service.http import protocol, streamed
+from service.http import connections, protocol, streamed
 from service.http.protocol import MAX_AHEAD, MAX_AHEAD_BYTES
 from service.observability.logging import flush
 from service.observability.metrics import REGISTRY
@@ -74,6 +74,30 @@ async def test_an_answer_must_be_taken_in_time(service: Listener, monkeypatch: p
         await connection.send(request)
         await service.until(lambda connections: connections and connections[0].flow.write_paused)
         await service.until(lambda connections: not connections)
+
+
+async def test_answers_that_are_not_read_are_bounded_together(
+    service: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one address that leaves more than that unread, the largest are dropped at once."""
+    document = len(await _read(service, OPENAPI))
+    monkeypatch.setattr(connections, "MAX_UNSENT_BYTES", document)
+    for _ in range(3):
+        connection = await service.connect(narrow=True)
+        await connection.send(OPENAPI)
+        await service.until(lambda open_: open_ and all(each.flow.write_paused for each in open_))
+        await service.until(lambda open_: len(open_) == 1)
+    assert len(await _read(service, HEAD + b"\r\n")) > 0
+
+
+async def _read(service: Listener, request: bytes) -> bytes:
+    """Returns the body of the answer to a request, on a connection of its own."""
+    connection = await service.connect()
+    await connection.send(request)
+    answer = await connection.answer()
+    connection.close()
+    await service.until(lambda open_: all(each.flow.write_paused for each in open_))
+    return answer.body
 
 
 async def test_no_request_begins_before_the_last_answer_is_taken(service: Listener, database: TestDatabase) -> None:

@@ -1,5 +1,6 @@
 """The bounds on the connections of an address and of a process, and on the answers that were not taken."""
 
+import resource
 from ipaddress import ip_network
 from typing import Any
 
@@ -46,6 +47,15 @@ def test_proxies_are_bounded_in_all_only(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [trusting.add(Connection(), "10.1.2.3") for _ in range(5)] == [0, 0, 0, 1, 2]
     unlimited = Connections(of_address=None)
     assert [unlimited.add(Connection(), "192.0.2.1") for _ in range(4)] == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(("files", "served"), [(1000, 936), (100, 36), (100_000, 4000), (resource.RLIM_INFINITY, 4000)])
+def test_files_are_left_for_the_rest_of_the_process(monkeypatch: pytest.MonkeyPatch, files: int, served: int) -> None:
+    """A process without a free file accepts no connection, and opens none to the database."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    bounded = Connections(of_address=None)
+    excess = [bounded.add(Connection(), "192.0.2.1") for _ in range(served + 1)]
+    assert excess == [0] * served + [1]
 
 
 def test_unsent_answers_are_dropped_where_there_are_most(monkeypatch: pytest.MonkeyPatch) -> None:
