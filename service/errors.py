@@ -166,7 +166,7 @@ _TABLE: Final = (
     Problem(
         "RESERVATION_COMMITTED", 409, "Reservation committed",
         "The reservation has become an appointment; only that can be changed now.",
-        "Show the booking as confirmed. A repeated commit answers with the appointment.",
+        "Show the booking as confirmed. A repeated commit answers with the appointment, to its holder.",
     ),
     Problem(
         "RESERVATION_EXPIRED", 410, "Reservation expired",

@@ -14,6 +14,8 @@ from starlette.requests import ClientDisconnect
 
 from service.api import stream
 from service.booking.catalog import Catalog
+from service.booking.reach import Reaches
+from service.database.connections import Database
 from service.errors import DatabaseDown
 from service.observability.metrics import REGISTRY
 from service.sharing import feed, watchers
@@ -419,7 +421,8 @@ async def test_a_client_whose_event_and_heartbeat_time_out_together_is_gone(monk
         await asyncio.Event().wait()
 
     watcher = Feed(Store(None), AnswerCache()).watch("salon", "cut", None, None)
-    running_stream = asyncio.create_task(stream._Stream(watcher, "1")({"type": "http", "method": "GET"}, receive, send))
+    unread = stream._Stream(watcher, "1", Reaches(Database("", connections=1)))
+    running_stream = asyncio.create_task(unread({"type": "http", "method": "GET"}, receive, send))
     await both.wait()
     time.sleep(0.2)  # noqa: ASYNC251 — the loop is busy until both are late
     with pytest.raises(ClientDisconnect):
