@@ -247,6 +247,12 @@ _TABLE: Final = (
         retry_after_seconds=3600,
     ),
     Problem(
+        "GUEST_LIMIT_REACHED", 409, "Guest limit reached",
+        "This guest already has as many upcoming appointments of this service as one guest may have.",
+        "Say so, and let the guest cancel or move one of them. A hold stays, and can be committed for another guest or "
+        "after a cancellation. `maxUpcomingPerGuest` of the service is the limit; staff may book beyond it.",
+    ),
+    Problem(
         "SLOT_UNAVAILABLE", 409, "Slot unavailable",
         "The selected time slot is no longer available",
         "Show `alternatives`, or let the guest choose another time where that list is empty. Room comes back when a "

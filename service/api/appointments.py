@@ -217,7 +217,7 @@ class AppointmentApi:
     @_book(
         "/api/bookings",
         answers={201: BookedAppointment, 200: BookedAppointment},
-        refusals=(*CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE", "TOO_MANY_BOOKINGS"),
+        refusals=(*CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE", "TOO_MANY_BOOKINGS", "GUEST_LIMIT_REACHED"),
     )
     async def book(self, call: Call, body: BookingBody) -> Answer:
         """Book a slot at once.
@@ -238,8 +238,9 @@ class AppointmentApi:
     async def create_appointment(self, call: Call, body: AppointmentBody) -> Answer:
         """Book on behalf of the business.
 
-        Without a hold. The same rule about room, but opening hours, notice, the past and `bookingEnabled` don't bind:
-        `warnings` names the rules for the public that the slot breaks, but for `bookingEnabled`. A replay has none.
+        Without a hold. The same rule about room, but opening hours, notice, the past, `bookingEnabled` and
+        `maxUpcomingPerGuest` don't bind: `warnings` names the rules for the public that the slot breaks, but for the
+        last two. A replay has none.
         Pass the `cancellationToken` on to the guest, who may have called.
         """
         request = Book(body.slot(), body.guest(), body.source, manual=True)

@@ -149,7 +149,7 @@ class HoldApi:
         "POST",
         "/api/booking/commit",
         answers={201: BookedAppointment, 200: CommitReplay},
-        refusals=(*_HOLD_REFUSALS, "SLOT_UNAVAILABLE"),
+        refusals=(*_HOLD_REFUSALS, "GUEST_LIMIT_REACHED", "SLOT_UNAVAILABLE"),
         request_headers=("X-Client-Id",),
         answer_headers=COMMIT_HEADERS,
     )

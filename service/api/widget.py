@@ -91,7 +91,13 @@ class WidgetApi:
         answers={201: WidgetBooking, 200: WidgetBooking},
         refusals=(
             *("BUSINESS_NOT_FOUND", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED"),
-            *("RESOURCE_NOT_FOUND", "SLOT_NOT_BOOKABLE", "TOO_MANY_BOOKINGS", "SLOT_UNAVAILABLE"),
+            *(
+                "RESOURCE_NOT_FOUND",
+                "SLOT_NOT_BOOKABLE",
+                "TOO_MANY_BOOKINGS",
+                "GUEST_LIMIT_REACHED",
+                "SLOT_UNAVAILABLE",
+            ),
         ),
         statuses={"SLOT_UNAVAILABLE": (400,)},
         refusal_model=WidgetProblem,

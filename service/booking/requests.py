@@ -108,7 +108,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Change, move, cancel or erase an appointment. `changes` has what is set, by the names of the verb."""
+    """Change, move, cancel or erase an appointment. `changes` has the new values, by the names of the verb."""
 
     verb: ClassVar = "change"
     appointment_id: UUID

@@ -27,7 +27,7 @@ SlotDays = Annotated[int, Field(ge=1, le=_YEAR_DAYS)]
 TtlMinutes = Annotated[int, Field(ge=1, le=10_080)]
 AdvanceDays = Annotated[int, Field(ge=0, le=3660)]
 BufferMinutes = Annotated[int, Field(ge=0, le=1440)]
-# Each commit of a guest reads as many appointments.
+# A commit reads as many appointments of its guest.
 GuestLimit = Annotated[int, Field(ge=1, le=1000)]
 
 StartTime = Annotated[
@@ -128,7 +128,8 @@ class ServiceSettings(Settings):
     cancellation_window_minutes: Minutes = Field(0, description="How long before the start guests must cancel.")
     reschedule_window_minutes: Minutes | None = Field(
         None,
-        description="How long before the start guests must move an appointment. Left out, `cancellationWindowMinutes`.",
+        description="How long before the start guests must move an appointment. Left out, `cancellationWindowMinutes`; "
+        "if it is less, guests can move an appointment that they can't cancel any more, and then cancel it.",
     )
     max_upcoming_per_guest: GuestLimit | None = Field(
         None,

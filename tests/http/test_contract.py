@@ -63,6 +63,7 @@ async def test_the_service_gives_exactly_the_answers_of_the_document(
     await book_at_once(call)
     await read_the_public_catalogue(call)
     await book_from_a_widget(call)
+    await reach_the_limit_of_a_guest(call)
     await use_appointments(call, database)
     await lose_the_time_zone(call, database)
     await subscribe_to_calendars(call)
@@ -228,6 +229,18 @@ async def read_the_public_catalogue(call: Call) -> None:
     await call("GET", path, 200)
     await call("GET", path, 304, headers={"If-None-Match": "*"})
     await call("GET", "/api/v1/public/nobody", 404)
+
+
+async def reach_the_limit_of_a_guest(call: Call) -> None:
+    """Books twice for a guest who may have one appointment, in each public way."""
+    limited, once = f"{CATALOG}/salon/services/once", {"serviceId": "once"}
+    await call("PUT", limited, 201, {"name": "Once", "durationMinutes": 60, "maxUpcomingPerGuest": 1}, headers=ADMIN)
+    held = await call("POST", RESERVE, 201, slot(9, **once))
+    await call("POST", "/api/bookings", 201, booking(10, **once))
+    await call("POST", "/api/bookings", 409, booking(11, **once))
+    await call("POST", COMMIT, 409, guest(held))
+    form = {"firstName": "Ada", "email": "ada@example.com", "startTime": at(11).isoformat()}
+    await call("POST", "/api/v1/public/salon/book", 409, form | once)
 
 
 async def book_from_a_widget(call: Call) -> None:

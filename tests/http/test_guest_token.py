@@ -239,7 +239,7 @@ async def test_a_move_may_name_its_version(client: httpx2.AsyncClient, database:
 
 
 async def test_the_refusal_of_a_late_move_has_the_instant(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The same as the answer to the booking had."""
+    """It is the instant of the answer to the booking."""
     database.make_service(reschedule_window_minutes=120)
     booked = await book(client)
     database.freeze_clock(at(9))
@@ -268,7 +268,7 @@ async def test_the_refusal_of_a_late_move_has_the_instant(client: httpx2.AsyncCl
 async def test_a_faulty_move_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, members: Json, field: str
 ) -> None:
-    """A move has a slot and no other member of an appointment; an end of null is one that is left out."""
+    """A move has a slot and no other member of an appointment; an end of null counts as left out."""
     database.make_service()
     booked = await book(client)
     assert faulty_fields(await reschedule(client, booked, 14, **members)) == [field]

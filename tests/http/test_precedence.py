@@ -142,6 +142,18 @@ async def closed_and_taken(client: httpx2.AsyncClient, _: TestDatabase) -> httpx
     return await client.post(own, json={"slotStart": at(12).isoformat()}, headers=token)
 
 
+async def at_the_limit_and_taken(client: httpx2.AsyncClient, _: TestDatabase) -> httpx2.Response:
+    once = {"name": "Cut", "durationMinutes": 60, "maxUpcomingPerGuest": 1}
+    await client.put(CUT, json=once, headers=ADMIN)
+    await client.post("/api/bookings", json=slot(guestEmail="ada@example.com"))
+    return await client.post("/api/bookings", json=slot(guestEmail="ada@example.com"))
+
+
+async def not_bookable_and_at_the_limit(client: httpx2.AsyncClient, database: TestDatabase) -> httpx2.Response:
+    await at_the_limit_and_taken(client, database)
+    return await client.post("/api/bookings", json=slot(-24 * 60, guestEmail="ada@example.com"))
+
+
 async def ended_and_no_resource(client: httpx2.AsyncClient, _: TestDatabase) -> httpx2.Response:
     booked = (await client.post("/api/bookings", json=slot(guestEmail="ada@example.com"))).json()
     own = f"/api/booking/appointments/{booked['appointmentId']}"
@@ -200,6 +212,8 @@ async def misconfigured_list_and_no_resource(client: httpx2.AsyncClient, databas
         (late_move, "RESCHEDULE_WINDOW_CLOSED", "SLOT_NOT_BOOKABLE"),
         (late_move_of_another_version, "VERSION_CONFLICT", "RESCHEDULE_WINDOW_CLOSED"),
         (closed_and_taken, "SLOT_NOT_BOOKABLE", "SLOT_UNAVAILABLE"),
+        (at_the_limit_and_taken, "GUEST_LIMIT_REACHED", "SLOT_UNAVAILABLE"),
+        (not_bookable_and_at_the_limit, "SLOT_NOT_BOOKABLE", "GUEST_LIMIT_REACHED"),
         (ended_and_no_resource, "APPOINTMENT_ENDED", "RESOURCE_NOT_FOUND"),
         (not_started, "VERSION_CONFLICT", "APPOINTMENT_NOT_STARTED"),
         (misconfigured_and_no_service, "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED"),

@@ -72,6 +72,7 @@ def prepare(database: TestDatabase) -> None:
     database.make_service(capacity=CAPACITY)
     database.make_service("suite", resource_ids=ROOMS)
     database.make_service("concert", capacity=10 * ROWS)
+    database.make_service("limited", capacity=10 * ROWS, max_upcoming_per_guest=9)
     database.make_service("course", capacity=CROWD)
     database.put_hours(
         [
@@ -129,17 +130,17 @@ def add_crowd(database: TestDatabase, number: int) -> None:
 
 
 def add_history(database: TestDatabase) -> None:
-    """Inserts past appointments of two services, one of them with a resource, and as many past closures."""
+    """Inserts a guest's past appointments of three services, one of them with a resource, and as many past closures."""
     now = database.value("SELECT booking.now()")
-    for service_id, resource_id in (("cut", None), ("suite", ROOMS[0])):
+    for service_id, resource_id in (("cut", None), ("limited", None), ("suite", ROOMS[0])):
         database.rows(
             """
             INSERT INTO booking.appointments (business_id, appointment_id, reservation_id, service_id, resource_id,
-              slot_start, slot_end, occupied, quantity, status, version, metadata, source, idempotency_key, fingerprint,
-              created_at, updated_at)
+              slot_start, slot_end, occupied, quantity, status, version, guest_email, guest_phone, metadata, source,
+              idempotency_key, fingerprint, created_at, updated_at)
             SELECT 'salon', gen_random_uuid(), gen_random_uuid(), %s, %s, at, at + interval '1 hour',
-              tstzrange(at, at + interval '1 hour'), 1, 'confirmed', 1, '{}', 'online', gen_random_uuid(), 'this',
-              at, at
+              tstzrange(at, at + interval '1 hour'), 1, 'confirmed', 1, 'regular@example.com', '+49301', '{}', 'online',
+              gen_random_uuid(), 'this', at, at
             FROM generate_series(1, %s) AS n CROSS JOIN LATERAL (SELECT %s - n * interval '1 hour' AS at) AS slot
             """,
             service_id,
@@ -316,6 +317,8 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
     suites = [database.book(TEN + 3 + size + n, service_id="suite", resource_id=ROOMS[0]).id for n in range(size)]
     plain = [database.book(TEN + 3, guest_email="plain@example.com", guest_phone="+4930123456").id for _ in range(size)]
     popular = [database.reserve(TEN, service_id="concert").id for _ in range(size)]
+    limited = [database.reserve(TEN, service_id="limited").id for _ in range(size)]
+    regular: dict[str, Any] = {"guest_email": "regular@example.com", "guest_phone": "+49301"}
     concerts = [database.book(TEN, service_id="concert").id for _ in range(size)]
     booked_by_key = [book_request(TEN + 4, idempotency_key=f"b {n} of {size}", fingerprint="this") for n in range(size)]
     database.call("book", booked_by_key)
@@ -362,6 +365,8 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
         "replayed": call("reserve", [keyed_request(f"{number} of {size}") for number in range(size)]),
         "sent again": call("reserve", resent),
         "commit": call("commit", [commit_request(hold) for hold in holds]),
+        "commit of a guest": call("commit", [commit_request(hold, **regular) for hold in limited]),
+        "book of a guest": call("book", [book_request(TEN, service_id="limited", **regular) for _ in range(size)]),
         "committed before": call("commit", [commit_request(hold) for hold in booked]),
         "reserve popular": call("reserve", [reserve_request(TEN, service_id="concert") for _ in range(size)]),
         "book popular": call("book", [book_request(TEN, service_id="concert") for _ in range(size)]),

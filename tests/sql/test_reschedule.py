@@ -196,7 +196,7 @@ def test_a_guest_keeps_the_resource_unless_another_is_asked_for(database: TestDa
 
 
 def test_a_guest_gets_no_resource_that_the_public_cannot_book(database: TestDatabase, annas_appointment: str) -> None:
-    """One that is closed then, or takes no public bookings, has the reasons of a reserve; null takes another one."""
+    """A closed resource, or one without public bookings, has the reasons of a reserve; null takes another one."""
     database.put_closure("away", at(14), at(15), "anna")
     refused = reschedule(database, annas_appointment, 14)
     assert (refused.name, refused.body) == ("slot_not_bookable", {"reason": "closed"})

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.database import (
     TestDatabase,
     at,
@@ -25,6 +27,7 @@ def test_statements_do_not_grow_with_the_number_of_requests(database: TestDataba
     """Fifty requests for one window are decided by as many statements as two."""
     database.make_service(capacity=1000)
     database.make_service("suite", resource_ids=[f"room-{number}" for number in range(60)])
+    database.make_service("limited", capacity=1000, max_upcoming_per_guest=500)
 
     def hold() -> str:
         return database.reserve(20).id
@@ -40,7 +43,9 @@ def test_statements_do_not_grow_with_the_number_of_requests(database: TestDataba
             "reserve any of many": lambda: reserve_request(10, service_id="suite"),
             "book": lambda: book_request(10),
             "book any of many": lambda: book_request(12, service_id="suite"),
+            "book of guests": lambda: book_request(10, service_id="limited"),
             "commit": lambda: commit_request(hold()),
+            "commit of guests": lambda: commit_request(database.reserve(20, service_id="limited").id),
             "commit of one hold": lambda: commit_request(one_hold),
             "extend": lambda: extend_request(hold()),
             "release": lambda: release_request(hold()),
@@ -53,14 +58,28 @@ def test_statements_do_not_grow_with_the_number_of_requests(database: TestDataba
 
     reserving = ("reserve", "reserve by one key", "reserve any of many")
     changing = ("change", "change to no_show", "change by cancelling")
-    booking = ("book", "book any of many", "commit", "commit of one hold", "extend", "release")
-    for name in (*reserving, *booking, *changing):
+    booking = ("book", "book any of many", "book of guests")
+    committing = ("commit", "commit of guests", "commit of one hold", "extend", "release")
+    for name in (*reserving, *booking, *committing, *changing):
         batch(name, 3)()
         statements_of_few, statements_of_many = (
             statements_of(database, batch(name, 2)),
             statements_of(database, batch(name, 50)),
         )
         assert 0 < statements_of_many <= statements_of_few, name
+
+
+@pytest.mark.parametrize("verb", ["book", "commit"])
+def test_a_service_without_a_limit_for_guests_takes_no_statement_for_it(database: TestDatabase, verb: str) -> None:
+    """The count of the guest's appointments is made for services with a limit alone."""
+    database.make_service(capacity=1000)
+    database.make_service("limited", capacity=1000, max_upcoming_per_guest=500)
+    counted = {}
+    for service_id in ("cut", "cut", "limited", "limited"):
+        hold = database.reserve(10, service_id=service_id).id
+        request = commit_request(hold) if verb == "commit" else book_request(10, service_id=service_id)
+        counted[service_id] = statements_of(database, lambda request=request: database.call(verb, [request]))  # type: ignore[misc]
+    assert counted["cut"] < counted["limited"]
 
 
 def test_statements_grow_with_the_number_of_rounds_only(database: TestDatabase) -> None:

@@ -7,7 +7,7 @@ AS $$
     'reschedulable_until', booking.reschedulable_until(p_service, a.slot_start))
 $$;
 
--- Returns what is stored of an appointment, and may be shown.
+-- Returns the stored members of an appointment that answers show.
 CREATE FUNCTION booking.appointment_fields(a booking.appointments)
 RETURNS jsonb LANGUAGE sql STABLE
 AS $$

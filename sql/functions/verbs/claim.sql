@@ -35,8 +35,10 @@
 --   too_many_holds          the client would hold more than max_live_holds places in this business; body:
 --                           {retry_after_seconds}, until the first of its holds ends
 --   too_many_bookings       the client would hold and have booked on this day more than max_daily_bookings places
+--   guest_limit_reached     not `manual`: the guest has as many upcoming appointments of the service as it allows
 --   slot_unavailable        there is no room, or no resource is free
---   deferred                the request needs more rounds than booking.max_rounds: not tried
+--   deferred                the request needs more rounds than booking.max_rounds, or depends on others of its guest
+--                           in this call: not tried
 -- Locks  none of its own; the caller holds the locks of the businesses
 -- A retry with the same operation_id has one effect. A refusal writes nothing.
 CREATE FUNCTION booking.claim(
@@ -48,6 +50,7 @@ DECLARE
   v_known_ids uuid[] := '{}';
   v_open booking.claim_request[];
   v_has_limits boolean;
+  v_has_guest_limits boolean;
   v_decision record;
   v_undecided record;
   v_has_granted boolean := false;
@@ -56,7 +59,7 @@ BEGIN
     RETURN QUERY SELECT * FROM unnest(v_outcomes);
     v_known_ids := ARRAY(SELECT operation_id FROM unnest(v_outcomes));
   END IF;
-  SELECT judgement.* INTO v_open, v_outcomes, v_has_limits
+  SELECT judgement.* INTO v_open, v_outcomes, v_has_limits, v_has_guest_limits
   FROM booking.judge(p_verb, p_business_ids, p_batches, v_known_ids, p_now) AS judgement;
   IF v_outcomes <> '{}' THEN
     RETURN QUERY SELECT * FROM unnest(v_outcomes);
@@ -68,6 +71,15 @@ BEGIN
       v_open := ARRAY(
         SELECT r FROM unnest(v_open) AS r WHERE r.operation_id NOT IN (SELECT operation_id FROM unnest(v_outcomes)));
     END IF;
+  END IF;
+  IF v_has_guest_limits THEN
+    v_outcomes := booking.guests_at_limit(ARRAY(
+      SELECT ROW(r.position, r.business_id, r.operation_id, r.service_id, r.details ->> 'guest_email',
+        r.details ->> 'guest_phone')::booking.guest_claim
+      FROM unnest(v_open) AS r WHERE (r.details ->> 'manual')::boolean IS NOT TRUE), p_now);
+    RETURN QUERY SELECT * FROM unnest(v_outcomes);
+    v_open := ARRAY(
+      SELECT r FROM unnest(v_open) AS r WHERE r.operation_id NOT IN (SELECT operation_id FROM unnest(v_outcomes)));
   END IF;
 
   FOR v_round IN 1 .. booking.max_rounds() LOOP
@@ -171,12 +183,14 @@ $$;
 -- Parameters
 --   p_known  the operations that already have an outcome
 -- Returns
---   open        the requests to decide
---   refusals    the outcomes of the others
---   has_limits  whether an open request limits its client
+--   open              the requests to decide
+--   refusals          the outcomes of the others
+--   has_limits        whether an open request limits its client
+--   has_guest_limits  whether the service of an open request for the public limits the appointments of a guest
 CREATE FUNCTION booking.judge(
   p_verb text, p_business_ids text[], p_batches jsonb[], p_known uuid[], p_now timestamptz,
-  OUT open booking.claim_request[], OUT refusals booking.outcome[], OUT has_limits boolean)
+  OUT open booking.claim_request[], OUT refusals booking.outcome[], OUT has_limits boolean,
+  OUT has_guest_limits boolean)
 LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
@@ -271,8 +285,9 @@ BEGIN
           nullif(details -> 'guest_fault', 'null'), booking.too_long_a_slot(service, slot_start, slot_ends),
           booking.too_many_for_a_resource(((verdict).pool).largest))
       END)::booking.outcome) FILTER (WHERE outcome IS NOT NULL), '{}'),
-    bool_or(outcome IS NULL AND num_nonnulls(details ->> 'max_live_holds', details ->> 'max_daily_bookings') > 0)
-  INTO open, refusals, has_limits
+    bool_or(outcome IS NULL AND num_nonnulls(details ->> 'max_live_holds', details ->> 'max_daily_bookings') > 0),
+    p_verb = 'book' AND bool_or(outcome IS NULL AND is_public AND (service).max_upcoming_per_guest IS NOT NULL)
+  INTO open, refusals, has_limits, has_guest_limits
   FROM request_with_outcome;
 END
 $$;

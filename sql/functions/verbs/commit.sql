@@ -21,9 +21,11 @@
 --   reservation_not_found, reservation_released
 --   reservation_expired    also with rebook, if the hold was shorter than a minute: see booking.can_rebook
 --   version_conflict       the version of the hold is not expected_version; body: {current_version}
+--   guest_limit_reached    the guest has as many upcoming appointments of the service as it allows; the hold stays
 --   slot_unavailable       rebook only: there is no room, or the slot is over, or the service is archived; body: see
 --                          booking.requested_slot
---   deferred               rebook only: the request needs more rounds than booking.max_rounds
+--   deferred               the request depends on others of its guest in this call; rebook: or it needs more rounds than
+--                          booking.max_rounds
 -- Locks  none of its own; the caller holds the locks of the businesses
 -- A retry has one effect, whatever its operation_id: the reservation id serves as the idempotency key.
 CREATE FUNCTION booking.commit(p_business_ids text[], p_batches jsonb[], p_now timestamptz)
@@ -45,10 +47,28 @@ BEGIN
   v_outcomes := booking.commit_holds(v_open, NULL, p_now);
   v_open := ARRAY(
     SELECT request FROM unnest(v_open) AS request JOIN unnest(v_outcomes) AS answer USING (operation_id)
-    WHERE (request).if_expired = 'rebook' AND answer.outcome = 'reservation_expired'
-      AND booking.can_rebook((request).business_id, (request).reservation_id));
+    WHERE answer.outcome = 'limited' OR (
+      (request).if_expired = 'rebook' AND answer.outcome = 'reservation_expired'
+      AND booking.can_rebook((request).business_id, (request).reservation_id)));
   RETURN QUERY
     SELECT * FROM unnest(v_outcomes) WHERE operation_id NOT IN (SELECT operation_id FROM unnest(v_open));
+  IF v_open = '{}' THEN
+    RETURN;
+  END IF;
+
+  -- Before the room of expired holds is decided, because a granted request is not refused any more.
+  v_outcomes := booking.guests_at_limit(ARRAY(
+    SELECT ROW(request.position, request.business_id, request.operation_id, r.service_id, request.guest_email,
+      request.guest_phone)::booking.guest_claim
+    FROM unnest(v_open) AS request
+    CROSS JOIN LATERAL (
+      SELECT * FROM booking.reservations r
+      WHERE r.reservation_id = request.reservation_id AND r.business_id = request.business_id OFFSET 0
+    ) AS r), p_now);
+  RETURN QUERY SELECT * FROM unnest(v_outcomes);
+  v_open := ARRAY(
+    SELECT request FROM unnest(v_open) AS request
+    WHERE (request).operation_id NOT IN (SELECT operation_id FROM unnest(v_outcomes)));
 
   FOR v_round IN 1 .. booking.max_rounds() LOOP
     EXIT WHEN cardinality(v_open) = 0;
@@ -58,7 +78,7 @@ BEGIN
       SELECT ROW(w.operation_id, v_decision.outcomes[w.ordinality], v_decision.resource_ids[w.ordinality],
         v_decision.in_session[w.ordinality])::booking.rebooking
       FROM unnest(v_room_requests) WITH ORDINALITY AS w);
-    -- The requests that were decided, and those that have no room to request (booking.rebook_wishes left them out).
+    -- The requests that were decided, and those that request no room (booking.rebook_wishes left them out).
     v_outcomes := booking.commit_holds(ARRAY(
       SELECT request FROM unnest(v_open) AS request
       WHERE (request).operation_id NOT IN (
@@ -83,8 +103,8 @@ AS $$
 $$;
 
 -- Returns requests for the room of expired holds that are to be booked again: with the windows as they were, the pool
--- as it is now, and any resource of it unless the hold names one. Leaves out a slot that is over, an archived
--- service, a quantity that no resource seats any more, and a hold that was booked again in the meantime.
+-- as it is now, and any resource of it unless the hold names one. Leaves out a live hold, a slot that is over, an
+-- archived service, a quantity that no resource seats any more, and a hold that was booked again in the meantime.
 CREATE FUNCTION booking.rebook_wishes(p_open booking.commit_request[], p_now timestamptz)
 RETURNS booking.claim_request[] LANGUAGE plpgsql STABLE
 AS $$
@@ -108,14 +128,15 @@ BEGIN
       SELECT booking.find_pool(
         r.business_id, r.service_id, CASE WHEN r.resource_named THEN r.resource_id END, NULL, NULL) AS pool OFFSET 0
     ) AS lookup
-    WHERE r.slot_end > p_now AND (r.quantity > (lookup.pool).largest) IS NOT TRUE AND NOT EXISTS (
+    WHERE (r.status <> 'held' OR r.expires_at <= p_now) AND r.slot_end > p_now AND (r.quantity > (lookup.pool).largest) IS NOT TRUE AND NOT EXISTS (
       SELECT FROM booking.appointment_of_reservation(request.business_id, request.reservation_id)));
 END
 $$;
 
 -- Makes the appointments of the holds that can be committed, and returns the outcomes of all requests.
 --
---   p_rebooked  the decisions about expired holds; NULL: not decided yet, and expired holds are refused
+--   p_rebooked  the decisions about expired holds; NULL: not decided yet. Expired holds are refused then, and the
+--               outcome of those whose service limits the appointments of a guest is 'limited'
 CREATE FUNCTION booking.commit_holds(p_open booking.commit_request[], p_rebooked booking.rebooking[], p_now timestamptz)
 RETURNS booking.outcome[] LANGUAGE plpgsql VOLATILE
 AS $$
@@ -137,9 +158,10 @@ BEGIN
         WHEN request.guest_fault IS NOT NULL THEN 'validation_failed'
         WHEN (hold.r).status = 'released' THEN 'reservation_released'
         WHEN rebooking.outcome = 'granted' THEN NULL
-        WHEN p_rebooked IS NOT NULL THEN 'slot_unavailable'
-        WHEN (hold.r).status <> 'held' OR (hold.r).expires_at <= p_now THEN 'reservation_expired'
+        WHEN (hold.r).status <> 'held' OR (hold.r).expires_at <= p_now
+        THEN CASE WHEN p_rebooked IS NULL THEN 'reservation_expired' ELSE 'slot_unavailable' END
         WHEN (hold.r).version <> request.expected_version THEN 'version_conflict'
+        WHEN p_rebooked IS NULL AND (service.s).max_upcoming_per_guest IS NOT NULL THEN 'limited'
       END AS outcome
     FROM unnest(p_open) AS request
     LEFT JOIN unnest(p_rebooked) AS rebooking USING (operation_id)
