@@ -30,6 +30,7 @@ SLOT = {"occupancy_pkey", "idx_reservations_window"}
 RESOURCE = {"idx_occupancy_resource"}
 ONE_ROW = {
     "businesses_pkey",
+    "slugs_pkey",
     "services_pkey",
     "reservations_pkey",
     "reservations_idempotency_key_key",
@@ -52,6 +53,8 @@ A_FEW_ROWS = {
 }
 # PostgreSQL itself reads these to check a constraint.
 CHECKED = {"appointments_resource_excl"}
+# The live holds of one client.
+OF_CLIENT = {"idx_reservations_client_address", "idx_reservations_client_id"}
 DUE = {"idx_reservations_expiry", "idx_reservations_ended", "idx_appointments_guest_retention"}
 ROOMS = ["room-1", "room-2", "room-3"]
 CAPACITY = 50
@@ -172,9 +175,10 @@ def add_other_days(database: TestDatabase) -> None:
         """
         INSERT INTO booking.reservations (business_id, reservation_id, service_id, slot_start, slot_end, occupied,
           quantity, status, expires_at, ttl_clamped, version, idempotency_key, fingerprint, last_operation_id,
-          created_at)
+          created_at, client_address_hmac, client_id_hmac)
         SELECT 'salon', gen_random_uuid(), 'cut', at, at + interval '1 hour', tstzrange(at, at + interval '1 hour'), 1,
-          'held', booking.now() + interval '1 hour', false, 1, 'key ' || n, 'this', gen_random_uuid(), booking.now()
+          'held', booking.now() + interval '1 hour', false, 1, 'key ' || n, 'this', gen_random_uuid(), booking.now(),
+          'address ' || n %% 100, 'id ' || n %% 100
         FROM generate_series(1, %s) AS n CROSS JOIN LATERAL (SELECT %s + n / 10 * interval '1 hour' AS at) AS slot
         """,
         ROWS,
@@ -200,6 +204,11 @@ def add_other_resources(database: TestDatabase) -> None:
     )
 
 
+def add_other_slugs(database: TestDatabase) -> None:
+    """Inserts the slugs of a thousand businesses."""
+    database.rows("INSERT INTO booking.slugs SELECT 's' || n, 'b' || n FROM generate_series(1, 1000) AS n")
+
+
 def grow(database: TestDatabase, situation: str) -> None:
     """Fills the tables; the planner has no statistics, those of the small tables, or current ones."""
     if situation == "analysed while tiny":
@@ -207,6 +216,7 @@ def grow(database: TestDatabase, situation: str) -> None:
     add_history(database)
     add_other_days(database)
     add_other_resources(database)
+    add_other_slugs(database)
     add_crowd(database, ROWS)
     if situation == "analysed":
         database.rows("VACUUM ANALYZE")
@@ -289,7 +299,7 @@ def test_the_rows_and_blocks_that_a_call_reads_do_not_grow(database: TestDatabas
             assert after.rows <= before[name].rows + 100, (name, plans)
             # A larger index is one or two levels deeper, which costs some blocks more for each look-up.
             assert after.blocks <= 3 * before[name].blocks + 10, (name, plans)
-            assert after.indexes <= ONE_ROW | A_FEW_ROWS | SLOT | RESOURCE | DUE | CHECKED, (name, plans)
+            assert after.indexes <= ONE_ROW | A_FEW_ROWS | SLOT | RESOURCE | OF_CLIENT | DUE | CHECKED, (name, plans)
             assert after.whole_tables == set(), (name, plans)
     check_bounds_of_slots(database)
 
@@ -332,6 +342,10 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
     def page(since: datetime, after: Place = FIRST_PAGE) -> Callable[[], object]:
         return lambda: list_page(database, 5, after, since=since, until=at(24 * 365))
 
+    client: dict[str, Any] = {"client_address_hmac": "address", "client_id_hmac": "id", "max_live_holds": 2}
+    for _ in range(size):
+        database.reserve(TEN, service_id="concert", **client)
+
     def call(verb: str, requests: list[dict[str, Any]]) -> Callable[[], object]:
         return lambda: database.call(verb, requests)
 
@@ -341,6 +355,9 @@ def calls_with(database: TestDatabase, size: int) -> dict[str, Callable[[], obje
         "reserve by name": call(
             "reserve", [reserve_request(TEN, service_id="suite", resource_id=ROOMS[0]) for _ in range(size)]
         ),
+        "too many holds": call("reserve", [reserve_request(TEN, **client) for _ in range(2 * size)]),
+        "own holds": lambda: database.rows("SELECT booking.holds_of_client('salon', 'id')"),
+        "named": lambda: database.rows("SELECT booking.businesses_named(%s)", ["salon", "hair", "nobody"][-size:]),
         "refused any": call("reserve", [reserve_request(TEN - 1, service_id="suite") for _ in range(size)]),
         "book": call("book", [book_request(TEN, idempotency_key=f"new {n}", fingerprint="f") for n in range(size)]),
         "book any": call("book", [book_request(TEN, service_id="suite") for _ in range(size)]),
