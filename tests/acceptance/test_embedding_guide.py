@@ -159,24 +159,39 @@ async def test_of_two_windows_that_race_for_a_slot_one_gets_it(
 async def test_lost_answers_make_neither_a_second_hold_nor_a_second_booking(
     service: ServiceProcess, page: tuple[Path, str], browser: Chromium, database: TestDatabase
 ) -> None:
-    """The connection breaks after the service has reserved, and again after it has committed."""
+    """The connection breaks after the service has reserved, with a reload before the next try and without, and again
+    after it has committed."""
     folder, origin = page
     async with Proxy(service.url).running() as proxy:
         copy_the_guide(service, folder, f"http://127.0.0.1:{proxy.port}")
         window = await browser.open(origin)
         await window.until(SLOTS)
-        proxy.lose_next_answer_to = b"POST /api/booking/reserve"
+        await window.run("window.before = true")
+        lost = asyncio.create_task(lose_answers(proxy, b"POST /api/booking/reserve"))
         await choose(window)
-        await window.until(FORM)
-        assert proxy.lost.is_set()
-        proxy.lost.clear()
-        proxy.lose_next_answer_to = b"POST /api/booking/commit"
-        await submit(window)
-        await window.until(BOOKED)
-        assert proxy.lost.is_set()
-        assert claims(database) == (["committed"], ["confirmed"])
-        # The page has the token, which only the answer to the first try of its client has.
+        await lost
+        await window.reload()
+        proxy.thaw()
+        await window.until(f"!window.before && {FORM}")
+        assert claims(database) == (["held"], [])
+        await window.run("document.querySelector('#back').click()")
+        await eventually(lambda: claims(database)[0] == ["released"])
+        for call, step, shown in (("reserve", choose, FORM), ("commit", submit, BOOKED)):
+            proxy.lost.clear()
+            proxy.lose_next_answer_to = f"POST /api/booking/{call}".encode()
+            await step(window)
+            await window.until(shown)
+            assert proxy.lost.is_set()
+        assert claims(database) == (["released", "committed"], ["confirmed"])
+        # The page has the token, which a repeated commit shows to its own client only.
         await window.run("document.querySelector('#cancel').click()")
         await window.until(f"{MESSAGE} === 'Your booking is cancelled.'")
     assert [line["code"] for line in service.events("request") if line["status"] >= 400] == []
     assert service.events("origin_refused") == []
+
+
+async def lose_answers(proxy: Proxy, request: bytes) -> None:
+    """Loses the next answer to a request, and holds back those after it."""
+    proxy.lose_next_answer_to = request
+    await proxy.lost.wait()
+    proxy.freeze()
