@@ -119,8 +119,8 @@ class Change:
 
     @property
     def moves(self) -> bool:
-        """Whether the appointment may leave its slot."""
-        return "slot_start" in self.changes or "slot_end" in self.changes
+        """Whether the appointment may leave its slot or its resource."""
+        return not self.changes.keys().isdisjoint(("slot_start", "slot_end", "resource_id"))
 
 
 Request = Reserve | Book | Commit | Extend | Release | Change

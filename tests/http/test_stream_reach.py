@@ -172,6 +172,16 @@ async def test_a_claim_of_an_archived_service_concerns_those_that_share_its_reso
         assert (await slots_of(browser))["serviceIds"] == ["perm"]
 
 
+async def test_a_change_of_the_resource_makes_all_load_again(app: Starlette) -> None:
+    """It frees the former one, which the answer does not name, for the services that share it."""
+    slot = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat(), "resourceId": "rosa"}
+    booked = await post(app, "/api/bookings", {**slot, "slotEnd": at(10.5).isoformat(), **GUEST})
+    async with Browser(app, serviceId="perm") as perm, Browser(app, serviceId="rent") as rent:
+        change = {"expectedVersion": 1, "resourceId": "maria"}
+        await post(app, f"/api/booking/appointments/{booked['appointmentId']}", change, "PATCH")
+        assert await perm.next_event() == await rent.next_event() == ("resync", {})
+
+
 async def test_without_the_settings_of_the_services_browsers_load_all_again(
     app: Starlette, monkeypatch: pytest.MonkeyPatch
 ) -> None:
