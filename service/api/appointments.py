@@ -33,7 +33,7 @@ from service.booking.contacts import Email, Phone
 from service.booking.guests import PHONE_MEANING
 from service.booking.instants import Instant, SlotInstant
 from service.booking.requests import Book, Change
-from service.booking.text import BusinessId, Identifier, Metadata, Notes
+from service.booking.text import BusinessId, Identifier, Metadata, Notes, ServiceId
 from service.errors import HoldfastError, Invalid
 from service.faults import FaultCode, fault_error, fault_error_at
 from service.http.answer import Answer, answer, no_content
@@ -69,6 +69,9 @@ class ChangeBody(GuestBody):
     """Changes the members that are sent. Null removes one that is optional; a resource of null means any free one."""
 
     expected_version: Version | None = Field(None, description="Required here or as `If-Match`: the version you read.")
+    service_id: ServiceId = Field(
+        default_factory=_left_out, description="The new service. Without `slotEnd` it sets the duration too."
+    )
     slot_start: SlotStart = Field(default_factory=_left_out, description="The new start. Alone, it keeps the duration.")
     slot_end: SlotInstant = Field(default_factory=_left_out, description="The new end of the slot.")
     resource_id: Identifier | None = Field(None, description="The resource that it moves to; `null` for any free one.")
@@ -284,7 +287,13 @@ class AppointmentApi:
         _APPOINTMENT,
         access=Access.STAFF,
         refusals=(
-            *(*_CHANGE_REFUSALS, "APPOINTMENT_NOT_STARTED", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND"),
+            *(
+                "SERVICE_NOT_FOUND",
+                *_CHANGE_REFUSALS,
+                "APPOINTMENT_NOT_STARTED",
+                "BUSINESS_MISCONFIGURED",
+                "RESOURCE_NOT_FOUND",
+            ),
             "SLOT_UNAVAILABLE",
         ),
     )
@@ -293,7 +302,8 @@ class AppointmentApi:
 
         Changes the members that are sent, if the appointment is still at the version that you read: give it as
         `expectedVersion`, or as `If-Match`, which answers a conflict with 412 instead of 409. `slotStart` alone keeps
-        the duration. The appointment's own claim does not count against it. Opening hours and the other rules for the
+        the duration. A new `serviceId` brings the duration and the buffers of that service, and keeps the resource if
+        that serves it. The appointment's own claim does not count against it. Opening hours and the other rules for the
         public don't bind: `warnings` names those that the new slot or resource breaks, as a lunch break or a holiday.
         `completed` and `no_show` are possible from the start of the slot on, and `confirmed` takes them back while
         there is room.

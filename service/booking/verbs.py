@@ -72,7 +72,9 @@ class Verbs:
 
         def announce(outcome: Outcome) -> None:
             if outcome.name == "done" and request.verb != "extend":
-                self._announce(business_id, outcome.body, moved=isinstance(request, Change) and request.moves)
+                # A new service concerns the watchers of two services, so all of the business get it.
+                body = {} if isinstance(request, Change) and request.leaves_service else outcome.body
+                self._announce(business_id, body, moved=isinstance(request, Change) and request.moves)
 
         operation = operation or new_operation_id()
         outcome = await self._group_commit.submit(request.verb, business_id, operation, body, announce)

@@ -121,7 +121,8 @@ async def test_a_change_needs_one_version(client: httpx2.AsyncClient, database: 
         ("guestPhone", "call me"),
         ("guestPhone", "030"),
         ("guestName", "\u0000"),
-        ("serviceId", "perm"),
+        ("serviceId", None),
+        ("serviceId", "a b"),
         ("version", 2),
         ("cancellationReason", "x"),
         ("unknown", 1),
@@ -130,8 +131,7 @@ async def test_a_change_needs_one_version(client: httpx2.AsyncClient, database: 
 async def test_a_faulty_change_names_its_field(
     client: httpx2.AsyncClient, database: TestDatabase, member: str, value: Any
 ) -> None:
-    """The answer is a 400 with the field. Slot, quantity and status cannot be cleared, and the service cannot be
-    changed."""
+    """The answer is a 400 with the field. Slot, quantity, status and service cannot be cleared."""
     database.make_service()
     appointment = await create(client)
     assert faulty_fields(await change(client, appointment, {"expectedVersion": 1, member: value})) == [member]
@@ -294,3 +294,37 @@ async def test_only_staff_change(client: httpx2.AsyncClient, database: TestDatab
     assert refusal(await client.patch(address, json=body)) == (401, "UNAUTHORIZED")
     assert refusal(await client.patch(address, json=body, headers=bearer(readonly["key"]))) == (403, "FORBIDDEN")
     assert (await client.patch(address, json=body, headers=bearer(staff["key"]))).status_code == 200
+
+
+async def test_the_service_of_an_appointment_is_changed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The guest, the id and the trail stay; the length, the resource and the room are those of the new service."""
+    database.make_service(resource_ids=["anna"])
+    database.make_service("perm", duration_minutes=120, resource_ids=["anna", "bert"])
+    appointment = await create(client, guestName="Ada")
+    response = await change(client, appointment, {"expectedVersion": 1, "serviceId": "perm"})
+    assert (response.status_code, response.headers["etag"]) == (200, '"2"')
+    changed = response.json()
+    new = {"serviceId": "perm", "slotEnd": timestamp(at(12)), "version": 2, "updatedAt": changed["updatedAt"]}
+    assert changed == {**appointment, **new}
+    assert await read(client, appointment) == changed
+    entry = (await audit_trail(client, appointment))[1]
+    assert entry["changes"]["serviceId"] == {"before": "cut", "after": "perm"}
+    assert (await client.post("/api/booking/reserve", json=slot(10))).status_code == 409
+    await create(client, 10, serviceId="perm")
+
+
+async def test_a_service_that_has_no_room_is_refused(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """With alternatives in that service; an unknown one is a 404, and null is a fault of the request."""
+    database.make_service()
+    database.make_service("perm", duration_minutes=60)
+    await create(client, 10, serviceId="perm")
+    appointment = await create(client)
+    response = await change(client, appointment, {"expectedVersion": 1, "serviceId": "perm"})
+    assert refusal(response) == (409, "SLOT_UNAVAILABLE")
+    starts = [alternative["slotStart"] for alternative in response.json()["alternatives"]]
+    assert timestamp(at(11)) in starts
+    assert timestamp(at(10)) not in starts
+    response = await change(client, appointment, {"expectedVersion": 1, "serviceId": "nothing"})
+    assert refusal(response) == (404, "SERVICE_NOT_FOUND")
+    assert faulty_fields(await change(client, appointment, {"expectedVersion": 1, "serviceId": None})) == ["serviceId"]
+    assert await read(client, appointment) == appointment

@@ -276,6 +276,7 @@ async def use_appointments(call: Call, database: TestDatabase) -> None:
     await call("PATCH", own, 409, {"expectedVersion": 1}, headers=ADMIN)
     await call("PATCH", own, 412, {}, headers=ADMIN | {"If-Match": '"1"'})
     await call("PATCH", own, 404, {"expectedVersion": 2, "resourceId": "chair"}, headers=ADMIN)
+    await call("PATCH", own, 404, {"expectedVersion": 2, "serviceId": "perm"}, headers=ADMIN)
     await call("PATCH", own, 409, {"expectedVersion": 2, "slotStart": at(18).isoformat()}, headers=ADMIN)
 
     token = {"cancellationToken": booked["cancellationToken"]}

@@ -91,6 +91,16 @@ async def test_a_move_makes_browsers_load_again(app: Starlette, member: str, hou
         assert await browser.next_event() == ("resync", {})
 
 
+async def test_a_change_of_the_service_reaches_the_browsers_of_both(app: Starlette, database: TestDatabase) -> None:
+    """The one has room again, and the other has less."""
+    database.make_service("perm")
+    booked = await post(app, "/api/bookings", {**CUT, "slotStart": at(14).isoformat(), "guestEmail": "a@example.com"})
+    async with Browser(app) as browser, Browser(app, serviceId="perm") as other:
+        change = {"expectedVersion": 1, "serviceId": "perm"}
+        await post(app, f"/api/booking/appointments/{booked['appointmentId']}", change, "PATCH")
+        assert await browser.next_event() == await other.next_event() == ("resync", {})
+
+
 async def test_the_cleanup_after_holds_have_expired_makes_browsers_load_again(
     app: Starlette, database: TestDatabase
 ) -> None:

@@ -30,7 +30,11 @@ class Claim:
     def is_within(self, other: "Claim") -> bool:
         """Returns whether the claim needs no room beyond that of another one."""
         during = other.start <= self.start and self.end <= other.end
-        return during and self.quantity <= other.quantity and self.pool == other.pool
+        return (
+            (during and self.quantity <= other.quantity)
+            and self.pool == other.pool
+            and self.service_id == other.service_id
+        )
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Random sequences of verbs have the outcomes of a simple model, and the invariants hold after each step."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -201,6 +200,11 @@ class Reservations(RuleBasedStateMachine):
         """Changes two appointments in a batch, which may be the same one."""
         self.change_many(list(zip((first, second), batch, strict=True)))
 
+    @rule(appointment=appointments, service_id=services, change=drawn_changes)
+    def change_service(self, appointment: str, service_id: str, change: dict[str, Any]) -> None:
+        """Changes the service of an appointment, which may be the one that it has, and more of it."""
+        self.change_many([(appointment, {**change, "service_id": service_id})])
+
     def change_many(self, batch: list[tuple[str, dict[str, Any]]]) -> None:
         """Changes appointments in a batch, and compares the outcomes with the model, in the order of the batch."""
         sets = [changed_members(self.model.appointments[appointment].claim, change) for appointment, change in batch]
@@ -398,15 +402,20 @@ class Reservations(RuleBasedStateMachine):
 
 def changed_members(claim: Claim, change: dict[str, Any]) -> dict[str, Any]:
     """Returns the members of a change of a claim; a start alone keeps the length."""
+    service_id = change.get("service_id", claim.service_id)
     start = change["start"] or claim.start + BUFFERS[claim.service_id]
     members: dict[str, Any] = {}
     if change["start"] or change["minutes"]:
         members["slot_start"] = start
     if change["minutes"]:
         members["slot_end"] = start + change["minutes"] * MINUTE
-    if change["quantity"] and not claim.pool:
+    if "service_id" in change:
+        members["service_id"] = service_id
+    if service_id in POOLS:
+        members["quantity"] = 1
+    elif change["quantity"]:
         members["quantity"] = change["quantity"]
-    if change["resource_id"] and claim.pool:
+    if change["resource_id"] and service_id in POOLS:
         members["resource_id"] = None if change["resource_id"] == "any" else change["resource_id"]
     return members
 
@@ -418,13 +427,17 @@ def to_json(members: dict[str, Any]) -> dict[str, Any]:
 
 def changed_claim(claim: Claim, members: dict[str, Any]) -> Claim:
     """Returns the claim that a change asks for, with its buffers."""
-    buffer = BUFFERS[claim.service_id]
-    start = members["slot_start"] - buffer if "slot_start" in members else claim.start
-    end = members["slot_end"] + buffer if "slot_end" in members else start + (claim.end - claim.start)
-    pool = claim.pool
+    service_id = members.get("service_id", claim.service_id)
+    former, buffer = BUFFERS[claim.service_id], BUFFERS[service_id]
+    start = members.get("slot_start", claim.start + former)
+    # Another service has a length of its own: an hour.
+    length = claim.end - claim.start - 2 * former if service_id == claim.service_id else 60 * MINUTE
+    end = members.get("slot_end", start + length)
+    pool = (claim.pool or RESOURCES) if service_id in POOLS else None
     if "resource_id" in members:
         pool = (members["resource_id"],) if members["resource_id"] else RESOURCES
-    return replace(claim, start=start, end=end, quantity=members.get("quantity", claim.quantity), pool=pool)
+    quantity = members.get("quantity", claim.quantity)
+    return Claim(service_id, start - buffer, end + buffer, quantity, pool)
 
 
 def claim_columns(claim: Claim) -> tuple[Any, ...]:

@@ -146,9 +146,9 @@ BEGIN
   ELSIF p_slot_end IS NOT NULL THEN
     v_listing.length := booking.elapsed(p_slot_start, p_slot_end);
   END IF;
-  SELECT coalesce(a.resource_id, ''), lower(a.occupied), upper(a.occupied), a.quantity INTO v_own
+  SELECT coalesce(a.resource_id, ''), lower(a.occupied), upper(a.occupied), a.quantity, a.service_id INTO v_own
   FROM booking.appointment_by_id(p_business_id, p_except) AS a
-  WHERE a.service_id = p_service_id AND a.status = 'confirmed';
+  WHERE a.status = 'confirmed';
 
   -- The five nearest slots of any resource, and of the requested one.
   v_searches := ARRAY[v_listing];
@@ -390,7 +390,7 @@ BEGIN
     FROM resource
     CROSS JOIN LATERAL booking.resource_windows(
       v_service.business_id, resource.resource_id, resource.longest_occupied_seconds, lower(p_slots) - v_before,
-      upper(p_slots) + v_after, p_now, v_service.service_id, p_own) AS w
+      upper(p_slots) + v_after, p_now, p_own) AS w
     WHERE w.claimed > 0
   ), busy_time AS MATERIALIZED (
     SELECT busy.resource_id, range_agg(busy.during) AS during FROM busy GROUP BY busy.resource_id

@@ -23,8 +23,8 @@ CREATE FUNCTION booking.service_windows(
 RETURNS TABLE (o booking.occupancy, claimed bigint) LANGUAGE sql STABLE
 AS $$
   SELECT o, o.claimed
-    - CASE WHEN (o.resource_id, o.starts, o.ends) = (p_own.resource_id, p_own.starts, p_own.ends)
-      THEN p_own.quantity ELSE 0 END
+    - CASE WHEN (o.service_id, o.resource_id, o.starts, o.ends)
+        = (p_own.service_id, p_own.resource_id, p_own.starts, p_own.ends) THEN p_own.quantity ELSE 0 END
     - CASE WHEN o.next_expiry <= p_now AND p_expired_limit IS DISTINCT FROM 0
       THEN booking.expired_quantity(o, p_now, p_expired_limit) ELSE 0 END
   FROM booking.occupancy o
@@ -39,15 +39,14 @@ $$;
 --
 -- Parameters as in booking.service_windows, but
 --   p_longest_seconds  resources.longest_occupied_seconds
---   p_service_id       the service of p_own
 CREATE FUNCTION booking.resource_windows(
   p_business_id text, p_resource_id text, p_longest_seconds bigint, p_from timestamptz, p_to timestamptz,
-  p_now timestamptz, p_service_id text DEFAULT NULL, p_own booking.own_claim DEFAULT NULL)
+  p_now timestamptz, p_own booking.own_claim DEFAULT NULL)
 RETURNS TABLE (o booking.occupancy, claimed bigint) LANGUAGE sql STABLE
 AS $$
   SELECT o, o.claimed
     - CASE WHEN (o.service_id, o.resource_id, o.starts, o.ends)
-        = (p_service_id, p_own.resource_id, p_own.starts, p_own.ends) THEN p_own.quantity ELSE 0 END
+        = (p_own.service_id, p_own.resource_id, p_own.starts, p_own.ends) THEN p_own.quantity ELSE 0 END
     - CASE WHEN o.next_expiry <= p_now THEN booking.expired_quantity(o, p_now) ELSE 0 END
   FROM booking.occupancy o
   WHERE o.business_id = p_business_id AND o.resource_id BETWEEN p_resource_id AND p_resource_id AND o.resource_id <> ''
@@ -200,7 +199,7 @@ AS $$
                FILTER (WHERE w.claimed > 0) AS has_another,
              min((w.o).next_expiry) AS next_expiry
       FROM booking.resource_windows(p_business_id, r.resource_id, r.longest_occupied_seconds, p_starts, p_ends, p_now,
-        p_service_id, p_own) AS w
+        p_own) AS w
     ) AS overlap
     CROSS JOIN LATERAL (
       SELECT CASE WHEN overlap.claimed IS NULL THEN r.seats

@@ -6,15 +6,16 @@
 -- local time and this server does not know the time zone. A service or resource that the public cannot book at all is no
 -- reason to warn.
 --
---   p_before  the appointment before its change: rules about its start or length are checked only if these have changed,
---             and none if its slot and resource have not; NULL for a new one
+--   p_before  the appointment before its change: rules about its start or length are checked only if these or the service
+--             have changed, and none if its slot and resource have not either; NULL for a new one
 CREATE FUNCTION booking.warnings(p_before booking.appointments, p_after booking.appointments, p_now timestamptz)
 RETURNS jsonb LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
-  v_is_new_start boolean := p_after.slot_start IS DISTINCT FROM p_before.slot_start;
-  v_is_new_length boolean := booking.elapsed(p_after.slot_start, p_after.slot_end)
-    IS DISTINCT FROM booking.elapsed(p_before.slot_start, p_before.slot_end);
+  v_is_new_start boolean := (p_after.service_id, p_after.slot_start)
+    IS DISTINCT FROM (p_before.service_id, p_before.slot_start);
+  v_is_new_length boolean := (p_after.service_id, booking.elapsed(p_after.slot_start, p_after.slot_end))
+    IS DISTINCT FROM (p_before.service_id, booking.elapsed(p_before.slot_start, p_before.slot_end));
   v_owners text[] := array_remove(ARRAY['', p_after.resource_id], NULL);
   v_open text[];
   v_service booking.services;

@@ -8,10 +8,12 @@
 --   p_business_ids, p_batches  as in booking.execute; [{operation_id, appointment_id, action, expected_version?,
 --                              actor_kind, actor_id?, request_id?, set?, reason?}]. operation_id (a uuid) becomes the
 --                              id of the audit row. action is
---                                'change'  set: {slot_start?, slot_end?, resource_id?, quantity?, status?, guest_name?,
---                                          guest_email?, guest_phone?, notes?, metadata?}. slot_start alone keeps the
---                                          length, of a service by days the number of days; resource_id null means any
---                                          free resource; status confirmed takes 'completed' and 'no_show' back
+--                                'change'  set: {service_id?, slot_start?, slot_end?, resource_id?, quantity?, status?,
+--                                          guest_name?, guest_email?, guest_phone?, notes?, metadata?}. slot_start
+--                                          alone keeps the length, of a service by days the number of days; a new
+--                                          service has its own length and buffers, and keeps the resource if that is
+--                                          in its pool; resource_id null means any free resource; status confirmed
+--                                          takes 'completed' and 'no_show' back
 --                                'reschedule'  set: {slot_start, slot_end?, resource_id?}, as above
 --                                'cancel'  reason is stored
 --                                'erase'   removes the data that is or may be personal: guest, notes, reason, metadata
@@ -21,6 +23,7 @@
 --   done                        the appointment as it is now. A request that changes no field changes nothing, not even
 --                               the version; neither does cancelling a cancelled appointment. A move by the business has
 --                               what booking.warnings returns
+--   service_not_found           no such service, or it is archived and not the one that the appointment has
 --   appointment_not_found
 --   version_conflict            the version is not expected_version; body: {current_version}
 --   appointment_ended           the appointment is cancelled, completed or no_show: its slot is final, and so is its
@@ -85,8 +88,9 @@ BEGIN
       SELECT c.position, c.business_id, c.operation_id, c.details, old.a AS before, service.s AS service,
              booking.with_changes(old.a, service.s, c.details) AS after,
         CASE
-          WHEN (old.a).appointment_id IS NULL THEN 'appointment_not_found'
           WHEN own.audit_id IS NOT NULL THEN 'done'
+          WHEN (service.s).service_id IS NULL AND (c.details -> 'set') ? 'service_id' THEN 'service_not_found'
+          WHEN (old.a).appointment_id IS NULL THEN 'appointment_not_found'
           WHEN c.details ->> 'action' = 'cancel' AND (old.a).status = 'cancelled' THEN 'done'
           WHEN (old.a).version <> (c.details ->> 'expected_version')::integer THEN 'version_conflict'
         END AS known_outcome
@@ -95,7 +99,9 @@ BEGIN
         SELECT a FROM booking.appointment_by_id(c.business_id, c.appointment_id) AS a
       ) AS old ON true
       LEFT JOIN LATERAL (
-        SELECT s FROM booking.service_by_id(c.business_id, (old.a).service_id) AS s
+        SELECT s FROM booking.service_by_id(
+          c.business_id, coalesce(c.details -> 'set' ->> 'service_id', (old.a).service_id)) AS s
+        WHERE s.service_id = (old.a).service_id OR s.archived_at IS NULL
       ) AS service ON true
       LEFT JOIN LATERAL (
         SELECT l.audit_id FROM booking.audit_logs l
@@ -108,26 +114,30 @@ BEGIN
         END AS refusal
       FROM with_appointment
     ), with_move AS MATERIALIZED (
-      -- A change that needs room: of the slot, quantity or resource, or back to 'confirmed'.
+      -- A change that needs room: of the service, slot, quantity or resource, or back to 'confirmed'.
       SELECT with_refusal.*, known_outcome IS NULL AND (refusal).outcome IS NULL AND (after).status = 'confirmed' AND (
           (before).status <> 'confirmed' OR (details -> 'set') ? 'resource_id'
-          OR ((after).occupied, (after).quantity) IS DISTINCT FROM ((before).occupied, (before).quantity)) AS is_move
+          OR ((after).service_id, (after).occupied, (after).quantity)
+            IS DISTINCT FROM ((before).service_id, (before).occupied, (before).quantity)) AS is_move
       FROM with_refusal
     ), with_pool AS MATERIALIZED (
       -- The resources that a move may get. An appointment keeps its resource unless it names another one, or is to get
-      -- a new window on a resource that was archived or left the pool: then it gets one of the pool as it is now.
+      -- a new window or service on a resource that was archived or is not in the pool: then it gets one of the pool as it
+      -- is now.
       SELECT with_move.*, CASE
           WHEN NOT is_move THEN NULL
           WHEN (after).resource_id = (before).resource_id AND (
-            (before).status = 'confirmed' AND (after).occupied <@ (before).occupied OR EXISTS (
-              SELECT FROM booking.members(with_move.business_id, (with_move.before).service_id) AS m
+            (before).status = 'confirmed' AND (after).occupied <@ (before).occupied
+              AND (after).service_id = (before).service_id OR EXISTS (
+              SELECT FROM booking.members(with_move.business_id, (with_move.after).service_id) AS m
               WHERE m.resource_id = (with_move.before).resource_id))
           THEN ROW(true, (SELECT r.seats FROM booking.resources r
             WHERE r.business_id = with_move.business_id AND r.resource_id = (with_move.before).resource_id),
             ARRAY[(before).resource_id], NULL)::booking.pool
           WHEN (before).resource_id IS NOT NULL OR (details -> 'set') ? 'resource_id'
+            OR (after).service_id <> (before).service_id
           THEN booking.find_pool(
-            business_id, (before).service_id, details -> 'set' ->> 'resource_id', NULL, NULL)
+            business_id, (after).service_id, details -> 'set' ->> 'resource_id', NULL, NULL)
         END AS pool
       FROM with_move
     ), with_outcome AS (
@@ -203,7 +213,10 @@ END
 $$;
 
 -- Returns an appointment with the changes of a request applied, for the members listed here and no others. A moved slot
--- keeps its length (booking.moved_end) unless the request gives slot_end, and its buffers as they were when the claim was made.
+-- keeps its length (booking.moved_end) unless the request gives slot_end, and its buffers as they were when the claim was
+-- made; with another service it gets the length and the buffers of that one.
+--
+--   p_service  the service of the changed appointment
 CREATE FUNCTION booking.with_changes(
   p_before booking.appointments, p_service booking.services, p_details jsonb)
 RETURNS booking.appointments LANGUAGE plpgsql STABLE
@@ -221,11 +234,23 @@ BEGIN
     v_after.cancellation_reason := NULL;
     v_after.fingerprint := NULL; -- a digest that includes the guest's data
   END IF;
-  SELECT s.slot_start, s.slot_end, s.resource_id, s.quantity, s.status, s.guest_name, s.guest_email, s.guest_phone,
-         s.notes, s.metadata
-  INTO v_after.slot_start, v_after.slot_end, v_after.resource_id, v_after.quantity, v_after.status, v_after.guest_name,
+  SELECT s.service_id, s.slot_start, s.slot_end, s.resource_id, s.quantity, s.status, s.guest_name, s.guest_email,
+         s.guest_phone, s.notes, s.metadata
+  INTO v_after.service_id, v_after.slot_start, v_after.slot_end, v_after.resource_id, v_after.quantity, v_after.status, v_after.guest_name,
        v_after.guest_email, v_after.guest_phone, v_after.notes, v_after.metadata
   FROM jsonb_populate_record(p_before, v_set) AS s;
+  IF v_after.service_id <> p_before.service_id THEN
+    IF NOT v_set ? 'slot_end' THEN
+      v_after.slot_end := booking.slot_end(
+        p_service, booking.timezone_of(p_before.business_id), v_after.slot_start, NULL);
+    END IF;
+    IF v_after.slot_start < v_after.slot_end THEN
+      v_after.occupied := tstzrange(
+        v_after.slot_start - make_interval(mins => p_service.buffer_before_minutes),
+        v_after.slot_end + make_interval(mins => p_service.buffer_after_minutes));
+    END IF;
+    RETURN v_after;
+  END IF;
   IF v_after.slot_start <> p_before.slot_start AND NOT v_set ? 'slot_end' THEN
     v_after.slot_end := booking.moved_end(p_service, p_before, v_after.slot_start);
   END IF;
@@ -270,8 +295,9 @@ RETURNS booking.outcome LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_is_guest boolean := p_details ->> 'actor_kind' = 'guest';
-  v_is_moved boolean := (p_after.slot_start, p_after.slot_end, p_after.resource_id, p_after.quantity)
-    IS DISTINCT FROM (p_before.slot_start, p_before.slot_end, p_before.resource_id, p_before.quantity);
+  v_is_moved boolean :=
+    (p_after.service_id, p_after.slot_start, p_after.slot_end, p_after.resource_id, p_after.quantity) IS DISTINCT FROM
+    (p_before.service_id, p_before.slot_start, p_before.slot_end, p_before.resource_id, p_before.quantity);
   v_is_taken_back boolean := p_before.status IN ('completed', 'no_show') AND p_after.status = 'confirmed'
     AND NOT v_is_moved;
   v_cancellable_until timestamptz := booking.cancellable_until(p_service, p_before.slot_start);
@@ -282,7 +308,7 @@ BEGIN
   THEN
     RETURN (NULL, 'appointment_ended', jsonb_build_object('appointment_status', p_before.status))::booking.outcome;
   ELSIF p_before.status = 'confirmed' AND p_after.status <> 'confirmed' AND v_is_moved THEN
-    RETURN booking.invalid('status', 'not_with', '{"fields": ["slotStart", "slotEnd", "resourceId", "quantity"]}');
+    RETURN booking.invalid('status', 'not_with', '{"fields": ["serviceId", "slotStart", "slotEnd", "resourceId", "quantity"]}');
   ELSIF p_before.status = 'confirmed' AND p_after.status IN ('completed', 'no_show') AND p_now < p_before.slot_start THEN
     RETURN (NULL, 'appointment_not_started', jsonb_build_object('slot_start', p_before.slot_start))::booking.outcome;
   ELSIF v_is_guest AND v_is_moved AND p_now > v_reschedulable_until THEN
@@ -292,7 +318,7 @@ BEGIN
     RETURN (NULL, 'business_misconfigured', NULL)::booking.outcome;
   ELSIF p_after.slot_end <= p_after.slot_start THEN
     RETURN booking.invalid('slot_end', 'not_after', '{"field": "slotStart"}');
-  ELSIF p_after.occupied <> p_before.occupied
+  ELSIF (p_after.service_id, p_after.occupied) <> (p_before.service_id, p_before.occupied)
     AND booking.too_long_a_slot(p_service, p_after.slot_start, p_after.slot_end) IS NOT NULL
   THEN
     RETURN (NULL, 'validation_failed', booking.too_long_a_slot(
@@ -314,14 +340,15 @@ AS $$
 DECLARE
   v_moves booking.appointment_change[] := ARRAY(SELECT c FROM unnest(p_round) AS c WHERE c.is_move);
   v_decision record := booking.decide(ARRAY(
-    SELECT ROW(c.position, c.business_id, c.operation_id, c.operation_id::text, (c.before).service_id,
+    SELECT ROW(c.position, c.business_id, c.operation_id, c.operation_id::text, (c.after).service_id,
       (c.after).slot_start, (c.after).slot_end, lower((c.after).occupied), upper((c.after).occupied),
       (c.after).quantity, c.resource_ids, NULL, NULL, NULL, NULL, NULL, NULL,
       -- An appointment that is not confirmed has no claim yet.
       CASE WHEN (c.before).status = 'confirmed' THEN
         ROW(coalesce((c.before).resource_id, ''), lower((c.before).occupied), upper((c.before).occupied),
-          (c.before).quantity)::booking.own_claim END,
-      (c.before).status = 'confirmed' AND (c.after).occupied <@ (c.before).occupied
+          (c.before).quantity, (c.before).service_id)::booking.own_claim END,
+      (c.before).status = 'confirmed' AND (c.after).service_id = (c.before).service_id
+        AND (c.after).occupied <@ (c.before).occupied
         AND (c.after).quantity <= (c.before).quantity
         AND (c.after).resource_id IS NOT DISTINCT FROM (c.before).resource_id)::booking.claim_request
     FROM unnest(v_moves) AS c), p_now);
@@ -330,13 +357,13 @@ BEGIN
     SELECT CASE v_decision.outcomes[n]
       WHEN 'granted' THEN ROW(c.position, c.business_id, c.operation_id, c.details, c.before,
         jsonb_populate_record(c.after, jsonb_build_object('resource_id', v_decision.resource_ids[n], 'is_exclusive',
-          CASE WHEN (v_decision.resource_ids[n], (c.after).occupied)
-            IS DISTINCT FROM ((c.before).resource_id, (c.before).occupied) OR (c.before).status <> 'confirmed'
+          CASE WHEN (v_decision.resource_ids[n], (c.after).occupied, (c.after).service_id)
+            IS DISTINCT FROM ((c.before).resource_id, (c.before).occupied, (c.before).service_id) OR (c.before).status <> 'confirmed'
           THEN NOT v_decision.in_session[n] ELSE (c.before).is_exclusive END)),
         true, c.resource_ids, NULL, NULL)::booking.appointment_change
       ELSE ROW(c.position, c.business_id, c.operation_id, c.details, c.before, c.after, true, c.resource_ids,
         'slot_unavailable', booking.requested_slot(
-          (c.before).service_id, (c.after).slot_start, (c.after).slot_end, (c.after).quantity,
+          (c.after).service_id, (c.after).slot_start, (c.after).slot_end, (c.after).quantity,
           CASE cardinality(c.resource_ids) WHEN 1 THEN c.resource_ids[1] END))::booking.appointment_change
     END
     FROM generate_subscripts(v_moves, 1) AS n CROSS JOIN LATERAL (SELECT (v_moves[n]).*) AS c
@@ -361,9 +388,9 @@ BEGIN
   -- over another index that contains the id.
   INSERT INTO booking.appointments AS a SELECT (c.after).* FROM unnest(v_changes) AS c
   ON CONFLICT (appointment_id, business_id) DO UPDATE
-  SET (resource_id, is_exclusive, slot_start, slot_end, occupied, quantity, status, version, guest_name, guest_email,
+  SET (service_id, resource_id, is_exclusive, slot_start, slot_end, occupied, quantity, status, version, guest_name, guest_email,
        guest_phone, notes, metadata, cancellation_reason, fingerprint, updated_at)
-    = (excluded.resource_id, excluded.is_exclusive, excluded.slot_start, excluded.slot_end, excluded.occupied,
+    = (excluded.service_id, excluded.resource_id, excluded.is_exclusive, excluded.slot_start, excluded.slot_end, excluded.occupied,
        excluded.quantity, excluded.status, excluded.version, excluded.guest_name, excluded.guest_email,
        excluded.guest_phone, excluded.notes, excluded.metadata, excluded.cancellation_reason, excluded.fingerprint,
        excluded.updated_at);
