@@ -112,7 +112,7 @@ def apply(file: BinaryIO) -> None:
     with _settings() as settings:
         wanted = catalog_file.parse(file.read())
         with open_database(settings) as opened:
-            changes = run_on_database(opened.url, lambda database: catalog_file.apply(database, wanted))
+            changes = run_on_database(opened.url, lambda database: catalog_file.apply(Catalog(database), wanted))
         click.echo("\n".join(changes) or "nothing to do")
 
 
@@ -121,7 +121,7 @@ def apply(file: BinaryIO) -> None:
 def export(business_id: str) -> None:
     """Print the catalog of a business, in the form that `apply` takes."""
     with _settings() as settings, open_database(settings) as opened:
-        content = run_on_database(opened.url, lambda database: catalog_file.export(Catalog(database), business_id))
+        content = run_on_database(opened.url, lambda database: Catalog(database).document(business_id))
         click.echo(catalog_file.to_yaml(content), nl=False)
 
 

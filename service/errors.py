@@ -89,7 +89,7 @@ _TABLE: Final = (
     Problem(
         "PAYLOAD_TOO_LARGE", 413, "Payload too large",
         "The body is larger than this service accepts.",
-        "A bug in the caller: 64 KiB are enough for every call.",
+        "A bug in the caller: 64 KiB are enough for every call, and 1 MiB for the document of a catalog.",
     ),
     Problem(
         "UNSUPPORTED_MEDIA_TYPE", 415, "Unsupported media type",

@@ -18,6 +18,8 @@ GRANT EXECUTE ON FUNCTION
   booking.resources(text, text),
   booking.opening_hours(text),
   booking.closures(text, text),
+  booking.document(text),
+  booking.put_document(text, jsonb, boolean, timestamptz),
   booking.put_business(text, jsonb, timestamptz),
   booking.delete_business(text, timestamptz),
   booking.put_service(text, text, jsonb, timestamptz),

@@ -89,6 +89,12 @@ INSERT INTO booking.schema_migrations (filename, sha256, service_version) VALUES
 ON CONFLICT (filename) DO UPDATE
 SET sha256 = excluded.sha256, service_version = excluded.service_version, applied_at = clock_timestamp()
 
+-- name: document
+SELECT booking.document(%s)
+
+-- name: put_document
+SELECT outcome, body FROM booking.put_document(%s, %s::jsonb, %s, %s)
+
 -- name: put_business
 SELECT outcome, body FROM booking.put_business(%s, %s::jsonb, %s)
 

@@ -1,10 +1,13 @@
 """The catalog: businesses, their services and resources, and when they are open."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import psycopg
 from pydantic import TypeAdapter
+from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
 from service.booking.catalog_types import (
@@ -13,6 +16,7 @@ from service.booking.catalog_types import (
     Resource,
     ResourceSettings,
 )
+from service.booking.document import AppliedDocument, CatalogDocument, CatalogSettings, read_document
 from service.booking.guests import COUNTRIES
 from service.booking.opening_types import (
     Closure,
@@ -28,8 +32,8 @@ from service.booking.opening_types import (
 from service.booking.service_types import Service, ServiceSettings
 from service.booking.text import Identifier
 from service.booking.verbs import Announce, refusal
-from service.database.connections import Database, Transaction
-from service.errors import Invalid, Refused
+from service.database.connections import Database
+from service.errors import HoldfastError, Invalid, Refused
 from service.faults import FaultCode
 from service.naming import Record
 
@@ -80,20 +84,15 @@ class Catalog:
     A put returns the entry, and whether it is new. With `announce`, changes are reported to those who watch.
     """
 
-    def __init__(self, database: Database | Transaction, announce: Announce | None = None) -> None:
+    def __init__(self, database: Database, announce: Announce | None = None) -> None:
         self._database = database
         self._announce = announce
 
     async def put_business(self, business_id: Identifier, settings: BusinessSettings) -> tuple[Business, bool]:
         """Creates a business or replaces its settings."""
-        if settings.country is not None and settings.country not in COUNTRIES:
-            raise Invalid.at("country", FaultCode.UNKNOWN_COUNTRY)
-        try:
+        _check_country(settings)
+        with _slug_taken():
             outcome, body = await self._change("put_business", business_id, settings.model_dump_json(by_alias=False))
-        except psycopg.Error as error:
-            if error.sqlstate == "HF003":
-                raise Refused("SLUG_TAKEN") from error
-            raise
         if outcome == "timezone_unknown":
             raise Invalid.at("timezone", FaultCode.UNKNOWN_TIMEZONE)
         return Business.model_validate_json(body), outcome == "created"
@@ -150,6 +149,31 @@ class Catalog:
         """Returns the opening hours of a business, then those of its resources, through the week."""
         return [OpeningHours.model_validate_json(body) for body in await self._all("opening_hours", business_id)]
 
+    async def document(self, business_id: Identifier) -> CatalogDocument:
+        """Returns the whole catalog of a business."""
+        [(body,)] = await self._database.fetch("document", business_id)
+        if body is None:
+            raise Refused("BUSINESS_NOT_FOUND")
+        return read_document(body)
+
+    async def put_document(
+        self, business_id: Identifier, document: CatalogSettings, *, dry_run: bool = False
+    ) -> AppliedDocument:
+        """Makes the catalog of a business equal to a document, all of it or nothing; a dry run changes nothing.
+
+        A refusal names the entry in its detail or, if it is a fault of the document, in its field.
+        """
+        _check_country(document)
+        with _slug_taken():
+            [(outcome, body)] = await self._database.change("put_document", business_id, document.written(), dry_run)
+        members = from_json(body)
+        if outcome != "done":
+            raise _refused_entry(outcome, members)
+        applied = AppliedDocument.model_validate(members)
+        if self._announce and applied.changes and not dry_run:
+            self._announce(business_id, {}, moved=False)
+        return applied
+
     async def _all(self, query: str, business_id: str, *parameters: None) -> list[Any]:
         """Returns the entries of a business, as JSON. Raises `Refused` if there is no such business."""
         rows = await self._database.fetch(query, business_id, *parameters)
@@ -169,6 +193,37 @@ class Catalog:
         elif outcome not in ("timezone_unknown", "resource_unknown"):
             raise refusal(outcome, from_json(body) if body else None)
         return outcome, body
+
+
+def _check_country(settings: BusinessSettings) -> None:
+    if settings.country is not None and settings.country not in COUNTRIES:
+        raise Invalid.at("country", FaultCode.UNKNOWN_COUNTRY)
+
+
+@contextmanager
+def _slug_taken() -> Iterator[None]:
+    """Turns the error about a slug of another business into a refusal."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate == "HF003":
+            raise Refused("SLUG_TAKEN") from error
+        raise
+
+
+def _refused_entry(outcome: str, members: dict[str, Any]) -> HoldfastError:
+    """Builds the error for an entry of a document that was refused: see booking.put_document."""
+    body = members["body"] or {}
+    path = ".".join(filter(None, (to_camel(members["member"]), members["id"])))
+    if outcome == "timezone_unknown":
+        return Invalid.at("timezone", FaultCode.UNKNOWN_TIMEZONE)
+    if outcome == "resource_unknown":
+        return _no_resource(f"{path}.resourceIds", body["resource_id"])
+    if outcome == "validation_failed":
+        return Invalid.at(f"{path}.{to_camel(body['field'])}", FaultCode(body["code"]), **body["parameters"])
+    error = refusal(outcome, body)
+    error.detail = f"{path}: {error.detail}"
+    return error
 
 
 def written_settings(settings: Record) -> str:

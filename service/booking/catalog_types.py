@@ -87,14 +87,21 @@ class ResourceSettings(Settings):
     )
 
 
-class Resource(Record):
-    """A member of staff, a suite, a table: one claim at a time takes it, or one session of guests who share it."""
+class ResourceEntry(Record):
+    """The settings of a resource."""
 
-    business_id: BusinessId
-    resource_id: ResourceId
     name: str = Field(description="The name that people read.")
     kind: str = Field(description="The sort of resource, in your own words.")
     booking_enabled: bool = Field(description="Whether the public may reserve it.")
     seats: int = Field(description="How many guests it takes at once.")
     description: str | None = Field(description="Text for the people who book.")
     metadata: dict[str, JsonValue] | None = Field(description="Data of your own system, as it was sent.")
+
+
+class _ResourceIds(Record):
+    business_id: BusinessId
+    resource_id: ResourceId
+
+
+class Resource(ResourceEntry, _ResourceIds):
+    """A member of staff, a suite, a table: one claim at a time takes it, or one session of guests who share it."""

@@ -132,16 +132,23 @@ class SpecialHoursSettings(Settings):
         return self
 
 
-class SpecialHours(Record):
-    """Hours that replace the weekly ones of a business, or of one of its resources, on dates."""
+class SpecialHoursEntry(Record):
+    """Hours that replace the weekly ones on dates."""
 
-    business_id: BusinessId
-    special_hours_id: Identifier = Field(description="The special hours, by their id within the business.")
     date: LocalDate = Field(description="The local date on which they apply, or the first one.")
     until: LocalDate | None = Field(description="The last date on which they apply; `null`: `date` alone.")
     hours: list[DayHours] = Field(description="When it is open on each of these dates. An empty list: closed.")
     resource_id: str | None = Field(description=_HOURS_RESOURCE)
     name: str | None = Field(description="What they are for.")
+
+
+class _SpecialHoursIds(Record):
+    business_id: BusinessId
+    special_hours_id: Identifier = Field(description="The special hours, by their id within the business.")
+
+
+class SpecialHours(SpecialHoursEntry, _SpecialHoursIds):
+    """Hours that replace the weekly ones of a business, or of one of its resources, on dates."""
 
 
 class ClosureSettings(Settings):
@@ -173,17 +180,24 @@ class ClosureSettings(Settings):
         return self
 
 
-class Closure(Record):
-    """A time at which a business, or one of its resources, takes no public bookings. Bookings that exist stay."""
+class ClosureEntry(Record):
+    """A time at which the public can't book, from one instant to another or on local dates."""
 
-    business_id: BusinessId
-    closure_id: Identifier = Field(description="The closure, by its id within the business.")
     from_: WrittenInstant | None = Field(alias="from", description="When it begins; `null`: it is one of dates.")
     to: WrittenInstant | None = Field(description=_CLOSURE_TO)
     date: LocalDate | None = Field(description=_CLOSURE_DATE)
     until: LocalDate | None = Field(description=_CLOSURE_UNTIL)
     resource_id: str | None = Field(description=_CLOSURE_RESOURCE)
     reason: str | None = Field(description="Why, for the business's own people.")
+
+
+class _ClosureIds(Record):
+    business_id: BusinessId
+    closure_id: Identifier = Field(description="The closure, by its id within the business.")
+
+
+class Closure(ClosureEntry, _ClosureIds):
+    """A time at which a business, or one of its resources, takes no public bookings. Bookings that exist stay."""
 
 
 class AffectedAppointment(Record):

@@ -189,11 +189,9 @@ class ServiceSettings(Settings):
             raise fault_error_at(to_camel(longest), FaultCode.LESS_THAN_FIELD, field=to_camel(length))
 
 
-class Service(Record):
-    """An offer that can be booked. A setting that was left out is null, and has its default."""
+class ServiceEntry(Record):
+    """The settings of a service. One that was left out is null, and has its default."""
 
-    business_id: BusinessId
-    service_id: ServiceId
     name: str = Field(description="The name that people read.")
     max_simultaneous_bookings: int | None = Field(
         description="The capacity: how many guests may overlap; `null`: the seats of the pool, or 1."
@@ -238,8 +236,18 @@ class Service(Record):
         description="The pool: each booking takes one of these resources. If all of them are removed from the catalog, "
         "they are listed here still, and nothing can be booked: put others, or none."
     )
+    description: str | None = Field(description="Text for the people who book.")
+    metadata: dict[str, JsonValue] | None = Field(description="Data of your own system, as it was sent.")
+
+
+class _ServiceIds(Record):
+    business_id: BusinessId
+    service_id: ServiceId
+
+
+class Service(ServiceEntry, _ServiceIds):
+    """An offer that can be booked. A setting that was left out is null, and has its default."""
+
     archived_resource_ids: list[str] = Field(
         description="Those of the pool that are removed from the catalog: they get no new bookings."
     )
-    description: str | None = Field(description="Text for the people who book.")
-    metadata: dict[str, JsonValue] | None = Field(description="Data of your own system, as it was sent.")

@@ -228,17 +228,6 @@ class Database:
             name, business_id, lambda: (*parameters, self.deadline(LOCK_SECONDS + 1)), is_passing
         )
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator["Transaction"]:
-        """Opens a transaction, and retries nothing. Raises `Overloaded` or `DatabaseDown`."""
-        try:
-            async with self.connection() as connection:
-                with _answered_within(TRANSACTION_SECONDS + 1, connection):
-                    async with connection.transaction():
-                        yield Transaction(self, connection)
-        except psycopg.Error as error:
-            raise translated(error) from error
-
     async def _retried(
         self,
         name: str,
@@ -325,21 +314,6 @@ def _record_lock_timeout(business: object, seconds: float) -> None:
 
 def _unparsed(json: str | bytes) -> str | bytes:
     return json
-
-
-class Transaction:
-    """The statements of sql/queries.sql, in one transaction."""
-
-    def __init__(self, database: Database, connection: psycopg.AsyncConnection) -> None:
-        self._database = database
-        self._connection = connection
-
-    async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
-        return await self._database.rows(self._connection, name, *parameters)
-
-    async def change(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Runs a named statement whose last parameter is a deadline."""
-        return await self.fetch(name, *parameters, self._database.deadline(LOCK_SECONDS + 1))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Admits a request to its endpoint: limits, access, body and query, in the order of precedence of service.errors."""
 
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
@@ -16,9 +16,6 @@ from service.http.call import Call
 from service.http.clients import Clients
 from service.http.endpoint import Access, Endpoint, may_omit_body
 from service.http.limits import RequestLimiter
-
-# The largest body that any call takes; its metadata has a bound of its own.
-MAX_BODY_BYTES: Final = 64 * 1024
 
 
 class Dispatcher:
@@ -71,7 +68,7 @@ class Dispatcher:
             if call.principal.kind not in endpoint.access.roles:
                 raise HoldfastError("FORBIDDEN")
         if endpoint.body:
-            call.body = await _read_body(call, endpoint.body)
+            call.body = await _read_body(call, endpoint.body, endpoint.max_body_bytes)
             _agree_with_path(endpoint, call)
         if endpoint.query:
             call.query = _read_query(call, endpoint.query)
@@ -121,9 +118,9 @@ def _read_query(call: Call, model: type[BaseModel]) -> BaseModel:
         raise Invalid.of(faults_of(error)) from None
 
 
-async def _read_body(call: Call, model: type[BaseModel]) -> BaseModel:
+async def _read_body(call: Call, model: type[BaseModel], max_bytes: int) -> BaseModel:
     """Reads a body as JSON. Raises `Invalid`, and `ClientDisconnect` if the client goes away before its end."""
-    content = await _content(call)
+    content = await _content(call, max_bytes)
     if not content and may_omit_body(model):
         return model()
     if not _is_json(call.header(b"content-type") or ""):
@@ -134,7 +131,7 @@ async def _read_body(call: Call, model: type[BaseModel]) -> BaseModel:
         raise Invalid.of(faults_of(error)) from None
 
 
-async def _content(call: Call) -> bytes:
+async def _content(call: Call, max_bytes: int) -> bytes:
     """Reads the whole body; one that is too large is not read to its end."""
     content: bytes = b""
     while True:
@@ -142,7 +139,7 @@ async def _content(call: Call) -> bytes:
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         content += message.get("body", b"")
-        if len(content) > MAX_BODY_BYTES:
+        if len(content) > max_bytes:
             raise Invalid("PAYLOAD_TOO_LARGE")
         if not message.get("more_body", False):
             return content

@@ -17,6 +17,8 @@ from service.http.call import Call
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+MAX_BODY_BYTES: Final = 64 * 1024
+
 # Each role may do what those before it may.
 _ROLES: Final = ("readonly", "staff", "owner", "admin")
 
@@ -100,6 +102,8 @@ class endpoint:  # noqa: N801 — a decorator
     probe: bool = False
     # The media type of answers, or several, separated by commas.
     media_type: str = "application/json"
+    # The largest body; its metadata has a bound of its own.
+    max_body_bytes: int = MAX_BODY_BYTES
     request_headers: tuple[str, ...] = ()
     answer_headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     # The model of errors, where they are no problem+json.

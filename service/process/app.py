@@ -18,6 +18,7 @@ from service.api.availability import AvailabilityApi
 from service.api.calendar import CalendarApi
 from service.api.catalog import CatalogApi
 from service.api.docs import DocsApi
+from service.api.document import DocumentApi
 from service.api.holds import HoldApi
 from service.api.keys import KeyApi
 from service.api.metrics import MetricsApi
@@ -123,6 +124,7 @@ def create_app(settings: Settings | None = None) -> Application:
         WidgetApi(appointments, holders),
         CatalogApi(catalog),
         OpeningApi(catalog),
+        DocumentApi(catalog),
         KeyApi(keys),
         CalendarApi(Calendars(lists, CalendarKeys(token_secret))),
         OperationsApi(look_ups, cleanup, HealthMonitor(database)),

@@ -145,9 +145,11 @@ def create_login(connection: psycopg.Connection, name: str, password: str) -> No
 async def make_demo_catalog(database: Database) -> None:
     """Fills an empty catalog with the businesses of a small town, a kind of business each. Leaves any other catalog
     unchanged. Raises `Unavailable`."""
-    if not await Catalog(database).businesses():
+    catalog = Catalog(database)
+    if not await catalog.businesses():
         for path in sorted(_DEMO_CATALOG.glob("*.yaml")):
-            await catalog_file.apply(database, catalog_file.parse(path.read_bytes()))
+            document = catalog_file.parse(path.read_bytes())
+            await catalog.put_document(document.business_id, document)
 
 
 def run_on_database(

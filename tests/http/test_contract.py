@@ -90,6 +90,10 @@ async def use_the_catalog(call: Call) -> None:
     await call("DELETE", f"{CATALOG}/salon/services/perm", 404, headers=ADMIN)
     for path in (CATALOG, f"{CATALOG}/salon", f"{CATALOG}/salon/services", CUT):
         await call("GET", path, 200, headers=ADMIN)
+    document = await call("GET", f"{CATALOG}/salon/document", 200, headers=ADMIN)
+    await call("GET", f"{CATALOG}/nobody/document", 404, headers=ADMIN)
+    await call("PUT", f"{CATALOG}/salon/document", 200, document, headers=ADMIN)
+    await call("PUT", f"{CATALOG}/other/document", 409, {**document, "businessId": "other"}, headers=ADMIN)
 
 
 async def use_resources_and_hours(call: Call) -> None:
@@ -193,6 +197,9 @@ async def lower_the_capacity(call: Call) -> None:
     """Puts a capacity below the claims."""
     await call("POST", RESERVE, 201, slot(9))
     await call("PUT", CUT, 409, {**SETTINGS, "maxSimultaneousBookings": 1}, headers=ADMIN)
+    document = await call("GET", f"{CATALOG}/salon/document", 200, headers=ADMIN)
+    document["services"]["cut"]["maxSimultaneousBookings"] = 1
+    await call("PUT", f"{CATALOG}/salon/document", 409, document, headers=ADMIN)
 
 
 async def let_a_hold_expire(call: Call, database: TestDatabase) -> None:
@@ -333,6 +340,9 @@ async def lose_the_time_zone(call: Call, database: TestDatabase) -> None:
     booked = await call("POST", APPOINTMENTS, 201, booking(20, **stay), headers=ADMIN)
     database.rows("UPDATE booking.businesses SET timezone = 'Mars/Olympus' WHERE business_id = 'salon'")
     await call("PUT", f"{CATALOG}/salon/closures/away", 422, {"date": "2027-01-11"}, headers=ADMIN)
+    document = await call("GET", f"{CATALOG}/salon/document", 200, headers=ADMIN)
+    document["closures"]["away"] = {"date": "2027-01-11"}
+    await call("PUT", f"{CATALOG}/salon/document", 422, document, headers=ADMIN)
     await call("POST", RESERVE, 422, slot(20, **stay))
     await call("POST", "/api/bookings", 422, booking(20, **stay))
     await call("POST", APPOINTMENTS, 422, booking(20, **stay), headers=ADMIN)

@@ -199,6 +199,9 @@ async def put_the_catalog(recorder: Recorder) -> None:
     ]
     await recorder.call("PUT", f"{SALON}/opening-hours", 200, hours)
     await recorder.call("GET", f"{SALON}/opening-hours", 200)
+    document = await recorder.call("GET", f"{SALON}/document", 200)
+    document["closures"]["holidays"] = {"date": "2027-08-02", "until": "2027-08-14"}
+    await recorder.call("PUT", f"{SALON}/document", 200, document)
     await recorder.call("DELETE", f"{SALON}/opening-hours", 204)
 
 

@@ -37,6 +37,8 @@ VERBS = {
     "put_opening_hours(text, jsonb, timestamp with time zone)",
     "list_holds(text, timestamp with time zone, timestamp with time zone, text, text, timestamp with time zone, "
     "timestamp with time zone, uuid, integer)",
+    "document(text)",
+    "put_document(text, jsonb, boolean, timestamp with time zone)",
     "put_closure(text, text, jsonb, timestamp with time zone)",
     "delete_closure(text, text, timestamp with time zone)",
     "put_special_hours(text, text, jsonb, timestamp with time zone)",

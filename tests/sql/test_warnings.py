@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.database import Outcome, TestDatabase, at
@@ -126,6 +127,18 @@ def test_public_requests_have_no_warnings(salon: TestDatabase) -> None:
     assert warnings(salon.book(LUNCH, **request)) == CLOSED
     replay = salon.book(LUNCH, **request)
     assert (replay.name, "warnings" in replay.body) == ("replayed", False)
+
+
+def test_public_requests_check_nothing_more(salon: TestDatabase) -> None:
+    """The rules that warn the business are not computed for them."""
+    salon.rows(
+        "CREATE OR REPLACE FUNCTION booking.warnings(p_before booking.appointments, p_after booking.appointments, "
+        "p_now timestamptz) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE 'warned'; END $$"
+    )
+    assert salon.book(MORNING).name == "done"
+    assert salon.commit(salon.reserve(MORNING + 24).id).name == "done"
+    with pytest.raises(psycopg.errors.RaiseException, match="warned"):
+        salon.book(MORNING, manual=True)
 
 
 def test_what_is_not_online_is_no_reason_to_warn(salon: TestDatabase) -> None:

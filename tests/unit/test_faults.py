@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 
 import service
 from service import faults
-from service.booking.catalog_file import CatalogFile
+from service.booking.document import CatalogSettings
 from service.booking.text import IdempotencyKey
 from service.database.migrations import sql_folder
 from service.errors import MAX_FAULTS, Invalid
@@ -76,7 +76,7 @@ def nodes(schema: Any) -> Iterator[dict[str, Any]]:
 def schemas() -> Iterator[Any]:
     """Yields the core schemas of all that callers send, and of the catalog file."""
     yield TypeAdapter(IdempotencyKey).core_schema
-    yield CatalogFile.__pydantic_core_schema__
+    yield CatalogSettings.__pydantic_core_schema__
     for endpoint in make_app().endpoints:
         for model in (endpoint.body, endpoint.query):
             if model:
