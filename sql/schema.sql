@@ -320,12 +320,7 @@ CREATE TABLE booking.closures (
   CONSTRAINT closures_resource_id_fkey FOREIGN KEY (business_id, resource_id)
     REFERENCES booking.resources(business_id, resource_id),
   CONSTRAINT closures_closure_id_check CHECK (closure_id ~ '^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$'::text),
-  CONSTRAINT closures_during_check
-    CHECK (
-CASE
-    WHEN first_date IS NULL THEN NOT isempty(during) AND NOT upper_inf(during)
-    ELSE NOT upper_inf(during)
-END),
+  CONSTRAINT closures_during_check CHECK (NOT upper_inf(during) AND (first_date IS NOT NULL OR NOT isempty(during))),
   CONSTRAINT closures_last_date_check CHECK ((first_date IS NULL) = (last_date IS NULL) AND last_date >= first_date)
 );
 CREATE INDEX idx_closures_resource ON booking.closures (business_id, COALESCE(resource_id, ''::text), upper(during));
@@ -366,7 +361,8 @@ CREATE TYPE booking.own_claim AS (
   resource_id text,
   starts timestamptz,
   ends timestamptz,
-  quantity integer
+  quantity integer,
+  service_id text
 );
 
 CREATE TYPE booking.claim_request AS (
@@ -508,6 +504,15 @@ CREATE TYPE booking.given_resource AS (
   resource_id text,
   during tstzrange,
   assigned_at timestamptz
+);
+
+CREATE TYPE booking.guest_claim AS (
+  "position" integer,
+  business_id text,
+  operation_id uuid,
+  service_id text,
+  guest_email text,
+  guest_phone text
 );
 
 CREATE TABLE booking.client_bookings (
