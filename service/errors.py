@@ -72,7 +72,8 @@ _TABLE: Final = (
         "UNAUTHORIZED", 401, "Unauthorized",
         "A valid bearer token is required.",
         "Send `Authorization: Bearer …` with a key of the business that was not revoked or the administrator's token; "
-        "for cron that token or the scheduler's secret. None of them belongs in a browser.",
+        "for cron that token or the scheduler's secret. None of them belongs in a browser. A guest sends the "
+        "`cancellationToken` of the appointment as `Guest-Token`.",
     ),
     Problem(
         "BUSINESS_NOT_FOUND", 404, "Business not found",

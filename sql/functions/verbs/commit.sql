@@ -128,7 +128,8 @@ BEGIN
       SELECT booking.find_pool(
         r.business_id, r.service_id, CASE WHEN r.resource_named THEN r.resource_id END, NULL, NULL) AS pool OFFSET 0
     ) AS lookup
-    WHERE (r.status <> 'held' OR r.expires_at <= p_now) AND r.slot_end > p_now AND (r.quantity > (lookup.pool).largest) IS NOT TRUE AND NOT EXISTS (
+    WHERE (r.status <> 'held' OR r.expires_at <= p_now) AND r.slot_end > p_now
+      AND (r.quantity > (lookup.pool).largest) IS NOT TRUE AND NOT EXISTS (
       SELECT FROM booking.appointment_of_reservation(request.business_id, request.reservation_id)));
 END
 $$;
