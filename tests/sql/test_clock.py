@@ -51,6 +51,11 @@ VERBS: dict[str, list[Any]] = {
     "put_resource": ["salon", "anna", "{}"],
     "delete_resource": ["salon", "bert"],
     "put_opening_hours": ["salon", "[]"],
+    "put_document": [
+        "salon",
+        json.dumps({"name": "x", "timezone": "UTC", "resources": {}, "services": {}, "opening_hours": []}),
+        False,
+    ],
     "put_closure": ["salon", "away", json.dumps({"date": "2030-12-24"})],
     "delete_closure": ["salon", "holiday"],
     "put_special_hours": ["salon", "eve", json.dumps({"date": "2030-12-24", "hours": []})],
