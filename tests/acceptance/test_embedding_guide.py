@@ -99,6 +99,21 @@ async def submit(window: Window, name: str = "Ada", email: str = "ada@example.co
     await window.run("document.querySelector('#guest').requestSubmit()")
 
 
+def watching(service: ServiceProcess) -> float:
+    """Returns the number of open streams."""
+    metrics = httpx2.get(f"{service.url}/metrics", trust_env=False, verify=NO_CERTIFICATES).text
+    [clients] = re.findall(r"^holdfast_stream_clients(?:{[^}]*})? (\S+)$", metrics, re.MULTILINE)
+    return float(clients)
+
+
+async def become(window: Window, *, hidden: bool) -> None:
+    """Hides a window, as the browser does when another tab is shown, or shows it again."""
+    await window.run(
+        f"Object.defineProperty(document, 'hidden', {{value: {str(hidden).lower()}, configurable: true}});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+
+
 def claims(database: TestDatabase) -> tuple[list[str], list[str]]:
     """Returns the states of all reservations and of all appointments."""
     tables = ("reservations ORDER BY created_at", "appointments ORDER BY created_at")
@@ -138,9 +153,10 @@ async def test_a_reader_books_and_cancels(url: str, browser: Chromium, database:
 
 
 async def test_of_two_windows_that_race_for_a_slot_one_gets_it(
-    url: str, browser: Chromium, database: TestDatabase
+    url: str, service: ServiceProcess, browser: Chromium, database: TestDatabase
 ) -> None:
-    """The other is offered alternatives. When the first window is closed, the other sees the slot return."""
+    """The other is offered alternatives, and sees the slot return when the first window is closed, also if its tab was
+    hidden meanwhile: then it has no connection to the service."""
     windows = [await browser.open(url) for _ in range(2)]
     [start, *_] = await windows[0].until(SLOTS)
     await windows[1].until(SLOTS)
@@ -151,9 +167,18 @@ async def test_of_two_windows_that_race_for_a_slot_one_gets_it(
     assert claims(database) == (["held"], [])
     winner, loser = windows if outcomes[0] == "form" else reversed(windows)
     await loser.until(f"!({SLOTS}).includes('{start}') && ({SLOTS}).length > 0")
+    await eventually(lambda: watching(service) == 2)
+    await become(loser, hidden=True)
     await winner.close()
+    await eventually(lambda: watching(service) == 0)
+    await become(loser, hidden=False)
     await eventually(lambda: claims(database)[0] == ["released"])
     await loser.until(f"({SLOTS}).includes('{start}')")
+    # And a slot that is taken elsewhere goes.
+    async with service.client() as client:
+        slot = {"businessId": "salon", "serviceId": "haircut", "slotStart": start}
+        assert (await client.post("/api/booking/reserve", json=slot)).status_code == 201
+    await loser.until(f"!({SLOTS}).includes('{start}') && ({SLOTS}).length > 0")
 
 
 async def test_lost_answers_make_neither_a_second_hold_nor_a_second_booking(
