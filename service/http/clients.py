@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import islice
 from typing import Any, Final
 
@@ -14,15 +13,9 @@ from service.booking.text import IdempotencyKey
 from service.booking.tokens import ClientNames
 from service.errors import Invalid
 from service.faults import FaultCode, faults_of
+from service.http.addresses import Address, Network, customer, is_any_of, organisation, parsed_address
 from service.http.call import Call
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
-
-# The addresses that a provider gives to one customer, who may take another of them for each request. An organisation
-# has a larger network, of 65,536 of these.
-_CUSTOMER_BITS: Final = 64
-_NETWORK_BITS: Final = 48
 # Hops that are looked at. A request comes through a handful; more are made up.
 _HOPS: Final = 20
 # Clients whose names are cached.
@@ -67,8 +60,8 @@ class Clients:
     def _names(self, peer: str, forwarded: str = "") -> tuple[str, str | None]:
         address = self._address(peer, forwarded)
         # What is cached is short, whatever the headers are.
-        network = self._name_of(_network(address, _NETWORK_BITS)) if isinstance(address, IPv6Address) else None
-        return self._name_of(customer(address) if address else peer), network
+        network = address and organisation(address)
+        return self._name_of(customer(address) if address else peer), network and self._name_of(network)
 
     def _address(self, peer: str, forwarded: str) -> Address | None:
         """Returns the address of the nearest hop that is no trusted proxy. Only trusted proxies are believed."""
@@ -131,33 +124,3 @@ def client_id(call: Call) -> str | None:
         return None if sent is None else str(_CLIENT_ID.validate_python(sent))
     except ValidationError as error:
         raise Invalid.of(faults_of(error, "X-Client-Id")) from None
-
-
-def customer(address: Address) -> str:
-    """Returns the address as text; of IPv6, the network that a provider gives to one customer."""
-    if isinstance(address, IPv6Address):
-        return _network(address, _CUSTOMER_BITS)
-    return str(address)
-
-
-def _network(address: IPv6Address, bits: int) -> str:
-    return str(ip_network((address, bits), strict=False))
-
-
-def is_any_of(address: Address, networks: Sequence[Network]) -> bool:
-    """Returns whether one of the networks contains an address."""
-    return any(address in network for network in networks)
-
-
-def parsed_address(text: str) -> Address | None:
-    """Parses an address as proxies write it: some with a port, and IPv6 then in brackets. None if it is none."""
-    text = text.strip()
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from service.http.clients import Network, customer, is_any_of, parsed_address
+from service.http.addresses import Network, customer, is_any_of, parsed_address
 
 # Of one address, which may be that of an office or a school. With a request of 100 KB on each they take 40 MB.
 CONNECTIONS_OF_ADDRESS: Final = 400

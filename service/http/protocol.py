@@ -3,6 +3,9 @@ request may be, and how many may be sent ahead.
 
 Uvicorn has none of them. A client that sends a byte a minute, or reads none, would hold its connection for ever, and
 endless headers, before the body or after it, or endless requests ahead of their answers would fill the memory.
+
+A worker imports this module before it knows that it is one. So nothing that it imports may import the metrics, which
+would take the worker for a process of its own.
 """
 
 import asyncio

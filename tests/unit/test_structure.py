@@ -104,3 +104,9 @@ def test_the_wheel_carries_the_sql(tmp_path: Path) -> None:
         assert f"service/sql/{path.relative_to(sql_folder()).as_posix()}" in names
     assert "service/process/demo_catalog/salon.yaml" in names
     assert not {name for name in names if name.startswith("tests/")}
+
+
+def test_the_protocol_does_not_import_the_metrics() -> None:
+    """A worker imports it before `multiprocessing` knows its parent, by which the metrics tell where they count."""
+    program = "import sys, service.http.protocol; sys.exit('service.observability.metrics' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)
