@@ -8,6 +8,7 @@ so that a database that is back refuses none either.
 """
 
 import asyncio
+import math
 import time
 from contextlib import suppress
 from typing import Final, Protocol
@@ -53,6 +54,8 @@ class CircuitBreaker:
         # Set by a request that waits for a probe, and at the end of that probe.
         self._wanted = asyncio.Event()
         self._ended = asyncio.Event()
+        self._probed_at = -math.inf
+        self._stopped = False
         self._watch: asyncio.Task[None] | None = None
 
     def guard(self, pool: Pool) -> None:
@@ -75,24 +78,30 @@ class CircuitBreaker:
 
     def suspect(self) -> None:
         """Probes the database, unless that is under way."""
-        if self._watch is None or self._watch.done():
+        if not self._stopped and (self._watch is None or self._watch.done()):
             self._watch = in_background("probe database", self._probe_until_up())
 
     async def stop(self) -> None:
-        """Ends the probes."""
+        """Ends the probes, for good."""
+        self._stopped = True
         if self._watch:
             await end([self._watch])
 
     async def _probe_until_up(self) -> None:
         began = time.monotonic()
+        # First of all, so that no request gets a connection that broke together with another one.
+        await self._check_pools()
+        # A pool that can't connect to a database that answers must not probe it without a pause.
+        await asyncio.sleep(self._probed_at + PROBE_SECONDS - began)
         while failure := await self._failure():
-            await self._check_pools()
             if any(pool.has_connection for pool in self._pools):
                 break  # they serve; more are made when the database grants them
             if self._opened_at is None and time.monotonic() - began >= GRACE_SECONDS:
                 self._opened_at = time.monotonic()
                 log.error("database_gone", reason=failure)
             await self._pause()
+            await self._check_pools()
+        self._probed_at = time.monotonic()
         if self._opened_at is not None:
             log.warning("database_back", seconds=round(time.monotonic() - self._opened_at, 1))
             self._opened_at = None

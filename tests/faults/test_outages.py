@@ -167,6 +167,33 @@ async def test_the_first_request_after_an_outage_is_served(
         await connections.close()
 
 
+async def test_a_login_that_can_not_be_used_is_not_tried_in_a_loop(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database answers, so the breaker stays closed; but the pool can't set its connections up."""
+    monkeypatch.setattr(breaker_module, "PROBE_SECONDS", 3600)
+    probes = asyncio.Semaphore(0)
+
+    class Unusable(Database):
+        async def _configure(self, _: psycopg.AsyncConnection) -> None:
+            raise psycopg.OperationalError
+
+        async def probe(self) -> None:
+            await super().probe()
+            probes.release()
+
+    connections = Unusable(database.url, connections=1)
+    await connections.open()
+    try:
+        await probes.acquire()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await probes.acquire()
+        assert not connections._breaker.is_open
+    finally:
+        await connections.close()
+
+
 async def test_one_connection_that_works_is_no_outage(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL grants no more connections, as at its limit, and one of two is lost: the other one serves all."""
     monkeypatch.setattr(breaker_module, "GRACE_SECONDS", 0)
