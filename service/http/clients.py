@@ -60,7 +60,7 @@ class Clients:
     def _names(self, peer: str, forwarded: str = "") -> tuple[str, str | None]:
         address = self._address(peer, forwarded)
         # What is cached is short, whatever the headers are.
-        network = address and organisation(address)
+        network = organisation(address) if address else None
         return self._name_of(customer(address) if address else peer), network and self._name_of(network)
 
     def _address(self, peer: str, forwarded: str) -> Address | None:

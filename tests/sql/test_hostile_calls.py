@@ -122,7 +122,16 @@ DOCUMENTS: Final[dict[str, Any]] = {
         "until": "2030-12-25",
         "hours": [{"opens": "09:00", "closes": "12:00"}],
     },
+    "put_closure": {"from": at(30).isoformat(), "to": at(31).isoformat(), "resource_id": "anna", "reason": "r"},
     "erase_guest": {"actor_kind": "owner", "actor_id": "desk", "request_id": "r"},
+}
+DOCUMENTS["put_document"] = {
+    **DOCUMENTS["put_business"],
+    "resources": dict.fromkeys(("anna", "bert"), DOCUMENTS["put_resource"]),
+    "services": {"cut": DOCUMENTS["put_service"]},
+    "opening_hours": DOCUMENTS["put_opening_hours"],
+    "special_hours": {"s": DOCUMENTS["put_special_hours"]},
+    "closures": {"c": DOCUMENTS["put_closure"]},
 }
 GUEST: Final[dict[str, Any]] = {
     "guest_name": "Eve",
@@ -386,8 +395,8 @@ SETTINGS: Final = {
         "name max_simultaneous_bookings duration_minutes min_duration_minutes max_duration_minutes duration_days "
         "min_duration_days max_duration_days start_times end_time starts_on_grid hours_apply hold_ttl_minutes "
         "max_hold_ttl_minutes max_hold_lifetime_minutes slot_step_minutes buffer_before_minutes buffer_after_minutes "
-        "min_notice_minutes max_advance_days cancellation_window_minutes booking_enabled resource_sharing description "
-        "metadata"
+        "min_notice_minutes max_advance_days cancellation_window_minutes reschedule_window_minutes "
+        "max_upcoming_per_guest booking_enabled resource_sharing description metadata"
     ),
 }
 OTHER_VALUES: Final = {"text": "other", "timestamp with time zone": "2020-01-01T00:00:00Z", "bigint": 7}
