@@ -23,7 +23,7 @@ from tests.redis_server import RedisServer, sharing, until_both_listen
 pytestmark = pytest.mark.anyio
 
 LIFE_SECONDS = 0.9
-CHANGE = {"service_id": "cut", "slot_start": "x", "slot_end": "y"}
+CHANGE = {"service_id": "cut", "slot_start": at(10).isoformat(), "slot_end": at(11).isoformat()}
 
 
 @pytest.fixture(autouse=True)

@@ -32,8 +32,8 @@ $$;
 --   p_after_at, p_after_id  the last appointment of the page before: its updated_at if p_updated_since is given, else its
 --                     slot_start; and its id. NULL: the first page
 --   p_limit           appointments
--- Returns the appointments, fewer than p_limit if their text has more than 480,000 bytes, and at least one; and behind them
--- NULL if there is a next page.
+-- Returns the appointments, fewer than p_limit if their text has more than 480,000 bytes, and at least one; and behind
+-- them NULL if there is a next page.
 CREATE FUNCTION booking.list_appointments(
   p_business_id text, p_from timestamptz, p_to timestamptz, p_overlapping boolean, p_updated_since timestamptz,
   p_resource_id text, p_service_id text, p_status text, p_guest_email text, p_guest_phone text,
