@@ -40,6 +40,7 @@ CREATE FUNCTION booking.put_document(
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
+  v_former jsonb;
   v_step record;
   v_outcome booking.outcome;
   v_changes jsonb := '[]';
@@ -53,8 +54,10 @@ BEGIN
   IF FOUND THEN
     RETURN (NULL, 'resource_unknown', v_result)::booking.outcome;
   END IF;
+  -- Read once: PostgreSQL inlines booking.document_steps, and would read it for each mention.
+  v_former := booking.document(p_business_id);
   FOR v_step IN
-    SELECT * FROM booking.document_steps(booking.document(p_business_id), p_document) AS step
+    SELECT * FROM booking.document_steps(v_former, p_document) AS step
     ORDER BY step.place, step.id
   LOOP
     v_outcome := booking.take_step(p_business_id, v_step.member, v_step.id, v_step.entry);

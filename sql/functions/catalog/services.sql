@@ -84,7 +84,10 @@ BEGIN
   INSERT INTO booking.service_resources (business_id, service_id, resource_id)
   SELECT p_business_id, p_service_id, unnest(v_new_pool)
   ON CONFLICT ON CONSTRAINT service_resources_pkey DO NOTHING;
-  PERFORM booking.check_claims(p_business_id, p_service_id, NULL, v_now);
+  -- 0: the service was never claimed, so whatever changes, no claim is in the way.
+  IF v_new.longest_occupied_seconds > 0 THEN
+    PERFORM booking.check_claims(p_business_id, p_service_id, NULL, v_now);
+  END IF;
   RETURN (NULL, CASE WHEN v_old.service_id IS NULL THEN 'created' ELSE 'done' END, (
     SELECT booking.services(p_business_id, p_service_id)))::booking.outcome;
 EXCEPTION
