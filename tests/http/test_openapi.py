@@ -39,6 +39,7 @@ LEFT_OUT = {
     "Appointment": {"cancellationReason", "warnings"},
     "BookedAppointment": {"cancellationReason", "warnings"},
     "SlotWarning": {"resourceId"},
+    "DocumentWarning": {"resourceId", "weekdays", "affectedAppointments"},
     "WidgetProblem": {"alternatives"},
     "WidgetError": {"errors", "errorCount", "reason"},
 }
