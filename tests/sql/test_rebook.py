@@ -40,7 +40,9 @@ def test_a_slot_that_is_still_free_is_booked(database: TestDatabase, expired: st
 @pytest.mark.parametrize(
     ("ttl_minutes", "outcome"), [(0.001, "reservation_expired"), (0.99, "reservation_expired"), (1, "done")]
 )
-def test_a_hold_too_short_to_pay_is_not_booked_again(database: TestDatabase, ttl_minutes: float, outcome: str) -> None:
+def test_a_hold_too_short_to_pay_keeps_to_the_public_rules(
+    database: TestDatabase, ttl_minutes: float, outcome: str
+) -> None:
     """It would be a free option on a slot that the notice forbids by then. An extended hold is long enough."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
@@ -51,6 +53,20 @@ def test_a_hold_too_short_to_pay_is_not_booked_again(database: TestDatabase, ttl
     assert database.reserve(10).name == "slot_not_bookable"
     assert rebook(database, hold).name == outcome
     assert rebook(database, extended).name == "done"
+
+
+def test_a_short_hold_of_a_slot_that_is_open_is_booked_again(database: TestDatabase) -> None:
+    """It gets a resource that the public can book; where the business or all resources are closed, it gets none."""
+    database.make_service(resource_ids=["anna", "bert"])
+    now = database.freeze_clock()
+    holds = [database.reserve(hour, ttl_minutes=0.01).id for hour in (10, 12, 14)]
+    database.freeze_clock(now + timedelta(minutes=1))
+    database.put_closure("anna", at(10), at(15), "anna")
+    database.put_closure("bert", at(12), at(13), "bert")
+    database.put_closure("all", at(14), at(15))
+    first, second, third = (rebook(database, hold) for hold in holds)
+    assert (first.name, first.body["resource_id"]) == ("done", "bert")
+    assert names([second, third]) == ["slot_unavailable", "reservation_expired"]
 
 
 def test_a_rebook_of_a_live_hold_is_a_commit(database: TestDatabase) -> None:

@@ -19,7 +19,8 @@
 --   validation_failed      the request has a guest_fault and is no replay; body: guest_fault. Not if the hold is unknown:
 --                          a fault may depend on the country of the business, and must not reveal that it exists
 --   reservation_not_found, reservation_released
---   reservation_expired    also with rebook, if the hold was shorter than a minute: see booking.can_rebook
+--   reservation_expired    also with rebook, if the hold was shorter than a minute and the public can't book its slot:
+--                          see booking.lasted_to_pay
 --   version_conflict       the version of the hold is not expected_version; body: {current_version}
 --   guest_limit_reached    the guest has as many upcoming appointments of the service as it allows; the hold stays
 --   slot_unavailable       rebook only: there is no room, or the slot is over, or the service is archived; body: see
@@ -49,7 +50,7 @@ BEGIN
     SELECT request FROM unnest(v_open) AS request JOIN unnest(v_outcomes) AS answer USING (operation_id)
     WHERE answer.outcome = 'limited' OR (
       (request).if_expired = 'rebook' AND answer.outcome = 'reservation_expired'
-      AND booking.can_rebook((request).business_id, (request).reservation_id)));
+      AND booking.can_rebook((request).business_id, (request).reservation_id, p_now)));
   RETURN QUERY
     SELECT * FROM unnest(v_outcomes) WHERE operation_id NOT IN (SELECT operation_id FROM unnest(v_open));
   IF v_open = '{}' THEN
@@ -92,14 +93,26 @@ BEGIN
 END
 $$;
 
--- Returns whether an expired hold may be booked again. A hold that lasted long enough for a guest to pay may be, although
--- the notice, the hours or booking_enabled forbid the slot by now. A shorter one would be a free option to book it until
--- the purge deletes the hold; its guest has to reserve anew, by the rules for the public.
-CREATE FUNCTION booking.can_rebook(p_business_id text, p_reservation_id uuid)
+-- Returns whether a hold lasted long enough for its guest to pay. An expired one is booked again although the notice, the
+-- hours or booking_enabled forbid the slot by now. A shorter one would be a free option to book it, until the purge
+-- deletes the hold, so the rules for the public bind its rebook.
+CREATE FUNCTION booking.lasted_to_pay(p_created_at timestamptz, p_expires_at timestamptz)
+RETURNS boolean LANGUAGE sql STABLE
+AS $$ SELECT p_expires_at >= date_trunc('milliseconds', p_created_at + interval '1 minute') $$;
+
+-- Returns whether an expired hold may be booked again, whatever room there is: see booking.lasted_to_pay.
+CREATE FUNCTION booking.can_rebook(p_business_id text, p_reservation_id uuid, p_now timestamptz)
 RETURNS boolean LANGUAGE sql STABLE
 AS $$
-  SELECT r.expires_at >= date_trunc('milliseconds', r.created_at + interval '1 minute')
-  FROM booking.reservations r WHERE r.reservation_id = p_reservation_id AND r.business_id = p_business_id
+  SELECT CASE
+    WHEN booking.lasted_to_pay(r.created_at, r.expires_at) THEN true
+    ELSE booking.slot_refusal(s, booking.timezone_of(p_business_id), r.slot_start, r.slot_end, p_now) IS NULL
+      AND booking.open_during(
+        p_business_id, '{""}', tstzrange(r.slot_start, r.slot_end), booking.hours_apply(s)) = '{""}'
+  END
+  FROM booking.reservations r
+  JOIN booking.services s ON s.business_id = p_business_id AND s.service_id = r.service_id
+  WHERE r.reservation_id = p_reservation_id AND r.business_id = p_business_id
 $$;
 
 -- Returns requests for the room of expired holds that are to be booked again: with the windows as they were, the pool
@@ -121,12 +134,14 @@ BEGIN
       WHERE r.reservation_id = request.reservation_id AND r.business_id = request.business_id OFFSET 0
     ) AS r
     CROSS JOIN LATERAL (
-      SELECT FROM booking.services s
+      SELECT booking.hours_apply(s) AS hours_apply FROM booking.services s
       WHERE s.business_id = r.business_id AND s.service_id = r.service_id AND s.archived_at IS NULL OFFSET 0
     ) AS service
     CROSS JOIN LATERAL (
       SELECT booking.find_pool(
-        r.business_id, r.service_id, CASE WHEN r.resource_named THEN r.resource_id END, NULL, NULL) AS pool OFFSET 0
+        r.business_id, r.service_id, CASE WHEN r.resource_named THEN r.resource_id END,
+        CASE WHEN NOT booking.lasted_to_pay(r.created_at, r.expires_at) THEN tstzrange(r.slot_start, r.slot_end) END,
+        service.hours_apply) AS pool OFFSET 0
     ) AS lookup
     WHERE (r.status <> 'held' OR r.expires_at <= p_now) AND r.slot_end > p_now
       AND (r.quantity > (lookup.pool).largest) IS NOT TRUE AND NOT EXISTS (
