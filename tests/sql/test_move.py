@@ -229,6 +229,21 @@ def test_a_move_to_any_resource_keeps_the_current_one_if_it_is_free(
     assert move(database, annas_appointment, 18, resource_id=None).name == "slot_unavailable"
 
 
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_claim_from_before_the_pool_gets_a_free_resource_that_seats_it(database: TestDatabase, is_busy: bool) -> None:
+    """It has no resource to keep: it gets one as a new claim would, or is refused."""
+    database.make_service(capacity=3)
+    party = database.book(quantity=2).id
+    for resource_id, seats in (("alcove", 1), ("table", 4)):
+        database.make_resource(resource_id, seats=seats)
+    database.put_service(resource_ids=["alcove", "table"], max_simultaneous_bookings=None)
+    if is_busy:
+        database.book(resource_id="table")
+    outcome = database.change(party, set={"resource_id": None})
+    expected = ("slot_unavailable", None) if is_busy else ("done", "table")
+    assert (outcome.name, outcome.body["resource_id"]) == expected
+
+
 def test_a_resource_outside_the_pool_is_not_found(database: TestDatabase, annas_appointment: str) -> None:
     """Unknown and archived resources are not found, nor any resource of a service without a pool."""
     database.make_service("wash")

@@ -64,8 +64,9 @@ BEGIN
            w.resource_ids, w.own, s.is_shared, s.longest_occupied_seconds,
            total.claimed + w.requested > s.capacity AND total.next_expiry <= p_now AS may_have_expired,
            -- A claim that shrinks keeps its room. In a shared session it must also leave the others' window alone:
-           -- another window on their resource would be a double booking.
-           w.keeps_room AND NOT s.is_shared AS keeps_resource,
+           -- another window on their resource would be a double booking. A claim from before the service had a pool has
+           -- no resource to keep.
+           w.keeps_room AND NOT s.is_shared AND (w.own).resource_id <> '' AS keeps_resource,
            CASE
              WHEN w.keeps_room THEN w.requested
              -- The sum over all windows is an upper bound of the peak, and equals it if all share an instant.
