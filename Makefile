@@ -16,8 +16,7 @@ run: .venv/run ## Serve on http://127.0.0.1:8000, with an embedded PostgreSQL un
 test: .venv/dev ## Run every test, on all cores; TESTS="…" instead has the arguments of pytest
 	$(BIN)/python -m pytest $(or $(TESTS),$(ALL_TESTS))
 
-# Tests of one group run in one worker: they share what takes long to make.
-ALL_TESTS := -n auto --dist loadgroup
+ALL_TESTS := -n auto
 
 check: .venv/dev ## Check style, types, migrations and deploy/
 	$(BIN)/ruff check .

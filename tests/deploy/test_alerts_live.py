@@ -30,7 +30,6 @@ from tests.shipped_clock import restore_clock
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.xdist_group("alerts_live"),
     pytest.mark.skipif(prometheus.PROGRAM is None, reason="prometheus is missing: apt-get install prometheus"),
     pytest.mark.skipif(REDIS is None, reason="redis-server is missing: apt-get install redis-server"),
 ]

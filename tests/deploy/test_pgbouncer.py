@@ -21,7 +21,7 @@ import pytest
 from tests.deploy.installation import DEPLOY, SERVICE_PASSWORD, Installation, installation
 from tests.serving import ADMIN_TOKEN, SECRETS, ServiceProcess, free_port, run_command, wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("deploy_pgbouncer")]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")

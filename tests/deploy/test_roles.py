@@ -9,7 +9,7 @@ from service.database.migrations import migrate, migration_files
 from tests.connections import open_database
 from tests.deploy.installation import Installation, installation
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("deploy_roles")]
+pytestmark = pytest.mark.anyio
 
 # Settings that the service makes for each session, which a pooler in transaction mode does not keep.
 SETTINGS = (

@@ -34,8 +34,6 @@ from tests.faults.embedded import (
 )
 from tests.serving import wait_until
 
-pytestmark = pytest.mark.xdist_group("faults_embedded")
-
 
 def user_namespaces_work() -> bool:
     """Returns whether unshare can make a user namespace on this machine."""

@@ -26,8 +26,6 @@ from tests.faults.embedded import (
 )
 from tests.serving import wait_until
 
-pytestmark = pytest.mark.xdist_group("faults_embedded")
-
 
 def test_a_killed_postmaster_is_restarted_on_the_same_port(make_server: MakeServer, data_dir: Path) -> None:
     """After kill -9 the same URL answers again with the committed rows, and the restart is logged."""

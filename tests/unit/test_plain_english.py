@@ -13,9 +13,6 @@ from typing import Final, NamedTuple
 
 import pytest
 
-# In one worker, because reading all sources takes seconds.
-pytestmark = pytest.mark.xdist_group("plain_english")
-
 REPOSITORY: Final = Path(__file__).parents[2]
 
 # Each of them hides the subject of a sentence, or tells a story where a fact is enough.
