@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 import stamina
@@ -108,7 +109,8 @@ class Database:
         self._shares = Shares((connections + 1) // 2)
         self._breaker = breaker or CircuitBreaker()
         self._breaker.guard(self)
-        self._lent = 0
+        # Those that were made, as long as they exist: idle, lent, or on their way back.
+        self._connections = WeakSet[psycopg.AsyncConnection]()
         self._gauges: asyncio.Task[None] | None = None
         self._warned = False
         self._url = url
@@ -156,14 +158,10 @@ class Database:
         await self.refuse_if_down()
         try:
             async with self._pool.connection() as connection:
-                self._lent += 1
-                try:
-                    if self._clock.is_stale:
-                        [(server_time,)] = await self.rows(connection, "server_time")
-                        self._clock.set(server_time)
-                    yield connection
-                finally:
-                    self._lent -= 1
+                if self._clock.is_stale:
+                    [(server_time,)] = await self.rows(connection, "server_time")
+                    self._clock.set(server_time)
+                yield connection
         except TooManyRequests as error:
             raise Overloaded from error
         except PoolTimeout as error:
@@ -181,7 +179,7 @@ class Database:
 
     @property
     def has_connection(self) -> bool:
-        return self._lent > 0 or self._pool.get_stats()["pool_available"] > 0
+        return any(not connection.closed for connection in self._connections)
 
     async def probe(self) -> None:
         """Connects, besides the pool, and runs a statement. Raises `psycopg.Error`."""
@@ -272,6 +270,7 @@ class Database:
         another client. So behind a pooler nothing is prepared, and the timeouts have to be those of the role.
         """
         set_json_loads(_unparsed, connection)
+        self._connections.add(connection)
         timeouts = {
             "lock_timeout": LOCK_SECONDS,
             "statement_timeout": self._statement_seconds,

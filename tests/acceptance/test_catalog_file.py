@@ -170,7 +170,7 @@ def test_a_pool_that_lost_its_resources_is_exported_and_applied(database: TestDa
     assert changes(apply(database, file, exported)) == ["nothing to do"]
     ended = apply(database, file, exported.replace("- anna\n", "- eve\n"))
     assert ended.returncode == 2
-    assert "services.cut.resourceIds: there is no resource eve in this document" in ended.stderr
+    assert "services.cut.resourceIds: names eve, which is no resource of this business" in ended.stderr
 
 
 def test_a_capacity_above_the_seats_is_refused_at_its_path(database: TestDatabase, file: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_refusal_by_the_catalog_rolls_the_whole_file_back(database: TestDataba
     assert "claimed 5" in ended.stderr
     assert export(database).stdout == before
     ended = apply(database, file, SALON.replace("businessId: salon", "businessId: other"))
-    assert (ended.returncode, "This slug belongs to another business" in ended.stderr) == (2, True)
+    assert (ended.returncode, "is the slug or the id of another business" in ended.stderr) == (2, True)
     assert database.rows("SELECT business_id FROM booking.businesses") == [("salon",)]
 
 

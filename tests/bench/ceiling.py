@@ -9,6 +9,7 @@ from typing import Final
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from service.http.connections import Connections
 from service.http.protocol import BoundedProtocol
 
 # As long as a reservation.
@@ -18,11 +19,22 @@ _HEADERS: Final = [(b"content-type", b"application/json"), (b"content-length", s
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers 200 to every request."""
-    assert scope["type"] == "http"
+    if scope["type"] == "lifespan":
+        await _start_and_stop(scope, receive, send)
+        return
     while (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
     await send({"type": "http.response.body", "body": _ANSWER})
+
+
+async def _start_and_stop(scope: Scope, receive: Receive, send: Send) -> None:
+    """Gives the protocol the connections that it counts, as the service does."""
+    await receive()
+    scope["state"]["connections"] = Connections(of_address=None)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 if __name__ == "__main__":
@@ -31,7 +43,7 @@ if __name__ == "__main__":
         http=BoundedProtocol,
         port=int(sys.argv[1]),
         workers=int(sys.argv[2]),
-        lifespan="off",
+        lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,

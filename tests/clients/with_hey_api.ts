@@ -23,6 +23,8 @@ export async function use(baseUrl: string, from: string): Promise<string[]> {
 
   const committed = await commit({ body: { reservationId: reservation.reservationId, guestEmail: "ada@example.com" } });
   const appointment = committed.data!;
+  // A replay for another caller has no token; here it narrows the type.
+  if (!("cancellationToken" in appointment)) throw new Error("the commit was a replay");
   const cancelled = await cancelAppointment({
     path: { appointmentId: appointment.appointmentId },
     body: { cancellationToken: appointment.cancellationToken },

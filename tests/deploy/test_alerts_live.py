@@ -217,18 +217,20 @@ async def test_lock_slow(watched: Watched, client: httpx2.AsyncClient) -> None:
 
 
 async def test_pool_exhausted(watched: Watched, client: httpx2.AsyncClient) -> None:
-    """Look-ups take longer than callers come."""
+    """Look-ups of several businesses take longer than callers come. One business leaves connections for others."""
+    businesses = [watched.database.make_business(f"salon-{number}") for number in range(20)]
+    slot = {"serviceId": "cut", "slotStart": at(10).isoformat(), "slotEnd": at(11).isoformat()}
 
-    def ask(hour: int) -> asyncio.Task[httpx2.Response]:
-        slot = {"slotStart": at(hour).isoformat(), "slotEnd": at(hour + 1).isoformat()}
-        asked = {"businessId": "salon", "serviceId": "cut", **slot}
-        return asyncio.create_task(client.get("/api/booking/capacity", params=asked))
+    async def ask_all() -> None:
+        asked = (client.get("/api/booking/capacity", params={"businessId": name, **slot}) for name in businesses)
+        await asyncio.gather(*asked)
 
+    await ask_all()  # from now on, the names are known to be ids
     with watched.database.admin.transaction():
-        watched.database.rows("LOCK TABLE booking.businesses IN ACCESS EXCLUSIVE MODE")
-        requests = [ask(hour) for hour in range(20)]
+        watched.database.rows("LOCK TABLE booking.services IN ACCESS EXCLUSIVE MODE")
+        asking = asyncio.create_task(ask_all())
         await watched.until_fires("HoldfastPoolExhausted")
-    await asyncio.gather(*requests)
+    await asking
 
 
 async def test_redis_down(watched: Watched) -> None:

@@ -12,7 +12,7 @@ from tests.sql.changes import actions, stored_appointment
 from tests.sql.requests import GUEST
 
 # The members of booking.change. Every other column is the verb's own.
-SETTABLE = {*GUEST, "slot_start", "slot_end", "resource_id", "quantity", "status", "metadata"}
+SETTABLE = {*GUEST, "service_id", "slot_start", "slot_end", "resource_id", "quantity", "status", "metadata"}
 
 
 @pytest.fixture
@@ -34,7 +34,6 @@ def test_no_member_reaches_a_column_that_a_change_does_not_set(
         "business_id": "clinic",
         "appointment_id": other,
         "reservation_id": str(uuid4()),
-        "service_id": "perm",
         "occupied": f"[{at(0).isoformat()},{at(1).isoformat()})",
         "version": 7,
         "is_exclusive": False,

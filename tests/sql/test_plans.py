@@ -41,6 +41,7 @@ ONE_ROW = {
     "idx_appointments_guest_phone",
     "audit_logs_pkey",
     "audit_logs_version_key",
+    "client_bookings_pkey",
     "resources_pkey",
 }
 # The pool of a service, opening hours, current and future special hours and closures, and one page of the calendar.
