@@ -11,6 +11,7 @@ import requests
 import schemathesis
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -157,6 +158,9 @@ def schema_of_body(operation: APIOperation[Any, Any, Any, Any]) -> dict[str, Any
 
 def make_bookable(database: TestDatabase) -> None:
     """Restores the catalog that earlier operations have changed."""
+    person = Jsonb({"name": "Person", "kind": "staff", "booking_enabled": True})
+    for resource_id in ("rosa", "maria"):
+        database.rows("SELECT booking.put_resource('salon', %s, %s, 'infinity')", resource_id, person)
     database.put_service("class", resource_ids=["rosa", "maria"])
     database.put_hours([])
     database.rows("DELETE FROM booking.closures")
