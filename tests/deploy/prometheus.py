@@ -15,7 +15,7 @@ PROGRAM: Final = shutil.which("prometheus")
 
 
 class Prometheus:
-    """Scrapes the service on a port every quarter of a second, under a job name that no rule knows."""
+    """Scrapes the service on a port every half second, under a job name that no rule knows."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self._folder = folder
@@ -26,7 +26,7 @@ class Prometheus:
         assert PROGRAM
         targets = [{"targets": [f"127.0.0.1:{self._service}"]}]
         config = {
-            "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms"},
+            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
             "scrape_configs": [{"job_name": "kubernetes-pods", "static_configs": targets}],
         }
         (self._folder / "prometheus.yml").write_text(yaml.safe_dump(config))
