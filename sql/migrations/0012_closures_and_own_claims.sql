@@ -3,8 +3,9 @@
 -- The dates of a closure are both inclusive. `during` is what they mean in the time zone of the business, so that a
 -- decision reads instants as before; it is empty for dates that the clock of the business leaves out.
 --
--- The new constraint accepts every row that the old one accepted, and closures are few, so it is checked at once.
--- squawk-ignore-file constraint-missing-not-valid
+-- The new constraint accepts every row that the old one accepted, and closures are few, so it is checked at once. The old
+-- one is dropped because a closure of dates that the clock leaves out is empty; no process of an older version reads such.
+-- squawk-ignore-file ban-drop-constraint
 SET LOCAL ROLE holdfast_owner;
 
 ALTER TABLE booking.closures
