@@ -14,7 +14,7 @@ CREATE FUNCTION booking.hoarders(p_open booking.claim_request[], p_now timestamp
 RETURNS booking.outcome[] LANGUAGE sql STABLE
 AS $$
   WITH request AS MATERIALIZED (
-    SELECT r.operation_id, r.business_id, r.position, r.attempt, r.fingerprint, r.quantity, client.name,
+    SELECT r.operation_id, r.business_id, r.position, r.attempt, r.fingerprint, r.quantity, client.*,
            -- Bookings do not expire.
            CASE WHEN r.expires_at IS NOT NULL THEN limits.live_holds END AS max_held,
            limits.live_holds AS max_live_holds, limits.daily_bookings AS max_taken,
@@ -30,31 +30,32 @@ AS $$
       (false, r.details ->> 'client_address_hmac'), (true, r.details ->> 'client_id_hmac')) AS client (by_id, name)
     WHERE client.name IS NOT NULL
   ), client_places AS MATERIALIZED (
+    -- Each name is looked up in the one index that can have it.
     SELECT client.*,
       (SELECT coalesce(sum(quantity), 0) FROM (
         SELECT r.quantity FROM booking.reservations r
-        WHERE r.business_id = client.business_id AND r.ended_at IS NULL AND r.expires_at > p_now
+        WHERE NOT client.by_id AND r.business_id = client.business_id AND r.ended_at IS NULL AND r.expires_at > p_now
           AND r.client_address_hmac BETWEEN client.name AND client.name
         ORDER BY r.client_address_hmac, r.expires_at LIMIT client.max_live_holds) AS of_address)
       + (SELECT coalesce(sum(quantity), 0) FROM (
         SELECT r.quantity FROM booking.reservations r
-        WHERE r.business_id = client.business_id AND r.ended_at IS NULL AND r.expires_at > p_now
+        WHERE client.by_id AND r.business_id = client.business_id AND r.ended_at IS NULL AND r.expires_at > p_now
           AND r.client_id_hmac BETWEEN client.name AND client.name
         ORDER BY r.client_id_hmac, r.expires_at LIMIT client.max_live_holds) AS of_id) AS held,
       coalesce((
         SELECT b.places FROM booking.client_bookings b
         WHERE b.business_id = client.business_id AND b.day = booking.utc_day(p_now) AND b.client_hmac = client.name
       ), 0) AS booked
-    FROM (SELECT DISTINCT business_id, name, max_live_holds FROM request) AS client
+    FROM (SELECT DISTINCT business_id, by_id, name, max_live_holds FROM request) AS client
   ), limited_request AS (
     SELECT request.*, p.held, p.booked, coalesce(p.held + request.quantity <= request.max_held, true)
              AND coalesce(p.held + p.booked + request.quantity <= request.max_taken, true) AS fits
     FROM request JOIN client_places AS p
-      ON p.business_id = request.business_id AND p.name = request.name
+      ON p.business_id = request.business_id AND p.by_id = request.by_id AND p.name = request.name
       AND p.max_live_holds IS NOT DISTINCT FROM request.max_live_holds
   ), ranked_request AS (
     SELECT limited_request.*, quantity + coalesce(sum(CASE WHEN is_leader AND fits THEN quantity END) OVER (
-             PARTITION BY business_id, name ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
+             PARTITION BY business_id, by_id, name ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
              AS requested
     FROM limited_request
   ), refused_request AS (
