@@ -17,7 +17,7 @@ from pydantic_core import from_json
 from service.booking.guests import PHONE_MEANING, Guests
 from service.booking.instants import WrittenInstant, written_instant
 from service.booking.requests import Attempt, Author, Book, Change, Holder, merged, written
-from service.booking.tenants import Tenants
+from service.booking.tenants import Tenants, require_business
 from service.booking.text import BusinessId, ServiceId, if_any
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Verbs
@@ -209,8 +209,8 @@ class Appointments:
         bounds = *(after or (None, None)), limit
         rows = await self._lists.fetch("list_appointments", business_id, *filters, *bounds)
         found = [body for (body,) in rows if body is not None]
-        if not rows and not await self._look_ups.fetch("business", business_id):
-            raise Refused("BUSINESS_NOT_FOUND")
+        if not rows:
+            await require_business(self._look_ups, business_id)
         place = None
         if len(found) < len(rows):
             last = from_json(found[-1])

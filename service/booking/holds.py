@@ -13,7 +13,7 @@ from service.booking.appointments import BookedAppointment, KnownAppointment, co
 from service.booking.guests import Guests
 from service.booking.instants import WrittenInstant
 from service.booking.requests import Attempt, Author, Commit, Extend, Holder, Release, Reserve, merged, written
-from service.booking.tenants import Tenants
+from service.booking.tenants import Tenants, require_business
 from service.booking.text import BusinessId, ServiceId
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Verbs
@@ -131,16 +131,16 @@ class Holds:
         """
         # One more than the page shows whether there is a next one.
         rows = await self._lists.fetch("list_holds", business_id, *listed, *(after or (None, None, None)), limit + 1)
-        if not rows and not await self._look_ups.fetch("business", business_id):
-            raise Refused("BUSINESS_NOT_FOUND")
+        if not rows:
+            await require_business(self._look_ups, business_id)
         holds = [Hold.model_validate_json(body) for *_, body in rows[:limit]]
         return holds, rows[limit - 1][:3] if len(rows) > limit else None
 
     async def of_client(self, business_id: str, client_id_hmac: str) -> list[Reservation]:
         """Returns the live holds of a client in a business, those that end first."""
         rows = await self._lists.fetch("holds_of_client", business_id, client_id_hmac)
-        if not rows and not await self._look_ups.fetch("business", business_id):
-            raise Refused("BUSINESS_NOT_FOUND")
+        if not rows:
+            await require_business(self._look_ups, business_id)
         return [Reservation.model_validate_json(body) for (body,) in rows]
 
     async def _run(self, request: Extend | Release, business_id: str | None, read: Callable[[bytes], T]) -> T:

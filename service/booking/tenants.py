@@ -50,6 +50,12 @@ class Tenants:
         self._known[of_id] = business_id
 
 
+async def require_business(database: Database, business_id: str) -> None:
+    """Tells a business without entries from one that does not exist. Raises `Refused` and `Unavailable`."""
+    if not await database.fetch("business", business_id):
+        raise Refused("BUSINESS_NOT_FOUND")
+
+
 class BusinessNames:
     """Finds the business that a public request names by its id or by its slug.
 
