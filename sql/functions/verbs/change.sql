@@ -236,8 +236,8 @@ BEGIN
   END IF;
   SELECT s.service_id, s.slot_start, s.slot_end, s.resource_id, s.quantity, s.status, s.guest_name, s.guest_email,
          s.guest_phone, s.notes, s.metadata
-  INTO v_after.service_id, v_after.slot_start, v_after.slot_end, v_after.resource_id, v_after.quantity, v_after.status, v_after.guest_name,
-       v_after.guest_email, v_after.guest_phone, v_after.notes, v_after.metadata
+  INTO v_after.service_id, v_after.slot_start, v_after.slot_end, v_after.resource_id, v_after.quantity,
+       v_after.status, v_after.guest_name, v_after.guest_email, v_after.guest_phone, v_after.notes, v_after.metadata
   FROM jsonb_populate_record(p_before, v_set) AS s;
   IF v_after.service_id <> p_before.service_id THEN
     IF NOT v_set ? 'slot_end' THEN
@@ -308,7 +308,8 @@ BEGIN
   THEN
     RETURN (NULL, 'appointment_ended', jsonb_build_object('appointment_status', p_before.status))::booking.outcome;
   ELSIF p_before.status = 'confirmed' AND p_after.status <> 'confirmed' AND v_is_moved THEN
-    RETURN booking.invalid('status', 'not_with', '{"fields": ["serviceId", "slotStart", "slotEnd", "resourceId", "quantity"]}');
+    RETURN booking.invalid(
+      'status', 'not_with', '{"fields": ["serviceId", "slotStart", "slotEnd", "resourceId", "quantity"]}');
   ELSIF p_before.status = 'confirmed' AND p_after.status IN ('completed', 'no_show') AND p_now < p_before.slot_start THEN
     RETURN (NULL, 'appointment_not_started', jsonb_build_object('slot_start', p_before.slot_start))::booking.outcome;
   ELSIF v_is_guest AND v_is_moved AND p_now > v_reschedulable_until THEN
@@ -358,7 +359,8 @@ BEGIN
       WHEN 'granted' THEN ROW(c.position, c.business_id, c.operation_id, c.details, c.before,
         jsonb_populate_record(c.after, jsonb_build_object('resource_id', v_decision.resource_ids[n], 'is_exclusive',
           CASE WHEN (v_decision.resource_ids[n], (c.after).occupied, (c.after).service_id)
-            IS DISTINCT FROM ((c.before).resource_id, (c.before).occupied, (c.before).service_id) OR (c.before).status <> 'confirmed'
+            IS DISTINCT FROM ((c.before).resource_id, (c.before).occupied, (c.before).service_id)
+              OR (c.before).status <> 'confirmed'
           THEN NOT v_decision.in_session[n] ELSE (c.before).is_exclusive END)),
         true, c.resource_ids, NULL, NULL)::booking.appointment_change
       ELSE ROW(c.position, c.business_id, c.operation_id, c.details, c.before, c.after, true, c.resource_ids,
@@ -388,10 +390,10 @@ BEGIN
   -- over another index that contains the id.
   INSERT INTO booking.appointments AS a SELECT (c.after).* FROM unnest(v_changes) AS c
   ON CONFLICT (appointment_id, business_id) DO UPDATE
-  SET (service_id, resource_id, is_exclusive, slot_start, slot_end, occupied, quantity, status, version, guest_name, guest_email,
-       guest_phone, notes, metadata, cancellation_reason, fingerprint, updated_at)
-    = (excluded.service_id, excluded.resource_id, excluded.is_exclusive, excluded.slot_start, excluded.slot_end, excluded.occupied,
-       excluded.quantity, excluded.status, excluded.version, excluded.guest_name, excluded.guest_email,
+  SET (service_id, resource_id, is_exclusive, slot_start, slot_end, occupied, quantity, status, version, guest_name,
+       guest_email, guest_phone, notes, metadata, cancellation_reason, fingerprint, updated_at)
+    = (excluded.service_id, excluded.resource_id, excluded.is_exclusive, excluded.slot_start, excluded.slot_end,
+       excluded.occupied, excluded.quantity, excluded.status, excluded.version, excluded.guest_name, excluded.guest_email,
        excluded.guest_phone, excluded.notes, excluded.metadata, excluded.cancellation_reason, excluded.fingerprint,
        excluded.updated_at);
 

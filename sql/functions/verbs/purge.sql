@@ -1,7 +1,7 @@
 -- Purges businesses in bounded steps: marks expired holds as 'expired', deletes reservations that ended longer ago than
--- p_retention, and erases the guests' data of appointments whose slots ended guest_retention_days ago. No decision depends on the purge: an expired hold takes no room even if the purge never runs. It
--- takes the lock that commit and extend take, because otherwise a hold could be marked as expired in the middle of its
--- commit.
+-- p_retention, and erases the guests' data of appointments whose slots ended guest_retention_days ago. No
+-- decision depends on the purge: an expired hold takes no room even if the purge never runs. It takes the lock that
+-- commit and extend take, because otherwise a hold could be marked as expired in the middle of its commit.
 --
 -- Generic plans are forced, because planning would take half of the time of a short step.
 --
