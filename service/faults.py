@@ -69,7 +69,7 @@ class FaultCode(StrEnum):
     INVALID_SLUG = (
         "invalid_slug", "must be 1 to 64 lower-case letters, digits and hyphens, with no hyphen at either end"
     )
-    INVALID_CURSOR = "invalid_cursor", "is not a cursor of this service; start again without it"
+    INVALID_CURSOR = "invalid_cursor", "is not a cursor of the list with these parameters; start again without it"
     INVALID_IF_MATCH = "invalid_if_match", 'must be a version in quotes, like "5", as given in ETag, or *'
     LOST_PLUS = "lost_plus", "has a blank in the place of a +: in a URL it is written %2B"
     # Of time.
@@ -78,7 +78,7 @@ class FaultCode(StrEnum):
     INVALID_TIME = "invalid_time", "must be a time of day from 00:00 to 23:59, like 09:30"
     INVALID_END_TIME = "invalid_end_time", "must be a time of day from 00:00 to 24:00, like 17:30"
     FRACTION_OF_SECOND = "fraction_of_second", "must be a whole second: a slot has no fractions of one"
-    YEAR_OUT_OF_RANGE = "year_out_of_range", "must lie in the years {min} to {max}, in UTC"
+    YEAR_OUT_OF_RANGE = "year_out_of_range", "must lie in the years {min} to {max}, for an instant in UTC"
     NOT_AFTER = "not_after", "must be after {field}"
     BEFORE = "before", "must not be before {field}"
     TOO_FAR_AFTER = "too_far_after", "must be at most {maxDays} days after {field}"
@@ -105,7 +105,6 @@ class FaultCode(StrEnum):
     CLOSES_TOO_EARLY = (
         "closes_too_early", "must be after opens; a night is two entries, the first of which closes at 24:00"
     )
-    OVERLAPPING = "overlapping", "must not overlap each other"
     DATES_TAKEN = "dates_taken", "must not overlap the dates of the special hours {specialHoursId}"
     ID_OF_ARCHIVED = "id_of_archived", "belongs to an archived resource; choose another id"
     # fmt: on

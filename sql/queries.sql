@@ -6,10 +6,23 @@
 SELECT operation_id, outcome, body FROM booking.execute(%s, %b, %s)
 
 -- name: session
-SELECT pg_backend_pid(), ARRAY(SELECT name FROM unnest(%s::text[]) AS name WHERE current_setting(name) = '0')
+SELECT pg_backend_pid(), ARRAY(SELECT name FROM unnest(%s::text[]) AS name WHERE current_setting(name) = '0'),
+  -- of a proxy: see sql/proxy/
+  (SELECT count(*) FROM pg_foreign_server s CROSS JOIN unnest(s.srvoptions) AS option
+   WHERE s.srvname = 'holdfast' AND option ~ '^p[0-9]+=')
+
+-- name: ask_node
+SELECT booking.ask_node(%s)
+
+-- name: leave_out
+SELECT set_config('holdfast.left_out', %s, true)
 
 -- name: server_time
 SELECT clock_timestamp()
+
+-- name: log_position
+SELECT pg_is_in_recovery(), pg_wal_lsn_diff(
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, '0/0')::bigint
 
 -- name: business_of_reservation
 SELECT * FROM booking.business_of_reservation(%s)
@@ -81,6 +94,21 @@ SELECT body, language, settings FROM booking.clock_definition()
 -- name: applied_migrations
 SELECT filename, sha256, service_version FROM booking.applied_migrations()
 
+-- name: now
+SELECT booking.now()
+
+-- name: hourly_counts
+SELECT hour, made, committed, released, expired, booked FROM booking.hourly_counts(%s)
+
+-- name: busiest_businesses
+SELECT business_id, name, made, booked FROM booking.busiest_businesses(%s, %s)
+
+-- name: purge_runs
+SELECT run_id, started_at, finished_at, expired, deleted, erased, remaining FROM booking.purge_runs(%s)
+
+-- name: lock_waits
+SELECT business_id, waiting, seconds, blocker_pids FROM booking.lock_waits()
+
 -- name: migration_ledger
 SELECT filename, sha256, service_version FROM booking.schema_migrations
 
@@ -148,6 +176,9 @@ SELECT outcome, body FROM booking.delete_special_hours(%s, %s, %s)
 
 -- name: special_hours
 SELECT * FROM booking.special_hours(%s, %s)
+
+-- name: stray_slugs
+SELECT slug, business_id FROM booking.stray_slugs()
 
 -- name: unknown_timezones
 SELECT timezone, businesses FROM booking.unknown_timezones()

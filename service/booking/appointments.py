@@ -14,14 +14,16 @@ from pydantic import BeforeValidator, Field, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
+from service.booking.catalog_types import OfBusiness
 from service.booking.guests import PHONE_MEANING, Guests
 from service.booking.instants import WrittenInstant, written_instant
 from service.booking.requests import Attempt, Author, Book, Change, Holder, merged, written
+from service.booking.service_types import OfService
 from service.booking.tenants import Tenants, require_business
-from service.booking.text import BusinessId, ServiceId, if_any
+from service.booking.text import if_any
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Verbs
-from service.database.connections import Database
+from service.database.connections import Database, Reader
 from service.errors import HoldfastError, Refused
 from service.naming import Record
 
@@ -66,18 +68,26 @@ class SlotWarning(Record):
     resource_id: str | None = if_any("With `closed`: the resource that is closed. Left out, the business is.")
 
 
-class Appointment(Record):
-    """A confirmed booking, or an ended one."""
+class Claim(OfService, OfBusiness):
+    """What an appointment and a hold take."""
 
-    appointment_id: UUID = Field(description="The appointment, by its id.")
-    reservation_id: UUID | None = Field(description="Its hold, if any; hidden as `null` in lists and from readers.")
-    business_id: BusinessId
-    service_id: ServiceId
     resource_id: str | None = Field(description="The resource that is taken; `null` where the service has none.")
     slot_start: WrittenInstant = Field(description="When the slot begins.")
     slot_end: WrittenInstant = Field(description="When the slot ends. That instant is not part of it.")
     quantity: int = Field(description="How many units of the service's capacity.")
+
+
+class KnownAppointment(Record):
+    """An appointment as a repeated commit shows it to a caller that is not known to be the holder."""
+
+    appointment_id: UUID = Field(description="The appointment, by its id.")
     status: Status = Field(description="`confirmed`, or how it ended. Only a confirmed one takes room.")
+
+
+class Appointment(Claim, KnownAppointment):
+    """A confirmed booking, or an ended one."""
+
+    reservation_id: UUID | None = Field(description="Its hold, if any; hidden as `null` in lists and from readers.")
     version: int = Field(description="Rises by 1 with every change of the appointment.")
     guest_name: str | None = Field(description="The guest's name.")
     guest_email: str | None = Field(description="The guest's e-mail address.")
@@ -112,6 +122,7 @@ class Actor(Record):
 
     kind: str = Field(description="`guest`, `admin`, `system` for the purge, or the role of the key: `owner`, `staff`.")
     id: str | None = Field(description="The key that was used; `null` for all others.")
+    name: str | None = Field(description="The name of that key; `null` for all others.")
 
 
 def _in_json_names(changes: dict[str, Any]) -> dict[str, Any]:
@@ -138,13 +149,6 @@ class AuditEntry(Record):
     request_id: str | None = Field(description="The request that made the change, as in the service's log.")
 
 
-class KnownAppointment(Record):
-    """An appointment as a repeated commit shows it to a caller that is not known to be the holder."""
-
-    appointment_id: UUID = Field(description="The appointment, by its id.")
-    status: Status = Field(description="`confirmed`, or how it ended.")
-
-
 def booked(tokens: CancellationTokens, body: bytes) -> BookedAppointment:
     """Reads an appointment that a verb made, and adds its token."""
     fields = from_json(body)
@@ -165,7 +169,7 @@ class Appointments:
     def __init__(
         self,
         look_ups: Database,
-        lists: Database,
+        lists: Reader,
         database: Database,
         verbs: Verbs,
         guests: Guests,

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime
 from service.booking.calendar_zone import time_zone
 from service.booking.text import Identifier
 from service.booking.tokens import CalendarKeys
-from service.database.connections import Database
+from service.database.connections import Database, Reader
 from service.errors import Refused
 from service.naming import Record
 
@@ -67,8 +67,9 @@ class _Page(NamedTuple):
 class Calendars:
     """The feeds of businesses. Each method raises `Refused` and `Unavailable`."""
 
-    def __init__(self, database: Database, keys: CalendarKeys) -> None:
+    def __init__(self, database: Database, reads: Reader, keys: CalendarKeys) -> None:
         self._database = database
+        self._reads = reads
         self._keys = keys
 
     async def feeds(self, business_id: Identifier) -> list[CalendarFeed]:
@@ -102,7 +103,7 @@ class Calendars:
         if not matching or not self._keys.verify(key, business_id, resource_id, matching[0].generation):
             raise forbidden()
         name = sources[0].name if resource_id is None else f"{matching[0].name} \u2013 {sources[0].name}"
-        span = await self._database.fetch("feed_span", business_id)
+        span = await self._reads.fetch("feed_span", business_id)
         if not span:
             raise forbidden()
         [(timezone, since, starts, ends)] = span
@@ -126,7 +127,7 @@ class Calendars:
         self, business_id: str, resource_id: str | None, since: datetime, place: tuple[datetime, UUID] | None
     ) -> _Page:
         after = place or (None, None)
-        rows = await self._database.fetch("calendar_feed", business_id, resource_id, since, *after, PAGE_ROWS)
+        rows = await self._reads.fetch("calendar_feed", business_id, resource_id, since, *after, PAGE_ROWS)
         entries = [_Entry.model_validate_json(body) for _, _, body in rows if body is not None]
         return _Page(entries, rows[-1][:2] if len(rows) == PAGE_ROWS else None)
 

@@ -1,7 +1,5 @@
 """The catalog: businesses, their services and resources, and when they are open."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -10,14 +8,8 @@ from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
-from service.booking.catalog_types import (
-    Business,
-    BusinessSettings,
-    Resource,
-    ResourceSettings,
-)
+from service.booking.catalog_types import Business, BusinessSettings, Resource, ResourceSettings
 from service.booking.document import AppliedDocument, CatalogDocument, CatalogSettings, read_document
-from service.booking.guests import COUNTRIES
 from service.booking.opening_types import (
     Closure,
     ClosureSettings,
@@ -33,8 +25,7 @@ from service.booking.service_types import Service, ServiceSettings
 from service.booking.text import Identifier
 from service.booking.verbs import Announce, refusal
 from service.database.connections import Database
-from service.errors import HoldfastError, Invalid, Refused
-from service.faults import FaultCode
+from service.errors import DatabaseDown, HoldfastError, Invalid, Refused
 from service.naming import Record
 
 S = TypeVar("S", ResourceSettings, ServiceSettings, SpecialHoursSettings, ClosureSettings)
@@ -55,11 +46,6 @@ class Noun(Generic[S, R, A]):
     read: str
     put: str
     delete: str
-
-    @property
-    def id_member(self) -> str:
-        """The name of the member that has the entry's id."""
-        return f"{self.name.replace(' ', '_')}_id"
 
     @property
     def not_found(self) -> str:
@@ -90,11 +76,7 @@ class Catalog:
 
     async def put_business(self, business_id: Identifier, settings: BusinessSettings) -> tuple[Business, bool]:
         """Creates a business or replaces its settings."""
-        _check_country(settings)
-        with _slug_taken():
-            outcome, body = await self._change("put_business", business_id, settings.model_dump_json(by_alias=False))
-        if outcome == "timezone_unknown":
-            raise Invalid.at("timezone", FaultCode.UNKNOWN_TIMEZONE)
+        outcome, body = await self._change("put_business", business_id, settings.model_dump_json(by_alias=False))
         return Business.model_validate_json(body), outcome == "created"
 
     async def business(self, business_id: Identifier) -> Business:
@@ -104,7 +86,10 @@ class Catalog:
 
     async def businesses(self) -> list[Business]:
         """Returns all businesses, by id."""
-        return [Business.model_validate_json(body) for (body,) in await self._database.fetch("businesses")]
+        rows, left_out = await self._database.fetch_everywhere("businesses")
+        if left_out:
+            raise DatabaseDown
+        return [Business.model_validate_json(body) for (body,) in rows]
 
     async def delete_business(self, business_id: Identifier) -> None:
         """Deletes a business that has no services and no resources."""
@@ -114,11 +99,8 @@ class Catalog:
         self, noun: Noun[S, R, A], business_id: Identifier, entry_id: Identifier, settings: S
     ) -> tuple[A, bool]:
         """Creates an entry or replaces its settings; of a service, its pool of resources too."""
-        outcome, body = await self._change(noun.put, business_id, entry_id, written_settings(settings))
-        if outcome == "resource_unknown":
-            if isinstance(settings, ClosureSettings | SpecialHoursSettings):
-                raise _no_resource("resourceId", settings.resource_id)
-            raise _no_resource("resourceIds", from_json(body)["resource_id"])
+        written = settings.model_dump_json(by_alias=False)
+        outcome, body = await self._change(noun.put, business_id, entry_id, written)
         return noun.put_answer.model_validate_json(body), outcome == "created"
 
     async def get(self, noun: Noun[S, R, A], business_id: Identifier, entry_id: Identifier) -> R:
@@ -139,10 +121,7 @@ class Catalog:
     ) -> PutWeeklyHoursAnswer:
         """Replaces all opening hours of a business and its resources. An empty list: always open."""
         written = _HOURS.dump_json(hours, by_alias=False).decode()
-        outcome, body = await self._change("put_opening_hours", business_id, written)
-        if outcome == "resource_unknown":
-            missing = from_json(body)
-            raise _no_resource(f"{missing['position']}.resourceId", missing["resource_id"])
+        _, body = await self._change("put_opening_hours", business_id, written)
         return PutWeeklyHoursAnswer.model_validate_json(body)
 
     async def opening_hours(self, business_id: Identifier) -> list[OpeningHours]:
@@ -163,9 +142,7 @@ class Catalog:
 
         A refusal names the entry in its detail or, if it is a fault of the document, in its field.
         """
-        _check_country(document)
-        with _slug_taken():
-            [(outcome, body)] = await self._database.change("put_document", business_id, document.written(), dry_run)
+        outcome, body = await self._send("put_document", business_id, document.model_dump_json(by_alias=False), dry_run)
         members = from_json(body)
         if outcome != "done":
             raise _refused_entry(outcome, members)
@@ -183,54 +160,33 @@ class Catalog:
 
     async def _change(self, query: str, business_id: str, *parameters: object) -> tuple[str, Any]:
         """Runs a change, announces it, and returns its outcome and body."""
-        outcome: str
-        [(outcome, body)] = await self._database.change(query, business_id, *parameters)
-        if outcome in ("created", "done"):
-            if self._announce:
-                # Without a service, all watchers of the business are concerned.
-                about = parameters[0] if query in (SERVICE.put, SERVICE.delete) else None
-                self._announce(business_id, {"service_id": about}, moved=False)
-        elif outcome not in ("timezone_unknown", "resource_unknown"):
+        outcome, body = await self._send(query, business_id, *parameters)
+        if outcome not in ("created", "done"):
             raise refusal(outcome, from_json(body) if body else None)
+        if self._announce:
+            # Without a service, all watchers of the business are concerned.
+            about = parameters[0] if query in (SERVICE.put, SERVICE.delete) else None
+            self._announce(business_id, {"service_id": about}, moved=False)
         return outcome, body
 
-
-def _check_country(settings: BusinessSettings) -> None:
-    if settings.country is not None and settings.country not in COUNTRIES:
-        raise Invalid.at("country", FaultCode.UNKNOWN_COUNTRY)
-
-
-@contextmanager
-def _slug_taken() -> Iterator[None]:
-    """Turns the error about a slug of another business into a refusal."""
-    try:
-        yield
-    except psycopg.Error as error:
-        if error.sqlstate == "HF003":
-            raise Refused("SLUG_TAKEN") from error
-        raise
+    async def _send(self, query: str, business_id: str, *parameters: object) -> tuple[str, Any]:
+        """Runs a change, and returns its outcome, which may be a refusal, and its body."""
+        try:
+            [(outcome, body)] = await self._database.change(query, business_id, *parameters)
+        except psycopg.Error as error:
+            if error.sqlstate == "HF003":
+                raise Refused("SLUG_TAKEN") from error
+            raise
+        return outcome, body
 
 
 def _refused_entry(outcome: str, members: dict[str, Any]) -> HoldfastError:
     """Builds the error for an entry of a document that was refused: see booking.put_document."""
-    body = members["body"] or {}
     path = ".".join(filter(None, (to_camel(members["member"]), members["id"])))
-    if outcome == "timezone_unknown":
-        return Invalid.at("timezone", FaultCode.UNKNOWN_TIMEZONE)
-    if outcome == "resource_unknown":
-        return _no_resource(f"{path}.resourceIds", body["resource_id"])
-    if outcome == "validation_failed":
-        return Invalid.at(f"{path}.{to_camel(body['field'])}", FaultCode(body["code"]), **body["parameters"])
-    error = refusal(outcome, body)
-    error.detail = f"{path}: {error.detail}"
+    error = refusal(outcome, members["body"])
+    if not isinstance(error, Invalid):
+        error.detail = f"{path}: {error.detail}"
+    elif members["member"] != "business":  # whose members are those of the document itself
+        for fault in error.faults:
+            fault["field"] = f"{path}.{fault['field']}"
     return error
-
-
-def written_settings(settings: Record) -> str:
-    """Writes settings as the functions of sql/functions/catalog take them."""
-    # Python forbids the name `from`.
-    return settings.model_dump_json(by_alias=False).replace('"from_":', '"from":', 1)
-
-
-def _no_resource(field: str, resource_id: str | None) -> Invalid:
-    return Invalid.at(field, FaultCode.UNKNOWN_RESOURCE, resourceId=resource_id)

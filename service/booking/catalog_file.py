@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any, Final
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from yaml.constructor import ConstructorError
 
 from service.booking.catalog import Catalog
@@ -18,17 +18,24 @@ from service.booking.document import (
     DocumentChange,
     DocumentWarning,
 )
+from service.booking.text import Identifier
 from service.errors import Invalid, Refused
 from service.faults import FaultCode, faults_of
 
 _BREAKS: Final = re.compile("[\x85\u2028\u2029]")
 
 
+class CatalogFile(CatalogSettings):
+    """The content of a file."""
+
+    business_id: Identifier = Field(description="The business, by its id in the catalog.")
+
+
 class CatalogFileError(Exception):
     """The file can't be applied; the message has a line for each fault, with its path in the file."""
 
 
-def parse(text: bytes) -> CatalogSettings:
+def parse(text: bytes) -> CatalogFile:
     """Parses and validates a file. Raises `CatalogFileError`."""
     try:
         # Safe: the loader creates only text, numbers, lists and mappings.
@@ -38,19 +45,19 @@ def parse(text: bytes) -> CatalogSettings:
     if members is None:
         raise CatalogFileError("The file is empty")
     try:
-        return CatalogSettings.model_validate(members)
+        return CatalogFile.model_validate(members)
     except ValidationError as error:
         raise CatalogFileError("\n".join(_faults(error))) from None
 
 
-def to_yaml(content: CatalogDocument | CatalogSettings) -> str:
+def to_yaml(content: CatalogDocument | CatalogFile) -> str:
     """Returns the text of a file; `parse` reads it as equal content."""
     members = content.model_dump(mode="json", exclude_none=True)
     in_order = {"businessId": members.pop("businessId"), **members}
     return yaml.dump(in_order, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-async def apply(catalog: Catalog, wanted: CatalogSettings) -> list[str]:
+async def apply(catalog: Catalog, wanted: CatalogFile) -> list[str]:
     """Makes the catalog of a business equal to a file, and returns a line for each change and for each warning.
 
     Raises `CatalogFileError` if the catalog refuses a change, and `Unavailable`.

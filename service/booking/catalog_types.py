@@ -2,6 +2,8 @@
 
 from typing import Annotated, Final
 
+from annotated_types import Predicate
+from phonenumbers import SUPPORTED_REGIONS
 from pydantic import Field, JsonValue, StringConstraints
 
 from service.booking.text import BusinessId, CatalogMetadata, Description, Identifier, Name, OneFault, ResourceId
@@ -21,8 +23,14 @@ Slug = Annotated[
 Timezone = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"), OneFault(FaultCode.UNKNOWN_TIMEZONE)
 ]
-Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$"), OneFault(FaultCode.UNKNOWN_COUNTRY)]
+Country = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Z]{2}$"),
+    Predicate(SUPPORTED_REGIONS.__contains__),
+    OneFault(FaultCode.UNKNOWN_COUNTRY),
+]
 
+_NAME: Final = "The name that people read."
 _FEED_PAST_DAYS: Final = "How many days of the past its calendar feeds have."
 
 # The longest list in a request: more would not fit into a body.
@@ -33,10 +41,33 @@ class Settings(Record, strict=True, extra="forbid", validate_by_name=False):
     """Settings as they are put. A member that is left out gets its default, whatever it was before."""
 
 
-class BusinessSettings(Settings):
+class NamedSettings(Settings):
+    """What people read of a business, a service or a resource, and data for the programs that show it."""
+
+    name: Name = Field(description=_NAME)
+    description: Description | None = Field(
+        None, description="Text for the people who book, 4096 bytes in UTF-8 at most. Left out, none."
+    )
+    metadata: CatalogMetadata | None = Field(
+        None, description="Public data of your own system, 4096 bytes as JSON at most. Left out, none."
+    )
+
+
+class Named(Record):
+    """The same as it is read."""
+
+    name: str = Field(description=_NAME)
+    description: str | None = Field(description="Text for the people who book.")
+    metadata: dict[str, JsonValue] | None = Field(description="Data of the business's own system, as it was sent.")
+
+
+class OfBusiness(Record):
+    business_id: BusinessId
+
+
+class BusinessSettings(NamedSettings):
     """What a business is put with."""
 
-    name: Name = Field(description="The name that people read.")
     slug: Slug | None = Field(None, description="Its name in public addresses: lower-case letters, digits and hyphens.")
     timezone: Timezone = Field("UTC", description="A time zone of the IANA database, like `Europe/Berlin`.")
     country: Country | None = Field(
@@ -48,60 +79,53 @@ class BusinessSettings(Settings):
         None,
         description="How many days after the end of a slot its guest's data is erased. Left out, it is kept for ever.",
     )
-    description: Description | None = Field(
-        None, description="Text for the people who book, 4096 bytes in UTF-8 at most. Left out, none."
-    )
-    metadata: CatalogMetadata | None = Field(
-        None, description="Public data of your own system, 4096 bytes as JSON at most. Left out, none."
-    )
 
 
-class Business(Record):
+class PublicBusiness(Named, OfBusiness):
+    """A business, as the public sees it."""
+
+    slug: str | None = Field(description="Its name in public addresses; `null`: only its id.")
+    timezone: str = Field(description="A time zone of the IANA database, whose clock its hours and days follow.")
+    country: str | None = Field(description="An ISO 3166 code of two letters; `null`: phone numbers need their own.")
+
+
+class Business(PublicBusiness):
     """A business."""
 
-    business_id: BusinessId
-    name: str = Field(description="The name that people read.")
-    slug: str | None = Field(description="Its name in public addresses.")
-    timezone: str = Field(description="A time zone of the IANA database.")
-    country: str | None = Field(description="An ISO 3166 code of two letters.")
     feed_past_days: int = Field(description=_FEED_PAST_DAYS)
     guest_retention_days: int | None = Field(
         description="How many days after the end of a slot its guest's data is erased; `null`: it is kept for ever."
     )
-    description: str | None = Field(description="Text for the people who book.")
-    metadata: dict[str, JsonValue] | None = Field(description="Data of your own system, as it was sent.")
 
 
-class ResourceSettings(Settings):
+class ResourceSettings(NamedSettings):
     """What a resource is put with. A member that is left out gets its default, whatever it was before."""
 
-    name: Name = Field(description="The name that people read.")
     kind: Identifier = Field("resource", description="The sort of resource, in your own words: `staff`, `room`.")
     booking_enabled: bool = Field(True, description="Whether the public may reserve it.")
     seats: Capacity = Field(1, description="How many guests it takes at once: of a table, a room, a teacher's class.")
-    description: Description | None = Field(
-        None, description="Text for the people who book, 4096 bytes in UTF-8 at most. Left out, none."
-    )
-    metadata: CatalogMetadata | None = Field(
-        None, description="Public data of your own system, 4096 bytes as JSON at most. Left out, none."
-    )
 
 
-class ResourceEntry(Record):
+class OfferedResource(Named):
+    """What the public and the business see of a resource."""
+
+    kind: str = Field(description="The sort of resource, in the words of the business.")
+    seats: int = Field(description="How many guests it takes at once.")
+
+
+class ResourceEntry(OfferedResource):
     """The settings of a resource."""
 
-    name: str = Field(description="The name that people read.")
-    kind: str = Field(description="The sort of resource, in your own words.")
     booking_enabled: bool = Field(description="Whether the public may reserve it.")
-    seats: int = Field(description="How many guests it takes at once.")
-    description: str | None = Field(description="Text for the people who book.")
-    metadata: dict[str, JsonValue] | None = Field(description="Data of your own system, as it was sent.")
 
 
-class _ResourceIds(Record):
-    business_id: BusinessId
+class OfResource(Record):
     resource_id: ResourceId
 
 
-class Resource(ResourceEntry, _ResourceIds):
+class Resource(ResourceEntry, OfResource, OfBusiness):
     """A member of staff, a suite, a table: one claim at a time takes it, or one session of guests who share it."""
+
+
+class PublicResource(OfferedResource, OfResource):
+    """A resource that the public can book."""

@@ -69,15 +69,19 @@ class Cleanup:
 
     async def _run(self) -> CleanupReport:
         started = time.monotonic()
-        [(started_at,)] = await self._database.fetch("server_time")
-        due = [business_id for business_id, _ in await self._database.fetch("due_businesses", self._retention)]
+        [(started_at,)] = await self._database.fetch("now")
+        rows, left_out = await self._database.fetch_everywhere("due_businesses", self._retention)
+        if left_out:
+            log.warning("purge_incomplete", partitions_down=left_out)
         purged = _Step(0, 0, 0)
+        due = [business_id for business_id, _ in rows]
         for first in range(0, len(due), _STEP_ROWS):
             business_ids = due[first : first + _STEP_ROWS]
             async for step in self._purge(business_ids, until=started + _RUN_SECONDS):
                 purged = _Step(*map(add, purged, step))
-        remaining = sum(count for _, count in await self._database.fetch("due_businesses", self._retention))
-        await self._database.fetch("record_purge", new_operation_id(), started_at, *purged, remaining)
+        still_due, _ = await self._database.fetch_everywhere("due_businesses", self._retention)
+        remaining = sum(count for _, count in still_due)
+        await self._database.fetch_everywhere("record_purge", new_operation_id(), started_at, *purged, remaining)
         took_ms = round((time.monotonic() - started) * 1000)
         return CleanupReport(**purged._asdict(), remaining=remaining, duration_ms=took_ms)
 
@@ -115,7 +119,7 @@ class Cleanup:
         while True:
             await asyncio.sleep(interval_seconds)
             try:
-                [(now, *_, last_purge_at, _, _)] = await self._database.fetch("reservation_health")
+                [(now, *_, last_purge_at, _, _)], _ = await self._database.fetch_everywhere("reservation_health")
                 if last_purge_at is None or (now - last_purge_at).total_seconds() > interval_seconds / 2:
                     await self.run()
             except DatabaseDown:

@@ -1,6 +1,5 @@
 """The catalog of one business as a document: its settings, resources, services, hours and closures."""
 
-import json
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal, Self
 
@@ -55,7 +54,6 @@ class CatalogDocument(Business):
 class CatalogSettings(BusinessSettings):
     """What a catalog is made equal to, with its entries by their ids. A member that is left out gets its default."""
 
-    business_id: Identifier = Field(description="The business, by its id in the catalog.")
     resources: dict[Identifier, ResourceSettings] = Field(default_factory=dict, description=_RESOURCES)
     services: dict[Identifier, ServiceSettings] = Field(default_factory=dict, description=_SERVICES)
     opening_hours: Annotated[list[OpeningHoursSettings], Field(max_length=MAX_LISTED)] = Field(
@@ -81,13 +79,6 @@ class CatalogSettings(BusinessSettings):
             if resource_id and resource_id not in self.resources:
                 error = fault_error(FaultCode.UNKNOWN_RESOURCE, resourceId=resource_id)
                 yield InitErrorDetails(type=error, loc=(member, entry_id, "resourceId"), input=None)
-
-    def written(self) -> str:
-        """Writes the document as booking.put_document takes it."""
-        members = self.model_dump(mode="json", by_alias=False)
-        for closure in members["closures"].values():
-            closure["from"] = closure.pop("from_")
-        return json.dumps(members)
 
 
 def read_document(body: bytes) -> CatalogDocument:

@@ -19,12 +19,9 @@ PHONE_MEANING: Final = (
     "one of the business's country, if it has one. A `tel:` link is read as the number in it."
 )
 
-# A business hardly ever moves to another country, but another process may have changed it.
+# A change of the country is forgotten at once, but without Redis another process may have made it.
 REMEMBERED_SECONDS: Final = 60.0
 MAX_REMEMBERED: Final = 10_000
-
-# ISO 3166 codes.
-COUNTRIES: Final = frozenset(phonenumbers.SUPPORTED_REGIONS)
 
 # Of E.164, with the country's code and without the +.
 _MAX_DIGITS: Final = 15
@@ -108,6 +105,10 @@ class Guests:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._countries = SingleFlight[str, str | None](keep_seconds=REMEMBERED_SECONDS, max_kept=MAX_REMEMBERED)
+
+    def forget(self, business_id: str | None) -> None:
+        """Drops the country of a business, whose settings may have changed; without one, of all."""
+        self._countries.forget(business_id)
 
     async def stored_phone(self, business_id: str, guest: Guest) -> dict[str, Any]:
         """Returns the members of a request that replace its phone number as it was sent. Raises `Unavailable`.

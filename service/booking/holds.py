@@ -9,12 +9,11 @@ from uuid import UUID
 
 from pydantic import Field
 
-from service.booking.appointments import BookedAppointment, KnownAppointment, committed
+from service.booking.appointments import BookedAppointment, Claim, KnownAppointment, committed
 from service.booking.guests import Guests
 from service.booking.instants import WrittenInstant
 from service.booking.requests import Attempt, Author, Commit, Extend, Holder, Release, Reserve, merged, written
 from service.booking.tenants import Tenants, require_business
-from service.booking.text import BusinessId, ServiceId
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Verbs
 from service.database.connections import Database
@@ -32,16 +31,13 @@ Listed = tuple[datetime | None, datetime | None, str | None, str | None]
 Status = Literal["held", "committed", "released", "expired"]
 
 
-class Reservation(Record):
+class OfReservation(Record):
+    reservation_id: UUID = Field(description="The hold. This id can commit or release it: show it to its holder only.")
+
+
+class Reservation(Claim, OfReservation):
     """A hold as its holder sees it."""
 
-    reservation_id: UUID = Field(description="The hold. This id can commit or release it: show it to its holder only.")
-    business_id: BusinessId
-    service_id: ServiceId
-    resource_id: str | None = Field(description="The resource that is taken; `null` where the service has none.")
-    slot_start: WrittenInstant = Field(description="When the slot begins.")
-    slot_end: WrittenInstant = Field(description="When the slot ends. That instant is not part of it.")
-    quantity: int = Field(description="How many units of the service's capacity.")
     status: Status = Field(description="`held`, or how it ended. An ended hold never changes again.")
     expires_at: WrittenInstant = Field(description="When the hold ends by itself: from then on it can't be committed.")
     expires_in_seconds: float = Field(description="Seconds to `expiresAt`, to count down from; 0 when it has ended.")
@@ -49,16 +45,10 @@ class Reservation(Record):
     version: int = Field(description="Rises by 1 with every change of the hold.")
 
 
-class Hold(Record):
+class Hold(Claim):
     """A live hold as its business sees it: without the id by which its holder can commit or release it."""
 
     hold_id: UUID = Field(description="Names the hold in this list, and nowhere else.")
-    business_id: BusinessId
-    service_id: ServiceId
-    resource_id: str | None = Field(description="The resource that is taken; `null` where the service has none.")
-    slot_start: WrittenInstant = Field(description="When the slot begins.")
-    slot_end: WrittenInstant = Field(description="When the slot ends. That instant is not part of it.")
-    quantity: int = Field(description="How many units of the service's capacity.")
     created_at: WrittenInstant = Field(description="When it was made.")
     expires_at: WrittenInstant = Field(description="When it ends by itself, unless it is committed or extended before.")
     expires_in_seconds: float = Field(description="Seconds to `expiresAt`, to count down from.")

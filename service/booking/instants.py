@@ -1,19 +1,23 @@
 """Instants, local dates and times: as callers write them, in ISO 8601, and as answers have them, instants in UTC."""
 
 import re
-from datetime import UTC, date, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, date, datetime
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic_core.core_schema import ValidationInfo
 
 from service.booking.text import OneFault
 from service.faults import FaultCode, fault_error
+from service.naming import json_name
 
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 _OFFSET_WITHOUT_SIGN = re.compile(r" \d\d:?\d\d$")
 
-_FIRST = datetime(1900, 1, 1, tzinfo=UTC)
-_LAST = datetime(3000, 1, 1, tzinfo=UTC)
+# Of slots and dates: near both ends of time, instants that are computed from them could not be written.
+_YEARS: Final = range(1900, 3000)
+# A slot of 366 days that starts in the last of these years.
+_YEARS_OF_ENDS: Final = range(1900, 3002)
 
 
 def _written_as_iso_8601(value: object) -> str:
@@ -24,16 +28,28 @@ def _written_as_iso_8601(value: object) -> str:
     return value
 
 
-def _in_utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError as error:
-        raise fault_error(FaultCode.YEAR_OUT_OF_RANGE, min=1, max=9999) from error
+def _year_out_of_range(years: range) -> Exception:
+    return fault_error(FaultCode.YEAR_OUT_OF_RANGE, min=years[0], max=years[-1])
 
 
-def _in_sensible_years(value: datetime) -> datetime:
-    if not _FIRST <= value < _LAST:
-        raise fault_error(FaultCode.YEAR_OUT_OF_RANGE, min=_FIRST.year, max=_LAST.year - 1)
+def _in_utc(years: range) -> AfterValidator:
+    """Converts an instant to UTC, and refuses a year far away."""
+
+    def convert(value: datetime) -> datetime:
+        try:
+            instant = value.astimezone(UTC)
+        except OverflowError:
+            raise _year_out_of_range(years) from None
+        if instant.year not in years:
+            raise _year_out_of_range(years)
+        return instant
+
+    return AfterValidator(convert)
+
+
+def _in_sensible_years(value: date) -> date:
+    if value.year not in _YEARS:
+        raise _year_out_of_range(_YEARS)
     return value
 
 
@@ -64,22 +80,38 @@ INSTANT_SCHEMA: Final[dict[str, Any]] = {
 WrittenInstant = Annotated[str, BeforeValidator(written_instant), WithJsonSchema(INSTANT_SCHEMA)]
 
 # Not strict, because after a validator of ours a string no longer counts as JSON's; that one takes only strings.
-Instant = Annotated[
+_Written = Annotated[
     AwareDatetime,
     Field(strict=False),
     OneFault(FaultCode.INVALID_INSTANT),
     BeforeValidator(_written_as_iso_8601),
-    AfterValidator(_in_utc),
 ]
+Instant = Annotated[_Written, _in_utc(range(MINYEAR, MAXYEAR + 1))]
+SlotInstant = Annotated[_Written, AfterValidator(_in_whole_seconds), _in_utc(_YEARS)]
+EndOfSlot = Annotated[_Written, AfterValidator(_in_whole_seconds), _in_utc(_YEARS_OF_ENDS)]
 
-WholeSecond = Annotated[Instant, AfterValidator(_in_whole_seconds)]
 
-# Of slots: near both ends of time, instants that are computed from them could not be written.
-SlotInstant = Annotated[WholeSecond, AfterValidator(_in_sensible_years)]
+def after(member: str) -> AfterValidator:
+    """Refuses an instant that is not after that of another member, which is declared before it."""
+
+    def check(later: datetime, info: ValidationInfo) -> datetime:
+        earlier = info.data.get(member)
+        if earlier is not None and later <= earlier:
+            raise fault_error(FaultCode.NOT_AFTER, field=json_name(member))
+        return later
+
+    return AfterValidator(check)
+
 
 # By the clock of a business; 24:00 ends the day.
-TIME_OF_DAY: Final = StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$")
-TIME_OR_MIDNIGHT: Final = StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")
+TimeOfDay = Annotated[
+    str, StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$"), OneFault(FaultCode.INVALID_TIME)
+]
+EndTime = Annotated[
+    str,
+    StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
+    OneFault(FaultCode.INVALID_END_TIME),
+]
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d$")
 
@@ -90,17 +122,11 @@ def _written_as_date(value: object) -> str:
     return value
 
 
-def _date_in_sensible_years(value: date) -> date:
-    if not _FIRST.date() <= value < _LAST.date():
-        raise fault_error(FaultCode.YEAR_OUT_OF_RANGE, min=_FIRST.year, max=_LAST.year - 1)
-    return value
-
-
 # By the clock of a business.
 LocalDate = Annotated[
     date,
     Field(strict=False),
     OneFault(FaultCode.INVALID_DATE),
     BeforeValidator(_written_as_date),
-    AfterValidator(_date_in_sensible_years),
+    AfterValidator(_in_sensible_years),
 ]

@@ -15,7 +15,7 @@ from service.booking.text import Identifier, Name
 from service.booking.verbs import refusal
 from service.database.connections import Database
 from service.errors import Refused, Unavailable
-from service.naming import Record
+from service.naming import ID_PATTERN, Record
 
 Role = Literal["owner", "staff", "readonly"]
 ROLE_MEANING: Final = (
@@ -24,7 +24,7 @@ ROLE_MEANING: Final = (
 )
 
 # A key names its business, by which the look-up is routed. No id contains `~`.
-_KEY: Final = re.compile(r"hf~([A-Za-z0-9][A-Za-z0-9_.:-]{0,63})~([0-9a-f]{16})~[A-Za-z0-9_-]{43}")
+_KEY: Final = re.compile(f"hf~({ID_PATTERN})~([0-9a-f]{{16}})~[A-Za-z0-9_-]{{43}}")
 
 
 @dataclass(frozen=True, slots=True)

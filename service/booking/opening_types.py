@@ -2,15 +2,21 @@
 read."""
 
 from datetime import date
-from itertools import pairwise
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
-from service.booking.catalog_types import MAX_LISTED, Settings
-from service.booking.instants import TIME_OF_DAY, TIME_OR_MIDNIGHT, Instant, LocalDate, WrittenInstant
-from service.booking.text import BusinessId, Identifier, Name, Notes, OneFault
+from service.booking.catalog_types import MAX_LISTED, OfBusiness, Settings
+from service.booking.instants import EndTime, Instant, LocalDate, TimeOfDay, WrittenInstant, after
+from service.booking.text import Identifier, Name, Notes
 from service.faults import FaultCode, fault_error, fault_error_at
 from service.naming import Record
 
@@ -21,27 +27,12 @@ def _after_opens(closes: str, info: ValidationInfo) -> str:
     return closes
 
 
-def _after_from(to: Instant, info: ValidationInfo) -> Instant:
-    from_ = info.data.get("from_")
-    if from_ and to <= from_:
-        raise fault_error(FaultCode.NOT_AFTER, field="from")
-    return to
-
-
-Opens = Annotated[
-    str,
-    TIME_OF_DAY,
-    OneFault(FaultCode.INVALID_TIME),
-]
-Closes = Annotated[
-    str,
-    TIME_OR_MIDNIGHT,
-    OneFault(FaultCode.INVALID_END_TIME),
-    AfterValidator(_after_opens),
-]
+Closes = Annotated[EndTime, AfterValidator(_after_opens)]
 
 _OPENS: Final = "When it opens, like `09:00`."
 _CLOSES: Final = "When it closes, like `17:30`; `24:00` ends the day. A night is two entries."
+# Of weekly and of special hours.
+HOURS_OVERLAP: Final = "Hours may overlap: it is open in each of them, and the steps of slots begin with each."
 _HOURS_RESOURCE: Final = "The one resource that these hours are for; `null` for the whole business."
 _WEEKLY_RESOURCE: Final = (
     "The one resource that these hours are for, which is closed on every weekday without hours of its own; `null` for "
@@ -57,7 +48,7 @@ class OpeningHoursSettings(Settings):
     """Opening hours of one day of the week, in the wall-clock time of the business."""
 
     weekday: Annotated[int, Field(ge=1, le=7)] = Field(description="1 for Monday, to 7 for Sunday.")
-    opens: Opens = Field(description=_OPENS)
+    opens: TimeOfDay = Field(description=_OPENS)
     closes: Closes = Field(description=_CLOSES)
     resource_id: Identifier | None = Field(None, description=_WEEKLY_RESOURCE)
 
@@ -96,16 +87,13 @@ class PutWeeklyHoursAnswer(WeeklyHours):
 class DayHours(Settings):
     """Hours of a day, in the wall-clock time of the business."""
 
-    opens: Opens = Field(description=_OPENS)
+    opens: TimeOfDay = Field(description=_OPENS)
     closes: Closes = Field(description=_CLOSES)
 
 
 def _in_order(hours: list[DayHours]) -> list[DayHours]:
-    """Sorts the hours, as they are read, and refuses hours that overlap."""
-    ordered = sorted(hours, key=lambda entry: entry.opens)
-    if any(later.opens < earlier.closes for earlier, later in pairwise(ordered)):
-        raise fault_error(FaultCode.OVERLAPPING)
-    return ordered
+    """Sorts the hours, as they are read."""
+    return sorted(hours, key=lambda entry: (entry.opens, entry.closes))
 
 
 def _last_date(until: date | None, first: date) -> date | None:
@@ -121,7 +109,7 @@ class SpecialHoursSettings(Settings):
     date: LocalDate = Field(description="The local date on which they apply, or the first one.")
     until: LocalDate | None = Field(None, description="The last date on which they apply. Left out, `date` alone.")
     hours: Annotated[list[DayHours], Field(max_length=MAX_LISTED), AfterValidator(_in_order)] = Field(
-        description="When it is open on each of these dates. An empty list: closed."
+        description=f"When it is open on each of these dates. An empty list: closed. {HOURS_OVERLAP}"
     )
     resource_id: Identifier | None = Field(None, description=_HOURS_RESOURCE)
     name: Name | None = Field(None, description="What they are for, like `Christmas`.")
@@ -142,26 +130,28 @@ class SpecialHoursEntry(Record):
     name: str | None = Field(description="What they are for.")
 
 
-class _SpecialHoursIds(Record):
-    business_id: BusinessId
+class OfSpecialHours(Record):
     special_hours_id: Identifier = Field(description="The special hours, by their id within the business.")
 
 
-class SpecialHours(SpecialHoursEntry, _SpecialHoursIds):
+class SpecialHours(SpecialHoursEntry, OfSpecialHours, OfBusiness):
     """Hours that replace the weekly ones of a business, or of one of its resources, on dates."""
 
 
 class ClosureSettings(Settings):
     """What a closure is put with: instants, `from` and `to`, or local dates."""
 
-    from_: Annotated[Instant | None, Field(alias="from")] = Field(
-        None, description="When it begins. Either this, with `to`, or `date` is required."
-    )
-    to: Annotated[Instant, AfterValidator(_after_from)] | None = Field(None, description=_CLOSURE_TO)
+    from_: Instant | None = Field(None, description="When it begins. Either this, with `to`, or `date` is required.")
+    to: Annotated[Instant, after("from_")] | None = Field(None, description=_CLOSURE_TO)
     date: LocalDate | None = Field(None, description=_CLOSURE_DATE)
     until: LocalDate | None = Field(None, description=_CLOSURE_UNTIL)
     resource_id: Identifier | None = Field(None, description=_CLOSURE_RESOURCE)
     reason: Notes | None = Field(None, description="Why, for the business's own people.")
+
+    @model_serializer(mode="wrap")
+    def _in_names_of_sql(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Writes `from_`, which Python forbids without the underscore, as `from`."""
+        return {name.removesuffix("_"): value for name, value in write(self).items()}
 
     @model_validator(mode="after")
     def _has_one_time(self) -> Self:
@@ -183,7 +173,7 @@ class ClosureSettings(Settings):
 class ClosureEntry(Record):
     """A time at which the public can't book, from one instant to another or on local dates."""
 
-    from_: WrittenInstant | None = Field(alias="from", description="When it begins; `null`: it is one of dates.")
+    from_: WrittenInstant | None = Field(description="When it begins; `null`: it is one of dates.")
     to: WrittenInstant | None = Field(description=_CLOSURE_TO)
     date: LocalDate | None = Field(description=_CLOSURE_DATE)
     until: LocalDate | None = Field(description=_CLOSURE_UNTIL)
@@ -191,12 +181,11 @@ class ClosureEntry(Record):
     reason: str | None = Field(description="Why, for the business's own people.")
 
 
-class _ClosureIds(Record):
-    business_id: BusinessId
+class OfClosure(Record):
     closure_id: Identifier = Field(description="The closure, by its id within the business.")
 
 
-class Closure(ClosureEntry, _ClosureIds):
+class Closure(ClosureEntry, OfClosure, OfBusiness):
     """A time at which a business, or one of its resources, takes no public bookings. Bookings that exist stay."""
 
 

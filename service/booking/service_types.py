@@ -2,20 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from service.booking.catalog_types import MAX_LISTED, Capacity, Settings
-from service.booking.instants import TIME_OF_DAY, TIME_OR_MIDNIGHT
-from service.booking.text import (
-    BusinessId,
-    CatalogMetadata,
-    Description,
-    Identifier,
-    Name,
-    OneFault,
-    ServiceId,
-)
+from service.booking.catalog_types import MAX_LISTED, Capacity, Named, NamedSettings, OfBusiness
+from service.booking.instants import EndTime, TimeOfDay
+from service.booking.text import Identifier, ServiceId
 from service.faults import FaultCode, fault_error, fault_error_at
 from service.naming import Record
 
@@ -30,50 +22,31 @@ BufferMinutes = Annotated[int, Field(ge=0, le=1440)]
 # A commit reads as many appointments of its guest.
 GuestLimit = Annotated[int, Field(ge=1, le=1000)]
 
-StartTime = Annotated[
-    str,
-    TIME_OF_DAY,
-    OneFault(FaultCode.INVALID_TIME),
-]
-EndTime = Annotated[
-    str,
-    TIME_OR_MIDNIGHT,
-    OneFault(FaultCode.INVALID_END_TIME),
-]
 
-
-def _sorted_resources(resource_ids: list[str]) -> list[str]:
-    """Sorts the ids, as they are read, and refuses an id that is named twice."""
-    if len(set(resource_ids)) < len(resource_ids):
+def _sorted(texts: list[str]) -> list[str]:
+    """Sorts ids or times, as they are read, and refuses one that is named twice."""
+    if len(set(texts)) < len(texts):
         raise fault_error(FaultCode.REPEATED)
-    return sorted(resource_ids)
-
-
-def _sorted_times(times: list[str]) -> list[str]:
-    """Sorts the times, as they are read, and refuses a time that is named twice."""
-    if len(set(times)) < len(times):
-        raise fault_error(FaultCode.REPEATED)
-    return sorted(times)
+    return sorted(texts)
 
 
 Pool = Annotated[
     list[Identifier],
     Field(max_length=MAX_LISTED, json_schema_extra={"uniqueItems": True}),
-    AfterValidator(_sorted_resources),
+    AfterValidator(_sorted),
 ]
 StartTimes = Annotated[
-    list[StartTime],
+    list[TimeOfDay],
     Field(min_length=1, max_length=MAX_LISTED, json_schema_extra={"uniqueItems": True}),
-    AfterValidator(_sorted_times),
+    AfterValidator(_sorted),
 ]
 HoursApply = Literal["throughout", "ends"]
 ResourceSharing = Literal["exclusive", "session"]
 
 
-class ServiceSettings(Settings):
+class ServiceSettings(NamedSettings):
     """What a service is put with. A member that is left out, or null, gets its default, whatever it was before."""
 
-    name: Name = Field(description="The name that people read.")
     max_simultaneous_bookings: Capacity | None = Field(
         None, description="The capacity: how many guests may overlap. Left out, the seats of `resourceIds`, or 1."
     )
@@ -133,8 +106,8 @@ class ServiceSettings(Settings):
     )
     max_upcoming_per_guest: GuestLimit | None = Field(
         None,
-        description="How many confirmed appointments that have not begun one guest, by e-mail address or phone number, "
-        "may have. Binds the public only. Left out, any number.",
+        description="How many confirmed appointments that have not begun one guest, by e-mail address (in any case) or "
+        "phone number, may have. Binds the public only. Left out, any number.",
     )
     booking_enabled: bool = Field(True, description="Whether the public may reserve it.")
     resource_sharing: ResourceSharing = Field(
@@ -143,12 +116,6 @@ class ServiceSettings(Settings):
         "bookings of the same slot share a resource up to its seats, as in a class.",
     )
     resource_ids: Pool = Field(default_factory=list, description="The pool: a booking takes a free one. Default: none.")
-    description: Description | None = Field(
-        None, description="Text for the people who book, 4096 bytes in UTF-8 at most. Left out, none."
-    )
-    metadata: CatalogMetadata | None = Field(
-        None, description="Public data of your own system, 4096 bytes as JSON at most. Left out, none."
-    )
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> Self:
@@ -189,30 +156,41 @@ class ServiceSettings(Settings):
             raise fault_error_at(to_camel(longest), FaultCode.LESS_THAN_FIELD, field=to_camel(length))
 
 
-class ServiceEntry(Record):
+class OfferedService(Named):
+    """What the public and the business see of a service."""
+
+    duration_minutes: int | None = Field(description="The length of a slot in minutes; `null`: it is in days.")
+    duration_days: int | None = Field(description="The length of a slot in calendar days; `null`: it is in minutes.")
+    start_times: list[str] | None = Field(description="The local times at which slots are listed; `null`: in steps.")
+    end_time: str | None = Field(description="The local time at which a slot of days ends; `null`: that of its start.")
+    starts_on_grid: bool = Field(description="Whether the public may book only the starts that are listed.")
+    hold_ttl_minutes: int = Field(description="How long a slot is held, where a caller does not say.")
+    min_notice_minutes: int = Field(description="How long before its start a slot must be reserved.")
+    max_advance_days: int = Field(description="How many days ahead a slot may be reserved.")
+    cancellation_window_minutes: int = Field(description="How long before the start guests must cancel.")
+    max_upcoming_per_guest: int | None = Field(
+        description="How many upcoming appointments one guest may have; `null`: any number."
+    )
+    resource_sharing: ResourceSharing = Field(description="Whether bookings of the same slot may share a resource.")
+
+
+class ServiceEntry(OfferedService):
     """The settings of a service. One that was left out is null, and has its default."""
 
-    name: str = Field(description="The name that people read.")
     max_simultaneous_bookings: int | None = Field(
         description="The capacity: how many guests may overlap; `null`: the seats of the pool, or 1."
     )
-    duration_minutes: int | None = Field(description="The length of a slot in minutes; `null`: it is in days.")
     min_duration_minutes: int | None = Field(description="The shortest slot; `null`: `durationMinutes`.")
     max_duration_minutes: int | None = Field(description="The longest slot; `null`: `durationMinutes`.")
-    duration_days: int | None = Field(description="The length of a slot in calendar days; `null`: it is in minutes.")
     min_duration_days: int | None = Field(description="The fewest days; `null`: `durationDays`.")
     max_duration_days: int | None = Field(description="The most days; `null`: `durationDays`.")
-    start_times: list[str] | None = Field(description="The local times at which slots are listed; `null`: in steps.")
-    end_time: str | None = Field(description="The local time at which a slot of days ends; `null`: that of its start.")
     slot_step_minutes: int | None = Field(
         description="The distance between listed starts; `null`: `durationMinutes`, or one start a day."
     )
-    starts_on_grid: bool = Field(description="Whether the public may book only the starts that are listed.")
     hours_apply: HoursApply | None = Field(
         description="Whether opening hours bind the whole slot or its ends; `null`: `throughout` for minutes, `ends` "
         "for days."
     )
-    hold_ttl_minutes: int = Field(description="How long a slot is held, where a caller does not say.")
     max_hold_ttl_minutes: int | None = Field(
         description="How long one request may hold a slot; `null`: an hour, or `holdTtlMinutes` if longer."
     )
@@ -221,33 +199,40 @@ class ServiceEntry(Record):
     )
     buffer_before_minutes: int = Field(description="Kept free before each slot.")
     buffer_after_minutes: int = Field(description="Kept free after each slot.")
-    min_notice_minutes: int = Field(description="How long before its start a slot must be reserved.")
-    max_advance_days: int = Field(description="How many days ahead a slot may be reserved.")
-    cancellation_window_minutes: int = Field(description="How long before the start guests must cancel.")
     reschedule_window_minutes: int | None = Field(
         description="How long before the start guests must move an appointment; `null`: `cancellationWindowMinutes`."
     )
-    max_upcoming_per_guest: int | None = Field(
-        description="How many upcoming appointments one guest may have; `null`: any number."
-    )
     booking_enabled: bool = Field(description="Whether the public may reserve it.")
-    resource_sharing: ResourceSharing = Field(description="Whether bookings of the same slot may share a resource.")
     resource_ids: list[str] = Field(
         description="The pool: each booking takes one of these resources. If all of them are removed from the catalog, "
         "they are listed here still, and nothing can be booked: put others, or none."
     )
-    description: str | None = Field(description="Text for the people who book.")
-    metadata: dict[str, JsonValue] | None = Field(description="Data of your own system, as it was sent.")
 
 
-class _ServiceIds(Record):
-    business_id: BusinessId
+class OfService(Record):
     service_id: ServiceId
 
 
-class Service(ServiceEntry, _ServiceIds):
+class Service(ServiceEntry, OfService, OfBusiness):
     """An offer that can be booked. A setting that was left out is null, and has its default."""
 
     archived_resource_ids: list[str] = Field(
         description="Those of the pool that are removed from the catalog: they get no new bookings."
     )
+
+
+class PublicService(OfferedService, OfService):
+    """A service that the public can book. A member that does not apply is null; defaults are computed."""
+
+    min_duration_minutes: int | None = Field(description="The shortest slot in minutes.")
+    max_duration_minutes: int | None = Field(description="The longest slot in minutes.")
+    min_duration_days: int | None = Field(description="The fewest days.")
+    max_duration_days: int | None = Field(description="The most days.")
+    slot_step_minutes: int | None = Field(
+        description="The distance between listed starts; `null`: there are `startTimes`, or one start a day."
+    )
+    reschedule_window_minutes: int = Field(description="How long before the start guests must move an appointment.")
+    max_quantity: int = Field(
+        description="The largest `quantity` that one request can get; 0: none of its resources can be booked."
+    )
+    resource_ids: list[str] = Field(description="Those of `resources` that it can be booked with; none without a pool.")

@@ -3,14 +3,17 @@
 import asyncio
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from cachetools import LRUCache, TTLCache
 
 from service.database.connections import Database
-from service.errors import Refused
+from service.errors import DatabaseDown, Refused
+from service.naming import ID_PATTERN
 from service.single_flight import SingleFlight
 
 # Ids whose business is kept in memory, which spares the look-up. About 200 bytes each.
@@ -20,11 +23,13 @@ _REMEMBERED: Final = 20_000
 ID_SECONDS: Final = 60.0
 
 # An id; slugs are a part of these.
-_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+_NAME: Final = re.compile(ID_PATTERN)
 
 
 class Tenants:
     """Finds the business of an id. It never changes, so a known one needs no look-up.
+
+    An id that is not found while a node is down may be on that node: the answer is `DatabaseDown` then.
 
     `query` is the named statement that finds it, `missing` the error code for an id that does not exist.
     """
@@ -39,9 +44,9 @@ class Tenants:
         """Returns the business that the request named, else that of the id. Raises `Refused` and `Unavailable`."""
         if known := named or self._known.get(of_id):
             return known
-        [(business_id,)] = await self._database.fetch(self._query, of_id)
+        [(business_id,)], left_out = await self._database.fetch_everywhere(self._query, of_id)
         if business_id is None:
-            raise Refused(self._missing)
+            raise DatabaseDown if left_out else Refused(self._missing)
         self.remember(of_id, business_id)
         return str(business_id)
 
@@ -59,23 +64,22 @@ async def require_business(database: Database, business_id: str) -> None:
 class BusinessNames:
     """Finds the business that a public request names by its id or by its slug.
 
-    A name that was found to be an id costs nothing for a while: no other business can have it, and the verbs refuse it
-    once its business is deleted. A slug may move to another business, so it is looked up for each request, by a look-up
-    that begins after the request came; the requests that come during one look-up share the next.
+    No slug is another business's id, so a name is taken for an id first, and looked up if there is no such business. A
+    name that was a slug once is looked up before. It may move to another business, so each request is answered by a
+    look-up that begins after it came; the requests that come during one look-up share the next.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
-        # Ids that exist: names of no business are not kept.
+        # Names that were looked up, of ids and of slugs. Those of no business are not kept.
         self._ids: TTLCache[str, None] = TTLCache(_REMEMBERED, ID_SECONDS, clock)
-        self._asked: set[str] = set()
-        self._turn = 0
-        self._one_at_a_time = asyncio.Lock()
-        self._look_ups = SingleFlight[int, dict[str, str]]()
+        self._slugs: LRUCache[str, None] = LRUCache(_REMEMBERED)
+        # Of each partition, so that a node that is down fails the look-ups of its own names only.
+        self._look_ups: defaultdict[int | None, _LookUps] = defaultdict(partial(_LookUps, database))
 
-    def is_id(self, name: str) -> bool:
-        """Returns whether a name is known to be an id."""
-        return name in self._ids
+    def may_be_id(self, name: str) -> bool:
+        """Returns whether a name is to be taken for an id first."""
+        return name not in self._slugs and _NAME.fullmatch(name) is not None
 
     async def find(self, name: str) -> str | None:
         """Returns the id of the business with a name; None if there is none. Raises `Unavailable`."""
@@ -83,14 +87,30 @@ class BusinessNames:
             return name
         if not _NAME.fullmatch(name):
             return None
-        self._asked.add(name)
-        return (await self._look_ups.run(self._turn, self._look_up)).get(name)
+        await self._database.refuse_if_down(name)
+        business_id = await self._look_ups[self._database.nodes.partition(name)].find(name)
+        self._slugs.pop(name, None)
+        if business_id is not None:
+            (self._ids if business_id == name else self._slugs)[name] = None
+        return business_id
 
-    async def _look_up(self) -> dict[str, str]:
+
+class _LookUps:
+    """Look-ups of names, one at a time: the names that are asked for during one are the next."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._asked: set[str] = set()
+        self._turn = 0
+        self._one_at_a_time = asyncio.Lock()
+        self._flights = SingleFlight[int, dict[str, str | None]]()
+
+    async def find(self, name: str) -> str | None:
+        self._asked.add(name)
+        return (await self._flights.run(self._turn, self._look_up)).get(name)
+
+    async def _look_up(self) -> dict[str, str | None]:
         async with self._one_at_a_time:
             names, self._asked = self._asked, set()
             self._turn += 1
-            rows = await self._database.fetch("businesses_named", list(names))
-        found = {name: business_id for name, business_id in rows if business_id is not None}
-        self._ids.update({name: None for name in found if found[name] == name})
-        return found
+            return dict(await self._database.fetch("businesses_named", list(names)))

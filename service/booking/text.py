@@ -1,22 +1,17 @@
 """The text that callers may write: ids, keys, names and free text, with their bounds and faults."""
 
 import json
+import re
 import unicodedata
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Final, cast
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    GetCoreSchemaHandler,
-    JsonValue,
-    StringConstraints,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, JsonValue, StringConstraints
 from pydantic_core import CoreSchema, core_schema
 
 from service.faults import FaultCode, fault_error
+from service.naming import ID_PATTERN
 
 METADATA_BYTES = 4096
 DESCRIPTION_BYTES = 4096
@@ -36,6 +31,9 @@ _BLANKS: Final = (
 # which Python learns later; some of its ranges are reserved for invisible ones.
 _UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Mc", "Me"})
 _UNSEEN: Final = frozenset(_FILLERS + "".join(map(chr, (0x2065, *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000)))))
+
+# In JSON without other characters than those of ASCII: after more backslashes the text has one itself.
+_WRITTEN_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +55,7 @@ def if_any(description: str) -> Any:
     return Field(default=None, exclude_if=lambda value: value is None, description=description)
 
 
-# The caller's own strings, for businesses, services and resources.
-Identifier = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"),
-    OneFault(FaultCode.INVALID_ID),
-]
+Identifier = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$"), OneFault(FaultCode.INVALID_ID)]
 BusinessId = Annotated[Identifier, Field(description="The business, by its id in the catalog.")]
 # Slugs are identifiers too.
 NamedBusiness = Annotated[Identifier, Field(description="The business, by its id in the catalog or by its slug.")]
@@ -113,22 +106,16 @@ def _storable_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     unwritten = _unwritten_digits(text) if len(text) <= METADATA_BYTES and ("e+" in text or "e-" in text) else 0
     if len(text) + unwritten > METADATA_BYTES:
         raise fault_error(FaultCode.TOO_MANY_BYTES, max=METADATA_BYTES)
-    # Escaped by the writer: a real NUL is \u0000 after an even number of backslashes.
-    if "\\u0000" in text and any("\x00" in string for string in _strings(metadata)):
+    if _WRITTEN_NUL.search(text):
         raise fault_error(FaultCode.NUL_CHARACTER)
     return metadata
 
 
 def _unwritten_digits(text: str) -> int:
     """Returns how much longer numbers become in JSON of PostgreSQL, which has no exponents."""
-    digits = 0
-
-    def count(number: str) -> None:
-        nonlocal digits
-        digits += len(format(Decimal(number), "f")) - len(number)
-
-    json.loads(text, parse_float=count)
-    return digits
+    numbers: list[str] = []
+    json.loads(text, parse_float=numbers.append)
+    return sum(len(format(Decimal(number), "f")) - len(number) for number in numbers)
 
 
 def _of_bounded_size(text: str) -> str:
@@ -155,16 +142,6 @@ def _number(text: str) -> int | float:
 def _levels(value: Any) -> int:
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return max(map(_levels, parts), default=0) + isinstance(value, (dict, list))
-
-
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [string for pair in value.items() for part in pair for string in _strings(part)]
-    if isinstance(value, list):
-        return [string for item in value for string in _strings(item)]
-    return []
 
 
 _trim, _store = BeforeValidator(_trimmed), AfterValidator(_storable)

@@ -1,16 +1,17 @@
 """The way to the verbs that decide: through group commit, and back with a body or a refusal."""
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
+from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
 
 from service.booking.alternatives import Alternatives, Wish
 from service.booking.instants import WrittenInstant
-from service.booking.requests import Book, Change, Request, Reserve, new_operation_id
+from service.booking.requests import Book, Change, Request, Reserve, Slot, new_operation_id
 from service.database.group_commit import GroupCommit
+from service.database.partitioned import PartitionedCommit
 from service.database.queue import Outcome
 from service.errors import HoldfastError, Invalid, Refused
 from service.faults import FaultCode
@@ -19,6 +20,8 @@ from service.naming import Record
 T = TypeVar("T")
 
 _NO_ROOM_TO_MOVE = "No available capacity for the new time slot"
+# Read from the body of the refusal: see booking.requested_slot.
+_SLOT: Final = TypeAdapter(Slot)
 
 
 class RefusalDetails(Record):
@@ -40,7 +43,8 @@ def refusal(outcome: str, body: dict[str, Any] | None) -> HoldfastError:
     """Builds the error for an outcome, by its name and body."""
     body = body or {}
     if outcome == "validation_failed":
-        return Invalid.at(to_camel(body["field"]), FaultCode(body["code"]), **body["parameters"])
+        field = ".".join(map(to_camel, body["field"].split(".")))
+        return Invalid.at(field, FaultCode(body["code"]), **body["parameters"])
     details = RefusalDetails.model_validate(body)
     refused = Refused(outcome.upper(), **details.model_dump(mode="json", exclude_unset=True))
     refused.retry_after_seconds = body.get("retry_after_seconds", refused.retry_after_seconds)
@@ -56,7 +60,9 @@ class Announce(Protocol):
 class Verbs:
     """Runs verbs. A refusal for lack of room comes with alternatives, which are looked up outside of the lock."""
 
-    def __init__(self, group_commit: GroupCommit, alternatives: Alternatives, announce: Announce) -> None:
+    def __init__(
+        self, group_commit: GroupCommit | PartitionedCommit, alternatives: Alternatives, announce: Announce
+    ) -> None:
         self._group_commit = group_commit
         self._alternatives = alternatives
         self._announce = announce
@@ -92,11 +98,6 @@ class Verbs:
 
 def _wish(business_id: str, request: Request, wanted: dict[str, Any]) -> Wish:
     """Returns what was refused. Of a commit and a change the verb tells it: they name no slot themselves."""
-    if isinstance(request, Reserve | Book):
-        slot = request.slot
-        return Wish(business_id, slot.service_id, slot.slot_start, slot.slot_end, slot.quantity, slot.resource_id)
-    slot_start, slot_end = datetime.fromisoformat(wanted["slot_start"]), wanted.get("slot_end")
-    slot_end = datetime.fromisoformat(slot_end) if slot_end else None
+    slot = request.slot if isinstance(request, Reserve | Book) else _SLOT.validate_python(wanted)
     own = str(request.appointment_id) if isinstance(request, Change) else None
-    quantity, resource_id = wanted["quantity"], wanted.get("resource_id")
-    return Wish(business_id, wanted["service_id"], slot_start, slot_end, quantity, resource_id, own)
+    return Wish(business_id, slot.service_id, slot.slot_start, slot.slot_end, slot.quantity, slot.resource_id, own)

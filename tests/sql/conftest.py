@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import psycopg
 import pytest
@@ -12,15 +13,18 @@ from tests.database import TestDatabase, with_database
 from tests.sql.requests import GUEST
 from tests.sql.rivals import Rivals
 
+# Appended to a database's URL.
+LOCK_TIMEOUT: Final = "?options=-c%20lock_timeout%3D20s"
+
 
 @pytest.fixture(autouse=True)
 def impatient(request: pytest.FixtureRequest) -> None:
     """Sets a lock timeout, so that a verb that waits where it must not fails its test instead of hanging it."""
     if "database" in request.fixturenames:
         database: TestDatabase = request.getfixturevalue("database")
-        name = sql.Identifier(database.admin.info.dbname)
-        database.admin.execute(sql.SQL("ALTER DATABASE {} SET lock_timeout = '20s'").format(name))
         database.admin.execute("SET lock_timeout = '20s'")
+        database.url += LOCK_TIMEOUT
+        database.admin_url += LOCK_TIMEOUT
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ PER_ROW = ("FOR KEY SHARE OF x", '"audit_changes"')
 # Functions in PL/pgSQL that read no table: they compute which requests of a window fit, the row of a changed
 # appointment, or why it can't be changed.
 COMPUTING = ("take", "with_changes", "change_refusal")
+_NOT_NEW = "rows and plans of earlier tests would be measured too: mark the test with new_database"
 
 
 def statements_of(database: TestDatabase, call: Callable[[], object]) -> int:
@@ -22,6 +23,7 @@ def statements_of(database: TestDatabase, call: Callable[[], object]) -> int:
 
     Each function is set to plan its statements at every execution, and each planning is logged.
     """
+    assert database.is_new, _NOT_NEW
     for (function,) in database.rows(
         "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang "
         "WHERE p.pronamespace = 'booking'::regnamespace AND l.lanname = 'plpgsql'"
@@ -55,6 +57,7 @@ def compiled_in(database: TestDatabase, call: Callable[[], object]) -> list[str]
     PostgreSQL decides on compilation by the estimated cost when it plans a statement. The plan contains that decision
     and is logged here; statements that were planned before are planned again.
     """
+    assert database.is_new, _NOT_NEW
     compiled: list[str] = []
 
     def note(diagnostic: psycopg.errors.Diagnostic) -> None:
@@ -96,6 +99,7 @@ def reads_of(database: TestDatabase, call: Callable[[], object]) -> Reads:
 
     The call runs twice and is counted the second time, because the first one fills the caches of the session.
     """
+    assert database.is_new, _NOT_NEW
     with rolled_back(database):
         call()
     with rolled_back(database):

@@ -151,12 +151,23 @@ def test_the_first_hundred_are_listed_and_all_are_counted(salon: TestDatabase) -
     assert [item["appointment_id"] for item in found["items"]] == booked[:-101:-1]
 
 
+def test_dates_of_centuries_are_read_up_to_the_last_appointment(salon: TestDatabase) -> None:
+    """The lock of the business is held meanwhile, so the hours of all of these dates must not be computed."""
+    book(salon, 24, 10)
+    outside = book(salon, 24, 14)
+    salon.rows("SET statement_timeout = '2s'")
+    new = put_special_hours(salon, "new", "2030-12-02", [("09:00", "12:00")], until="2999-12-31")
+    assert affected(new) == [outside]
+    assert affected(put_special_hours(salon, "old", "1900-01-01", [], until="2030-12-01")) == []
+
+
 CALLS: dict[str, Callable[[TestDatabase], Outcome]] = {
     "closure": lambda database: database.put_closure("away", local(24), local(25)),
     "special hours": lambda database: put_special_hours(database, "eve", "2030-12-24", [("09:00", "12:00")]),
 }
 
 
+@pytest.mark.new_database
 @pytest.mark.parametrize("call", CALLS)
 def test_the_appointments_of_other_days_and_businesses_are_not_read(salon: TestDatabase, call: str) -> None:
     """The cost under the lock of a business does not grow with its history."""
@@ -179,6 +190,7 @@ def test_the_appointments_of_other_days_and_businesses_are_not_read(salon: TestD
     assert many.rows <= few.rows + 10
 
 
+@pytest.mark.new_database
 def test_the_hours_are_read_once_for_all_appointments(salon: TestDatabase) -> None:
     """The rows read grow with the appointments of the dates, one by one."""
     salon.put_hours([(weekday, f"{hour:02}:00", f"{hour:02}:45") for weekday in range(1, 8) for hour in range(24)])

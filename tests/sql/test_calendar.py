@@ -149,6 +149,7 @@ def test_pages_have_every_row_once(database: TestDatabase) -> None:
     assert {name for _, name, body in found if not body} == {*cancelled}
 
 
+@pytest.mark.new_database
 @pytest.mark.parametrize("is_analysed", [False, True])
 def test_a_feed_does_not_read_the_history(database: TestDatabase, is_analysed: bool) -> None:
     """A feed reads only the appointments of its range, because calendar programs poll it for years."""

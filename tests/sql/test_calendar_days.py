@@ -159,7 +159,7 @@ def test_a_start_in_the_second_pass_ends_after_it_begins(house: TestDatabase) ->
     assert listed(house, first - timedelta(hours=3), second - timedelta(minutes=20), days=1) == [
         (first, first + timedelta(minutes=15))
     ]
-    assert refusals(house, [(second, next_end), (second, next_end + timedelta(minutes=15))]) == [None, "too_long"]
+    assert refusals(house, [(second, next_end), (second, next_end + timedelta(minutes=15))]) == [None, "off_grid"]
 
 
 def test_a_date_that_is_left_out_has_no_slot(house: TestDatabase) -> None:
@@ -257,6 +257,7 @@ def test_listed_days_are_those_of_the_wall_clock(
     assert refusals(house, slots) == [None] * len(slots)
 
 
+@pytest.mark.new_database
 def test_the_statements_do_not_grow_with_the_dates(house: TestDatabase) -> None:
     """Dates are computed as sets: a listing of a year takes as many statements as one of a day, a long stay as a night.
 

@@ -11,6 +11,7 @@ import pytest
 from tests.concurrency.rivals import wait_for
 from tests.database import NO_DEADLINE, Outcome, TestDatabase, at
 from tests.sql.catalog import delete_resource, delete_service, put_service_on
+from tests.sql.measuring import reads_of
 from tests.sql.requests import raises_sqlstate
 from tests.sql.rivals import SECONDS, Rivals
 
@@ -75,7 +76,9 @@ def test_a_business_is_made_once_and_then_changed(database: TestDatabase) -> Non
 
 def test_a_timezone_that_postgresql_does_not_know_is_refused(database: TestDatabase) -> None:
     """Local times can't be computed in an unknown zone; the refused put stores no business."""
-    assert put_business(database, "salon", timezone="Europe/Atlantis").name == "timezone_unknown"
+    refused = put_business(database, "salon", timezone="Europe/Atlantis")
+    fault = {"field": "timezone", "code": "unknown_timezone", "parameters": {}}
+    assert (refused.name, refused.body) == ("validation_failed", fault)
     assert businesses(database) == []
 
 
@@ -185,6 +188,19 @@ def test_of_a_slug_and_an_equal_id_made_concurrently_the_second_waits(
     else:
         assert answer.result(SECONDS).name == "created"
     assert businesses(database) == [calls[not first_commits]]
+
+
+@pytest.mark.new_database
+@pytest.mark.parametrize("slug", ["hair", "cuts", None])
+def test_the_slugs_of_other_businesses_are_not_read(database: TestDatabase, slug: str | None) -> None:
+    """A slug is kept, changed or given up, and goes with its business, by a look-up of the key."""
+    put_business(database, "salon", slug="hair")
+    database.rows("INSERT INTO booking.slugs SELECT 's' || n, 'b' || n FROM generate_series(1, 1000) AS n")
+    database.rows("ANALYZE booking.slugs")
+    put = reads_of(database, lambda: put_business(database, "salon", slug=slug))
+    assert "slugs_pkey" in put.indexes
+    assert "slugs" not in put.whole_tables
+    assert "slugs" not in reads_of(database, lambda: delete_business(database, "salon")).whole_tables
 
 
 def test_an_id_precedes_an_equal_slug(database: TestDatabase) -> None:

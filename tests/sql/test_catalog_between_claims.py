@@ -23,7 +23,7 @@ RESOURCES = ("anna", "bert")
 POOLS: dict[str, list[str]] = {"cut": [*RESOURCES], "class": ["bert"], "stay": []}
 CATALOG_TABLES = ("services", "resources", "service_resources")
 ALL_TABLES = ("audit_logs", "appointments", "reservations", "occupancy", *CATALOG_TABLES[::-1], "businesses")
-REFUSALS = {"capacity_in_use", "resource_unknown", "validation_failed", "resource_not_found", "service_not_found"}
+REFUSALS = {"capacity_in_use", "validation_failed", "resource_not_found", "service_not_found"}
 
 starts = st.sampled_from([at(10), at(10), at(10), at(10.5), at(34)])
 service_ids = st.sampled_from(SERVICES)

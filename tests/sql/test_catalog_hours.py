@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.database import NO_DEADLINE, TestDatabase, at
-from tests.sql.catalog import delete_resource
+from tests.sql.catalog import delete_resource, names_unknown
 
 ANNA = {"weekday": 1, "opens": "10:00", "closes": "15:30", "resource_id": "anna"}
 
@@ -61,7 +61,7 @@ def test_hours_of_an_unknown_resource_are_refused(database: TestDatabase) -> Non
     database.put_hours([ANNA])
     for unknown in ("nobody", "zoe"):
         outcome = database.put_hours([(1, "09:00", "13:00"), ANNA, {**ANNA, "resource_id": unknown}])
-        assert (outcome.name, outcome.body) == ("resource_unknown", {"position": 2, "resource_id": unknown})
+        assert names_unknown(outcome, unknown, "2.resource_id")
     assert len(hours(database)) == 1
 
 
@@ -122,9 +122,9 @@ def test_a_second_put_of_a_closure_replaces_it(database: TestDatabase) -> None:
     assert outcome.name == "done"
     answered = datetime.fromisoformat(outcome.body["from"]), datetime.fromisoformat(outcome.body["to"])
     assert (*answered, outcome.body["resource_id"], outcome.body["reason"]) == (at(11), at(13), None, None)
-    assert database.put_closure("away", at(11), at(13), "nobody").name == "resource_unknown"
+    assert names_unknown(database.put_closure("away", at(11), at(13), "nobody"), "nobody")
     delete_resource(database)
-    assert database.put_closure("away", at(11), at(13), "anna").name == "resource_unknown"
+    assert names_unknown(database.put_closure("away", at(11), at(13), "anna"), "anna")
     with pytest.raises(psycopg.errors.CheckViolation):
         database.put_closure("away", at(11), at(11))
 

@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from tests.database import NO_DEADLINE, TestDatabase, at
-from tests.sql.catalog import delete_resource, delete_service, put_back, put_service_on, put_special_hours
+from tests.sql.catalog import (
+    delete_resource,
+    delete_service,
+    names_unknown,
+    put_back,
+    put_service_on,
+    put_special_hours,
+)
 from tests.sql.rivals import SECONDS, Rivals
 
 
@@ -126,7 +133,7 @@ def test_a_pool_with_an_unknown_or_archived_resource_is_refused(database: TestDa
     delete_resource(database, "ben")
     for ids, missing in ((["anna", "zoe", "nobody"], "zoe"), (["ben"], "ben")):
         outcome = database.put_service(name="changed", resource_ids=ids)
-        assert (outcome.name, outcome.body) == ("resource_unknown", {"resource_id": missing})
+        assert names_unknown(outcome, missing, "resource_ids")
     service = database.value("SELECT booking.services('salon')")
     assert (service["name"], service["resource_ids"]) == ("cut", ["anna"])
 
@@ -234,4 +241,4 @@ def test_putting_a_pool_waits_for_a_concurrent_delete_of_its_resource(database: 
         answer = rivals.start(lambda rival: put_service_on(rival, settings))
         database.wait_until_blocked()
         connection.commit()
-    assert answer.result(SECONDS) == "resource_unknown"
+    assert answer.result(SECONDS) == "validation_failed"

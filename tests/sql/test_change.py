@@ -229,8 +229,8 @@ def test_the_trail_has_actor_time_and_changed_fields(database: TestDatabase) -> 
     database.change(appointment, action="cancel", reason="ill", actor_kind="guest", request_id="r3")
     created, moved, reassigned, cancelled = trail(database, appointment)
     assert [datetime.fromisoformat(entry["at"]) for entry in (created, moved)] == [created_at, later]
-    assert created["actor"] == {"kind": "guest", "id": None}
-    assert (reassigned["actor"], reassigned["request_id"]) == ({"kind": "staff", "id": "desk"}, "r2")
+    assert created["actor"] == {"kind": "guest", "id": None, "name": None}
+    assert (reassigned["actor"], reassigned["request_id"]) == ({"kind": "staff", "id": "desk", "name": None}, "r2")
     instants = {
         name: [datetime.fromisoformat(change[when]) for when in ("before", "after")]
         for name, change in moved["changes"].items()

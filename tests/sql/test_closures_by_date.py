@@ -124,3 +124,11 @@ def test_the_constraints_are_the_backstop(database: TestDatabase) -> None:
     database.make_business()
     with pytest.raises(Exception, match=r"closures_last_date_check|range lower bound"):
         put(database, "2027-01-12", "2027-01-11")
+
+
+def test_the_dates_between_the_first_and_the_last_cost_nothing(database: TestDatabase) -> None:
+    """A closure is put under the lock of its business, and may be meant for ever: a hundred of centuries are."""
+    database.rows("SET statement_timeout = '5s'")
+    ranges = "SELECT booking.range_of_dates('Europe/Berlin', '2027-03-28', '2999-12-31') FROM generate_series(1, 100)"
+    [closed] = {str(during) for (during,) in database.rows(ranges)}
+    assert closed == str(database.value("SELECT '[2027-03-27 23:00Z,2999-12-31 23:00Z)'::tstzrange"))

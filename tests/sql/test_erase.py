@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.database import TestDatabase
 from tests.sql.changes import stored_appointment, trail
 from tests.sql.erasures import AUTHOR, erase_guest
@@ -36,7 +38,7 @@ def test_an_erasure_of_a_guest_leaves_what_an_erasure_of_each_appointment_leaves
     its_own = dict.fromkeys(("appointment_id", "idempotency_key", "created_at"))
     assert {**stored_appointment(database, one), **its_own} == {**stored_appointment(database, other), **its_own}
     (_, by_change), (_, by_guest) = trail(database, one), trail(database, other)
-    actor = {"kind": AUTHOR["actor_kind"], "id": AUTHOR["actor_id"]}
+    actor = {"kind": AUTHOR["actor_kind"], "id": AUTHOR["actor_id"], "name": None}
     assert by_guest == {**by_change, "actor": actor, "request_id": AUTHOR["request_id"]}
     stored = database.value("SELECT string_agg(a::text, '') FROM booking.appointments a")
     stored += database.value("SELECT string_agg(l::text, '') FROM booking.audit_logs l")
@@ -59,6 +61,15 @@ def test_an_erasure_is_bounded_and_continues(database: TestDatabase) -> None:
         database.book(hour, guest_email=ADA)
     assert [erased(database, guest_email=ADA, limit=2) for _ in range(4)] == [2, 2, 1, 0]
     assert emails(database) == [None] * 5
+
+
+def test_an_erasure_finds_an_address_in_any_case(database: TestDatabase) -> None:
+    """The request for erasure is rarely typed by the person who booked."""
+    database.make_service(capacity=5)
+    for hour, email in ((10, "Ada@example.com"), (11, ADA), (12, "ADA@example.com")):
+        database.book(hour, guest_email=email)
+    assert [erased(database, guest_email="aDA@example.com", limit=2) for _ in range(3)] == [2, 1, 0]
+    assert emails(database) == [None] * 3
 
 
 def test_only_the_named_guest_is_erased(database: TestDatabase) -> None:
@@ -93,6 +104,7 @@ def test_an_erasure_in_an_unknown_business_is_refused(database: TestDatabase) ->
     assert erase_guest(database, business_id="nobody", guest_email=ADA).name == "business_not_found"
 
 
+@pytest.mark.new_database
 def test_a_step_reads_its_own_rows_in_a_fixed_number_of_statements(database: TestDatabase) -> None:
     """The appointments of other guests, and those that steps before erased, add no cost."""
     database.make_service(capacity=1000)

@@ -197,6 +197,7 @@ def test_a_refusal_ends_nothing(database: TestDatabase, verb: str) -> None:
     assert database.violations() == {}
 
 
+@pytest.mark.new_database
 def test_a_refusal_reads_no_more_expired_holds_than_it_asks_room_for(crowded: tuple[TestDatabase, datetime]) -> None:
     """The refusal of a slot that is full of live claims does not read all expired holds beside it."""
     database, _ = crowded
@@ -207,6 +208,7 @@ def test_a_refusal_reads_no_more_expired_holds_than_it_asks_room_for(crowded: tu
     assert statuses(database) == {"held": MANY}
 
 
+@pytest.mark.new_database
 def test_a_grant_reads_no_more_expired_holds_than_it_needs(crowded: tuple[TestDatabase, datetime]) -> None:
     """The first request after a crowd of holds expired does not read all of them."""
     database, _ = crowded
@@ -392,6 +394,7 @@ def test_a_pool_made_smaller_ends_expired_holds(database: TestDatabase) -> None:
 # The cost of a decision.
 
 
+@pytest.mark.new_database
 @pytest.mark.parametrize("verb", ["reserve", "book", "change", "commit"])
 def test_a_decision_reads_as_much_with_thousands_of_live_holds_as_with_none(database: TestDatabase, verb: str) -> None:
     """A decision reads the counts of the windows and not the claims in them."""

@@ -153,6 +153,7 @@ def test_a_service_on_its_grid_needs_a_known_time_zone(salon: TestDatabase) -> N
     assert salon.reserve(11, 1).name == "done"
 
 
+@pytest.mark.new_database
 def test_whether_a_start_is_listed_costs_no_more_on_a_fine_grid(salon: TestDatabase) -> None:
     """Reserve asks under the lock: the rows read depend neither on the step nor on other dates."""
     salon.put_hours([(weekday, "00:00", "24:00") for weekday in range(1, 8)])

@@ -57,6 +57,7 @@ def test_a_guest_has_as_many_as_the_service_allows(database: TestDatabase, way: 
         ({"guest_email": None}, True),
         ({"guest_email": "other@example.com"}, True),
         ({"guest_phone": "+4930999999"}, True),
+        ({"guest_email": "ADA@example.com", "guest_phone": None}, True),
         ({"guest_email": "other@example.com", "guest_phone": None}, False),
         ({"guest_email": None, "guest_phone": "+4930999999"}, False),
     ],
@@ -169,7 +170,8 @@ def test_requests_of_one_guest_in_one_call_count_each_other(database: TestDataba
     """Those that only the call itself brings to the limit are deferred, and decided by the next one."""
     booked(database, hour=8)
     others = [{"guest_email": f"{number}@example.com", "guest_phone": None} for number in range(2)]
-    guests = [ADA, others[0], {**ADA, "guest_phone": None}, others[1], {**ADA, "guest_email": None}]
+    in_capitals = {"guest_email": "ADA@example.com", "guest_phone": None}
+    guests = [ADA, others[0], in_capitals, others[1], {**ADA, "guest_email": None}]
     requests = [
         book_request(10 + n, **guest) if verb == "book" else commit_request(database.reserve(10 + n).id, **guest)
         for n, guest in enumerate(guests)

@@ -170,6 +170,7 @@ def test_each_index_is_listed_with_its_use(database: TestDatabase) -> None:
     assert USES.keys() - existing == set(), "a use without its index"
 
 
+@pytest.mark.new_database
 @pytest.mark.parametrize("name", [name for name, use in USES.items() if use.call])
 def test_each_index_is_scanned_by_the_call_that_needs_it(salon: TestDatabase, name: str) -> None:
     """The database has a history, and the planner has no hints other than the settings of the functions."""

@@ -68,12 +68,13 @@ def test_the_owner_allows_a_range(salon: TestDatabase) -> None:
 
 
 def test_a_slot_of_days_ends_as_days_do(salon: TestDatabase) -> None:
-    """Any other end is off_grid within the range, and too short or too long outside of it."""
+    """Any other end is off_grid, within the range of lengths and outside of it."""
     put_service(salon, duration_days=3, min_duration_days=2)
-    assert of_days(salon, 0.5, 1.5, 2.5, 2.999, 3.5) == ["too_short", "too_short", "off_grid", "off_grid", "too_long"]
+    assert of_days(salon, 0.5, 1.5, 2.5, 2.999, 3.5) == ["off_grid"] * 5
+    assert of_days(salon, 1, 2, 3, 4) == ["too_short", None, None, "too_long"]
     put_service(salon, duration_days=1, end_time="11:00")
     slots = [(at(14), at(24 + 11)), (at(14), at(24 + 14)), (at(14), at(20)), (at(9), at(11)), (at(9), at(24 + 11))]
-    assert refusals(salon, slots) == [None, "too_long", "too_short", None, "too_long"]
+    assert refusals(salon, slots) == [None, "off_grid", "off_grid", None, "too_long"]
 
 
 def test_a_day_may_have_23_or_25_hours(salon: TestDatabase) -> None:
@@ -84,7 +85,7 @@ def test_a_day_may_have_23_or_25_hours(salon: TestDatabase) -> None:
         next_day = (day + DAY).astimezone(UTC)
         start = day.astimezone(UTC)
         assert refusals(salon, [(start, next_day), (start, start + DAY)])[0] is None
-        assert refusals(salon, [(start, next_day - MINUTE), (start, next_day + MINUTE)]) == ["too_short", "too_long"]
+        assert refusals(salon, [(start, next_day - MINUTE), (start, next_day + MINUTE)]) == ["off_grid", "off_grid"]
     put_service(salon, duration_minutes=1440)
     start = datetime(2027, 3, 28, tzinfo=berlin).astimezone(UTC)
     assert refusals(salon, [(start, start + DAY), (start, start + DAY - timedelta(hours=1))]) == [None, "too_short"]
@@ -98,8 +99,8 @@ def test_reserve_and_book_refuse_a_length_that_is_not_offered(salon: TestDatabas
     assert reason(salon.book(10, 24)) == "too_long"
     assert reason(salon.reserve(10, 45 / 60)) == "done"
     put_service(salon, duration_days=1)
-    assert reason(salon.reserve(24, 2)) == "too_short"
-    assert reason(salon.book(24, 36)) == "too_long"
+    assert reason(salon.reserve(24, 2)) == "off_grid"
+    assert reason(salon.book(24, 48)) == "too_long"
     assert reason(salon.book(24, 24)) == "done"
 
 
@@ -144,7 +145,7 @@ def test_an_endless_slot_is_refused_before_its_hours_are_read(salon: TestDatabas
     far = datetime.max.replace(tzinfo=UTC, microsecond=0).isoformat()
     for unit, length in (("duration_minutes", 60), ("duration_days", 1)):
         put_service(salon, None, **{unit: length, "starts_on_grid": True})
-        assert reason(salon.reserve(9, slot_end=far)) == "too_long"
+        assert reason(salon.reserve(9, slot_end=far)) == ("too_long" if unit == "duration_minutes" else "off_grid")
         assert salon.book(9, slot_end=far, manual=True).name == "validation_failed"
 
 
@@ -201,14 +202,13 @@ def test_a_length_in_days_is_refused_exactly_if_no_number_of_days_has_it(
     # A first end that is over when the slot begins (in the second pass of an hour) is no end.
     ends[0] = ends[0] if ends[0] > starts_at else ends[1]
     lengths = [days for days, each in enumerate(ends, 1) if each == ends_at]
-    shorter = sum(each < ends_at for each in ends)
     expected = (
         None
         if any(bounds[0] <= days <= bounds[1] for days in lengths)
-        else "too_short"
-        if (max(lengths) if lengths else shorter) < bounds[0]
-        else "too_long"
-        if (min(lengths) if lengths else shorter + 1) > bounds[1]
         else "off_grid"
+        if not lengths
+        else "too_short"
+        if max(lengths) < bounds[0]
+        else "too_long"
     )
     assert refusals(salon, [(starts_at, ends_at)]) == [expected]

@@ -9,6 +9,8 @@ from tests.database import TestDatabase, at
 from tests.sql.listings import availability, available_days
 from tests.sql.measuring import Reads, compiled_in, reads_of, statements_of
 
+pytestmark = pytest.mark.new_database
+
 STAFF = ["anna", "bea", "cleo"]
 WEEKDAYS = range(1, 8)
 

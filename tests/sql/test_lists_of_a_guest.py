@@ -42,6 +42,18 @@ def test_a_guest_is_found_by_email_or_phone(database: TestDatabase) -> None:
     assert listed(database, guest_email="nobody@example.com") == []
 
 
+def test_the_case_of_an_address_does_not_matter(database: TestDatabase) -> None:
+    """Appointments of one guest follow each other by start, however each address is written; each is shown as it is."""
+    database.make_service(capacity=9)
+    written = ("Ada@example.com", ADA, "ADA@example.com", "aDa@example.com")
+    ids = [database.book(hour, guest_email=email).id for hour, email in zip((8, 9, 10, 11), written, strict=True)]
+    database.book(12, guest_email="ada+1@example.com")
+    for limit in (1, 9):
+        assert [ids_of(listed(database, limit, guest_email=email)) for email in written] == [ids] * 4
+    assert tuple(entry["guest_email"] for entry in listed(database, guest_email=ADA)) == written
+    assert ids_of(listed(database, updated_since=at(-24 * 365), guest_email="ADA@example.com")) == ids
+
+
 def test_the_list_of_a_guest_is_bounded_by_its_range(database: TestDatabase) -> None:
     """Both bounds are optional, and `overlapping` adds what is under way."""
     database.make_service(capacity=9)
@@ -176,6 +188,7 @@ LISTS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.new_database
 @pytest.mark.parametrize("analysed", [False, True], ids=["never analysed", "analysed"])
 @pytest.mark.parametrize("name", LISTS)
 def test_a_page_reads_its_rows_and_no_others(database: TestDatabase, name: str, analysed: bool) -> None:
@@ -195,6 +208,7 @@ def test_a_page_reads_its_rows_and_no_others(database: TestDatabase, name: str, 
         assert reads.blocks <= 40
 
 
+@pytest.mark.new_database
 @pytest.mark.parametrize("name", ["e-mail", "phone"])
 def test_the_end_of_a_range_bounds_the_list_of_a_guest(database: TestDatabase, name: str) -> None:
     """Appointments of the guest after `until`, or of other guests, are not read."""

@@ -211,6 +211,7 @@ def test_hours_in_an_unknown_time_zone_are_neither_open_nor_closed(salon: TestDa
     assert salon.value(query, ["", "chair"], at(9), at(10), "throughout") == ["", "chair"]
 
 
+@pytest.mark.new_database
 def test_the_cost_of_a_stay_does_not_grow_with_its_length(salon: TestDatabase) -> None:
     """Only the hours at its ends are read, of however many dates there are special ones."""
     salon.put_hours([(weekday, "09:00", "17:00") for weekday in range(1, 8)])
@@ -227,6 +228,7 @@ def test_the_cost_of_a_stay_does_not_grow_with_its_length(salon: TestDatabase) -
     assert read_rows(1) <= night + 20
 
 
+@pytest.mark.new_database
 def test_past_closures_add_no_cost(salon: TestDatabase) -> None:
     """Closures are never deleted by time, and reserve reads them for every slot."""
     # Without autovacuum, the planner keeps the statistics of an empty table.

@@ -94,6 +94,16 @@ def test_a_page_is_bounded_in_characters(salon: TestDatabase) -> None:
     assert {(slot["available"], slot["max_quantity"]) for slot in slots} == {(60, 1)}
 
 
+def test_the_seats_of_a_large_pool_are_summed(salon: TestDatabase) -> None:
+    """A business may have 2000 resources of ten million seats each: together more than an integer has room for."""
+    pool = ["north", "south"]
+    for stand in pool:
+        salon.make_resource(stand, seats=2_000_000_000)
+    salon.make_service(resource_ids=pool, max_simultaneous_bookings=None)
+    [slot] = availability(salon, at(9), at(10)).body["slots"]
+    assert (slot["available"], slot["max_quantity"]) == (4_000_000_000, 2_000_000_000)
+
+
 def test_free_seats_and_the_largest_party_differ(salon: TestDatabase) -> None:
     """Seats of a resource that is too small for the quantity count as available; the capacity limits both numbers."""
     salon.make_resource("bea", seats=4)

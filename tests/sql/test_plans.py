@@ -24,6 +24,8 @@ from tests.sql.lists import FIRST_PAGE, Place, list_holds, list_page
 from tests.sql.measuring import compiled_in, reads_of
 from tests.sql.requests import keyed_request
 
+pytestmark = pytest.mark.new_database
+
 ROWS = 4_000
 # The indexes that a decision may use: for the counts of a slot, for the rows it names by id, and for one resource.
 SLOT = {"occupancy_pkey", "idx_reservations_window"}
@@ -41,6 +43,7 @@ ONE_ROW = {
     "idx_appointments_guest_phone",
     "audit_logs_pkey",
     "audit_logs_version_key",
+    "api_keys_pkey",
     "client_bookings_pkey",
     "resources_pkey",
 }

@@ -243,6 +243,7 @@ CATALOG_CALLS: dict[str, Callable[[TestDatabase], Outcome]] = {
 }
 
 
+@pytest.mark.new_database
 @pytest.mark.parametrize("call", CATALOG_CALLS)
 def test_a_change_of_the_catalog_reads_nothing_of_other_businesses(rooms: TestDatabase, call: str) -> None:
     """The cost under the lock of a business does not grow with the windows that others have ahead."""

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.database import NO_DEADLINE, TestDatabase
-from tests.sql.catalog import delete_resource, put_special_hours
+from tests.sql.catalog import delete_resource, names_unknown, put_special_hours
 
 DAY = [("09:00", "17:00")]
 
@@ -160,7 +160,7 @@ def test_special_hours_of_an_unknown_owner_are_refused(database: TestDatabase) -
     database.make_resource("zoe", business_id="clinic")
     delete_resource(database)
     for unknown in ("nobody", "zoe", "anna"):
-        assert put_special_hours(database, "eve", "2030-12-24", [], resource_id=unknown).name == "resource_unknown"
+        assert names_unknown(put_special_hours(database, "eve", "2030-12-24", [], resource_id=unknown), unknown)
     assert special_hours(database) == []
 
 

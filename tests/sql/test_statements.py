@@ -18,6 +18,8 @@ from tests.database import (
 from tests.sql.measuring import statements_of
 from tests.sql.requests import keyed_request
 
+pytestmark = pytest.mark.new_database
+
 # The look-ups of each window: its pool, and its closures and opening hours.
 LOOK_UPS = 2
 PAST = -24 * 90

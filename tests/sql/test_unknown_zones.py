@@ -17,6 +17,20 @@ NIGHT |= {"duration_days": 1, "start_times": ["14:00"], "end_time": "11:00"}
 # Services, and whether their slots depend on local time by themselves.
 DEPENDS = {"cut": False, "night": True, "grid": True}
 MARS = "Mars/Olympus"
+# Settings of TimeZone and abbreviations that are no names of zones, and names near those of files.
+STRAY_NAMES = [
+    "UTC+2",
+    "ETC/GMT+99",
+    "FOO5",
+    "FOO5BAR",
+    "<A>-3",
+    "3",
+    "INTERVAL '3' HOUR",
+    "infinity",
+    "DEFAULT",
+    ":UTC",
+]
+STRAY_NAMES += ["CEST", "Europe", "Europe/", "Europe//Berlin", "Europe/Berlin ", "../timezone/UTC", "posixrules"]
 
 
 def put_business(database: TestDatabase, timezone: str, business_id: str = "salon") -> str:
@@ -66,8 +80,8 @@ def listing(database: TestDatabase, service_id: str) -> set[str]:
 def test_a_zone_that_is_unknown_is_refused_when_it_is_put(database: TestDatabase, timezone: str) -> None:
     """The names are those of the server's list, and a refused put changes nothing."""
     assert put_business(database, "Europe/Berlin") == "created"
-    assert put_business(database, timezone) == "timezone_unknown"
-    assert put_business(database, timezone, "clinic") == "timezone_unknown"
+    assert put_business(database, timezone) == "validation_failed"
+    assert put_business(database, timezone, "clinic") == "validation_failed"
     assert database.rows("SELECT business_id, timezone FROM booking.businesses") == [("salon", "Europe/Berlin")]
 
 
@@ -77,6 +91,33 @@ def test_every_zone_of_the_server_is_known(database: TestDatabase) -> None:
     assert lost == []
     for name in (MARS, "", None):
         assert database.value("SELECT booking.is_timezone(%s)", name) is False
+
+
+def test_the_names_that_can_be_put_are_those_of_the_list(database: TestDatabase) -> None:
+    """Neither another case of a name, nor an abbreviation, nor an offset is one."""
+    wrong = database.rows(
+        """
+        WITH listed AS MATERIALIZED (SELECT zone.name, zone.abbrev FROM pg_timezone_names AS zone), tried AS (
+          SELECT unnest(ARRAY[name, lower(name), upper(name), initcap(name), abbrev]) AS name FROM listed
+          UNION SELECT abbrev FROM pg_timezone_abbrevs
+          UNION SELECT unnest(%s::text[])
+        )
+        SELECT name FROM tried WHERE booking.is_timezone_name(name) <> (name IN (SELECT listed.name FROM listed))
+        """,
+        STRAY_NAMES,
+    )
+    assert wrong == []
+    assert database.value("SELECT booking.is_timezone_name(NULL)") is False
+    assert not set(STRAY_NAMES) & {name for (name,) in database.rows("SELECT name FROM pg_timezone_names")}
+
+
+def test_a_look_at_a_name_leaves_the_time_zone_of_the_session(database: TestDatabase) -> None:
+    """It is restored after a name that is known and after one that is not, within the transaction too."""
+    with database.admin.transaction():
+        database.rows("SET TimeZone = 'Asia/Tokyo'")
+        for timezone in ("Europe/Berlin", MARS):
+            put_business(database, timezone)
+            assert database.value("SHOW TimeZone") == "Asia/Tokyo"
 
 
 def test_unknown_zones_are_reported_until_they_are_repaired(database: TestDatabase) -> None:

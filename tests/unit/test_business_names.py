@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.booking.tenants import ID_SECONDS, BusinessNames
+from service.database.connections import nodes_behind
 
 pytestmark = pytest.mark.anyio
 
@@ -20,6 +21,10 @@ class Names:
         self.begun = asyncio.Event()
         self.may_end = asyncio.Event()
         self.may_end.set()
+        self.nodes = nodes_behind("")
+
+    async def refuse_if_down(self, _: str) -> None:
+        """Lets every look-up begin."""
 
     async def fetch(self, _: str, names: list[str]) -> list[tuple[str, str | None]]:
         """Answers as booking.businesses_named."""
@@ -36,16 +41,30 @@ def names_of(database: Any, clock: Callable[[], float] = lambda: 0.0) -> Busines
 
 
 async def test_an_id_is_looked_up_once() -> None:
-    """Its requests cost nothing then, until its business may have been deleted and its name become a slug."""
+    """Until its business may have been deleted and its name become a slug."""
     database, now = Names(salon="salon"), 0.0
     names = names_of(database, lambda: now)
-    assert not names.is_id("salon")
     assert [await names.find("salon") for _ in range(3)] == ["salon"] * 3
-    assert names.is_id("salon")
     assert database.look_ups == [["salon"]]
     now, database.businesses = ID_SECONDS, {"salon": "barber"}
-    assert not names.is_id("salon")
     assert await names.find("salon") == "barber"
+
+
+async def test_a_name_is_taken_for_an_id_until_it_was_a_slug() -> None:
+    """And again once it is none; a malformed one never is."""
+    database = Names(salon="salon", hair="salon")
+    names = names_of(database)
+    assert names.may_be_id("hair")
+    for name in ("salon", "hair", "nobody"):
+        await names.find(name)
+    assert [names.may_be_id(name) for name in ("salon", "hair", "nobody", "..")] == [True, False, True, False]
+    for businesses in ({"hair": "hair"}, {}):
+        database.businesses = {"hair": "salon"}
+        names._ids.clear()
+        await names.find("hair")
+        database.businesses = businesses
+        await names.find("hair")
+        assert names.may_be_id("hair")
 
 
 async def test_a_slug_is_looked_up_for_each_request() -> None:
@@ -55,7 +74,7 @@ async def test_a_slug_is_looked_up_for_each_request() -> None:
     assert await names.find("hair") == "salon"
     database.businesses = {"hair": "barber"}
     assert await names.find("hair") == "barber"
-    assert not names.is_id("hair")
+    assert not names.may_be_id("hair")
 
 
 async def test_a_request_is_not_answered_by_a_look_up_that_began_before_it() -> None:
@@ -83,7 +102,7 @@ async def test_names_of_no_business_are_not_kept() -> None:
         assert (await names.find(name) == "salon") == (name == "hair")
     assert database.look_ups == [["nobody"], ["hair"]]
     assert not names._ids
-    assert not names._asked
+    assert not names._look_ups[None]._asked
 
 
 async def test_a_caller_that_leaves_takes_no_other_with_it() -> None:

@@ -8,8 +8,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.booking.catalog_file import CatalogFileError, parse, to_yaml
-from service.booking.document import CatalogSettings
+from service.booking.catalog_file import CatalogFile, CatalogFileError, parse, to_yaml
 
 SALON = """
 businessId: salon
@@ -74,7 +73,7 @@ def test_metadata_and_descriptions_are_exported_as_they_are(metadata: dict[str, 
     """Nulls, numbers, and strings that look like something else in YAML keep their types."""
     members = {"businessId": "salon", "name": "Salon", "description": description, "metadata": metadata}
     try:
-        salon = CatalogSettings.model_validate(members)
+        salon = CatalogFile.model_validate(members)
     except ValidationError:  # too large
         assume(False)
     exported = parse(to_yaml(salon).encode())

@@ -90,7 +90,7 @@ class BlockedDatabase(Database):
         self.queries = 0
         self.may_fail = asyncio.Event()
 
-    async def fetch(self, *_: object) -> list[tuple[object, ...]]:
+    async def fetch_everywhere(self, *_: object) -> tuple[list[tuple[object, ...]], tuple[int, ...]]:
         """Fails once the event is set."""
         self.queries += 1
         await self.may_fail.wait()

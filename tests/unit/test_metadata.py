@@ -41,3 +41,20 @@ def test_the_bound_is_the_last_byte() -> None:
         APPOINTMENT.validate_python({"a": float(number), "b": "x" * room})
         with pytest.raises(ValidationError):
             APPOINTMENT.validate_python({"a": float(number), "b": "x" * (room + 1)})
+
+
+@given(st.text(alphabet="\\\0u0", max_size=12), st.booleans())
+def test_a_nul_is_told_from_its_name(text: str, is_key: bool) -> None:
+    """PostgreSQL stores no U+0000, but a backslash and `u0000` behind it, as a path of Windows may have them."""
+    metadata = {text: ""} if is_key else {"a": [{"b": text}]}
+    if "\0" in text:
+        with pytest.raises(ValidationError, match="must not contain the character"):
+            APPOINTMENT.validate_python(metadata)
+    else:
+        APPOINTMENT.validate_python(metadata)
+
+
+@pytest.mark.parametrize("text", ["\\u0000", "\\\\u0000", "C:\\u00002"])
+def test_the_name_of_a_nul_is_kept(text: str) -> None:
+    """The cases that are rare at random."""
+    assert APPOINTMENT.validate_python({text: text}) == {text: text}

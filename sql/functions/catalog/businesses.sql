@@ -10,7 +10,7 @@
 --
 --   p_business  {name, slug?, timezone, country?, feed_past_days?, guest_retention_days?, description?, metadata?},
 --               complete
--- Refusals  timezone_unknown: this PostgreSQL does not know the time zone
+-- Refusals  validation_failed: body of booking.fault, this PostgreSQL does not know the time zone
 -- Raises    HF003  the slug is the slug or the id of another business, or the id of a new business is the slug of
 --                  another one: callers name a business by either. An exception, so that it also undoes the creation
 --                  of the business
@@ -21,9 +21,10 @@ RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_created boolean;
+  v_former_slug text;
 BEGIN
-  IF NOT EXISTS (SELECT FROM pg_timezone_names WHERE name = p_business ->> 'timezone') THEN
-    RETURN (NULL, 'timezone_unknown', NULL)::booking.outcome;
+  IF NOT booking.is_timezone_name(p_business ->> 'timezone') THEN
+    RETURN booking.invalid('timezone', 'unknown_timezone');
   END IF;
 
   INSERT INTO booking.businesses (business_id, name, timezone, country, created_at)
@@ -47,16 +48,12 @@ BEGIN
       RAISE EXCEPTION 'the id % is the slug of another business', p_business_id USING ERRCODE = 'HF003';
     END IF;
   END IF;
-  DELETE FROM booking.slugs WHERE business_id = p_business_id AND slug IS DISTINCT FROM p_business ->> 'slug';
+  SELECT CASE WHEN v_created THEN p_business_id ELSE b.slug END INTO v_former_slug
+  FROM booking.businesses b WHERE b.business_id = p_business_id;
+  DELETE FROM booking.slugs s
+  WHERE s.slug = v_former_slug AND s.business_id = p_business_id AND s.slug IS DISTINCT FROM p_business ->> 'slug';
   IF p_business ->> 'slug' IS NOT NULL THEN
-    INSERT INTO booking.slugs (slug, business_id) VALUES (p_business ->> 'slug', p_business_id)
-    ON CONFLICT ON CONSTRAINT slugs_pkey DO UPDATE SET slug = excluded.slug
-    WHERE slugs.business_id = p_business_id;
-    IF NOT FOUND OR p_business ->> 'slug' <> p_business_id AND EXISTS (
-      SELECT FROM booking.businesses b WHERE b.business_id = p_business ->> 'slug')
-    THEN
-      RAISE EXCEPTION 'the slug % belongs to another business', p_business ->> 'slug' USING ERRCODE = 'HF003';
-    END IF;
+    PERFORM booking.claim_slug(p_business ->> 'slug', p_business_id);
   END IF;
   -- The wait for the slug may have lasted beyond the deadline, so it is checked again (the lock is held already).
   PERFORM booking.lock_business(p_business_id, p_deadline);
@@ -94,7 +91,9 @@ BEGIN
   THEN
     RETURN (NULL, 'business_in_use', NULL)::booking.outcome;
   END IF;
-  DELETE FROM booking.slugs s WHERE s.business_id = p_business_id;
+  DELETE FROM booking.slugs s
+  USING booking.businesses b
+  WHERE b.business_id = p_business_id AND s.slug = b.slug AND s.business_id = b.business_id;
   -- The wait for the slug may have lasted beyond the deadline, so it is checked again (the lock is held already).
   PERFORM booking.lock_business(p_business_id, p_deadline);
   DELETE FROM booking.client_bookings c WHERE c.business_id = p_business_id;

@@ -32,7 +32,7 @@ $$;
 --           and removed; and the entries of closed_by_own_hours, and the affected_appointments of each changed closure
 --           and special hours, where there are any. member is that of the document, or 'business'; id is NULL for
 --           members that have no entries
--- Refusals  those of the functions that put and delete the entries, and resource_unknown also for a resource in a pool
+-- Refusals  those of the functions that put and delete the entries, and validation_failed also for a resource in a pool
 --           that is not in the document. Body: {member, id, body}, the entry and the body of the refusal
 -- Raises    HF003, 40001  as booking.put_business
 CREATE FUNCTION booking.put_document(
@@ -48,11 +48,11 @@ DECLARE
   v_result jsonb;
 BEGIN
   PERFORM booking.lock_business(p_business_id, p_deadline);
-  SELECT jsonb_build_object('member', 'services', 'id', pool.service_id, 'body', jsonb_build_object(
-    'resource_id', pool.resource_id)) INTO v_result
+  SELECT jsonb_build_object('member', 'services', 'id', pool.service_id, 'body', booking.fault(
+    'resource_ids', 'unknown_resource', jsonb_build_object('resourceId', pool.resource_id))) INTO v_result
   FROM booking.pools_outside(p_business_id, p_document) AS pool;
   IF FOUND THEN
-    RETURN (NULL, 'resource_unknown', v_result)::booking.outcome;
+    RETURN (NULL, 'validation_failed', v_result)::booking.outcome;
   END IF;
   -- Read once: PostgreSQL inlines booking.document_steps, and would read it for each mention.
   v_former := booking.document(p_business_id);

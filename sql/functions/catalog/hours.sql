@@ -6,27 +6,25 @@
 --   p_hours  [{weekday, opens, closes, resource_id?}]: weekday 1 (Monday) to 7; opens and closes as HH:MM in local time
 --            of the business, closes at most 24:00
 -- Body      {items, closed_by_own_hours}: the entries, and see booking.closed_by_own_hours
--- Refusals  business_not_found; resource_unknown: body {position, resource_id}, the first entry (from 0) whose resource
---           does not exist or is archived
+-- Refusals  business_not_found; validation_failed: body of booking.fault, the first entry whose resource does not exist
+--           or is archived; its field is the position of the entry (from 0) and resource_id
 CREATE FUNCTION booking.put_opening_hours(p_business_id text, p_hours jsonb, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
-  v_unknown jsonb;
   v_last_position integer;
   v_refusal booking.outcome;
 BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
-  SELECT jsonb_build_object('position', item.position - 1, 'resource_id', item.entry ->> 'resource_id')
-  INTO v_unknown
+  SELECT refusal.* INTO v_refusal
   FROM jsonb_array_elements(p_hours) WITH ORDINALITY AS item (entry, position)
-  WHERE item.entry ->> 'resource_id' IS NOT NULL
-    AND booking.missing_resource(p_business_id, jsonb_build_array(item.entry -> 'resource_id')) IS NOT NULL
+  CROSS JOIN LATERAL booking.unknown_resource(
+    p_business_id, item.position - 1 || '.resource_id', item.entry ->> 'resource_id') AS refusal
   ORDER BY item.position LIMIT 1;
   IF FOUND THEN
-    RETURN (NULL, 'resource_unknown', v_unknown)::booking.outcome;
+    RETURN v_refusal;
   END IF;
   v_refusal := booking.over_limit('opening_hours', jsonb_array_length(p_hours) + (
     SELECT count(*) FROM booking.opening_hours o
@@ -81,8 +79,8 @@ $$;
 --              {date, until?, resource_id?, reason?}: closed on local dates, as YYYY-MM-DD, both included. It closes
 --              resource_id only, or the business. reason is shown to the business's own staff
 -- Body      the closure, and affected_appointments: those that overlap it, see booking.affected_appointments
--- Refusals  business_not_found; resource_unknown: it does not exist or is archived; business_misconfigured: dates, but
---           this server does not know the time zone of the business; validation_failed: body of booking.fault, the id
+-- Refusals  business_not_found; business_misconfigured: dates, but this server does not know the time zone of the
+--           business; validation_failed: body of booking.fault, the resource does not exist or is archived, or the id
 --           belongs to a closure of an archived resource, which is restored together with its resource
 CREATE FUNCTION booking.put_closure(
   p_business_id text, p_closure_id text, p_closure jsonb, p_deadline timestamptz)
@@ -99,9 +97,9 @@ BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
-  IF v_resource_id IS NOT NULL
-    AND booking.missing_resource(p_business_id, jsonb_build_array(v_resource_id)) IS NOT NULL THEN
-    RETURN (NULL, 'resource_unknown', NULL)::booking.outcome;
+  SELECT * INTO v_refusal FROM booking.unknown_resource(p_business_id, 'resource_id', v_resource_id);
+  IF FOUND THEN
+    RETURN v_refusal;
   END IF;
   SELECT * INTO v_old FROM booking.closures c WHERE c.business_id = p_business_id AND c.closure_id = p_closure_id;
   IF booking.is_archived(p_business_id, v_old.resource_id) THEN
@@ -151,12 +149,12 @@ $$;
 -- Creates or replaces special hours: they replace the weekly hours of their owner on local dates. Existing claims stay.
 --
 --   p_special_hours  {date, until?, hours: [{opens, closes}], resource_id?, name?}: dates as YYYY-MM-DD, both included;
---                    hours as in put_opening_hours, an empty list closes
+--                    hours as in put_opening_hours, which may overlap there and here; an empty list closes
 -- Body      the special hours, and affected_appointments: those that overlap these dates, and that the hours of the owner
 --           do not permit any more; none if the server does not know the time zone of the business
--- Refusals  business_not_found; resource_unknown: it does not exist or is archived; validation_failed: body of
---           booking.fault, the dates overlap other special hours of the same owner, an entry closes before it opens, or the
---           id belongs to special hours of an archived resource
+-- Refusals  business_not_found; validation_failed: body of booking.fault, the resource does not exist or is archived,
+--           the dates overlap other special hours of the same owner, an entry closes before it opens, or the id belongs
+--           to special hours of an archived resource
 CREATE FUNCTION booking.put_special_hours(
   p_business_id text, p_special_hours_id text, p_special_hours jsonb, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
@@ -173,9 +171,9 @@ BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
-  IF v_resource_id IS NOT NULL
-    AND booking.missing_resource(p_business_id, jsonb_build_array(v_resource_id)) IS NOT NULL THEN
-    RETURN (NULL, 'resource_unknown', NULL)::booking.outcome;
+  SELECT * INTO v_refusal FROM booking.unknown_resource(p_business_id, 'resource_id', v_resource_id);
+  IF FOUND THEN
+    RETURN v_refusal;
   END IF;
   SELECT * INTO v_old FROM booking.special_hours h
   WHERE h.business_id = p_business_id AND h.special_hours_id = p_special_hours_id;
@@ -210,7 +208,7 @@ BEGIN
     p_business_id, p_special_hours_id, v_resource_id, v_first, v_last,
     ARRAY(SELECT (entry ->> 'opens')::time FROM jsonb_array_elements(v_hours) AS entry ORDER BY 1),
     ARRAY(SELECT (entry ->> 'closes')::time FROM jsonb_array_elements(v_hours) AS entry
-          ORDER BY (entry ->> 'opens')::time),
+          ORDER BY (entry ->> 'opens')::time, 1),
     p_special_hours ->> 'name')
   ON CONFLICT ON CONSTRAINT special_hours_pkey DO UPDATE
   SET resource_id = excluded.resource_id, first_date = excluded.first_date, last_date = excluded.last_date,
@@ -239,17 +237,28 @@ END
 $$;
 
 -- Returns the affected appointments of special hours: see booking.put_special_hours.
+--
+-- Hours are computed date by date, and special hours may be for centuries: so they are computed from now on and up to the
+-- last appointment only.
 CREATE FUNCTION booking.affected_by_hours(p_business_id text, p_resource_id text, p_first date, p_last date)
 RETURNS jsonb LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_during tstzrange := booking.range_of_dates(booking.timezone_of(p_business_id), p_first, p_last);
   v_longest interval := booking.longest_claim(p_business_id);
+  v_from timestamptz := greatest(lower(v_during), booking.now());
+  v_to timestamptz := (
+    SELECT a.slot_start + v_longest FROM booking.appointments a
+    WHERE a.business_id = p_business_id AND a.slot_start < upper(v_during)
+    ORDER BY a.slot_start DESC, a.appointment_id DESC LIMIT 1);
+  v_hours tstzmultirange := '{}';
 BEGIN
-  RETURN booking.affected_appointments(p_business_id, p_resource_id, v_during, (
-    SELECT period.hours FROM booking.open_periods(p_business_id, ARRAY[coalesce(p_resource_id, '')], tstzrange(
-      lower(v_during) - v_longest, upper(v_during) + v_longest)) AS period
-    WHERE v_during IS NOT NULL));
+  IF v_from < v_to THEN
+    v_hours := (
+      SELECT period.hours FROM booking.open_periods(p_business_id, ARRAY[coalesce(p_resource_id, '')], tstzrange(
+        v_from - v_longest, v_to + v_longest)) AS period);
+  END IF;
+  RETURN booking.affected_appointments(p_business_id, p_resource_id, v_during, v_hours);
 END
 $$;
 

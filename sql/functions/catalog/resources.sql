@@ -1,16 +1,15 @@
 -- The catalog: resources. Outcomes, errors and locks as in businesses.sql.
 
--- Returns the first id of a JSON array that is no resource of the business or that of an archived one; NULL if there is
--- none. The caller holds the lock of the business, so that none is archived in the meantime.
-CREATE FUNCTION booking.missing_resource(p_business_id text, p_resource_ids jsonb)
-RETURNS text LANGUAGE sql STABLE
+-- Returns the refusal of a field that names an archived resource, or none of the business; no row if it names another
+-- one, or NULL. The caller holds the lock of the business, so that none is archived in the meantime.
+CREATE FUNCTION booking.unknown_resource(p_business_id text, p_field text, p_resource_id text)
+RETURNS SETOF booking.outcome LANGUAGE sql STABLE
 AS $$
-  SELECT item.resource_id
-  FROM jsonb_array_elements_text(p_resource_ids) WITH ORDINALITY AS item (resource_id, position)
-  WHERE NOT EXISTS (
+  SELECT refusal.*
+  FROM booking.invalid(p_field, 'unknown_resource', jsonb_build_object('resourceId', p_resource_id)) AS refusal
+  WHERE p_resource_id IS NOT NULL AND NOT EXISTS (
     SELECT FROM booking.resources r
-    WHERE r.business_id = p_business_id AND r.resource_id = item.resource_id AND r.archived_at IS NULL)
-  ORDER BY item.position LIMIT 1
+    WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id AND r.archived_at IS NULL)
 $$;
 
 -- Returns whether a resource is archived; false for NULL (the business itself) and for an id that does not exist. The

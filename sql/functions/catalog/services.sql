@@ -7,9 +7,9 @@
 --              pool, because callers do not see them in the list that they change; an empty list removes them too
 -- Refusals
 --   business_not_found
---   resource_unknown   body {resource_id}: the first that does not exist, or is archived and not in the listed pool
---   validation_failed  body of booking.fault: a higher capacity than the resources of the pool, archived ones included,
---                      have seats. Not if neither the capacity nor the pool changes: the seats may have been lowered
+--   validation_failed  body of booking.fault: the first resource that does not exist, or is archived and not in the
+--                      listed pool; or a higher capacity than the resources of the pool, archived ones included, have
+--                      seats, but not if neither the capacity nor the pool changes: the seats may have been lowered
 --   capacity_in_use    more is claimed at some instant from now on than the new capacity, or several claims share a
 --                      resource that is not to be shared any more; body as in booking.check_claims
 CREATE FUNCTION booking.put_service(p_business_id text, p_service_id text, p_service jsonb, p_deadline timestamptz)
@@ -24,7 +24,6 @@ DECLARE
   v_old_pool record;
   v_new booking.services;
   v_new_pool text[];
-  v_missing text;
   v_seats bigint;
   v_violation jsonb;
   v_refusal booking.outcome;
@@ -41,9 +40,12 @@ BEGIN
     END IF;
   END IF;
   SELECT * INTO v_old_pool FROM booking.listed_pool(p_business_id, p_service_id);
-  v_missing := booking.missing_resource(p_business_id, v_ids - v_old_pool.listed);
-  IF v_missing IS NOT NULL THEN
-    RETURN (NULL, 'resource_unknown', jsonb_build_object('resource_id', v_missing))::booking.outcome;
+  SELECT refusal.* INTO v_refusal
+  FROM jsonb_array_elements_text(v_ids - v_old_pool.listed) WITH ORDINALITY AS item (resource_id, position)
+  CROSS JOIN LATERAL booking.unknown_resource(p_business_id, 'resource_ids', item.resource_id) AS refusal
+  ORDER BY item.position LIMIT 1;
+  IF FOUND THEN
+    RETURN v_refusal;
   END IF;
   v_new := jsonb_populate_record(
     NULL::booking.services, '{"resource_sharing": "exclusive", "starts_on_grid": false}' || v_settings ||

@@ -91,11 +91,11 @@ BEGIN
     RETURN QUERY
     SELECT booking.appointment_body(a, s)
     FROM booking.appointments a CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s
-    WHERE a.business_id = p_business_id AND a.guest_email <= p_guest_email
-      AND (a.guest_email, a.slot_start, a.appointment_id) > (p_guest_email, v_after_at, v_after_id)
-      AND (a.guest_email, a.slot_start) < (p_guest_email, v_to)
+    WHERE a.business_id = p_business_id AND lower(a.guest_email) <= lower(p_guest_email)
+      AND (lower(a.guest_email), a.slot_start, a.appointment_id) > (lower(p_guest_email), v_after_at, v_after_id)
+      AND (lower(a.guest_email), a.slot_start) < (lower(p_guest_email), v_to)
       AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, NULL, p_guest_phone)
-    ORDER BY a.guest_email, a.slot_start, a.appointment_id LIMIT p_limit;
+    ORDER BY lower(a.guest_email), a.slot_start, a.appointment_id LIMIT p_limit;
   ELSIF p_guest_phone IS NOT NULL THEN
     RETURN QUERY
     SELECT booking.appointment_body(a, s)
@@ -127,7 +127,7 @@ AS $$
     AND (p_resource_id IS NULL OR p_appointment.resource_id = p_resource_id)
     AND (p_service_id IS NULL OR p_appointment.service_id = p_service_id)
     AND (p_status IS NULL OR p_appointment.status = p_status)
-    AND (p_guest_email IS NULL OR p_appointment.guest_email = p_guest_email)
+    AND (p_guest_email IS NULL OR lower(p_appointment.guest_email) = lower(p_guest_email))
     AND (p_guest_phone IS NULL OR p_appointment.guest_phone = p_guest_phone)
 $$;
 
@@ -151,7 +151,8 @@ AS $$
   WHERE s.business_id = p_business_id AND (p_service_id IS NULL OR s.service_id = p_service_id)
 $$;
 
--- Returns the audit rows of one appointment by version: {at, actor: {kind, id}, action, version, changes, request_id}.
+-- Returns the audit rows of one appointment by version: {at, actor: {kind, id, name}, action, version, changes,
+-- request_id}. name is that of the actor's key, as it is now.
 CREATE FUNCTION booking.audit_trail(p_business_id text, p_appointment_id uuid)
 RETURNS SETOF jsonb LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_sort = off
@@ -159,9 +160,10 @@ AS $$
 BEGIN
   RETURN QUERY
   SELECT jsonb_build_object(
-    'at', l.at, 'actor', jsonb_build_object('kind', l.actor_kind, 'id', l.actor_id), 'action', l.action,
-    'version', l.version, 'changes', l.changes, 'request_id', l.request_id)
+    'at', l.at, 'actor', jsonb_build_object('kind', l.actor_kind, 'id', l.actor_id, 'name', k.name),
+    'action', l.action, 'version', l.version, 'changes', l.changes, 'request_id', l.request_id)
   FROM booking.audit_logs l
+  LEFT JOIN booking.api_keys k ON k.business_id = l.business_id AND k.key_id = l.actor_id
   WHERE l.business_id = p_business_id AND l.appointment_id = p_appointment_id
   ORDER BY l.appointment_id, l.version;
 END

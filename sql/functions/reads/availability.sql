@@ -203,9 +203,7 @@ BEGIN
   v_pool := booking.find_pool(p_business_id, p_service_id, p_resource_id, NULL, NULL);
   v_listing.pool := ARRAY(
     SELECT r.resource_id FROM unnest(v_pool.resource_ids) AS member (id)
-    CROSS JOIN LATERAL (
-      SELECT * FROM booking.resources r WHERE r.business_id = p_business_id AND r.resource_id = member.id OFFSET 0
-    ) AS r
+    CROSS JOIN LATERAL booking.resource_by_id(p_business_id, member.id) AS r
     WHERE r.booking_enabled);
   IF NOT v_pool.has_resources THEN
     v_listing.pool := NULL;
@@ -381,10 +379,7 @@ BEGIN
   WITH resource AS MATERIALIZED (
     SELECT r.resource_id, r.seats, r.longest_occupied_seconds, period.hours, period.closed
     FROM booking.open_periods(v_service.business_id, p_listing.pool, p_slots) AS period
-    CROSS JOIN LATERAL (
-      SELECT * FROM booking.resources r
-      WHERE r.business_id = v_service.business_id AND r.resource_id = period.owner_id OFFSET 0
-    ) AS r
+    CROSS JOIN LATERAL booking.resource_by_id(v_service.business_id, period.owner_id) AS r
   ), busy AS MATERIALIZED (
     SELECT resource.resource_id, (w.o).service_id, tstzrange((w.o).starts, (w.o).ends) AS during, w.claimed
     FROM resource
@@ -452,7 +447,7 @@ CREATE FUNCTION booking.slot_room(
   p_listing booking.listing, p_starts timestamptz[], p_ends timestamptz[], p_quantity integer, p_now timestamptz,
   p_own booking.own_claim)
 RETURNS TABLE (
-  slot_start timestamptz, slot_end timestamptz, available integer, max_quantity integer, resource_ids text[])
+  slot_start timestamptz, slot_end timestamptz, available bigint, max_quantity bigint, resource_ids text[])
 LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
@@ -489,7 +484,7 @@ BEGIN
       ON resource.length = slot.length AND resource.starts @> slot.starts
     GROUP BY slot.starts
   )
-  SELECT slot.starts, slot.ends, least(room.room, of_pool.seats)::integer, least(room.room, of_pool.most)::integer,
+  SELECT slot.starts, slot.ends, least(room.room, of_pool.seats)::bigint, least(room.room, of_pool.most)::bigint,
          coalesce(of_pool.ids[1:50], '{}')
   FROM slot
   LEFT JOIN room USING (starts)

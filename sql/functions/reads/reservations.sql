@@ -141,8 +141,7 @@ DECLARE
   v_now timestamptz := booking.now();
 BEGIN
   RETURN (
-    SELECT booking.reservation_body(r, v_now) FROM booking.reservations r
-    WHERE r.reservation_id = p_reservation_id AND r.business_id = p_business_id);
+    SELECT booking.reservation_body(r, v_now) FROM booking.reservation_by_id(p_business_id, p_reservation_id) AS r);
 END
 $$;
 

@@ -1,6 +1,6 @@
 -- Finds the requests that would give a guest more upcoming appointments of a service than max_upcoming_per_guest: those
 -- that are confirmed and have not begun, by whichever way they were booked. Two appointments are of one guest if they
--- have the same e-mail address or the same phone number, as they are stored.
+-- have the same e-mail address, whatever the case of its letters, or the same phone number, as it is stored.
 --
 -- A request that only those ahead of it in the same call can bring to the limit is deferred: they may still be refused
 -- for another reason, so the next call decides it by what they became. The first request of a call always has its
@@ -24,23 +24,23 @@ BEGIN
       CROSS JOIN LATERAL (
         SELECT count(*) AS number FROM (
           SELECT FROM booking.appointments a
-          WHERE a.business_id = c.business_id AND (a.guest_email, a.slot_start) > (c.guest_email, p_now)
-            AND a.guest_email <= c.guest_email AND a.service_id = c.service_id AND a.status = 'confirmed'
-          ORDER BY a.guest_email, a.slot_start LIMIT service.max_upcoming_per_guest) AS found
+          WHERE a.business_id = c.business_id AND (lower(a.guest_email), a.slot_start) > (lower(c.guest_email), p_now)
+            AND lower(a.guest_email) <= lower(c.guest_email) AND a.service_id = c.service_id AND a.status = 'confirmed'
+          ORDER BY lower(a.guest_email), a.slot_start LIMIT service.max_upcoming_per_guest) AS found
       ) AS by_email
       CROSS JOIN LATERAL (
         SELECT count(*) AS number FROM (
           SELECT FROM booking.appointments a
           WHERE a.business_id = c.business_id AND (a.guest_phone, a.slot_start) > (c.guest_phone, p_now)
             AND a.guest_phone <= c.guest_phone AND a.service_id = c.service_id AND a.status = 'confirmed'
-            AND a.guest_email IS DISTINCT FROM c.guest_email
+            AND lower(a.guest_email) IS DISTINCT FROM lower(c.guest_email)
           ORDER BY a.guest_phone, a.slot_start LIMIT service.max_upcoming_per_guest) AS found
       ) AS by_phone
       WHERE service.max_upcoming_per_guest IS NOT NULL
     ), ranked_request AS (
       -- Those ahead that match in both are counted twice, which may defer a request without need.
       SELECT request.*, CASE WHEN guest_email IS NOT NULL THEN row_number() OVER (
-          PARTITION BY business_id, service_id, guest_email ORDER BY position) - 1 ELSE 0 END
+          PARTITION BY business_id, service_id, lower(guest_email) ORDER BY position) - 1 ELSE 0 END
         + CASE WHEN guest_phone IS NOT NULL THEN row_number() OVER (
           PARTITION BY business_id, service_id, guest_phone ORDER BY position) - 1 ELSE 0 END AS ahead
       FROM request WHERE upcoming < max_upcoming_per_guest

@@ -156,10 +156,8 @@ AS $$
     WHERE m.business_id = p_business_id AND m.service_id BETWEEN p_service_id AND p_service_id
     ORDER BY m.service_id
   ) AS member
-  CROSS JOIN LATERAL (
-    SELECT * FROM booking.resources r
-    WHERE r.business_id = p_business_id AND r.resource_id = member.resource_id AND r.archived_at IS NULL OFFSET 0
-  ) AS r
+  CROSS JOIN LATERAL booking.resource_by_id(p_business_id, member.resource_id) AS r
+  WHERE r.archived_at IS NULL
 $$;
 
 -- Returns the resources that can serve a window of a service, and how many seats each has left during the whole window,
@@ -190,9 +188,7 @@ AS $$
     SELECT r.resource_id, r.seats, r.longest_occupied_seconds, r.last_assigned_at, overlap.next_expiry,
            overlap.claimed IS NOT NULL AS is_begun, room.seats AS room, lag(r.seats) OVER in_order AS seats_before
     FROM unnest(p_resource_ids) AS member (id)
-    CROSS JOIN LATERAL (
-      SELECT * FROM booking.resources r WHERE r.business_id = p_business_id AND r.resource_id = member.id OFFSET 0
-    ) AS r
+    CROSS JOIN LATERAL booking.resource_by_id(p_business_id, member.id) AS r
     CROSS JOIN LATERAL (
       SELECT sum(w.claimed) FILTER (WHERE w.claimed > 0)::bigint AS claimed,
              bool_or(((w.o).service_id, (w.o).starts, (w.o).ends) <> (p_service_id, p_starts, p_ends))
@@ -292,10 +288,7 @@ BEGIN
   WITH live_hold AS MATERIALIZED (
     SELECT h.business_id, h.reservation_id
     FROM (SELECT DISTINCT * FROM unnest(p_business_ids, p_reservation_ids)) AS target (business_id, reservation_id)
-    CROSS JOIN LATERAL (
-      SELECT r.* FROM booking.reservations r
-      WHERE r.reservation_id = target.reservation_id AND r.business_id = target.business_id OFFSET 0
-    ) AS h
+    CROSS JOIN LATERAL booking.reservation_by_id(target.business_id, target.reservation_id) AS h
     WHERE h.status = 'held'
   ), ended_hold AS (
     UPDATE booking.reservations AS r
@@ -357,9 +350,7 @@ BEGIN
           THEN (w.o).claimed - r.seats
           ELSE (w.o).claimed END
       FROM unnest(g.resource_ids) AS member (id)
-      CROSS JOIN LATERAL (
-        SELECT * FROM booking.resources r WHERE r.business_id = g.business_id AND r.resource_id = member.id OFFSET 0
-      ) AS r
+      CROSS JOIN LATERAL booking.resource_by_id(g.business_id, member.id) AS r
       CROSS JOIN LATERAL booking.resource_windows(
         g.business_id, r.resource_id, r.longest_occupied_seconds, g.starts, g.ends, p_now) AS w
     ) AS overlapping

@@ -244,7 +244,7 @@ AS $$
 $$;
 
 -- Returns why the public may not book a slot of this length: NULL, 'too_short', 'too_long', or 'off_grid' for a slot of
--- a service by days that ends at another instant than a number of days ends.
+-- a service by days that ends at another instant than a number of days ends, however short or long it is.
 CREATE FUNCTION booking.length_refusal(
   p_service booking.services, p_timezone text, p_slot_start timestamptz, p_slot_end timestamptz)
 RETURNS text LANGUAGE sql STABLE
@@ -268,9 +268,9 @@ DECLARE
   v_slot record := booking.days_of(p_service, p_timezone, p_slot_start, p_slot_end);
 BEGIN
   RETURN CASE
+    WHEN NOT v_slot.is_exact THEN 'off_grid'
     WHEN v_slot.complete < coalesce(p_service.min_duration_days, p_service.duration_days) THEN 'too_short'
     WHEN v_slot.days > coalesce(p_service.max_duration_days, p_service.duration_days) THEN 'too_long'
-    WHEN NOT v_slot.is_exact THEN 'off_grid'
   END;
 END
 $$;

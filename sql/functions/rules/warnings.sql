@@ -26,8 +26,7 @@ BEGIN
   IF NOT v_is_new_start AND NOT v_is_new_length AND p_after.resource_id IS NOT DISTINCT FROM p_before.resource_id THEN
     RETURN '{}';
   END IF;
-  SELECT * INTO v_service FROM booking.services s
-  WHERE s.business_id = p_after.business_id AND s.service_id = p_after.service_id;
+  SELECT * INTO v_service FROM booking.service_by_id(p_after.business_id, p_after.service_id);
   v_service.booking_enabled := true;
   v_open := booking.open_during(p_after.business_id, v_owners, tstzrange(p_after.slot_start, p_after.slot_end),
     booking.hours_apply(v_service));

@@ -134,8 +134,8 @@ BEGIN
       FROM unnest(p_business_ids, p_batches) AS b (business_id, batch)
       CROSS JOIN jsonb_array_elements(b.batch -> p_verb) AS request
       LEFT JOIN LATERAL (
-        SELECT booking.reservation_body(r, p_now) AS body FROM booking.reservations r
-        WHERE r.reservation_id = (request ->> 'operation_id')::uuid AND r.business_id = b.business_id OFFSET 0
+        SELECT booking.reservation_body(r, p_now) AS body
+        FROM booking.reservation_by_id(b.business_id, (request ->> 'operation_id')::uuid) AS r OFFSET 0
       ) AS own ON true
       LEFT JOIN LATERAL (
         SELECT r.fingerprint, booking.reservation_body(r, p_now) AS body FROM booking.reservations r

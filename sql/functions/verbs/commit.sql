@@ -62,10 +62,7 @@ BEGIN
     SELECT ROW(request.position, request.business_id, request.operation_id, r.service_id, request.guest_email,
       request.guest_phone)::booking.guest_claim
     FROM unnest(v_open) AS request
-    CROSS JOIN LATERAL (
-      SELECT * FROM booking.reservations r
-      WHERE r.reservation_id = request.reservation_id AND r.business_id = request.business_id OFFSET 0
-    ) AS r), p_now);
+    CROSS JOIN LATERAL booking.reservation_by_id(request.business_id, request.reservation_id) AS r), p_now);
   RETURN QUERY SELECT * FROM unnest(v_outcomes);
   v_open := ARRAY(
     SELECT request FROM unnest(v_open) AS request
@@ -110,9 +107,8 @@ AS $$
       AND booking.open_during(
         p_business_id, '{""}', tstzrange(r.slot_start, r.slot_end), booking.hours_apply(s)) = '{""}'
   END
-  FROM booking.reservations r
-  JOIN booking.services s ON s.business_id = p_business_id AND s.service_id = r.service_id
-  WHERE r.reservation_id = p_reservation_id AND r.business_id = p_business_id
+  FROM booking.reservation_by_id(p_business_id, p_reservation_id) AS r
+  CROSS JOIN LATERAL booking.service_by_id(p_business_id, r.service_id) AS s
 $$;
 
 -- Returns requests for the room of expired holds that are to be booked again: with the windows as they were, the pool
@@ -129,21 +125,15 @@ BEGIN
       CASE WHEN r.resource_named THEN r.resource_id END,
       NULL, NULL, NULL, NULL, NULL, NULL, false)::booking.claim_request
     FROM unnest(p_open) AS request
-    CROSS JOIN LATERAL (
-      SELECT * FROM booking.reservations r
-      WHERE r.reservation_id = request.reservation_id AND r.business_id = request.business_id OFFSET 0
-    ) AS r
-    CROSS JOIN LATERAL (
-      SELECT booking.hours_apply(s) AS hours_apply FROM booking.services s
-      WHERE s.business_id = r.business_id AND s.service_id = r.service_id AND s.archived_at IS NULL OFFSET 0
-    ) AS service
+    CROSS JOIN LATERAL booking.reservation_by_id(request.business_id, request.reservation_id) AS r
+    CROSS JOIN LATERAL booking.service_by_id(r.business_id, r.service_id) AS service
     CROSS JOIN LATERAL (
       SELECT booking.find_pool(
         r.business_id, r.service_id, CASE WHEN r.resource_named THEN r.resource_id END,
         CASE WHEN NOT booking.lasted_to_pay(r.created_at, r.expires_at) THEN tstzrange(r.slot_start, r.slot_end) END,
-        service.hours_apply) AS pool OFFSET 0
+        booking.hours_apply(service)) AS pool OFFSET 0
     ) AS lookup
-    WHERE (r.status <> 'held' OR r.expires_at <= p_now) AND r.slot_end > p_now
+    WHERE service.archived_at IS NULL AND (r.status <> 'held' OR r.expires_at <= p_now) AND r.slot_end > p_now
       AND (r.quantity > (lookup.pool).largest) IS NOT TRUE AND NOT EXISTS (
       SELECT FROM booking.appointment_of_reservation(request.business_id, request.reservation_id)));
 END
@@ -182,8 +172,7 @@ BEGIN
     FROM unnest(p_open) AS request
     LEFT JOIN unnest(p_rebooked) AS rebooking USING (operation_id)
     LEFT JOIN LATERAL (
-      SELECT r FROM booking.reservations r
-      WHERE r.reservation_id = request.reservation_id AND r.business_id = request.business_id OFFSET 0
+      SELECT r FROM booking.reservation_by_id(request.business_id, request.reservation_id) AS r
     ) AS hold ON true
     LEFT JOIN LATERAL (
       SELECT a FROM booking.appointment_of_reservation(request.business_id, request.reservation_id) AS a

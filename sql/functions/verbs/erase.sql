@@ -3,7 +3,8 @@
 -- hold slots, and the audit trail names fields without their contents.
 --
 -- Parameters
---   p_guest_email, p_guest_phone  one of them, normalised as it is stored; the other is NULL
+--   p_guest_email, p_guest_phone  one of them, normalised as it is stored; the other is NULL. The case of an address
+--                                 does not matter
 --   p_author  {actor_kind, actor_id?, request_id?}, for the audit rows
 --   p_limit   at most this many appointments are erased
 -- Returns one booking.outcome
@@ -28,8 +29,8 @@ BEGIN
   IF p_guest_email IS NOT NULL THEN
     v_due := ARRAY(
       SELECT a FROM booking.appointments a
-      WHERE a.business_id = p_business_id AND a.guest_email BETWEEN p_guest_email AND p_guest_email
-      ORDER BY a.guest_email LIMIT p_limit);
+      WHERE a.business_id = p_business_id AND lower(a.guest_email) BETWEEN lower(p_guest_email) AND lower(p_guest_email)
+      ORDER BY lower(a.guest_email) LIMIT p_limit);
   ELSE
     v_due := ARRAY(
       SELECT a FROM booking.appointments a

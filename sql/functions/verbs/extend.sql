@@ -35,12 +35,10 @@ BEGIN
            (hold.r).created_at + make_interval(mins => booking.max_hold_lifetime_minutes(s.s)) AS max_expires_at
     FROM request
     LEFT JOIN LATERAL (
-      SELECT r FROM booking.reservations r
-      WHERE r.reservation_id = request.reservation_id AND r.business_id = request.business_id OFFSET 0
+      SELECT r FROM booking.reservation_by_id(request.business_id, request.reservation_id) AS r
     ) AS hold ON true
     LEFT JOIN LATERAL (
-      SELECT s FROM booking.services s
-      WHERE s.business_id = request.business_id AND s.service_id = (hold.r).service_id OFFSET 0
+      SELECT s FROM booking.service_by_id(request.business_id, (hold.r).service_id) AS s
     ) AS s ON true
   ), judged_request AS MATERIALIZED (
     SELECT request_with_hold.*,
@@ -76,10 +74,7 @@ BEGIN
   SELECT array_agg(r.business_id), array_agg(r.reservation_id) INTO v_expired_business_ids, v_expired_ids
   FROM unnest(p_business_ids, p_batches) AS b (business_id, batch)
   CROSS JOIN jsonb_array_elements(b.batch -> 'extend') AS request
-  CROSS JOIN LATERAL (
-    SELECT * FROM booking.reservations r
-    WHERE r.reservation_id = (request ->> 'reservation_id')::uuid AND r.business_id = b.business_id OFFSET 0
-  ) AS r
+  CROSS JOIN LATERAL booking.reservation_by_id(b.business_id, (request ->> 'reservation_id')::uuid) AS r
   WHERE r.expires_at <= p_now;
   PERFORM booking.end_holds(v_expired_business_ids, v_expired_ids, 'expired', p_now);
 END

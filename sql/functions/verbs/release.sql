@@ -35,9 +35,6 @@ BEGIN
       'service_id', hold.service_id, 'resource_id', hold.resource_id, 'slot_start', hold.slot_start,
       'slot_end', hold.slot_end) END
   FROM unnest(v_business_ids, v_operation_ids, v_reservation_ids) AS request (business_id, operation_id, reservation_id)
-  LEFT JOIN LATERAL (
-    SELECT * FROM booking.reservations r
-    WHERE r.reservation_id = request.reservation_id AND r.business_id = request.business_id OFFSET 0
-  ) AS hold ON true;
+  LEFT JOIN LATERAL booking.reservation_by_id(request.business_id, request.reservation_id) AS hold ON true;
 END
 $$;
