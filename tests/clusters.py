@@ -3,8 +3,9 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
@@ -15,12 +16,20 @@ from psycopg import sql
 from service.database.migrations import migrate
 from service.embedded.server import EmbeddedServer
 from service.process.hosting import create_login
-from tests.database import LOGIN, PASSWORD, with_database
+from tests.database import LOGIN, PASSWORD, TestDatabase, with_database
 from tests.folders import data_folder
+from tests.reused_database import ReusedDatabase
 
 # For a server that only tests use. Nothing has to survive a power cut; a login is not made slow to guess, since each
-# test makes a dozen; and in memory the write-ahead log must not grow to the gigabyte that it may have elsewhere.
-_SETTINGS: Final = {"fsync": "off", "full_page_writes": "off", "scram_iterations": "1", "max_wal_size": "256MB"}
+# test makes a dozen; in memory the write-ahead log must not grow to the gigabyte that it may have elsewhere; and plans
+# must not depend on the moment at which a table is analysed.
+SETTINGS: Final = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "scram_iterations": "1",
+    "max_wal_size": "256MB",
+    "autovacuum": "off",
+}
 _NO_OPTIONS: Final = sql.SQL("")
 
 
@@ -32,6 +41,8 @@ class RunningCluster:
         self._stack = stack
         self._strategy = sql.SQL(strategy)
         self._admin = stack.enter_context(psycopg.connect(url, autocommit=True))
+        self._reused: ReusedDatabase | None = None
+        self._copy_stack = ExitStack()
 
     @cached_property
     def template(self) -> str:
@@ -39,11 +50,8 @@ class RunningCluster:
         name = f"holdfast_template_{os.getpid()}"
         self._create(name)
         self._stack.callback(self._drop, name)
-        url = with_database(self.url, name)
-        migrate(url)
-        with psycopg.connect(url, autocommit=True) as inside:
-            create_login(inside, LOGIN, PASSWORD)
-            inside.execute((Path(__file__).parent / "movable_clock.sql").read_bytes())
+        self._stack.push(self._copy_stack)
+        prepare(with_database(self.url, name))
         return name
 
     @contextmanager
@@ -56,11 +64,47 @@ class RunningCluster:
         finally:
             self._drop(name)
 
+    @contextmanager
+    def new_database(self) -> Iterator[TestDatabase]:
+        """Makes a copy of the template for one test, and a superuser's session that no other test has."""
+        with self.copy_of_template() as url, closing(TestDatabase(url)) as database:
+            yield database
+
+    @contextmanager
+    def reused_database(self) -> Iterator[TestDatabase]:
+        """Lends the copy of the template that tests use one after another: another one if it can't be restored."""
+        if self._reused is None:
+            self._reused = self._copy_stack.enter_context(self._reusable())
+        try:
+            yield self._reused.lend()
+        finally:
+            if not self._reused.restore():
+                self._reused = None
+                self._copy_stack.close()
+
+    @contextmanager
+    def _reusable(self) -> Iterator[ReusedDatabase]:
+        with self.copy_of_template() as url, closing(ReusedDatabase(url)) as database:
+            yield database
+
     def _create(self, name: str, options: sql.Composable = _NO_OPTIONS) -> None:
         self._admin.execute(sql.SQL("CREATE DATABASE {}{}").format(sql.Identifier(name), options))
 
     def _drop(self, name: str) -> None:
+        self._disconnect(name)
         self._admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _disconnect(self, name: str) -> None:
+        """Ends the backends of a database and waits until they are gone.
+
+        A backend outlives its client by milliseconds, and DROP DATABASE sleeps for 100 ms whenever it finds one.
+        """
+        [(database,)] = self._admin.execute("SELECT oid FROM pg_database WHERE datname = %s", [name])
+        self._admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_get_activity(NULL) WHERE datid = %s", [database]
+        )
+        while self._admin.execute("SELECT FROM pg_stat_get_activity(NULL) WHERE datid = %s", [database]).rowcount:
+            time.sleep(0.001)
 
 
 class Clusters:
@@ -95,9 +139,23 @@ class Clusters:
             container = self._stack.enter_context(PostgresContainer(f"postgres:{major}", driver=None))
             return RunningCluster(container.get_connection_url(), self._stack, strategy="wal_log")
         folder = self._stack.enter_context(data_folder())
-        server = self._stack.enter_context(EmbeddedServer(folder, major=major, settings=_SETTINGS))
+        server = self._stack.enter_context(EmbeddedServer(folder, major=major, settings=SETTINGS))
         # Copying files needs two checkpoints, which cost nothing without fsync; the write-ahead log needs each page.
         return RunningCluster(server.url(), self._stack, strategy="file_copy")
+
+
+def prepare(url: str) -> None:
+    """Migrates a database, makes the login of the tests, and replaces its clock by a movable one."""
+    migrate(url)
+    with psycopg.connect(url, autocommit=True) as inside:
+        create_login(inside, LOGIN, PASSWORD)
+    make_clock_movable(url)
+
+
+def make_clock_movable(url: str) -> None:
+    """Replaces the clock of a migrated database, or of a proxy, by a movable one."""
+    with psycopg.connect(url, autocommit=True) as inside:
+        inside.execute((Path(__file__).parent / "movable_clock.sql").read_bytes())
 
 
 def _docker_runs() -> bool:

@@ -48,15 +48,17 @@ class Outcome:
 
 
 class TestDatabase:
-    """A database with the schema, and a superuser's connection to it in autocommit mode."""
+    """A database with the schema, and a superuser's connection to it in autocommit mode, by default a new one."""
 
     __test__ = False
 
-    def __init__(self, admin_url: str) -> None:
+    def __init__(self, admin_url: str, admin: psycopg.Connection | None = None) -> None:
+        self.is_new = admin is None
         self.admin_url = admin_url
         parts = urlsplit(admin_url)
         self.url = parts._replace(netloc=f"{LOGIN}:{PASSWORD}@{parts.hostname}:{parts.port}").geturl()
-        self.admin = psycopg.connect(admin_url, autocommit=True)
+        # Statements are not prepared: whether they are would depend on earlier tests with this connection.
+        self.admin = admin or psycopg.connect(admin_url, autocommit=True, prepare_threshold=None)
 
     def close(self) -> None:
         """Closes the superuser's connection."""
@@ -95,9 +97,11 @@ class TestDatabase:
     # The catalog.
 
     def make_business(self, business_id: str = "salon") -> str:
-        """Makes a business, and returns its id."""
-        settings = {"name": business_id, "slug": None, "timezone": "Europe/Berlin", "country": "DE"}
-        self.rows("SELECT * FROM booking.put_business(%s, %s, %s)", business_id, json.dumps(settings), NO_DEADLINE)
+        """Makes a business if it is missing, and returns its id."""
+        # Most calls find it, and a read is cheaper than a put.
+        if not self.rows("SELECT booking.business(%s)", business_id):
+            settings = {"name": business_id, "slug": None, "timezone": "Europe/Berlin", "country": "DE"}
+            self.rows("SELECT * FROM booking.put_business(%s, %s, %s)", business_id, json.dumps(settings), NO_DEADLINE)
         return business_id
 
     def make_service(

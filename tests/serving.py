@@ -19,6 +19,7 @@ import httpx2
 from service.settings import Settings
 
 REPOSITORY: Final = Path(__file__).parents[1]
+_PRODUCTION: Final = Path(__file__).parent / "production"
 
 # The secrets of every service that a test starts without its own.
 ADMIN_TOKEN: Final = "admin-token-of-the-tests"
@@ -43,6 +44,7 @@ _STOP_SECONDS: Final = 60.0
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
     """Returns the environment with these settings of the service, and without those set around the tests."""
     kept = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_PRODUCTION), kept.get("PYTHONPATH")]))
     return kept | {name: str(value) for name, value in settings.items()}
 
 

@@ -46,9 +46,10 @@ class Pool(Protocol):
 
 
 class CircuitBreaker:
-    """The state of one database as all pools of a process see it."""
+    """The state of one database as all pools of a process see it. Its events in the log have the fields `about`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **about: object) -> None:
+        self._about = about
         self._pools: list[Pool] = []
         self._opened_at: float | None = None
         # Set by a request that waits for a probe, and at the end of that probe.
@@ -98,12 +99,12 @@ class CircuitBreaker:
                 break  # they serve; more are made when the database grants them
             if self._opened_at is None and time.monotonic() - began >= GRACE_SECONDS:
                 self._opened_at = time.monotonic()
-                log.error("database_gone", reason=failure)
+                log.error("database_gone", reason=failure, **self._about)
             await self._pause()
             await self._check_pools()
         self._probed_at = time.monotonic()
         if self._opened_at is not None:
-            log.warning("database_back", seconds=round(time.monotonic() - self._opened_at, 1))
+            log.warning("database_back", seconds=round(time.monotonic() - self._opened_at, 1), **self._about)
             self._opened_at = None
         self._end_waits()
         await self._check_pools()

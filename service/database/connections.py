@@ -5,22 +5,21 @@ import math
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 import psycopg
-import stamina
 import structlog
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
-from stamina.instrumentation import set_on_retry_hooks
 
 from service.database.breaker import CircuitBreaker
-from service.database.failures import NoAnswer, is_connection_lost, is_passing, translated
+from service.database.failures import NoAnswer, is_connection_lost, is_passing, pauses, translated
 from service.database.migrations import named_queries
+from service.database.nodes import NodeLost, Nodes
 from service.errors import DatabaseDown, Overloaded
 from service.observability.logging import error_name
 from service.observability.metrics import LOCK_WAIT_SECONDS, POOL_CONNECTIONS, POOL_WAITING
@@ -33,11 +32,17 @@ CONNECT_SECONDS = 5
 TRANSACTION_SECONDS = 10
 REQUEST_SECONDS = 10.0
 
-ATTEMPTS = 5
-FIRST_PAUSE_SECONDS = 0.1
-
 # Callers that wait for a connection. A look-up takes about a millisecond: later callers would wait too long.
 MAX_WAITING = 1000
+
+_CONNECT_OPTIONS: Final[dict[str, Any]] = {
+    "autocommit": True,
+    "application_name": "holdfast",
+    "connect_timeout": CONNECT_SECONDS,
+    # A server that vanished without closing its connections is noticed in seconds rather than hours.
+    "tcp_user_timeout": STATEMENT_SECONDS * 1000,
+    "keepalives_idle": STATEMENT_SECONDS,
+}
 
 # How long the server's clock is assumed to run like our monotonic one before it is read again.
 _CLOCK_SECONDS = 10.0
@@ -46,9 +51,6 @@ _CLOCK_SECONDS = 10.0
 _GAUGES_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
-
-# Instead of the library's own hook, which logs the text of the error.
-set_on_retry_hooks([lambda retry: log.debug("retry", error=error_name(retry.caused_by))])
 
 
 class _ServerClock:
@@ -85,12 +87,20 @@ class _Pool(AsyncConnectionPool):
             await connection.execute("")
 
 
+class Reader(Protocol):
+    """What runs reads: one database, or a standby with its primary."""
+
+    async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Runs a named statement. Raises `Overloaded` or `DatabaseDown`."""
+
+
 class Database:
     """A pool of connections, and the statements of sql/queries.sql by their names.
 
-    `statement_seconds` is the time limit of a statement, `pool` the name of the pool in metrics, `breaker` that of all
-    pools on the same database. The statements of one business, their first parameter, take half of the connections at
-    most. Values of type jsonb are returned as bytes: the model that they belong to parses them.
+    `statement_seconds` is the time limit of a statement, `pool` the name of the pool in metrics, `breaker` and `nodes`
+    those of all pools on the same database. The statements of one business, their first parameter, take half of the
+    connections at most; behind a proxy, so do those of one node. Values of type jsonb are returned as bytes: the model
+    that they belong to parses them.
     """
 
     def __init__(
@@ -101,12 +111,14 @@ class Database:
         statement_seconds: float = STATEMENT_SECONDS,
         pool: str = "other",
         breaker: CircuitBreaker | None = None,
+        nodes: Nodes | None = None,
     ) -> None:
         self._name = pool
         self._statement_seconds = statement_seconds
         self._queries = named_queries()
         self._clock = _ServerClock()
         self._shares = Shares((connections + 1) // 2)
+        self._shares_of_nodes = Shares((connections + 1) // 2)
         self._breaker = breaker or CircuitBreaker()
         self._breaker.guard(self)
         # Those that were made, as long as they exist: idle, lent, or on their way back.
@@ -114,14 +126,7 @@ class Database:
         self._gauges: asyncio.Task[None] | None = None
         self._warned = False
         self._url = url
-        self._connect_options: dict[str, Any] = {
-            "autocommit": True,
-            "application_name": "holdfast",
-            "connect_timeout": CONNECT_SECONDS,
-            # A server that vanished without closing its connections is noticed in seconds rather than hours.
-            "tcp_user_timeout": STATEMENT_SECONDS * 1000,
-            "keepalives_idle": STATEMENT_SECONDS,
-        }
+        self.nodes = nodes or nodes_behind(url)
         self._pool = _Pool(
             url,
             name=pool,
@@ -138,7 +143,7 @@ class Database:
             # would lose it. Each connection may occupy a worker while it is made, and one is left over.
             reset=_nothing_to_reset,
             num_workers=connections + 1,
-            kwargs=self._connect_options,
+            kwargs=_CONNECT_OPTIONS,
         )
 
     async def open(self) -> None:
@@ -150,12 +155,14 @@ class Database:
         if self._gauges:
             self._gauges.cancel()
         await self._breaker.stop()
+        await self.nodes.stop()
         await self._pool.close(timeout=TRANSACTION_SECONDS)
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        """Lends a connection in autocommit mode. Raises `Overloaded` or `DatabaseDown` if none is free in time."""
-        await self.refuse_if_down()
+    async def connection(self, business_id: str | None = None) -> AsyncIterator[psycopg.AsyncConnection]:
+        """Lends a connection in autocommit mode. Raises `Overloaded` or `DatabaseDown` if none is free in time, and if
+        the node of the business is down."""
+        await self.refuse_if_down(business_id)
         try:
             async with self._pool.connection() as connection:
                 if self._clock.is_stale:
@@ -168,14 +175,15 @@ class Database:
             raise DatabaseDown from error
         except psycopg.Error as error:
             # Where one connection broke, others did: they are replaced before a request gets one.
-            if is_connection_lost(error):
+            if is_connection_lost(error) and not isinstance(error, NodeLost):
                 self._breaker.suspect()
             raise
 
-    async def refuse_if_down(self) -> None:
-        """Raises `DatabaseDown` while the database is known to be down."""
+    async def refuse_if_down(self, business_id: str | None = None) -> None:
+        """Raises `DatabaseDown` while the database, or the node of a business, is known to be down."""
         if self._breaker.is_open:
             await self._breaker.probed()
+        await self.nodes.refuse_if_down(business_id)
 
     @property
     def has_connection(self) -> bool:
@@ -183,7 +191,7 @@ class Database:
 
     async def probe(self) -> None:
         """Connects, besides the pool, and runs a statement. Raises `psycopg.Error`."""
-        async with await psycopg.AsyncConnection.connect(self._url, **self._connect_options) as connection:
+        async with await psycopg.AsyncConnection.connect(self._url, **_CONNECT_OPTIONS) as connection:
             with _answered_within(1, connection):
                 await connection.execute("")
 
@@ -203,17 +211,35 @@ class Database:
                 self._clock.doubt()  # the server's clock may have been set
             elif error.sqlstate == "55P03":
                 _record_lock_timeout(parameters[0], time.monotonic() - began)
+            if self.nodes.lost(error, parameters[0] if parameters else None):
+                raise NodeLost("the outcome is unknown") from error
             raise
 
     async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Runs a named statement that may be run twice without harm, until it succeeds or the time is up. Raises
         `Overloaded` or `DatabaseDown`."""
         return await self._retried(
-            name,
-            _business(parameters),
-            lambda: parameters,
-            lambda error: is_passing(error) or (is_connection_lost(error) and not isinstance(error, NoAnswer)),
+            _business(parameters), lambda connection: self.rows(connection, name, *parameters), _is_harmless
         )
+
+    async def fetch_everywhere(self, name: str, *parameters: object) -> tuple[list[tuple[Any, ...]], tuple[int, ...]]:
+        """Like `fetch`, for a statement about all businesses: of a proxy, it asks all nodes that are up.
+
+        Returns the rows, and the partitions that were left out.
+        """
+        left_out: tuple[int, ...] = ()
+
+        async def ask(connection: psycopg.AsyncConnection) -> list[tuple[Any, ...]]:
+            nonlocal left_out
+            left_out = self.nodes.down
+            if not left_out:
+                return await self.rows(connection, name, *parameters)
+            async with connection.transaction():
+                await self.rows(connection, "leave_out", ",".join(map(str, left_out)))
+                return await self.rows(connection, name, *parameters)
+
+        rows = await self._retried(None, ask, _is_harmless)
+        return rows, left_out
 
     async def change(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Runs a named statement whose last parameter is a deadline, until it succeeds or the time is up.
@@ -221,36 +247,51 @@ class Database:
         A statement whose answer was lost is not run again: it may have had its effect. Raises `Overloaded` or
         `DatabaseDown`.
         """
-        business_id = _business(parameters)
-        return await self._retried(
-            name, business_id, lambda: (*parameters, self.deadline(LOCK_SECONDS + 1)), is_passing
-        )
+
+        def run(connection: psycopg.AsyncConnection) -> Awaitable[list[tuple[Any, ...]]]:
+            return self.rows(connection, name, *parameters, self.deadline(LOCK_SECONDS + 1))
+
+        return await self._retried(_business(parameters), run, is_passing)
+
+    async def attempt(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Runs a named statement once. Raises `psycopg.Error`, `Overloaded` and `DatabaseDown`."""
+        return await self._once(_business(parameters), lambda connection: self.rows(connection, name, *parameters))
+
+    async def _once(
+        self, business_id: str | None, run: Callable[[psycopg.AsyncConnection], Awaitable[list[tuple[Any, ...]]]]
+    ) -> list[tuple[Any, ...]]:
+        async with (
+            self._shares.turn(business_id),
+            self._shares_of_nodes.turn(self._node(business_id)),
+            self.connection(business_id) as connection,
+        ):
+            return await run(connection)
 
     async def _retried(
         self,
-        name: str,
         business_id: str | None,
-        parameters: Callable[[], tuple[object, ...]],
+        run: Callable[[psycopg.AsyncConnection], Awaitable[list[tuple[Any, ...]]]],
         retryable: Callable[[Exception], bool],
     ) -> list[tuple[Any, ...]]:
-        try:
-            async for attempt in stamina.retry_context(
-                on=retryable,
-                attempts=ATTEMPTS,
-                timeout=REQUEST_SECONDS,
-                wait_initial=FIRST_PAUSE_SECONDS,
-                wait_jitter=FIRST_PAUSE_SECONDS,
-            ):
-                with attempt:
-                    async with self._shares.turn(business_id), self.connection() as connection:
-                        return await self.rows(connection, name, *parameters())
-        except psycopg.Error as error:
-            raise translated(error) from error
-        raise AssertionError("unreachable: the last attempt returned or raised")
+        ends_at = time.monotonic() + REQUEST_SECONDS
+        left = pauses()
+        while True:
+            try:
+                return await self._once(business_id, run)
+            except psycopg.Error as error:
+                pause = next(left, None) if retryable(error) else None
+                if pause is None or time.monotonic() + pause > ends_at:
+                    raise translated(error) from error
+                log.debug("retry", error=error_name(error))
+            await asyncio.sleep(pause)
 
     def deadline(self, seconds: float) -> datetime:
         """Returns the instant `seconds` from now, by the server's clock."""
         return self._clock.in_seconds(seconds)
+
+    def _node(self, business_id: str | None) -> str | None:
+        partition = self.nodes.partition(business_id)
+        return None if partition is None else str(partition)
 
     async def _set_gauges(self) -> None:
         idle, used = (POOL_CONNECTIONS.labels(self._name, state) for state in ("idle", "used"))
@@ -280,7 +321,8 @@ class Database:
             timeouts["transaction_timeout"] = max(TRANSACTION_SECONDS, self._statement_seconds)
         with _answered_within(CONNECT_SECONDS, connection):
             await connection.execute("SET timezone = 'UTC'")  # poolers keep this setting for each client
-            [(pid, missing)] = await self.rows(connection, "session", [*timeouts])
+            [(pid, missing, partitions)] = await self.rows(connection, "session", [*timeouts])
+            self.nodes.count(partitions)
             # The backend that answers is not the one that was connected to: there is a pooler in between.
             if pid != connection.info.backend_pid:
                 connection.prepare_threshold = None
@@ -294,6 +336,16 @@ class Database:
                 await connection.execute("SELECT set_config(%s, %s, false)", [name, f"{seconds}s"])
 
 
+def nodes_behind(url: str) -> Nodes:
+    """Returns the nodes of the proxy at `url`; none if that is a PostgreSQL with data of its own."""
+
+    async def ask(partition: int) -> None:
+        async with await psycopg.AsyncConnection.connect(url, **_CONNECT_OPTIONS) as connection:
+            await connection.execute(named_queries()["ask_node"], [partition])
+
+    return Nodes(ask)
+
+
 async def _nothing_to_reset(_: psycopg.AsyncConnection) -> None:
     pass
 
@@ -301,6 +353,11 @@ async def _nothing_to_reset(_: psycopg.AsyncConnection) -> None:
 def _business(parameters: tuple[object, ...]) -> str | None:
     """Returns the business of a statement, if it has one. A slug stands for its business."""
     return parameters[0] if parameters and isinstance(parameters[0], str) else None
+
+
+def _is_harmless(error: Exception) -> bool:
+    """Returns whether a read is worth another attempt after an error."""
+    return is_passing(error) or (is_connection_lost(error) and not isinstance(error, NoAnswer))
 
 
 def _record_lock_timeout(business: object, seconds: float) -> None:

@@ -1,5 +1,7 @@
 """Classifies the errors of a call: whether it wrote anything, whether to try again, and what to tell the caller."""
 
+import random
+from collections.abc import Iterator
 from typing import Final
 
 import psycopg
@@ -10,6 +12,10 @@ from service.errors import DatabaseDown, Overloaded
 # deadline has passed". Nothing was written, and the next attempt may succeed.
 _PASSING: Final = frozenset({"40001", "40P01", "55P03", "57014", "HF001"})
 
+# Of a call that may be repeated.
+_ATTEMPTS: Final = 5
+_FIRST_PAUSE_SECONDS: Final = 0.1
+
 
 class NoAnswer(psycopg.OperationalError):
     """The server did not answer in time, and the connection was shut down. The statement may still have its effect."""
@@ -18,6 +24,14 @@ class NoAnswer(psycopg.OperationalError):
 def is_passing(error: BaseException) -> bool:
     """Returns whether a failed call wrote nothing and is worth another attempt."""
     return isinstance(error, psycopg.Error) and error.sqlstate in _PASSING
+
+
+def pauses() -> Iterator[float]:
+    """Yields how many seconds to wait before the second attempt, the third, and so on to the last one. Each pause is
+    twice as long as the one before, and by chance up to half longer, so that calls that failed together don't meet
+    again."""
+    for number in range(_ATTEMPTS - 1):
+        yield _FIRST_PAUSE_SECONDS * 2**number * random.uniform(1, 1.5)
 
 
 def is_lock_timeout(error: BaseException) -> bool:

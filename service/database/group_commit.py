@@ -2,7 +2,8 @@
 
 A transaction for each request spends most of its time on round trips, locks and fsync, and on a hot slot all of them
 queue behind one row lock. Here requests wait in a bounded queue; a lane takes what has gathered, of as many businesses
-as there are, and sends it as one call. Nothing is delayed for that: an idle service sends batches of one.
+as there are, and sends it as one call. An idle service sends batches of one, at once; a busy one waits some
+milliseconds between two calls, because each has a cost of its own.
 
 What can happen to a request, in the order of the checks:
 
@@ -18,7 +19,6 @@ What can happen to a request, in the order of the checks:
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -30,8 +30,8 @@ import structlog
 from psycopg.types.json import Jsonb
 
 from service.background import Deadlines, end
-from service.database.connections import ATTEMPTS, FIRST_PAUSE_SECONDS, REQUEST_SECONDS, Database
-from service.database.failures import is_connection_lost, is_lock_timeout, is_passing, translated
+from service.database.connections import REQUEST_SECONDS, Database
+from service.database.failures import is_connection_lost, is_lock_timeout, is_passing, pauses, translated
 from service.database.queue import CALL_SECONDS, FairQueue, Operation, Outcome, still_in_time
 from service.errors import DatabaseDown, Overloaded
 from service.observability import metrics
@@ -45,6 +45,9 @@ RESEND_SECONDS: Final = CALL_SECONDS + 0.1
 # call has a cost of its own: over many businesses PostgreSQL took 289 us a request instead of 227. A call that takes
 # longer than this waits for a lock or for the disk, and the others must not wait with it.
 _LATE_SECONDS: Final = 0.02
+# How long after the beginning of a call the next one begins, if several requests are waiting. A call costs 0.65 ms of
+# Python and 1 ms of PostgreSQL by itself, and each request in it a tenth of that.
+_GATHER_SECONDS: Final = 0.006
 
 _ANSWERED: Final = metrics.BATCHES.labels("answered")
 
@@ -64,6 +67,8 @@ class GroupCommit:
         self._lane_count = lanes
         # The right to begin a call.
         self._turn = asyncio.Semaphore(lanes if max_batch == 1 else 1)
+        # When the last call began, by the clock of the event loop.
+        self._began_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._singles = asyncio.Semaphore(lanes)
         # An entry lasts as long as a request waits for its turn.
@@ -95,7 +100,7 @@ class GroupCommit:
         (the queue is full, the turn came too late, or five attempts failed) or `DatabaseDown`: then the operation may
         have had its effect, once.
         """
-        await self._database.refuse_if_down()
+        await self._database.refuse_if_down(business_id)
         operation = self._queue.add(verb, business_id, operation_id, arguments, on_outcome)
         self._deadlines.add(operation)
         try:
@@ -110,8 +115,11 @@ class GroupCommit:
             await self._turn.acquire()
             give_way = _once(self._turn.release)
             try:
+                await self._gather()
                 batch = await self._queue.take()
-                timer = asyncio.get_running_loop().call_later(_LATE_SECONDS, give_way)
+                loop = asyncio.get_running_loop()
+                self._began_at = loop.time()
+                timer = loop.call_later(_LATE_SECONDS, give_way)
                 try:
                     await self._send_batch(batch)
                 finally:
@@ -119,6 +127,11 @@ class GroupCommit:
                     self._queue.finished(batch)
             finally:
                 give_way()
+
+    async def _gather(self) -> None:
+        """Lets the requests that came while a call was under way wait for others, if there are several."""
+        if self._queue.is_filling:
+            await asyncio.sleep(self._began_at + _GATHER_SECONDS - asyncio.get_running_loop().time())
 
     async def _send_batch(self, batch: list[Operation]) -> None:
         try:
@@ -143,21 +156,21 @@ class GroupCommit:
 
     async def _send_again(self, operation: Operation, error: Exception) -> None:
         """Sends a request by itself until it is answered, its time is up, or another attempt is pointless."""
-        attempt = 1
+        left = pauses()
         shared = True
         while not operation.outcome.done():
+            pause: float | None
             if is_connection_lost(error):
                 pause = RESEND_SECONDS
-            elif is_passing(error) and attempt < ATTEMPTS:
-                pause = FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(1, 1.5)
-                attempt += 1
-            elif shared and not is_passing(error):
-                pause = 0.0  # a neighbour may have caused the failure
+            elif is_passing(error):
+                pause = next(left, None)
             else:
+                pause = 0.0 if shared else None  # a neighbour may have caused the failure
+            if pause is None:
                 operation.give_up(translated(error))
                 return
             if not operation.has_time_for_call(pause):
-                operation.give_up(translated(error))
+                operation.give_up(Overloaded())  # not the error: it may be that of a neighbour
                 return
             await asyncio.sleep(pause)
             shared = False
@@ -175,7 +188,7 @@ class GroupCommit:
         """Sends one call with all the operations, delivers the outcomes, and returns the deferred operations."""
         by_id = {operation.operation_id: operation for operation in operations}
         try:
-            async with self._database.connection() as connection:
+            async with self._database.connection(operations[0].business_id) as connection:
                 # Only now: it may have taken time to get the connection.
                 operations = still_in_time(operations)
                 if not operations:

@@ -75,14 +75,21 @@ def migrate(url: str) -> list[str]:
 
     The role of `url` must own the database or be a superuser; if the database is current, the service's role suffices.
     Waits at most 60 s for a database that starts, as long for another process that is migrating, and 5 s for each table
-    lock. Raises `MigrationError`.
+    lock. A proxy is only compared with this code: `migrate_proxy` migrates it. Raises `MigrationError`.
     """
-    connection = _connect(url)
+    connection = connect(url)
     try:
         with connection:
-            _check_version(connection)
-            if _is_current(connection):
+            is_proxy = _is_proxy(connection)
+            if not is_proxy:
+                _check_version(connection)
+            if _is_current(connection, is_proxy=is_proxy):
                 return []
+            if is_proxy:
+                raise MigrationError(
+                    "A partition behind this proxy lacks migrations of this version: run `python -m service migrate` "
+                    "with the URLs of the proxy and of all partitions in MIGRATION_DATABASE_URL."
+                )
             connection.add_notice_handler(_log_progress)
             applied = [path.name for path in migration_files() if _apply_once(connection, path)]
             if _apply_definitions(connection):
@@ -100,7 +107,7 @@ def migrate(url: str) -> list[str]:
     return applied
 
 
-def _connect(url: str) -> psycopg.Connection:
+def connect(url: str) -> psycopg.Connection:
     """Connects, and waits for a server that starts or does not listen yet. Raises `MigrationError`."""
     conninfo = make_conninfo(url, connect_timeout=_CONNECT_SECONDS)
     give_up_at = time.monotonic() + _START_SECONDS
@@ -128,19 +135,32 @@ def _check_version(connection: psycopg.Connection) -> None:
         raise MigrationError(f"PostgreSQL {version} is too old: Holdfast needs {_OLDEST_VERSION // 10000} or later.")
 
 
+def _is_proxy(connection: psycopg.Connection) -> bool:
+    with connection.transaction():
+        return bool(connection.execute("SELECT FROM pg_foreign_server WHERE srvname = 'holdfast'").fetchall())
+
+
 def _log_progress(notice: psycopg.errors.Diagnostic) -> None:
     """Logs what a long migration reports by RAISE INFO; PostgreSQL's own notices have other severities."""
     if notice.severity_nonlocalized == "INFO":
         log.info("migration_progress", detail=notice.message_primary)
 
 
-def _is_current(connection: psycopg.Connection) -> bool:
-    """Tells whether there is nothing to apply; False also if this role may not read the ledger."""
+def _is_current(connection: psycopg.Connection, *, is_proxy: bool) -> bool:
+    """Tells whether there is nothing to apply; False also if this role may not read the ledger.
+
+    A proxy with a partition that does not answer counts as current: the service starts for the others.
+    """
     try:
         with connection.transaction():
             ledger = _ledger(connection, "applied_migrations")
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege):
         return False
+    except psycopg.errors.InternalError as error:
+        if not is_proxy:
+            raise
+        log.warning("migrations_unknown", reason=reason(error))
+        return True
     hashes = {name: entry.sha256 for name, entry in ledger.items()}
     unchanged = all(hashes.get(path.name) == _sha256(path.read_bytes()) for path in migration_files())
     return unchanged and not _lacks_definitions(ledger)

@@ -107,6 +107,8 @@ class FairQueue:
         self._max_batch = max_batch
         self._queues: dict[str, deque[Operation]] = {}
         self._waiting = 0
+        # Of them, those that the gauge counts, which all queues of the process share.
+        self._shown = 0
         # By business, of those with requests that wait.
         self._seconds_per_place: dict[str, float] = {}
         self._in_flight: set[str] = set()
@@ -129,6 +131,11 @@ class FairQueue:
         self._note_arrivals(1)
         return operation
 
+    @property
+    def is_filling(self) -> bool:
+        """Whether several requests are waiting, and fewer than a batch has room for."""
+        return 1 < self._waiting < self._max_batch
+
     async def take(self) -> list[Operation]:
         """Waits for the next batch: a fair share of each waiting business, the longest-waiting business first.
 
@@ -139,7 +146,7 @@ class FairQueue:
         while True:
             await self._arrived.wait()
             batch = self._next_batch()
-            metrics.QUEUE_DEPTH.set(self._waiting)
+            self._show_depth()
             if batch:
                 self._in_flight |= {operation.business_id for operation in batch}
                 return batch
@@ -170,8 +177,12 @@ class FairQueue:
         self._queues.clear()
         self._seconds_per_place.clear()
         self._waiting = 0
-        metrics.QUEUE_DEPTH.set(0)
+        self._show_depth()
         return waiting
+
+    def _show_depth(self) -> None:
+        metrics.QUEUE_DEPTH.inc(self._waiting - self._shown)
+        self._shown = self._waiting
 
     def _has_time_for(self, business_id: str, ahead: int) -> bool:
         """Returns whether there is room for one more request of the business, and its turn would come in time.

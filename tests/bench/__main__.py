@@ -1,4 +1,4 @@
-"""Measures requests over HTTP: `make bench`, or `python -m tests.bench [--quick | --soak N]`.
+"""Measures requests over HTTP: `make bench`, or `python -m tests.bench [--quick | --proxy]`.
 
 In one run, on one embedded server with its default settings (fsync on), two services with two workers each: one with
 group commit, one with a call for each request (MAX_BATCH=1). They are measured in turn, several times, and the tables
@@ -17,9 +17,9 @@ from typing import Any, Final
 import click
 
 from service.observability.logging import configure_logging
+from tests.bench.proxied import measure_proxy
 from tests.bench.report import report
 from tests.bench.rounds import GROUP_COMMIT, ONE_BY_ONE, Bench, Plan, say
-from tests.bench.soak import soak
 from tests.bench.targets import bare_application, machinery, target
 
 USUAL: Final = Plan(rounds=3, seconds=1.5)
@@ -31,13 +31,13 @@ QUICK: Final = Plan(rounds=1, seconds=1.0)
 @click.option("--rounds", type=click.IntRange(min=1), help="How often everything is measured.")
 @click.option("--seconds", type=click.FloatRange(min=0.1), help="How long each measurement is.")
 @click.option("--connections", type=click.IntRange(1, 100), help="How many requests are in flight.")
-@click.option("--soak", "requests", type=click.IntRange(10, 8_000_000), help="Instead: memory over so many requests.")
-def main(quick: bool, requests: int | None, **changes: Any) -> None:
+@click.option("--proxy", is_flag=True, help="Instead: what a proxy in front of two servers costs and brings.")
+def main(quick: bool, proxy: bool, **changes: Any) -> None:
     """Measure requests per second, latencies and processor time over HTTP."""
     configure_logging("warning")
     plan = replace(QUICK if quick else USUAL, **{name: value for name, value in changes.items() if value})
     started = time.monotonic()
-    unexpected = _soak(plan, requests) if requests else _measure(plan)
+    unexpected = measure_proxy(plan) if proxy else _measure(plan)
     say(f"\n{time.monotonic() - started:.0f} s")
     if unexpected:
         raise click.ClickException(f"{unexpected} answers were not as expected")
@@ -54,11 +54,6 @@ def _measure(plan: Plan) -> int:
         bench.run()
     report(bench)
     return bench.unexpected
-
-
-def _soak(plan: Plan, requests: int) -> int:
-    with machinery() as machine, machine.service("soak") as service:
-        return soak(machine, service, requests, plan.connections)
 
 
 if __name__ == "__main__":

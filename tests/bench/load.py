@@ -55,8 +55,8 @@ class _Connection:
 
     __slots__ = ("_received", "due_at", "socket")
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
+    def __init__(self, port: int, address: str) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), source_address=(address, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.due_at = 0.0
         self._received = b""
@@ -88,16 +88,17 @@ def generate(
     warm_up_seconds: float = 0.0,
     seconds: float = float("inf"),
     per_second: float | None = None,
+    address: str = "127.0.0.1",
 ) -> Measurement:
     """Sends requests for a while or until there are no more, in a closed loop, or `per_second` in an open one.
 
-    Raises `Silence`.
+    address: that of the generator. Raises `Silence`.
     """
     result = Measurement()
     cpu_before = time.process_time()
     interval = 1 / per_second if per_second else 0.0
     with select.epoll() as epoll, ExitStack() as stack:
-        idle = deque(_Connection(port) for _ in range(connections))
+        idle = deque(_Connection(port, address) for _ in range(connections))
         by_descriptor = {connection.socket.fileno(): connection for connection in idle}
         for descriptor, connection in by_descriptor.items():
             stack.enter_context(connection.socket)

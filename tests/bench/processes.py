@@ -48,6 +48,18 @@ def resident_bytes(pid: int) -> int:
     return int(Path("/proc", str(pid), "statm").read_text().split()[1]) * _PAGE_BYTES
 
 
+def forget_peak(pid: int) -> int:
+    """Begins to measure the peak of a running process's resident set anew, and returns its present size."""
+    Path("/proc", str(pid), "clear_refs").write_text("5")
+    return resident_bytes(pid)
+
+
+def peak_bytes(pid: int) -> int:
+    """Returns the largest resident set size of a running process."""
+    [line] = [line for line in Path("/proc", str(pid), "status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
 def _process(folder: Path) -> _Process | None:
     line = _read(folder / "stat")
     # The name of the program, in parentheses, may contain anything. After it come the fields 3 and up of proc(5):

@@ -62,9 +62,10 @@ class Machinery:
 
     @contextmanager
     def service(self, name: str, **settings: object) -> Iterator[ServiceProcess]:
-        """Runs the service with its workers. All load comes from one address, so rate limits are off."""
-        settings |= {**SECRETS, "DATABASE_URL": self.database.url, "MIGRATION_DATABASE_URL": self._migration_url}
-        settings |= {"WORKERS": WORKERS, "RATE_LIMIT_ENABLED": False}
+        """Runs the service, by default with two workers and, because all load comes from one address, without limits
+        of a client."""
+        settings = {"WORKERS": WORKERS, "RATE_LIMIT_ENABLED": False, **settings, **SECRETS}
+        settings |= {"DATABASE_URL": self.database.url, "MIGRATION_DATABASE_URL": self._migration_url}
         with ServiceProcess(self._folder / f"{name}.log", **settings) as process:
             yield process
 

@@ -6,7 +6,6 @@ import sys
 from tests.bench.decisions.rows import MEASUREMENTS
 from tests.bench.rounds import BARE, HEALTH
 from tests.bench.scenarios import SCENARIOS, SPREAD
-from tests.bench.targets import WORKERS
 from tests.serving import REPOSITORY
 
 
@@ -23,21 +22,20 @@ def test_the_benchmark_runs_and_gets_the_answers_that_it_expects() -> None:
     assert ended.stdout.count("\n  beside a stampede ") == 2
 
 
-def test_the_soak_runs_and_prints_the_memory_of_each_worker() -> None:
-    """Runs it with few requests: a line for each mark, with as many sizes as there are workers."""
-    ended = _run("tests.bench", "--soak", "200", "--connections", "4")
-    assert ended.returncode == 0, ended.stderr
-    _, *lines = ended.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["20", "100", "200"]
-    assert all(len(line.split()) == 2 + WORKERS for line in lines)
-
-
 def test_the_benchmark_of_decisions_runs_and_gets_the_outcomes_that_it_expects() -> None:
     """With a hundredth of the rows: every measurement gives at least one line, whatever its verdict."""
     ended = _run("tests.bench.decisions", "--quick", "--planted", "0.01", "--calls", "10")
     assert ended.returncode == 0, ended.stderr
     for number in range(1, len(MEASUREMENTS) + 1):
         assert f"\n{number} " in ended.stdout
+
+
+def test_the_benchmark_of_neighbours_runs_and_gets_the_answers_that_it_expects() -> None:
+    """Runs one short round with one attack."""
+    ended = _run("tests.bench.neighbours", "--rounds", "1", "--seconds", "0.3", "--only", "names")
+    assert ended.returncode == 0, ended.stderr
+    assert "\nalone " in ended.stdout
+    assert "\nnames without end " in ended.stdout
 
 
 def _run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from tests.deploy.installation import DEPLOY
 
 
-def commands(page: str) -> list[str]:
-    """Returns the blocks of commands of a page, in their order."""
-    return re.findall(r"^```sh\n(.*?)^```$", (DEPLOY / page).read_text(), re.MULTILINE | re.DOTALL)
+def commands(page: str, language: str = "sh") -> list[str]:
+    """Returns the blocks of commands of a page, or of another language, in their order."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", (DEPLOY / page).read_text(), re.MULTILINE | re.DOTALL)
+    return [text for name, text in blocks if name == language]
 
 
 class Shell:
@@ -19,7 +20,7 @@ class Shell:
 
     def __init__(self, folder: Path, places: Mapping[str, object], **environment: str) -> None:
         self.folder = folder
-        self._places = places
+        self._places = dict(places)
         self._programs = folder / "programs"
         self._programs.mkdir()
         self._environment = {**os.environ, **environment, "PATH": f"{self._programs}:{os.environ['PATH']}"}
@@ -29,6 +30,14 @@ class Shell:
         path = self._programs / name
         path.write_text(f'#!/bin/sh\necho "{name} $*" >> "{self.folder}/calls"\n{script}\n')
         path.chmod(0o755)
+
+    def place(self, places: Mapping[str, object]) -> None:
+        """Adds texts of the page and what stands for them."""
+        self._places |= places
+
+    def set(self, **environment: str) -> None:
+        """Sets variables of the environment."""
+        self._environment |= environment
 
     def calls(self) -> list[str]:
         """Returns the calls of replaced programs, in their order."""

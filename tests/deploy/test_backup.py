@@ -1,26 +1,34 @@
-"""deploy/backup.md: its commands dump a database and restore it into a new server, and copy an embedded one."""
+"""deploy/backup.md: its commands dump a database and restore it into a new server, copy an embedded one, and restore an
+instant from a base backup and the archived WAL."""
 
+import re
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
+from service.database.migrations import migrate
 from service.embedded.cluster import find_programs
 from service.embedded.server import EmbeddedServer
 from tests.deploy.installation import DEPLOY, MIGRATOR_PASSWORD, SERVICE_PASSWORD, Installation, installation
 from tests.deploy.pages import Shell, commands
 from tests.folders import data_folder
-from tests.serving import run_command
+from tests.proxy.servers import Server
+from tests.serving import run_command, wait_until
 
 MAJOR = 18
 PROGRAMS = find_programs(MAJOR)
+# A line of postgresql.conf.
+SETTING = re.compile(r"^(\w+) = '?([^'#\n]*[^'#\s])", re.MULTILINE)
 BUSINESS = "INSERT INTO booking.businesses VALUES ('salon', 'Salon', NULL, 'UTC', 'DE', now())"
 
 
-def block(start: str) -> str:
+def block(start: str, language: str = "sh") -> str:
     """Returns the block of the page that begins with a text."""
-    [found] = [block for block in commands("backup.md") if block.startswith(start)]
+    [found] = [block for block in commands("backup.md", language) if block.startswith(start)]
     return found
 
 
@@ -96,3 +104,54 @@ def test_a_dump_and_a_copy_are_backups_of_the_embedded_server() -> None:
         with installation(MAJOR, roles=False) as new:
             restore(new, folder)
             assert_restored(new)
+
+
+def wait_for_archive(server: EmbeddedServer) -> None:
+    """Returns when the archive has all that was written."""
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        [(last,)] = connection.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchall()
+        reached = "SELECT last_archived_wal >= %s FROM pg_stat_archiver"
+        wait_until(lambda: connection.execute(reached, [last]).fetchall() == [(True,)], "the archive")
+
+
+def test_an_instant_is_restored_from_the_archive() -> None:
+    """The one before a mistake, which was made after the base backup."""
+    with data_folder() as folder, ExitStack() as stack:
+        for name in ("archive", "backup"):
+            (folder / name).mkdir()
+            (folder / name).chmod(0o777)
+        made = shell(folder)
+        made.place({"/archive": folder / "archive", "/backup": folder / "backup", "HOST": "127.0.0.1"})
+        made.place({"REPLICATION_ROLE": "postgres"})
+        settings = dict(SETTING.findall(made.placed(block("# postgresql.conf", ""))))
+        server = stack.enter_context(EmbeddedServer(folder / "old", settings=settings))
+        migrate(server.url())
+        password = (folder / "old" / "postgres.password").read_text()
+        made.set(PGPASSWORD=password, PGPORT=str(urlsplit(server.url()).port))
+        made.replace_program("pg_basebackup", f'exec "{PROGRAMS / "pg_basebackup"}" "$@"')
+        made.replace_program("pg_verifybackup")
+        made.run(block("pg_basebackup"))
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(BUSINESS)
+            [(instant,)] = connection.execute("SELECT clock_timestamp()::text").fetchall()
+            connection.execute("DELETE FROM booking.businesses")
+        wait_for_archive(server)
+        server.stop()
+
+        restored = Server(PROGRAMS, folder / "new")
+        made.set(PGDATA=str(restored.folder))
+        made.run(
+            "mkdir --mode=700 $PGDATA && tar --extract --directory=$PGDATA --file=/backup/$(date +%F)/base.tar.gz",
+            "tar --extract --directory=$PGDATA/pg_wal --file=/backup/$(date +%F)/pg_wal.tar.gz",
+        )
+        made.place({"2027-01-04 10:14:00+00": instant})
+        with (restored.folder / "postgresql.conf").open("a") as configuration:
+            configuration.write(made.placed(block("restore_command", "")))
+        made.replace_program("pg_ctl")
+        made.run(block("touch $PGDATA"))
+        assert made.calls()[-1] == "pg_ctl start"
+        restored.start()
+        stack.callback(restored.stop)
+        url = server.url().replace(f":{urlsplit(server.url()).port}/", f":{restored.port}/")
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT name FROM booking.businesses").fetchall() == [("Salon",)]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -57,7 +58,7 @@ def pods() -> dict[str, dict[str, Any]]:
 
 def test_compose_sets_existing_settings() -> None:
     """A misspelt setting would silently have its default."""
-    for name in ("migrate", "service", "check"):
+    for name in ("migrate", "migrate-partitions", "service", "check"):
         assert set(COMPOSE[name]["environment"]) <= SETTINGS, name
 
 
@@ -118,12 +119,13 @@ def test_a_broken_compose_file_is_found(service: dict[str, Any], top: dict[str, 
 
 @pytest.mark.parametrize("name", COMPOSE)
 def test_containers_have_no_unneeded_privileges(name: str) -> None:
-    """They drop all capabilities; all but the database, whose image begins as root, write to memory only."""
+    """They drop all capabilities; all but the databases, whose image begins as root, write to memory only."""
     container = COMPOSE[name]
     assert container["cap_drop"] == ["ALL"]
     assert container["security_opt"] == ["no-new-privileges:true"]
-    assert container.get("read_only", False) == (name != "postgres")
-    assert ("cap_add" in container) == (name == "postgres")
+    is_database = name in ("postgres", "postgres-1", "proxy")
+    assert container.get("read_only", False) != is_database
+    assert ("cap_add" in container) == is_database
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is missing")
@@ -190,6 +192,19 @@ def test_pods_that_serve_cannot_change_the_schema() -> None:
     assert "holdfast_migrator" not in json.dumps([COMPOSE["service"], COMPOSE["check"]])
 
 
+def test_the_partitions_of_compose_can_be_migrated() -> None:
+    """The list names the proxy, where PL/Proxy is installed, and then each node; all have the login of the service."""
+    urls = COMPOSE["migrate-partitions"]["environment"]["MIGRATION_DATABASE_URL"]
+    written = [re.sub(r"\$\{[^}]*\}", "x", url) for url in re.findall(r"postgresql://\S+ .*?@\S+", urls)]
+    hosts = [urlsplit(url).hostname or "" for url in written]
+    assert hosts == ["proxy", "postgres", "postgres-1"]
+    for host in hosts:
+        assert "./postgres/roles.sql:/docker-entrypoint-initdb.d/roles.sql:ro" in COMPOSE[host]["volumes"]
+    assert "postgresql-15-plproxy" in (DEPLOY / "plproxy" / "Dockerfile").read_text()
+    mounted = {volume.partition(":")[0] for host in hosts for volume in COMPOSE[host]["volumes"]}
+    assert mounted - {"./postgres/roles.sql"} == set(COMPOSE_FILE["volumes"])
+
+
 # Commands and shutdown.
 
 
@@ -197,7 +212,8 @@ def test_every_command_exists() -> None:
     """All workloads run the same image, with different commands."""
     from service.__main__ import main
 
-    words = {COMPOSE[name].get("command", ["serve"])[0] for name in ("migrate", "service", "check")}
+    ours = ("migrate", "migrate-partitions", "service", "check")
+    words = {COMPOSE[name].get("command", ["serve"])[0] for name in ours}
     words |= {pod["containers"][0]["args"][0] for pod in pods().values()}
     words |= set(re.findall(r"-m service (\w+)", "".join(path.read_text() for path in UNITS)))
     assert words <= set(main.commands)

@@ -25,6 +25,12 @@ class Proxy:
         self._flows = asyncio.Event()
         self._flows.set()
         self.hung_up = asyncio.Event()
+        # How many bytes are forwarded, both ways together, before the link that carries the next one breaks. None: all.
+        self.bytes_left: int | None = None
+
+    def turn_to(self, target: str) -> None:
+        """Forwards connections from now on to another port of the same host."""
+        self._target = (self._target[0], urlsplit(target).port or 5432)
 
     @property
     def url(self) -> str:
@@ -78,7 +84,10 @@ class Proxy:
             if self.starts_up:
                 await self._refuse(reader, writer)
                 return
-            far_reader, far_writer = await asyncio.open_connection(*self._target)
+            try:
+                far_reader, far_writer = await asyncio.open_connection(*self._target)
+            except OSError:
+                return  # the target is down
             ends.append(far_writer)
             await self._forward(reader, writer, far_reader, far_writer)
         finally:
@@ -110,8 +119,11 @@ class Proxy:
                 if self.lose_next_answer_to and self.lose_next_answer_to in data:
                     self.lose_next_answer_to = None
                     doomed.set()
-                far_writer.write(data)
+                kept = self._up_to_break(data)
+                far_writer.write(kept)
                 await far_writer.drain()
+                if len(kept) < len(data):
+                    return
             if not self._flows.is_set():
                 self.hung_up.set()  # the client has closed its side while answers were held
 
@@ -120,8 +132,11 @@ class Proxy:
                 await self._flows.wait()
                 if doomed.is_set():
                     return  # the server has committed, and the answer is dropped
-                writer.write(data.replace(*self.replace) if all(self.replace) else data)
+                kept = self._up_to_break(data)
+                writer.write(kept.replace(*self.replace) if all(self.replace) else kept)
                 await writer.drain()
+                if len(kept) < len(data):
+                    return
 
         halves = [asyncio.create_task(ask()), asyncio.create_task(answer())]
         try:
@@ -132,3 +147,11 @@ class Proxy:
             for half in halves:
                 half.cancel()
             await asyncio.gather(*halves, return_exceptions=True)
+
+    def _up_to_break(self, data: bytes) -> bytes:
+        """Returns the part of the data that is forwarded: all of it, unless a link breaks here."""
+        if self.bytes_left is None:
+            return data
+        kept = data[: self.bytes_left]
+        self.bytes_left = self.bytes_left - len(kept) if len(kept) == len(data) else None
+        return kept

@@ -62,6 +62,10 @@ class Connection:
             body = await self._reader.readexactly(int(headers["content-length"]))
         return Answer(int(head.split()[1]), headers, body)
 
+    def finish(self) -> None:
+        """Ends at once what this side sends."""
+        self._writer.write_eof()
+
     def close(self) -> None:
         """Closes the connection from this side."""
         self._writer.close()
@@ -91,9 +95,11 @@ class Listener:
             while not holds(cast(list[BoundedProtocol], [*self._state.connections])):  # noqa: ASYNC110 — a set
                 await asyncio.sleep(0.01)
 
-    async def connect(self, *, narrow: bool = False) -> Connection:
-        """Opens a connection. A narrow one takes a few kilobytes from the service before they are read."""
+    async def connect(self, *, narrow: bool = False, address: str = "127.0.0.1") -> Connection:
+        """Opens a connection from an address. A narrow one takes a few kilobytes from the service before they are
+        read."""
         connecting = socket.socket()
+        connecting.bind((address, 0))
         connecting.setblocking(False)
         if narrow:
             connecting.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW_BYTES)

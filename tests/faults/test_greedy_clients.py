@@ -3,16 +3,19 @@ are served."""
 
 import asyncio
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from service.http import connections, protocol, streamed
-from service.http.protocol import MAX_AHEAD, MAX_AHEAD_BYTES
+from service.http.protocol import MAX_AHEAD, MAX_AHEAD_BYTES, BoundedProtocol
+from service.http.turns import REQUESTS_OF_TURN, Turns
 from service.observability.logging import flush
 from service.observability.metrics import REGISTRY
 from service.process import app
 from tests.database import TestDatabase, at
-from tests.faults.raw_connections import HEAD, RESERVE, Listener, service
+from tests.faults.raw_connections import HEAD, PATIENCE_SECONDS, RESERVE, Listener, service
 
 __all__ = ["service"]
 
@@ -108,6 +111,60 @@ async def test_no_request_begins_before_the_last_answer_is_taken(service: Listen
     assert database.rows("SELECT FROM booking.reservations") == []
     assert (await connection.answer()).status == 200
     assert (await connection.answer()).status == 201
+
+
+@pytest.mark.parametrize("leave", [False, True], ids=["requests", "ends of connections"])
+async def test_a_request_begins_between_those_of_another_client(
+    service: Listener, monkeypatch: pytest.MonkeyPatch, leave: bool
+) -> None:
+    """One client uses all of its connections at the same moment, and the request of the other one comes last."""
+    monkeypatch.setattr(protocol, "REQUEST_ARRIVAL_SECONDS", PATIENCE_SECONDS)
+    greedy = [await service.connect() for _ in range(100)]
+    other = await service.connect(address="127.0.0.2")
+    await service.until(lambda connections: len(connections) == 101)
+    began: list[str] = []
+    begin = Turns.begin
+
+    def note(turns: Turns, client: Callable[[], str], start: Callable[[], None]) -> None:
+        name = client()
+
+        def start_noted() -> None:
+            began.append(name)
+            start()
+
+        begin(turns, lambda: name, start_noted)
+
+    monkeypatch.setattr(Turns, "begin", note)
+    for connection in greedy:
+        if leave:
+            connection.finish()
+        else:
+            await connection.send(HEAD + b"\r\n")
+    await other.send(HEAD + b"\r\n")
+    assert (await other.answer()).status == 200
+    assert began.index("127.0.0.2") <= 2 * REQUESTS_OF_TURN
+    await service.until(lambda _: len(began) == 101)
+    if not leave:
+        assert {(await connection.answer()).status for connection in greedy} == {200}
+
+
+async def test_a_client_that_left_has_its_waiting_request_dropped(
+    service: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not begun, and is none of the requests that a graceful stop waits for."""
+    answered: list[object] = []
+    begin = BoundedProtocol._begin
+
+    def leave_before(protocol: BoundedProtocol, cycle: Any, app: Any) -> None:
+        protocol.connection_lost(None)
+        begin(protocol, cycle, app)
+        answered.extend(protocol.tasks)
+
+    monkeypatch.setattr(BoundedProtocol, "_begin", leave_before)
+    connection = await service.connect()
+    await connection.send(HEAD + b"\r\n")
+    assert await connection.ended()
+    assert answered == []
 
 
 async def test_a_client_that_leaves_ends_its_stream_despite_requests_behind_it(service: Listener) -> None:

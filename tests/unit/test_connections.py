@@ -49,6 +49,21 @@ def test_proxies_are_bounded_in_all_only(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [unlimited.add(Connection(), "192.0.2.1") for _ in range(4)] == [0, 0, 0, 1]
 
 
+def test_a_request_belongs_to_the_client_for_which_a_proxy_asks() -> None:
+    """Only a trusted proxy is believed. The client of any other connection is its address."""
+    forwarded = [(b"x-forwarded-for", b"192.0.2.9, 2001:db8::1")]
+    for trusted, host, client in (
+        ("10.0.0.0/8", "10.1.2.3", "2001:db8::/64"),
+        ("fd00::/8", "fd00::1", "2001:db8::/64"),
+        ("10.0.0.0/8", "192.0.2.1", "192.0.2.1"),
+        ("10.0.0.0/8", "fd00::1", "fd00::/64"),
+    ):
+        bounded = Connections([ip_network(trusted)])
+        connection = Connection()
+        bounded.add(connection, host)
+        assert bounded.client(connection, host, forwarded) == client
+
+
 @pytest.mark.parametrize(("files", "served"), [(1000, 936), (100, 36), (100_000, 4000), (resource.RLIM_INFINITY, 4000)])
 def test_files_are_left_for_the_rest_of_the_process(monkeypatch: pytest.MonkeyPatch, files: int, served: int) -> None:
     """A process without a free file accepts no connection, and opens none to the database."""

@@ -149,6 +149,28 @@ async def test_a_failure_without_callers_is_not_reported_by_the_event_loop(keep_
     assert reports == []
 
 
+@pytest.mark.parametrize("cancel_unwanted", [False, True])
+async def test_a_task_ends_with_its_last_caller_if_asked_for(cancel_unwanted: bool) -> None:
+    """Not with the first one. The next caller starts a new task, also while the old one is being cancelled."""
+    source, flight = Source(), SingleFlight[str, int](keep_seconds=10, cancel_unwanted=cancel_unwanted)
+    source.may_finish.clear()
+    first, second = (asyncio.create_task(flight.run("a", source)) for _ in range(2))
+    for _ in range(2):
+        await asyncio.sleep(0)
+    task = flight._running["a"]
+    first.cancel()
+    await asyncio.wait([first])
+    assert not task.cancelling()
+    second.cancel()
+    await asyncio.wait([second])
+    assert bool(task.cancelling()) == cancel_unwanted
+    third = asyncio.create_task(flight.run("a", source))
+    await asyncio.wait([task], timeout=0.001)
+    source.may_finish.set()
+    assert await third == (2 if cancel_unwanted else 1)
+    assert not flight._callers
+
+
 async def test_a_cancelled_task_cancels_its_callers_and_is_not_kept() -> None:
     """As when the event loop ends."""
     source, flight = Source(), SingleFlight[str, int](keep_seconds=10, keep_failures=True)
@@ -162,3 +184,19 @@ async def test_a_cancelled_task_cancels_its_callers_and_is_not_kept() -> None:
     assert caller.cancelled()
     source.may_finish.set()
     assert await flight.run("a", source) == 2
+
+
+async def test_a_key_that_is_forgotten_has_a_new_task_for_the_next_caller() -> None:
+    """A task that runs then answers its callers, and is not kept. Without a key, all are forgotten."""
+    source, flight = Source(), SingleFlight[str, int](keep_seconds=10, max_kept=3)
+    assert [await flight.run(key, source) for key in ("a", "b")] == [1, 2]
+    flight.forget("a")
+    source.may_finish.clear()
+    caller = asyncio.create_task(flight.run("a", source))
+    for _ in range(2):
+        await asyncio.sleep(0)
+    flight.forget("a")
+    source.may_finish.set()
+    assert (await caller, await flight.run("a", source), await flight.run("b", source)) == (3, 4, 2)
+    flight.forget(None)
+    assert [await flight.run(key, source) for key in ("a", "b")] == [5, 6]

@@ -1,4 +1,4 @@
-"""Databases to measure in: on one embedded server with its default settings, each a copy of one that was migrated."""
+"""Databases to measure in: on one embedded server with its default settings, each a copy of a migrated one."""
 
 import os
 import shutil

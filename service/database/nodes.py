@@ -1,0 +1,131 @@
+"""The nodes behind a proxy: which one has a business, and which are down.
+
+A proxy (sql/proxy/) routes each call to the PostgreSQL server of its business. Each node has a circuit breaker of its
+own: while it is down, the calls for its businesses fail at once, and all others go on.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import psycopg
+
+from service.background import end
+from service.database.breaker import CircuitBreaker
+from service.database.failures import NoAnswer
+from service.errors import DatabaseDown
+
+# How long a probe waits for a node. One that does not answer keeps the probe, and the next one waits for the same.
+_PROBE_SECONDS: Final = 1.0
+# Errors of the proxy itself that leave the outcome of a call unknown: a node can't be reached or closed the connection,
+# or the time limit ended the call, of which the node may have completed its part.
+_UNKNOWN: Final = ("XX000", "57014", "08", "57P")
+
+
+class NodeLost(psycopg.OperationalError):
+    """A node behind the proxy did not answer. The statement may have had its effect."""
+
+
+class _Node:
+    """A node as its circuit breaker sees it: it is asked through the proxy, and has no connections here."""
+
+    has_connection: Final = False
+
+    def __init__(self, partition: int, ask: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+        self.breaker = CircuitBreaker(partition=partition)
+        self.breaker.guard(self)
+        self._partition = partition
+        self._ask = ask
+        self._asked: asyncio.Task[None] | None = None
+
+    async def probe(self) -> None:
+        """Waits for an answer of the node. Raises `psycopg.Error`.
+
+        A frozen node holds the proxy's connection until it goes on, so there is never more than one such statement.
+        """
+        asked = self._asked = self._asked or asyncio.create_task(self._ask(self._partition))
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await asyncio.shield(asked)
+        except TimeoutError:
+            raise NodeLost("no answer in time") from None
+        finally:
+            if asked.done():
+                self._asked = None
+
+    async def check(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        await self.breaker.stop()
+        if self._asked:
+            await end([self._asked])
+
+
+class Nodes:
+    """The nodes behind one proxy as all pools of a process see them. Without a proxy there are none.
+
+    `ask` sends a statement through the proxy to the node of a partition. It raises `psycopg.Error`.
+    """
+
+    def __init__(self, ask: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+        self._ask = ask
+        self._nodes: list[_Node] = []
+
+    @property
+    def exist(self) -> bool:
+        """Whether the database is a proxy."""
+        return bool(self._nodes)
+
+    def count(self, partitions: int) -> None:
+        """Records the number of partitions, a power of two, as a new connection reports it; 0 without a proxy."""
+        if partitions != len(self._nodes):
+            self._nodes = [_Node(partition, self._ask) for partition in range(partitions)]
+
+    def partition(self, name: object) -> int | None:
+        """Returns the partition of a business, or of a slug, as booking.partition computes it.
+
+        None without a proxy, and for what names no business.
+        """
+        if not self._nodes or not isinstance(name, str):
+            return None
+        digest = hashlib.md5(name.encode(), usedforsecurity=False).digest()
+        return int.from_bytes(digest[:4]) & (len(self._nodes) - 1)
+
+    @property
+    def down(self) -> tuple[int, ...]:
+        """The partitions whose nodes are known to be down. Raises `DatabaseDown` if all are."""
+        down = tuple(partition for partition, node in enumerate(self._nodes) if node.breaker.is_open)
+        if down and len(down) == len(self._nodes):
+            raise DatabaseDown
+        return down
+
+    async def refuse_if_down(self, name: object) -> None:
+        """Raises `DatabaseDown` while the node of a business is known to be down."""
+        partition = self.partition(name)
+        if partition is not None and (breaker := self._nodes[partition].breaker).is_open:
+            await breaker.probed()
+
+    def lost(self, error: psycopg.Error, about: object) -> bool:
+        """Tells whether the proxy's error leaves the outcome of a statement unknown.
+
+        `about` is the first parameter of the statement. Its nodes are probed then, and so they are if no answer came:
+        the proxy waits for a frozen node. If one of several nodes fails, it does not wait for the others, so any error
+        leaves their outcomes unknown.
+        """
+        if not self._nodes:
+            return False
+        partitions = {self.partition(name) for name in (about if isinstance(about, list) else [about])}
+        of_proxy = error.diag.severity_nonlocalized == "ERROR"
+        lost = of_proxy and (len(partitions) > 1 or (error.sqlstate or "").startswith(_UNKNOWN))
+        if lost or isinstance(error, NoAnswer):
+            for partition, node in enumerate(self._nodes):
+                if partitions & {partition, None}:
+                    node.breaker.suspect()
+        return lost
+
+    async def stop(self) -> None:
+        """Ends the probes, for good."""
+        for node in self._nodes:
+            await node.stop()

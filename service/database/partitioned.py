@@ -1,0 +1,70 @@
+"""Group commit behind a proxy: each node has its own queue, lanes and connections.
+
+A batch carries the requests of one node only, because PL/Proxy fails a call to several nodes as a whole, and waits for
+the slowest of them. So a node that is down or slow delays no request of another.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+from uuid import UUID
+
+from service.database.connections import Database
+from service.database.group_commit import GroupCommit
+from service.database.nodes import Nodes
+from service.database.queue import Outcome
+
+# What the pool of a partition is called in metrics. That of the first one, the only one without a proxy, is "lanes".
+_POOL: Final = "lanes"
+
+
+class PartitionedCommit:
+    """The group commits of one process, one for each partition, or a single one without a proxy.
+
+    `connect` makes the pool of a partition by its name, `commit` its group commit.
+    """
+
+    def __init__(
+        self, nodes: Nodes, connect: Callable[[str], Database], commit: Callable[[Database], GroupCommit]
+    ) -> None:
+        self._nodes = nodes
+        self._connect = connect
+        self._commit = commit
+        self._opened: dict[int, tuple[Database, GroupCommit]] = {}
+        self._opening = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Opens the first one; the others are opened with the first request of their partition."""
+        await self._of(0)
+
+    async def stop(self) -> None:
+        """Ends the lanes, once every request has been answered, and closes the connections."""
+        for database, group_commit in self._opened.values():
+            await group_commit.stop()
+            await database.close()
+
+    async def submit(
+        self,
+        verb: str,
+        business_id: str,
+        operation_id: UUID,
+        arguments: bytes,
+        on_outcome: Callable[[Outcome], None] = lambda _: None,
+    ) -> Outcome:
+        """Runs a verb on the node of a business: see `GroupCommit.submit`."""
+        group_commit = await self._of(self._nodes.partition(business_id) or 0)
+        return await group_commit.submit(verb, business_id, operation_id, arguments, on_outcome)
+
+    async def _of(self, partition: int) -> GroupCommit:
+        if partition not in self._opened:
+            async with self._opening:
+                if partition not in self._opened:
+                    self._opened[partition] = await self._open(f"{_POOL}_{partition}" if partition else _POOL)
+        return self._opened[partition][1]
+
+    async def _open(self, pool: str) -> tuple[Database, GroupCommit]:
+        database = self._connect(pool)
+        await database.open()
+        group_commit = self._commit(database)
+        group_commit.start()
+        return database, group_commit

@@ -1,0 +1,250 @@
+"""A service on a proxy with two nodes: its callers notice nothing."""
+
+import asyncio
+from itertools import count
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.acceptance.clients import race, reserves, statuses
+from tests.database import NO_DEADLINE, at, reserve_request
+from tests.proxy.calls import ADMIN, BUSINESSES, commit, hold, make_business, partitions_with, put, settings
+from tests.proxy.conftest import SETTINGS
+from tests.proxy.installation import Installation
+from tests.serving import CRON_SECRET, ServiceProcess, run_command, wait_until
+
+pytestmark = pytest.mark.anyio
+
+NUMBERS = count(1)
+
+
+def one_of_each(servers: Installation) -> list[str]:
+    """Returns new ids, one of each partition."""
+    number = next(NUMBERS)
+    return [servers.business(partition, number) for partition in range(2)]
+
+
+async def test_two_hundred_requests_for_a_slot_of_each_node(servers: Installation, service: ServiceProcess) -> None:
+    """All at the same moment: each slot is granted as often as it has room, and no more."""
+    businesses = one_of_each(servers)
+    async with service.client(connections=200) as client:
+        for business_id in businesses:
+            await make_business(client, business_id, capacity=30)
+        requests = [reserves(client, 1, businessId=businesses[number % 2])[0] for number in range(200)]
+        answers = await race(client, requests)
+    for business in range(2):
+        assert statuses(answers[business::2]) == {201: 30, 409: 70}
+        assert partitions_with(servers, "reservations", businesses[business]) == [business]
+
+
+async def test_a_key_has_one_effect(servers: Installation, service: ServiceProcess) -> None:
+    """Same key and request: the first result; another request: 422. It holds for each node."""
+    async with service.client() as client:
+        for business_id in one_of_each(servers):
+            await make_business(client, business_id, capacity=10)
+            key = uuid4().hex
+            answers = await race(client, reserves(client, 20, businessId=business_id, idempotencyKey=key))
+            assert statuses(answers) == {201: 1, 200: 19}
+            assert len({answer.json()["reservationId"] for answer in answers}) == 1
+            [other] = reserves(client, 1, 11, businessId=business_id, idempotencyKey=key)
+            assert (await client.send(other)).status_code == 422
+
+
+async def test_a_booking_is_found_by_its_id_alone(servers: Installation, service: ServiceProcess) -> None:
+    """The service asks both nodes for an id that it has not made itself, and an unknown id is a 404."""
+    async with service.client() as client:
+        for partition, business_id in enumerate(one_of_each(servers)):
+            await make_business(client, business_id, capacity=10)
+            request = reserve_request(10)
+            with psycopg.connect(servers.partitions[partition].url("holdfast"), autocommit=True) as node:
+                node.execute(
+                    "SELECT booking.execute(%s, %s, %s)",
+                    [[business_id], [Jsonb({"reserve": [request]})], NO_DEADLINE],
+                )
+            answer = await client.get(f"/api/booking/reservations/{request['operation_id']}")
+            assert answer.json()["businessId"] == business_id
+            booked = await commit(client, request["operation_id"])
+            assert booked.status_code == 201
+            assert (await client.get(f"/api/booking/reservations/{request['operation_id']}")).status_code == 200
+        assert (await client.get(f"/api/booking/reservations/{uuid4()}")).status_code == 404
+        assert (await commit(client, str(uuid4()))).status_code == 404
+
+
+async def test_an_appointment_is_changed_and_listed(servers: Installation, service: ServiceProcess) -> None:
+    """Optimistic locking, the audit trail, lists, keys and the erasure of a guest work as on one server."""
+    async with service.client() as client:
+        for business_id in one_of_each(servers):
+            await make_business(client, business_id, capacity=10)
+            appointment = (await commit(client, await hold(client, business_id))).json()["appointmentId"]
+            made = await client.post(
+                f"{BUSINESSES}/{business_id}/keys", json={"name": "till", "role": "owner"}, headers=ADMIN
+            )
+            key = {"Authorization": f"Bearer {made.json()['key']}"}
+            url = f"/api/booking/appointments/{appointment}"
+            change = {"expectedVersion": 1, "notes": "by the window"}
+            assert statuses(
+                await race(client, [client.build_request("PATCH", url, json=change, headers=key) for _ in range(5)])
+            ) == {200: 1, 409: 4}
+            day = {"businessId": business_id, "from": at(0).isoformat(), "to": at(24).isoformat()}
+            listed = await client.get("/api/booking/appointments", params=day, headers=key)
+            assert [item["appointmentId"] for item in listed.json()["items"]] == [appointment]
+            erasing = {"businessId": business_id, "guestEmail": "guest@example.com"}
+            erased = await client.post("/api/booking/guests/erase", headers=key, json=erasing)
+            assert erased.json() == {"erased": 1}
+
+
+async def test_the_catalog_of_a_business_is_on_one_node(servers: Installation, service: ServiceProcess) -> None:
+    """The list has the businesses of both in the order of their ids, and a refused document changes nothing."""
+    businesses = one_of_each(servers)
+    async with service.client() as client:
+        for partition, business_id in enumerate(businesses):
+            await make_business(client, business_id)
+            assert partitions_with(servers, "services", business_id) == [partition]
+            document = (await client.get(f"{BUSINESSES}/{business_id}/document", headers=ADMIN)).json()
+            document["services"]["cut"]["name"] = "Trim"
+            document["services"]["dye"] = {"name": "Dye", "durationMinutes": 90, "resourceIds": ["nobody"]}
+            refused = await client.put(f"{BUSINESSES}/{business_id}/document", json=document, headers=ADMIN)
+            assert refused.status_code == 400
+            [cut] = (await client.get(f"{BUSINESSES}/{business_id}/services", headers=ADMIN)).json()["items"]
+            assert cut["name"] == "Cut"
+        listed = [item["businessId"] for item in (await client.get(BUSINESSES, headers=ADMIN)).json()["items"]]
+    assert listed == sorted(listed)
+    assert set(businesses) <= set(listed)
+
+
+async def test_availability_is_that_of_the_node(servers: Installation, service: ServiceProcess) -> None:
+    """Slots are listed in the time zone of the business: the nodes and the proxy of these tests are in another."""
+    async with service.client() as client:
+        for business_id in one_of_each(servers):
+            await make_business(client, business_id)
+            await hold(client, business_id)
+            query = {"businessId": business_id, "serviceId": "cut", "from": at(9).isoformat(), "to": at(12).isoformat()}
+            slots = (await client.get("/api/booking/availability", params=query)).json()["slots"]
+            assert [one["slotStart"] for one in slots] == [f"{at(hour):%Y-%m-%dT%H:00:00.000Z}" for hour in (9, 11)]
+            taken = (await race(client, reserves(client, 1, businessId=business_id)))[0]
+            assert taken.status_code == 409
+            assert taken.json()["alternatives"]
+
+
+async def test_a_slug_is_unique_among_the_nodes(servers: Installation, service: ServiceProcess) -> None:
+    """It leads to its business from anywhere, whatever node it belongs to by its hash, and is free after a change."""
+    first, second = one_of_each(servers)
+    async with service.client() as client:
+        for slug in (f"rosa-{number}" for number in range(4)):
+            await make_business(client, first, slug=slug)
+            assert (await put(client, second, slug=slug)).json()["code"] == "SLUG_TAKEN"
+            public = await client.get(f"/api/v1/public/{slug}")
+            assert public.json()["business"]["businessId"] == first
+            assert (await client.get(f"/api/v1/public/{second}")).status_code == 404
+        for slug in (f"rosa-{number}" for number in range(3)):
+            assert (await put(client, second, slug=slug)).status_code in (200, 201)
+        assert (await put(client, "rosa-3")).json()["code"] == "SLUG_TAKEN"
+        assert (await put(client, first, slug=second)).json()["code"] == "SLUG_TAKEN"
+        assert (await put(client, second, slug=second)).status_code == 200
+        assert (await client.delete(f"{BUSINESSES}/{second}", headers=ADMIN)).status_code == 204
+        assert (await put(client, "rosa-0", slug="rosa-1")).status_code == 201
+        assert (await client.get("/api/v1/public/rosa-1")).json()["business"]["businessId"] == "rosa-0"
+        for slug, status in (("rosa-1", 409), ("rosa-2", 200)):
+            document = settings(businessId=first, slug=slug)
+            answer = await client.put(f"{BUSINESSES}/{first}/document?dryRun=true", json=document, headers=ADMIN)
+            assert answer.status_code == status, answer.text
+    assert strays(servers) == []
+
+
+async def test_of_businesses_that_want_a_slug_at_once_one_gets_it(
+    servers: Installation, service: ServiceProcess
+) -> None:
+    """Whatever the node of the slug: the others are refused, and leave nothing behind."""
+    async with service.client(connections=20) as client:
+        for slug in ("wanted-0", "wanted-1", "wanted-2", "wanted-3"):
+            ids = [f"{slug}-of-{number}" for number in range(8)]
+            answers = await asyncio.gather(*(put(client, business_id, slug=slug) for business_id in ids))
+            assert statuses(answers) == {201: 1, 409: 7}
+    assert strays(servers) == []
+
+
+async def test_calls_that_set_the_slug_of_a_business_take_turns(servers: Installation) -> None:
+    """Otherwise the first one, which gives a slug up, could release the claim that the second one just made of it."""
+    [business_id, _] = one_of_each(servers)
+    former, latter = (servers.business(1, next(NUMBERS)) for _ in range(2))  # slugs of the other node
+
+    def set_slug(slug: str) -> None:
+        business = Jsonb({"name": business_id, "timezone": "UTC", "slug": slug})
+        with psycopg.connect(servers.url, autocommit=True) as proxy:
+            proxy.execute("SELECT booking.put_business(%s, %s, %s)", [business_id, business, NO_DEADLINE])
+
+    def waiting(kind: str) -> bool:
+        query = "SELECT FROM pg_locks WHERE locktype = %s AND NOT granted"
+        return any(servers.rows(server, query, kind) for server in (servers.proxy, servers.partitions[0]))
+
+    set_slug(former)
+    with psycopg.connect(servers.partitions[0].url("holdfast")) as node:
+        node.execute("SELECT FROM booking.businesses WHERE business_id = %s FOR UPDATE", [business_id])
+        first = asyncio.create_task(asyncio.to_thread(set_slug, latter))
+        await asyncio.to_thread(wait_until, lambda: waiting("transactionid"), "the first to wait for the business")
+        second = asyncio.create_task(asyncio.to_thread(set_slug, former))
+        await asyncio.to_thread(wait_until, lambda: waiting("advisory"), "the second to wait for the first", seconds=1)
+    await asyncio.gather(first, second)
+    assert strays(servers) == []
+    assert servers.rows(servers.proxy, "SELECT b ->> 'slug' FROM booking.business(%s) AS b", business_id) == [(former,)]
+
+
+async def test_check_reports_a_claim_that_was_left_behind(servers: Installation, service: ServiceProcess) -> None:
+    """As after a crash between the claim and the put. The next put of the business with it makes it good."""
+    [business_id, _] = one_of_each(servers)
+    servers.rows(servers.proxy, "SELECT booking.claim_slug('lost', %s)", business_id)
+    checked = await asyncio.to_thread(run_command, "check", DATABASE_URL=servers.url, **SETTINGS)
+    assert checked.returncode == 1
+    assert f"stray_slug lost: {business_id}" in checked.stdout
+    async with service.client() as client:
+        assert (await put(client, business_id, slug="lost")).status_code == 201
+    checked = await asyncio.to_thread(run_command, "check", DATABASE_URL=servers.url, **SETTINGS)
+    assert checked.returncode == 0
+    assert "double_booked_resources: 0" in checked.stdout
+
+
+async def test_the_purge_and_health_are_those_of_all_nodes(servers: Installation, service: ServiceProcess) -> None:
+    """The numbers are sums; the purge reaches both nodes in one run, and each records it."""
+    async with service.client() as client:
+        before = (await client.get("/health/reservations")).json()
+        for business_id in one_of_each(servers):
+            await make_business(client, business_id, capacity=20)
+            for _ in range(12):
+                await hold(client, business_id)
+            live = reserves(client, 1, 12, businessId=business_id)[0]
+            assert (await client.send(live)).status_code == 201
+            for server in servers.partitions:
+                servers.rows(
+                    server,
+                    "UPDATE booking.reservations SET created_at = created_at - interval '2 days', "
+                    "expires_at = expires_at - interval '1 day' WHERE business_id = %s AND slot_start < %s RETURNING 1",
+                    business_id,
+                    at(12),
+                )
+                servers.rows(server, "SELECT booking.recount(%s, 'infinity')", business_id)
+        purged = await client.post("/cron/cleanup-reservations", headers={"Authorization": f"Bearer {CRON_SECRET}"})
+        assert purged.status_code == 200, purged.text
+        assert purged.json()["expired"] == 24
+        assert purged.json()["remaining"] == 0
+        await asyncio.sleep(1)  # health is at most a second old
+        health = (await client.get("/health/reservations")).json()
+    assert health["live"] == before["live"] + 2
+    assert health["status"] == "ok", health
+    for server in servers.partitions:
+        assert servers.rows(server, "SELECT max(expired) FROM booking.maintenance_runs") == [(24,)]
+
+
+async def test_a_public_call_names_a_business_by_its_slug(servers: Installation, service: ServiceProcess) -> None:
+    """The slug is looked up on its node, and the hold is made on that of the business."""
+    async with service.client() as client:
+        for number, business_id in enumerate(one_of_each(servers)):
+            await make_business(client, business_id, slug=f"by-slug-{number}")
+            await hold(client, f"by-slug-{number}")
+            assert partitions_with(servers, "reservations", business_id) == [number]
+
+
+def strays(servers: Installation) -> list[tuple[str, str]]:
+    """Returns the slugs whose claim and business disagree."""
+    return servers.rows(servers.proxy, "SELECT slug, business_id FROM booking.stray_slugs()")

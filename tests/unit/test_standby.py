@@ -1,0 +1,37 @@
+"""The standby of a database that is a proxy."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from service.database.connections import Database
+from service.database.standby import StandbyReads
+
+pytestmark = pytest.mark.anyio
+
+
+class Server:
+    """A server by its answers: the position of its log, and its name for every read."""
+
+    def __init__(self, name: str, *position: object, is_proxy: bool = False) -> None:
+        self._name = name
+        self._position = position
+        self.nodes = SimpleNamespace(exist=is_proxy)
+
+    async def attempt(self, query: str, *_: object) -> list[tuple[Any, ...]]:
+        """Answers once."""
+        return [self._position if query == "log_position" else (self._name,)]
+
+    async def fetch(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Answers."""
+        return await self.attempt(query, *parameters)
+
+
+@pytest.mark.parametrize(("is_proxy", "answered_by"), [(False, "standby"), (True, "primary")])
+async def test_no_read_is_sent_to_the_standby_of_a_proxy(is_proxy: bool, answered_by: str) -> None:
+    """The log of a proxy says nothing about what the nodes have written."""
+    primary, standby = Server("primary", False, 5, is_proxy=is_proxy), Server("standby", True, 5)
+    reads = StandbyReads(cast(Database, primary), cast(Database, standby))
+    await reads._measure()
+    assert await reads.fetch("availability", "salon") == [(answered_by,)]
