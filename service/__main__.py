@@ -1,4 +1,12 @@
-"""The command line: `python -m service serve`, `migrate`, `cleanup`, `check`, `catalog`."""
+"""The command line: `python -m service serve`, `migrate`, `cleanup`, `check`, `catalog`.
+
+What not all commands need is imported by their functions: the models of the catalog take a quarter of a start.
+"""
+
+import gc
+
+# What modules make lives as long as the process: the collector would look at it again and again, in vain.
+gc.disable()
 
 import sys
 from collections.abc import Iterator
@@ -11,16 +19,15 @@ import psycopg
 from pydantic import ValidationError
 
 from service import __version__
-from service.booking import catalog_file, health
-from service.booking.catalog import Catalog
-from service.booking.catalog_file import CatalogFileError
-from service.booking.cleanup import Cleanup
 from service.database.migrations import MigrationError
 from service.embedded.privileges import EmbeddedServerError
 from service.errors import HoldfastError
 from service.observability.logging import configure_logging
 from service.process.hosting import HostingError, open_database, run_on_database
 from service.settings import Settings
+
+gc.freeze()
+gc.enable()
 
 # The invariants are checked over the whole history, and no request waits for the result.
 _CHECK_SECONDS = 3600
@@ -37,7 +44,7 @@ def _settings() -> Iterator[Settings]:
         faults = error.errors(include_input=False)
         texts = (f"{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}" for fault in faults)
         raise _Stop("; ".join(texts)) from None
-    except (CatalogFileError, EmbeddedServerError, HostingError, MigrationError) as error:
+    except (EmbeddedServerError, HostingError, MigrationError) as error:
         raise _Stop(str(error)) from None
     except HoldfastError as error:
         raise _Stop(error.detail) from None
@@ -79,6 +86,8 @@ def migrate() -> None:
 @main.command()
 def cleanup() -> None:
     """Purge once: mark expired holds, delete old reservations, and erase guests' data after its retention."""
+    from service.booking.cleanup import Cleanup
+
     with _settings() as settings, open_database(settings) as opened:
         retention = timedelta(hours=settings.idempotency_window_hours)
         report = run_on_database(opened.url, lambda database: Cleanup(database, retention=retention).run())
@@ -87,14 +96,21 @@ def cleanup() -> None:
 
 @main.command()
 def check() -> None:
-    """Check the invariants, and the time zones of businesses; exit status 1 if one is violated or unknown."""
+    """Check the invariants, the time zones and the slugs of businesses; exit status 1 if one is wrong."""
+    from service.booking import health
+
     with _settings() as settings, open_database(settings) as opened:
         found = run_on_database(opened.url, health.check, statement_seconds=_CHECK_SECONDS)
     for invariant, count in found.violations.items():
         click.echo(f"{invariant}: {count}")
     for timezone, businesses in found.unknown_timezones.items():
         click.echo(f"unknown_timezone {timezone}: {businesses}")
-    sys.exit(1 if any(found.violations.values()) or found.unknown_timezones else 0)
+    for slug, business_id in found.stray_slugs:
+        click.echo(f"stray_slug {slug}: {business_id}")
+    for partition in found.partitions_down:
+        click.echo(f"partition_down: {partition}")
+    wrong = (found.unknown_timezones, found.stray_slugs, found.partitions_down)
+    sys.exit(1 if any(found.violations.values()) or any(wrong) else 0)
 
 
 @main.group()
@@ -109,17 +125,26 @@ def apply(file: BinaryIO) -> None:
 
     Prints a line for each change. Entries that are not in FILE are removed from the catalog.
     """
-    with _settings() as settings:
-        wanted = catalog_file.parse(file.read())
-        with open_database(settings) as opened:
-            changes = run_on_database(opened.url, lambda database: catalog_file.apply(Catalog(database), wanted))
-        click.echo("\n".join(changes) or "nothing to do")
+    from service.booking import catalog_file
+    from service.booking.catalog import Catalog
+
+    try:
+        with _settings() as settings:
+            wanted = catalog_file.parse(file.read())
+            with open_database(settings) as opened:
+                changes = run_on_database(opened.url, lambda database: catalog_file.apply(Catalog(database), wanted))
+            click.echo("\n".join(changes) or "nothing to do")
+    except catalog_file.CatalogFileError as error:
+        raise _Stop(str(error)) from None
 
 
 @catalog.command()
 @click.argument("business_id")
 def export(business_id: str) -> None:
     """Print the catalog of a business, in the form that `apply` takes."""
+    from service.booking import catalog_file
+    from service.booking.catalog import Catalog
+
     with _settings() as settings, open_database(settings) as opened:
         content = run_on_database(opened.url, lambda database: Catalog(database).document(business_id))
         click.echo(catalog_file.to_yaml(content), nl=False)

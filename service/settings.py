@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import PGconn, Ping
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -19,10 +20,14 @@ _REDIS_URL: Final = re.compile(r"(rediss?://[^/?#\s]|unix:///)")
 _URL_SCHEME: Final = re.compile(r"postgres(?:ql)?://")
 # User and password have none of the characters that end them.
 _UNAMBIGUOUS: Final = re.compile(r"postgres(?:ql)?://(?:[^@/?#]*@)?[^@]*")
-_PORTS: Final = re.compile(r"[0-9,]*")
+_PORT: Final = re.compile(r"[0-9]{0,5}")
+# Options that libpq reads only when it connects over TCP.
+_NUMBERS: Final = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,9}")
 _NO_DATABASE_URL: Final = (
     "is not a PostgreSQL URL: postgresql://user:password@host:port/database, where the password is percent-encoded: "
-    "@ is %40, / is %2F, # is %23, ? is %3F, % is %25, a space is %20"
+    "@ is %40, / is %2F, # is %23, ? is %3F, % is %25, a space is %20; options behind it are those of libpq, like "
+    "?sslmode=require"
 )
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -36,19 +41,52 @@ def _check_database_url(url: SecretStr) -> SecretStr:
     it takes a part of the password for the host, the port or the database."""
     text = url.get_secret_value()
     try:
-        port = str(conninfo_to_dict(text).get("port", ""))
+        options = {name: str(value) for name, value in conninfo_to_dict(text).items()}
     except psycopg.ProgrammingError:
         raise ValueError(_NO_DATABASE_URL) from None
-    if not _PORTS.fullmatch(port) or (_URL_SCHEME.match(text) and not _UNAMBIGUOUS.fullmatch(text)):
+    ports = options.get("port", "").split(",")
+    # A port may be left out, also in a list.
+    has_ports = all(_PORT.fullmatch(port) and 0 < int(port or 1) < 65_536 for port in ports)
+    if not has_ports or (_URL_SCHEME.match(text) and not _UNAMBIGUOUS.fullmatch(text)):
         raise ValueError(_NO_DATABASE_URL)
+    if reason := _refused_option(text, options):
+        raise ValueError(f"has an option that PostgreSQL's libpq refuses: {reason}")
     return url
 
 
-def _check_both_urls(url: SecretStr, info: ValidationInfo) -> SecretStr:
-    """Refuses the migration URL alone: the service would ignore it and start an embedded server instead."""
-    if info.data.get("database_url", url) is None:
-        raise ValueError("needs DATABASE_URL beside it: the same database under the role of the service")
-    return url
+def _refused_option(url: str, options: dict[str, str]) -> str | None:
+    """Returns why libpq would refuse the options of a URL before it connects, without their values; None if it would
+    not. A connection that fails for this reason looks like a server that is down, and would be waited for.
+
+    It is asked with sockets that do not exist in the place of the hosts, so that no server is contacted.
+    """
+    for name in _NUMBERS:
+        if not _NUMBER.fullmatch(options.get(name, "0")):
+            return f"invalid {name} value"
+    hosts = (options.get("host") or options.get("hostaddr", "")).split(",")
+    conninfo = make_conninfo(url, host=",".join("/nonexistent" for _ in hosts), hostaddr="").encode()
+    if PGconn.ping(conninfo) != Ping.NO_ATTEMPT:
+        return None
+    return PGconn.connect_start(conninfo).error_message.decode().partition(":")[0].strip()
+
+
+def _check_database_urls(urls: SecretStr) -> SecretStr:
+    for url in split_urls(urls):
+        _check_database_url(SecretStr(url))
+    return urls
+
+
+def _check_beside_database(urls: SecretStr, info: ValidationInfo) -> SecretStr:
+    """Refuses a URL without `DATABASE_URL`: the service would ignore it and start an embedded server instead."""
+    if info.data.get("database_url", info) is None:
+        raise ValueError("needs DATABASE_URL beside it: the database under the role of the service")
+    return urls
+
+
+def split_urls(urls: SecretStr) -> tuple[str, ...]:
+    """Splits a list of URLs at its spaces. A URL in libpq's other form has spaces itself, and stands alone."""
+    text = urls.get_secret_value()
+    return tuple(text.split()) if _URL_SCHEME.match(text.strip()) else (text,)
 
 
 def _check_redis_url(url: SecretStr) -> SecretStr:
@@ -111,6 +149,7 @@ def _check_tracing_installed(endpoint: str) -> str:
 
 
 _DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database_url)]
+_beside_database = AfterValidator(_check_beside_database)
 _Secret = Annotated[SecretStr, AfterValidator(_strip_secret)]
 _Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -128,10 +167,15 @@ class Settings(BaseSettings):
     # How long an idle connection stays open. It must be longer than a load balancer keeps its own idle connections
     # (60 s is usual): a request sent on a connection that the service is closing is answered with a 502.
     keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)] = 75
+    # The booking page, the calendar and the operations page. Without them, only the API and its documentation.
+    pages_enabled: bool = True
 
-    # Both may contain a password. If database_url is unset, an embedded server keeps its data in data_dir.
+    # All may contain passwords. If database_url is unset, an embedded server keeps its data in data_dir.
     database_url: _DatabaseUrl | None = None
-    migration_database_url: Annotated[_DatabaseUrl, AfterValidator(_check_both_urls)] | None = None
+    # Several, separated by spaces: those of a proxy and of the partitions behind it.
+    migration_database_url: Annotated[SecretStr, AfterValidator(_check_database_urls), _beside_database] | None = None
+    # A standby of the database, for reads that may be a moment old.
+    standby_database_url: Annotated[_DatabaseUrl, _beside_database] | None = None
     data_dir: Path = Path(".data")
 
     admin_token: _Secret | None = None

@@ -1,7 +1,8 @@
 """Internet addresses: their notation, networks, and the customer that an address belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import islice
 from typing import Final
 
 Address = IPv4Address | IPv6Address
@@ -11,6 +12,8 @@ Network = IPv4Network | IPv6Network
 # has a larger network, of 65,536 of these.
 _CUSTOMER_BITS: Final = 64
 _ORGANISATION_BITS: Final = 48
+# Hops that are looked at. A request comes through a handful; more are made up.
+_HOPS: Final = 20
 
 
 def customer(address: Address) -> str:
@@ -44,3 +47,21 @@ def parsed_address(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def forwarded_for(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Returns the addresses in X-Forwarded-For, the nearest last; empty without the header."""
+    return b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
+
+
+def nearest_client(peer: str, forwarded: str, trusted: Sequence[Network]) -> Address | None:
+    """Returns the address of the nearest hop that is no trusted proxy. Only trusted proxies are believed."""
+    address = parsed_address(peer)
+    for hop in islice(reversed(forwarded.rsplit(",", _HOPS)), _HOPS):
+        if address is None or not is_any_of(address, trusted):
+            break
+        before = parsed_address(hop)
+        if before is None:
+            break
+        address = before
+    return address

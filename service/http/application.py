@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -79,7 +80,11 @@ class Application(Starlette):
             addresses.setdefault(endpoint.path, Address(endpoint.path, {})).endpoints[endpoint.method] = endpoint
         self._probes = {endpoint.path for endpoint in endpoints if endpoint.probe}
         self._fixed = {path: address for path, address in addresses.items() if "{" not in path}
-        self._templates = [(compile_path(path)[0], addresses[path]) for path in addresses if "{" in path]
+        # By the number of slashes: a pattern that does not match has read the whole value of a parameter before.
+        self._templates: defaultdict[int, list[tuple[re.Pattern[str], Address]]] = defaultdict(list)
+        for path, address in addresses.items():
+            if path not in self._fixed:
+                self._templates[path.count("/")].append((compile_path(path)[0], address))
         # Around whatever makes errors: pages read them too. There are no cookies, so a page can do no more than any
         # other client with the same token.
         self._answering: ASGIApp = self._answer
@@ -167,7 +172,7 @@ class Application(Starlette):
         """Finds the address of a path. A trailing slash makes a different path, which is not redirected."""
         if address := self._fixed.get(path):
             return address, {}
-        for pattern, address in self._templates:
+        for pattern, address in self._templates.get(path.count("/"), ()):
             if match := pattern.match(path):
                 return address, match.groupdict()
         return None, {}

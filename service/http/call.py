@@ -1,5 +1,6 @@
 """One request, as far as it was read: what the machinery of HTTP and the handlers share about it."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import Receive, Scope
@@ -7,30 +8,29 @@ from starlette.types import Receive, Scope
 from service.booking.keys import Principal
 
 
+@dataclass(slots=True, eq=False)
 class Call:
-    """One request at one endpoint. `path` has the values of the path's template, by their names in it.
+    """One request at one endpoint. What follows `path` is set once it is known."""
 
-    Set once they are known: `client`, the client's name, or None where clients are not told apart; `network`, the name
-    of the wider network of an IPv6 client; `principal`, None where the public or the scheduler calls; `guest_token`,
-    the header of a guest who may call; `body` and `query`, as the handler declares them.
-    """
+    scope: Scope
+    receive: Receive
+    # The values of the path's template, by their names in it.
+    path: dict[str, str]
+    # The client's name; None where clients are not told apart. And that of the wider network of an IPv6 client.
+    client: str | None = None
+    network: str | None = None
+    # None where the public or the scheduler calls.
+    principal: Principal | None = None
+    # The header of a guest who may call.
+    guest_token: str | None = None
+    # As the handler declares them.
+    body: Any = None
+    query: Any = None
+    _headers: dict[bytes, bytes] = field(init=False)
 
-    __slots__ = (
-        *("_headers", "body", "client", "guest_token", "network", "path", "principal", "query", "receive", "scope"),
-    )
-
-    def __init__(self, scope: Scope, receive: Receive, path: dict[str, str]) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.path = path
+    def __post_init__(self) -> None:
         # Of a header that is repeated, the first counts.
-        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
-        self.client: str | None = None
-        self.network: str | None = None
-        self.principal: Principal | None = None
-        self.guest_token: str | None = None
-        self.body: Any = None
-        self.query: Any = None
+        self._headers = dict(reversed(self.scope["headers"]))
 
     def header(self, name: bytes) -> str | None:
         value = self._headers.get(name)

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
@@ -13,18 +12,14 @@ from service.booking.text import IdempotencyKey
 from service.booking.tokens import ClientNames
 from service.errors import Invalid
 from service.faults import FaultCode, faults_of
-from service.http.addresses import Address, Network, customer, is_any_of, organisation, parsed_address
+from service.http.addresses import Network, customer, forwarded_for, nearest_client, organisation
 from service.http.call import Call
 
-# Hops that are looked at. A request comes through a handful; more are made up.
-_HOPS: Final = 20
 # Clients whose names are cached.
 _CACHED: Final = 4096
 # A random name of this length can't be guessed: a UUID has 36 characters, 16 bytes in base64 have 22.
 _SECRET_CHARACTERS: Final = 16
-# The frontend's own id for its guest: the same characters as in an idempotency key.
-_CLIENT_ID: Final[TypeAdapter[Any]] = TypeAdapter(IdempotencyKey)
-
+_MADE_UP: Final[TypeAdapter[str]] = TypeAdapter(IdempotencyKey)
 
 _UNTRUSTED: Final = (
     "A request has X-Forwarded-For, but no proxy is trusted: if one stands in front, all of its clients count as one. "
@@ -54,26 +49,13 @@ class Clients:
                 # Without its value: that is a guest's address, or anything else that a client made up.
                 log.warning("forwarded_for_not_trusted", hint=_UNTRUSTED)
             return self._names_of_peer(peer)
-        values = (value for name, value in call.scope["headers"] if name == b"x-forwarded-for")
-        return self._names(peer, b",".join(values).decode("latin-1"))
+        return self._names(peer, forwarded_for(call.scope["headers"]))
 
     def _names(self, peer: str, forwarded: str = "") -> tuple[str, str | None]:
-        address = self._address(peer, forwarded)
+        address = nearest_client(peer, forwarded, self._trusted)
         # What is cached is short, whatever the headers are.
         network = organisation(address) if address else None
         return self._name_of(customer(address) if address else peer), network and self._name_of(network)
-
-    def _address(self, peer: str, forwarded: str) -> Address | None:
-        """Returns the address of the nearest hop that is no trusted proxy. Only trusted proxies are believed."""
-        address = parsed_address(peer)
-        for hop in islice(reversed(forwarded.rsplit(",", _HOPS)), _HOPS):
-            if address is None or not is_any_of(address, self._trusted):
-                break
-            before = parsed_address(hop)
-            if before is None:
-                break
-            address = before
-        return address
 
 
 class Holders:
@@ -119,8 +101,13 @@ def is_guessable(name: str | None) -> bool:
 
 def client_id(call: Call) -> str | None:
     """Reads the id that a frontend gives its guest. Raises `Invalid`."""
-    sent = call.header(b"x-client-id")
+    return made_up_name(call, "X-Client-Id")
+
+
+def made_up_name(call: Call, header: str) -> str | None:
+    """Reads a header with a name that a client made up: an idempotency key, or its own id. Raises `Invalid`."""
+    sent = call.header(header.lower().encode())
     try:
-        return None if sent is None else str(_CLIENT_ID.validate_python(sent))
+        return None if sent is None else _MADE_UP.validate_python(sent)
     except ValidationError as error:
-        raise Invalid.of(faults_of(error, "X-Client-Id")) from None
+        raise Invalid.of(faults_of(error, header)) from None

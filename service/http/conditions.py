@@ -4,24 +4,22 @@ the body."""
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
 from service.booking.appointments import Appointment, KnownAppointment
 from service.booking.holds import Reservation
 from service.booking.requests import Attempt
-from service.booking.text import IdempotencyKey
 from service.errors import Invalid, Refused
-from service.faults import FaultCode, faults_of
+from service.faults import FaultCode
 from service.http.answer import JSON, Answer, answer
 from service.http.call import Call
-from service.http.clients import client_id, is_guessable
+from service.http.clients import client_id, is_guessable, made_up_name
+from service.http.compression import Body
 
-_KEY: Final[TypeAdapter[Any]] = TypeAdapter(IdempotencyKey)
 _TAG: Final = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
 _ANY_TAG: Final = re.compile('"[^"]*"')
 
@@ -48,16 +46,10 @@ def attempt(call: Call) -> Attempt:
 def _idempotency_key(call: Call) -> str | None:
     """Reads the key from the body or the header; both, if given, must agree. Raises `Invalid`."""
     in_body: str | None = getattr(call.body, "idempotency_key", None)
-    in_header = call.header(b"idempotency-key")
-    if in_header is None:
-        return in_body
-    try:
-        _KEY.validate_python(in_header)
-    except ValidationError as error:
-        raise Invalid.of(faults_of(error, "Idempotency-Key")) from None
-    if in_body not in (None, in_header):
+    in_header = made_up_name(call, "Idempotency-Key")
+    if None not in (in_body, in_header) and in_body != in_header:
         raise Invalid("IDEMPOTENCY_KEY_MISMATCH")
-    return in_header
+    return in_header or in_body
 
 
 def created_answer(
@@ -78,52 +70,55 @@ def created_answer(
 
 
 def content_answer(call: Call, record: BaseModel) -> Answer:
-    """Builds a 200 with a tag of its content, or a 304 where `If-None-Match` has the tag (RFC 9110, 13.1.2).
-
-    Caches may store the answer, which is public, and must revalidate it.
-    """
+    """Builds the answer of `tagged_answer` with a record. Caches may store it, because it is public."""
     body = answer(record).body
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    return tagged_answer(call, body, content_tag(body), JSON)
+
+
+def content_tag(content: bytes) -> str:
+    """Returns the strong tag of a content."""
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+
+def tagged_answer(
+    call: Call, body: bytes | Body, tag: str, media_type: str, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """Builds a 200 with the tag of its content, or a 304 where `If-None-Match` has the tag, or any (RFC 9110, 13.1.2).
+    Caches must revalidate the answer."""
     # The tag is weak, because the body may be compressed.
-    headers = {"ETag": f"W/{tag}", "Cache-Control": "no-cache"}
+    headers = {"ETag": f"W/{tag}", "Cache-Control": "no-cache", **(headers or {})}
     known = call.header(b"if-none-match") or ""
     if known.strip() == "*" or tag in _ANY_TAG.findall(known):
         return Answer(status=304, headers=headers | {"Vary": "Accept-Encoding"})
-    return Answer(body, 200, headers, JSON)
+    return Answer(body, 200, headers, media_type)
 
 
 def version_tag(appointment: Appointment) -> dict[str, str]:
     return {"ETag": f'"{appointment.version}"'}
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """The version that a change expects; None for any. In a header, `*` expects any."""
-
-    version: int | None
-    by_header: bool
-
-    @contextmanager
-    def checked(self) -> Iterator[None]:
-        """Wraps the change: a conflict is a 412 where the header named the version (RFC 9110, 13.1.1)."""
-        try:
-            yield
-        except Refused as refused:
-            if not self.by_header or refused.code != "VERSION_CONFLICT":
-                raise
-            raise Refused(refused.code, refused.detail, status=412, **refused.members) from None
-
-
-def expectation(call: Call) -> Expectation:
-    """Reads the expected version from the body or `If-Match`; both, if given, must agree. Raises `Invalid`."""
+def expected_version(call: Call) -> int | None:
+    """Reads the version that a change expects, None for any: from the body or from `If-Match`, where `*` is any. Both,
+    if given, must agree. Raises `Invalid`."""
     in_body: int | None = getattr(call.body, "expected_version", None)
     in_header = call.header(b"if-match")
     if in_header is None:
-        return Expectation(in_body, by_header=False)
+        return in_body
     tag = _TAG.fullmatch(in_header.strip())
     if not tag and in_header.strip() != "*":
         raise Invalid.at("If-Match", FaultCode.INVALID_IF_MATCH)
     version = int(tag[1]) if tag else None
     if in_body not in (None, version):
         raise Invalid.at("expectedVersion", FaultCode.DIFFERS, field="If-Match")
-    return Expectation(version, by_header=True)
+    return version
+
+
+@contextmanager
+def precondition(call: Call) -> Iterator[None]:
+    """Wraps a change: a conflict is a 412 where `If-Match` named the version (RFC 9110, 13.1.1)."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.code != "VERSION_CONFLICT" or call.header(b"if-match") is None:
+            raise
+        raise Refused(refused.code, refused.detail, status=412, **refused.members) from None

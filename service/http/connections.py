@@ -1,4 +1,5 @@
-"""The connections of one process: how many an address may have, and how much of the answers may wait to be taken.
+"""The connections of one process: how many an address may have, how much of the answers may wait to be taken, and
+whose request begins next.
 
 Each connection costs memory and a file descriptor, and each answer that its client does not read costs its length. One
 client gets its share of them at most.
@@ -7,10 +8,11 @@ client gets its share of them at most.
 import resource
 from asyncio import Transport
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
-from service.http.addresses import Network, customer, is_any_of, parsed_address
+from service.http.addresses import Network, customer, forwarded_for, is_any_of, nearest_client, parsed_address
+from service.http.turns import Turns
 
 # Of one address, which may be that of an office or a school. With a request of 100 KB on each they take 40 MB.
 CONNECTIONS_OF_ADDRESS: Final = 400
@@ -35,6 +37,7 @@ class Connections:
     def __init__(
         self, trusted_proxies: Sequence[Network] = (), of_address: int | None = CONNECTIONS_OF_ADDRESS
     ) -> None:
+        self.turns = Turns()
         self._trusted = trusted_proxies
         self._most_of_address = of_address
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -60,6 +63,11 @@ class Connections:
             self._of_address[name] -= 1
             if not self._of_address[name]:
                 del self._of_address[name]
+
+    def client(self, connection: Connection, host: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """Returns the client of a request: the address of its connection, or the one for which a trusted proxy asks."""
+        address = nearest_client(host, forwarded_for(headers), self._trusted) if self._trusted else None
+        return customer(address) if address else self._addresses[connection]
 
     def unsent(self, connection: Connection, size: int) -> None:
         """Records how many bytes of an answer its client has not taken. If it is too much in all, the address with the

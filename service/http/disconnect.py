@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -15,21 +16,24 @@ T = TypeVar("T")
 _PATIENCE_SECONDS: Final = 0.25
 
 
-class _Waiting:
-    __slots__ = ("gone", "receive", "task", "watcher")
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has disconnected. The body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
-    def __init__(self, task: asyncio.Task[Any], receive: Receive) -> None:
-        self.task = task
-        self.receive = receive
-        self.watcher: asyncio.Task[None] | None = None
-        self.gone = False
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    task: asyncio.Task[Any]
+    receive: Receive
+    watcher: asyncio.Task[None] | None = None
+    gone: bool = False
 
     def start_watching(self) -> None:
         self.watcher = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+        await disconnected(self.receive)
         self.gone = True
         self.task.cancel()
 

@@ -1,7 +1,7 @@
 """Admits a request to its endpoint: limits, access, body and query, in the order of precedence of service.errors."""
 
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,9 @@ from service.http.call import Call
 from service.http.clients import Clients
 from service.http.endpoint import Access, Endpoint, may_omit_body
 from service.http.limits import RequestLimiter
+
+# The statuses that a call may have because no business has the name that it takes for an id.
+_WITHOUT_BUSINESS: Final = (400, 403, 404)
 
 
 class Dispatcher:
@@ -42,7 +45,8 @@ class Dispatcher:
         try:
             await self._read(endpoint, call)
             name = call.business_name if endpoint.access is Access.PUBLIC or endpoint.by_guest else None
-            if name and not self._names.is_id(name):
+            id_first = name is not None and endpoint.proves_business and self._names.may_be_id(name)
+            if name and not id_first:
                 # The look-up comes after the limit of the client, which only a key lifts.
                 if limiter and not client_counted and call.header(b"authorization") is None:
                     client_counted = True
@@ -54,7 +58,30 @@ class Dispatcher:
             raise
         if limiter and endpoint.limited:
             await limiter.count(call, client_counted=client_counted)
-        return endpoint.handler(**endpoint.arguments(call))
+        work = endpoint.handler(**endpoint.arguments(call))
+        return self._by_either_name(work, endpoint, call, name, limiter) if name and id_first else work
+
+    async def _by_either_name(
+        self,
+        by_id: Coroutine[Any, Any, ASGIApp],
+        endpoint: Endpoint,
+        call: Call,
+        name: str,
+        limiter: RequestLimiter | None,
+    ) -> ASGIApp:
+        """Runs a call that takes its name for an id and, if that is a slug, once more with the id. Raises
+        `HoldfastError`."""
+        try:
+            return await by_id
+        except HoldfastError as error:
+            if error.status not in _WITHOUT_BUSINESS:
+                raise
+            await self._find_business(call, name)
+            if call.business_name == name:
+                raise
+        if limiter and endpoint.limited:
+            await limiter.count(call, client_counted=True)
+        return await endpoint.handler(**endpoint.arguments(call))
 
     async def _read(self, endpoint: Endpoint, call: Call) -> None:
         if endpoint.by_guest:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Final, TypeVar, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic.alias_generators import to_camel, to_snake
 from starlette.types import ASGIApp
 
 from service.errors import Invalid, Refused
@@ -98,6 +98,8 @@ class endpoint:  # noqa: N801 — a decorator
     # Whether admitted requests are counted against the limits, and whether the database is asked.
     limited: bool = True
     asks_database: bool = True
+    # Whether success proves that the business exists which the request names.
+    proves_business: bool = True
     # Called by machines every few seconds: its requests are logged at the level debug.
     probe: bool = False
     # The media type of answers, or several, separated by commas.
@@ -181,7 +183,7 @@ def may_omit_body(model: type[BaseModel]) -> bool:
 
 def _path_parameters(path: str, hints: Mapping[str, Any]) -> Iterator[PathParameter]:
     for name in re.findall(r"{(\w+)}", path):
-        argument = re.sub(r"([A-Z])", r"_\1", name).lower()
+        argument = to_snake(name)
         hint = hints[argument]
         missing = next((note.code for note in getattr(hint, "__metadata__", ()) if isinstance(note, Missing)), None)
         yield PathParameter(name, argument, TypeAdapter(hint), missing)

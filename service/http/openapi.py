@@ -92,6 +92,8 @@ def codes(endpoint: Endpoint) -> list[str]:
         met.add("VALIDATION_FAILED")
     if endpoint.body:
         met |= {"PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"}
+        if "idempotency_key" in endpoint.body.model_fields:
+            met.add("IDEMPOTENCY_KEY_MISMATCH")
     if endpoint.access is not Access.PUBLIC:
         met.add("UNAUTHORIZED")
     if endpoint.access.roles:

@@ -11,6 +11,8 @@ would take the worker for a process of its own.
 import asyncio
 import os
 from asyncio import TimerHandle
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import structlog
@@ -49,6 +51,30 @@ class _Rejected(Exception):
     """Ends the parsing."""
 
 
+class _HeadWithBody:
+    """Holds the head of an answer back until the first part of its body is written, as ASGI allows: written apart, they
+    are two system calls and two packets."""
+
+    __slots__ = ("_cycle", "_head", "_transport", "close", "is_closing")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._transport = cycle.transport
+        self._head: bytes | None = None
+        self.close = self._transport.close
+        self.is_closing = self._transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._head is not None:
+            # Not as a copy: connections share the bytes of a large document.
+            self._transport.writelines((self._head, data))
+            self._cycle.transport = self._transport
+        elif self._cycle.response_started:
+            self._head = data
+        else:
+            self._transport.write(data)  # 100 Continue
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -56,6 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self.url = b""
         self._connections: Connections = self.app_state["connections"]
+        self._host = ""
         # Whether the service has too many connections to serve this one.
         self._probes_only = False
         # The request that is being answered, or was last; `cycle` is the last that was received.
@@ -81,7 +108,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        excess = self._connections.add(self, self.client[0] if self.client else "")
+        self._host = self.client[0] if self.client else ""
+        excess = self._connections.add(self, self._host)
         self._probes_only = excess > 0
         if excess > SPARE_CONNECTIONS:
             self._refused = True
@@ -96,10 +124,16 @@ class BoundedProtocol(HttpToolsProtocol):
                 timer.cancel()
         self._timer = self._unsent_timer = self._deadline = None
         super().connection_lost(exc)
-        # Uvicorn tells the last request only.
-        if self._answered and not self._answered.response_complete:
-            self._answered.disconnected = True
-            self._answered.message_event.set()
+        if self._answered:
+            # Uvicorn tells the last request only.
+            if not self._answered.response_complete:
+                self._answered.disconnected = True
+                self._answered.message_event.set()
+            # In the place of the writer that holds the head back, which names the request in turn.
+            self._answered.transport = self.transport
+        # Reference cycles are left to the garbage collector, which takes milliseconds for hundreds of connections.
+        self.pipeline.clear()
+        self.cycle = self._answered = None  # type: ignore[assignment]  # as before the first request
 
     def pause_writing(self) -> None:
         """Gives the client a time to take what was written."""
@@ -133,9 +167,27 @@ class BoundedProtocol(HttpToolsProtocol):
         """Closes an idle connection."""
         self._close()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Closes the connection, in a turn of its client: one that leaves hundreds at once must not delay others."""
+        self._connections.turns.begin(partial(self._client, ()), self._leave)
+        return True
+
+    def _leave(self) -> None:
+        if not self.transport.is_closing():
+            self._close()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
-        super()._start_asgi_task(cycle, app)
+        self._connections.turns.begin(partial(self._client, cycle.scope["headers"]), partial(self._begin, cycle, app))
+
+    def _client(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        return self._connections.client(self, self._host, headers)
+
+    def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not cycle.disconnected:
+            if cycle.scope["method"] != "HEAD":  # whose answer has no body to wait for
+                cycle.transport = _HeadWithBody(cycle)  # type: ignore[assignment]  # it has what a cycle calls
+            super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:

@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from service.errors import HoldfastError
+from service.http.disconnect import disconnected
 
 # A client that reads nothing for this long is treated as gone.
 STALL_SECONDS: Final = 10.0
@@ -32,7 +33,7 @@ class StreamedAnswer:
         await send({"type": "http.response.body", "body": b""})
 
     async def _send_parts(self, receive: Receive, send: Send) -> None:
-        gone = asyncio.create_task(_disconnected(receive))
+        gone = asyncio.create_task(disconnected(receive))
         try:
             async for part in self._parts:
                 if gone.done():
@@ -43,8 +44,3 @@ class StreamedAnswer:
             raise ClientDisconnect from None
         finally:
             gone.cancel()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -120,6 +120,7 @@ PURGED: Final = _counter(
 # Dependencies.
 
 DATABASE_UP: Final = _gauge("database_up", "1 if the database answered when it was last asked the time, else 0.")
+PARTITIONS_DOWN: Final = _gauge("partitions_down", "Partitions behind a proxy that do not answer; 0 without a proxy.")
 POOL_CONNECTIONS: Final = _gauge(
     "pool_connections",
     "Connections to the database, by pool: idle, or used (also while they are being made).",
@@ -127,6 +128,12 @@ POOL_CONNECTIONS: Final = _gauge(
     mode="livesum",
 )
 POOL_WAITING: Final = _gauge("pool_waiting", "Callers that wait for a connection of a pool.", "pool", mode="livesum")
+STANDBY_READS: Final = _counter("standby_reads_total", "Reads that may run on the standby, by who answered.", "server")
+STANDBY_LAG_SECONDS: Final = _gauge(
+    "standby_lag_seconds",
+    "The age of the newest state that the standby is known to have; `+Inf` if it does not answer.",
+    mode="livemax",
+)
 REDIS_FAILURES: Final = _counter("redis_failures_total", "Duties that went on without Redis because it failed.", "duty")
 BUILD_INFO: Final = _gauge("build_info", "Always 1, with the version of the service.", "version", mode="livemax")
 

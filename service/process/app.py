@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from pydantic import SecretStr
@@ -24,6 +25,7 @@ from service.api.keys import KeyApi
 from service.api.metrics import MetricsApi
 from service.api.opening import OpeningApi
 from service.api.operations import OperationsApi
+from service.api.pages import PagesApi
 from service.api.public_catalogue import PublicCatalogueApi
 from service.api.stream import StreamApi
 from service.api.widget import WidgetApi
@@ -42,8 +44,10 @@ from service.booking.tenants import BusinessNames
 from service.booking.tokens import CalendarKeys, CancellationTokens, ClientNames
 from service.booking.verbs import Verbs
 from service.database.breaker import CircuitBreaker
-from service.database.connections import Database
+from service.database.connections import Database, nodes_behind
 from service.database.group_commit import GroupCommit
+from service.database.partitioned import PartitionedCommit
+from service.database.standby import StandbyReads
 from service.http.application import Application
 from service.http.authentication import Authentication
 from service.http.clients import Clients, Holders
@@ -70,55 +74,72 @@ LANES_WITHOUT_BATCHES: Final = 16
 LOOK_UP_CONNECTIONS: Final = 3
 LIST_CONNECTIONS: Final = 3
 OTHER_CONNECTIONS: Final = 2
+# The time limit of a read on the standby, after which the primary is asked.
+STANDBY_SECONDS: Final = 2.0
 
 
-def create_app(settings: Settings | None = None) -> Application:
-    """Builds the application. The settings, by default the environment's, must have a database and all secrets."""
-    settings = settings or Settings()
+def create_app(settings: Settings) -> Application:
+    """Builds the application. The settings must have a database and all secrets."""
     logging.configure_logging(settings.log_level)
     lanes = LANES if settings.max_batch > 1 else LANES_WITHOUT_BATCHES
     url = _required(settings.database_url).get_secret_value()
     breaker = CircuitBreaker()
-    database = Database(url, connections=OTHER_CONNECTIONS, breaker=breaker)
-    look_ups = Database(url, connections=LOOK_UP_CONNECTIONS, pool="look_ups", breaker=breaker)
-    lists = Database(url, connections=LIST_CONNECTIONS, pool="lists", breaker=breaker)
-    # Twice as many, because requests are sent again beside the lanes.
-    lane_database = Database(url, connections=2 * lanes, pool="lanes", breaker=breaker)
-    databases = (look_ups, lists, database, lane_database)
-    group_commit = GroupCommit(lane_database, max_batch=settings.max_batch, lanes=lanes)
+    nodes = nodes_behind(url)
+    connect = partial(Database, url, breaker=breaker, nodes=nodes)
+    database = connect(connections=OTHER_CONNECTIONS)
+    look_ups = connect(connections=LOOK_UP_CONNECTIONS, pool="look_ups")
+    lists = connect(connections=LIST_CONNECTIONS, pool="lists")
+    databases = [look_ups, lists, database]
+    group_commit = PartitionedCommit(
+        nodes,
+        # Twice as many, because requests are sent again beside the lanes.
+        lambda pool: connect(connections=2 * lanes, pool=pool),
+        lambda lane_database: GroupCommit(lane_database, max_batch=settings.max_batch, lanes=lanes),
+    )
     token_secret = _required(settings.token_secret)
     tokens = CancellationTokens(token_secret)
     store = Store(settings.redis_url)
     cache = AnswerCache[Body]()
-    reaches = Reaches(look_ups)
-    feed = Feed(store, cache, reaches.forget)
+    reaches, guests = Reaches(look_ups), Guests(look_ups)
+    standby_reads = None
+    if settings.standby_database_url:
+        standby_url = settings.standby_database_url.get_secret_value()
+        standby = Database(
+            standby_url,
+            connections=LIST_CONNECTIONS,
+            statement_seconds=STANDBY_SECONDS,
+            pool="standby",
+            breaker=CircuitBreaker(database="standby"),
+        )
+        databases.append(standby)
+        standby_reads = StandbyReads(lists, standby)
+    reads = standby_reads or lists
+    feed = Feed(store, cache, *filter(None, [standby_reads]), forget_settings=(reaches.forget, guests.forget))
     retention = timedelta(hours=settings.idempotency_window_hours)
     cleanup = Cleanup(database, retention=retention, announce=feed.announce)
-    verbs, guests = Verbs(group_commit, Alternatives(lists), feed.announce), Guests(look_ups)
-    appointments = Appointments(look_ups, lists, database, verbs, guests, tokens)
+    verbs = Verbs(group_commit, Alternatives(lists), feed.announce)
+    appointments = Appointments(look_ups, reads, database, verbs, guests, tokens)
     catalog = Catalog(database, feed.announce)
     keys = Keys(look_ups, database)
     authentication = Authentication(_required(settings.admin_token), _required(settings.cron_secret), keys)
-    clients = limiter = None
     names = ClientNames(token_secret)
-    claims: tuple[int | None, int | None] = None, None
+    clients, limiter, holders = None, None, Holders(names, None, None)
+    connections = Connections(settings.trusted_proxies, None)
     if settings.rate_limit_enabled:
-        claims = settings.max_live_holds_per_client, settings.max_daily_bookings_per_client
         clients = Clients(names, settings.trusted_proxies)
         limiter = RequestLimiter(RequestLimits(store), Rate.parse(settings.rate_limit), authentication)
-
-    holders = Holders(names, *claims)
-    connections = Connections(settings.trusted_proxies, CONNECTIONS_OF_ADDRESS if settings.rate_limit_enabled else None)
+        holders = Holders(names, settings.max_live_holds_per_client, settings.max_daily_bookings_per_client)
+        connections = Connections(settings.trusted_proxies, CONNECTIONS_OF_ADDRESS)
     tracing: Callable[[ASGIApp], ASGIApp] | None = None
     if settings.otel_exporter_otlp_endpoint:
         from service.observability.tracing import Tracing
 
         tracing = Tracing
 
-    apis = (
-        HoldApi(Holds(look_ups, lists, verbs, guests, tokens), lists, holders),
-        PublicCatalogueApi(lists),
-        AvailabilityApi(lists, cache),
+    apis: list[object] = [
+        HoldApi(Holds(look_ups, lists, verbs, guests, tokens), reads, holders),
+        PublicCatalogueApi(reads),
+        AvailabilityApi(reads, cache),
         StreamApi(feed, Catalog(look_ups), reaches),
         AppointmentApi(appointments, holders),
         WidgetApi(appointments, holders),
@@ -126,19 +147,21 @@ def create_app(settings: Settings | None = None) -> Application:
         OpeningApi(catalog),
         DocumentApi(catalog),
         KeyApi(keys),
-        CalendarApi(Calendars(lists, CalendarKeys(token_secret))),
-        OperationsApi(look_ups, cleanup, HealthMonitor(database)),
+        CalendarApi(Calendars(lists, reads, CalendarKeys(token_secret))),
+        OperationsApi(look_ups, lists, cleanup, HealthMonitor(database)),
         MetricsApi(),
-    )
+    ]
+    if settings.pages_enabled:
+        apis.append(PagesApi())
     endpoints: list[Endpoint] = [declared for api in apis for declared in endpoints_of(api)]
-    endpoints += endpoints_of(DocsApi(endpoints))
+    endpoints += endpoints_of(DocsApi(endpoints, "static/start.html" if settings.pages_enabled else "docs"))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[Mapping[str, Any]]:
         _stop_with_parent()
         for pool in databases:
             await pool.open()
-        group_commit.start()
+        await group_commit.start()
         feed.start()
         background = [
             # With a monitor of its own: the gauges are no answer to a caller, who gets one of their own time.
@@ -147,15 +170,17 @@ def create_app(settings: Settings | None = None) -> Application:
             in_background("note the uses of keys", keys.keep_uses()),
             in_background("watch Redis", store.watch()),
         ]
+        if standby_reads:
+            background.append(in_background("measure the standby", standby_reads.keep_measuring()))
         if settings.cleanup_interval_seconds:
             background.append(in_background("clean up", cleanup.run_every(settings.cleanup_interval_seconds)))
         try:
             yield {"connections": connections}  # for service.http.protocol
         finally:
             await end(background)
-            await feed.stop()
-            await store.close()
             await group_commit.stop()
+            await feed.stop()  # has the changes of the last batches
+            await store.close()
             for pool in databases:
                 await pool.close()
             logging.flush()

@@ -17,13 +17,12 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
-from service.booking import catalog_file
-from service.booking.catalog import Catalog
 from service.database.connections import STATEMENT_SECONDS, Database
 from service.database.migrations import migrate
+from service.database.proxying import migrate_proxy
 from service.embedded.cluster import write_private
 from service.embedded.server import EmbeddedServer, find_running
-from service.settings import SECRETS, Settings
+from service.settings import SECRETS, Settings, split_urls
 
 T = TypeVar("T")
 
@@ -41,10 +40,11 @@ class HostingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HostedDatabase:
-    """A database: the URL for the service's role, and the URL for the role that migrates."""
+    """A database: the URL for the service's role, and the URL for the role that migrates; of a proxy, that of the proxy
+    and of each partition."""
 
     url: str
-    migration_url: str
+    migration_urls: tuple[str, ...]
     embedded: bool
     # An embedded one is migrated when it is opened.
     applied: tuple[str, ...] = ()
@@ -57,7 +57,10 @@ class HostedDatabase:
 
     def migrate(self) -> tuple[str, ...]:
         """Brings the database to this version's schema and returns what was applied. Raises `MigrationError`."""
-        return self.applied if self.embedded else tuple(migrate(self.migration_url))
+        if self.embedded:
+            return self.applied
+        first, *partitions = self.migration_urls
+        return tuple(migrate_proxy(first, partitions, self.url) if partitions else migrate(first))
 
 
 @contextmanager
@@ -69,8 +72,8 @@ def host_database(settings: Settings) -> Iterator[HostedDatabase]:
             yield _prepare_embedded(server.url())
     else:
         url = settings.database_url.get_secret_value()
-        migration_url = settings.migration_database_url
-        yield HostedDatabase(url, migration_url.get_secret_value() if migration_url else url, embedded=False)
+        migration_urls = settings.migration_database_url
+        yield HostedDatabase(url, split_urls(migration_urls) if migration_urls else (url,), embedded=False)
 
 
 @contextmanager
@@ -130,7 +133,7 @@ def _prepare_embedded(superuser_url: str) -> HostedDatabase:
     with psycopg.connect(migration_url, autocommit=True) as connection:
         create_login(connection, _LOGIN, password)
     url = parts._replace(netloc=f"{_LOGIN}:{password}@{parts.hostname}:{parts.port}").geturl()
-    return HostedDatabase(url, migration_url, embedded=True, applied=applied)
+    return HostedDatabase(url, (migration_url,), embedded=True, applied=applied)
 
 
 def create_login(connection: psycopg.Connection, name: str, password: str) -> None:
@@ -145,6 +148,9 @@ def create_login(connection: psycopg.Connection, name: str, password: str) -> No
 async def make_demo_catalog(database: Database) -> None:
     """Fills an empty catalog with the businesses of a small town, a kind of business each. Leaves any other catalog
     unchanged. Raises `Unavailable`."""
+    from service.booking import catalog_file
+    from service.booking.catalog import Catalog
+
     catalog = Catalog(database)
     if not await catalog.businesses():
         for path in sorted(_DEMO_CATALOG.glob("*.yaml")):

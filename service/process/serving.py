@@ -52,7 +52,8 @@ def serve(settings: Settings) -> None:
         if database.embedded:
             _print_secrets(complete, generated)
             run_on_database(database.url, make_demo_catalog)
-            click.echo(f"Serving on {_url(listening)} — try /docs", err=True)
+            page = "/book/salon-rosa" if complete.pages_enabled else "/docs"  # of the demo catalog
+            click.echo(f"Serving on {_url(listening)} — try {page}", err=True)
         _export_settings(complete)
         log.info(
             "starting",
@@ -99,6 +100,7 @@ def make_app() -> Starlette:
 
     Exits with `STARTUP_FAILURE` on any error: the supervisor then ends instead of starting another process in vain.
     """
+    gc.disable()
     try:
         settings = Settings()
         configure_logging(settings.log_level)
@@ -114,13 +116,16 @@ def make_app() -> Starlette:
 
 
 def _settle_memory() -> None:
-    """Exempts the objects of start-up from garbage collection, and collects less often.
+    """Exempts the objects of start-up from garbage collection, and collects a little at a time.
 
-    Modules, models and routes live as long as the process. Visiting them took 5 % of a worker's time under load.
+    Modules, models and routes live as long as the process: visiting them took 5 % of a worker's time under load. The
+    garbage among them is half a megabyte, and stays: to look for it would take a tenth of the start. Requests and
+    connections leave no reference cycles, so little is found. A visit to 10,000 objects, which 130 connections have,
+    stopped the process for 4 ms.
     """
-    gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 100)
+    gc.set_threshold(1_000, 5, 1_000)
+    gc.enable()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -38,6 +38,7 @@ class AnswerCache(Generic[V]):
         self._answers = SingleFlight[tuple[object, Hashable], V](
             keep_seconds=LIFE_SECONDS,
             max_kept=MAX_BYTES,
+            cancel_unwanted=True,
             size_of=lambda answer: len(answer) + _ENTRY_BYTES,
             clock=clock,
         )

@@ -2,27 +2,30 @@
 
 With Redis, each process appends its changes to one stream and reads those of all; without, it has its own changes only.
 The feed may lose changes, but never silently: a watcher that may have missed one gets a `resync`. A process that could
-not append a change appends a gap as soon as it can, and a reader notices if the entry after which it reads is gone. An
-entry that is none of ours counts as a gap.
+not append a change appends a gap as soon as it can, and a reader notices if the entry after which it reads is gone, or
+if another run of Redis answers, which may have lost later entries. An entry that is none of ours counts as a gap. Only
+a process that is killed, or stops while Redis does not answer, takes its last changes with it.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Protocol, Self
 from uuid import uuid4
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
-from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 
 from service.background import end, in_background
-from service.sharing.cache import AnswerCache
+from service.naming import ID_PATTERN
 from service.sharing.store import WATCH_SECONDS, Store, StoreDown
 from service.sharing.watchers import BACKLOG, Change, Event, Watcher, Watchers
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.asyncio.client import Pipeline
 
 # Events that a watcher can resume from, and entries of the stream: those of a busy minute.
 _REMEMBERED: Final = 5_000
@@ -44,7 +47,7 @@ def _check_instant(text: str) -> str:
     return text
 
 
-_Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")]
+_Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
 _Instant = Annotated[str, AfterValidator(_check_instant)]
 
 
@@ -66,20 +69,39 @@ class _Entry(BaseModel):
         return self
 
 
+class _Position(NamedTuple):
+    """Where a reader is in the stream: after an entry that it read from one run of Redis."""
+
+    last_id: str
+    run_id: str | None
+
+
+class Answers(Protocol):
+    """What has answers from before a change: a cache, or a standby."""
+
+    def forget(self, business_id: str) -> None:
+        """Gives no more answers about a business from before now."""
+
+    def forget_all(self) -> None:
+        """Gives no more answers from before now."""
+
+
 class Feed:
-    """`forget_settings` is called with a business whose settings may have changed, or None for all."""
+    """Each of `forget_settings` is called with a business whose settings may have changed, or None for all."""
 
     def __init__(
-        self, store: Store, cache: AnswerCache[Any], forget_settings: Callable[[str | None], None] = lambda _: None
+        self, store: Store, *answers: Answers, forget_settings: Iterable[Callable[[str | None], None]] = ()
     ) -> None:
         self._store = store
-        self._cache = cache
-        self._forget_settings = forget_settings
+        self._answers = answers
+        self._forgetful = tuple(forget_settings)
         self._watchers = Watchers()
         self._unsent: deque[Change] = deque()
         # Whether a gap has to be appended to the stream.
         self._owes_gap = False
         self._something_to_send = asyncio.Event()
+        # Held while changes are on their way to Redis.
+        self._sending = asyncio.Lock()
         # The latest events, without a gap, and the id of the event before them; None if no watcher can have it.
         self._events: deque[Event] = deque()
         self._before: str | None = None
@@ -94,8 +116,12 @@ class Feed:
             ]
 
     async def stop(self) -> None:
-        """Stops the exchange and ends all watchers."""
-        await end(self._tasks)
+        """Sends the last changes, stops the exchange and ends all watchers."""
+        # A cancelled call may have no effect, and no later one would tell the other processes.
+        async with self._sending:
+            await end(self._tasks)
+        if self._unsent or self._owes_gap:
+            await self._send_unsent()
         self._watchers.end()
 
     def announce(self, business_id: str, body: dict[str, Any], *, moved: bool) -> None:
@@ -104,7 +130,7 @@ class Feed:
         A claim that was `moved` left a slot that the body does not name: any slot of the service may have room then. A
         body without a service concerns all services of the business.
         """
-        self._cache.forget(business_id)
+        self._forget(business_id, body.get("slot_start"))
         if not self._store.exists and not self._watchers.any_within(_RESUME_SECONDS):
             self._skip_to(None)
             return
@@ -133,6 +159,17 @@ class Feed:
             self._before = _new_id()
         return self._before
 
+    def _forget(self, business_id: str, slot_start: str | None) -> None:
+        """Gives no more answers about a business from before a change; one without a slot may be of its settings."""
+        for answers in self._answers:
+            answers.forget(business_id)
+        if slot_start is None:
+            self._forget_settings(business_id)
+
+    def _forget_settings(self, business_id: str | None) -> None:
+        for forget in self._forgetful:
+            forget(business_id)
+
     def _since(self, last_event_id: str | None, business_id: str, service_id: str | None) -> list[Event]:
         if last_event_id is None or last_event_id == self.last_id:
             return []
@@ -150,9 +187,7 @@ class Feed:
         if event.change is None:
             self._publish_gap(event.id)
             return
-        self._cache.forget(event.change.business_id)
-        if event.change.slot_start is None:
-            self._forget_settings(event.change.business_id)
+        self._forget(event.change.business_id, event.change.slot_start)
         if not self._watchers.any_within(_RESUME_SECONDS):
             self._skip_to(event.id)
             return
@@ -171,7 +206,8 @@ class Feed:
 
     def _publish_gap(self, event_id: str) -> None:
         """Makes all watchers load again: changes before this event may have been missed."""
-        self._cache.forget_all()
+        for answers in self._answers:
+            answers.forget_all()
         self._forget_settings(None)
         self._skip_to(event_id)
         self._watchers.send(Event(event_id))
@@ -185,32 +221,40 @@ class Feed:
         while True:
             await self._something_to_send.wait()
             self._something_to_send.clear()
-            changes, owes_gap = list(self._unsent), self._owes_gap
-            self._unsent.clear()
-            self._owes_gap = False
-            try:
-                await self._store.ask("feed", partial(_add, changes, owes_gap))
-            except StoreDown:
-                self._publish_own(changes)
+            async with self._sending:
+                was_sent = await self._send_unsent()
+            if not was_sent:
                 await asyncio.sleep(WATCH_SECONDS / 4)
 
+    async def _send_unsent(self) -> bool:
+        """Appends the unsent changes, after a gap if one is owed. Returns whether Redis took them."""
+        changes, owes_gap = list(self._unsent), self._owes_gap
+        self._unsent.clear()
+        self._owes_gap = False
+        try:
+            await self._store.ask("feed", partial(_add, changes, owes_gap))
+        except StoreDown:
+            self._publish_own(changes)
+            return False
+        return True
+
     async def _receive(self) -> None:
-        last: str | None = None
+        position: _Position | None = None
         while True:
             try:
-                if last is None:
-                    last = await self._store.ask("feed", _last_id)
-                    self._publish_gap(last)
-                events = await self._store.wait("feed", partial(_read_after, last), _BLOCK_SECONDS)
+                if position is None:
+                    position = await self._store.ask("feed", _end_of_stream)
+                    self._publish_gap(position.last_id)
+                events = await self._store.wait("feed", partial(_read_after, position), _BLOCK_SECONDS)
                 if events is None:
-                    last = None
+                    position = None
                     continue
                 for event in events:
                     self._publish(event)
-                    last = event.id
+                    position = position._replace(last_id=event.id)
             except StoreDown:
-                if last is not None:
-                    last = None
+                if position is not None:
+                    position = None
                     self._publish_gap(_new_id())
                 await asyncio.sleep(WATCH_SECONDS / 4)
 
@@ -220,7 +264,7 @@ def _new_id() -> str:
     return uuid4().hex
 
 
-async def _add(changes: list[Change], after_gap: bool, redis: Redis) -> None:
+async def _add(changes: list[Change], after_gap: bool, redis: "Redis") -> None:
     pipeline = redis.pipeline(transaction=False)
     if after_gap:
         _append(pipeline, _GAP)
@@ -229,26 +273,44 @@ async def _add(changes: list[Change], after_gap: bool, redis: Redis) -> None:
     await pipeline.execute()
 
 
-def _append(redis: Redis | Pipeline, fields: Any) -> Awaitable[Any]:
+def _append(redis: "Redis | Pipeline", fields: Any) -> Awaitable[Any]:
     return redis.xadd(_STREAM, fields, maxlen=_REMEMBERED, approximate=True)
 
 
-async def _last_id(redis: Redis) -> str:
-    """Returns the id of the latest entry. An empty stream gets one: its absence later shows that entries were lost."""
-    newest: Any = await redis.xrevrange(_STREAM, count=1)
-    return str(newest[0][0] if newest else await _append(redis, _GAP))
-
-
-async def _read_after(last_id: str, redis: Redis) -> list[Event] | None:
-    """Reads the entries after an id; None if its entry is gone, as entries after it may be gone too."""
+async def _end_of_stream(redis: "Redis") -> _Position:
+    """Returns the position after the latest entry. An empty stream gets one: its absence later shows that entries were
+    lost."""
     pipeline = redis.pipeline(transaction=False)
-    pipeline.xread({_STREAM: last_id}, count=_READ, block=int(_BLOCK_SECONDS * 1000))
+    pipeline.xrevrange(_STREAM, count=1)
+    newest, run_id = await _execute(pipeline)
+    return _Position(str(newest[0][0] if newest else await _append(redis, _GAP)), run_id)
+
+
+async def _read_after(position: _Position, redis: "Redis") -> list[Event] | None:
+    """Reads the entries after a position; None if its entry is gone, or its run is over: later entries may be gone too.
+
+    A Redis that starts again, or a replica that takes over, may have the entry and not those that followed. The client
+    connects to it without an error if it answers at once.
+    """
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.xread({_STREAM: position.last_id}, count=_READ, block=int(_BLOCK_SECONDS * 1000))
     # Runs after the read: if the entry is still there then, no entry after it was gone before.
-    pipeline.xrange(_STREAM, last_id, last_id)
-    streams, still_there = await pipeline.execute()
-    if not still_there:
+    pipeline.xrange(_STREAM, position.last_id, position.last_id)
+    streams, still_there, run_id = await _execute(pipeline)
+    if not still_there or run_id != position.run_id:
         return None
     return [Event(entry_id, _change(fields)) for _, entries in streams or () for entry_id, fields in entries]
+
+
+async def _execute(pipeline: "Pipeline") -> list[Any]:
+    """Runs a pipeline. Returns its answers and then the id of the run of Redis, None if that is not to be had."""
+    pipeline.info("server")
+    *answers, server = await pipeline.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    # INFO is among the commands that operators take from a user who needs only data.
+    return [*answers, server.get("run_id") if isinstance(server, dict) else None]
 
 
 def _change(fields: dict[str, str]) -> Change | None:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha1
 from importlib.resources import files
-from typing import Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from cachetools import LRUCache
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
 
 from service.sharing.store import Store, StoreDown
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 _SECONDS: Final[dict[str, int]] = {"second": 1, "minute": 60, "hour": 3600}
 # Callers that one process counts by itself, the most recent ones: a few megabytes.
@@ -141,7 +142,9 @@ class RequestLimits:
                     waiting.set_result(verdict)
 
 
-async def _counted(requests: Sequence[Sequence[Limit]], redis: Redis) -> list[Verdict]:
+async def _counted(requests: Sequence[Sequence[Limit]], redis: "Redis") -> list[Verdict]:
+    from redis.exceptions import NoScriptError
+
     keys = [f"holdfast:limit:{limit.caller}" for limits in requests for limit in limits]
     numbers: list[int] = []
     for limits in requests:

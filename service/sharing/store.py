@@ -9,16 +9,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 from pydantic import SecretStr
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.observability.metrics import REDIS_FAILURES, redis_up
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 T = TypeVar("T")
 
@@ -60,7 +59,7 @@ class Store:
         """Whether the last command was answered: the breaker is closed."""
         return bool(self._up)
 
-    async def ask(self, purpose: str, command: Callable[[Redis], Awaitable[T]]) -> T:
+    async def ask(self, purpose: str, command: "Callable[[Redis], Awaitable[T]]") -> T:
         """Runs a command within `TIMEOUT_SECONDS`. Raises `StoreDown`, at once while the breaker is open."""
         if not self._up:
             raise StoreDown
@@ -75,7 +74,7 @@ class Store:
         finally:
             self._turns.release()
 
-    async def wait(self, purpose: str, command: Callable[[Redis], Awaitable[T]], seconds: float) -> T:
+    async def wait(self, purpose: str, command: "Callable[[Redis], Awaitable[T]]", seconds: float) -> T:
         """Runs a command that Redis answers late on purpose, after at most `seconds`, without taking a turn."""
         if not self._up:
             raise StoreDown
@@ -100,7 +99,7 @@ class Store:
             with suppress(Exception):
                 await self._redis.aclose()
 
-    async def _run(self, purpose: str, command: Callable[[Redis], Awaitable[T]], seconds: float) -> T:
+    async def _run(self, purpose: str, command: "Callable[[Redis], Awaitable[T]]", seconds: float) -> T:
         assert self._redis
         began = time.monotonic()
         try:
@@ -148,7 +147,13 @@ async def _ticking(seconds: float) -> AsyncIterator[None]:
                 next_tick.cancel()
 
 
-def _client(url: str) -> Redis:
+def _client(url: str) -> "Redis":
+    # Imported here, because it takes a tenth of the time to start, and most installations have no Redis.
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import ConnectionError as RedisConnectionError
+
     return Redis.from_url(
         url,
         # Applies to closing a connection too, which nothing else bounds.

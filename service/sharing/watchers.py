@@ -62,10 +62,14 @@ class Watcher:
         self._ended = False
 
     def add(self, event: Event) -> None:
-        """Queues an event. A watcher with a full queue is ended: its browser reconnects and resumes."""
+        """Queues an event. A watcher with a full queue is ended: its browser reconnects and resumes.
+
+        An ended watcher takes no event, even if its queue has room again: the browser would resume after that event,
+        and would never get the one that had no room.
+        """
         if len(self._events) >= BACKLOG:
             self.end()
-        else:
+        elif not self._ended:
             self._events.append(event)
             self._woken.set()
 

@@ -1,12 +1,10 @@
 """One client does all that it may, and more, against a running service: the memory of the process stays where it was,
 and the calls of another business, from another address, succeed."""
 
-import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
@@ -15,7 +13,8 @@ import pytest
 from service.http.connections import CONNECTIONS_OF_ADDRESS
 from tests.acceptance.clients import guest, slot
 from tests.acceptance.conftest import Serve
-from tests.database import TestDatabase, at
+from tests.attacks import ATTACKS, GREEDY, close, send_all
+from tests.database import TestDatabase
 from tests.serving import ADMIN_TOKEN, NO_CERTIFICATES, ServiceProcess
 
 pytestmark = [
@@ -24,53 +23,14 @@ pytestmark = [
 ]
 
 MAX_GROWTH_BYTES = 50 * 1024 * 1024
-HEAD = b"Host: test\r\nAccept-Encoding: gzip;q=0\r\n"
 ROUNDS = 2
-
-
-def get(path: str) -> bytes:
-    """Writes a request."""
-    return f"GET {path} HTTP/1.1\r\n".encode() + HEAD + b"\r\n"
-
-
-def booking_of(slug: str) -> bytes:
-    """Writes a request of a widget."""
-    return f"POST /api/v1/public/{slug}/book HTTP/1.1\r\n".encode() + HEAD + b"Content-Length: 0\r\n\r\n"
-
-
-def pages(number: int) -> bytes:
-    """Writes requests for the largest pages, each of which differs from all others."""
-    start = at(0) + timedelta(minutes=number)
-    query = f"businessId=greedy&serviceId=cut&from={start:%Y-%m-%dT%H:%M:%SZ}&limit=2000"
-    return get(f"/api/booking/availability?{query}")
-
-
-def years(number: int) -> bytes:
-    """Writes requests for the longest lists of dates."""
-    first = (at(0) + timedelta(days=number % 20)).date()
-    query = f"businessId=greedy&serviceId=cut&from={first}&to={first + timedelta(days=365)}"
-    return get(f"/api/booking/availability/days?{query}")
-
-
-# For each connection of the greedy client, by its number, all that it sends. It reads nothing.
-ATTACKS: dict[str, tuple[int, Callable[[int], bytes]]] = {
-    "requests ahead of their answers": (120, lambda _: get("/openapi.json") * 30 + get("/") * 1760),
-    "names without end": (40, lambda n: b"".join(booking_of(f"{n}-{m}-" + "x" * 31_000) for m in range(8))),
-    "pages that are not read": (80, pages),
-    "lists of a year": (24, years),
-    "incomplete heads": (500, lambda _: get("/").removesuffix(b"\r\n") + b"Cookie: " + b"c" * 30_000),
-    "incomplete bodies": (
-        500,
-        lambda _: b"POST /api/booking/reserve HTTP/1.1\r\n" + HEAD + b"Content-Length: 60000\r\n\r\n" + b" " * 59_000,
-    ),
-}
 
 
 @pytest.fixture
 def service(serve: Serve, database: TestDatabase) -> ServiceProcess:
     """Runs one process, with limits, and a business besides that of the other client."""
     database.make_service(capacity=1000)
-    database.make_service(business_id="greedy", slot_step_minutes=1, resource_ids=[f"r{n:02}" for n in range(40)])
+    database.make_service(business_id=GREEDY, slot_step_minutes=1, resource_ids=[f"r{n:02}" for n in range(40)])
     return serve(RATE_LIMIT_ENABLED=True)
 
 
@@ -105,27 +65,6 @@ async def use_all(client: httpx2.AsyncClient, key: dict[str, str], hour: float) 
     ]
 
 
-async def send_all(service: ServiceProcess, requests: list[bytes]) -> list[socket.socket]:
-    """Opens the connections of the greedy client, sends on each as much as the service takes, and reads nothing."""
-    loop = asyncio.get_running_loop()
-    opened = []
-    for request in requests:
-        connection = socket.socket()
-        connection.setblocking(False)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        await loop.sock_connect(connection, ("127.0.0.1", service.port))
-        with suppress(OSError):  # it is full, or the service has closed it
-            connection.send(request)
-        opened.append(connection)
-    return opened
-
-
-def close(opened: list[socket.socket]) -> None:
-    """Closes connections, and forgets them."""
-    while opened:
-        opened.pop().close()
-
-
 async def test_a_greedy_client_changes_nothing_for_another(service: ServiceProcess) -> None:
     """Each attack while the other client makes its calls, and all attacks in the memory of one process."""
     async with client_at(service, "127.0.0.2") as client:
@@ -140,7 +79,7 @@ async def test_a_greedy_client_changes_nothing_for_another(service: ServiceProce
         before = memory(service, "VmRSS")
         opened: list[socket.socket] = []
         for position, (name, (count, request)) in enumerate(ATTACKS.items()):
-            opened += await send_all(service, [request(number) for number in range(count)])
+            opened += await send_all(service.port, [request(number) for number in range(count)])
             for number in range(ROUNDS):
                 assert await use_all(client, key, 1 + position + number / 10) == good, name
             if len(opened) > CONNECTIONS_OF_ADDRESS:

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx2
 import pytest
 from pydantic import SecretStr
 from starlette.types import ASGIApp
 
+from service.database import connections
 from service.process.app import create_app
 from service.settings import Settings
 from service.sharing import cache
@@ -33,6 +35,19 @@ def no_answer_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switches the cache of availability off, because tests change the clock and the database without the service. See
     test_cache.py."""
     monkeypatch.setattr(cache, "LIFE_SECONDS", 0)
+
+
+class _GrowingPool(connections._Pool):
+    """A pool that connects when a caller finds no idle connection, up to its size."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options | {"min_size": 0})
+
+
+@pytest.fixture(autouse=True)
+def pools_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the connections that a test uses, one to three of the twelve that the service opens at its start."""
+    monkeypatch.setattr(connections, "_Pool", _GrowingPool)
 
 
 def client_at(app: ASGIApp, address: str) -> httpx2.AsyncClient:

@@ -70,6 +70,12 @@ PUBLIC: Final = {
     "/docs/embedding",
     "/docs/errors",
     "/docs/{asset}",
+    "/docs/deploy/{guide}",
+    "/book/{business}",
+    "/calendar",
+    "/ops",
+    "/static/{asset}",
+    "/static/{page}/{asset}",
 }
 
 Row = tuple[str, str]

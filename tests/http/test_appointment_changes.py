@@ -115,6 +115,7 @@ async def test_a_change_needs_one_version(client: httpx2.AsyncClient, database: 
         ("status", "held"),
         ("slotStart", "2027-01-01T10:00:00"),
         ("slotStart", "9999-12-31T23:30:00Z"),
+        ("slotStart", "0001-01-01T00:00:00Z"),
         ("quantity", 0),
         ("expectedVersion", "1"),
         ("guestEmail", "ada"),

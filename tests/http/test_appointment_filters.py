@@ -85,6 +85,28 @@ async def test_a_change_between_two_pages_is_not_missed(client: httpx2.AsyncClie
     assert listed == [(appointment["appointmentId"], version) for appointment, version in order]
 
 
+async def test_a_cursor_leads_on_in_its_own_list_only(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """In a list by another order, or with other filters, the page after it would lack entries: it is refused."""
+    database.make_service(capacity=5)
+    made = [await create(client, hour) for hour in (12, 11, 10)]
+    page = await list_day(client, limit=1)
+    assert len((await list_day(client, cursor=page["nextCursor"]))["items"]) == 2
+    other_lists: list[Json] = [
+        {"updatedSince": made[0]["updatedAt"]},
+        {"status": "confirmed"},
+        {"to": timestamp(at(13))},
+    ]
+    for other in other_lists:
+        query = {**MONDAY, **other, "cursor": page["nextCursor"]}
+        response = await client.get(APPOINTMENTS, params=query, headers=ADMIN)
+        assert faulty_fields(response) == ["cursor"]
+        assert response.json()["errors"][0]["message"].endswith("start again without it")
+    of_holds = await client.get(
+        "/api/booking/reservations", params={"businessId": "salon", "cursor": page["nextCursor"]}, headers=ADMIN
+    )
+    assert faulty_fields(of_holds) == ["cursor"]
+
+
 async def test_the_appointments_of_a_guest_can_be_listed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """By an e-mail address or a phone number as the guest writes them, whatever the date."""
     database.make_service(capacity=5)

@@ -106,7 +106,7 @@ async def test_only_staff_create(client: httpx2.AsyncClient, database: TestDatab
     response = await client.post(APPOINTMENTS, json=slot(), headers=bearer(staff["key"]))
     assert response.status_code == 201
     [entry] = await audit_trail(client, response.json())
-    assert entry["actor"] == {"kind": "staff", "id": staff["keyId"]}
+    assert entry["actor"] == {"kind": "staff", "id": staff["keyId"], "name": "The staff's"}
 
 
 async def test_a_creation_returns_its_location_and_etag(client: httpx2.AsyncClient, database: TestDatabase) -> None:
@@ -123,12 +123,36 @@ async def test_a_creation_returns_its_location_and_etag(client: httpx2.AsyncClie
     assert "location" not in replay.headers
 
 
+@pytest.mark.parametrize("slot_start", ["1900-01-01T00:00:00Z", "2999-12-31T23:59:59Z"])
+async def test_the_first_and_the_last_slot_can_be_shown(
+    client: httpx2.AsyncClient, database: TestDatabase, slot_start: str
+) -> None:
+    """With the longest terms and slot, in the answer, in the list and in the feed; its end can be sent back."""
+    minutes = ("duration_minutes", "min_duration_minutes", "max_duration_minutes", "slot_step_minutes")
+    by_days: Json = {**dict.fromkeys(minutes), "duration_days": 366}
+    database.make_service(**by_days, cancellation_window_minutes=527_040)
+    created = await client.post(APPOINTMENTS, json=slot(slotStart=slot_start), headers=ADMIN)
+    assert created.status_code == 201, created.text
+    times = {"businessId": "salon", "from": "0001-01-01T00:00:00Z", "to": "9998-12-31T00:00:00Z"}
+    listed = await client.get(APPOINTMENTS, params=times, headers=ADMIN)
+    assert [entry["slotEnd"] for entry in listed.json()["items"]] == [created.json()["slotEnd"]]
+    feeds = await client.get("/api/catalog/businesses/salon/calendar-feeds", headers=ADMIN)
+    assert (await client.get(feeds.json()["items"][0]["path"])).status_code == 200
+    end = created.json()["slotEnd"]
+    capacity = {"businessId": "salon", "serviceId": "cut", "slotStart": slot_start, "slotEnd": end}
+    assert (await client.get("/api/booking/capacity", params=capacity)).status_code == 200
+    changed = await change(client, created.json(), {"expectedVersion": 1, "slotEnd": end, "notes": "window"})
+    assert (changed.status_code, changed.json().get("slotEnd")) == (200, end)
+
+
 @pytest.mark.parametrize(
     ("members", "faulty"),
     [
         ({"slotEnd": timestamp(at(10))}, "slotEnd"),
         ({"slotEnd": timestamp(at(10, day=31))}, "slotEnd"),
         ({"slotStart": "9999-12-31T23:30:00Z"}, "slotStart"),
+        ({"slotStart": "0001-01-01T00:00:00Z"}, "slotStart"),
+        ({"slotStart": "9998-12-31T23:30:00Z"}, "slotStart"),
         ({"source": ""}, "source"),
         ({"source": "a b"}, "source"),
         ({"ttlMinutes": 5}, "ttlMinutes"),

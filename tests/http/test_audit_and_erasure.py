@@ -31,7 +31,7 @@ async def test_the_audit_trail_records_changes_without_personal_data(
     await cancel(client, appointment, ADMIN, reason="secret")
     created, moved, cancelled = await audit_trail(client, appointment)
     assert (created["action"], created["version"], created["requestId"]) == ("created", 1, "first")
-    assert created["actor"] == {"kind": "admin", "id": None}
+    assert created["actor"] == {"kind": "admin", "id": None, "name": None}
     assert created["at"] == appointment["createdAt"]
     assert created["changes"]["slotStart"] == {"before": None, "after": timestamp(at(10))}
     assert created["changes"]["guestName"] == created["changes"]["notes"] == created["changes"]["metadata"] == {}
@@ -201,4 +201,4 @@ async def test_the_purge_erases_guests_after_the_retention(client: httpx2.AsyncC
     ]
     assert (await read(client, appointment))["guestName"] is None
     last = (await audit_trail(client, appointment))[-1]
-    assert (last["action"], last["actor"]) == ("erased", {"kind": "system", "id": None})
+    assert (last["action"], last["actor"]) == ("erased", {"kind": "system", "id": None, "name": None})

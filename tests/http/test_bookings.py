@@ -40,7 +40,7 @@ async def test_a_slot_is_booked_at_once(client: httpx2.AsyncClient, database: Te
     assert token.startswith("v1.")
     assert await read(client, booked) == booked
     [entry] = await audit_trail(client, booked)
-    assert (entry["actor"], entry["action"]) == ({"kind": "guest", "id": None}, "created")
+    assert (entry["actor"], entry["action"]) == ({"kind": "guest", "id": None, "name": None}, "created")
     assert database.value("SELECT count(*) FROM booking.reservations") == 0
 
 

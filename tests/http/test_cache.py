@@ -90,6 +90,20 @@ async def test_a_crowd_asks_once() -> None:
     assert await asyncio.gather(*crowd[1:]) == [b"1"] * 99
 
 
+async def test_a_look_up_ends_when_its_callers_have_left() -> None:
+    """A client that asks for long lists and leaves must not keep the database busy."""
+    oracle, answers = Oracle(), AnswerCache[bytes]()
+    oracle.may_answer.clear()
+    crowd = [asyncio.create_task(answers.get("salon", "question", oracle)) for _ in range(3)]
+    await oracle.is_asked.wait()
+    [task] = answers._answers._running.values()
+    for caller in crowd:
+        assert not task.cancelling()
+        caller.cancel()
+        await asyncio.wait([caller])
+    assert task.cancelling()
+
+
 async def test_who_comes_late_does_not_join_a_look_up_that_began_long_ago() -> None:
     """Its answer may be as old as the look-up, and without Redis no change of another process drops it."""
     clock, oracle = Clock(), Oracle()

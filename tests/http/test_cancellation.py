@@ -116,7 +116,8 @@ async def test_the_business_cancels_by_its_key(client: httpx2.AsyncClient, datab
     assert refusal(await cancel(client, booked, bearer(readonly["key"]))) == (403, "FORBIDDEN")
     response = await cancel(client, booked, bearer(staff["key"]), reason="Rosa is ill")
     assert (response.status_code, response.json()["cancellationReason"]) == (200, "Rosa is ill")
-    assert (await audit_trail(client, booked))[-1]["actor"] == {"kind": "staff", "id": staff["keyId"]}
+    actor = (await audit_trail(client, booked))[-1]["actor"]
+    assert actor == {"kind": "staff", "id": staff["keyId"], "name": "The staff's"}
 
 
 async def test_a_cancellation_may_name_its_version(client: httpx2.AsyncClient, database: TestDatabase) -> None:

@@ -21,7 +21,7 @@ NINE_TO_FIVE = {"weekday": 1, "opens": "09:00", "closes": "17:00"}
 # A null within metadata is data, and so is the difference between 1 and 1.0.
 DESCRIBED: Json = {
     "description": "Grüße\n",
-    "metadata": {"": None, "a": {"b": [1, 1.0, 1e-7, "ß", None, {}]}, "large": 10**30},
+    "metadata": {"": None, "from_": 1, "a": {"b": [1, 1.0, 1e-7, "ß", None, {}]}, "large": 10**30},
 }
 
 # Entries of the catalog: the least that each can be put with, and one with every member.

@@ -378,6 +378,7 @@ async def operate(call: Call) -> None:
     for path in ("/cron/cleanup-reservations", "/api/cron/cleanup-reservations"):
         await call("GET", path, 200, headers=CRON)
         await call("POST", path, 200, headers=CRON)
+    await call("GET", "/api/operations/overview", 200, headers=ADMIN)
     await call("GET", "/", 307)
     for path in (
         "/health/live",
@@ -389,9 +390,20 @@ async def operate(call: Call) -> None:
         "/docs/embedding",
         "/docs/errors",
         "/docs/docs.css",
+        "/docs/deploy/runbook.md",
+        "/book/salon-rosa",
+        "/calendar",
+        "/ops",
+        "/static/holdfast.js",
+        "/static/book/book.js",
     ):
         await call("GET", path, 200)
+    for path in ("/book/salon-rosa", "/calendar", "/ops", "/static/holdfast.js", "/static/book/book.js"):
+        await call("GET", path, 304, headers={"If-None-Match": "*"})
     await call("GET", "/docs/nothing.js", 404)
+    await call("GET", "/docs/deploy/nothing.md", 404)
+    await call("GET", "/static/nothing.js", 404)
+    await call("GET", "/static/book/nothing.js", 404)
     await call("GET", "/health/reservations", 503)
 
 
@@ -400,6 +412,7 @@ async def use_keys(call: Call) -> None:
     keys, desk = f"{CATALOG}/salon/keys", {"name": "Desk", "role": "staff"}
     made = await call("POST", keys, 201, desk, headers=ADMIN)
     await call("GET", keys, 200, headers=ADMIN)
+    await call("GET", f"{CATALOG}/salon/own-key", 200, headers={"Authorization": f"Bearer {made['key']}"})
     await call("DELETE", f"{keys}/{made['keyId']}", 204, headers=ADMIN)
     await call("DELETE", f"{keys}/{made['keyId'][::-1]}", 404, headers=ADMIN)
     await call("POST", f"{CATALOG}/nobody/keys", 404, desk, headers=ADMIN)

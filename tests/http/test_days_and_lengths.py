@@ -108,13 +108,14 @@ async def test_nights_are_listed_at_their_start_and_follow_each_other(
 async def test_a_stay_ends_as_a_number_of_nights_does(
     client: httpx2.AsyncClient, database: TestDatabase, service: Json
 ) -> None:
-    """Within the service's bounds; any other end is off the grid. The business itself may book up to 366 days."""
+    """Any other end is off the grid, within the bounds and outside. The business itself may book up to 366 days."""
     database.make_service(
         resource_ids=["room"], capacity=1, **BY_DAYS | NIGHTS | {"duration_days": 2, "max_duration_days": 4}
     )
     start = "2027-02-01T14:00:00+01:00"
     for end, reason in (
         ("2027-02-03T12:00:00+01:00", "off_grid"),
+        ("2027-02-06T12:00:00+01:00", "off_grid"),
         ("2027-02-06T11:00:00+01:00", "too_long"),
         ("2027-02-02T11:00:00+01:00", "too_short"),
     ):

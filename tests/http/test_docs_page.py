@@ -17,7 +17,9 @@ from service.api import docs
 from service.errors import PROBLEMS, Problem
 from service.faults import FaultCode
 from service.http.openapi import codes
+from service.process.app import create_app
 from tests.database import TestDatabase
+from tests.http.conftest import make_settings
 from tests.http.describing import client_of, example_bodies, make_app, operations, served_document
 from tests.serving import SECRETS, ServiceProcess
 
@@ -124,12 +126,14 @@ async def test_nothing_on_a_page_needs_more_than_the_policy_allows(path: str) ->
     assert not [directive for directive in policy if "*" in directive or "http" in directive]
 
 
-async def test_the_root_leads_to_the_page() -> None:
+@pytest.mark.parametrize(("pages", "start"), [(True, "static/start.html"), (False, "docs")])
+async def test_the_root_leads_to_the_first_page(pages: bool, start: str) -> None:
     """The link is relative: right behind a prefix, and independent of the Host header."""
-    async with client_of(make_app()) as client:
+    settings = make_settings("postgresql://nobody@127.0.0.1:1/none").model_copy(update={"pages_enabled": pages})
+    async with client_of(create_app(settings)) as client:
         answer = await client.get("/", headers={"Host": "evil.example"})
-        assert (answer.status_code, answer.headers["location"]) == (307, "docs")
-        assert (await client.get("/", follow_redirects=True)).url.path == "/docs"
+        assert (answer.status_code, answer.headers["location"]) == (307, start)
+        assert (await client.get("/", follow_redirects=True)).url.path == f"/{start}"
 
 
 async def test_an_unknown_file_is_not_found() -> None:
@@ -143,7 +147,7 @@ def test_text_never_becomes_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     """Descriptions may contain angle brackets and quotes."""
     evil = "\"'><script>alert(1)</script>&amp;`<b>`"
     clean = {name for name, _ in Page(docs.errors_page()).elements}
-    problem = Problem("EVIL", 400, evil, evil, evil, members={"errors": [evil]})
+    problem = Problem("EVIL", 400, evil, evil, members={"errors": [evil]})
     monkeypatch.setattr(docs, "PROBLEMS", {"EVIL": problem})
     written = docs.errors_page()
     assert "<script" not in written

@@ -8,7 +8,7 @@ import pytest
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import create, reserve, timestamp
 from tests.http.conftest import ADMIN
-from tests.http.describing import Json
+from tests.http.describing import Json, check, served_document
 from tests.http.keys import bearer, make_key
 from tests.http.refusals import faulty_fields, refusal
 
@@ -223,6 +223,25 @@ async def test_a_faulty_document_names_its_fields(
     response = await client.put(DOCUMENT, json=document(**members), headers=ADMIN)
     assert faulty_fields(response) == fields
     assert database.rows("SELECT * FROM booking.businesses") == []
+
+
+async def test_the_business_of_a_document_may_be_left_out(client: httpx2.AsyncClient) -> None:
+    """The path names it, also of a copy for another business."""
+    unnamed = document()
+    del unnamed["businessId"]
+    made = await put(client, unnamed)
+    assert len(made["changes"]) > 5
+    assert (await put(client, document()))["changes"] == []
+    response = await client.put(f"{DOCUMENT.replace('salon', 'copy')}", json=unnamed | {"slug": None}, headers=ADMIN)
+    assert (response.status_code, response.json()["changes"]) == (200, made["changes"])
+
+
+async def test_a_document_with_too_many_entries_is_refused(client: httpx2.AsyncClient) -> None:
+    """The refusal names the first entry beyond the limit, and its shape is that of the OpenAPI document."""
+    resources = {f"r{number:04}": {"name": "R"} for number in range(2001)}
+    refused = await client.put(DOCUMENT, json={"name": "S", "timezone": "UTC", "resources": resources}, headers=ADMIN)
+    assert check(await served_document(), refused) == "LIMIT_REACHED"
+    assert refused.json()["detail"].startswith("resources.r2000: ")
 
 
 async def test_a_pool_names_resources_of_the_document_only(client: httpx2.AsyncClient) -> None:

@@ -296,6 +296,7 @@ async def act_as_owner(recorder: Recorder) -> None:
     """Makes, lists and revokes a key; subscribes to the calendars."""
     made = await recorder.call("POST", f"{SALON}/keys", 201, {"name": "Front desk", "role": "staff"})
     await recorder.call("GET", f"{SALON}/keys", 200)
+    await recorder.call("GET", f"{SALON}/own-key", 200)
     await recorder.call("DELETE", f"{SALON}/keys/{made['keyId']}", 204)
     feeds = (await recorder.call("GET", f"{SALON}/calendar-feeds", 200))["items"]
     for feed in feeds:
@@ -308,6 +309,7 @@ async def operate(recorder: Recorder, database: TestDatabase, monkeypatch: pytes
     for path in ("/cron/cleanup-reservations", "/api/cron/cleanup-reservations"):
         for method in ("GET", "POST"):
             await recorder.call(method, path, 200)
+    await recorder.call("GET", "/api/operations/overview", 200, params={"hours": 2})
     await recorder.call("GET", "/health/reservations", 503)
     [definition] = database.rows("SELECT * FROM booking.clock_definition()")
     monkeypatch.setattr(health, "_CLOCK", definition)
@@ -328,6 +330,12 @@ async def operate(recorder: Recorder, database: TestDatabase, monkeypatch: pytes
         "/docs/embedding",
         "/docs/errors",
         "/docs/docs.js",
+        "/docs/deploy/runbook.md",
+        "/book/salon-rosa",
+        "/calendar",
+        "/ops",
+        "/static/holdfast.js",
+        "/static/book/book.js",
     ):
         await recorder.call("GET", path, 200)
 

@@ -152,7 +152,8 @@ async def test_without_a_token_a_key_is_required(client: httpx2.AsyncClient, dat
     assert refusal(await reschedule(client, booked, 14, bearer(readonly["key"]))) == (403, "FORBIDDEN")
     moved = await reschedule(client, booked, 14, bearer(staff["key"]))
     assert (moved.status_code, moved.json()["slotStart"]) == (200, timestamp(at(14)))
-    assert (await audit_trail(client, booked))[-1]["actor"] == {"kind": "staff", "id": staff["keyId"]}
+    actor = (await audit_trail(client, booked))[-1]["actor"]
+    assert actor == {"kind": "staff", "id": staff["keyId"], "name": "The staff's"}
 
 
 async def test_a_token_opens_no_other_call(client: httpx2.AsyncClient, database: TestDatabase) -> None:

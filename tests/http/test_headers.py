@@ -40,6 +40,9 @@ async def test_every_url_answers_with_the_security_headers(client: httpx2.AsyncC
         for method in methods:
             found[path] = differing_headers(await client.request(method, path.replace("{", "").replace("}", "")))
     assert {path: names for path, names in found.items() if names} == {
+        "/book/{business}": {"cache-control", "content-security-policy"},
+        "/calendar": {"cache-control", "content-security-policy"},
+        "/ops": {"cache-control", "content-security-policy"},
         "/docs": {"cache-control", "content-security-policy"},
         "/docs/businesses": {"cache-control", "content-security-policy"},
         "/docs/embedding": {"cache-control", "content-security-policy"},

@@ -91,7 +91,6 @@ async def test_the_list_needs_a_key_of_the_business(client: httpx2.AsyncClient, 
         ({"from": "2027-01-11"}, "from"),
         ({"limit": "501"}, "limit"),
         ({"cursor": "x"}, "cursor"),
-        # A cursor of the list of appointments, with one instant.
         ({"cursor": "MjAyNy0wMS0wMVQxMDowMDowMCswMDowMCAwMDAwMDAwMC0wMDAwLTAwMDAtMDAwMC0wMDAwMDAwMDAwMDA"}, "cursor"),
         ({"status": "held"}, "status"),
     ],

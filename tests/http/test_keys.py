@@ -45,6 +45,19 @@ async def test_a_key_is_made_used_listed_and_revoked(client: httpx2.AsyncClient,
     assert (await client.get(KEYS, headers=own)).status_code == 401
 
 
+@pytest.mark.parametrize("role", ["readonly", "staff", "owner"])
+async def test_a_key_knows_its_role(client: httpx2.AsyncClient, database: TestDatabase, role: str) -> None:
+    """A page offers what its key may do; a key of another business is refused there."""
+    database.make_business()
+    key = await make_key(client, role)
+    own = await client.get(f"{BUSINESSES}/salon/own-key", headers=bearer(key["key"]))
+    assert own.json() == {"keyId": key["keyId"], "role": role}
+    other = await client.get(f"{BUSINESSES}/clinic/own-key", headers=bearer(key["key"]))
+    assert refusal(other) == (404, "BUSINESS_NOT_FOUND")
+    admin = await client.get(f"{BUSINESSES}/salon/own-key", headers=ADMIN)
+    assert admin.json() == {"keyId": None, "role": "admin"}
+
+
 async def test_a_key_is_listed_with_its_maker(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """A key that leaked may have made others, which its revocation leaves valid."""
     database.make_business()

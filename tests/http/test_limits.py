@@ -128,11 +128,23 @@ async def test_the_limits_can_be_switched_off(database: TestDatabase) -> None:
     assert not any("ratelimit" in name for answer in answers for name in answer.headers)
 
 
-async def test_probes_docs_and_the_scheduler_are_not_limited(database: TestDatabase) -> None:
-    """A probe must not fail because of other requests from its address."""
+@pytest.mark.parametrize(
+    "path", ["/", "/openapi.json", "/docs", "/docs/errors", "/docs/deploy/runbook.md", "/docs/swagger-ui-bundle.js"]
+)
+async def test_readers_of_the_documentation_are_limited_like_other_clients(database: TestDatabase, path: str) -> None:
+    """The document and its viewer are the largest answers, and anyone may ask for them."""
+    expected = 307 if path == "/" else 200
+    async with running(database, rate_limit="2/hour") as service:
+        assert await statuses(service, 3, path=path) == [expected, expected, 429]
+        assert await statuses(service, 1) == [429]
+        assert await statuses(service, 1, path=path, address=ELSEWHERE) == [expected]
+
+
+async def test_probes_pages_and_the_scheduler_are_not_limited(database: TestDatabase) -> None:
+    """A probe must not fail because of other requests from its address, nor a page because of its many files."""
     async with running(database, rate_limit="1/hour") as service:
         assert await statuses(service, 2) == [200, 429]
-        for path in ("/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"):
+        for path in ("/health/live", "/health/ready", "/metrics", "/book/salon", "/static/page.css"):
             assert await statuses(service, 3, path=path) == [200] * 3
         assert await statuses(service, 3, path="/cron/cleanup-reservations", headers=CRON) == [200] * 3
 

@@ -201,3 +201,23 @@ async def test_a_phone_number_does_not_tell_whether_a_business_exists(
         for business_id in ("salon", "nobody"):
             answer = await client.post(path, json={**body, "businessId": business_id, "guestPhone": phone})
             assert refusal(answer) == (404, code)
+
+
+async def test_a_number_is_read_by_the_country_that_the_business_has_now(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Also where a number was read by the former country just before."""
+    database.make_service(capacity=2)
+    settings = {"name": "Salon", "timezone": "UTC"}
+
+    async def number() -> object:
+        assert (await client.put(SALON, json=settings, headers=ADMIN)).status_code == 200
+        booked = await client.post(APPOINTMENTS, json=slot(guestPhone="02 9374 4000"), headers=ADMIN)
+        return booked.json()["guestPhone"] if booked.status_code == 201 else faulty_fields(booked)
+
+    settings["country"] = "DE"
+    assert await number() == "+49293744000"
+    settings["country"] = "AU"
+    assert await number() == "+61293744000"
+    del settings["country"]
+    assert await number() == ["guestPhone"]

@@ -79,7 +79,7 @@ def test_every_declaration_names_codes_and_tags_that_exist() -> None:
         assert set(endpoint.refusals) | set(endpoint.statuses) <= set(PROBLEMS), endpoint.operation_id
         assert endpoint.tag in TAGS, endpoint.operation_id
         assert endpoint.summary, endpoint.operation_id
-    [endpoint, *_] = endpoints_of(DocsApi([]))
+    [endpoint, *_] = endpoints_of(DocsApi([], "docs"))
     with pytest.raises(ValueError, match="NO_SUCH_CODE"):
         make_document([replace(endpoint, refusals=("NO_SUCH_CODE",))])
 

@@ -1,12 +1,18 @@
 """Probes, reservation health, and the scheduler's purge."""
 
-from datetime import timedelta
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import uuid4
 
 import httpx2
 import pytest
 
 from service.booking import cleanup
-from tests.database import TestDatabase
+from service.booking.instants import written_instant
+from service.booking.overview import overview
+from service.database.connections import Database
+from tests.database import TestDatabase, at
 from tests.http.conftest import ADMIN, CRON
 from tests.http.keys import bearer, make_key
 from tests.http.refusals import refusal
@@ -184,3 +190,87 @@ async def test_expired_holds_without_a_purge_degrade_health(client: httpx2.Async
     assert health["expiredUnpurged"] == 1
     assert 600 <= health["oldestExpiredSeconds"] < 700
     assert [reason.split(":")[0] for reason in health["reasons"]] == ["purge_late", "expired_unpurged"]
+
+
+OVERVIEW = "/api/operations/overview"
+
+
+async def test_the_overview_counts_by_hour_and_business(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The administrator sees each hour, the busiest businesses and the last purge, by the clock of the database."""
+    database.make_service(capacity=10)
+    now = database.freeze_clock()
+    for _ in range(3):
+        database.commit(database.reserve(10).id)
+    database.release(database.reserve(10).id)
+    assert (await client.post(PATHS[0], headers=CRON)).status_code == 200
+    seen = (await client.get(OVERVIEW, params={"hours": 2}, headers=ADMIN)).json()
+    assert seen["now"] == seen["purgeRuns"][0]["finishedAt"] == written_instant(now)
+    before, current = seen["hours"]
+    assert current.pop("hour") == written_instant(now.replace(minute=0, second=0, microsecond=0))
+    assert current == {"made": 4, "committed": 3, "released": 1, "expired": 0, "booked": 3}
+    assert (before["made"], before["booked"]) == (0, 0)
+    assert seen["businesses"] == [{"businessId": "salon", "name": "salon", "made": 4, "booked": 3}]
+    assert len(seen["purgeRuns"]) == 1
+    assert seen["lockWaits"] == []
+
+
+async def test_the_overview_names_a_business_whose_lock_is_waited_for(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """With the session to end."""
+    database.make_service()
+    slot = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat()}
+    with database.locked() as holder:
+        pid = holder.info.backend_pid
+        async with asyncio.TaskGroup() as group:
+            reserve = group.create_task(client.post("/api/booking/reserve", json=slot))
+            await asyncio.to_thread(database.wait_until_blocked)
+            [wait] = (await client.get(OVERVIEW, headers=ADMIN)).json()["lockWaits"]
+            holder.rollback()
+    assert reserve.result().status_code == 201
+    assert (wait["businessId"], wait["waiting"]) == ("salon", 1)
+    assert wait["blockerPids"] == [pid]
+
+
+async def test_the_overview_is_the_administrators(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """It shows all businesses, so no key of a business may read it."""
+    database.make_business()
+    assert refusal(await client.get(OVERVIEW)) == (401, "UNAUTHORIZED")
+    owner = await make_key(client, "owner")
+    assert refusal(await client.get(OVERVIEW, headers=bearer(owner["key"]))) == (403, "FORBIDDEN")
+
+
+@pytest.mark.parametrize("hours", ["0", "25", "x"])
+async def test_the_overview_has_a_day_at_most(client: httpx2.AsyncClient, hours: str) -> None:
+    """Reservations are kept for a day."""
+    response = await client.get(OVERVIEW, params={"hours": hours}, headers=ADMIN)
+    assert refusal(response) == (400, "VALIDATION_FAILED")
+    assert response.json()["errors"][0]["field"] == "hours"
+
+
+async def test_the_overview_adds_up_the_rows_of_several_servers() -> None:
+    """Each server answers for its own businesses, and every one knows each run of the purge."""
+    now = datetime(2030, 1, 1, 10, 30, tzinfo=UTC)
+    run_id, hour = uuid4(), now.replace(minute=0)
+    rows: dict[str, list[tuple[Any, ...]]] = {
+        "now": [(now,), (now,)],
+        "hourly_counts": [(hour, 1, 2, 3, 4, 5), (hour, 10, 20, 30, 40, 50)],
+        "busiest_businesses": [("a", "A", 1, 1), ("b", "B", 0, 1), ("c", "C", 5, 0)],
+        "purge_runs": [(run_id, now, now, 1, 2, 3, 4)] * 2,
+        "lock_waits": [("a", 1, 0.5, [1]), ("b", 2, 1.5, [2])],
+    }
+
+    class Servers:
+        async def fetch(self, name: str, *_: object) -> list[tuple[Any, ...]]:
+            return rows[name]
+
+        async def fetch_everywhere(self, name: str, *_: object) -> tuple[list[tuple[Any, ...]], tuple[int, ...]]:
+            return rows[name], ()
+
+    seen = await overview(cast(Database, Servers()), 1)
+    assert [hour.model_dump(exclude={"hour"}) for hour in seen.hours] == [
+        {"made": 11, "committed": 22, "released": 33, "expired": 44, "booked": 55}
+    ]
+    assert [business.business_id for business in seen.businesses] == ["c", "a", "b"]
+    assert len(seen.purge_runs) == 1
+    assert [wait.business_id for wait in seen.lock_waits] == ["b", "a"]

@@ -12,6 +12,7 @@ from tests.database import TestDatabase, at
 from tests.http.booking_calls import slot, timestamp
 from tests.http.browser import Browser, post
 from tests.http.conftest import ADMIN, make_settings
+from tests.http.describing import client_of, make_app
 from tests.http.refusals import refusal
 
 pytestmark = pytest.mark.anyio
@@ -109,6 +110,14 @@ async def test_a_stream_by_slug_has_the_changes_of_the_business(database: TestDa
             assert (await browser.next_event())[0] == "changed"
 
 
+async def test_no_stream_is_opened_by_a_name_that_cannot_be_looked_up() -> None:
+    """It opens without a database by an id that was found before; as one, a slug would be silence for ever."""
+    app = make_app()
+    async with app.router.lifespan_context(app), client_of(app) as client, asyncio.timeout(30):
+        answer = await client.get("/api/booking/stream", params=SLUG)
+    assert refusal(answer) == (503, "DATABASE_UNAVAILABLE")
+
+
 async def test_a_slug_that_moves_books_at_its_new_business_at_once(
     salon: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
@@ -123,15 +132,19 @@ async def test_a_slug_that_moves_books_at_its_new_business_at_once(
         assert held.json()["businessId"] == owner
 
 
-async def test_a_deleted_business_books_nowhere(salon: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """While a process takes its id for one, also when that has become the slug of another business."""
+async def test_the_id_of_a_deleted_business_may_become_a_slug(
+    salon: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """It books nowhere, and at its new business as soon as it has one, also in a process that knew it as an id."""
     assert await put_slug(salon, "barber", None) == 201
     assert (await salon.get("/api/v1/public/barber")).status_code == 200
     assert (await salon.delete("/api/catalog/businesses/barber", headers=ADMIN)).status_code == 204
-    assert await put_slug(salon, "salon", "barber") == 200
     refused = await salon.post("/api/booking/reserve", json=slot(businessId="barber"))
     assert refusal(refused) == (404, "SERVICE_NOT_FOUND")
     assert database.value("SELECT count(*) FROM booking.reservations") == 0
+    assert await put_slug(salon, "salon", "barber") == 200
+    held = await salon.post("/api/booking/reserve", json=slot(businessId="barber"))
+    assert held.json()["businessId"] == "salon"
 
 
 async def test_a_slug_equal_to_another_id_is_refused(salon: httpx2.AsyncClient) -> None:
@@ -171,6 +184,44 @@ async def test_limits_count_a_slug_as_its_business(database: TestDatabase, monke
         assert (await look("salon-rosa", "192.0.2.3"))[0] == 429
         # A name of no business is counted for its client.
         assert [(await look("nobody", "192.0.2.4"))[1] for _ in range(2)] == ["3", "2"]
+
+
+async def test_a_call_by_id_looks_no_name_up(salon: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the first one of a process, and one that is refused for lack of room. A name of no business takes one
+    look-up, after its verb."""
+    fetched: list[str] = []
+    fetch = Database.fetch
+
+    async def counting(database: Any, query: str, *parameters: Any) -> Any:
+        fetched.append(query)
+        return await fetch(database, query, *parameters)
+
+    monkeypatch.setattr(Database, "fetch", counting)
+    for quantity, status in ((10, 201), (10, 409)):
+        assert (await salon.post("/api/booking/reserve", json=slot(quantity=quantity))).status_code == status
+    query = {"slotStart": timestamp(at(10)), "slotEnd": timestamp(at(11)), **OF_CUT}
+    assert (await salon.get("/api/booking/capacity", params={"businessId": "salon", **query})).status_code == 200
+    assert (await salon.get("/api/v1/public/salon")).status_code == 200
+    assert "businesses_named" not in fetched
+    assert (await salon.get("/api/booking/capacity", params={"businessId": "nobody", **query})).status_code == 404
+    assert fetched[-2:] == ["capacity", "businesses_named"]
+
+
+async def test_a_token_by_slug_is_that_of_the_business(salon: httpx2.AsyncClient) -> None:
+    """Though it is signed for the id, and the slug was not met before."""
+    booked = (await salon.post("/api/bookings", json=slot(**GUEST))).json()
+    cancel = f"/api/booking/appointments/{booked['appointmentId']}/cancel"
+    token = {"cancellationToken": booked["cancellationToken"]}
+    assert (await salon.post(cancel, params=SLUG, json=token)).status_code == 200
+
+
+async def test_a_phone_number_by_slug_is_of_the_country_of_the_business(salon: httpx2.AsyncClient) -> None:
+    """No business has the slug for its id, so that at first the number has no country."""
+    guest = {**GUEST, "guestPhone": "030 1234567"}
+    settings = {"name": "S", "slug": "salon-rosa", "timezone": "Europe/Berlin", "country": "DE"}
+    assert (await salon.put("/api/catalog/businesses/salon", json=settings, headers=ADMIN)).status_code == 200
+    booked = await salon.post("/api/bookings", json=slot(businessId="salon-rosa", **guest))
+    assert (booked.status_code, booked.json()["guestPhone"]) == (201, "+49301234567")
 
 
 async def test_many_requests_by_slug_share_look_ups(salon: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,6 @@ async def test_dates_of_one_owner_do_not_overlap(client: httpx2.AsyncClient, dat
         ({"hours": None}, ["hours"]),
         ({"hours": [{"opens": "09:00"}]}, ["hours.0.closes"]),
         ({"hours": [{"opens": "09:00", "closes": "08:00"}]}, ["hours.0.closes"]),
-        ({"hours": [{"opens": "09:00", "closes": "12:00"}, {"opens": "11:59", "closes": "13:00"}]}, ["hours"]),
         ({"hours": [{"opens": "09:00", "closes": "12:00", "weekday": 1}]}, ["hours.0.weekday"]),
         ({"resourceId": "nobody"}, ["resourceId"]),
         ({"name": ""}, ["name"]),
@@ -119,11 +118,38 @@ async def test_faulty_special_hours_name_their_field(
     assert (await client.get(SPECIAL_HOURS, headers=ADMIN)).json() == {"items": []}
 
 
-async def test_hours_may_follow_each_other(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """An opening that begins when the one before it ends starts the grid of slots anew."""
-    database.make_business()
-    hours = [{"opens": "09:00", "closes": "12:00"}, {"opens": "12:00", "closes": "13:00"}]
-    assert (await put(client, EASTER, CLOSED | {"hours": hours}))["hours"] == hours
+@pytest.mark.parametrize(
+    "times",
+    [
+        [("09:00", "12:00"), ("12:00", "13:00")],
+        [("09:00", "12:00"), ("11:30", "13:00")],
+        [("09:00", "11:00"), ("09:00", "13:00"), ("10:15", "12:00")],
+    ],
+)
+async def test_hours_that_touch_or_overlap_mean_the_same_in_a_week_and_on_a_date(
+    client: httpx2.AsyncClient, database: TestDatabase, times: list[tuple[str, str]]
+) -> None:
+    """It is open in each of them, and the grid of slots begins anew with each. They are read in order, and put again as
+    they are read."""
+    database.make_service(slot_step_minutes=60)
+    hours = [{"opens": opens, "closes": closes} for opens, closes in times]
+    # In Berlin, Monday begins an hour before that of UTC.
+    day = {"businessId": "salon", "serviceId": "cut", "from": timestamp(at(-1)), "to": timestamp(at(23))}
+
+    async def starts() -> list[str]:
+        listing = (await client.get("/api/booking/availability", params=day)).json()
+        return [listed["slotStart"] for listed in listing["slots"]]
+
+    week = [{"weekday": 1, **entry} for entry in hours]
+    assert (await client.put(f"{SALON}/opening-hours", json=week[::-1], headers=ADMIN)).status_code == 200
+    by_week = await starts()
+    assert len(by_week) >= 4
+    await client.delete(f"{SALON}/opening-hours", headers=ADMIN)
+    assert len(await starts()) > len(by_week)
+    assert (await put(client, EASTER, {"date": MONDAY, "hours": hours[::-1]}))["hours"] == hours
+    assert await starts() == by_week
+    document = (await client.get(f"{SALON}/document", headers=ADMIN)).json()
+    assert (await put(client, f"{SALON}/document", document, 200))["changes"] == []
 
 
 async def test_a_put_names_the_appointments_that_it_affects(client: httpx2.AsyncClient, database: TestDatabase) -> None:

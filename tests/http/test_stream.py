@@ -362,6 +362,23 @@ async def test_a_watcher_that_is_too_slow_is_ended(monkeypatch: pytest.MonkeyPat
     other.close()
 
 
+async def test_a_watcher_that_is_ended_receives_nothing_after_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue has room again before it has read all. Otherwise it would resume after a change that it did not get."""
+    monkeypatch.setattr(watchers, "BACKLOG", 2)
+    of_process = Feed(Store(None), AnswerCache())
+    slow = of_process.watch("salon", "cut", None, None)
+    for hour in (8, 10, 12):
+        of_process.announce("salon", change_at(hour), moved=False)
+    events = slow.events()
+    received = [await anext(events)]
+    of_process.announce("salon", change_at(14), moved=False)
+    received += [event async for event in events]
+    slow.close()
+    later = await missed(of_process, received[-1].id)
+    changes = [event.change for event in received] + later
+    assert changes == [Change("salon", **change_at(hour)) for hour in (8, 10, 12, 14)]
+
+
 async def test_a_connection_that_hangs_is_closed(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
     """At first it looks like a slow one."""
     monkeypatch.setattr(stream, "SEND_SECONDS", 0.05)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from service.sharing.watchers import Change, Event, Watcher
 from tests.database import TestDatabase, at
 from tests.http.browser import Browser, change_at, changed, missed, reserve, running
 from tests.redis_server import RedisServer, sharing, until_both_listen, until_up
+from tests.serving import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -134,6 +136,54 @@ async def test_too_many_unsent_changes_become_a_gap(redis_server: RedisServer, m
         assert (await next_of(own)).change
         for each in (own, watcher):
             assert (await next_of(each)).change is None
+
+
+async def test_a_process_that_stops_sends_its_last_changes(redis_server: RedisServer) -> None:
+    """Requests may have ended in the same moment."""
+    async with feeds(redis_server) as (here, _, watcher):
+        here.announce("salon", CHANGE, moved=False)
+        await here.stop()
+        assert (await next_of(watcher)).change
+
+
+async def test_a_process_that_stops_after_an_outage_leaves_a_gap(redis_server: RedisServer) -> None:
+    """Other processes have missed a change, and none but this one knows."""
+    async with feeds(redis_server) as (here, of_here, watcher):
+        of_here._note(up=False)
+        here.announce("salon", CHANGE, moved=False)
+        await asyncio.sleep(0)
+        of_here._note(up=True)
+        await here.stop()
+        assert (await next_of(watcher)).change is None
+
+
+async def test_a_replica_that_takes_over_may_have_lost_entries(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the entry after which a reader reads, and not those that followed it."""
+    monkeypatch.setattr(feed, "_BLOCK_SECONDS", 0.01)
+    with RedisServer(tmp_path) as replica:
+        primary, successor = (store._client(server.url) for server in (redis_server, replica))
+        position = await feed._end_of_stream(primary)
+        replica.client.replicaof("127.0.0.1", redis_server.port)
+        wait_until(lambda: replica.client.xlen(feed._STREAM), "the replica to have the entry")
+        replica.client.replicaof("NO", "ONE")
+        assert await feed._read_after(position, primary) == []
+        assert await feed._read_after(position, successor) is None
+        for client in (primary, successor):
+            await client.aclose()
+
+
+async def test_a_user_of_redis_needs_no_right_to_info(redis_server: RedisServer) -> None:
+    """Operators often take dangerous commands from users, and INFO is among them."""
+    redis_server.client.acl_setuser("default", enabled=True, commands=["-info"])
+    client = store._client(redis_server.url)
+    position = await feed._end_of_stream(client)
+    assert position.run_id is None
+    await feed._add([Change("salon", **CHANGE, resource_id=None)], False, client)
+    [event] = await feed._read_after(position, client) or []
+    assert event.change == Change("salon", **CHANGE, resource_id=None)
+    await client.aclose()
 
 
 async def test_a_reader_that_is_too_late_makes_its_watchers_load_again(redis_server: RedisServer) -> None:

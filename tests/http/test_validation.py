@@ -37,6 +37,8 @@ COMMIT = {"reservationId": str(uuid4()), "guestEmail": "guest@example.com"}
         ("slotStart", "0001-01-01T00:00:00+14:00"),
         ("slotStart", "9999-12-31T23:59:59-14:00"),
         ("slotStart", "9999-01-01T00:00:00Z"),
+        ("slotStart", "1899-12-31T23:59:59Z"),
+        ("slotStart", "3000-01-01T00:00:00Z"),
         ("slotEnd", "tomorrow"),
         ("ttlMinutes", 0),
         ("ttlMinutes", -1),
@@ -344,8 +346,12 @@ def fields_of(response: httpx2.Response) -> list[str]:
         ("ttlMinutes", True, "wrong_type", {"expected": "number"}, "must be of the type number"),
         ("colour", "red", "unknown_member", {}, "is not a member of this request"),
         (
-            *("slotEnd", "3050-01-01T10:00:00Z", "year_out_of_range", {"min": 1900, "max": 2999}),
-            "must lie in the years 1900 to 2999, in UTC",
+            *("slotEnd", "3050-01-01T10:00:00Z", "year_out_of_range", {"min": 1900, "max": 3001}),
+            "must lie in the years 1900 to 3001, for an instant in UTC",
+        ),
+        (
+            *("slotStart", "9999-12-31T23:59:59-14:00", "year_out_of_range", {"min": 1900, "max": 2999}),
+            "must lie in the years 1900 to 2999, for an instant in UTC",
         ),
     ],
 )

@@ -76,7 +76,7 @@ async def test_a_widget_books(client: httpx2.AsyncClient, salon: TestDatabase) -
     }
     assert {name: data[name] for name in expected} == expected
     [entry] = await audit_trail(client, data)
-    assert entry["actor"] == {"kind": "guest", "id": None}
+    assert entry["actor"] == {"kind": "guest", "id": None, "name": None}
     assert (await cancel(client, data, cancellationToken=data["cancellationToken"])).status_code == 200
     assert (await read(client, data))["status"] == "cancelled"
     assert salon.value("SELECT count(*) FROM booking.reservations") == 0

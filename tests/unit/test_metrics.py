@@ -34,7 +34,7 @@ def test_no_label_can_hold_an_id() -> None:
     """Every value of a label is a series that is kept for ever, so values that callers make up would fill the memory
     and expose data."""
     known = {"method", "route", "status", "code", "verb", "outcome", "result", "what", "invariant", "pool", "state"}
-    known |= {"duty", "limit", "version"}
+    known |= {"duty", "limit", "server", "version"}
     assert {name for metric in declared() for name in metric._labelnames} == known
 
 

@@ -22,7 +22,7 @@ CEILINGS: Final = {"service": 2.4, "sql": 1.3, "tests": 1.5, "documents": 0.3}
 
 # Folders of tools and of data. A checkout without git has no list of its files, so the folders are walked.
 _NO_SOURCES: Final = re.compile(
-    r"\.git|\.?venv|\.data|build|dist|node_modules|__pycache__|\..*_cache|\.hypothesis|.*egg-info"
+    r"\.git|swagger-ui|\.?venv|\.data|build|dist|node_modules|__pycache__|\..*_cache|\.hypothesis|.*egg-info"
 )
 # Applied migrations must not change, not even their comments.
 _UNCHANGEABLE: Final = Path("sql/migrations")
@@ -57,6 +57,8 @@ def prose(path: Path, source: str) -> list[Line] | None:
             return sorted({*_comments_of_python(source), *_docstrings(source)})
         case ".sql":
             return list(_after(r"--", source))
+        case ".css" | ".js":
+            return sorted({*_in_blocks(source), *_after(r"(?:^|(?<=\s))//", source)})
         case ".ini":
             return list(_after(r"^;", source))
         case ".md":
@@ -134,6 +136,7 @@ def test_the_sources_of_every_area_are_read() -> None:
     assert {(area(path), path.suffix) for path in read} >= {
         *((name, ".md") for name in ("service", "sql", "documents")),
         *((name, ".py") for name in ("service", "tests")),
+        *(("service", suffix) for suffix in (".css", ".js")),
         *((name, ".sql") for name in ("sql", "tests", "documents")),
         *(("documents", suffix) for suffix in (".yaml", ".toml", ".ini", ".env", ".service", ".timer")),
     }
@@ -158,6 +161,9 @@ def test_the_sources_of_every_area_are_read() -> None:
         ("behind_a_value.yaml", "key: value  # {}\n", 1),
         ("Dockerfile", "FROM scratch\n# {}\n", 2),
         ("Makefile", "all: ## {}\n", 1),
+        ("module.js", "const x = 1; // {}\n", 1),
+        ("block.js", "/**\n * {}.\n */\n", 2),
+        ("page.css", "a {{}}\n/* {} */\n", 2),
         ("pooler.ini", "a = b\n; {}\n", 2),
         ("example.env", "# {}\nA=\n", 1),
     ],
@@ -183,6 +189,7 @@ def test_a_planted_word_is_found_in_every_kind_of_file(
     [
         ("code.py", 'had = "nobody was told"\nprint("""somebody had""")\n'),
         ("code.sql", "SELECT told FROM had;\n"),
+        ("code.js", 'const had = "https://whoever";\n'),
         ("code.yaml", "had: nobody\nurl: http://whoever#had\n"),
         ("block.md", "```\nnobody had\n```\n"),
         ("part_of_a_word.md", "A shadow of untold somebodyness; what isolates one thatch.\n"),
@@ -238,6 +245,13 @@ def _after(mark: str, source: str) -> Iterator[Line]:
     for number, line in enumerate(source.splitlines(), 1):
         if found := re.search(mark, line):
             yield Line(number, line[found.end() :])
+
+
+def _in_blocks(source: str) -> Iterator[Line]:
+    """Yields the lines of the comments between `/*` and `*/`."""
+    for comment in re.finditer(r"/\*(.*?)\*/", source, re.DOTALL):
+        first = source.count("\n", 0, comment.start()) + 1
+        yield from (Line(number, text) for number, text in enumerate(comment[1].splitlines(), first))
 
 
 def _outside_of_blocks(source: str) -> Iterator[Line]:

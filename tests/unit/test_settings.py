@@ -1,10 +1,12 @@
 """The validation of settings, and its messages."""
 
+from urllib.parse import urlsplit
+
 import pytest
 from pydantic import ValidationError
 
 from service.process.serving import server_config
-from service.settings import Settings
+from service.settings import Settings, split_urls
 
 
 @pytest.mark.parametrize("name", ["ADMIN_TOKEN", "CRON_SECRET", "TOKEN_SECRET"])
@@ -38,6 +40,10 @@ def test_a_line_end_is_no_part_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> N
         "postgresql://user:3/s?user=cret@127.0.0.1",
         "postgresql://user@127.0.0.1/db?password=s3@cret",
         "postgresql://user:s3cret",
+        "postgresql://user:s3cret@127.0.0.1/db?sslmodus=require",
+        "postgresql://user:65536",
+        "postgresql://user@127.0.0.1:0/db",
+        "postgresql://user@one:5432,127.0.0.1:314159/db",
         "host=127.0.0.1 password=s3 cret",
         "host=127.0.0.1 password=s3 cret=1",
         "host=127.0.0.1 password='s3cret",
@@ -53,7 +59,36 @@ def test_a_faulty_url_is_not_quoted(monkeypatch: pytest.MonkeyPatch, name: str, 
     assert fault["loc"] == (name.lower(),)
     assert "postgresql://user:password@host" in fault["msg"]
     assert "@ is %40" in fault["msg"]
-    assert not any(part in str(raised.value) for part in ("s3", "cret", "127"))
+    assert "options behind it are those of libpq" in fault["msg"]
+    assert not any(part in str(raised.value) for part in ("s3", "cret", "127", "314159"))
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "MIGRATION_DATABASE_URL", "STANDBY_DATABASE_URL"])
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("sslmode=requried", "invalid sslmode value"),
+        ("target_session_attrs=any-one", "invalid target_session_attrs value"),
+        ("keepalives_idle=soon", "invalid keepalives_idle value"),
+        ("tcp_user_timeout=", "invalid tcp_user_timeout value"),
+        ("service=nowhere", 'definition of service "nowhere" not found'),
+        ("sslmode=prefer&sslrootcert=system", 'weak sslmode "prefer" may not be used with sslrootcert=system'),
+        ("host=one,two&port=1,2,3", "could not match 3 port numbers to 2 hosts"),
+    ],
+)
+def test_an_option_that_can_never_connect_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, options: str, reason: str
+) -> None:
+    """`serve` would wait for such a database as for one that is starting. The message names the option, and neither its
+    value nor the password."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1/db")
+    monkeypatch.setenv(name, f"postgresql://user:s3cret@/db?{options}")
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    [fault] = raised.value.errors(include_input=False)
+    assert fault["loc"] == (name.lower(),)
+    assert f"has an option that PostgreSQL's libpq refuses: {reason}" in fault["msg"]
+    assert not any(part in str(raised.value) for part in ("s3cret", "requried", "any-one", "soon"))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +97,10 @@ def test_a_faulty_url_is_not_quoted(monkeypatch: pytest.MonkeyPatch, name: str, 
         "postgresql://user:s3%40%2F%23%3F%25cret@127.0.0.1:5432/db",
         "postgres://user%40tenant:s3cret:more@[::1]:5432/db?sslmode=require",
         "postgresql://user:s3cret@one:5432,two:5433/db",
+        "postgresql://user:s3cret@one,two:65535/db",
         "postgresql:///db?host=/run/postgresql&user=holdfast",
+        "postgresql://user:s3cret@192.0.2.1/db?sslmode=verify-full&sslrootcert=/mounted-later&keepalives_count=3",
+        "host=one,two hostaddr=192.0.2.1,192.0.2.2 port=5432 keepalives=0",
         "host=127.0.0.1 port=5432 dbname=db password='s3@ /#cret'",
     ],
 )
@@ -73,6 +111,23 @@ def test_a_url_that_libpq_understands_is_taken_as_it_is(monkeypatch: pytest.Monk
     assert given is not None
     assert given.get_secret_value() == url
     assert "s3" not in repr(Settings())
+
+
+def test_urls_for_migrations_are_separated_by_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a proxy and its partitions. In libpq's other form a URL has spaces itself, and is one."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1/db")
+    for text, expected in (
+        ("postgresql://proxy/db  postgresql://north/db\npostgres://south/db", ("proxy", "north", "south")),
+        ("host=127.0.0.1 dbname=db", ("host=127.0.0.1 dbname=db",)),
+    ):
+        monkeypatch.setenv("MIGRATION_DATABASE_URL", text)
+        urls = Settings().migration_database_url
+        assert urls is not None
+        assert tuple(urlsplit(url).hostname or url for url in split_urls(urls)) == expected
+    monkeypatch.setenv("MIGRATION_DATABASE_URL", "postgresql://proxy/db postgresql://user:s3@cret@north/db")
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    assert "cret" not in str(raised.value)
 
 
 def test_a_url_for_migrations_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

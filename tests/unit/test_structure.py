@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from service.api.guides import guides
 from service.database.migrations import named_queries, sql_folder
+from service.naming import ID_PATTERN
 
 REPOSITORY = Path(__file__).parents[2]
 SERVICE = REPOSITORY / "service"
@@ -39,7 +41,7 @@ FORBIDDEN = {
 # A statement that is one call of one function, which PL/Proxy can route. Its arguments are parameters or casts of them.
 ONE_CALL = re.compile(r"SELECT ([\w, *]+\sFROM )?booking\.\w+\(([%\w:, ]|\w+\([%\w, ]*\))*\)")
 # Statements about the connected server, of sessions and of migrations.
-OF_THE_SERVER = {"session", "server_time", "migration_ledger", "record_migration"}
+OF_THE_SERVER = {"session", "server_time", "log_position", "leave_out", "migration_ledger", "record_migration"}
 
 
 def imports(path: Path) -> set[str]:
@@ -61,6 +63,26 @@ def test_imports_point_down_only(layer: str) -> None:
     for path in files:
         for module in imports(path):
             assert not any(module == name or module.startswith(name + ".") for name in FORBIDDEN[layer]), (path, module)
+
+
+def test_the_pattern_of_ids_is_written_once() -> None:
+    """Layers that do not import each other share it, so that what one of them accepts the other does not refuse."""
+    assert [path.name for path in SERVICE.rglob("*.py") if ID_PATTERN in path.read_text()] == ["naming.py"]
+
+
+def test_a_start_without_redis_does_not_import_its_client() -> None:
+    """The import takes a tenth of the time that a process needs to start."""
+    program = "import sys; from service.process.app import create_app; sys.exit('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False).returncode == 0
+
+
+def test_the_command_line_loads_no_models() -> None:
+    """Those of the catalog and of requests take a quarter of a start. Afterwards garbage is collected."""
+    program = "import sys, gc, service.__main__; print(*sys.modules, gc.isenabled(), gc.get_freeze_count() > 10_000)"
+    run = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    *modules, collects, freezes = run.stdout.split()
+    loaded = {name for name in modules if name.startswith("service.booking.") or name in ("yaml", "starlette")}
+    assert (loaded, collects, freezes) == (set(), "True", "True")
 
 
 def test_no_header_is_parsed_by_the_email_package() -> None:
@@ -90,8 +112,8 @@ def test_every_statement_is_one_call_of_one_function() -> None:
         assert not ONE_CALL.fullmatch(other), other
 
 
-def test_the_wheel_carries_the_sql(tmp_path: Path) -> None:
-    """An installed service can migrate a database, and make the demo catalog, without the repository."""
+def test_the_wheel_carries_the_sql_and_the_documents(tmp_path: Path) -> None:
+    """An installed service needs no repository to migrate a database, make the demo catalog and show the runbook."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=REPOSITORY,
@@ -103,6 +125,7 @@ def test_the_wheel_carries_the_sql(tmp_path: Path) -> None:
     for path in sql_folder().rglob("*.sql"):
         assert f"service/sql/{path.relative_to(sql_folder()).as_posix()}" in names
     assert "service/process/demo_catalog/salon.yaml" in names
+    assert {f"service/deploy/{name}" for name in guides()} <= names
     assert not {name for name in names if name.startswith("tests/")}
 
 
