@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from service.api.cursors import cursor, place_at
 from service.api.shapes import (
+    BOOKING_REFUSALS,
     CLAIM_REFUSALS,
     PAGE_LIMIT,
     Body,
@@ -23,7 +24,6 @@ from service.api.shapes import (
     SlotBody,
     SlotEnd,
     SlotEndWithinReach,
-    SlotStart,
     TtlMinutes,
     Version,
     author,
@@ -31,7 +31,7 @@ from service.api.shapes import (
 from service.booking.appointments import Appointment, Appointments, AuditEntry, BookedAppointment, Listed, Status
 from service.booking.contacts import Email, Phone
 from service.booking.guests import PHONE_MEANING
-from service.booking.instants import Instant, SlotInstant
+from service.booking.instants import EndOfSlot, Instant, SlotInstant, after
 from service.booking.requests import Book, Change
 from service.booking.text import BusinessId, Identifier, Metadata, Notes, ServiceId
 from service.errors import HoldfastError, Invalid
@@ -39,7 +39,14 @@ from service.faults import FaultCode, fault_error, fault_error_at
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
 from service.http.clients import Holders
-from service.http.conditions import APPOINTMENT_HEADERS, attempt, created_answer, expectation, version_tag
+from service.http.conditions import (
+    APPOINTMENT_HEADERS,
+    attempt,
+    created_answer,
+    expected_version,
+    precondition,
+    version_tag,
+)
 from service.http.endpoint import Access, Missing, endpoint
 from service.naming import Record
 
@@ -60,25 +67,21 @@ class AppointmentBody(SlotBody, GuestBody):
     source: Identifier = Field("manual", description="Where it was made, in your own words.")
 
 
-def _left_out() -> Any:
-    """Returns the default of a member that may be left out but is never null: the schema does not show it."""
-    return None
+def _if_sent(description: str) -> Any:
+    """Declares a member that may be left out but is never null. The schema does not show its default."""
+    return Field(default_factory=lambda: None, description=description)
 
 
 class ChangeBody(GuestBody):
     """Changes the members that are sent. Null removes one that is optional; a resource of null means any free one."""
 
     expected_version: Version | None = Field(None, description="Required here or as `If-Match`: the version you read.")
-    service_id: ServiceId = Field(
-        default_factory=_left_out, description="The new service. Without `slotEnd` it sets the duration too."
-    )
-    slot_start: SlotStart = Field(default_factory=_left_out, description="The new start. Alone, it keeps the duration.")
-    slot_end: SlotInstant = Field(default_factory=_left_out, description="The new end of the slot.")
+    service_id: ServiceId = _if_sent("The new service. Without `slotEnd` it sets the duration too.")
+    slot_start: SlotInstant = _if_sent("The new start. Alone, it keeps the duration.")
+    slot_end: EndOfSlot = _if_sent("The new end of the slot.")
     resource_id: Identifier | None = Field(None, description="The resource that it moves to; `null` for any free one.")
-    quantity: Quantity = Field(default_factory=_left_out, description="How many units of the service's capacity.")
-    status: Status = Field(
-        default_factory=_left_out, description="`completed`, `no_show`, `cancelled`; `confirmed` again."
-    )
+    quantity: Quantity = _if_sent("How many units of the service's capacity.")
+    status: Status = _if_sent("`completed`, `no_show`, `cancelled`; `confirmed` again.")
     metadata: Metadata = Field(default_factory=dict, description="Replaces the former metadata.")
 
     def changes(self) -> dict[str, Any]:
@@ -89,7 +92,7 @@ class ChangeBody(GuestBody):
 class RescheduleBody(Body):
     """Moves an appointment, as its guest or on behalf of the business."""
 
-    slot_start: SlotStart = Field(description="The new start.")
+    slot_start: SlotInstant = Field(description="The new start.")
     slot_end: SlotEnd | None = Field(None, description="The new end. Left out, the duration stays.")
     resource_id: Identifier | None = Field(
         None, description="The resource that it moves to; `null` for any free one. Left out, the resource stays."
@@ -115,7 +118,9 @@ class EraseBody(Body):
     """Names one person, by the e-mail address or the phone number of the person's bookings."""
 
     business_id: BusinessId
-    guest_email: Email | None = Field(None, description="The guest's e-mail address. Either this or `guestPhone`.")
+    guest_email: Email | None = Field(
+        None, description="The guest's e-mail address, in any case of its letters. Either this or `guestPhone`."
+    )
     guest_phone: Phone | None = Field(None, description=f"{PHONE_MEANING} Either this or `guestEmail`.")
 
     @model_validator(mode="after")
@@ -147,16 +152,18 @@ class AppointmentsQuery(Query):
     """A page of appointments. Without `updatedSince`, `guestEmail` or `guestPhone`, `from` and `to` are required."""
 
     business_id: BusinessId
-    from_: Annotated[
-        Instant | None, Field(alias="from", description="Only those that start at this instant or later.")
-    ] = None
-    to: Instant | None = Field(None, description="Only those that start before this instant.")
+    from_: Instant | None = Field(None, description="Only those that start at this instant or later.")
+    to: Annotated[Instant, after("from_")] | None = Field(
+        None, description="Only those that start before this instant."
+    )
     overlapping: bool = Field(False, description="Also those that began before `from` and end after it.")
     updated_since: Instant | None = Field(None, description="Only those changed at this instant or later.")
     resource_id: Identifier | None = Field(None, description="Only those of this resource.")
     service_id: Identifier | None = Field(None, description="Only those of this service.")
     status: Status | None = Field(None, description="Only those with this status.")
-    guest_email: Email | None = Field(None, description="Only those of the guest with this e-mail address.")
+    guest_email: Email | None = Field(
+        None, description="Only those of the guest with this e-mail address, in any case of its letters."
+    )
     guest_phone: Annotated[Phone, BeforeValidator(_with_its_plus)] | None = Field(
         None, description="Only those of the guest with this phone number."
     )
@@ -165,28 +172,15 @@ class AppointmentsQuery(Query):
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
-        if self.updated_since is None and self.guest_email is None and self.guest_phone is None:
+        if not (self.updated_since or self.guest_email or self.guest_phone) and not (self.from_ and self.to):
+            missing = "to" if self.from_ else "from"
             others = ["updatedSince", "guestEmail", "guestPhone"]
-            if self.from_ is None:
-                raise fault_error_at("from", FaultCode.REQUIRED_WITHOUT, fields=others)
-            if self.to is None:
-                raise fault_error_at("to", FaultCode.REQUIRED_WITHOUT, fields=others)
-        if self.from_ and self.to and self.to <= self.from_:
-            raise fault_error_at("to", FaultCode.NOT_AFTER, field="from")
+            raise fault_error_at(missing, FaultCode.REQUIRED_WITHOUT, fields=others)
         return self
 
     def listed(self) -> Listed:
-        return Listed(
-            self.from_,
-            self.to,
-            self.overlapping,
-            self.updated_since,
-            self.resource_id,
-            self.service_id,
-            self.status,
-            self.guest_email,
-            self.guest_phone,
-        )
+        times = self.from_, self.to, self.overlapping, self.updated_since
+        return Listed(*times, self.resource_id, self.service_id, self.status, self.guest_email, self.guest_phone)
 
 
 class AppointmentPage(Record):
@@ -205,11 +199,20 @@ class AuditTrail(Record):
 _APPOINTMENTS: Final = "/api/booking/appointments"
 _APPOINTMENT: Final = _APPOINTMENTS + "/{appointmentId}"
 _CHANGE_REFUSALS: Final = ("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT", "APPOINTMENT_ENDED")
+_MOVE_REFUSALS: Final = (*_CHANGE_REFUSALS, "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND", "SLOT_UNAVAILABLE")
 _call = partial(endpoint, tag="appointments")
-_book = partial(_call, "POST", request_headers=("Idempotency-Key", "X-Client-Id"), answer_headers=APPOINTMENT_HEADERS)
+_book = partial(
+    _call,
+    "POST",
+    answers={201: BookedAppointment, 200: BookedAppointment},
+    request_headers=("Idempotency-Key", "X-Client-Id"),
+    answer_headers=APPOINTMENT_HEADERS,
+)
 _of_id = partial(_call, query=BusinessQuery, refusals=("APPOINTMENT_NOT_FOUND",))
 _tagged_call = partial(_of_id, answers={200: Appointment}, answer_headers={200: ("ETag",)})
-_change = partial(_tagged_call, statuses={"VERSION_CONFLICT": (409, 412)}, request_headers=("If-Match",))
+_change = partial(
+    _tagged_call, access=Access.STAFF, statuses={"VERSION_CONFLICT": (409, 412)}, request_headers=("If-Match",)
+)
 
 
 class AppointmentApi:
@@ -217,11 +220,7 @@ class AppointmentApi:
         self._appointments = appointments
         self._holders = holders
 
-    @_book(
-        "/api/bookings",
-        answers={201: BookedAppointment, 200: BookedAppointment},
-        refusals=(*CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE", "TOO_MANY_BOOKINGS", "GUEST_LIMIT_REACHED"),
-    )
+    @_book("/api/bookings", refusals=BOOKING_REFUSALS)
     async def book(self, call: Call, body: BookingBody) -> Answer:
         """Book a slot at once.
 
@@ -232,12 +231,7 @@ class AppointmentApi:
         who = attempt(call), author(call), self._holders.holder(call)
         return created_answer(*await self._appointments.book(body.business_id, request, *who))
 
-    @_book(
-        _APPOINTMENTS,
-        answers={201: BookedAppointment, 200: BookedAppointment},
-        access=Access.STAFF,
-        refusals=CLAIM_REFUSALS,
-    )
+    @_book(_APPOINTMENTS, access=Access.STAFF, refusals=CLAIM_REFUSALS)
     async def create_appointment(self, call: Call, body: AppointmentBody) -> Answer:
         """Book on behalf of the business.
 
@@ -250,13 +244,7 @@ class AppointmentApi:
         booked = await self._appointments.book(body.business_id, request, attempt(call), author(call))
         return created_answer(*booked)
 
-    @_call(
-        "GET",
-        _APPOINTMENTS,
-        answers={200: AppointmentPage},
-        access=Access.READONLY,
-        refusals=("BUSINESS_NOT_FOUND",),
-    )
+    @_call("GET", _APPOINTMENTS, answers={200: AppointmentPage}, access=Access.READONLY)
     async def list_appointments(self, query: AppointmentsQuery) -> Answer:
         """List appointments.
 
@@ -266,10 +254,10 @@ class AppointmentApi:
         pages is listed again. Everything that was committed before the call is included. A page has 512 KB at most, so
         it may be shorter than `limit`.
         """
-        after = place_at(query.cursor) if query.cursor else None
+        after = place_at(query.cursor, query) if query.cursor else None
         found, last = await self._appointments.page(query.business_id, query.listed(), after, query.limit)
         items = [_without_hold(appointment) for appointment in found]
-        return answer(AppointmentPage(items=items, next_cursor=cursor(*last) if last else None))
+        return answer(AppointmentPage(items=items, next_cursor=cursor(query, *last) if last else None))
 
     @_tagged_call("GET", _APPOINTMENT, access=Access.READONLY, by_guest=True)
     async def get_appointment(self, call: Call, appointment_id: AppointmentId) -> Answer:
@@ -282,21 +270,7 @@ class AppointmentApi:
         business_id = await self._admit(call, appointment_id)
         return _tagged(call, await self._appointments.get(appointment_id, business_id))
 
-    @_change(
-        "PATCH",
-        _APPOINTMENT,
-        access=Access.STAFF,
-        refusals=(
-            *(
-                "SERVICE_NOT_FOUND",
-                *_CHANGE_REFUSALS,
-                "APPOINTMENT_NOT_STARTED",
-                "BUSINESS_MISCONFIGURED",
-                "RESOURCE_NOT_FOUND",
-            ),
-            "SLOT_UNAVAILABLE",
-        ),
-    )
+    @_change("PATCH", _APPOINTMENT, refusals=(*_MOVE_REFUSALS, "SERVICE_NOT_FOUND", "APPOINTMENT_NOT_STARTED"))
     async def change_appointment(self, call: Call, appointment_id: AppointmentId, body: ChangeBody) -> Answer:
         """Change or move an appointment.
 
@@ -308,20 +282,15 @@ class AppointmentApi:
         `completed` and `no_show` are possible from the start of the slot on, and `confirmed` takes them back while
         there is room.
         """
-        expected = expectation(call)
-        if expected.version is None and not expected.by_header:
+        if body.expected_version is None and call.header(b"if-match") is None:
             raise Invalid.at("expectedVersion", FaultCode.REQUIRED_WITHOUT, fields=["If-Match"])
-        return await self._change(call, Change(appointment_id, "change", expected.version, body.changes()))
+        return await self._change(call, Change(appointment_id, "change", expected_version(call), body.changes()))
 
     @_change(
         "POST",
         _APPOINTMENT + "/reschedule",
-        access=Access.STAFF,
         by_guest=True,
-        refusals=(
-            *(*_CHANGE_REFUSALS, "RESCHEDULE_WINDOW_CLOSED", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND"),
-            *("SLOT_NOT_BOOKABLE", "SLOT_UNAVAILABLE"),
-        ),
+        refusals=(*_MOVE_REFUSALS, "RESCHEDULE_WINDOW_CLOSED", "SLOT_NOT_BOOKABLE"),
     )
     async def reschedule_appointment(self, call: Call, appointment_id: AppointmentId, body: RescheduleBody) -> Answer:
         """Move an appointment.
@@ -331,15 +300,11 @@ class AppointmentApi:
         move changes nothing. With `expectedVersion`, or `If-Match`, it is moved only at that version. A guest gets the
         answer of `GET`.
         """
-        request = Change(appointment_id, "reschedule", expectation(call).version, body.changes())
+        request = Change(appointment_id, "reschedule", expected_version(call), body.changes())
         return await self._change(call, request)
 
     @_change(
-        "POST",
-        _APPOINTMENT + "/cancel",
-        access=Access.STAFF,
-        by_guest=True,
-        refusals=(*_CHANGE_REFUSALS, "CANCELLATION_WINDOW_CLOSED"),
+        "POST", _APPOINTMENT + "/cancel", by_guest=True, refusals=(*_CHANGE_REFUSALS, "CANCELLATION_WINDOW_CLOSED")
     )
     async def cancel_appointment(self, call: Call, appointment_id: AppointmentId, body: CancelBody) -> Answer:
         """Cancel an appointment.
@@ -348,7 +313,7 @@ class AppointmentApi:
         time. Also 200 when it is cancelled already. With `expectedVersion`, or `If-Match`, it is cancelled only at that
         version. A guest gets the answer of `GET`.
         """
-        request = Change(appointment_id, "cancel", expectation(call).version, reason=body.reason)
+        request = Change(appointment_id, "cancel", expected_version(call), reason=body.reason)
         return await self._change(call, request, body.cancellation_token)
 
     @_of_id("GET", _APPOINTMENT + "/audit", answers={200: AuditTrail}, access=Access.READONLY)
@@ -373,19 +338,12 @@ class AppointmentApi:
 
         Removes the guest, notes, the reason and metadata: all that may be personal. The appointment and its trail stay.
         """
-        expected = expectation(call)
-        with expected.checked():
-            request = Change(appointment_id, "erase", expected.version)
+        request = Change(appointment_id, "erase", expected_version(call))
+        with precondition(call):
             await self._appointments.change(request, author(call), call.business_id)
         return no_content()
 
-    @_call(
-        "POST",
-        "/api/booking/guests/erase",
-        answers={200: Erasure},
-        access=Access.OWNER,
-        refusals=("BUSINESS_NOT_FOUND",),
-    )
+    @_call("POST", "/api/booking/guests/erase", answers={200: Erasure}, access=Access.OWNER)
     async def erase_person(self, call: Call, body: EraseBody) -> Answer:
         """Erase all data of one person.
 
@@ -399,7 +357,7 @@ class AppointmentApi:
     async def _change(self, call: Call, request: Change, token: str | None = None) -> Answer:
         """Runs a change of a guest, or of the holder of a key, and builds the answer with the changed appointment."""
         business_id = await self._admit(call, request.appointment_id, token)
-        with expectation(call).checked():
+        with precondition(call):
             return _tagged(call, await self._appointments.change(request, author(call), business_id))
 
     async def _admit(self, call: Call, appointment_id: UUID, token: str | None = None) -> str | None:

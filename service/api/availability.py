@@ -1,16 +1,17 @@
 """The slots that can be booked."""
 
 from collections.abc import Callable, Coroutine
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from service.api.shapes import Quantity, Query
 from service.booking.availability import Availability, AvailableDays, Wanted, availability, available_days
-from service.booking.instants import Instant, LocalDate
+from service.booking.instants import Instant, LocalDate, after
+from service.booking.service_types import SlotDays, SlotMinutes
 from service.booking.text import Identifier, NamedBusiness, ServiceId
-from service.database.connections import Database
+from service.database.connections import Reader
 from service.faults import FaultCode, fault_error, fault_error_at
 from service.http.answer import JSON, Answer
 from service.http.call import Call
@@ -32,10 +33,10 @@ class WantedQuery(Query):
     service_id: ServiceId
     quantity: Quantity = Field(1, description="How many units are wanted. Slots with less room are not listed.")
     resource_id: Identifier | None = Field(None, description="Only the slots in which this one is free.")
-    duration_minutes: Annotated[int, Field(ge=1, le=43_200)] | None = Field(
+    duration_minutes: SlotMinutes | None = Field(
         None, description="The length of the slots, of a service by minutes. Left out, it is as long as the service."
     )
-    duration_days: Annotated[int, Field(ge=1, le=366)] | None = Field(
+    duration_days: SlotDays | None = Field(
         None, description="The length of the slots, of a service by days. Left out, it is as long as the service."
     )
 
@@ -46,51 +47,40 @@ class WantedQuery(Query):
         return self
 
     def wanted(self) -> Wanted:
-        return Wanted(
-            self.business_id,
-            self.service_id,
-            self.duration_minutes,
-            self.duration_days,
-            self.quantity,
-            self.resource_id,
-        )
+        length = self.duration_minutes, self.duration_days
+        return Wanted(self.business_id, self.service_id, *length, self.quantity, self.resource_id)
 
 
 class AvailabilityQuery(WantedQuery):
     """A page of the slots that start from `from` up to `to`."""
 
-    from_: Annotated[Instant, Field(alias="from")] = Field(description="The first instant at which a slot may start.")
-    to: Instant | None = Field(None, description="The slots start before this. Left out, up to the service's horizon.")
+    from_: Instant = Field(description="The first instant at which a slot may start.")
+    to: Annotated[Instant, after("from_")] | None = Field(
+        None, description="The slots start before this. Left out, up to the service's horizon."
+    )
     limit: Annotated[int, Field(ge=1, le=2000)] = Field(500, description="How many to a page, 2000 at most.")
-
-    @field_validator("to")
-    @classmethod
-    def _after_from(cls, to: datetime | None, info: ValidationInfo) -> datetime | None:
-        if to is not None and "from_" in info.data and to <= info.data["from_"]:
-            raise fault_error(FaultCode.NOT_AFTER, field="from")
-        return to
 
 
 class AvailableDaysQuery(WantedQuery):
     """The local dates from `from` to `to`."""
 
-    from_: Annotated[LocalDate, Field(alias="from")] = Field(description="The first date, by the business's clock.")
+    from_: LocalDate = Field(description="The first date, by the business's clock.")
     to: LocalDate = Field(description="The last date, at most 366 dates in all.")
 
     @field_validator("to")
     @classmethod
     def _within_a_year(cls, to: date, info: ValidationInfo) -> date:
-        first = info.data.get("from_")
-        if first is not None and to < first:
+        days = (to - info.data.get("from_", to)).days
+        if days < 0:
             raise fault_error(FaultCode.BEFORE, field="from")
-        if first is not None and (to - first).days > _MAX_DAYS_AFTER:
+        if days > _MAX_DAYS_AFTER:
             raise fault_error(FaultCode.TOO_FAR_AFTER, field="from", maxDays=_MAX_DAYS_AFTER)
         return to
 
 
 class AvailabilityApi:
-    def __init__(self, database: Database, cache: AnswerCache[Body]) -> None:
-        self._database = database
+    def __init__(self, reads: Reader, cache: AnswerCache[Body]) -> None:
+        self._reads = reads
         self._cache = cache
         # A list may take half a second of a processor, whatever the limit of requests says.
         self._clients = Shares(1)
@@ -104,7 +94,7 @@ class AvailabilityApi:
         finds the first free slot. Send the `slotEnd` of the slot that the guest chose.
         """
         return await self._answer(
-            call, query, lambda: availability(self._database, query.wanted(), query.from_, query.to, query.limit)
+            call, query, lambda: availability(self._reads, query.wanted(), query.from_, query.to, query.limit)
         )
 
     @endpoint(
@@ -117,17 +107,15 @@ class AvailabilityApi:
         included, and when the first one begins. They are the slots that the list of slots has.
         """
         return await self._answer(
-            call, query, lambda: available_days(self._database, query.wanted(), query.from_, query.to)
+            call, query, lambda: available_days(self._reads, query.wanted(), query.from_, query.to)
         )
 
-    async def _answer(
-        self, call: Call, query: WantedQuery, find: Callable[[], Coroutine[Any, Any, BaseModel]]
-    ) -> Answer:
+    async def _answer(self, call: Call, query: WantedQuery, find: Callable[[], Coroutine[Any, Any, bytes]]) -> Answer:
         """Answers from the cache, or with what `find` finds; a client waits for one list at a time. The two lists have
         queries of their own types, so their answers have keys of their own."""
 
         async def ask() -> Body:
-            return Body((await find()).model_dump_json().encode())
+            return Body(await find())
 
         question = type(query), query.model_dump_json()
         async with self._clients.turn(call.client):

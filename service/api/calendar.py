@@ -43,7 +43,7 @@ class CalendarFeeds(Record):
 
 
 _call = partial(endpoint, tag="calendar", answer_headers={200: ("Cache-Control",)})
-_of_owner = partial(_call, answers={200: CalendarFeeds}, access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND",))
+_of_owner = partial(_call, answers={200: CalendarFeeds}, access=Access.OWNER)
 _feed = partial(_call, "GET", answers={200: None}, refusals=("FORBIDDEN",), media_type="text/calendar")
 
 

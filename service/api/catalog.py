@@ -23,7 +23,7 @@ _call = partial(endpoint, tag="catalog")
 _get = partial(_call, "GET", access=Access.READONLY)
 _put = partial(_call, "PUT", access=Access.OWNER)
 _delete = partial(_call, "DELETE", answers={204: None})
-_PUT_REFUSALS: Final = ("BUSINESS_NOT_FOUND", "CAPACITY_IN_USE", "LIMIT_REACHED")
+_PUT_REFUSALS: Final = ("CAPACITY_IN_USE", "LIMIT_REACHED")
 
 
 # A member that GET gives and that only the service sets. The dispatcher compares it with the path.
@@ -91,12 +91,12 @@ class CatalogApi:
         """
         return put_answer(*await self._catalog.put_business(business_id, body))
 
-    @_get(_BUSINESS, answers={200: Business}, refusals=("BUSINESS_NOT_FOUND",))
+    @_get(_BUSINESS, answers={200: Business})
     async def get_business(self, business_id: BusinessId) -> Answer:
         """Get a business."""
         return answer(await self._catalog.business(business_id))
 
-    @_delete(_BUSINESS, access=Access.ADMIN, refusals=("BUSINESS_NOT_FOUND", "BUSINESS_IN_USE"))
+    @_delete(_BUSINESS, access=Access.ADMIN, refusals=("BUSINESS_IN_USE",))
     async def delete_business(self, business_id: BusinessId) -> Answer:
         """Delete a business that has no services and no resources.
 
@@ -105,7 +105,7 @@ class CatalogApi:
         await self._catalog.delete_business(business_id)
         return no_content()
 
-    @_get(_SERVICES, answers={200: Services}, refusals=("BUSINESS_NOT_FOUND",))
+    @_get(_SERVICES, answers={200: Services})
     async def list_services(self, business_id: BusinessId) -> Answer:
         """List the services of a business."""
         return answer(Services(items=await self._catalog.entries(SERVICE, business_id)))
@@ -134,7 +134,7 @@ class CatalogApi:
         await self._catalog.delete(SERVICE, business_id, service_id)
         return no_content()
 
-    @_get(_RESOURCES, answers={200: Resources}, refusals=("BUSINESS_NOT_FOUND",))
+    @_get(_RESOURCES, answers={200: Resources})
     async def list_resources(self, business_id: BusinessId) -> Answer:
         """List the resources of a business."""
         return answer(Resources(items=await self._catalog.entries(RESOURCE, business_id)))

@@ -5,6 +5,7 @@ from typing import Final
 
 from pydantic import Field
 
+from service.api.catalog import OfPath
 from service.api.shapes import Query
 from service.booking.catalog import Catalog
 from service.booking.document import AppliedDocument, CatalogDocument, CatalogSettings
@@ -18,6 +19,12 @@ _MAX_BODY_BYTES: Final = 1024 * 1024
 _call = partial(endpoint, tag="catalog")
 
 
+class DocumentBody(CatalogSettings):
+    """What a catalog is made equal to, or what GET gave. A member that is left out gets its default."""
+
+    business_id: OfPath = None
+
+
 class DocumentQuery(Query):
     """How a document is put."""
 
@@ -28,7 +35,7 @@ class DocumentApi:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    @_call("GET", _DOCUMENT, answers={200: CatalogDocument}, access=Access.READONLY, refusals=("BUSINESS_NOT_FOUND",))
+    @_call("GET", _DOCUMENT, answers={200: CatalogDocument}, access=Access.READONLY)
     async def get_document(self, business_id: BusinessId) -> Answer:
         """Get the catalog of a business as one document.
 
@@ -42,10 +49,10 @@ class DocumentApi:
         _DOCUMENT,
         answers={200: AppliedDocument},
         access=Access.OWNER,
-        refusals=("CAPACITY_IN_USE", "SLUG_TAKEN", "BUSINESS_MISCONFIGURED"),
+        refusals=("CAPACITY_IN_USE", "SLUG_TAKEN", "BUSINESS_MISCONFIGURED", "LIMIT_REACHED"),
         max_body_bytes=_MAX_BODY_BYTES,
     )
-    async def put_document(self, business_id: BusinessId, body: CatalogSettings, query: DocumentQuery) -> Answer:
+    async def put_document(self, business_id: BusinessId, body: DocumentBody, query: DocumentQuery) -> Answer:
         """Make the catalog of a business equal to a document.
 
         All of it or nothing: a refusal names the entry, and nothing was changed. Entries that the document lacks are

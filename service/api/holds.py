@@ -1,10 +1,10 @@
 """Reserve, look up, extend, release and commit holds, and the capacity left in a slot."""
 
 from functools import partial
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field, RootModel, model_validator
+from pydantic import Field, RootModel
 
 from service.api.cursors import cursor, place_at
 from service.api.shapes import (
@@ -26,11 +26,10 @@ from service.api.shapes import (
 from service.booking.appointments import BookedAppointment, KnownAppointment
 from service.booking.availability import Capacity, capacity
 from service.booking.holds import Hold, Holds, Reservation
-from service.booking.instants import Instant, SlotInstant
+from service.booking.instants import Instant, SlotInstant, after
 from service.booking.requests import Commit, Extend, Release, Reserve
 from service.booking.text import BusinessId, Identifier, NamedBusiness, ServiceId
-from service.database.connections import Database
-from service.faults import FaultCode, fault_error_at
+from service.database.connections import Reader
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
 from service.http.clients import Holders
@@ -43,6 +42,7 @@ _HOLDS = "/api/booking/reservations"
 _HOLD = _HOLDS + "/{reservationId}"
 _TTL_MEANING = "How long: fractions allowed, at most the service's maximum (`ttlClamped`), by default `holdTtlMinutes`."
 _HOLD_REFUSALS = ("RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED", "VERSION_CONFLICT")
+_EXTEND_REFUSALS = (*_HOLD_REFUSALS, "RESERVATION_COMMITTED", "HOLD_LIFETIME_EXCEEDED")
 _RELEASE_REFUSALS = ("RESERVATION_NOT_FOUND", "RESERVATION_COMMITTED")
 _call = partial(endpoint, tag="reservations")
 
@@ -73,18 +73,12 @@ class HoldsQuery(Query):
     """A page of live holds."""
 
     business_id: BusinessId
-    from_: Annotated[Instant | None, Field(alias="from", description="Those that end after this instant,")] = None
-    to: Instant | None = Field(None, description="and begin before this one.")
+    from_: Instant | None = Field(None, description="Those that end after this instant,")
+    to: Annotated[Instant, after("from_")] | None = Field(None, description="and begin before this one.")
     service_id: Identifier | None = Field(None, description="Only those of this service.")
     resource_id: Identifier | None = Field(None, description="Only those of this resource.")
     limit: PageLimit = PAGE_LIMIT
     cursor: Cursor = None
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.from_ and self.to and self.to <= self.from_:
-            raise fault_error_at("to", FaultCode.NOT_AFTER, field="from")
-        return self
 
 
 class HoldPage(Record):
@@ -122,9 +116,9 @@ class CommitReplay(RootModel[BookedAppointment | KnownAppointment]):
 class HoldApi:
     """The calls on holds."""
 
-    def __init__(self, holds: Holds, database: Database, holders: Holders) -> None:
+    def __init__(self, holds: Holds, reads: Reader, holders: Holders) -> None:
         self._holds = holds
-        self._database = database
+        self._reads = reads
         self._holders = holders
 
     @_call(
@@ -166,13 +160,7 @@ class HoldApi:
         client_id = self._holders.client_id_hmac(call)
         return created_answer(*await self._holds.commit(request, author(call), client_id, body.business_id))
 
-    @_call(
-        "GET",
-        _HOLDS,
-        answers={200: HoldPage},
-        access=Access.READONLY,
-        refusals=("BUSINESS_NOT_FOUND",),
-    )
+    @_call("GET", _HOLDS, answers={200: HoldPage}, access=Access.READONLY)
     async def list_reservations(self, query: HoldsQuery) -> Answer:
         """List the live holds of a business.
 
@@ -181,13 +169,13 @@ class HoldApi:
         staff can't end the hold of a guest, which ends by itself at `expiresAt`.
         """
         listed = query.from_, query.to, query.service_id, query.resource_id
-        after = place_at(query.cursor, instants=2) if query.cursor else None
+        after = place_at(query.cursor, query, instants=2) if query.cursor else None
         items, last = await self._holds.page(query.business_id, listed, after, query.limit)
-        return answer(HoldPage(items=items, next_cursor=cursor(*last) if last else None))
+        return answer(HoldPage(items=items, next_cursor=cursor(query, *last) if last else None))
 
     @_call(
         "GET",
-        "/api/booking/reservations/own",
+        _HOLDS + "/own",
         answers={200: OwnHolds},
         refusals=("BUSINESS_NOT_FOUND",),
         request_headers=("X-Client-Id",),
@@ -199,21 +187,15 @@ class HoldApi:
         first, at most 100. The header is required and is the credential: a random UUID, 16 characters at
         least, that no other client knows.
         """
-        return answer(
-            OwnHolds(items=await self._holds.of_client(query.business_id, self._holders.secret_id_hmac(call)))
-        )
+        client_id = self._holders.secret_id_hmac(call)
+        return answer(OwnHolds(items=await self._holds.of_client(query.business_id, client_id)))
 
     @_call("GET", _HOLD, answers={200: Reservation}, refusals=("RESERVATION_NOT_FOUND",))
     async def get_reservation(self, reservation_id: ReservationId, query: BusinessQuery) -> Answer:
         """Look up a hold."""
         return answer(await self._holds.get(reservation_id, query.business_id))
 
-    @_call(
-        "POST",
-        _HOLD + "/extend",
-        answers={200: Reservation},
-        refusals=(*_HOLD_REFUSALS, "RESERVATION_COMMITTED", "HOLD_LIFETIME_EXCEEDED"),
-    )
+    @_call("POST", _HOLD + "/extend", answers={200: Reservation}, refusals=_EXTEND_REFUSALS)
     async def extend(self, reservation_id: ReservationId, body: ExtendBody, query: BusinessQuery) -> Answer:
         """Extend a hold.
 
@@ -237,4 +219,4 @@ class HoldApi:
     async def get_capacity(self, query: CapacityQuery) -> Answer:
         """Get the capacity left in one slot."""
         slot = query.slot_start, query.slot_end
-        return answer(await capacity(self._database, query.business_id, query.service_id, *slot))
+        return answer(await capacity(self._reads, query.business_id, query.service_id, *slot))

@@ -1,12 +1,12 @@
 """The keys by which programs act for a business, for its owner."""
 
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, cast
 
 from pydantic import Field
 
 from service.api.shapes import Body
-from service.booking.keys import ROLE_MEANING, ApiKey, Keys, NewKey, Role
+from service.booking.keys import ROLE_MEANING, ApiKey, Keys, NewKey, Principal, Role
 from service.booking.text import BusinessId, Identifier, Name
 from service.http.answer import Answer, answer, no_content
 from service.http.call import Call
@@ -14,7 +14,8 @@ from service.http.endpoint import Access, endpoint
 from service.naming import Record
 
 KeyId = Annotated[Identifier, Field(description="The key, by its id. Not a secret.")]
-_KEYS: Final = "/api/catalog/businesses/{businessId}/keys"
+_BUSINESS: Final = "/api/catalog/businesses/{businessId}"
+_KEYS: Final = _BUSINESS + "/keys"
 _call = partial(endpoint, tag="keys", access=Access.OWNER)
 
 
@@ -31,17 +32,18 @@ class ApiKeys(Record):
     items: list[ApiKey] = Field(description="All of them, the oldest first.")
 
 
+class OwnKey(Record):
+    """The key that was sent."""
+
+    key_id: str | None = Field(description="The key, by its id; `null` for the administrator's token.")
+    role: Literal[Role, "admin"] = Field(description=f"{ROLE_MEANING} `admin`: the administrator's token.")
+
+
 class KeyApi:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
-    @_call(
-        "POST",
-        _KEYS,
-        answers={201: NewKey},
-        refusals=("BUSINESS_NOT_FOUND", "LIMIT_REACHED"),
-        answer_headers={201: ("Cache-Control",)},
-    )
+    @_call("POST", _KEYS, answers={201: NewKey}, refusals=("LIMIT_REACHED",), answer_headers={201: ("Cache-Control",)})
     async def create_key(self, call: Call, business_id: BusinessId, body: KeyBody) -> Answer:
         """Create a key.
 
@@ -51,7 +53,7 @@ class KeyApi:
         created_by = call.principal.key_id if call.principal else None
         return answer(await self._keys.create(business_id, body.name, body.role, created_by), 201)
 
-    @_call("GET", _KEYS, answers={200: ApiKeys}, refusals=("BUSINESS_NOT_FOUND",))
+    @_call("GET", _KEYS, answers={200: ApiKeys})
     async def list_keys(self, business_id: BusinessId) -> Answer:
         """List the keys of a business.
 
@@ -59,7 +61,16 @@ class KeyApi:
         """
         return answer(ApiKeys(items=await self._keys.list_all(business_id)))
 
-    @_call("DELETE", _KEYS + "/{keyId}", answers={204: None}, refusals=("BUSINESS_NOT_FOUND", "KEY_NOT_FOUND"))
+    @_call("GET", _BUSINESS + "/own-key", answers={200: OwnKey}, access=Access.READONLY)
+    async def get_own_key(self, call: Call, business_id: BusinessId) -> Answer:  # noqa: ARG002 — checked before
+        """Get the key that was sent.
+
+        For pages that offer only what their key may do. 404 means that it is a key of another business.
+        """
+        principal = cast(Principal, call.principal)
+        return answer(OwnKey(key_id=principal.key_id, role=principal.kind))
+
+    @_call("DELETE", _KEYS + "/{keyId}", answers={204: None}, refusals=("KEY_NOT_FOUND",))
     async def revoke_key(self, business_id: BusinessId, key_id: KeyId) -> Answer:
         """Revoke a key.
 

@@ -9,6 +9,7 @@ from service.api.catalog import OfPath, put_answer
 from service.booking.catalog import CLOSURE, SPECIAL_HOURS, Catalog
 from service.booking.catalog_types import MAX_LISTED
 from service.booking.opening_types import (
+    HOURS_OVERLAP,
     Closure,
     ClosureSettings,
     OpeningHoursSettings,
@@ -26,7 +27,7 @@ from service.naming import Record
 
 ClosureId = Annotated[Identifier, Field(description="The closure, by its id within the business.")]
 SpecialHoursId = Annotated[Identifier, Field(description="The special hours, by their id within the business.")]
-Week = Annotated[list[OpeningHoursSettings], Field(max_length=MAX_LISTED)]
+Week = Annotated[list[OpeningHoursSettings], Field(max_length=MAX_LISTED, description=HOURS_OVERLAP)]
 # Of the answer to a put, which may be sent back.
 Ignored = Annotated[JsonValue, Field(exclude=True, description="Read-only: sent back, it has no effect.")]
 _BUSINESS: Final = "/api/catalog/businesses/{businessId}"
@@ -37,7 +38,7 @@ _CLOSURES: Final = _BUSINESS + "/closures"
 _CLOSURE: Final = _CLOSURES + "/{closureId}"
 _call = partial(endpoint, tag="catalog")
 _get = partial(_call, "GET", access=Access.READONLY)
-_put = partial(_call, "PUT", access=Access.OWNER, refusals=("BUSINESS_NOT_FOUND", "LIMIT_REACHED"))
+_put = partial(_call, "PUT", access=Access.OWNER, refusals=("LIMIT_REACHED",))
 _delete = partial(_call, "DELETE", answers={204: None}, access=Access.OWNER)
 
 
@@ -93,7 +94,7 @@ class OpeningApi:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    @_get(_HOURS, answers={200: WeeklyHours}, refusals=("BUSINESS_NOT_FOUND",))
+    @_get(_HOURS, answers={200: WeeklyHours})
     async def get_opening_hours(self, business_id: BusinessId) -> Answer:
         """Get the opening hours of a business."""
         return answer(WeeklyHours(items=await self._catalog.opening_hours(business_id)))
@@ -110,7 +111,7 @@ class OpeningApi:
         """
         return answer(await self._catalog.put_opening_hours(business_id, body.root))
 
-    @_delete(_HOURS, refusals=("BUSINESS_NOT_FOUND",))
+    @_delete(_HOURS)
     async def delete_opening_hours(self, business_id: BusinessId) -> Answer:
         """Remove the opening hours of a business.
 
@@ -119,7 +120,7 @@ class OpeningApi:
         await self._catalog.put_opening_hours(business_id, [])
         return no_content()
 
-    @_get(_SPECIAL, answers={200: SpecialHoursList}, refusals=("BUSINESS_NOT_FOUND",))
+    @_get(_SPECIAL, answers={200: SpecialHoursList})
     async def list_special_hours(self, business_id: BusinessId) -> Answer:
         """List the special hours of a business."""
         return answer(SpecialHoursList(items=await self._catalog.entries(SPECIAL_HOURS, business_id)))
@@ -150,16 +151,12 @@ class OpeningApi:
         await self._catalog.delete(SPECIAL_HOURS, business_id, special_hours_id)
         return no_content()
 
-    @_get(_CLOSURES, answers={200: Closures}, refusals=("BUSINESS_NOT_FOUND",))
+    @_get(_CLOSURES, answers={200: Closures})
     async def list_closures(self, business_id: BusinessId) -> Answer:
         """List the closures of a business."""
         return answer(Closures(items=await self._catalog.entries(CLOSURE, business_id)))
 
-    @_put(
-        _CLOSURE,
-        answers={200: PutClosureAnswer, 201: PutClosureAnswer},
-        refusals=("BUSINESS_NOT_FOUND", "BUSINESS_MISCONFIGURED"),
-    )
+    @_put(_CLOSURE, answers={200: PutClosureAnswer, 201: PutClosureAnswer}, refusals=("BUSINESS_MISCONFIGURED",))
     async def put_closure(self, business_id: BusinessId, closure_id: ClosureId, body: ClosureBody) -> Answer:
         """Close a business, or one of its resources, for a time.
 

@@ -1,20 +1,27 @@
 """The calls of those who run the service: probes, reservation health, and the scheduler's call."""
 
 from functools import partial
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from service.api.shapes import Query
 from service.booking.cleanup import Cleanup, CleanupReport
 from service.booking.health import HealthMonitor, ReservationHealth
+from service.booking.overview import Overview, overview
 from service.database.connections import Database
 from service.database.migrations import migration_files
 from service.errors import Unavailable
 from service.http.answer import Answer, answer
 from service.http.endpoint import Access, endpoint
 from service.naming import Record
+from service.single_flight import SingleFlight
 
-_probe = partial(endpoint, tag="health", limited=False, probe=True)
+# Every window of the operations page asks every few seconds.
+_OVERVIEW_VALID_SECONDS: Final = 1.0
+
+_health = partial(endpoint, "GET", tag="health", limited=False)
+_probe = partial(_health, probe=True)
 _cron = partial(endpoint, tag="cron", limited=False, answers={200: CleanupReport}, access=Access.CRON)
 
 
@@ -30,13 +37,22 @@ class Ready(Record):
     status: Literal["ready"] = Field(default="ready", description="Migrations are applied, and the database answers.")
 
 
-class OperationsApi:
-    """Probes, health and the purge. The limits refuse none of them, apart from clients that try secrets."""
+class OverviewQuery(Query):
+    """How far to look back."""
 
-    def __init__(self, database: Database, cleanup: Cleanup, health: HealthMonitor) -> None:
+    hours: Annotated[int, Field(ge=1, le=24)] = Field(24, description="How many hours, the current one included.")
+
+
+class OperationsApi:
+    """Probes, health, the purge and the overview. The limits refuse none of them, apart from clients that try
+    secrets."""
+
+    def __init__(self, database: Database, lists: Database, cleanup: Cleanup, health: HealthMonitor) -> None:
         self._database = database
+        self._lists = lists
         self._cleanup = cleanup
         self._health = health
+        self._overview = SingleFlight[int, Overview](keep_seconds=_OVERVIEW_VALID_SECONDS)
         self._alive = answer(Alive())
 
     @_cron("POST", "/cron/cleanup-reservations")
@@ -51,23 +67,23 @@ class OperationsApi:
         """
         return answer(await self._cleanup.run())
 
-    @_probe("GET", "/health/live", asks_database=False, answers={200: Alive})
+    @_probe("/health/live", asks_database=False, answers={200: Alive})
     async def live(self) -> Answer:
         """Check that the process runs."""
         return self._alive
 
-    @_probe("GET", "/health/ready", answers={200: Ready})
+    @_probe("/health/ready", answers={200: Ready})
     async def ready(self) -> Answer:
         """Check that the migrations are applied and the database answers.
 
         An older process stays ready on a newer schema.
         """
-        applied = {filename for filename, *_ in await self._database.fetch("applied_migrations")}
-        if not {path.name for path in migration_files()} <= applied:
+        rows, _ = await self._database.fetch_everywhere("applied_migrations")
+        if not {path.name for path in migration_files()} <= {filename for filename, *_ in rows}:
             raise Unavailable("DATABASE_UNAVAILABLE", "The database lacks migrations: run `holdfast migrate`")
         return answer(Ready())
 
-    @_probe("GET", "/health/reservations", answers={200: ReservationHealth, 503: ReservationHealth})
+    @_probe("/health/reservations", answers={200: ReservationHealth, 503: ReservationHealth})
     async def reservation_health(self) -> Answer:
         """Get reservation health.
 
@@ -75,3 +91,13 @@ class OperationsApi:
         """
         health = await self._health.health()
         return answer(health, 503 if health.status == "critical" else 200)
+
+    @_health("/api/operations/overview", answers={200: Overview}, access=Access.ADMIN)
+    async def get_operations_overview(self, query: OverviewQuery) -> Answer:
+        """Get the last hours of all businesses at a glance.
+
+        Counts by hour, the busiest businesses, the last runs of the purge, and the locks that are waited for now. Holds
+        are counted as far back as `IDEMPOTENCY_WINDOW_HOURS` keeps them.
+        """
+        hours = query.hours
+        return answer(await self._overview.run(hours, lambda: overview(self._lists, hours)))

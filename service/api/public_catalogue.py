@@ -2,7 +2,7 @@
 
 from service.api.shapes import PathBusiness
 from service.booking.public_catalogue import PublicCatalogue, public_catalogue
-from service.database.connections import Database
+from service.database.connections import Reader
 from service.http.answer import PUBLIC, Answer
 from service.http.call import Call
 from service.http.conditions import CONTENT_HEADERS, content_answer
@@ -10,8 +10,8 @@ from service.http.endpoint import endpoint
 
 
 class PublicCatalogueApi:
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, reads: Reader) -> None:
+        self._reads = reads
 
     @endpoint(
         "GET",
@@ -28,4 +28,4 @@ class PublicCatalogueApi:
         What a frontend shows of a business: its services and resources that the public can book, with their terms.
         Sent again with the `ETag` as `If-None-Match`, the answer is a 304 until something changes.
         """
-        return content_answer(call, await public_catalogue(self._database, slug))
+        return content_answer(call, await public_catalogue(self._reads, slug))

@@ -1,18 +1,19 @@
 """The shapes that requests of several nouns share: strict, in camelCase, and without unknown members."""
 
-from datetime import MAXYEAR, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationInfo, model_validator
-from pydantic.alias_generators import to_camel
 
+from service.booking.catalog_types import Capacity
 from service.booking.contacts import EMAIL_MEANING, Email, Phone
 from service.booking.guests import PHONE_MEANING
-from service.booking.instants import SlotInstant, WholeSecond
+from service.booking.instants import EndOfSlot, SlotInstant, after
 from service.booking.requests import Author, Guest, Slot
 from service.booking.text import IdempotencyKey, Identifier, Metadata, Name, NamedBusiness, Notes, ServiceId
 from service.faults import FaultCode, fault_error, fault_error_at
 from service.http.call import Call
+from service.naming import json_name
 
 # The longest slot of any service, 366 local days: a decision reads all that may reach into it. A service by minutes has
 # a limit of its own, booking.longest_slot.
@@ -29,28 +30,13 @@ _KEY_MEANING: Final = (
 )
 
 
-def _leaves_room_for_its_end(start: datetime) -> datetime:
-    """Refuses the last year that can be written: a slot that begins in it might end after it."""
-    if start.year == MAXYEAR:
-        raise fault_error(FaultCode.YEAR_OUT_OF_RANGE, min=1, max=MAXYEAR - 1)
-    return start
-
-
-def _after_its_start(slot_end: datetime, info: ValidationInfo) -> datetime:
-    slot_start = info.data.get("slot_start")
-    if slot_start and slot_end <= slot_start:
-        raise fault_error(FaultCode.NOT_AFTER, field="slotStart")
-    return slot_end
-
-
 def _within_reach(slot_end: datetime, info: ValidationInfo) -> datetime:
-    slot_start = info.data.get("slot_start")
-    if slot_start and slot_end - slot_start > MAX_SLOT:
+    if slot_end - info.data.get("slot_start", slot_end) > MAX_SLOT:
         raise fault_error(FaultCode.TOO_FAR_AFTER, field="slotStart", maxDays=MAX_SLOT.days)
     return slot_end
 
 
-Quantity = Annotated[int, Field(ge=1, le=10_000_000)]
+Quantity = Capacity
 Version = Annotated[int, Field(ge=1, le=2_147_483_647)]
 # Handlers get the id: the dispatcher has looked it up.
 PathBusiness = Annotated[str, Field(description="The business, by its slug or its id.")]
@@ -62,29 +48,30 @@ KnownBusiness = Annotated[
     Identifier | None, Field(description="The business, by its id. Spares a look-up. Public calls take its slug too.")
 ]
 TtlMinutes = Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)]
-SlotStart = Annotated[WholeSecond, AfterValidator(_leaves_room_for_its_end)]
 # Beside a slotStart that is declared before it. The service limits how long a slot may be.
-SlotEnd = Annotated[SlotInstant, AfterValidator(_after_its_start)]
+SlotEnd = Annotated[EndOfSlot, after("slot_start")]
 SlotEndWithinReach = Annotated[SlotEnd, AfterValidator(_within_reach)]
 
 PageLimit = Annotated[int, Field(ge=1, le=500)]
 PAGE_LIMIT: Final[Any] = Field(100, description="How many to a page, 500 at most.")
 Cursor = Annotated[
-    Annotated[str, StringConstraints(max_length=200)] | None, Field(description="The last `nextCursor`.")
+    Annotated[str, StringConstraints(max_length=200)] | None,
+    Field(description="The last `nextCursor`, with the other parameters as they were; `limit` may change."),
 ]
 
-# Of every call that takes room for a slot under an idempotency key.
+# Of every call that takes room for a slot under an idempotency key, and of those that book one for the public.
 CLAIM_REFUSALS: Final = (
-    *("IDEMPOTENCY_KEY_MISMATCH", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED"),
-    *("RESOURCE_NOT_FOUND", "SLOT_UNAVAILABLE"),
+    *("IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND"),
+    "SLOT_UNAVAILABLE",
 )
+BOOKING_REFUSALS: Final = (*CLAIM_REFUSALS, "SLOT_NOT_BOOKABLE", "TOO_MANY_BOOKINGS", "GUEST_LIMIT_REACHED")
 
 
-class Body(BaseModel, alias_generator=to_camel, extra="forbid", strict=True, hide_input_in_errors=True):
+class Body(BaseModel, alias_generator=json_name, extra="forbid", strict=True, hide_input_in_errors=True):
     """A request's body. Strict: a number in quotes is no number."""
 
 
-class Query(BaseModel, alias_generator=to_camel, extra="forbid", hide_input_in_errors=True):
+class Query(BaseModel, alias_generator=json_name, extra="forbid", hide_input_in_errors=True):
     """A request's query. Not strict, because all values are strings."""
 
 
@@ -99,7 +86,7 @@ class SlotBody(Body):
 
     business_id: NamedBusiness
     service_id: ServiceId
-    slot_start: SlotStart = Field(description="When the slot begins.")
+    slot_start: SlotInstant = Field(description="When the slot begins.")
     slot_end: SlotEnd | None = Field(None, description=SLOT_END_MEANING)
     idempotency_key: IdempotencyKey | None = Field(None, description=_KEY_MEANING)
     quantity: Quantity = Field(1, description="How many units of the service's capacity.")

@@ -46,7 +46,7 @@ class ChangedSlots(Record):
     """Services with slots that have more or less room now, and the range in which these start: load it again."""
 
     service_ids: list[str] = Field(description="The services: that of the claim, and those that share its resource.")
-    from_: Annotated[WrittenInstant, Field(alias="from")] = Field(description="The `from` of the slots to load.")
+    from_: WrittenInstant = Field(description="The `from` of the slots to load.")
     to: WrittenInstant = Field(description="The `to` of the slots to load.")
 
 
@@ -88,6 +88,8 @@ class StreamApi:
         tag="availability",
         answers={200: StreamEvent},
         refusals=("BUSINESS_NOT_FOUND", "SERVICE_NOT_FOUND"),
+        # It opens also while the database does not answer.
+        proves_business=False,
         media_type="text/event-stream",
         request_headers=("Last-Event-ID",),
     )
@@ -104,7 +106,7 @@ class StreamApi:
         A browser that is cut off reconnects by itself with `Last-Event-ID`, and gets what it missed. After a refusal
         (429, 503) an `EventSource` is closed for good (`readyState` 2): make a new one after some seconds, and load
         again. A page needs one stream, whatever it shows: browsers open six HTTP/1.1 connections to a host, for all
-        tabs together. The [guide](docs/embedding) has the code.
+        tabs together. The client of the [guide](docs/embedding) does all of this.
         """
         # A misspelt name would be silence for ever. While the database does not answer, the stream opens all the same.
         with suppress(Unavailable):

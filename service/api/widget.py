@@ -1,20 +1,18 @@
 """One-call booking for a booking widget, which knows a business by its slug and has a format of its own."""
 
-from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
-from service.api.shapes import SLOT_END_MEANING, Body, PathBusiness, author
+from service.api.shapes import BOOKING_REFUSALS, SLOT_END_MEANING, Body, PathBusiness, author
 from service.booking.alternatives import Alternative
 from service.booking.appointments import Appointments, BookedAppointment
 from service.booking.contacts import EMAIL_MEANING, Email, Phone
 from service.booking.guests import PHONE_MEANING
-from service.booking.instants import SlotInstant
+from service.booking.instants import EndOfSlot, SlotInstant, after
 from service.booking.requests import Book, Guest, Slot
 from service.booking.text import FirstName, ForeignId, Identifier, LastName, Notes, ServiceId, if_any
 from service.errors import Invalid
-from service.faults import FaultCode, fault_error
 from service.http.answer import PUBLIC, Answer
 from service.http.call import Call
 from service.http.clients import Holders
@@ -30,20 +28,13 @@ class WidgetBody(Body):
     service_id: ServiceId
     staff_id: Identifier | None = Field(None, description="One resource of the service. Left out, any free one.")
     start_time: SlotInstant = Field(description="When the slot begins.")
-    slot_end: SlotInstant | None = Field(None, description=SLOT_END_MEANING)
+    slot_end: Annotated[EndOfSlot, after("start_time")] | None = Field(None, description=SLOT_END_MEANING)
     first_name: FirstName = Field(description="The guest's first name, or the whole name.")
     last_name: LastName | None = Field(None, description="The guest's last name. It may be empty.")
     email: Email = Field(description=EMAIL_MEANING)
     phone: Phone | None = Field(None, description=PHONE_MEANING)
     notes: Notes | None = Field(None, description="Free text for the business.")
     location_id: ForeignId | None = Field(None, description="Kept in `metadata` as it is.")
-
-    @field_validator("slot_end")
-    @classmethod
-    def _after_its_start(cls, slot_end: datetime | None, info: ValidationInfo) -> datetime | None:
-        if slot_end is not None and "start_time" in info.data and slot_end <= info.data["start_time"]:
-            raise fault_error(FaultCode.NOT_AFTER, field="startTime")
-        return slot_end
 
     def request(self) -> Book:
         slot = Slot(self.service_id, self.start_time, self.slot_end, 1, self.staff_id)
@@ -89,16 +80,7 @@ class WidgetApi:
         PUBLIC + "{slug}/book",
         tag="appointments",
         answers={201: WidgetBooking, 200: WidgetBooking},
-        refusals=(
-            *("BUSINESS_NOT_FOUND", "IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED"),
-            *(
-                "RESOURCE_NOT_FOUND",
-                "SLOT_NOT_BOOKABLE",
-                "TOO_MANY_BOOKINGS",
-                "GUEST_LIMIT_REACHED",
-                "SLOT_UNAVAILABLE",
-            ),
-        ),
+        refusals=("BUSINESS_NOT_FOUND", *BOOKING_REFUSALS),
         statuses={"SLOT_UNAVAILABLE": (400,)},
         refusal_model=WidgetProblem,
         request_headers=("Idempotency-Key", "X-Client-Id"),

@@ -75,8 +75,8 @@ class Cluster:
         if status != 0:
             raise EmbeddedServerError(f"initdb failed. {self.log_tail()}")
 
-    def log_tail(self, lines: int = 8) -> str:
-        tail = self.log.read_text(errors="replace").splitlines()[-lines:]
+    def log_tail(self) -> str:
+        tail = self.log.read_text(errors="replace").splitlines()[-8:]
         return "\n".join([f"The end of {self.log}:", *tail])
 
 

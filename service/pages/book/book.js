@@ -1,0 +1,386 @@
+/**
+ * The booking page of a business: a guest chooses a slot, holds it, books it, and moves or cancels the booking later.
+ *
+ * @import { Alternative, Appointment, Catalogue, Reservation, Ticket, Wish } from "../holdfast.js"
+ */
+
+// First, so that its request does not wait for the other modules.
+import { firstCatalogue, holdfast } from "./visit.js";
+import { calendarFile, lengthOf, summarise, terms } from "./booking.js";
+import { Choice } from "./choice.js";
+import { $, make, showFaults } from "../dom.js";
+import { timeLeft } from "../dates.js";
+import { Refusal } from "../holdfast.js";
+import { Listing } from "./listing.js";
+import { hasText, startPage, text } from "../texts.js";
+import { Clock, MINUTE, addMonths, later } from "./times.js";
+
+// After this long a request was probably repeated.
+const SLOW = 3000;
+// In seconds: the countdown stands out from the first on, and a screen reader says the others.
+const [LAST, SPOKEN] = [120, [300, 120, 30]];
+const ENDED = ["RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED"];
+const SECTIONS = ["choose", "details", "booked", "failed"];
+
+/** @param {string | undefined} id */
+const serviceOf = (id) => catalogue.services.find(({ serviceId }) => serviceId === id);
+const isShown = (/** @type {string} */ section) => !$(`#${section}`).hidden;
+
+const kept = `holdfast-page:${location.pathname}`;
+const visitor = new Clock();
+const choice = new Choice($("#choice"), () => listing.list());
+let clock = visitor;
+/** @type {Catalogue} */
+let catalogue;
+/** @type {Listing} */
+let listing;
+/** @type {Wish | undefined} the slot that is held, or was. */
+let wish;
+/** @type {Appointment | undefined} */
+let booking;
+/** @type {(() => void) | undefined} */
+let stopCountdown;
+let isRepeated = false;
+let busy = false;
+let isAway = false;
+
+/** Shows one step, and begins at its heading. @param {string} step @param {string} [heading] */
+function show(step, heading) {
+  const title = step === "choose" ? $("#business") : $(`#${step} h2`);
+  if (heading) title.textContent = heading;
+  const name = catalogue?.business.name;
+  document.title = (step === "choose" ? text("book.title") : title.textContent) + (name ? ` – ${name}` : "");
+  if (isShown(step)) return;
+  const isFirst = !SECTIONS.some(isShown);
+  for (const section of SECTIONS) $(`#${section}`).hidden = section !== step;
+  if (isFirst) return;
+  scrollTo(0, 0);
+  title.focus();
+}
+
+/** @param {string} words @param {Alternative[]} [alternatives] to choose from at once. */
+function notice(words, alternatives = []) {
+  $("#notice-text").textContent = alternatives.length ? text("book.nearby", { words }) : words;
+  $("#notice .actions").replaceChildren(
+    ...alternatives.map((slot) => {
+      const button = make("button", {}, `${clock.day(slot.slotStart)}, ${clock.time(slot.slotStart)}`);
+      return Object.assign(button, { onclick: () => pick(slot) });
+    }),
+  );
+  $("#notice").hidden = !words;
+  if (words) $("#notice").focus();
+}
+
+/** Runs a step, one at a time, and shows why it was refused. @param {() => unknown} step */
+async function act(step) {
+  if (busy) {
+    // The browser is at another place of its history already.
+    if (step === route) isAway = true;
+    return;
+  }
+  notice("");
+  busy = $("#guest .primary").disabled = true;
+  const slow = setTimeout(() => ($("#waiting").textContent = text("book.waiting")), SLOW);
+  try {
+    await step();
+  } catch (error) {
+    refused(error);
+    if (isShown("choose")) listing.list({ inPlace: true });
+  } finally {
+    clearTimeout(slow);
+    $("#waiting").textContent = "";
+    busy = $("#guest .primary").disabled = false;
+    if (isAway) act(route);
+    isAway = false;
+  }
+}
+
+/** @param {unknown} error */
+function refused(error) {
+  if (error instanceof DOMException) return;
+  if (!(error instanceof Refusal)) throw error;
+  const code = error.code === "APPOINTMENT_NOT_FOUND" ? "FORBIDDEN" : error.code;
+  const name = [code, "other"].map((known) => `book.code_${known}`).find(hasText) ?? "";
+  const words = text(name, { business: catalogue?.business.name ?? "" });
+  if (!SECTIONS.some(isShown)) {
+    show("failed", words);
+    $("#failed button").hidden = !error.isTemporary;
+  } else if (!mark(error.errors)) {
+    notice(words, error.alternatives);
+  }
+  if (isShown("details") && !holdfast.attempt) ended();
+}
+
+/** Shows the faults of the guest's fields, if there are any. @param {{ field: string, code: string }[]} faults */
+function mark(faults) {
+  const words = faults.map(({ field, code }) => {
+    const known = [code, field, "invalid"].map((name) => `book.code_${name}`).find(hasText);
+    return [field, text(known ?? "")];
+  });
+  return showFaults($("#guest"), Object.fromEntries(words));
+}
+
+// Choosing
+
+/** Keeps what the guest chose and wrote, for a page that is loaded again. */
+function keep() {
+  const typed = Object.fromEntries(new FormData($("#guest")));
+  const state = { choice: choice.kept, place: listing.place, typed };
+  // Where storage is switched off, a page that is loaded again begins anew.
+  if (!booking) attempted(() => sessionStorage.setItem(kept, JSON.stringify(state)));
+}
+
+const saved = () => JSON.parse(attempted(() => sessionStorage.getItem(kept)) ?? "{}");
+
+/** @template T @param {() => T} call @returns {T | undefined} */
+function attempted(call) {
+  try {
+    return call();
+  } catch {
+    return undefined;
+  }
+}
+
+/** Leads to the choice of a slot. */
+function choose() {
+  const { business, services } = catalogue;
+  if (!services.length) return show("failed", text("book.nothing", { business: business.name }));
+  stopCountdown?.();
+  booking = undefined;
+  const { choice: chosen = {}, place = { date: "", month: "" } } = saved();
+  listing.place = place;
+  $("#choose").classList.remove("moves");
+  $("#moving").hidden = true;
+  choice.offer(catalogue, chosen);
+  show("choose");
+  const released = holdfast.release().catch((error) => {
+    // The answer of a commit was lost.
+    if (error.code === "RESERVATION_COMMITTED") act(async () => booked(await holdfast.commit()));
+    else refused(error);
+  });
+  // Afterwards, so that the guest's own slot is among the free ones.
+  released.then(() => listing.list());
+}
+
+// Holding and booking
+
+/** @param {{ slotStart: string, slotEnd: string }} slot */
+function pick({ slotStart, slotEnd }) {
+  if (booking) return act(() => move({ slotStart, slotEnd }));
+  const { serviceId, quantity, resourceId } = (isShown("details") && wish) || choice.wanted;
+  return act(() => hold({ serviceId, quantity, resourceId, slotStart, slotEnd }));
+}
+
+/** @param {Wish} wanted */
+async function hold(wanted) {
+  const held = await holdfast.hold(wanted);
+  wish = wanted;
+  if (history.state?.step !== "details") history.pushState({ step: "details" }, "");
+  count(held);
+}
+
+/** Shows the form for the guest, beside a slot. @param {Wish & Partial<Reservation>} slot */
+function fillIn(slot) {
+  const { slotStart, slotEnd = slotStart, quantity = 1, resourceId = null, serviceId } = slot;
+  summarise($("#details .panel"), { serviceId, slotStart, slotEnd, quantity, resourceId }, catalogue, clock, visitor);
+  const { cancellationWindowMinutes = 0, rescheduleWindowMinutes = 0 } = serviceOf(serviceId) ?? {};
+  const cancellableUntil = later(-cancellationWindowMinutes * MINUTE, slotStart);
+  const reschedulableUntil = later(-rescheduleWindowMinutes * MINUTE, slotStart);
+  $("#details .terms").textContent = terms({ cancellableUntil, reschedulableUntil }, clock, catalogue.business.name);
+  show("details");
+}
+
+/** @param {Reservation} held */
+function count(held) {
+  fillIn(/** @type {any} */ (held));
+  stopCountdown?.();
+  $("#held").className = "held";
+  $("#held span").textContent = text("book.held");
+  $("#longer").textContent = text("book.longer");
+  stopCountdown = holdfast.countdown((seconds) => {
+    $("#left").textContent = timeLeft(seconds);
+    $("#held").classList.toggle("last", seconds <= LAST);
+    if (SPOKEN.includes(seconds)) $("#spoken").textContent = text("book.time_left", { count: seconds });
+  }, ended);
+}
+
+/** Says that the hold has ended: what was typed stays. */
+function ended() {
+  stopCountdown?.();
+  $("#held").className = "held ended";
+  $("#spoken").textContent = $("#held span").textContent = text("book.ended");
+  $("#left").textContent = "";
+  $("#longer").textContent = text("book.hold_again");
+}
+
+async function longer() {
+  if (!holdfast.attempt) return wish && hold(wish);
+  await holdfast.extend(serviceOf(wish?.serviceId)?.holdTtlMinutes ?? 1);
+}
+
+async function book() {
+  const guest = Object.fromEntries([...new FormData($("#guest"))].filter(([, value]) => String(value).trim()));
+  if (mark(guest.guestName ? [] : [{ field: "guestName", code: "required" }])) return;
+  const commit = async () => {
+    if (!holdfast.attempt && wish) await hold(wish);
+    return holdfast.commit(guest, { ifExpired: "rebook" });
+  };
+  // A hold that another window has released is made again.
+  booked(await commit().catch((error) => (ENDED.includes(error.code) ? commit() : Promise.reject(error))));
+}
+
+/** @param {Appointment & Ticket} appointment */
+function booked({ appointmentId, cancellationToken: token, ...appointment }) {
+  stopCountdown?.();
+  attempted(() => sessionStorage.removeItem(kept));
+  $("#guest").reset();
+  history.replaceState({ step: "booked" }, "", `#${new URLSearchParams({ appointment: appointmentId, token })}`);
+  showBooking({ ...appointment, appointmentId }, text("book.booked"));
+}
+
+// The booking
+
+/** The ticket in the fragment of the address, which no browser sends. @returns {Ticket | null} */
+function ticket() {
+  const fragment = new URLSearchParams(location.hash.slice(1));
+  const [appointmentId, cancellationToken] = [fragment.get("appointment"), fragment.get("token")];
+  return appointmentId && cancellationToken ? { appointmentId, cancellationToken } : null;
+}
+
+/** @param {Appointment} appointment @param {string} [heading] */
+function showBooking(appointment, heading = text("book.yours")) {
+  booking = appointment;
+  const { status, slotEnd, cancellableUntil, reschedulableUntil, serviceId } = appointment;
+  const { business } = catalogue;
+  const service = serviceOf(serviceId);
+  const now = later(0);
+  const isLive = status === "confirmed" && slotEnd > now;
+  summarise($("#booked .panel"), appointment, catalogue, clock, visitor);
+  $("#booked .terms").textContent = isLive ? terms(appointment, clock, business.name) : "";
+  $("#move").hidden = !isLive || !service || reschedulableUntil < now;
+  $("#cancel").hidden = !isLive || cancellableUntil < now;
+  $("#calendar").hidden = $("#link").hidden = !isLive;
+  // Only pages by HTTPS have it.
+  $("#link button").hidden = !navigator.clipboard;
+  const file = calendarFile(appointment, service?.name ?? business.name, business.name);
+  $("#calendar").href = URL.createObjectURL(new Blob([file], { type: "text/calendar" }));
+  show("booked", isLive ? heading : text(status === "cancelled" ? "book.cancelled" : "book.over"));
+}
+
+/** Lets the guest choose another slot of the booking. */
+function startMove() {
+  if (!booking) return;
+  const { serviceId, resourceId, quantity } = booking;
+  const duration = lengthOf(booking, catalogue, clock);
+  choice.offer(catalogue, { serviceId, resourceId: resourceId ?? "", quantity, duration });
+  $("#choose").classList.add("moves");
+  $("#moving").hidden = false;
+  $("#moving span").textContent = text("book.moving", { when: clock.full(booking.slotStart, booking.slotEnd) });
+  const date = clock.date(booking.slotStart);
+  listing.place = { date, month: addMonths(date, 0) };
+  show("choose");
+  listing.list();
+}
+
+/** @param {{ slotStart: string, slotEnd: string }} slot */
+async function move(slot) {
+  const to = ticket();
+  const when = clock.full(slot.slotStart, slot.slotEnd);
+  if (!to || !(await agreed(text("book.move_question", { when }), text("book.move")))) return;
+  const resourceId = choice.service.resourceIds.length ? (choice.wanted.resourceId ?? null) : undefined;
+  const moved = await holdfast.reschedule(to, { ...slot, resourceId });
+  history.replaceState({ step: "booked" }, "");
+  showBooking(moved, text("book.moved"));
+}
+
+async function cancel() {
+  const of = ticket();
+  if (of && (await agreed(text("book.cancel_question"), text("book.cancel")))) showBooking(await holdfast.cancel(of));
+}
+
+/** Asks in a dialog. @param {string} question @param {string} yes @returns {Promise<boolean>} */
+function agreed(question, yes) {
+  const dialog = $("#confirm");
+  $("#confirm-text").textContent = question;
+  $("#confirm .primary").textContent = yes;
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}
+
+// The steps, also of the browser's history
+
+async function route() {
+  const of = ticket();
+  if (of) {
+    showBooking(await holdfast.appointment(of));
+    if (history.state?.step === "move") startMove();
+  } else if (history.state?.step === "details" && wish) await hold(wish);
+  else choose();
+}
+
+/** Shows the business, and watches its changes. */
+async function load() {
+  const asked = isRepeated ? holdfast.catalogue() : firstCatalogue;
+  isRepeated = true;
+  catalogue = await asked;
+  const { business } = catalogue;
+  clock = new Clock(business.timezone);
+  $("#business").textContent = business.name;
+  $("#about").textContent = business.description ?? "";
+  choice.offer(catalogue, saved().choice ?? {});
+  listing = new Listing(choice, [clock, visitor], { pick, listed: keep, failed: refused });
+  holdfast.watch(async (change) => {
+    // Anything may have changed.
+    const fresh = change ? catalogue : await holdfast.catalogue().catch(() => catalogue);
+    const isSame = JSON.stringify(fresh) === JSON.stringify(catalogue);
+    if (isSame) return listing.changed(change, () => isShown("choose") && !busy);
+    catalogue = fresh;
+    if (isShown("choose")) (booking ? startMove : choose)();
+  });
+}
+
+async function start() {
+  if (!catalogue) await load();
+  if (ticket()) return route();
+  const { slot, ticket: done } = holdfast.attempt ?? {};
+  if (!slot || done) return choose();
+  for (const [name, value] of Object.entries(saved().typed ?? {})) {
+    $(`#guest [name=${name}]`).value = value;
+  }
+  wish = slot;
+  fillIn(slot);
+  const { appointment, reservation } = await holdfast.resume().catch((error) => {
+    choose();
+    throw error;
+  });
+  if (appointment) booked(appointment);
+  else if (reservation) count(reservation);
+}
+
+/** @param {string} selector @param {() => unknown} step */
+const on = (selector, step) => $(selector).addEventListener("click", () => act(step));
+
+startPage();
+on("#longer", longer);
+on("#cancel", cancel);
+on("#failed button", start);
+on("#move", () => {
+  history.pushState({ step: "move" }, "");
+  startMove();
+});
+on("#link button", () => navigator.clipboard.writeText(location.href).then(() => notice(text("book.copied"))));
+for (const selector of ["#back", "#moving button"]) on(selector, () => history.back());
+$("#notice > button").addEventListener("click", () => notice(""));
+$("#confirm .primary").addEventListener("click", () => $("#confirm").close("yes"));
+$("#confirm button:not(.primary)").addEventListener("click", () => $("#confirm").close());
+$("#guest").addEventListener("input", keep);
+$("#guest").addEventListener("submit", (/** @type {Event} */ event) => {
+  event.preventDefault();
+  act(book);
+});
+$("#again").href = location.pathname + location.search;
+addEventListener("popstate", () => act(route));
+act(start);

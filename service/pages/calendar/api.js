@@ -1,0 +1,80 @@
+/** Calls of the API with the key of a business, and their problems in the visitor's language. */
+import { showFaults } from "../dom.js";
+import { Refusal } from "../holdfast.js";
+import { hasText, locale, text } from "../texts.js";
+
+const ATTEMPTS = 3;
+const SECONDS = 15;
+const MOST_SECONDS_TO_WAIT = 5;
+
+/** The address of the API. */
+const BASE = new URL("api/", location.href.replace(/[^/]*$/, ""));
+
+/** The business, and the key of the visitor with its role. */
+export const session = { businessId: "", key: "", role: "" };
+
+/** @param {...string} roles @returns {boolean} whether the key has one of these roles. */
+export const mayAct = (...roles) => ["owner", "admin", ...roles].includes(session.role);
+
+/**
+ * Makes a call, and returns the body of the answer. A read, and a call with a key, is repeated after a failure. Throws a
+ * `Refusal`, whose code is `OFFLINE` where no answer came.
+ *
+ * @param {string} method @param {string} path below `api/` @param {object} [body] @param {string} [idempotencyKey]
+ * @returns {Promise<any>}
+ */
+export async function call(method, path, body, idempotencyKey) {
+  const repeatable = method !== "PATCH" && (method !== "POST" || idempotencyKey);
+  for (let attempt = 1; ; attempt++) {
+    const answer = await send(method, path, body, idempotencyKey);
+    if (answer?.ok) return answer.status === 204 ? null : answer.json();
+    const busy = !answer || answer.status === 429 || answer.status === 503;
+    if (!busy || !repeatable || attempt === ATTEMPTS) {
+      throw new Refusal(answer ? await answer.json().catch(() => ({ code: "OTHER" })) : { code: "OFFLINE" });
+    }
+    const seconds = Math.min(Number(answer?.headers.get("Retry-After")) || attempt, MOST_SECONDS_TO_WAIT);
+    await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+  }
+}
+
+/** @param {string} method @param {string} path @param {object} [body] @param {string} [idempotencyKey] */
+async function send(method, path, body, idempotencyKey) {
+  /** @type {Record<string, string>} */
+  const headers = session.key ? { Authorization: `Bearer ${session.key}` } : {};
+  if (body) headers["Content-Type"] = "application/json";
+  if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
+  const options = { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(SECONDS * 1000) };
+  return fetch(new URL(path, BASE), options).catch(() => null);
+}
+
+/** @param {unknown} error @returns {string} the message of a failed call. */
+export function problemText(error) {
+  if (!(error instanceof Refusal)) throw error;
+  const { code } = error;
+  return hasText(`calendar.code_${code}`) ? text(`calendar.code_${code}`) : text("calendar.code_OTHER", { code });
+}
+
+/** The inputs of members that have another name in a form. @type {Record<string, string>} */
+const INPUTS = { slotStart: "date", slotEnd: "duration", from: "date", to: "until" };
+
+/**
+ * Shows a problem in a form: faults at their inputs, others in its alert. Without a problem it clears the form of them.
+ *
+ * @param {HTMLFormElement} form @param {unknown} [error]
+ */
+export function showProblem(form, error) {
+  const alert = /** @type {HTMLElement} */ (form.querySelector("[role=alert]"));
+  alert.textContent = error ? problemText(error) : "";
+  const details = form.closest("details");
+  if (details && error) details.open = true;
+  /** @type {Record<string, string>} */
+  const faults = {};
+  for (const { field, code, message } of error instanceof Refusal ? error.errors : []) {
+    const input = INPUTS[field] ?? field;
+    const name = `calendar.code_${code}`;
+    const words = hasText(name) ? text(name) : locale.startsWith("en") ? message : text("calendar.code_invalid");
+    if (form.elements.namedItem(input)) faults[input] = words;
+    else alert.append(` ${field}: ${words}.`);
+  }
+  showFaults(form, faults);
+}

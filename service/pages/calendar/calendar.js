@@ -1,0 +1,186 @@
+/** The calendar of a business: signs in with a key, shows a day or a week, and keeps it up to date. */
+import { addDays } from "../dates.js";
+import { $ } from "../dom.js";
+import { Holdfast, Refusal } from "../holdfast.js";
+import { call, mayAct, problemText, session, showProblem } from "./api.js";
+import { columns, readItems, state } from "./catalog.js";
+import { listenToClosures, openClosures } from "./closures.js";
+import { choose, listenToEntry, openNew } from "./entry.js";
+import { isMoving, listen } from "./move.js";
+import { dateText, instantOf, localTime, setZone, startOfWeek, today } from "./time.js";
+import { countDown, draw, shownDates } from "./view.js";
+import { startPage, text } from "../texts.js";
+
+const REFRESH_SECONDS = 60;
+const GATHER_MILLISECONDS = 150;
+const RECONNECT_MILLISECONDS = 5000;
+const STORED = "holdfast-calendar";
+// The client of guests keeps an id and an attempt, which the calendar has no use for.
+const NOWHERE = { getItem: () => null, setItem: () => {} };
+/** @type {(() => void) | undefined} */
+let stopWatching;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let planned;
+let isCatalogStale = true;
+
+/** Reads the shown range, and the catalog where it may have changed; draws it unless an appointment is being moved. */
+async function load() {
+  clearTimeout(planned);
+  if (!session.key) return;
+  const turn = ++state.turn;
+  const readsCatalog = isCatalogStale;
+  isCatalogStale = false;
+  try {
+    if (readsCatalog) {
+      state.catalog = await call("GET", `catalog/businesses/${session.businessId}/document`);
+      setZone(state.catalog.timezone);
+    }
+    state.date ||= today();
+    const items = await readItems(...range());
+    if (turn !== state.turn) return;
+    state.items = items;
+    $("#status").textContent = "";
+    if (!isMoving()) show();
+  } catch (error) {
+    isCatalogStale ||= readsCatalog;
+    if (error instanceof Refusal && error.code === "UNAUTHORIZED") return signOut(error);
+    $("#status").textContent = problemText(error);
+    plan(RECONNECT_MILLISECONDS);
+  }
+}
+
+function loadAll() {
+  isCatalogStale = true;
+  return load();
+}
+
+/** @returns {[Date, Date]} */
+const range = () => [instantOf(state.date, 0), instantOf(addDays(state.date, shownDates().length), 0)];
+
+/** @param {{ from: string, to: string }} change */
+function isShown({ from, to }) {
+  const [first, end] = range();
+  return new Date(from) < end && new Date(to) > first;
+}
+
+/** Loads in a while, once for all requests meanwhile. @param {number} milliseconds */
+function plan(milliseconds) {
+  clearTimeout(planned);
+  planned = setTimeout(load, milliseconds);
+}
+
+function watch() {
+  stopWatching?.();
+  const storage = { local: NOWHERE, session: NOWHERE };
+  stopWatching = new Holdfast({ business: session.businessId, storage }).watch((change) => {
+    if (change && !isShown(change)) return;
+    isCatalogStale ||= !change;
+    plan(GATHER_MILLISECONDS);
+  });
+}
+
+/** Draws the calendar and what stands above it. */
+function show() {
+  offer(false);
+  $("#business").textContent = document.title = state.catalog.name;
+  const dates = shownDates();
+  const [first, last] = [dates[0], dates[dates.length - 1]];
+  const long = /** @type {const} */ ({ day: "numeric", month: "long", year: "numeric" });
+  $("#range").textContent = dateText(first, last, first === last ? { weekday: "long", ...long } : long);
+  $("#date").value = first;
+  for (const view of ["day", "week"]) $(`#${view}`).setAttribute("aria-pressed", state.view === view);
+  const entries = columns().map(({ id, name }) => [id, name]);
+  if (!entries.some(([id]) => id === state.filter)) state.filter = "";
+  choose($("#filter"), [["", text("calendar.all")], ...entries], state.filter);
+  draw();
+}
+
+/** @param {Partial<typeof state>} wanted */
+function go(wanted) {
+  Object.assign(state, wanted);
+  if (state.view === "week") state.date = startOfWeek(state.date);
+  store();
+  load();
+}
+
+function store() {
+  const { view, date, filter } = state;
+  sessionStorage.setItem(STORED, JSON.stringify({ session, place: { view, date, filter } }));
+}
+
+/** @param {string} business @param {string} key */
+async function signIn(business, key) {
+  Object.assign(session, { businessId: "", key: "", role: "" });
+  const found = await call("GET", `v1/public/${encodeURIComponent(business)}`);
+  Object.assign(session, { businessId: found.business.businessId, key });
+  session.role = (await call("GET", `catalog/businesses/${session.businessId}/own-key`)).role;
+  await enter();
+  $("#today").focus();
+}
+
+/** Shows the form, or the calendar with what the role may do. @param {boolean} isOut */
+function offer(isOut) {
+  $("#sign-in").hidden = !isOut;
+  $("#calendar").hidden = $("#sign-out").hidden = isOut;
+  $("#new").hidden = !mayAct("staff");
+  $("#closures-open").hidden = !mayAct();
+  $("#role").textContent = isOut ? "" : text(`calendar.role_${session.role}`);
+}
+
+async function enter() {
+  store();
+  watch();
+  await loadAll();
+}
+
+/** @param {unknown} [reason] */
+function signOut(reason) {
+  stopWatching?.();
+  sessionStorage.removeItem(STORED);
+  session.key = "";
+  if (!reason) return location.reload();
+  for (const part of ["#tape", "#grid", "#notice"]) $(part).replaceChildren();
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+  offer(true);
+  showProblem($("#sign-in"), reason);
+}
+
+startPage();
+listen($("#drawn"), load);
+listenToEntry(load);
+listenToClosures(loadAll);
+for (const close of document.querySelectorAll("dialog .close"))
+  close.addEventListener("click", () => close.closest("dialog")?.close());
+const days = () => shownDates().length;
+/** @type {Record<string, () => unknown>} */
+const actions = {
+  "sign-out": () => signOut(),
+  previous: () => go({ date: addDays(state.date, -days()) }),
+  next: () => go({ date: addDays(state.date, days()) }),
+  today: () => go({ date: today() }),
+  day: () => go({ view: "day", ...(shownDates().includes(today()) && { date: today() }) }),
+  week: () => go({ view: "week" }),
+  new: () => {
+    const date = shownDates().includes(today()) ? today() : state.date;
+    openNew(instantOf(date, Math.ceil(localTime(Date.now()).minutes / 15) * 15), state.filter);
+  },
+  "closures-open": () => openClosures(state.date),
+};
+for (const [id, act] of Object.entries(actions)) $(`#${id}`).addEventListener("click", act);
+$("#date").addEventListener("change", () => $("#date").value && go({ date: $("#date").value }));
+$("#filter").addEventListener("change", () => go({ filter: $("#filter").value }));
+$("#sign-in").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
+  event.preventDefault();
+  const { business, key } = Object.fromEntries(new FormData($("#sign-in")));
+  showProblem($("#sign-in"));
+  signIn(String(business).trim(), String(key).trim()).catch((error) => showProblem($("#sign-in"), error));
+});
+setInterval(() => countDown() && !isMoving() && draw(), 1000);
+setInterval(() => session.key && !document.hidden && load(), REFRESH_SECONDS * 1000);
+
+const stored = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
+if (stored) {
+  Object.assign(session, stored.session);
+  Object.assign(state, stored.place);
+  enter();
+} else offer(true);

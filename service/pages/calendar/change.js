@@ -1,0 +1,114 @@
+/** Changes appointments, each only at the version that was shown, and shows the outcome. */
+import { $, make } from "../dom.js";
+import { Refusal } from "../holdfast.js";
+import { call, problemText, session } from "./api.js";
+import { columns, itemOf, state } from "./catalog.js";
+import { localTime, momentText, timeText, today } from "./time.js";
+import { draw, itemText } from "./view.js";
+import { hasText, text } from "../texts.js";
+
+/** @typedef {import("./catalog.js").Item} Item */
+
+/**
+ * Shows a message above the calendar, in the place of an open dialog.
+ *
+ * @param {string} words @param {boolean} [bad] @param {...Node} more buttons
+ */
+export function tell(words, bad = false, ...more) {
+  const notice = $("#notice");
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+  notice.classList.toggle("bad", bad);
+  const close = button(text("calendar.close"), () => {});
+  notice.replaceChildren(make("p", {}, words), make("p", { class: "actions" }, ...more, close));
+  if (bad) notice.focus();
+}
+
+$("#notice").addEventListener("click", (/** @type {any} */ { target }) => {
+  if (target.matches("button")) $("#notice").replaceChildren();
+});
+
+/** @param {string} words @param {() => unknown} act @param {string} [label] @returns {HTMLElement} */
+export function button(words, act, label = words) {
+  const element = make("button", { type: "button", "aria-label": label }, words);
+  element.addEventListener("click", act);
+  return element;
+}
+
+/** @param {unknown} error */
+export const tellProblem = (error) => tell(problemText(error), true);
+
+/** @param {Item} item @param {string} [rest] @returns {string} */
+export const pathOf = ({ id }, rest = "") =>
+  `booking/appointments/${id}${rest}?${new URLSearchParams({ businessId: session.businessId })}`;
+
+/** Replaces an appointment in the calendar, or adds it. @param {any} body @returns {Item} */
+export function keep(body) {
+  const item = itemOf(body);
+  state.turn++;
+  state.items = [...state.items.filter(({ id }) => id !== item.id), item].sort((a, b) => +a.start - +b.start);
+  draw();
+  return item;
+}
+
+/**
+ * Changes an appointment. Shows a conflict and a lack of room with the ways out; throws other problems.
+ *
+ * @param {Item} item as it was shown @param {Record<string, any>} changes with a `reason`: it is cancelled
+ */
+export async function change(item, changes) {
+  try {
+    const [method, path] = "reason" in changes ? ["POST", pathOf(item, "/cancel")] : ["PATCH", pathOf(item)];
+    const saved = keep(await call(method, path, { expectedVersion: item.version, ...changes }));
+    tell([text("calendar.saved", { what: itemText(saved) }), ...warningsOf(saved)].join(" "));
+  } catch (error) {
+    draw();
+    if (!(error instanceof Refusal)) throw error;
+    if (error.code === "VERSION_CONFLICT") await tellConflict(item, changes);
+    else if (error.code === "SLOT_UNAVAILABLE") tellAlternatives(item, changes, error);
+    else throw error;
+  }
+}
+
+/** @param {Item} item @returns {string[]} the rules for guests that its slot breaks. */
+export const warningsOf = ({ warnings = [] }) => [
+  ...new Set(warnings.map(({ code }) => text(`calendar.code_${code}`))),
+];
+
+/**
+ * Shows who changed an appointment meanwhile, and offers the change again.
+ *
+ * @param {Item} item @param {Record<string, any>} changes
+ */
+async function tellConflict(item, changes) {
+  const [body, { items }] = await Promise.all([call("GET", pathOf(item)), call("GET", pathOf(item, "/audit"))]);
+  const now = keep(body);
+  const again = button(text("calendar.again"), () => change(now, changes).catch(tellProblem));
+  tell(text("calendar.conflict", { did: entryText(items.at(-1)), what: itemText(now) }), true, again);
+}
+
+/** @param {Item} item @param {Record<string, any>} changes @param {Refusal} problem */
+function tellAlternatives(item, changes, { alternatives }) {
+  const { slotEnd: _, ...rest } = changes;
+  const others = alternatives.slice(0, 4).map(({ slotStart, resourceIds: [resourceId] }) => {
+    const other = { ...rest, slotStart, ...(resourceId && { resourceId }) };
+    return button(momentText(new Date(slotStart)), () => change(item, other).catch(tellProblem));
+  });
+  tell(text(others.length ? "calendar.taken_others" : "calendar.code_SLOT_UNAVAILABLE"), true, ...others);
+}
+
+/** @param {any} entry of the audit trail @returns {string} who did what, and when. */
+export function entryText({ actor, action, changes, at }) {
+  const instant = new Date(at);
+  const time = localTime(instant).date === today() ? timeText(instant) : momentText(instant);
+  const who = actor.name ?? text(`calendar.by_${actor.kind}`);
+  const moved = [
+    changes.slotStart && momentText(new Date(changes.slotStart.after)),
+    changes.resourceId && nameOf(changes.resourceId.after),
+  ];
+  const what = moved.filter(Boolean).join(", ");
+  const did = action !== "created" && what ? "moved" : hasText(`calendar.did_${action}`) ? action : "changed";
+  return text(`calendar.did_${did}`, { who, what, time });
+}
+
+/** @param {string | null} id */
+const nameOf = (id) => columns().find((column) => column.id === id)?.name ?? id ?? "";

@@ -1,0 +1,191 @@
+/** The dialog of one appointment: its data, its changes, and a new booking. */
+import { addDays } from "../dates.js";
+import { $, make } from "../dom.js";
+import { call, mayAct, session, showProblem } from "./api.js";
+import { columns, isOfDays, resourceName, serviceOf, state } from "./catalog.js";
+import { button, change, entryText, keep, pathOf, tell, warningsOf } from "./change.js";
+import { clockOf, daysBetween, instantOf, localTime, minutesOf, momentText } from "./time.js";
+import { itemText, statusText } from "./view.js";
+import { text } from "../texts.js";
+
+/** @typedef {import("./catalog.js").Item} Item */
+
+// The fields that can't change once an appointment has ended.
+const SLOT = ["serviceId", "resourceId", "date", "time", "duration", "quantity"];
+const dialog = $("#entry");
+const form = /** @type {HTMLFormElement} */ ($("#change form"));
+const cancelling = /** @type {HTMLFormElement} */ ($("#cancel form"));
+const fields = /** @type {Record<string, HTMLInputElement>} */ (/** @type {unknown} */ (form.elements));
+/** @type {Item | null} */
+let shown = null;
+let before = "";
+let attempt = { body: "", key: "" };
+
+/** @param {HTMLSelectElement | HTMLInputElement} select @param {string[][]} entries @param {string} chosen */
+export function choose(select, entries, chosen) {
+  select.replaceChildren(...entries.map(([value, name]) => make("option", { value }, name)));
+  select.value = chosen;
+}
+
+/** Shows an appointment. @param {Item} item */
+export function openItem(item) {
+  shown = item;
+  const { guestName, guestEmail, guestPhone, notes, cancellationReason, status, start } = item;
+  const service = serviceOf(item.serviceId).name;
+  $("#entry-title").textContent = guestName ?? service;
+  const what = [service, resourceName(item.resourceId)].filter(Boolean).join(" · ");
+  const facts = [
+    momentText(item.start, item.end),
+    what,
+    statusText(item),
+    guestEmail && make("a", { href: `mailto:${guestEmail}` }, guestEmail),
+    guestPhone && make("a", { href: `tel:${guestPhone}` }, guestPhone),
+    notes,
+    cancellationReason,
+  ];
+  $("#facts").replaceChildren(...facts.flatMap((fact) => (fact ? [make("li", {}, fact)] : [])));
+  const ends = +start <= Date.now() ? ["completed", "no_show"] : [];
+  const next = status === "confirmed" ? ends : status === "cancelled" ? [] : ["confirmed"];
+  const buttons = next.map((to) =>
+    button(text(`calendar.set_${to}`), () => run(form, () => change(item, { status: to }))),
+  );
+  $("#statuses").replaceChildren(...(mayAct("staff") ? buttons : []));
+  $("#change").hidden = !mayAct("staff") || status === "cancelled";
+  $("#cancel").hidden = !mayAct("staff") || status !== "confirmed";
+  $("#history").hidden = false;
+  for (const details of dialog.querySelectorAll("details")) details.open = false;
+  fill(item.serviceId, item.resourceId ?? "", item.start, lengthOf(item));
+  for (const name of /** @type {const} */ (["guestName", "guestEmail", "guestPhone", "notes", "quantity"])) {
+    fields[name].value = String(item[name] ?? "");
+  }
+  for (const name of SLOT) fields[name].disabled = status !== "confirmed";
+  show();
+}
+
+/** Shows the form for a new appointment. @param {Date} start @param {string} column @param {boolean} [ofDays] */
+export function openNew(start, column, ofDays = false) {
+  shown = null;
+  const offered = columns().flatMap(({ id, services }) => (!column || id === column ? services : []));
+  const serviceId = offered.find((id) => isOfDays(id) === ofDays) ?? offered[0];
+  if (!serviceId) return;
+  form.reset();
+  $("#entry-title").textContent = text("calendar.book");
+  for (const part of ["#facts", "#statuses"]) $(part).replaceChildren();
+  for (const part of ["#cancel", "#history"]) $(part).hidden = true;
+  for (const name of SLOT) fields[name].disabled = false;
+  fill(serviceId, column, start);
+  fields.quantity.value = "1";
+  $("#change").hidden = false;
+  $("#change").open = true;
+  show();
+}
+
+function show() {
+  $("#change summary").hidden = !shown;
+  for (const one of [form, cancelling]) showProblem(one);
+  before = JSON.stringify(members());
+  if (!dialog.open) dialog.showModal();
+}
+
+/** @param {string} serviceId @param {string} resourceId @param {Date} start @param {number} [length] */
+function fill(serviceId, resourceId, start, length) {
+  const services = Object.keys(state.catalog.services).map((id) => [id, serviceOf(id).name]);
+  choose(fields.serviceId, services, serviceId);
+  fillService(resourceId, length);
+  const { date, minutes } = localTime(start);
+  fields.date.value = date;
+  const [first] = serviceOf(serviceId).startTimes ?? [];
+  fields.time.value = !shown && first && isOfDays(serviceId) ? first : clockOf(minutes);
+}
+
+/** @param {string} resourceId @param {number} [length] in minutes or days */
+function fillService(resourceId, length) {
+  const service = serviceOf(fields.serviceId.value);
+  const names = service.resourceIds.map((/** @type {string} */ id) => [id, resourceName(id)]);
+  const chosen = service.resourceIds.includes(resourceId) ? resourceId : "";
+  choose(fields.resourceId, [["", text("calendar.any")], ...names], chosen);
+  /** @type {HTMLElement} */ (fields.resourceId.parentElement).hidden = !names.length;
+  $("#unit").textContent = text(service.durationDays ? "calendar.length_days" : "calendar.length_minutes");
+  fields.duration.value = String(length ?? service.durationDays ?? service.durationMinutes);
+}
+
+/** @param {Item} item @returns {number} in the unit of its service */
+function lengthOf({ serviceId, start, end }) {
+  if (!isOfDays(serviceId)) return (+end - +start) / 60_000;
+  const [from, to] = [localTime(start), localTime(end)];
+  return daysBetween(from.date, to.date) + (to.minutes > from.minutes ? 1 : 0);
+}
+
+/** @param {HTMLFormElement} one @returns {Record<string, any>} the values of a form; null for an empty one. */
+export const entered = (one) =>
+  Object.fromEntries([...new FormData(one)].map(([name, value]) => [name, String(value).trim() || null]));
+
+/** @returns {Record<string, any>} the members of a request. */
+function members() {
+  const { date, time, duration, quantity, ...rest } = entered(form);
+  if (!fields.date.disabled) Object.assign(rest, { quantity: Number(quantity) || null });
+  if (date && time) rest.slotStart = instantOf(date, minutesOf(time)).toISOString();
+  return { ...rest, ...(duration && { length: Number(duration) }) };
+}
+
+/** @param {string} slotStart @param {number} length @returns {string} the end of a slot of the chosen service. */
+function endOf(slotStart, length) {
+  const { durationDays, endTime } = serviceOf(fields.serviceId.value);
+  if (!durationDays) return new Date(Date.parse(slotStart) + length * 60_000).toISOString();
+  const { date, minutes } = localTime(Date.parse(slotStart));
+  const until = endTime ? minutesOf(endTime) : minutes;
+  return instantOf(addDays(date, length - (until > minutes ? 1 : 0)), until).toISOString();
+}
+
+/**
+ * Runs the action of a form: shows a problem in it, and closes the dialog after a success.
+ *
+ * @param {HTMLFormElement} one @param {() => Promise<void>} act @param {boolean} [stays] whether the dialog stays open
+ */
+export async function run(one, act, stays = false) {
+  const send = /** @type {HTMLButtonElement} */ (one.querySelector(".actions button"));
+  send.disabled = true;
+  try {
+    showProblem(one);
+    await act();
+    if (!stays) one.closest("dialog")?.close();
+  } catch (error) {
+    showProblem(one, error);
+  }
+  send.disabled = false;
+}
+
+async function save() {
+  const now = members();
+  const then = JSON.parse(before);
+  if (now.slotStart && now.length && now.length !== then.length) now.slotEnd = endOf(now.slotStart, now.length);
+  const changed = Object.entries(now).filter(
+    ([name, value]) => name !== "length" && (shown ? value !== then[name] : value !== null),
+  );
+  if (shown) return change(shown, Object.fromEntries(changed));
+  const body = { businessId: session.businessId, ...Object.fromEntries(changed) };
+  // The same request after a lost answer has no second effect.
+  if (attempt.body !== JSON.stringify(body)) attempt = { body: JSON.stringify(body), key: crypto.randomUUID() };
+  shown = keep(await call("POST", "booking/appointments", body, attempt.key));
+  tell([text("calendar.booked", { what: itemText(shown) }), ...warningsOf(shown)].join(" "));
+}
+
+/** @param {() => void} closed */
+export function listenToEntry(closed) {
+  fields.serviceId.addEventListener("change", () => fillService(fields.resourceId.value));
+  form.addEventListener("submit", (event) => (event.preventDefault(), run(form, save)));
+  cancelling.addEventListener("submit", (event) => {
+    event.preventDefault();
+    run(cancelling, () => change(/** @type {Item} */ (shown), entered(cancelling)));
+  });
+  $("#history").addEventListener("toggle", async () => {
+    if (!$("#history").open || !shown) return;
+    const { items } = await call("GET", pathOf(shown, "/audit"));
+    $("#history ol").replaceChildren(...items.map((/** @type {any} */ entry) => make("li", {}, entryText(entry))));
+  });
+  dialog.addEventListener("close", () => {
+    // The focused element may have been drawn anew.
+    if (document.activeElement === document.body) $(`[data-id="${shown?.id}"] button`)?.focus();
+    closed();
+  });
+}

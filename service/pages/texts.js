@@ -1,0 +1,71 @@
+/**
+ * The texts of a page in the visitor's language, and dates and numbers by the visitor's locale. Each language is one
+ * file, such as `en.json`; `?lang=de` in the address decides over the browser's languages.
+ */
+
+/** The languages that have a file; the first is the default. */
+export const LANGUAGES = ["en", "de"];
+
+/** The locale of dates and numbers. */
+export const locale = wantedLocales().find((tag) => LANGUAGES.includes(languageOf(tag))) ?? LANGUAGES[0];
+
+const texts = await (await fetch(new URL(`${languageOf(locale)}.json`, import.meta.url))).json();
+const plural = new Intl.PluralRules(locale);
+
+/** @returns {string[]} */
+function wantedLocales() {
+  const chosen = new URLSearchParams(location.search).get("lang");
+  return chosen ? [chosen, ...navigator.languages] : [...navigator.languages];
+}
+
+/** @param {string} tag @returns {string} */
+function languageOf(tag) {
+  return tag.toLowerCase().split("-")[0];
+}
+
+/**
+ * Returns a text, with its parameters filled in.
+ *
+ * @param {string} key such as `book.title`; a text with forms, by `count`, is an object in the file.
+ * @param {Record<string, string | number>} [parameters] for the names in braces.
+ * @returns {string}
+ */
+export function text(key, parameters = {}) {
+  const [section, name] = key.split(".");
+  const found = texts[section]?.[name];
+  const form = typeof found === "object" ? (found[plural.select(Number(parameters.count))] ?? found.other) : found;
+  if (form === undefined) throw new Error(`no text ${key}`);
+  return form.replace(/{(\w+)}/g, (/** @type {string} */ _, /** @type {string} */ parameter) => {
+    const value = parameters[parameter];
+    return typeof value === "number" ? value.toLocaleString(locale) : String(value);
+  });
+}
+
+/** @param {string} key @returns {boolean} whether there is such a text. */
+export function hasText(key) {
+  const [section, name] = key.split(".");
+  return texts[section]?.[name] !== undefined;
+}
+
+/**
+ * Fills in the texts of an element's descendants: `data-text` names the text of an element, and `data-label` its
+ * `aria-label`.
+ *
+ * @param {ParentNode} root
+ */
+export function fillTexts(root) {
+  for (const element of root.querySelectorAll("[data-text]")) {
+    element.textContent = text(/** @type {string} */ (element.getAttribute("data-text")));
+  }
+  for (const element of root.querySelectorAll("[data-label]")) {
+    element.setAttribute("aria-label", text(/** @type {string} */ (element.getAttribute("data-label"))));
+  }
+}
+
+/** Sets the language and the writing direction of the document, and fills in its texts. */
+export function startPage() {
+  document.documentElement.lang = locale;
+  const { textInfo, getTextInfo } = /** @type {any} */ (new Intl.Locale(locale));
+  document.documentElement.dir = (getTextInfo?.call(new Intl.Locale(locale)) ?? textInfo)?.direction ?? "ltr";
+  fillTexts(document);
+}

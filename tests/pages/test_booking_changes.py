@@ -1,0 +1,156 @@
+"""The booking by its link: its terms, its calendar file, a move and a cancellation."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+from tests.pages.conftest import PHONE, Open, Service, serious_faults
+from tests.pages.guests import ADA, book, booked, fill_in, free_slots, hold, make_business, next_month, picture, slot
+
+MONTHS_MINUTES = 60 * 24 * 90
+
+
+def make_booking(open_page: Open, service: Service, business_id: str, **members: Any) -> Page:
+    """Books the slot at ten o'clock on the first day of the next month, and returns the page with the booking."""
+    page = open_page(make_business(service, business_id, **members))
+    free_slots(page).first.wait_for()
+    next_month(page)
+    hold(page, slot(page, "10:00"))
+    fill_in(page)
+    book(page)
+    return page
+
+
+def path_of(page: Page, service: Service) -> str:
+    """Returns the link of a booking, as the guest keeps it."""
+    return page.url.removeprefix(service.url)
+
+
+def test_a_guest_moves_a_booking_by_its_link(open_page: Open, service: Service) -> None:
+    """In another browser. The old slot is kept until the new one is taken, and no address has the token."""
+    link = path_of(make_booking(open_page, service, "mover"), service)
+    page = open_page("/static/start.html", viewport=PHONE)
+    addresses: list[str] = []
+    page.on("request", lambda request: addresses.append(request.url + str(request.headers.get("referer"))))
+    page.goto(service.url + link)
+    expect(page.get_by_role("heading", name="Your booking")).to_be_visible()
+    expect(page.locator("#booked .panel")).to_contain_text("Ada Lovelace")
+    before = booked(page, service)
+    page.get_by_role("button", name="Move it").click()
+    expect(page.get_by_text("It stays yours until you have the new time")).to_be_visible()
+    # On the day of the booking.
+    expect(slot(page, "11:00")).to_be_visible()
+    expect(slot(page, "10:00")).to_have_count(0)
+    picture(page, "move-375")
+    assert serious_faults(page) == []
+    slot(page, "15:00").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="No, go back").click()
+    assert booked(page, service) == before
+    slot(page, "15:00").click()
+    # Another guest takes the slot first.
+    reserved = {"businessId": "mover", "serviceId": "visit"}
+    start = str(slot(page, "15:00").get_attribute("data-start"))
+    service.call("POST", "/api/booking/reserve", reserved | {"slotStart": start})
+    dialog.get_by_role("button", name="Move it").click()
+    notice = page.get_by_role("group", name="Someone else has just taken this time")
+    assert booked(page, service) == before
+    notice.get_by_role("button", name="14:00").click()
+    dialog.get_by_role("button", name="Move it").click()
+    expect(page.get_by_role("heading", name="Your booking is moved")).to_be_visible()
+    expect(page.locator("#booked .panel")).to_contain_text("14:00")
+    assert booked(page, service)["slotStart"] == re.sub("T..:", f"T{int(start[11:13]) - 1:02}:", start)
+    token = link.partition("token=")[2]
+    assert addresses
+    assert not [address for address in addresses if token in address.partition("#")[0]]
+
+
+def test_a_guest_keeps_a_booking_as_it_is(open_page: Open, service: Service) -> None:
+    """The button and the browser's own lead back to the booking; and from there to another booking."""
+    page = make_booking(open_page, service, "keeper")
+    for leave in (page.get_by_role("button", name="Keep it as it is").click, page.go_back):
+        page.get_by_role("button", name="Move it").click()
+        free_slots(page).first.wait_for()
+        leave()
+        expect(page.get_by_role("heading", name="Your booking")).to_be_visible()
+    page.get_by_role("link", name="Make another booking").click()
+    free_slots(page).first.wait_for()
+    assert "#" not in page.url
+
+
+def test_a_guest_cancels_a_booking_by_its_link(open_page: Open, service: Service) -> None:
+    """Once the guest has said yes. The link shows that it is cancelled, and the slot is free again."""
+    link = path_of(make_booking(open_page, service, "canceller"), service)
+    page = open_page(link)
+    dialog = page.get_by_role("dialog")
+    page.get_by_role("button", name="Cancel it").click()
+    expect(dialog).to_contain_text("Cancel this booking for good?")
+    assert serious_faults(page) == []
+    page.keyboard.press("Escape")
+    assert booked(page, service)["status"] == "confirmed"
+    page.get_by_role("button", name="Cancel it").click()
+    dialog.get_by_role("button", name="Cancel it").click()
+    expect(page.get_by_role("heading", name="This booking is cancelled")).to_be_visible()
+    assert booked(page, service)["status"] == "cancelled"
+    for name in ("Cancel it", "Move it"):
+        expect(page.get_by_role("button", name=name)).to_be_hidden()
+    page.reload()
+    expect(page.get_by_role("heading", name="This booking is cancelled")).to_be_visible()
+
+
+def test_a_window_that_is_closed_is_explained(open_page: Open, service: Service) -> None:
+    """In plain words, with the instant until which it was open and what to do now."""
+    terms = {"cancellationWindowMinutes": MONTHS_MINUTES, "rescheduleWindowMinutes": 60}
+    page = make_booking(open_page, service, "strict", **terms)
+    expect(page.locator("#booked")).to_contain_text(re.compile("You can move it online until .* 09:00"))
+    expect(page.locator("#booked")).to_contain_text(re.compile("could be cancelled online until .* contact The strict"))
+    expect(page.get_by_role("button", name="Move it")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel it")).to_be_hidden()
+    both = {"cancellationWindowMinutes": MONTHS_MINUTES}
+    page = make_booking(open_page, service, "stricter", **both)
+    expect(page.locator("#booked")).to_contain_text(re.compile("could be moved or cancelled online until .*contact"))
+
+
+def test_a_window_that_closes_meanwhile_refuses(open_page: Open, service: Service) -> None:
+    """The page shows what the service says."""
+    page = make_booking(open_page, service, "closing")
+    members = {"name": "Visit", "durationMinutes": 60, "cancellationWindowMinutes": MONTHS_MINUTES}
+    service.call("PUT", "/api/catalog/businesses/closing/services/visit", members)
+    page.get_by_role("button", name="Cancel it").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel it").click()
+    expect(page.get_by_role("group", name="It is too late to cancel online")).to_be_focused()
+
+
+def test_a_booking_goes_into_the_guests_own_calendar(open_page: Open, service: Service, tmp_path: Path) -> None:
+    """As an iCalendar file: in UTC, escaped, folded, and with the id that the feeds of the business have."""
+    name = "Farbe, Schnitt; Föhnen \\ und alles, was sonst noch schön macht in diesem Salon"
+    page = make_booking(open_page, service, "dated", name=name)
+    appointment = booked(page, service)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Add to my calendar").click()
+    assert download.value.suggested_filename == "booking.ics"
+    download.value.save_as(tmp_path / "booking.ics")
+    content = (tmp_path / "booking.ics").read_bytes()
+    lines = content.split(b"\r\n")
+    assert lines[-1] == b""
+    assert max(map(len, lines)) == 75
+    unfolded = content.replace(b"\r\n ", b"").decode().split("\r\n")
+    start, end = (re.sub(r"[-:]|\.\d+", "", appointment[at]) for at in ("slotStart", "slotEnd"))
+    expected = {
+        f"UID:{appointment['appointmentId']}@dated",
+        f"DTSTART:{start}",
+        f"DTEND:{end}",
+        "SUMMARY:Farbe\\, Schnitt\\; Föhnen \\\\ und alles\\, was sonst noch schön macht in diesem Salon",
+        "LOCATION:The dated",
+    }
+    assert expected <= set(unfolded)
+
+
+def test_a_link_that_is_not_complete_is_explained(open_page: Open, service: Service) -> None:
+    """The page says so, and shows no booking."""
+    link = path_of(make_booking(open_page, service, "cut"), service)
+    page = open_page(link[:-5])
+    expect(page.get_by_role("heading", name="This link to a booking is not complete")).to_be_visible()
+    assert ADA["E-mail"] not in page.locator("main").inner_text()

@@ -1,0 +1,283 @@
+"""Other guests and faults: races, changes while one watches, holds that end, a lost network."""
+
+from datetime import timedelta
+from typing import Any
+
+from playwright.sync_api import Page, Request, Route, expect
+
+from tests.pages.conftest import Open, Service
+from tests.pages.guests import ADA, book, booked, fill_in, free_slots, hold, make_business, next_month, slot
+
+HOLD_MINUTES = 5
+NOTICE = "Someone else has just taken this time"
+
+
+def open_slots(open_page: Open, path: str) -> Page:
+    """Opens a page in a window of its own, with the slots of the first day of the next month."""
+    page = open_page(path)
+    free_slots(page).first.wait_for()
+    next_month(page)
+    free_slots(page).first.wait_for()
+    return page
+
+
+def first_start(page: Page) -> str:
+    """Returns the instant at which the first listed slot starts."""
+    return str(page.locator("#slots button").first.get_attribute("data-start"))
+
+
+def appointments(service: Service, business_id: str) -> int:
+    """Returns the number of appointments of a business."""
+    return int(service.database.value("SELECT count(*) FROM booking.appointments WHERE business_id = %s", business_id))
+
+
+def reserve(service: Service, business_id: str, start: str) -> str:
+    """Holds a slot as another guest does, and returns the id of the hold."""
+    body = {"businessId": business_id, "serviceId": "visit", "slotStart": start}
+    return str(service.call("POST", "/api/booking/reserve", body)["reservationId"])
+
+
+def test_of_two_guests_one_gets_the_slot(open_page: Open, service: Service) -> None:
+    """The other one sees it at once, chooses one of the alternatives, and gets that."""
+    path = make_business(service, "race")
+    first, second = (open_slots(open_page, path) for _ in range(2))
+    # Changes reach this window late, so its guest presses a slot that is gone.
+    second.route("**/api/booking/availability*", lambda route: route.abort())
+    time = slot(first, "10:00")
+    hold(first, time)
+    slot(second, "10:00").click()
+    notice = second.get_by_role("group", name=NOTICE)
+    expect(notice).to_be_focused()
+    second.unroute_all()
+    alternatives = notice.get_by_role("button").filter(has_text=":00")
+    alternative = alternatives.first.inner_text()
+    alternatives.first.click()
+    expect(second.get_by_role("heading", name="Your details")).to_be_visible()
+    for page in (first, second):
+        fill_in(page)
+        book(page)
+    assert booked(first, service)["slotStart"] != booked(second, service)["slotStart"]
+    assert alternative.split(", ")[-1] in second.locator("#booked .panel").inner_text()
+
+
+def test_what_others_take_and_free_is_seen_at_once(open_page: Open, service: Service) -> None:
+    """In place: the focus stays where it is, and nothing moves."""
+    path = make_business(service, "watched")
+    page = open_slots(open_page, path)
+    page.evaluate(
+        """() => {
+          window.shifts = [];
+          const moved = ({ node }) => `${node?.nodeName} ${node?.parentElement?.outerHTML}`;
+          new PerformanceObserver((list) =>
+            list.getEntries().forEach(({ value, sources }) => window.shifts.push([value, ...sources.map(moved)])),
+          ).observe({ type: "layout-shift", buffered: false });
+        }"""
+    )
+    ten = slot(page, "10:00")
+    ten.focus()
+    held = reserve(service, "watched", str(ten.get_attribute("data-start")))
+    expect(ten).to_have_attribute("aria-disabled", "true")
+    expect(ten).to_contain_text("taken")
+    expect(ten).to_be_focused()
+    ten.press("Enter")
+    service.call("POST", f"/api/booking/reservations/{held}/release")
+    expect(ten).to_have_attribute("aria-disabled", "false")
+    expect(ten).to_be_focused()
+    # Slots of the whole month are taken and freed while the page is drawn for 60 frames.
+    starts = [str(button.get_attribute("data-start")) for button in free_slots(page).all()]
+    holds = [reserve(service, "watched", start) for start in starts]
+    expect(free_slots(page)).to_have_count(0)
+    for hold_id in holds:
+        service.call("POST", f"/api/booking/reservations/{hold_id}/release")
+    expect(free_slots(page)).to_have_count(len(starts))
+    page.evaluate(
+        """() => new Promise((resolve) => {
+          let frames = 0;
+          const draw = () => (++frames < 60 ? requestAnimationFrame(draw) : resolve());
+          draw();
+        })"""
+    )
+    assert page.evaluate("window.shifts") == []
+
+
+def test_a_slot_that_was_not_listed_waits_to_be_asked_for(open_page: Open, service: Service) -> None:
+    """What becomes free between two buttons would move them."""
+    path = make_business(service, "freed")
+    page = open_slots(open_page, path)
+    start = str(slot(page, "10:00").get_attribute("data-start"))
+    held = reserve(service, "freed", start)
+    page.reload()
+    expect(slot(page, "09:00")).to_be_visible()
+    expect(slot(page, "10:00")).to_have_count(0)
+    service.call("POST", f"/api/booking/reservations/{held}/release")
+    page.get_by_role("button", name="Show times that have become free").click()
+    expect(slot(page, "10:00")).to_be_visible()
+
+
+def test_what_the_business_changes_is_seen_at_once(open_page: Open, service: Service) -> None:
+    """A new name and a new length, and that there is nothing to book any more."""
+    page = open_slots(open_page, make_business(service, "renamed"))
+    visit = "/api/catalog/businesses/renamed/services/visit"
+    service.call("PUT", visit, {"name": "Long visit", "durationMinutes": 120})
+    expect(page.get_by_role("radio", name="Long visit")).to_be_checked()
+    expect(slot(page, "01:00")).to_have_count(0)
+    service.call("DELETE", visit)
+    expect(page.get_by_role("heading", name="nothing to book online")).to_be_visible()
+
+
+def end_hold(page: Page, service: Service) -> None:
+    """Lets the time of a hold pass, for the browser and for the service."""
+    service.database.move_clock(timedelta(minutes=HOLD_MINUTES, seconds=1))
+    page.clock.fast_forward(1000 * 60 * HOLD_MINUTES)
+    expect(page.get_by_role("button", name="Keep it for me again")).to_be_visible()
+
+
+def hold_with_clock(open_page: Open, service: Service, business_id: str) -> Page:
+    """Opens a page whose clock the test moves, and fills in the form beside a slot that is held."""
+    path = make_business(service, business_id, holdTtlMinutes=HOLD_MINUTES)
+    page = open_slots(open_page, path)
+    page.clock.install()
+    hold(page, slot(page, "10:00"))
+    fill_in(page)
+    return page
+
+
+def test_a_hold_that_ends_while_the_guest_types_is_made_again(open_page: Open, service: Service) -> None:
+    """By one click, and what was typed is still there."""
+    page = hold_with_clock(open_page, service, "slow")
+    expect(page.get_by_role("timer")).to_have_text("4:59")
+    end_hold(page, service)
+    expect(page.get_by_role("status").filter(has_text="We could not keep it any longer")).to_be_attached()
+    page.get_by_role("button", name="Keep it for me again").click()
+    expect(page.get_by_role("timer")).to_have_text("4:59")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("Ada Lovelace")
+    book(page)
+
+
+def test_a_guest_who_sends_too_late_gets_the_slot_if_it_is_free(open_page: Open, service: Service) -> None:
+    """The button of the form holds it again and books it."""
+    page = hold_with_clock(open_page, service, "late")
+    end_hold(page, service)
+    book(page)
+    assert appointments(service, "late") == 1
+
+
+def test_a_guest_who_sends_too_late_gets_alternatives(open_page: Open, service: Service) -> None:
+    """Where the slot has gone to another guest: they take the place of it, and what was typed stays."""
+    page = hold_with_clock(open_page, service, "lost")
+    end_hold(page, service)
+    start = service.database.value(
+        "SELECT to_char(slot_start at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') "
+        "FROM booking.reservations WHERE business_id = 'lost'"
+    )
+    reserve(service, "lost", start)
+    page.get_by_role("button", name="Book now").click()
+    notice = page.get_by_role("group", name=NOTICE)
+    notice.get_by_role("button", name="09:00").click()
+    expect(page.locator("#details .panel")).to_contain_text("09:00")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("Ada Lovelace")
+    book(page)
+
+
+def test_a_hold_that_another_window_released_is_made_again(open_page: Open, service: Service) -> None:
+    """The button of the form holds the slot and books it: the guest notices nothing."""
+    page = open_slots(open_page, make_business(service, "shared"))
+    hold(page)
+    fill_in(page)
+    held = service.database.value("SELECT reservation_id FROM booking.reservations WHERE business_id = 'shared'")
+    service.call("POST", f"/api/booking/reservations/{held}/release")
+    book(page)
+
+
+def test_a_guest_may_have_more_time(open_page: Open, service: Service) -> None:
+    """The hold is prolonged to its whole length from now."""
+    page = hold_with_clock(open_page, service, "patient")
+    page.clock.fast_forward(1000 * 60 * 2)
+    expect(page.get_by_role("timer")).to_have_text("2:59")
+    service.database.move_clock(timedelta(minutes=2))
+    page.get_by_role("button", name="More time").click()
+    expect(page.get_by_role("timer")).to_have_text("4:59")
+
+
+def test_a_commit_whose_answer_is_lost_books_once(open_page: Open, service: Service) -> None:
+    """The page says that it tries again, its button can't be pressed meanwhile, and there is one booking."""
+    path = make_business(service, "unplugged")
+    page = open_slots(open_page, path)
+    page.clock.install()
+    hold(page)
+    fill_in(page)
+    commits: list[Any] = []
+
+    def lose_the_answer(route: Route, request: Request) -> None:
+        commits.append(request.post_data_json)
+        if len(commits) == 1:
+            assert route.fetch().status == 201
+        if len(commits) <= 2:
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/api/booking/commit", lose_the_answer)
+    page.get_by_role("button", name="Book now").click()
+    expect(page.get_by_role("button", name="Book now")).to_be_disabled()
+    page.clock.run_for(3500)
+    expect(page.get_by_text("We are trying again")).to_be_visible()
+    page.clock.run_for(5000)
+    expect(page.get_by_role("heading", name="You're booked")).to_be_visible()
+    assert commits[0] == commits[1] == commits[2]
+    assert appointments(service, "unplugged") == 1
+
+
+def test_a_page_that_is_loaded_again_in_mid_commit_shows_the_booking(open_page: Open, service: Service) -> None:
+    """It sends the same commit again."""
+    path = make_business(service, "reloaded")
+    page = open_slots(open_page, path)
+    hold(page)
+    fill_in(page)
+    page.route("**/api/booking/commit", lambda route: (route.fetch(), route.abort()))
+    with page.expect_event("requestfailed"):
+        page.get_by_role("button", name="Book now").click()
+    page.unroute_all()
+    page.reload()
+    expect(page.get_by_role("heading", name="You're booked")).to_be_visible()
+    assert appointments(service, "reloaded") == 1
+
+
+def test_without_a_network_nothing_is_lost(open_page: Open, service: Service) -> None:
+    """After a minute the guest may try again, with the same button."""
+    path = make_business(service, "offline")
+    page = open_slots(open_page, path)
+    hold(page)
+    fill_in(page)
+    page.clock.install()
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Book now").click()
+    expect(page.get_by_role("button", name="Book now")).to_be_disabled()
+    page.clock.run_for(62_000)
+    expect(page.get_by_role("group", name="We can't be reached")).to_be_visible()
+    page.context.set_offline(False)
+    book(page)
+    assert appointments(service, "offline") == 1
+
+
+def test_a_page_that_is_loaded_again_holds_the_same_slot(open_page: Open, service: Service) -> None:
+    """With what was typed. Back leads to the choice, gives the slot back, and keeps what was typed."""
+    path = make_business(service, "twice")
+    page = open_slots(open_page, path)
+    hold(page, slot(page, "10:00"))
+    fill_in(page, ADA)
+    page.reload()
+    expect(page.get_by_role("timer")).not_to_be_empty()
+    expect(page.locator("#details .panel")).to_contain_text("10:00")
+    expect(page.get_by_label("E-mail", exact=True)).to_have_value("ada@example.com")
+    page.go_back()
+    expect(slot(page, "10:00")).to_have_attribute("aria-disabled", "false")
+    hold(page, slot(page, "11:00"))
+    expect(page.get_by_label("E-mail", exact=True)).to_have_value("ada@example.com")
+    page.go_back()
+    expect(slot(page, "11:00")).to_have_attribute("aria-disabled", "false")
+    page.go_forward()
+    expect(page.get_by_role("timer")).to_be_visible()
+    expect(page.locator("#details .panel")).to_contain_text("11:00")
+    live = "SELECT count(*) FROM booking.reservations WHERE business_id = 'twice' AND status = 'held'"
+    assert service.database.value(live) == 1

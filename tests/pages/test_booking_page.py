@@ -1,0 +1,283 @@
+"""The booking page: from the choice of a slot to the confirmation, for each kind of business."""
+
+import os
+import re
+import shutil
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.pages.conftest import PHONE, SMALLEST_PHONE, Open, Service, is_narrow, serious_faults
+from tests.pages.guests import (
+    ADA,
+    PICTURES,
+    book,
+    booked,
+    choose,
+    fill_in,
+    free_slots,
+    hold,
+    make_business,
+    next_month,
+    picture,
+    slot,
+)
+from tests.serving import REPOSITORY
+
+README_PICTURE = REPOSITORY / "deploy" / "booking-page.png"
+
+# The page, the service with the fields of the choice, what the summary says, and the booked members.
+KINDS = [
+    ("salon-rosa", "Haircut", {"Staff": "Maria"}, ["Haircut, 45 mins", "Maria"], {"resourceId": "maria"}),
+    ("harbour-clinic", "Check-up", {"How many": "2"}, ["Check-up, 30 mins", "2"], {"quantity": 2}),
+    (
+        *("riverside-tennis", "Tennis", {"Court": "Clay court", "How long": "2 hrs"}),
+        *(["Tennis, 2 hrs"], {"resourceId": "clay"}),
+    ),
+    (
+        *("lake-hotel", "Double room", {"People": "2", "Length of stay": "3 nights"}),
+        *(["3 nights", "Arrival from"], {"quantity": 2}),
+    ),
+    (
+        *("happy-tails", "Deluxe suites", {"Length of stay": "2 nights"}),
+        *(["2 nights", "Deluxe suite"], {"serviceId": "deluxe"}),
+    ),
+    ("harbour-boats", "Dinghy", {"How many": "2", "How long": "2 days"}, ["Dinghy, 2 days"], {"quantity": 2}),
+    ("yoga-loft", "Yoga", {"People": "3"}, ["Yoga, 1 hr 30 mins", "Kim"], {"quantity": 3}),
+    ("bistro-anton", "Dinner", {"People": "5"}, ["Dinner, 2 hrs", "Table 4"], {"resourceId": "table-4"}),
+]
+LENGTHS = {
+    "salon-rosa": timedelta(minutes=45),
+    "harbour-clinic": timedelta(minutes=30),
+    "riverside-tennis": timedelta(hours=2),
+    "lake-hotel": timedelta(days=3, hours=-4),
+    "happy-tails": timedelta(days=2, hours=-3),
+    "harbour-boats": timedelta(days=1, hours=9),
+    "yoga-loft": timedelta(minutes=90),
+    "bistro-anton": timedelta(hours=2),
+}
+
+
+@pytest.mark.parametrize(("slug", "name", "fields", "summary", "members"), KINDS, ids=list(LENGTHS))
+def test_a_guest_books(
+    open_page: Open,
+    service: Service,
+    slug: str,
+    name: str,
+    fields: dict[str, str],
+    summary: list[str],
+    members: dict[str, object],
+) -> None:
+    """On a phone: an hour, a night, a day, a class or a table, with the person, the party and the length wanted."""
+    page = open_page(f"/book/{slug}", viewport=PHONE)
+    choose(page, name, fields)
+    next_month(page)
+    free_slots(page).first.wait_for()
+    picture(page, f"{slug}-375")
+    hold(page)
+    for words in summary:
+        expect(page.locator("#details .panel")).to_contain_text(words)
+    fill_in(page, ADA | {"Anything we should know? (optional)": "by the window"})
+    book(page)
+    for words in summary:
+        expect(page.locator("#booked .panel")).to_contain_text(words)
+    appointment = booked(page, service)
+    assert members.items() <= appointment.items()
+    assert (appointment["guestName"], appointment["notes"]) == ("Ada Lovelace", "by the window")
+    start, end = (datetime.fromisoformat(appointment[at]) for at in ("slotStart", "slotEnd"))
+    assert end - start == LENGTHS[slug]
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_every_step_can_be_used_with_a_screen_reader(open_page: Open, service: Service, colours: str) -> None:
+    """No serious fault by axe-core, in both colour schemes; the heading of each step has the focus."""
+    path = make_business(service, f"inclusive-{colours}", maxSimultaneousBookings=3)
+    page = open_page(path, color_scheme=colours)
+    free_slots(page).first.wait_for()
+    next_month(page)
+    free_slots(page).first.wait_for()
+    picture(page, f"choice-{colours}-1280")
+    assert serious_faults(page) == []
+    hold(page)
+    expect(page.get_by_role("heading", name="Your details")).to_be_focused()
+    picture(page, f"details-{colours}-1280")
+    fill_in(page, {"Name": "Ada", "Phone (optional if you give an e-mail)": "12"})
+    page.get_by_role("button", name="Book now").click()
+    phone = page.get_by_label("Phone (optional if you give an e-mail)")
+    expect(phone).to_be_focused()
+    expect(phone).to_have_accessible_description("Please write the number with its country code, like +49 30 1234567.")
+    assert serious_faults(page) == []
+    fill_in(page)
+    phone.clear()
+    book(page)
+    expect(page.get_by_role("heading", name="You're booked")).to_be_focused()
+    picture(page, f"booked-{colours}-1280")
+    assert serious_faults(page) == []
+
+
+def test_the_keyboard_is_enough(open_page: Open) -> None:
+    """The month is one stop of the Tab key; arrows go from date to date, and on into the next month."""
+    page = open_page("/book/yoga-loft")
+    free_slots(page).first.wait_for()
+    day = page.get_by_role("grid").get_by_role("button", pressed=True)
+    day.focus()
+    first = date_of(page)
+    for key, days in (("ArrowRight", 1), ("ArrowDown", 8), ("ArrowLeft", 7), ("ArrowUp", 0)):
+        page.keyboard.press(key)
+        assert date_of(page) == first + timedelta(days=days)
+    page.keyboard.press("Home")
+    assert date_of(page) == max(first - timedelta(days=first.weekday()), today())
+    page.keyboard.press("End")
+    last = first + timedelta(days=6 - first.weekday())
+    assert date_of(page) == last
+    page.keyboard.press("PageDown")
+    assert (date_of(page).year, date_of(page).month) == following_month(last)
+    page.keyboard.press("PageUp")
+    assert date_of(page).month == last.month
+    page.keyboard.press("PageDown")
+    expect(page.get_by_role("grid")).to_have_attribute("aria-busy", "false")
+    chosen = f"{date_of(page):%-d %B}"
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("group", name=chosen)).to_be_visible()
+    expect(page.get_by_role("grid").get_by_role("button", pressed=True)).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(free_slots(page).first).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Your details")).to_be_focused()
+    for words in ("", "Ada Lovelace", "ada@example.com"):
+        page.keyboard.press("Tab")
+        page.keyboard.type(words)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="You're booked")).to_be_focused()
+
+
+def date_of(page: Page) -> datetime:
+    """Returns the date that has the focus."""
+    return datetime.fromisoformat(str(page.locator(":focus").get_attribute("data-date")))
+
+
+def today() -> datetime:
+    """Returns the date in the businesses of the demo."""
+    return datetime.now(ZoneInfo("Europe/Berlin")).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+
+
+def following_month(day: datetime) -> tuple[int, int]:
+    """Returns the year and the number of the month after that of a day."""
+    return (day.year + day.month // 12, day.month % 12 + 1)
+
+
+def test_right_to_left_turns_the_arrows(open_page: Open) -> None:
+    """The next date is where the eye sees it."""
+    page = open_page("/book/yoga-loft")
+    free_slots(page).first.wait_for()
+    page.evaluate("document.documentElement.dir = 'rtl'")
+    page.get_by_role("grid").get_by_role("button", pressed=True).focus()
+    first = date_of(page)
+    page.keyboard.press("ArrowLeft")
+    assert date_of(page) == first + timedelta(days=1)
+    picture(page, "rtl-1280")
+
+
+@pytest.mark.parametrize("slug", ["lake-hotel", "salon-rosa"])
+def test_a_narrow_phone_is_wide_enough(open_page: Open, slug: str) -> None:
+    """Nothing has to be scrolled sideways, in any step."""
+    page = open_page(f"/book/{slug}", viewport=SMALLEST_PHONE, locale="de-DE")
+    free_slots(page).first.wait_for()
+    next_month(page, "Nächster Monat")
+    free_slots(page).first.click()
+    expect(page.get_by_role("heading", name="Ihre Angaben")).to_be_visible()
+    picture(page, f"details-{slug}-320")
+    assert is_narrow(page)
+    fill_in(page, {"Name": "Ada", "E-Mail": "ada@example.com"})
+    book(page, "Verbindlich buchen", "Ihre Buchung steht")
+    assert is_narrow(page)
+    page.get_by_role("button", name="Verschieben").click()
+    free_slots(page).first.wait_for()
+    assert is_narrow(page)
+
+
+def test_the_page_speaks_german(open_page: Open, service: Service) -> None:
+    """Texts, dates and the order of the week are those of the visitor."""
+    # A business of its own: the other tests take rooms of the hotel, near the end of a month from this date on.
+    nights: dict[str, Any] = {"durationMinutes": None, "durationDays": 1, "maxDurationDays": 14, "endTime": "11:00"}
+    nights |= {"startTimes": ["15:00"], "startsOnGrid": True, "maxSimultaneousBookings": 2}
+    hut = make_business(service, "mountain-hut", **nights)
+    page = open_page(hut, locale="de-AT")
+    choose(page, "Visit", {"Aufenthalt": "2 Nächte"})
+    free_slots(page).first.wait_for()
+    expect(page.get_by_role("columnheader").first).to_have_text("Mo")
+    expect(free_slots(page).first).to_contain_text(re.compile("Ab 15:00 Uhr, bis .*, 11:00 Uhr.*noch 2"))
+    free_slots(page).first.click()
+    expect(page.locator("#details .panel")).to_contain_text("Anreise ab")
+    page.get_by_role("button", name="Verbindlich buchen").click()
+    expect(page.get_by_label("Name")).to_have_accessible_description("Bitte ausfüllen.")
+
+
+def test_a_visitor_far_away_sees_both_clocks(open_page: Open) -> None:
+    """The time of the business first. The week begins as the visitor is used to."""
+    page = open_page("/book/yoga-loft", locale="en-US", timezone_id="America/New_York")
+    expect(page.get_by_role("columnheader").first).to_have_text("Sun")
+    next_month(page)
+    expect(free_slots(page).first).to_contain_text(re.compile(r"^10:00.AM\(4:00.AM\)"))
+    expect(page.get_by_text("Shown in Central European")).to_contain_text("Eastern Time")
+    hold(page)
+    expect(page.locator("#details .panel")).to_contain_text(re.compile("Eastern Time.*4:00 . 5:00.AM"))
+
+
+def test_a_business_that_is_not_there_is_explained(open_page: Open) -> None:
+    """In a sentence, instead of an empty page."""
+    page = open_page("/book/nowhere")
+    expect(page.get_by_role("heading", name="There is no booking page at this address")).to_be_visible()
+    assert serious_faults(page) == []
+
+
+def test_a_business_without_services_is_explained(open_page: Open, service: Service) -> None:
+    """By its name."""
+    settings = {"name": "The new one", "slug": "new-one", "timezone": "Europe/Berlin"}
+    service.call("PUT", "/api/catalog/businesses/new-one", settings)
+    page = open_page("/book/new-one")
+    expect(page.get_by_role("heading", name="The new one has nothing to book online")).to_be_visible()
+
+
+def test_the_first_month_with_a_free_day_is_shown(open_page: Open, service: Service) -> None:
+    """A business that is closed for months does not look as if it were closed for good."""
+    path = make_business(service, "sleepy")
+    opens = today() + timedelta(days=100)
+    closed = {"date": f"{today():%F}", "until": f"{opens - timedelta(days=1):%F}", "hours": []}
+    service.call("PUT", "/api/catalog/businesses/sleepy/special-hours/winter", closed)
+    page = open_page(path)
+    free_slots(page).first.wait_for()
+    expect(page.get_by_role("grid").get_by_role("button", pressed=True)).to_have_attribute("data-date", f"{opens:%F}")
+    page.get_by_role("button", name="Previous month").click()
+    expect(page.get_by_text("Nothing is free in this month.")).to_be_visible()
+
+
+def test_it_works_behind_the_prefix_of_a_proxy(open_page: Open, service: Service) -> None:
+    """All addresses are relative."""
+    page = open_page("/static/start.html")
+    page.route("**/shop/**", lambda route: route.continue_(url=route.request.url.replace("/shop/", "/", 1)))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{service.url}/shop/book/happy-tails")
+    next_month(page)
+    hold(page)
+    fill_in(page)
+    book(page)
+    assert [url for url in asked if url.startswith(service.url) and "/shop/" not in url] == []
+    assert booked(page, service)["businessId"] == "kennel"
+
+
+def test_the_readme_has_a_picture_of_the_page(open_page: Open) -> None:
+    """A small one: `make picture` draws it anew."""
+    page = open_page("/book/salon-rosa", viewport={"width": 1120, "height": 520})
+    choose(page, "Haircut")
+    next_month(page)
+    slot(page, "10:00").wait_for()
+    page.screenshot(path=PICTURES / README_PICTURE.name)
+    if "DRAW_PICTURE" in os.environ:
+        shutil.copy(PICTURES / README_PICTURE.name, README_PICTURE)
+    assert README_PICTURE.stat().st_size < 60_000
+    assert f"]({README_PICTURE.relative_to(REPOSITORY)})" in (REPOSITORY / "README.md").read_text()

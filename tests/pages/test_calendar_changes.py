@@ -1,0 +1,386 @@
+"""The calendar page: what staff change on it, and what others change meanwhile."""
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from tests.pages.calendars import (
+    APPOINTMENTS,
+    ZONE,
+    CalendarPage,
+    at,
+    book,
+    clock_of,
+    key_of,
+    open_calendar,
+    own_day,
+    read,
+)
+from tests.pages.conftest import Open, Service, become, serious_faults
+from tests.serving import wait_until
+
+
+@pytest.fixture
+def calendar(open_page: Open, service: Service) -> CalendarPage:
+    """Opens the salon's calendar for its staff, who are far away: the times are those of the salon all the same."""
+    return open_calendar(open_page, service, timezone_id="Asia/Tokyo")
+
+
+def test_it_is_moved_by_the_keys(calendar: CalendarPage, service: Service) -> None:
+    """By the step of the service with the arrows, to the column beside, and dropped with Enter."""
+    day = own_day()
+    booked = book(service, day, 10)
+    calendar.show(day)
+    calendar.card("Ada Lovelace").focus()
+    calendar.press("ArrowDown", "ArrowDown", "ArrowRight")
+    expect(calendar.page.get_by_role("status")).to_contain_text("Maria")
+    calendar.press("Enter")
+    expect(calendar.notice).to_contain_text("Saved")
+    expect(calendar.column("Maria").get_by_role("button", name="Ada Lovelace")).to_be_focused()
+    now = read(service, booked)
+    assert (clock_of(now["slotStart"]), now["resourceId"], now["version"]) == ("10:30", "maria", 2)
+
+
+@pytest.mark.parametrize("day", [date(2027, 3, 28), date(2027, 10, 31)], ids=["spring", "autumn"])
+def test_it_is_moved_on_a_day_whose_clock_changes(calendar: CalendarPage, service: Service, day: date) -> None:
+    """By the time on the clock."""
+    booked = book(service, day, 10)
+    calendar.show(day)
+    expect(calendar.card_at("10:00", "Ada Lovelace")).to_be_visible()
+    calendar.card("Ada Lovelace").focus()
+    calendar.press("ArrowDown", "Enter")
+    expect(calendar.card_at("10:15", "Ada Lovelace")).to_be_visible()
+    assert clock_of(read(service, booked)["slotStart"]) == "10:15"
+
+
+def test_a_move_by_the_keys_can_be_left(calendar: CalendarPage, service: Service) -> None:
+    """Escape, or leaving the appointment, puts it back."""
+    day = own_day()
+    booked = book(service, day, 10)
+    calendar.show(day)
+    for leave in ("Escape", "Tab"):
+        calendar.card("Ada Lovelace").focus()
+        calendar.press("ArrowDown", leave)
+        expect(calendar.page.get_by_role("status")).to_have_text("Not moved")
+        expect(calendar.card_at("10:00", "Ada Lovelace")).to_be_visible()
+    assert read(service, booked)["version"] == 1
+
+
+@pytest.mark.parametrize("direction", ["ltr", "rtl"])
+def test_it_is_dragged(calendar: CalendarPage, service: Service, direction: str) -> None:
+    """To another hour and another person, in both writing directions."""
+    day = own_day()
+    booked = book(service, day, 10)
+    calendar.page.evaluate("direction => document.documentElement.dir = direction", direction)
+    calendar.show(day)
+    card = calendar.card("Ada Lovelace").bounding_box()
+    target = calendar.column("Maria").bounding_box()
+    assert card
+    assert target
+    mouse = calendar.page.mouse
+    mouse.move(card["x"] + 20, card["y"] + 10)
+    mouse.down()
+    mouse.move(target["x"] + 40, card["y"] + 40, steps=3)
+    mouse.move(target["x"] + 40, card["y"] + 10 + 72, steps=3)
+    mouse.up()
+    expect(calendar.notice).to_contain_text("Saved")
+    now = read(service, booked)
+    assert (clock_of(now["slotStart"]), now["resourceId"]) == ("11:00", "maria")
+
+
+@pytest.mark.parametrize(("direction", "forward"), [("ltr", "ArrowRight"), ("rtl", "ArrowLeft")])
+def test_a_day_booking_is_moved_by_days(open_page: Open, service: Service, direction: str, forward: str) -> None:
+    """Along its row, to the same time of another day, and to another room: by the keys, and back by the pointer."""
+    day = own_day()
+    booked = book(service, day, 15, businessId="hotel", serviceId="double", resourceId="room-11")
+    calendar = open_calendar(open_page, service, business="hotel")
+    calendar.page.evaluate("direction => document.documentElement.dir = direction", direction)
+    calendar.show(day, "Week")
+    before = calendar.card("Ada Lovelace").bounding_box()
+    calendar.card("Ada Lovelace").focus()
+    calendar.press(forward, forward, "ArrowDown", "Enter")
+    expect(calendar.notice).to_contain_text("Saved")
+    now = read(service, booked)
+    assert now["resourceId"] == "room-12"
+    assert datetime.fromisoformat(now["slotStart"]) == datetime.fromisoformat(at(day + timedelta(2), 15))
+    assert datetime.fromisoformat(now["slotEnd"]) == datetime.fromisoformat(at(day + timedelta(3), 11))
+    calendar.notice.get_by_role("button", name="Close").click()
+    after = calendar.card("Ada Lovelace").bounding_box()
+    assert before
+    assert after
+    mouse = calendar.page.mouse
+    mouse.move(after["x"] + 20, after["y"] + 10)
+    mouse.down()
+    mouse.move(before["x"] + 20, before["y"] + 10, steps=3)
+    mouse.up()
+    expect(calendar.notice).to_contain_text("Saved")
+    now = read(service, booked)
+    assert (now["slotStart"], now["resourceId"]) == (booked["slotStart"], "room-11")
+
+
+def test_a_conflict_names_its_author(calendar: CalendarPage, service: Service) -> None:
+    """It names the author, the change and the present state, and the own change can be made again."""
+    day = own_day()
+    booked = book(service, day, 10)
+    calendar.page.route("**/api/booking/stream*", lambda route: route.abort())
+    calendar.page.reload()
+    calendar.show(day)
+    expect(calendar.card("Ada Lovelace")).to_be_visible()
+    maria = {"Authorization": f"Bearer {key_of(service, 'owner', name='Maria')}"}
+    moved = {"expectedVersion": 1, "slotStart": at(day, 15)}
+    service.call("PATCH", f"{APPOINTMENTS}/{booked['appointmentId']}", moved, **maria)
+    calendar.card("Ada Lovelace").focus()
+    calendar.press("ArrowDown", "Enter")
+    expect(calendar.notice).to_contain_text("Maria moved this to")
+    expect(calendar.notice).to_contain_text("15:00")
+    expect(calendar.notice).to_contain_text("your change was not saved")
+    expect(calendar.notice).to_be_focused()
+    expect(calendar.card_at("15:00", "Ada Lovelace")).to_be_visible()
+    assert read(service, booked)["version"] == 2
+    assert serious_faults(calendar.page) == []
+    calendar.notice.get_by_role("button", name="Make my change").click()
+    expect(calendar.card_at("10:15", "Ada Lovelace")).to_be_visible()
+    assert read(service, booked)["version"] == 3
+
+
+def test_a_move_to_a_taken_time_offers_others(calendar: CalendarPage, service: Service) -> None:
+    """It stays where it was, and one press moves it to a free time."""
+    day = own_day()
+    booked = book(service, day, 10)
+    book(service, day, 11, guestName="Grace Hopper")
+    calendar.show(day)
+    calendar.card("Ada Lovelace").focus()
+    calendar.press(*["ArrowDown"] * 4, "Enter")
+    expect(calendar.notice).to_contain_text("That time is taken")
+    expect(calendar.card_at("10:00", "Ada Lovelace")).to_be_visible()
+    calendar.notice.get_by_role("button").first.click()
+    expect(calendar.notice).to_contain_text("Saved")
+    assert read(service, booked)["version"] == 2
+
+
+def test_a_guest_and_the_notes_are_edited(calendar: CalendarPage, service: Service) -> None:
+    """Only what was changed is sent, and the history names who did it."""
+    day = own_day()
+    booked = book(service, day, 10, guestEmail="ada@example.com")
+    calendar.show(day)
+    calendar.card("Ada Lovelace").click()
+    expect(calendar.dialog.get_by_role("link", name="ada@example.com")).to_be_visible()
+    assert serious_faults(calendar.page) == []
+    calendar.dialog.get_by_text("Change or move").click()
+    calendar.dialog.get_by_label("Notes").fill("Short, please")
+    calendar.dialog.get_by_label("E-mail").fill("")
+    sent = []
+    calendar.page.on(
+        "request", lambda request: sent.append(request.post_data_json) if request.method == "PATCH" else None
+    )
+    calendar.dialog.get_by_role("button", name="Save").click()
+    expect(calendar.dialog).to_be_hidden()
+    assert sent == [{"expectedVersion": 1, "notes": "Short, please", "guestEmail": None}]
+    now = read(service, booked)
+    assert (now["notes"], now["guestEmail"], now["slotStart"]) == ("Short, please", None, booked["slotStart"])
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("History").click()
+    expect(calendar.dialog.get_by_role("listitem").filter(has_text="Front desk changed this at")).to_be_visible()
+
+
+def test_it_is_moved_in_the_dialog(calendar: CalendarPage, service: Service) -> None:
+    """For hands that can't drag: with the warning where it is outside of the opening hours."""
+    day = own_day()
+    booked = book(service, day, 10)
+    calendar.show(day)
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Change or move").click()
+    calendar.dialog.get_by_label("Time").fill("19:00")
+    calendar.dialog.get_by_label("With").select_option("Maria")
+    calendar.dialog.get_by_label("Minutes").fill("30")
+    calendar.dialog.get_by_role("button", name="Save").click()
+    expect(calendar.notice).to_contain_text("outside the opening hours")
+    now = read(service, booked)
+    assert (clock_of(now["slotStart"]), clock_of(now["slotEnd"]), now["resourceId"]) == ("19:00", "19:30", "maria")
+
+
+def test_it_is_cancelled_with_a_reason(calendar: CalendarPage, service: Service) -> None:
+    """It leaves the calendar, and its place is free."""
+    day = own_day()
+    booked = book(service, day, 10)
+    calendar.show(day)
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Cancel the appointment").click()
+    calendar.dialog.get_by_label("Reason").fill("Rosa is ill")
+    calendar.dialog.get_by_role("button", name="Cancel it").click()
+    expect(calendar.dialog).to_be_hidden()
+    expect(calendar.card("Ada Lovelace")).to_have_count(0)
+    now = read(service, booked)
+    assert (now["status"], now["cancellationReason"]) == ("cancelled", "Rosa is ill")
+
+
+def test_a_guest_who_did_not_come_and_the_way_back(calendar: CalendarPage, service: Service) -> None:
+    """Also completed. Neither is offered before the start."""
+    begun = datetime.now(ZONE) - timedelta(hours=1)
+    booked = book(service, begun.date(), begun.hour, guestName="Nobody Came")
+    calendar.show(begun.date())
+    for press, status in (("Did not come", "no_show"), ("Confirmed again", "confirmed"), ("Completed", "completed")):
+        calendar.card("Nobody Came").click()
+        calendar.dialog.get_by_role("button", name=press).click()
+        expect(calendar.dialog).to_be_hidden()
+        assert read(service, booked)["status"] == status
+    expect(calendar.card("Nobody Came")).to_contain_text("completed")
+    day = own_day()
+    book(service, day, 10)
+    calendar.show(day)
+    calendar.card("Ada Lovelace").click()
+    expect(calendar.dialog.get_by_role("button", name="Did not come")).to_have_count(0)
+
+
+def test_a_free_place_is_booked_by_the_keys(calendar: CalendarPage) -> None:
+    """The arrows choose the time, and Enter opens the form with it. Faults stand at their fields."""
+    day = own_day()
+    calendar.show(day)
+    free = calendar.column("Maria").get_by_role("button", name="Book Maria")
+    free.focus()
+    calendar.press("ArrowDown", "ArrowDown")
+    expect(free).to_have_accessible_name("Book Maria, 09:30")
+    calendar.press("Enter")
+    expect(calendar.dialog.get_by_label("Time")).to_have_value("09:30")
+    expect(calendar.dialog.get_by_label("With")).to_have_value("maria")
+    calendar.dialog.get_by_label("Name").fill("Emmy Noether")
+    calendar.dialog.get_by_label("E-mail").fill("no address")
+    calendar.dialog.get_by_label("Phone").fill("call me")
+    calendar.dialog.get_by_role("button", name="Save").click()
+    email, phone = calendar.dialog.get_by_label("E-mail"), calendar.dialog.get_by_label("Phone")
+    expect(email).to_have_accessible_description("This is no e-mail address.")
+    expect(email).to_have_accessible_name("E-mail")
+    expect(email).to_be_focused()
+    expect(phone).to_have_accessible_description("must not contain letters: write it like +49 30 1234567")
+    assert serious_faults(calendar.page) == []
+    phone.fill("")
+    calendar.dialog.get_by_label("E-mail").fill("emmy@example.com")
+    calendar.dialog.get_by_role("button", name="Save").click()
+    expect(calendar.card_at("09:30", "Emmy Noether, Haircut, Maria, confirmed")).to_be_focused()
+
+
+def test_a_free_place_is_booked_by_the_pointer(calendar: CalendarPage) -> None:
+    """The form has the time and the column that were pressed."""
+    calendar.show(own_day())
+    zone = calendar.column("Maria").locator(".zone").bounding_box()
+    assert zone
+    # The hours of the day begin at 8:00, with 72 pixels for each.
+    calendar.page.mouse.click(zone["x"] + 40, zone["y"] + (3.25 + 0.1) * 72)
+    expect(calendar.dialog.get_by_label("Time")).to_have_value("11:15")
+    expect(calendar.dialog.get_by_label("With")).to_have_value("maria")
+
+
+def test_a_booking_whose_answer_was_lost_is_made_once(calendar: CalendarPage, service: Service) -> None:
+    """It is sent again under the same key."""
+    day = own_day()
+    calendar.show(day)
+    calendar.page.get_by_role("button", name="New booking").click()
+    calendar.dialog.get_by_label("Service").select_option("Colouring")
+    calendar.dialog.get_by_label("Time").fill("13:00")
+    calendar.dialog.get_by_label("Name").fill("Lise Meitner")
+    keys = []
+
+    def lose(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        if len(keys) == 1:
+            route.fetch()
+            route.abort()
+        else:
+            route.fallback()
+
+    calendar.page.route(f"**{APPOINTMENTS}", lose)
+    calendar.dialog.get_by_role("button", name="Save").click()
+    expect(calendar.notice).to_contain_text("Booked")
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+    listed = listed_on(service, day.isoformat())
+    assert [(one["guestName"], one["serviceId"]) for one in listed] == [("Lise Meitner", "colouring")]
+
+
+def test_nights_are_booked_in_their_row(open_page: Open, service: Service) -> None:
+    """From the service's own time on, for as many as are chosen."""
+    day = own_day()
+    calendar = open_calendar(open_page, service, business="hotel")
+    calendar.show(day, "Week")
+    row = calendar.column("Room 21")
+    row.get_by_role("button", name="Book Room 21").focus()
+    calendar.press("ArrowRight", "Enter")
+    calendar.dialog.get_by_label("Days or nights").fill("3")
+    calendar.dialog.get_by_label("Name").fill("The Curies")
+    calendar.dialog.get_by_role("button", name="Save").click()
+    expect(row.get_by_role("button", name="The Curies")).to_be_visible()
+    [booked] = service.call("GET", f"{APPOINTMENTS}?businessId=hotel&from={day}T00:00Z&to={day + timedelta(1)}T00:00Z")[
+        "items"
+    ]
+    assert (clock_of(booked["slotStart"]), clock_of(booked["slotEnd"])) == ("15:00", "11:00")
+    nights = datetime.fromisoformat(booked["slotEnd"]).date() - datetime.fromisoformat(booked["slotStart"]).date()
+    assert nights.days == 3
+
+
+def test_what_others_book_appears_by_itself(calendar: CalendarPage, service: Service) -> None:
+    """A hold with the time that it has left, then the appointment that it becomes."""
+    day = own_day()
+    calendar.show(day)
+    slot = {"businessId": "salon", "serviceId": "haircut", "slotStart": at(day, 10), "resourceId": "rosa"}
+    held = service.call("POST", "/api/booking/reserve", slot)
+    hold = calendar.column("Rosa").get_by_role("img", name="Held")
+    expect(hold).to_contain_text("Held, 14:")
+    assert hold.evaluate("card => getComputedStyle(card).borderStyle") == "dashed"
+    assert serious_faults(calendar.page) == []
+    guest: dict[str, Any] = {"guestName": "Hedy Lamarr", "guestEmail": "hedy@example.com"}
+    service.call("POST", "/api/booking/commit", {"reservationId": held["reservationId"]} | guest)
+    expect(calendar.card("Hedy Lamarr")).to_be_visible()
+    expect(hold).to_have_count(0)
+
+
+def test_hours_that_others_change_appear_by_themselves(calendar: CalendarPage, service: Service) -> None:
+    """Special hours of the business, and a closure of one resource; on Saturdays Maria's own hours close her."""
+    day = own_day()
+    calendar.show(day)
+    catalog = "/api/catalog/businesses/salon"
+    special = {"date": str(day), "hours": [{"opens": "09:00", "closes": "11:00"}]}
+    service.call("PUT", f"{catalog}/special-hours/inventory", special)
+    expect(calendar.column("Rosa")).to_contain_text("09:00–11:00")  # noqa: RUF001 — as the page writes it
+    service.call("PUT", f"{catalog}/closures/course", {"date": str(day), "resourceId": "maria", "reason": "Course"})
+    expect(calendar.column("Maria").locator(".closure")).to_have_text("Course")
+    expect(calendar.column("Maria")).to_contain_text("Closed")
+    calendar.show(day + timedelta(4))
+    expect(calendar.column("Maria")).to_contain_text("Closed")
+    expect(calendar.column("Rosa")).to_contain_text("09:00")
+    for entry in ("special-hours/inventory", "closures/course"):
+        service.call("DELETE", f"{catalog}/{entry}")
+
+
+def test_a_hidden_calendar_has_no_connection(calendar: CalendarPage, service: Service) -> None:
+    """Seen again, it shows what others did meanwhile."""
+    day = own_day()
+    calendar.show(day)
+    wait_until(lambda: service.open_streams() == 1, "the stream")
+    become(calendar.page, hidden=True)
+    wait_until(lambda: service.open_streams() == 0, "the end of the stream")
+    book(service, day, 10)
+    become(calendar.page, hidden=False)
+    expect(calendar.card("Ada Lovelace")).to_be_visible()
+
+
+def test_a_lost_network_is_shown(calendar: CalendarPage, service: Service) -> None:
+    """The appointment is back at its place, and the calendar is loaded again when the network is back."""
+    day = own_day()
+    book(service, day, 10)
+    calendar.show(day)
+    calendar.card("Ada Lovelace").focus()
+    calendar.page.context.set_offline(True)
+    calendar.press("ArrowDown", "Enter")
+    expect(calendar.notice).to_contain_text("can't be reached")
+    expect(calendar.card_at("10:00", "Ada Lovelace")).to_be_visible()
+    calendar.page.context.set_offline(False)
+    expect(calendar.page.locator("#status")).to_be_empty()
+
+
+def listed_on(service: Service, day: str) -> list[dict[str, Any]]:
+    """Returns the appointments of the salon on a day."""
+    found = service.call("GET", f"{APPOINTMENTS}?businessId=salon&from={day}T00:00Z&to={day}T23:59Z")
+    items: list[dict[str, Any]] = found["items"]
+    return items

@@ -1,0 +1,318 @@
+"""The calendar page: sign-in and roles, the day and the week, closures."""
+
+import json
+import re
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from service.api.pages import FOLDER
+from service.booking.appointments import Status, WarningCode
+from service.booking.keys import Role
+from tests.pages.calendars import APPOINTMENTS, at, book, key_of, open_calendar, own_day, sign_in
+from tests.pages.conftest import DESKTOP, PHONE, SMALLEST_PHONE, Open, Service, is_narrow, serious_faults
+
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+SCHEMES = ("light", "dark")
+
+
+def test_each_code_of_the_service_has_words() -> None:
+    """A warning, a status or a role without a text would stop the page."""
+    codes = {"code": get_args(WarningCode), "status": get_args(Status), "role": (*get_args(Role), "admin")}
+    known = json.loads((Path(str(FOLDER)) / "en.json").read_text(encoding="utf-8"))["calendar"]
+    assert [f"{kind}_{code}" for kind, named in codes.items() for code in named if f"{kind}_{code}" not in known] == []
+
+
+@pytest.mark.parametrize(
+    ("role", "may_book", "may_close"), [("readonly", False, False), ("staff", True, False), ("owner", True, True)]
+)
+def test_what_the_role_may_not_do_is_not_offered(
+    open_page: Open, service: Service, role: str, may_book: bool, may_close: bool
+) -> None:
+    """The slug names the business as well as its id."""
+    day = own_day()
+    book(service, day, 10)
+    calendar = open_calendar(open_page, service, role, business="salon-rosa" if role == "staff" else "salon")
+    calendar.show(day)
+    expect(calendar.page.get_by_role("heading", name="Salon Rosa")).to_be_visible()
+    expect(calendar.page.get_by_role("button", name="New booking")).to_be_visible(visible=may_book)
+    expect(calendar.page.get_by_role("button", name="Closures")).to_be_visible(visible=may_close)
+    expect(calendar.column("Rosa").get_by_role("button", name="Book Rosa")).to_have_count(int(may_book))
+    card = calendar.card("Ada Lovelace")
+    card.press("ArrowDown")
+    expect(calendar.page.locator(".moving")).to_have_count(int(may_book))
+    card.press("Escape")
+    card.click()
+    expect(calendar.dialog.get_by_text("History")).to_be_visible()
+    expect(calendar.dialog.get_by_text("Change or move")).to_be_visible(visible=may_book)
+    expect(calendar.dialog.get_by_text("Cancel the appointment")).to_be_visible(visible=may_book)
+
+
+@pytest.mark.parametrize(
+    ("business", "key", "words"),
+    [
+        ("salon", "hf~salon~wrong", "This key is wrong"),
+        ("salon", "the clinic's", "this key is not one of it"),
+        ("nobody", "the clinic's", "There is no such business"),
+    ],
+)
+def test_a_wrong_key_is_refused_plainly(open_page: Open, service: Service, business: str, key: str, words: str) -> None:
+    """Nothing is kept of it."""
+    page = open_page("/calendar")
+    calendar = sign_in(page, business, key_of(service, "owner", "clinic") if key == "the clinic's" else key)
+    expect(page.get_by_role("alert").filter(has_text=words)).to_be_visible()
+    expect(page.get_by_role("button", name="Today")).to_be_hidden()
+    assert page.evaluate("sessionStorage.length + localStorage.length") == 0
+    assert serious_faults(calendar.page) == []
+
+
+def test_it_is_shown_once_the_catalog_is_read(open_page: Open, service: Service) -> None:
+    """Before that it knows neither the date of the business nor its columns."""
+    page = open_page("/calendar")
+    waiting: list[Route] = []
+    page.route("**/document", lambda route: waiting.append(route))
+    with page.expect_request("**/document"):
+        sign_in(page, "salon", key_of(service, "staff"))
+    expect(page.get_by_role("button", name="Today")).to_be_hidden()
+    waiting[0].continue_()
+    expect(page.get_by_role("button", name="Today")).to_be_focused()
+
+
+def test_the_key_is_kept_until_the_sign_out(open_page: Open, service: Service) -> None:
+    """In this tab only, with what was shown."""
+    day = own_day()
+    calendar = open_calendar(open_page, service)
+    calendar.show(day, "Week")
+    page = calendar.page
+    assert page.evaluate("localStorage.length") == 0
+    assert page.context.cookies() == []
+    page.reload()
+    expect(page.get_by_role("button", name="Week")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("[data-date]").first).to_have_attribute("data-date", str(day - timedelta(1)))
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Key")).to_have_value("")
+    assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_key_that_is_revoked_is_signed_out(open_page: Open, service: Service) -> None:
+    """With the reason."""
+    made = service.call("POST", "/api/catalog/businesses/salon/keys", {"name": "Leaked", "role": "owner"})
+    page = open_page("/calendar")
+    calendar = sign_in(page, "salon", made["key"])
+    expect(page.get_by_role("button", name="Today")).to_be_visible()
+    service.call("DELETE", f"/api/catalog/businesses/salon/keys/{made['keyId']}")
+    page.locator("#next").dispatch_event("click")
+    expect(page.get_by_role("alert").filter(has_text="it was revoked")).to_be_visible()
+    expect(calendar.page.get_by_role("button", name="Today")).to_be_hidden()
+
+
+def test_a_day_shows_its_columns(open_page: Open, service: Service) -> None:
+    """A resource, or a service without any, each with its hours; guests of one class stand beside each other."""
+    day = own_day()
+    book(service, day, 9.5)
+    book(service, day, 10, resourceId="maria", guestName="Grace Hopper", quantity=1)
+    for guest in ("One", "Two"):
+        book(service, day, 16, serviceId="styling-class", resourceId=None, guestName=guest, quantity=2)
+    calendar = open_calendar(open_page, service)
+    calendar.show(day)
+    headings = calendar.page.locator("#grid h3")
+    expect(headings).to_have_text(["Rosa", "Maria", "Styling class"])
+    rosa = calendar.column("Rosa")
+    expect(rosa).to_contain_text(re.compile("09:00.12:00, 13:00.18:30"))
+    expect(rosa.get_by_role("button", name="Ada Lovelace, Haircut, Rosa, confirmed")).to_be_visible()
+    expect(calendar.column("Maria").get_by_role("button", name="Grace Hopper")).to_be_visible()
+    one, two = (
+        calendar.column("Styling class").get_by_role("button", name=name).bounding_box() for name in ("One", "Two")
+    )
+    assert one
+    assert two
+    assert one["x"] + one["width"] <= two["x"]
+    assert one["y"] == two["y"]
+    # Before the opening, the lunch break and after the closing.
+    expect(rosa.locator(".shut")).to_have_count(3)
+    calendar.page.get_by_label("Show").select_option("Rosa")
+    expect(headings).to_have_text(["Rosa"])
+
+
+def test_a_week_shows_seven_days(open_page: Open, service: Service) -> None:
+    """From the first day of the visitor's week, of all or of one resource."""
+    day = own_day()
+    book(service, day, 10)
+    book(service, day + timedelta(2), 10, resourceId="maria", guestName="Grace Hopper")
+    calendar = open_calendar(open_page, service)
+    calendar.show(day, "Week")
+    expect(calendar.page.locator("#grid h3")).to_have_count(7)
+    expect(calendar.page.locator("#grid h3").first).to_contain_text("Mon")
+    expect(calendar.column("Tue").get_by_role("button", name="Ada Lovelace")).to_contain_text("Rosa")
+    expect(calendar.column("Thu").get_by_role("button", name="Grace Hopper")).to_be_visible()
+    expect(calendar.column("Sun")).to_contain_text("Closed")
+    calendar.page.get_by_label("Show").select_option("Maria")
+    expect(calendar.card("Grace Hopper")).to_be_visible()
+    expect(calendar.card("Ada Lovelace")).to_have_count(0)
+    calendar.page.get_by_role("button", name="Next").click()
+    expect(calendar.card("Grace Hopper")).to_have_count(0)
+
+
+def test_nights_are_bars_over_their_days(open_page: Open, service: Service) -> None:
+    """A row for each room: from the afternoon of the first day to the morning of the last."""
+    day = own_day()
+    night = {"businessId": "hotel", "serviceId": "double", "resourceId": "room-11"}
+    book(service, day, 15, slotEnd=at(day + timedelta(2), 11), **night)
+    book(service, day + timedelta(2), 15, guestName="Grace Hopper", **night)
+    calendar = open_calendar(open_page, service, business="hotel")
+    calendar.show(day, "Week")
+    expect(calendar.page.locator("#tape h3")).to_have_text(["Room 11", "Room 12", "Room 21"])
+    zone = calendar.column("Room 11").locator(".zone").bounding_box()
+    first, second = (calendar.card(name).bounding_box() for name in ("Ada Lovelace", "Grace Hopper"))
+    assert zone
+    assert first
+    assert second
+    day_width = zone["width"] / 7
+    assert first["x"] == pytest.approx(zone["x"] + (1 + 15 / 24) * day_width, abs=3)
+    assert first["width"] == pytest.approx((2 - 4 / 24) * day_width, abs=3)
+    assert first["x"] + first["width"] < second["x"]
+    calendar.show(day + timedelta(1))
+    expect(calendar.card("Ada Lovelace")).to_be_visible()
+    expect(calendar.card("Grace Hopper")).to_have_count(0)
+
+
+def test_a_closure_lists_the_appointments_in_it(open_page: Open, service: Service) -> None:
+    """The owner opens each from the list; the closure is seen in the calendar, and can be removed."""
+    day = own_day()
+    booked = book(service, day, 10)
+    book(service, day, 10, resourceId="maria", guestName="Grace Hopper")
+    calendar = open_calendar(open_page, service, "owner")
+    calendar.show(day)
+    calendar.page.get_by_role("button", name="Closures").click()
+    dialog = calendar.dialog
+    expect(dialog.get_by_label("From", exact=True)).to_have_value(str(day))
+    dialog.get_by_label("With").select_option("Rosa")
+    dialog.get_by_label("Reason").fill("Training")
+    dialog.get_by_role("button", name="Close then").click()
+    expect(dialog.get_by_role("status")).to_contain_text("One appointment stays in this time")
+    expect(dialog.get_by_role("listitem").filter(has_text="Rosa, Training")).to_be_visible()
+    assert serious_faults(calendar.page) == []
+    dialog.get_by_role("status").get_by_role("button").click()
+    expect(dialog.get_by_role("heading")).to_have_text("Ada Lovelace")
+    dialog.get_by_role("button", name="Close").click()
+    expect(calendar.column("Rosa")).to_contain_text("Closed")
+    expect(calendar.column("Rosa").locator(".closure")).to_have_text("Training")
+    expect(calendar.column("Maria").locator(".closure")).to_have_count(0)
+    calendar.page.get_by_role("button", name="Closures").click()
+    dialog.get_by_role("button", name="Remove").click()
+    expect(dialog.get_by_text("None from now on")).to_be_visible()
+    dialog.get_by_role("button", name="Close", exact=True).click()
+    expect(calendar.column("Rosa").locator(".closure")).to_have_count(0)
+    assert service.call("GET", f"{APPOINTMENTS}/{booked['appointmentId']}")["status"] == "confirmed"
+
+
+def test_a_closure_of_hours(open_page: Open, service: Service) -> None:
+    """Of the whole business, from one time to another; an end before the beginning is a fault at the field."""
+    day = own_day()
+    calendar = open_calendar(open_page, service, "owner")
+    calendar.show(day)
+    calendar.page.get_by_role("button", name="Closures").click()
+    first = calendar.dialog.get_by_label("From")
+    first.fill("")
+    calendar.dialog.get_by_role("button", name="Close then").click()
+    expect(first).to_have_attribute("aria-invalid", "true")
+    expect(first).to_be_focused()
+    first.fill(str(day))
+    calendar.dialog.get_by_label("Time, or none").fill("14:00")
+    calendar.dialog.get_by_label("Time", exact=True).fill("13:00")
+    calendar.dialog.get_by_role("button", name="Close then").click()
+    expect(calendar.dialog.get_by_label("Until")).to_have_attribute("aria-invalid", "true")
+    expect(first).not_to_have_attribute("aria-invalid", "true")
+    expect(first).not_to_have_attribute("aria-describedby", re.compile("."))
+    calendar.dialog.get_by_label("Time", exact=True).fill("16:00")
+    calendar.dialog.get_by_role("button", name="Close then").click()
+    expect(calendar.dialog.get_by_role("status")).to_contain_text("0 appointments")
+    [closure] = service.call("GET", "/api/catalog/businesses/salon/closures")["items"]
+    assert (closure["date"], closure["from"], closure["to"]) == (None, utc(at(day, 14)), utc(at(day, 16)))
+    service.call("DELETE", f"/api/catalog/businesses/salon/closures/{closure['closureId']}")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("business", "view"), [("salon", "Day"), ("salon", "Week"), ("hotel", "Week")])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_a_view_has_no_serious_faults(
+    open_page: Open, service: Service, business: str, view: str, size: dict[str, int], scheme: str
+) -> None:
+    """In both schemes, on a phone and on a desktop; a picture of each is kept to be looked at."""
+    day = own_day()
+    fill_a_week(service, business, day)
+    calendar = open_calendar(open_page, service, "owner", business, viewport=size, color_scheme=scheme)
+    calendar.show(day, view)
+    expect(calendar.card("Ada Lovelace").first).to_be_visible()
+    assert serious_faults(calendar.page) == []
+    SCREENSHOTS.mkdir(exist_ok=True)
+    calendar.page.screenshot(
+        path=SCREENSHOTS / f"calendar-{business}-{view.lower()}-{size['width']}-{scheme}.png", full_page=True
+    )
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "de-DE"])
+def test_a_small_phone_needs_no_scrolling_to_the_side(open_page: Open, service: Service, locale: str) -> None:
+    """Lists of all columns, and the hours of a chosen one; in English and in German."""
+    day = own_day()
+    book(service, day, 10)
+    page = open_page("/calendar", viewport=SMALLEST_PHONE, locale=locale)
+    names = {"en-GB": ("Business", "Key", "Sign in", "Show"), "de-DE": ("Betrieb", "Schlüssel", "Anmelden", "Anzeigen")}
+    business, key, send, show = names[locale]
+    page.get_by_label(business).fill("salon")
+    page.get_by_label(key).fill(key_of(service, "owner"))
+    page.get_by_role("button", name=send).click()
+    page.locator("#date").fill(str(day))
+    card = page.get_by_role("button", name="Ada Lovelace")
+    for choice in ("", "rosa"):
+        page.get_by_label(show).select_option(choice)
+        expect(card).to_be_visible()
+        expect(page.locator(".axis")).to_be_visible(visible=choice != "")
+        assert is_narrow(page)
+    card.click()
+    page.get_by_role("dialog").locator("summary").first.click()
+    assert is_narrow(page)
+    assert page.get_by_role("dialog").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+    assert serious_faults(page) == []
+
+
+def fill_a_week(service: Service, business: str, day: date) -> None:
+    """Books what a picture should show."""
+    if business == "hotel":
+        night = {"businessId": "hotel", "serviceId": "double"}
+        book(service, day, 15, slotEnd=at(day + timedelta(2), 11), resourceId="room-11", **night)
+        book(service, day + timedelta(1), 15, resourceId="room-12", guestName="Grace Hopper", **night)
+        return
+    for offset in range(3):
+        book(service, day + timedelta(offset), 9.5)
+        book(service, day + timedelta(offset), 10.5, serviceId="colouring", guestName="Grace Hopper")
+        book(service, day + timedelta(offset), 14, resourceId="maria", guestName="Emmy Noether")
+    for guest in ("Hedy Lamarr", "Lise Meitner"):
+        book(service, day, 16, serviceId="styling-class", resourceId=None, guestName=guest, quantity=2)
+    slot = {"businessId": "salon", "serviceId": "haircut", "slotStart": at(day, 13), "resourceId": "rosa"}
+    service.call("POST", "/api/booking/reserve", slot)
+
+
+def test_local_times_are_found_around_a_change_of_the_clock(open_page: Open) -> None:
+    """Also where the offset of the same digits in UTC is another one. A skipped time is beside the gap."""
+    page = open_page("/calendar")
+    cases = {
+        ("Europe/Berlin", "2027-03-28", 60): "2027-03-28T00:00:00.000Z",
+        ("Europe/Berlin", "2027-10-31", 1440): "2027-10-31T23:00:00.000Z",
+        ("America/New_York", "2027-03-14", 360): "2027-03-14T10:00:00.000Z",
+        ("America/New_York", "2027-11-07", 180): "2027-11-07T08:00:00.000Z",
+        ("Pacific/Apia", "2027-06-01", 0): "2027-05-31T11:00:00.000Z",
+    }
+    code = """async (cases) => {
+        const { instantOf, setZone } = await import("/static/calendar/time.js");
+        return cases.map(([zone, date, minutes]) => (setZone(zone), instantOf(date, minutes).toISOString()));
+    }"""
+    assert page.evaluate(code, [list(case) for case in cases]) == list(cases.values())
+
+
+def utc(instant: str) -> str:
+    """Writes an instant as answers have it."""
+    return datetime.fromisoformat(instant).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")

@@ -1,0 +1,61 @@
+"""The page that leads to the others."""
+
+from typing import Final
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.pages.conftest import PHONE, Open, Service, serious_faults
+from tests.pages.profiles import Profiles
+
+# What a page can leave in its profile, written as a JSON text; an answer from its cache has no transfer.
+LEFT: Final = """async () => {
+  await (await fetch("/openapi.json")).text();
+  return JSON.stringify([
+    document.cookie, localStorage.left, sessionStorage.left, await caches.keys(), await indexedDB.databases(),
+    performance.getEntriesByName(new URL("/openapi.json", location).href).map((entry) => entry.transferSize > 0),
+  ]);
+}"""
+
+
+@pytest.mark.parametrize(
+    ("locale", "heading"), [("en-GB", "Book at a business"), ("de-AT", "Bei einem Betrieb buchen")]
+)
+def test_it_leads_to_a_booking_page(open_page: Open, locale: str, heading: str) -> None:
+    """In the visitor's language, on a phone."""
+    page = open_page("/", locale=locale, viewport=PHONE)
+    expect(page.get_by_role("heading", name=heading)).to_be_visible()
+    assert serious_faults(page) == []
+    page.get_by_role("textbox").fill("salon-rosa")
+    page.get_by_role("textbox").press("Enter")
+    page.wait_for_url("**/book/salon-rosa")
+
+
+def test_a_language_without_texts_gets_english(open_page: Open) -> None:
+    """Rather than an empty page."""
+    expect(open_page("/", locale="fr-FR").get_by_role("heading", name="Book at a business")).to_be_visible()
+
+
+def test_a_profile_that_was_used_is_as_a_new_one(profiles: Profiles, service: Service) -> None:
+    """Its next test finds no data of the last one. One whose clock was replaced is not used again."""
+    first = profiles.take(locale="nl-NL")
+    page = first.new_page()
+    page.goto(service.url + "/book/salon-rosa")
+    clean = page.evaluate(LEFT)
+    page.evaluate(
+        """async () => {
+          document.cookie = localStorage.left = sessionStorage.left = "left=1";
+          await caches.open("left");
+          await new Promise((resolve) => indexedDB.open("left").onsuccess = resolve);
+        }"""
+    )
+    assert page.evaluate(LEFT) != clean
+    profiles.give_back(first, locale="nl-NL")
+
+    assert profiles.take(locale="nl-NL") is first
+    page = first.new_page()
+    page.goto(service.url + "/book/salon-rosa")
+    assert page.evaluate(LEFT) == clean
+    page.clock.install()
+    profiles.give_back(first, locale="nl-NL")
+    assert profiles.take(locale="nl-NL") is not first
