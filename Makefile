@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check audit bench race schema examples viewer lock clean
+.PHONY: help run test check audit bench soak race history schema examples picture viewer lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -13,8 +13,10 @@ help: ## List the targets
 run: .venv/run ## Serve on http://127.0.0.1:8000, with an embedded PostgreSQL unless DATABASE_URL is set
 	@exec $(BIN)/python -m service serve
 
+# Bytecode is written even where the environment forbids it: otherwise each worker compiles all tests anew, and each of
+# the hundreds of processes that they start compiles the service.
 test: .venv/dev ## Run every test, on all cores; TESTS="…" instead has the arguments of pytest
-	$(BIN)/python -m pytest $(or $(TESTS),$(ALL_TESTS))
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(or $(TESTS),$(ALL_TESTS))
 
 ALL_TESTS := -n auto
 
@@ -23,7 +25,7 @@ check: .venv/dev ## Check style, types, migrations and deploy/
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/squawk --config .squawk.toml sql/migrations/*.sql
-	$(BIN)/hadolint deploy/Dockerfile deploy/pgbouncer/Dockerfile
+	$(BIN)/hadolint deploy/Dockerfile deploy/pgbouncer/Dockerfile deploy/plproxy/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(BIN)/kubernetes-validate --quiet --strict $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 
@@ -37,6 +39,9 @@ bench: .venv/dev ## Measure requests per second, and what a decision costs insid
 examples: .venv/dev ## Record the examples of the OpenAPI document anew, from real answers
 	RECORD_EXAMPLES=1 $(BIN)/python -m pytest -q tests/http/test_examples.py
 
+picture: .venv/dev ## Draw the picture of the booking page in the README anew (needs chromium)
+	DRAW_PICTURE=1 $(BIN)/python -m pytest -q tests/pages/test_booking_page.py -k readme
+
 viewer: ## Renew the vendored viewer of the documentation (needs npm): make viewer VERSION=5.35.0
 	@cd $$(mktemp -d) && npm pack --silent swagger-ui-dist@$(VERSION) && tar xzf swagger-ui-dist-*.tgz && \
 	cd package && cp swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt swagger-ui.css LICENSE NOTICE $(VIEWER) && \
@@ -44,8 +49,14 @@ viewer: ## Renew the vendored viewer of the documentation (needs npm): make view
 
 VIEWER := $(CURDIR)/service/api/static/swagger-ui
 
+soak: .venv/dev ## Run mixed load for an hour and compare the end with the beginning; ARGS="--minutes 5" for less
+	$(BIN)/python -m tests.soak $(ARGS)
+
 race: .venv/dev ## Race fifty clients at one slot, in this design and in four that fail
 	$(BIN)/python -m tests.concurrency.race
+
+history: .venv/dev ## Check what many clients are answered while faults are injected: ARGS="--seconds 600 --seed 7"
+	$(BIN)/python -m tests.history $(ARGS)
 
 schema: .venv/dev ## Write sql/schema.sql, the schema that the migrations lead to
 	$(BIN)/python -m tests.schema

@@ -1,11 +1,12 @@
 """Fixtures for all tests: a PostgreSQL cluster, a database for each test, and a clock that tests can move.
 
 The cluster is, in this order: the one that TEST_DATABASE_URL names (a superuser's URL), one in a container
-where Docker runs, or the embedded server. Each test gets a copy of a template database, made once.
+where Docker runs, or the embedded server. Each test gets a copy of a template database; one copy serves many tests.
 
 With pytest-xdist each worker has clusters of its own, because some tests count what a whole server does.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +30,15 @@ GROUPS = {
     "tests/deploy/test_roles.py": "roles",
     "tests/faults/test_embedded.py": "embedded",
     "tests/faults/test_embedded_recovery.py": "embedded",
+    "tests/faults/test_standby.py": "standby",
+    "tests/proxy/test_failures.py": "proxy",
+    "tests/proxy/test_generated_functions.py": "proxy",
+    "tests/proxy/test_partitioning.py": "proxy",
+    "tests/proxy/test_service.py": "proxy",
     "tests/unit/test_plain_english.py": "prose",
 }
+# A folder in which this is so for each module.
+PAGES = "tests/pages/"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -40,6 +48,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             "running_cluster", majors, indirect=True, scope="session", ids=lambda major: f"postgres{major}"
         )
+
+
+def pytest_collection_finish() -> None:
+    """Leaves modules and collected tests out of later garbage collections: each would take 0.2 s to look at them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -52,7 +66,8 @@ class OneWorkerForEachGroup(LoadScopeScheduling):
     """Sends the tests of a group to one worker, others to any."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return GROUPS.get(nodeid.partition("::")[0], nodeid)
+        module = nodeid.partition("::")[0]
+        return GROUPS.get(module, module if module.startswith(PAGES) else nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -99,15 +114,15 @@ def template(running_cluster: RunningCluster) -> str:
 
 
 @pytest.fixture
-def database(running_cluster: RunningCluster) -> Iterator[TestDatabase]:
-    """Makes a database for the test. Afterwards the invariants must hold, whatever the test did."""
-    with running_cluster.copy_of_template() as url:
-        test_database = TestDatabase(url)
-        try:
-            yield test_database
-            assert test_database.violations() == {}
-        finally:
-            test_database.close()
+def database(request: pytest.FixtureRequest, running_cluster: RunningCluster) -> Iterator[TestDatabase]:
+    """Gives the test a database as the template is. Afterwards the invariants must hold, whatever the test did.
+
+    Tests get the same one in turn, unless they have the mark `new_database`.
+    """
+    is_new = request.node.get_closest_marker("new_database") is not None
+    with running_cluster.new_database() if is_new else running_cluster.reused_database() as test_database:
+        yield test_database
+        assert test_database.violations() == {}
 
 
 @pytest.fixture
