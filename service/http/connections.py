@@ -53,7 +53,7 @@ class Connections:
         self._addresses[connection] = name
         self._of_address[name] += 1
         excess = len(self._addresses) - self._most
-        if self._most_of_address is not None and not (address and is_any_of(address, self._trusted)):
+        if self._most_of_address is not None and not self.brings_others(host):
             excess = max(excess, self._of_address[name] - self._most_of_address)
         return max(0, excess)
 
@@ -63,6 +63,11 @@ class Connections:
             self._of_address[name] -= 1
             if not self._of_address[name]:
                 del self._of_address[name]
+
+    def brings_others(self, host: str) -> bool:
+        """Returns whether an address is that of a trusted proxy, so that headers tell the client of a request."""
+        address = parsed_address(host) if self._trusted else None
+        return address is not None and is_any_of(address, self._trusted)
 
     def client(self, connection: Connection, host: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """Returns the client of a request: the address of its connection, or the one for which a trusted proxy asks."""

@@ -83,6 +83,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self.url = b""
         self._connections: Connections = self.app_state["connections"]
         self._host = ""
+        # Whether the client of a request is known before its head is parsed.
+        self._is_of_one_client = True
+        # Whether something that was received waits to be parsed; and whether what is parsed has its turn, so that a
+        # request in it has, too.
+        self._is_held = False
+        self._has_turn = False
         # Whether the service has too many connections to serve this one.
         self._probes_only = False
         # The request that is being answered, or was last; `cycle` is the last that was received.
@@ -109,6 +115,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._host = self.client[0] if self.client else ""
+        self._is_of_one_client = not self._connections.brings_others(self._host)
         excess = self._connections.add(self, self._host)
         self._probes_only = excess > 0
         if excess > SPARE_CONNECTIONS:
@@ -151,7 +158,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unsent_timer = None
         if self._waits_for_client:
             self._waits_for_client = False
-            super().on_response_complete()
+            self._go_on()
 
     def on_response_complete(self) -> None:
         """Begins with the next request, unless the client has yet to take this answer."""
@@ -161,7 +168,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._waits_for_client = True
             self.flow.pause_reading()
             return
+        self._go_on()
+
+    def _go_on(self) -> None:
         super().on_response_complete()
+        if self._is_held:
+            self.flow.pause_reading()
 
     def timeout_keep_alive_handler(self) -> None:
         """Closes an idle connection."""
@@ -177,8 +189,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self._close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._waits_for_client:
+            self.pipeline.appendleft((cycle, app))
+            return
         self._answered = cycle
-        self._connections.turns.begin(partial(self._client, cycle.scope["headers"]), partial(self._begin, cycle, app))
+        if self._has_turn:
+            self._begin(cycle, app)
+        else:
+            client = partial(self._client, cycle.scope["headers"])
+            self._connections.turns.begin(client, partial(self._begin, cycle, app))
 
     def _client(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
         return self._connections.client(self, self._host, headers)
@@ -190,11 +209,32 @@ class BoundedProtocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
+        """Parses what was received, in a turn of its client, which may send heads of 32 KB on hundreds of connections.
+        Until then nothing more is read."""
         if self._refused:
             return
         # For empty lines too, which begin no message and yet end the wait for the next request.
         if self._deadline is None:
             self._expect()
+        if not self._is_of_one_client:
+            self._parse(data)
+        elif not self._connections.turns.begin(partial(self._client, ()), partial(self._parse_in_turn, data)):
+            self._is_held = True
+            self.flow.pause_reading()
+
+    def _parse_in_turn(self, data: bytes) -> None:
+        self._is_held = False
+        if self._refused or self.transport.is_closing():
+            return
+        if not self.pipeline and not self._waits_for_client:
+            self.flow.resume_reading()
+        self._has_turn = True
+        try:
+            self._parse(data)
+        finally:
+            self._has_turn = False
+
+    def _parse(self, data: bytes) -> None:
         self._chunk_bytes = len(data)
         super().data_received(data)
         if not self._refused:

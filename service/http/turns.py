@@ -39,21 +39,23 @@ class Turns:
         self._iterations = 0
         self._turn_began = self._iteration_began = 0.0
 
-    def begin(self, client: Callable[[], str], start: Callable[[], None]) -> None:
-        """Starts a request in this turn or a later one. `client` names its client, and is asked only if it waits."""
+    def begin(self, client: Callable[[], str], start: Callable[[], None]) -> bool:
+        """Starts a request in this turn or a later one, and returns whether it has started. `client` names its client,
+        and is asked only if the request may have to wait."""
         if self._iteration is None:
             self._turn_began = self._clock()
             self._begin_iteration(self._turn_began)
         if self._begun < self._most and not self._waiting:
             self._begun += 1
             start()
-            return
+            return True
         name = client()
         if name in self._waiting or name in self._early or len(self._early) == self._most:
             self._waiting.setdefault(name, deque()).append(start)
-        else:
-            self._early.add(name)
-            start()
+            return False
+        self._early.add(name)
+        start()
+        return True
 
     def _begin_iteration(self, now: float) -> None:
         self._iteration_began = now

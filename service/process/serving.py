@@ -30,6 +30,8 @@ from service.settings import SECRET_CHARACTERS, SECRETS, Settings
 _GRACE_SECONDS = 25
 # Connections that the kernel queues until a worker accepts them: enough for a burst, and for the time of a restart.
 _BACKLOG = 2048
+# Of each connection, what the kernel keeps until it is read: a request. By itself it would keep 6 MB.
+_RECEIVE_BUFFER_BYTES = 64 * 1024
 _SECRET_HINT: Final = f"at least {SECRET_CHARACTERS} characters: make one with `openssl rand -hex 32`"
 
 log = structlog.get_logger(__name__)
@@ -133,12 +135,15 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+        listening = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise HostingError(f"Port {port} of {host} is taken: choose another PORT.") from None
         reason = str(error.strerror).partition(" (while")[0]
         raise HostingError(f"Port {port} of {host} can't be had: {reason}. Choose another HOST or PORT.") from None
+    # The accepted connections inherit it.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+    return listening
 
 
 def _url(listening: socket.socket) -> str:

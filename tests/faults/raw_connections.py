@@ -135,5 +135,6 @@ async def service(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> As
             yield listener
         finally:
             await listener.hang_up()
+            await listener.until(lambda connections: not connections)
             server.close()
             await server.wait_closed()

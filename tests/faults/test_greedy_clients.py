@@ -125,14 +125,14 @@ async def test_a_request_begins_between_those_of_another_client(
     began: list[str] = []
     begin = Turns.begin
 
-    def note(turns: Turns, client: Callable[[], str], start: Callable[[], None]) -> None:
+    def note(turns: Turns, client: Callable[[], str], start: Callable[[], None]) -> bool:
         name = client()
 
         def start_noted() -> None:
             began.append(name)
             start()
 
-        begin(turns, lambda: name, start_noted)
+        return begin(turns, lambda: name, start_noted)
 
     monkeypatch.setattr(Turns, "begin", note)
     for connection in greedy:

@@ -1,9 +1,11 @@
-"""How the answers of an application are written to a connection."""
+"""How requests are read from a connection, and the answers of an application written to it."""
 
 import asyncio
 import gc
+import socket
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from uvicorn.server import ServerState
 
 from service.http.connections import Connections
 from service.http.protocol import BoundedProtocol
+from service.http.turns import ITERATIONS_OF_TURN, TURN_SECONDS, Turns
+from service.process.serving import _RECEIVE_BUFFER_BYTES, _listen
 
 pytestmark = pytest.mark.anyio
 
@@ -22,30 +26,49 @@ _HEADERS = [(b"content-length", b"6")]
 class Writes:
     """A transport that records what is written at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self._address = address
         self.written: list[bytes] = []
         self.closed = False
+        self.is_reading = True
+        # Called when something is written, as if the client took none of it.
+        self.filled: Callable[[], None] = lambda: None
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None
+
+    def get_extra_info(self, name: str) -> tuple[str, int] | None:
+        return (self._address, 1) if name == "peername" else None
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
     def writelines(self, parts: Iterable[bytes]) -> None:
         self.written.append(b"".join(parts))
+        self.filled()
 
     def close(self) -> None:
         self.closed = True
 
 
-def connect(app: Any) -> tuple[BoundedProtocol, Writes]:
-    """Opens a connection to an application."""
+def connect(
+    app: Any, connections: Connections | None = None, address: str = "127.0.0.1"
+) -> tuple[BoundedProtocol, Writes]:
+    """Opens a connection to an application, beside others."""
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, date_header=False)
     config.server_header = False
     config.load()
-    protocol = BoundedProtocol(config, ServerState(), {"connections": Connections(of_address=None)})
-    transport = Writes()
+    protocol = BoundedProtocol(config, ServerState(), {"connections": connections or Connections(of_address=None)})
+    transport = Writes(address)
     protocol.connection_made(transport)  # type: ignore[arg-type]  # it has what is called
     return protocol, transport
 
@@ -153,3 +176,114 @@ async def test_a_connection_that_is_gone_leaves_no_reference_cycle(sent: bytes, 
         assert [part() for part in parts] == [None, None]
     finally:
         gc.enable()
+
+
+class Dear:
+    """An application whose requests never end by themselves, on connections whose every parsing fills a turn."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.end = asyncio.Event()
+        self.connections = Connections(of_address=None)
+        self.connections.turns = Turns(self._now)
+        self._seconds = 0.0
+
+    def _now(self) -> float:
+        self._seconds += TURN_SECONDS
+        return self._seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 — ASGI
+        self.begun.append(scope["path"])
+        await self.end.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    def connect(self, address: str = "127.0.0.1") -> tuple[BoundedProtocol, Writes]:
+        """Opens a connection from an address."""
+        return connect(self, self.connections, address)
+
+
+def get(path: str) -> bytes:
+    """Writes a request."""
+    return f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
+
+
+async def test_what_a_client_sends_on_many_connections_is_parsed_in_its_turns() -> None:
+    """A client that sends once is not behind all of it: the rest is not parsed, and no more is read. It has been
+    parsed after a turn for each connection, and then reading goes on."""
+    dear = Dear()
+    greedy = [dear.connect() for _ in range(10)]
+    for number, (protocol, _) in enumerate(greedy):
+        protocol.data_received(get(f"/{number}"))
+    for _ in range(ITERATIONS_OF_TURN + 1):
+        await asyncio.sleep(0)
+    dear.connect("127.0.0.2")[0].data_received(get("/other"))
+    assert [protocol.cycle is not None for protocol, _ in greedy] == [True] * 3 + [False] * 7
+    assert [transport.is_reading for _, transport in greedy] == [True] * 3 + [False] * 7
+    await asyncio.sleep(0)
+    assert dear.begun == ["/0", "/1", "/2", "/other"]
+    for _ in range(10 * ITERATIONS_OF_TURN):
+        await asyncio.sleep(0)
+    assert sorted(dear.begun) == sorted(["/other", *(f"/{number}" for number in range(10))])
+    assert all(transport.is_reading for _, transport in greedy)
+    dear.end.set()
+    for protocol, _ in greedy:
+        await until_idle(protocol)
+
+
+async def test_what_waits_for_its_turn_is_the_last_that_is_read() -> None:
+    """Also when the answer to the request before it is complete."""
+    dear = Dear()
+    protocol, transport = dear.connect()
+    protocol.data_received(get("/first"))
+    dear.connect()[0].data_received(get("/second"))
+    protocol.data_received(get("/third"))
+    dear.end.set()
+    for _ in range(ITERATIONS_OF_TURN - 1):
+        await asyncio.sleep(0)
+    assert (len(transport.written), transport.is_reading) == (1, False)
+    for _ in range(10 * ITERATIONS_OF_TURN):
+        await asyncio.sleep(0)
+    assert "/third" in dear.begun
+
+
+async def test_a_request_that_was_held_waits_until_the_last_answer_is_taken() -> None:
+    """Its turn comes while the client has yet to take the answer before it: it is parsed, and begins afterwards."""
+    dear = Dear()
+    protocol, transport = dear.connect()
+    protocol.data_received(get("/first"))
+    dear.connect()[0].data_received(get("/second"))
+    protocol.data_received(get("/third"))
+    transport.filled = protocol.pause_writing
+    dear.end.set()
+    for _ in range(10 * ITERATIONS_OF_TURN):
+        await asyncio.sleep(0)
+    assert (sorted(dear.begun), transport.is_reading) == (["/first", "/second"], False)
+    transport.filled = lambda: None
+    protocol.resume_writing()
+    for _ in range(10 * ITERATIONS_OF_TURN):
+        await asyncio.sleep(0)
+    assert (sorted(dear.begun), transport.is_reading) == (["/first", "/second", "/third"], True)
+
+
+async def test_what_a_trusted_proxy_sends_is_parsed_at_once() -> None:
+    """Its connections bring the requests of many clients, whom the headers tell."""
+    dear = Dear()
+    dear.connections = Connections([ip_network("127.0.0.1")])
+    for _ in range(10):
+        protocol, transport = dear.connect()
+        protocol.data_received(get("/"))
+        assert protocol.cycle is not None
+        assert transport.is_reading
+    dear.end.set()
+    await until_idle(protocol)
+
+
+async def test_little_is_kept_of_what_a_client_sends_before_it_is_read() -> None:
+    """The kernel doubles what it is asked for."""
+    with (
+        _listen("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 2 * _RECEIVE_BUFFER_BYTES
