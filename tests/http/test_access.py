@@ -17,9 +17,10 @@ from service.booking.tokens import CancellationTokens
 from service.http.endpoint import Access
 from service.process.hosting import make_demo_catalog
 from tests.connections import open_database
-from tests.database import TestDatabase
+from tests.database import TestDatabase, at
+from tests.http.booking_calls import timestamp
 from tests.http.conftest import ADMIN, CRON
-from tests.http.describing import Json, example_answer, example_body, example_ids, example_request, served_document
+from tests.http.describing import Json, example_answer, example_ids, example_request, served_document
 from tests.http.keys import BUSINESSES, bearer, make_key
 
 pytestmark = pytest.mark.anyio
@@ -128,11 +129,9 @@ async def site(client: httpx2.AsyncClient, database: TestDatabase) -> Site:
     await client.delete(f"{BUSINESSES}/salon/keys/{revoked['keyId']}", headers=ADMIN)
 
     document = await served_document()
-    slot = {
-        "businessId": "salon",
-        "serviceId": "styling-class",
-        "slotStart": example_body(document, "/api/booking/reserve")["slotStart"],
-    }
+    service = {"businessId": "salon", "serviceId": "styling-class"}
+    listing = await client.get("/api/booking/availability", params={**service, "from": timestamp(at(0)), "limit": 1})
+    slot = service | {"slotStart": listing.json()["slots"][0]["slotStart"]}
     holds = [(await client.post("/api/booking/reserve", json=slot)).json()["reservationId"] for _ in range(2)]
     guest = {"reservationId": holds[0], "guestEmail": "ada@example.com"}
     appointment = (await client.post("/api/booking/commit", json=guest)).json()

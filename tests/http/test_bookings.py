@@ -148,7 +148,7 @@ async def test_a_refusal_does_not_use_up_its_key(client: httpx2.AsyncClient, dat
         ({"min_notice_minutes": 366 * 24 * 60}, 10, "too_soon"),
         ({"max_advance_days": 1}, 10, "too_far_ahead"),
         ({"duration_minutes": 30, "max_duration_minutes": 30}, 10, "too_long"),
-        ({}, 6, "closed"),
+        ({}, 5, "closed"),
     ],
 )
 async def test_the_rules_for_guests_apply(

@@ -1,6 +1,7 @@
 """Special hours of the catalog, and the appointments that special hours and closures affect."""
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx2
 import pytest
@@ -133,8 +134,8 @@ async def test_hours_that_touch_or_overlap_mean_the_same_in_a_week_and_on_a_date
     they are read."""
     database.make_service(slot_step_minutes=60)
     hours = [{"opens": opens, "closes": closes} for opens, closes in times]
-    # In Berlin, Monday begins an hour before that of UTC.
-    day = {"businessId": "salon", "serviceId": "cut", "from": timestamp(at(-1)), "to": timestamp(at(23))}
+    first, last = (timestamp(at(hour).replace(tzinfo=ZoneInfo("Europe/Berlin"))) for hour in (0, 24))
+    day = {"businessId": "salon", "serviceId": "cut", "from": first, "to": last}
 
     async def starts() -> list[str]:
         listing = (await client.get("/api/booking/availability", params=day)).json()

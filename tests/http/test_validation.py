@@ -293,7 +293,8 @@ async def test_a_slot_has_no_fraction_of_a_second(
 ) -> None:
     """Wherever a slot is asked for. A fraction of zero, as answers have it, is none."""
     database.make_service()
-    start, end = f"2027-01-11T10:00:00{fraction}", f"2027-01-11T10:30:00{fraction}"
+    seconds = [f"{at(hour):%Y-%m-%dT%H:%M:%S}" for hour in (10, 10.5)]
+    start, end = (second + fraction for second in seconds)
     appointment = await create(client, 9)
     for response, fields in (
         (await client.post("/api/booking/reserve", json=slot(slotStart=start)), ["slotStart"]),
@@ -306,8 +307,8 @@ async def test_a_slot_has_no_fraction_of_a_second(
         (await change(client, appointment, {"expectedVersion": 1, "slotStart": start}), ["slotStart"]),
     ):
         assert faulty_fields(response) == fields
-    held = await reserve(client, slotStart="2027-01-11T10:00:00.000Z", slotEnd="2027-01-11T10:30:00.000000Z")
-    assert (held["slotStart"], held["slotEnd"]) == ("2027-01-11T10:00:00.000Z", "2027-01-11T10:30:00.000Z")
+    held = await reserve(client, slotStart=f"{seconds[0]}.000Z", slotEnd=f"{seconds[1]}.000000Z")
+    assert [held["slotStart"], held["slotEnd"]] == [f"{second}.000Z" for second in seconds]
 
 
 async def test_an_underscore_gets_past_caches_and_is_ignored(

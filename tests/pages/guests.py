@@ -38,13 +38,15 @@ def slot(page: Page, time: str) -> Locator:
 
 
 def next_month(page: Page, button: str = "Next month") -> None:
-    """Turns to the next month, so that the time of the day at which a test runs has no influence."""
+    """Turns to the next month, so that the time of the day at which a test runs has no influence, and waits for the
+    slots of its first free date."""
     month = page.get_by_role("grid")
     name = month.get_attribute("aria-labelledby")
     shown = page.locator(f"#{name}").inner_text()
     page.get_by_role("button", name=button).click()
     expect(page.locator(f"#{name}")).not_to_have_text(shown)
     expect(month).to_have_attribute("aria-busy", "false")
+    expect(page.locator("#day")).to_have_js_property("inert", False)
 
 
 def choose(page: Page, service: str, fields: Mapping[str, str] | None = None) -> None:

@@ -11,7 +11,7 @@ from tests.sql.catalog import put_special_hours
 from tests.sql.changes import move
 
 # Hours in UTC at which the salon is open, and closed, in winter and in summer: Berlin is one or two hours ahead.
-MORNING, LUNCH = 9, 11
+MORNING, LUNCH = 8, 11
 CLOSED = [("closed", None)]
 
 
@@ -53,7 +53,7 @@ def test_hours_closures_and_holidays_are_named(salon: TestDatabase) -> None:
     assert warnings(salon.book(LUNCH, manual=True, resource_id="anna")) == CLOSED
     assert warnings(salon.book(MORNING, manual=True, resource_id="bert")) == [("closed", "bert")]
     booked = salon.book(14, manual=True, resource_id="anna").id
-    assert warnings(move(salon, booked, LUNCH + 1)) == CLOSED
+    assert warnings(move(salon, booked, 24 * 2 + LUNCH)) == CLOSED
     assert warnings(salon.change(booked, set={"resource_id": "bert"})) == [*CLOSED, ("closed", "bert")]
     put_special_hours(salon, "holiday", at(24 * 3).date().isoformat(), [])
     assert warnings(move(salon, booked, 24 * 3 + MORNING, resource_id="anna")) == CLOSED
@@ -63,7 +63,7 @@ def test_hours_closures_and_holidays_are_named(salon: TestDatabase) -> None:
 
 def test_notice_horizon_and_past_are_named(salon: TestDatabase) -> None:
     """By the start of the slot; the hours are checked beside them."""
-    salon.put_service(resource_ids=["anna", "bert"], min_notice_minutes=120, max_advance_days=7)
+    salon.put_service(resource_ids=["anna", "bert"], min_notice_minutes=180, max_advance_days=7)
     salon.freeze_clock(at(MORNING))
     request: dict[str, Any] = {"manual": True, "resource_id": "anna"}
     assert warnings(salon.book(MORNING - 1, **request)) == [("past", None)]
