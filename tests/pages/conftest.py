@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import httpx2
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 from service.booking import catalog_file
 from service.booking.catalog import Catalog
@@ -104,6 +104,7 @@ def service(running_cluster: RunningCluster, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Runs Chromium, without a window. Not longer than for a module: no event loop can be started meanwhile."""
+    expect.set_options(_WAIT_MILLISECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
