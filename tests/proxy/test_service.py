@@ -185,7 +185,7 @@ async def test_calls_that_set_the_slug_of_a_business_take_turns(servers: Install
         first = asyncio.create_task(asyncio.to_thread(set_slug, latter))
         await asyncio.to_thread(wait_until, lambda: waiting("transactionid"), "the first to wait for the business")
         second = asyncio.create_task(asyncio.to_thread(set_slug, former))
-        await asyncio.to_thread(wait_until, lambda: waiting("advisory"), "the second to wait for the first", seconds=1)
+        await asyncio.to_thread(wait_until, lambda: waiting("advisory"), "the second to wait for the first")
     await asyncio.gather(first, second)
     assert strays(servers) == []
     assert servers.rows(servers.proxy, "SELECT b ->> 'slug' FROM booking.business(%s) AS b", business_id) == [(former,)]
