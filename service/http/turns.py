@@ -80,9 +80,10 @@ class Turns:
         while self._waiting and self._begun < self._most:
             client = next(iter(self._waiting))
             requests = self._waiting.pop(client)
-            self._begun += 1
-            requests.popleft()()
+            start = requests.popleft()
             if requests:
                 self._waiting[client] = requests
+            self._begun += 1
+            start()
         if self._begun:
             self._begin_iteration(now)

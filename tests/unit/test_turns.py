@@ -118,3 +118,19 @@ async def test_a_client_does_not_wait_for_the_requests_of_another(seconds: float
         assert second - ahead <= REQUESTS_OF_TURN + 1
     await begun.sizes()
     assert len(begun.clients) == 2006
+
+
+async def test_a_request_that_fails_takes_no_other_with_it() -> None:
+    """The error goes to the event loop, and the others begin with the next request."""
+    begun = Begun(TURN_SECONDS)
+    begun.request("a", 2)
+    errors: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    begun.turns.begin(lambda: "a", lambda: 1 / 0)  # type: ignore[arg-type]  # it returns nothing
+    begun.request("a", 2)
+    for _ in range(2 * ITERATIONS_OF_TURN):
+        await asyncio.sleep(0)
+    assert [type(context["exception"]) for context in errors] == [ZeroDivisionError]
+    begun.request("b")
+    await begun.sizes()
+    assert begun.clients == ["a", "a", "b", "a", "a"]
