@@ -4,9 +4,9 @@ import asyncio
 import gc
 import socket
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -184,6 +184,7 @@ class Dear:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.end = asyncio.Event()
+        self._protocols: list[BoundedProtocol] = []
         self.connections = Connections(of_address=None)
         self.connections.turns = Turns(self._now)
         self._seconds = 0.0
@@ -200,7 +201,24 @@ class Dear:
 
     def connect(self, address: str = "127.0.0.1") -> tuple[BoundedProtocol, Writes]:
         """Opens a connection from an address."""
-        return connect(self, self.connections, address)
+        self._protocols.append(connect(self, self.connections, address)[0])
+        return self._protocols[-1], cast(Writes, self._protocols[-1].transport)
+
+    async def finish(self) -> None:
+        """Ends all requests."""
+        self.end.set()
+        while self.connections.turns._waiting:  # noqa: ASYNC110 — a dict
+            await asyncio.sleep(0)
+        for protocol in self._protocols:
+            await until_idle(protocol)
+
+
+@pytest.fixture
+async def dear() -> AsyncIterator[Dear]:
+    """Returns the application. Its requests end with the test."""
+    dear = Dear()
+    yield dear
+    await dear.finish()
 
 
 def get(path: str) -> bytes:
@@ -208,10 +226,9 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
 
 
-async def test_what_a_client_sends_on_many_connections_is_parsed_in_its_turns() -> None:
+async def test_what_a_client_sends_on_many_connections_is_parsed_in_its_turns(dear: Dear) -> None:
     """A client that sends once is not behind all of it: the rest is not parsed, and no more is read. It has been
     parsed after a turn for each connection, and then reading goes on."""
-    dear = Dear()
     greedy = [dear.connect() for _ in range(10)]
     for number, (protocol, _) in enumerate(greedy):
         protocol.data_received(get(f"/{number}"))
@@ -226,14 +243,10 @@ async def test_what_a_client_sends_on_many_connections_is_parsed_in_its_turns() 
         await asyncio.sleep(0)
     assert sorted(dear.begun) == sorted(["/other", *(f"/{number}" for number in range(10))])
     assert all(transport.is_reading for _, transport in greedy)
-    dear.end.set()
-    for protocol, _ in greedy:
-        await until_idle(protocol)
 
 
-async def test_what_waits_for_its_turn_is_the_last_that_is_read() -> None:
+async def test_what_waits_for_its_turn_is_the_last_that_is_read(dear: Dear) -> None:
     """Also when the answer to the request before it is complete."""
-    dear = Dear()
     protocol, transport = dear.connect()
     protocol.data_received(get("/first"))
     dear.connect()[0].data_received(get("/second"))
@@ -247,9 +260,8 @@ async def test_what_waits_for_its_turn_is_the_last_that_is_read() -> None:
     assert "/third" in dear.begun
 
 
-async def test_a_request_that_was_held_waits_until_the_last_answer_is_taken() -> None:
+async def test_a_request_that_was_held_waits_until_the_last_answer_is_taken(dear: Dear) -> None:
     """Its turn comes while the client has yet to take the answer before it: it is parsed, and begins afterwards."""
-    dear = Dear()
     protocol, transport = dear.connect()
     protocol.data_received(get("/first"))
     dear.connect()[0].data_received(get("/second"))
@@ -266,17 +278,14 @@ async def test_a_request_that_was_held_waits_until_the_last_answer_is_taken() ->
     assert (sorted(dear.begun), transport.is_reading) == (["/first", "/second", "/third"], True)
 
 
-async def test_what_a_trusted_proxy_sends_is_parsed_at_once() -> None:
+async def test_what_a_trusted_proxy_sends_is_parsed_at_once(dear: Dear) -> None:
     """Its connections bring the requests of many clients, whom the headers tell."""
-    dear = Dear()
     dear.connections = Connections([ip_network("127.0.0.1")])
     for _ in range(10):
         protocol, transport = dear.connect()
         protocol.data_received(get("/"))
         assert protocol.cycle is not None
         assert transport.is_reading
-    dear.end.set()
-    await until_idle(protocol)
 
 
 async def test_little_is_kept_of_what_a_client_sends_before_it_is_read() -> None:
