@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -31,6 +32,8 @@ DESKTOP: Final[ViewportSize] = {"width": 1280, "height": 800}
 _VISITOR: Final = {"locale": "en-GB", "timezone_id": "Europe/Berlin"}
 # Limits of waiting, in milliseconds: no step takes nearly as long.
 _WAIT_MILLISECONDS: Final = 30_000
+# The end of a time that passes for a page.
+_RUN: Final = timedelta(seconds=3)
 # Faults of this weight and above fail a test.
 _SERIOUS: Final = ("serious", "critical")
 
@@ -158,6 +161,15 @@ def become(page: Page, *, hidden: bool) -> None:
         f"Object.defineProperty(document, 'hidden', {{value: {str(hidden).lower()}, configurable: true}});"
         "document.dispatchEvent(new Event('visibilitychange'))"
     )
+
+
+def let_pass(page: Page, time: timedelta) -> None:
+    """Lets time pass for a page whose clock was installed.
+
+    It leaps, and the last seconds run: what a timer starts during a leap, as a request, is as late as the leap is long.
+    """
+    page.clock.fast_forward(round((time - _RUN).total_seconds() * 1000))
+    page.clock.run_for(round(_RUN.total_seconds() * 1000))
 
 
 def is_narrow(page: Page) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from playwright.sync_api import Page, Request, Route, expect
 
-from tests.pages.conftest import Open, Service
+from tests.pages.conftest import Open, Service, let_pass
 from tests.pages.guests import ADA, book, booked, fill_in, free_slots, hold, make_business, next_month, slot
 
 HOLD_MINUTES = 5
@@ -128,7 +128,7 @@ def test_what_the_business_changes_is_seen_at_once(open_page: Open, service: Ser
 def end_hold(page: Page, service: Service) -> None:
     """Lets the time of a hold pass, for the browser and for the service."""
     service.database.move_clock(timedelta(minutes=HOLD_MINUTES, seconds=1))
-    page.clock.fast_forward(1000 * 60 * HOLD_MINUTES)
+    let_pass(page, timedelta(minutes=HOLD_MINUTES))
     expect(page.get_by_role("button", name="Keep it for me again")).to_be_visible()
 
 
@@ -192,7 +192,7 @@ def test_a_hold_that_another_window_released_is_made_again(open_page: Open, serv
 def test_a_guest_may_have_more_time(open_page: Open, service: Service) -> None:
     """The hold is prolonged to its whole length from now."""
     page = hold_with_clock(open_page, service, "patient")
-    page.clock.fast_forward(1000 * 60 * 2)
+    let_pass(page, timedelta(minutes=2))
     expect(page.get_by_role("timer")).to_have_text("2:59")
     service.database.move_clock(timedelta(minutes=2))
     page.get_by_role("button", name="More time").click()

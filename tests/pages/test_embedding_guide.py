@@ -16,11 +16,11 @@ from zoneinfo import ZoneInfo
 import httpx2
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.clusters import RunningCluster
 from tests.faults.proxy import Proxy
-from tests.pages.conftest import Service, become, running_service
+from tests.pages.conftest import Service, become, let_pass, running_service
 from tests.serving import NO_CERTIFICATES, wait_until
 
 ADDRESS: Final = "http://127.0.0.1:8000"
@@ -298,7 +298,7 @@ def test_a_form_that_takes_too_long_leads_to_the_list(url: str, open_window: Ope
     window.choose()
     expect(window.guest).to_be_visible()
     service.database.move_clock(timedelta(minutes=16))
-    window.page.clock.fast_forward("15:01")
+    let_pass(window.page, timedelta(minutes=15, seconds=1))
     expect(window.message).to_have_text(OVER)
     window.choose()
     expect(window.guest).to_be_visible()
@@ -319,6 +319,26 @@ def test_another_tab_of_the_browser_goes_on_with_a_hold(url: str, open_window: O
     second.submit()
     expect(second.booked).to_be_visible()
     assert claims() == (["committed"], ["confirmed"])
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_guest_may_choose_before_the_own_holds_are_known(url: str, open_window: Open, answered: bool) -> None:
+    """Their answer then offers nothing and reports nothing: the form of the new hold is in view."""
+    window = open_window("about:blank")
+    waiting: list[Route] = []
+    window.page.route("**/reservations/own*", lambda route: waiting.append(route))
+    window.page.goto(url)
+    window.choose()
+    expect(window.guest).to_be_visible()
+    [route] = waiting
+    if answered:
+        route.fulfill(response=route.fetch())
+    else:
+        route.abort()
+    # The answer has arrived before that of a later request.
+    window.page.evaluate("url => fetch(url).then((answer) => answer.text())", url)
+    expect(window.message).to_be_empty()
+    expect(window.guest).to_be_visible()
 
 
 def test_a_page_of_another_origin_can_import_the_client(url: str, open_window: Open, service: Service) -> None:
