@@ -272,6 +272,18 @@ def test_a_free_place_is_booked_by_the_pointer(calendar: CalendarPage) -> None:
     expect(calendar.dialog.get_by_label("With")).to_have_value("maria")
 
 
+def test_a_new_booking_is_on_the_date_in_view(calendar: CalendarPage) -> None:
+    """At the next quarter of an hour, also when that is after midnight."""
+    day = own_day()
+    calendar.show(day)
+    for now, time in ((at(day, 9.1), "09:15"), (at(day, 23.9), "23:45")):
+        calendar.page.clock.set_fixed_time(now)
+        calendar.page.get_by_role("button", name="New booking").click()
+        expect(calendar.dialog.get_by_label("Date")).to_have_value(day.isoformat())
+        expect(calendar.dialog.get_by_label("Time")).to_have_value(time)
+        calendar.press("Escape")
+
+
 def test_a_booking_whose_answer_was_lost_is_made_once(calendar: CalendarPage, service: Service) -> None:
     """It is sent again under the same key."""
     day = own_day()

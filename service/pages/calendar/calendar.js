@@ -14,6 +14,8 @@ import { startPage, text } from "../texts.js";
 const REFRESH_SECONDS = 60;
 const GATHER_MILLISECONDS = 150;
 const RECONNECT_MILLISECONDS = 5000;
+// In minutes of the day.
+const [QUARTER, LAST_QUARTER] = [15, 23 * 60 + 45];
 const STORED = "holdfast-calendar";
 // The client of guests keeps an id and an attempt, which the calendar has no use for.
 const NOWHERE = { getItem: () => null, setItem: () => {} };
@@ -162,7 +164,9 @@ const actions = {
   week: () => go({ view: "week" }),
   new: () => {
     const date = shownDates().includes(today()) ? today() : state.date;
-    openNew(instantOf(date, Math.ceil(localTime(Date.now()).minutes / 15) * 15), state.filter);
+    // Not past midnight, where it would be another date than the one in view.
+    const next = Math.min(Math.ceil(localTime(Date.now()).minutes / QUARTER) * QUARTER, LAST_QUARTER);
+    openNew(instantOf(date, next), state.filter);
   },
   "closures-open": () => openClosures(state.date),
 };
