@@ -43,6 +43,7 @@ class Connections:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files - _OTHER_FILES)
         self._addresses: dict[Connection, str] = {}
+        self._of_proxies: set[Connection] = set()
         self._of_address: Counter[str] = Counter()
         self._unsent: dict[Connection, int] = {}
 
@@ -53,25 +54,28 @@ class Connections:
         self._addresses[connection] = name
         self._of_address[name] += 1
         excess = len(self._addresses) - self._most
-        if self._most_of_address is not None and not self.brings_others(host):
+        if address and is_any_of(address, self._trusted):
+            self._of_proxies.add(connection)
+        elif self._most_of_address is not None:
             excess = max(excess, self._of_address[name] - self._most_of_address)
         return max(0, excess)
 
     def remove(self, connection: Connection) -> None:
         self.taken(connection)
+        self._of_proxies.discard(connection)
         if name := self._addresses.pop(connection, None):
             self._of_address[name] -= 1
             if not self._of_address[name]:
                 del self._of_address[name]
 
-    def brings_others(self, host: str) -> bool:
-        """Returns whether an address is that of a trusted proxy, so that headers tell the client of a request."""
-        address = parsed_address(host) if self._trusted else None
-        return address is not None and is_any_of(address, self._trusted)
+    def is_of_proxy(self, connection: Connection) -> bool:
+        """Returns whether a connection is that of a trusted proxy, so that its headers tell the client of a request."""
+        return connection in self._of_proxies
 
     def client(self, connection: Connection, host: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """Returns the client of a request: the address of its connection, or the one for which a trusted proxy asks."""
-        address = nearest_client(host, forwarded_for(headers), self._trusted) if self._trusted else None
+        of_proxy = self.is_of_proxy(connection)
+        address = nearest_client(host, forwarded_for(headers), self._trusted) if of_proxy else None
         return customer(address) if address else self._addresses[connection]
 
     def unsent(self, connection: Connection, size: int) -> None:

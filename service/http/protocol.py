@@ -83,8 +83,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self.url = b""
         self._connections: Connections = self.app_state["connections"]
         self._host = ""
-        # Whether the client of a request is known before its head is parsed.
-        self._is_of_one_client = True
         # Whether something that was received waits to be parsed; and whether what is parsed has its turn, so that a
         # request in it has, too.
         self._is_held = False
@@ -115,7 +113,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._host = self.client[0] if self.client else ""
-        self._is_of_one_client = not self._connections.brings_others(self._host)
         excess = self._connections.add(self, self._host)
         self._probes_only = excess > 0
         if excess > SPARE_CONNECTIONS:
@@ -216,7 +213,7 @@ class BoundedProtocol(HttpToolsProtocol):
         # For empty lines too, which begin no message and yet end the wait for the next request.
         if self._deadline is None:
             self._expect()
-        if not self._is_of_one_client:
+        if self._connections.is_of_proxy(self):
             self._parse(data)
         elif not self._connections.turns.begin(partial(self._client, ()), partial(self._parse_in_turn, data)):
             self._is_held = True
