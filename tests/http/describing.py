@@ -16,6 +16,20 @@ from tests.http.conftest import make_settings
 Json = dict[str, Any]
 
 PROBLEM = "application/problem+json"
+# What probes and readers call without parameters, and the pages with some of their files.
+TO_READ = (
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/docs/businesses",
+    "/docs/embedding",
+    "/docs/errors",
+    "/docs/docs.js",
+    "/docs/deploy/runbook.md",
+)
+PAGES = ("/book/salon-rosa", "/calendar", "/ops", "/static/holdfast.js", "/static/book/book.js")
 
 
 def make_app() -> Application:

@@ -10,7 +10,17 @@ import pytest
 
 from tests.database import TestDatabase, at
 from tests.http.conftest import ADMIN, CRON
-from tests.http.describing import PROBLEM, Json, answers, check, example_request, operation_of, served_document
+from tests.http.describing import (
+    PAGES,
+    PROBLEM,
+    TO_READ,
+    Json,
+    answers,
+    check,
+    example_request,
+    operation_of,
+    served_document,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -380,25 +390,9 @@ async def operate(call: Call) -> None:
         await call("POST", path, 200, headers=CRON)
     await call("GET", "/api/operations/overview", 200, headers=ADMIN)
     await call("GET", "/", 307)
-    for path in (
-        "/health/live",
-        "/health/ready",
-        "/metrics",
-        "/openapi.json",
-        "/docs",
-        "/docs/businesses",
-        "/docs/embedding",
-        "/docs/errors",
-        "/docs/docs.css",
-        "/docs/deploy/runbook.md",
-        "/book/salon-rosa",
-        "/calendar",
-        "/ops",
-        "/static/holdfast.js",
-        "/static/book/book.js",
-    ):
+    for path in (*TO_READ, "/docs/docs.css", *PAGES):
         await call("GET", path, 200)
-    for path in ("/book/salon-rosa", "/calendar", "/ops", "/static/holdfast.js", "/static/book/book.js"):
+    for path in PAGES:
         await call("GET", path, 304, headers={"If-None-Match": "*"})
     await call("GET", "/docs/nothing.js", 404)
     await call("GET", "/docs/deploy/nothing.md", 404)

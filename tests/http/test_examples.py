@@ -24,7 +24,9 @@ from tests.connections import open_database
 from tests.database import TestDatabase
 from tests.http.conftest import ADMIN, CRON, make_settings
 from tests.http.describing import (
+    PAGES,
     PROBLEM,
+    TO_READ,
     Json,
     check,
     client_of,
@@ -320,23 +322,7 @@ async def operate(recorder: Recorder, database: TestDatabase, monkeypatch: pytes
         await recorder.call("GET", "/health/reservations", 200)
     recorder.client = former
     await recorder.call("GET", "/", 307)
-    for path in (
-        "/health/live",
-        "/health/ready",
-        "/metrics",
-        "/openapi.json",
-        "/docs",
-        "/docs/businesses",
-        "/docs/embedding",
-        "/docs/errors",
-        "/docs/docs.js",
-        "/docs/deploy/runbook.md",
-        "/book/salon-rosa",
-        "/calendar",
-        "/ops",
-        "/static/holdfast.js",
-        "/static/book/book.js",
-    ):
+    for path in (*TO_READ, *PAGES):
         await recorder.call("GET", path, 200)
 
 
