@@ -1,12 +1,9 @@
 """How far a claim reaches: the services whose slots have more or less room through it, and when these slots start."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, NamedTuple
-
-from cachetools import TTLCache
 
 from service.database.connections import Database
 from service.single_flight import SingleFlight
@@ -39,17 +36,13 @@ class Reach(NamedTuple):
 class Reaches:
     """Finds the reach of claims. Keeps the services of the businesses that are watched."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._clock = clock
-        self._services: TTLCache[str, SingleFlight[str, list[ServiceReach]]] = TTLCache(_BUSINESSES, _SECONDS, clock)
+        self._services = SingleFlight[str, list[ServiceReach]](keep_seconds=_SECONDS, max_kept=_BUSINESSES)
 
     def forget(self, business_id: str | None) -> None:
         """Drops the services of a business, whose settings may have changed; without one, of all."""
-        if business_id is None:
-            self._services.clear()
-        else:
-            self._services.pop(business_id, None)
+        self._services.forget(business_id)
 
     async def of_claim(
         self,
@@ -64,7 +57,8 @@ class Reaches:
         It may be wider than necessary, and never too narrow. Raises `Unavailable`, `KeyError` for an unknown service,
         and `OverflowError` at the end of time.
         """
-        services = {service.service_id: service for service in await self._of_business(business_id)}
+        listed = await self._services.run(business_id, partial(self._read, business_id))
+        services = {service.service_id: service for service in listed}
         starts, ends = _window(services[service_id], *slot)
         concerned = [
             service
@@ -74,12 +68,6 @@ class Reaches:
             and (service.service_id == service_id or resource_id in service.resource_ids)
         ]
         return _reach(concerned, starts, ends) if concerned else None
-
-    async def _of_business(self, business_id: str) -> list[ServiceReach]:
-        services = self._services.get(business_id)
-        if services is None:
-            services = self._services[business_id] = SingleFlight(keep_seconds=_SECONDS, clock=self._clock)
-        return await services.run(business_id, partial(self._read, business_id))
 
     async def _read(self, business_id: str) -> list[ServiceReach]:
         return [ServiceReach(*row) for row in await self._database.fetch("reaches", business_id)]
