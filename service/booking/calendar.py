@@ -57,13 +57,6 @@ class _Entry(Record):
     updated_at: AwareDatetime
 
 
-class _Page(NamedTuple):
-    """A part of a feed, and the place at which the next one begins: a start and an id; None on the last page."""
-
-    entries: list[_Entry]
-    next_place: tuple[datetime, UUID] | None
-
-
 class Calendars:
     """The feeds of businesses. Each method raises `Refused` and `Unavailable`."""
 
@@ -107,29 +100,21 @@ class Calendars:
         if not span:
             raise forbidden()
         [(timezone, since, starts, ends)] = span
-        first_page = await self._page(business_id, resource_id, since, None)
-        head = _head(name, time_zone(timezone, starts, ends))
-        return self._parts(business_id, resource_id, since, head, first_page, busy)
+        pages = self._pages(business_id, resource_id, since, busy)
+        return _parts(_head(name, time_zone(timezone, starts, ends)) + await anext(pages), pages)
 
-    async def _parts(
-        self, business_id: str, resource_id: str | None, since: datetime, head: bytes, page: _Page, busy: bool
+    async def _pages(
+        self, business_id: str, resource_id: str | None, since: datetime, busy: bool
     ) -> AsyncIterator[bytes]:
-        yield head
+        place: tuple[datetime | None, UUID | None] = (None, None)
         while True:
+            rows = await self._reads.fetch("calendar_feed", business_id, resource_id, since, *place, PAGE_ROWS)
+            entries = [_Entry.model_validate_json(body) for _, _, body in rows if body is not None]
             # In a thread: a page takes about a tenth of a second to write.
-            yield await asyncio.to_thread(_events, business_id, page.entries, busy)
-            if page.next_place is None:
-                break
-            page = await self._page(business_id, resource_id, since, page.next_place)
-        yield _END
-
-    async def _page(
-        self, business_id: str, resource_id: str | None, since: datetime, place: tuple[datetime, UUID] | None
-    ) -> _Page:
-        after = place or (None, None)
-        rows = await self._reads.fetch("calendar_feed", business_id, resource_id, since, *after, PAGE_ROWS)
-        entries = [_Entry.model_validate_json(body) for _, _, body in rows if body is not None]
-        return _Page(entries, rows[-1][:2] if len(rows) == PAGE_ROWS else None)
+            yield await asyncio.to_thread(_events, business_id, entries, busy)
+            if len(rows) < PAGE_ROWS:
+                return
+            place = rows[-1][:2]
 
     async def _sources(self, business_id: Identifier) -> list[_Source]:
         return [_Source(*row) for row in await self._database.fetch("calendars", business_id)]
@@ -138,6 +123,13 @@ class Calendars:
 def forbidden() -> Refused:
     """Builds the one refusal for every wrong address of a feed: it must not reveal which businesses exist."""
     return Refused("FORBIDDEN", _WRONG_KEY)
+
+
+async def _parts(first: bytes, pages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for page in pages:
+        yield page
+    yield _END
 
 
 def _head(name: str, zone: Timezone) -> bytes:
