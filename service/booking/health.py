@@ -128,10 +128,7 @@ async def check(database: Database, *, recent: bool = False) -> Findings:
     rows, partitions_down = await database.fetch_everywhere("invariant_violations", recent)
     definitions, _ = await database.fetch_everywhere("clock_definition")
     violations = {**dict(rows), "altered_clock": int(definitions != [_CLOCK])}
-    stray_slugs: list[tuple[str, str]] = []
-    if not recent:
-        rows, _ = await database.fetch_everywhere("stray_slugs")
-        stray_slugs = [(slug, business_id) for slug, business_id in rows]
+    stray_slugs, _ = ([], ()) if recent else await database.fetch_everywhere("stray_slugs")
     return Findings(violations, await unknown_timezones(database), stray_slugs, partitions_down)
 
 
