@@ -117,16 +117,6 @@ class Change:
     changes: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
 
-    @property
-    def moves(self) -> bool:
-        """Whether the appointment may leave its slot or its resource."""
-        return not self.changes.keys().isdisjoint(("slot_start", "slot_end", "resource_id", "service_id"))
-
-    @property
-    def leaves_service(self) -> bool:
-        """Whether the appointment may get another service."""
-        return "service_id" in self.changes
-
 
 Request = Reserve | Book | Commit | Extend | Release | Change
 

@@ -20,6 +20,8 @@ from service.naming import Record
 T = TypeVar("T")
 
 _NO_ROOM_TO_MOVE = "No available capacity for the new time slot"
+# The members of a change by which an appointment may leave its slot or its resource.
+_MOVING: Final = ("slot_start", "slot_end", "resource_id", "service_id")
 # Read from the body of the refusal: see booking.requested_slot.
 _SLOT: Final = TypeAdapter(Slot)
 
@@ -78,9 +80,10 @@ class Verbs:
 
         def announce(outcome: Outcome) -> None:
             if outcome.name == "done" and request.verb != "extend":
+                changes = request.changes if isinstance(request, Change) else {}
                 # A new service concerns the watchers of two services, so all of the business get it.
-                body = {} if isinstance(request, Change) and request.leaves_service else outcome.body
-                self._announce(business_id, body, moved=isinstance(request, Change) and request.moves)
+                body = {} if "service_id" in changes else outcome.body
+                self._announce(business_id, body, moved=not changes.keys().isdisjoint(_MOVING))
 
         operation = operation or new_operation_id()
         outcome = await self._group_commit.submit(request.verb, business_id, operation, body, announce)
