@@ -122,8 +122,6 @@ Request = Reserve | Book | Commit | Extend | Release | Change
 
 _GUEST: Final = TypeAdapter(Guest)
 _CHANGES: Final = TypeAdapter(dict[str, Any])
-# The actions of a change that set something.
-_SETTING: Final = ("change", "reschedule")
 
 
 def written(request: Request) -> bytes:
@@ -142,8 +140,7 @@ def written(request: Request) -> bytes:
             return merged(_GUEST.dump_json(request.guest), rest, {"source": "online"})
         case Change():
             rest = {name: getattr(request, name) for name in ("appointment_id", "action", "expected_version", "reason")}
-            changes = b'{"set":%s}' % _CHANGES.dump_json(request.changes) if request.action in _SETTING else None
-            return merged(changes, rest)
+            return merged(b'{"set":%s}' % _CHANGES.dump_json(request.changes), rest)
         case Extend() | Release():
             return orjson.dumps(request)
 

@@ -43,7 +43,6 @@ slots = st.builds(
         (Reserve(SLOT, 2.5), {"service_id", "slot_start", "slot_end", "quantity", "resource_id", "ttl_minutes"}),
         (Extend(uuid4(), 5, None), {"reservation_id", "ttl_minutes", "expected_version"}),
         (Release(uuid4()), {"reservation_id"}),
-        (Change(uuid4(), "cancel", 1, reason="Ill"), {"appointment_id", "action", "expected_version", "reason"}),
         (
             Change(uuid4(), "change", 1, {"notes": None}),
             {"appointment_id", "action", "expected_version", "reason", "set"},
