@@ -3,10 +3,9 @@ sql/functions."""
 
 import asyncio
 import time
-from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -42,8 +41,7 @@ _ERASED_AT_ONCE: Final = 20
 _INSTANTS: Final = ("slot_start", "slot_end")
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """The appointments to list, in the order of the parameters of booking.list_appointments
     (sql/functions/reads/appointments.sql). None: any."""
 
@@ -209,9 +207,8 @@ class Appointments:
         And its last place if there is a next page, which begins `after` that.
         """
         phone = listed.guest_phone and await self._guests.normalised(business_id, listed.guest_phone)
-        filters = astuple(replace(listed, guest_phone=phone))
-        bounds = *(after or (None, None)), limit
-        rows = await self._lists.fetch("list_appointments", business_id, *filters, *bounds)
+        filters = listed._replace(guest_phone=phone)
+        rows = await self._lists.fetch("list_appointments", business_id, *filters, *(after or (None, None)), limit)
         found = [body for (body,) in rows if body is not None]
         if not rows:
             await require_business(self._look_ups, business_id)

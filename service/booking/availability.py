@@ -1,9 +1,8 @@
 """The slots of a service that can be booked, and the capacity left in one slot."""
 
 import asyncio
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
@@ -66,10 +65,9 @@ class Capacity(Record):
     available: int = Field(description="Units left. It may have changed since: only `reserve` decides.")
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The slots that a caller looks for. `minutes` or `days`, one of the two at most, is their length; else the
-    service's."""
+class Wanted(NamedTuple):
+    """The slots that a caller looks for, in the order of the parameters of the listings. `minutes` or `days`, one of
+    the two at most, is their length; else the service's."""
 
     business_id: str
     service_id: str
@@ -121,9 +119,8 @@ async def available_days(reads: Reader, wanted: Wanted, first: date, last: date)
 
 async def _listed(reads: Reader, query: str, wanted: Wanted, first: date, last: date | None, *limit: int) -> bytes:
     """Calls one of the listings of sql/functions/reads/availability.sql, from a date or an instant to another."""
-    length = wanted.minutes, wanted.days
-    times = wanted.business_id, wanted.service_id, first, last
-    [(outcome, body)] = await reads.fetch(query, *times, *length, wanted.quantity, wanted.resource_id, *limit)
+    business_id, service_id, *others = wanted
+    [(outcome, body)] = await reads.fetch(query, business_id, service_id, first, last, *others, *limit)
     if outcome != "done":
         raise refusal(outcome, from_json(body) if body else None)
     listed: bytes = body
