@@ -1,12 +1,14 @@
-"""The catalog: businesses, their services and their resources."""
+"""The catalog: businesses, their services and their resources, and all of a business as one document."""
 
 from functools import partial
 from typing import Annotated, Final
 
 from pydantic import Field
 
+from service.api.shapes import Query
 from service.booking.catalog import RESOURCE, SERVICE, Catalog
 from service.booking.catalog_types import Business, BusinessSettings, Resource, ResourceSettings
+from service.booking.document import AppliedDocument, CatalogDocument, CatalogSettings
 from service.booking.service_types import Service, ServiceSettings
 from service.booking.text import BusinessId, Identifier, ResourceId, ServiceId
 from service.http.answer import Answer, answer, no_content
@@ -19,6 +21,9 @@ _SERVICES: Final = _BUSINESS + "/services"
 _SERVICE: Final = _SERVICES + "/{serviceId}"
 _RESOURCES: Final = _BUSINESS + "/resources"
 _RESOURCE: Final = _RESOURCES + "/{resourceId}"
+_DOCUMENT: Final = _BUSINESS + "/document"
+# Several thousand entries.
+_MAX_DOCUMENT_BYTES: Final = 1024 * 1024
 _call = partial(endpoint, tag="catalog")
 _get = partial(_call, "GET", access=Access.READONLY)
 _put = partial(_call, "PUT", access=Access.OWNER)
@@ -54,6 +59,18 @@ class ResourceBody(ResourceSettings):
 
     business_id: OfPath = None
     resource_id: OfPath = None
+
+
+class DocumentBody(CatalogSettings):
+    """What a catalog is made equal to, or what GET gave. A member that is left out gets its default."""
+
+    business_id: OfPath = None
+
+
+class DocumentQuery(Query):
+    """How a document is put."""
+
+    dry_run: bool = Field(False, description="Whether only to list what would change. Nothing is changed then.")
 
 
 class Businesses(Record):
@@ -162,6 +179,36 @@ class CatalogApi:
         """
         await self._catalog.delete(RESOURCE, business_id, resource_id)
         return no_content()
+
+
+class DocumentApi:
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    @_get(_DOCUMENT, answers={200: CatalogDocument})
+    async def get_document(self, business_id: BusinessId) -> Answer:
+        """Get the catalog of a business as one document.
+
+        Its settings, and all resources, services, hours and closures: in the format of the catalog file, to keep, to
+        edit and to put again, here or for another business.
+        """
+        return answer(await self._catalog.document(business_id))
+
+    @_put(
+        _DOCUMENT,
+        answers={200: AppliedDocument},
+        refusals=("CAPACITY_IN_USE", "SLUG_TAKEN", "BUSINESS_MISCONFIGURED", "LIMIT_REACHED"),
+        max_body_bytes=_MAX_DOCUMENT_BYTES,
+    )
+    async def put_document(self, business_id: BusinessId, body: DocumentBody, query: DocumentQuery) -> Answer:
+        """Make the catalog of a business equal to a document.
+
+        All of it or nothing: a refusal names the entry, and nothing was changed. Entries that the document lacks are
+        removed, or archived where they were ever booked; a business that does not exist is created. With `dryRun`
+        nothing is changed, and the answer is what it would be. `warnings` name resources that their own hours close,
+        and the bookings that closures and special hours affect, which stay. A PUT of what GET gave changes nothing.
+        """
+        return answer(await self._catalog.put_document(business_id, body, dry_run=query.dry_run))
 
 
 def put_answer(entry: Record, created: bool) -> Answer:

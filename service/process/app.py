@@ -17,9 +17,8 @@ from starlette.types import ASGIApp
 from service.api.appointments import AppointmentApi
 from service.api.availability import AvailabilityApi
 from service.api.calendar import CalendarApi
-from service.api.catalog import CatalogApi
+from service.api.catalog import CatalogApi, DocumentApi
 from service.api.docs import DocsApi
-from service.api.document import DocumentApi
 from service.api.holds import HoldApi
 from service.api.keys import KeyApi
 from service.api.metrics import MetricsApi
