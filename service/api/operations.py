@@ -1,8 +1,11 @@
-"""The calls of those who run the service: probes, reservation health, and the scheduler's call."""
+"""The calls of those who run the service: probes, reservation health, metrics, and the scheduler's call."""
 
+import asyncio
+import time
 from functools import partial
 from typing import Annotated, Final, Literal
 
+from anyio import to_thread
 from pydantic import Field
 
 from service.api.shapes import Query
@@ -15,10 +18,13 @@ from service.errors import Unavailable
 from service.http.answer import Answer, answer
 from service.http.endpoint import Access, endpoint
 from service.naming import Record
+from service.observability.metrics import exposition
 from service.single_flight import SingleFlight
 
 # Every window of the operations page asks every few seconds.
 _OVERVIEW_VALID_SECONDS: Final = 1.0
+# The version of the text format that every Prometheus reads.
+_METRICS_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _health = partial(endpoint, "GET", tag="health", limited=False)
 _probe = partial(_health, probe=True)
@@ -44,7 +50,7 @@ class OverviewQuery(Query):
 
 
 class OperationsApi:
-    """Probes, health, the purge and the overview. The limits refuse none of them, apart from clients that try
+    """Probes, health, metrics, the purge and the overview. The limits refuse none of them, apart from clients that try
     secrets."""
 
     def __init__(self, database: Database, lists: Database, cleanup: Cleanup, health: HealthMonitor) -> None:
@@ -54,6 +60,9 @@ class OperationsApi:
         self._health = health
         self._overview = SingleFlight[int, Overview](keep_seconds=_OVERVIEW_VALID_SECONDS)
         self._alive = answer(Alive())
+        self._scrape = asyncio.Lock()
+        self._metrics = b""
+        self._metrics_begun_at = -1.0
 
     @_cron("POST", "/cron/cleanup-reservations")
     @_cron("GET", "/cron/cleanup-reservations", operation_id="cleanupByGet")
@@ -101,3 +110,19 @@ class OperationsApi:
         """
         hours = query.hours
         return answer(await self._overview.run(hours, lambda: overview(self._lists, hours)))
+
+    @_probe("/metrics", asks_database=False, answers={200: None}, media_type="text/plain")
+    async def get_metrics(self) -> Answer:
+        """Get the metrics for Prometheus.
+
+        In the text exposition format, of all workers together, whichever answers. Aggregates only.
+        """
+        # Concurrent scrapes share a result that is no older than any of them: adding up takes milliseconds.
+        asked_at = time.monotonic()
+        async with self._scrape:
+            if self._metrics_begun_at < asked_at:
+                begun_at = time.monotonic()
+                # In a thread, because it reads several files of each worker.
+                self._metrics = await to_thread.run_sync(exposition)
+                self._metrics_begun_at = begun_at
+        return Answer(self._metrics, media_type=_METRICS_FORMAT)

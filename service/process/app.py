@@ -21,7 +21,6 @@ from service.api.catalog import CatalogApi, DocumentApi
 from service.api.docs import DocsApi
 from service.api.holds import HoldApi
 from service.api.keys import KeyApi
-from service.api.metrics import MetricsApi
 from service.api.opening import OpeningApi
 from service.api.operations import OperationsApi
 from service.api.pages import PagesApi
@@ -148,7 +147,6 @@ def create_app(settings: Settings) -> Application:
         KeyApi(keys),
         CalendarApi(Calendars(lists, reads, CalendarKeys(token_secret))),
         OperationsApi(look_ups, lists, cleanup, HealthMonitor(database)),
-        MetricsApi(),
     ]
     if settings.pages_enabled:
         apis.append(PagesApi())

@@ -11,7 +11,7 @@ import httpx2
 import orjson
 import pytest
 
-from service.api import metrics as metrics_endpoints
+from service.api import operations
 from service.booking import health as health_module
 from service.booking.health import HealthMonitor
 from service.database import connections as connections_module
@@ -101,7 +101,7 @@ async def test_concurrent_scrapes_share_an_answer(monkeypatch: pytest.MonkeyPatc
         expositions += 1
         return exposition()
 
-    monkeypatch.setattr(metrics_endpoints, "exposition", counted)
+    monkeypatch.setattr(operations, "exposition", counted)
     async with client_of(make_app()) as client:
         await asyncio.gather(*(scrape(client) for _ in range(20)))
         assert expositions == 2
