@@ -21,7 +21,7 @@ from service.booking.service_types import OfService
 from service.booking.tenants import Tenants, require_business
 from service.booking.text import if_any
 from service.booking.tokens import CancellationTokens
-from service.booking.verbs import Verbs
+from service.booking.verbs import Verbs, body_of
 from service.database.connections import Database, Reader
 from service.errors import HoldfastError, Refused
 from service.naming import Record
@@ -247,12 +247,10 @@ class Appointments:
         erased = 0
         while True:
             step_started = time.monotonic()
-            [(outcome, body)] = await self._database.change(
+            [row] = await self._database.change(
                 "erase_guest", business_id, email, phone, written_author, _ERASED_AT_ONCE
             )
-            if outcome != "done":
-                raise Refused(outcome.upper())
-            step: int = from_json(body)["erased"]
+            step: int = from_json(body_of(*row))["erased"]
             erased += step
             if step < _ERASED_AT_ONCE:
                 return erased

@@ -5,10 +5,9 @@ from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
 
 from pydantic import Field, TypeAdapter
-from pydantic_core import from_json
 
 from service.booking.instants import LocalDate, WrittenInstant
-from service.booking.verbs import refusal
+from service.booking.verbs import body_of
 from service.database.connections import Reader
 from service.errors import Refused
 from service.naming import Record
@@ -120,11 +119,8 @@ async def available_days(reads: Reader, wanted: Wanted, first: date, last: date)
 async def _listed(reads: Reader, query: str, wanted: Wanted, first: date, last: date | None, *limit: int) -> bytes:
     """Calls one of the listings of sql/functions/reads/availability.sql, from a date or an instant to another."""
     business_id, service_id, *others = wanted
-    [(outcome, body)] = await reads.fetch(query, business_id, service_id, first, last, *others, *limit)
-    if outcome != "done":
-        raise refusal(outcome, from_json(body) if body else None)
-    listed: bytes = body
-    return listed
+    [row] = await reads.fetch(query, business_id, service_id, first, last, *others, *limit)
+    return body_of(*row)
 
 
 async def capacity(

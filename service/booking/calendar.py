@@ -13,6 +13,7 @@ from pydantic import AwareDatetime
 from service.booking.calendar_zone import time_zone
 from service.booking.text import Identifier
 from service.booking.tokens import CalendarKeys
+from service.booking.verbs import body_of
 from service.database.connections import Database, Reader
 from service.errors import Refused
 from service.naming import Record
@@ -77,9 +78,8 @@ class Calendars:
 
     async def rotate(self, business_id: Identifier) -> list[CalendarFeed]:
         """Invalidates all keys of a business's feeds, and returns the feeds with their new ones."""
-        [(outcome,)] = await self._database.change("rotate_calendar", business_id)
-        if outcome != "done":
-            raise Refused(outcome.upper())
+        [row] = await self._database.change("rotate_calendar", business_id)
+        body_of(*row)
         return await self.feeds(business_id)
 
     async def feed(

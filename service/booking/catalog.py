@@ -23,7 +23,7 @@ from service.booking.opening_types import (
 )
 from service.booking.service_types import Service, ServiceSettings
 from service.booking.text import Identifier
-from service.booking.verbs import Announce, refusal
+from service.booking.verbs import Announce, body_of, refusal
 from service.database.connections import Database
 from service.errors import DatabaseDown, HoldfastError, Invalid, Refused
 from service.naming import Record
@@ -161,8 +161,7 @@ class Catalog:
     async def _change(self, query: str, business_id: str, *parameters: object) -> tuple[str, Any]:
         """Runs a change, announces it, and returns its outcome and body."""
         outcome, body = await self._send(query, business_id, *parameters)
-        if outcome not in ("created", "done"):
-            raise refusal(outcome, from_json(body) if body else None)
+        body_of(outcome, body)
         if self._announce:
             # Without a service, all watchers of the business are concerned.
             about = parameters[0] if query in (SERVICE.put, SERVICE.delete) else None

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pydantic import Field, TypeAdapter
-from pydantic_core import from_json
 
 from service.booking.instants import WrittenInstant
 from service.booking.text import Identifier, Name
-from service.booking.verbs import refusal
+from service.booking.verbs import body_of
 from service.database.connections import Database
 from service.errors import Refused, Unavailable
 from service.naming import ID_PATTERN, Record
@@ -120,9 +119,8 @@ class Keys:
                     self._used |= used
 
     async def _change(self, query: str, *parameters: object) -> None:
-        [(outcome, body)] = await self._database.change(query, *parameters)
-        if outcome != "done":
-            raise refusal(outcome, from_json(body) if body else None)
+        [row] = await self._database.change(query, *parameters)
+        body_of(*row)
 
 
 def _sha256(key: str) -> bytes:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
+from pydantic_core import from_json
 
 from service.booking.alternatives import Alternatives, Wish
 from service.booking.instants import WrittenInstant
@@ -51,6 +52,13 @@ def refusal(outcome: str, body: dict[str, Any] | None) -> HoldfastError:
     refused = Refused(outcome.upper(), **details.model_dump(mode="json", exclude_unset=True))
     refused.retry_after_seconds = body.get("retry_after_seconds", refused.retry_after_seconds)
     return refused
+
+
+def body_of(outcome: str, body: bytes | None = None) -> bytes:
+    """Returns the body of a success. Raises the error of any other outcome."""
+    if outcome not in ("done", "created"):
+        raise refusal(outcome, from_json(body) if body else None)
+    return body or b""
 
 
 class Announce(Protocol):
