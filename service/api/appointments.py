@@ -29,8 +29,7 @@ from service.api.shapes import (
     author,
 )
 from service.booking.appointments import Appointment, Appointments, AuditEntry, BookedAppointment, Listed, Status
-from service.booking.contacts import Email, Phone
-from service.booking.guests import PHONE_MEANING
+from service.booking.contacts import PHONE_MEANING, Email, Phone
 from service.booking.instants import EndOfSlot, Instant, SlotInstant, after
 from service.booking.requests import Book, Change
 from service.booking.text import BusinessId, Identifier, Metadata, Notes, ServiceId
@@ -227,7 +226,7 @@ class AppointmentApi:
         Hold and commit in one, for callers that need no hold. 200 with `Idempotency-Replayed: true` means that an
         earlier request with this idempotency key made it.
         """
-        request = Book(body.slot(), body.guest(), "online")
+        request = Book(body.slot(), body, "online")
         who = attempt(call), author(call), self._holders.holder(call)
         return created_answer(*await self._appointments.book(body.business_id, request, *who))
 
@@ -240,7 +239,7 @@ class AppointmentApi:
         last two. A replay has none.
         Pass the `cancellationToken` on to the guest, who may have called.
         """
-        request = Book(body.slot(), body.guest(), body.source, manual=True)
+        request = Book(body.slot(), body, body.source, manual=True)
         booked = await self._appointments.book(body.business_id, request, attempt(call), author(call))
         return created_answer(*booked)
 

@@ -156,7 +156,7 @@ class HoldApi:
         `ifExpired: rebook` books an expired hold's slot if it is still free; that of a hold of less than a minute only
         if the public can book it by then.
         """
-        request = Commit(body.reservation_id, body.guest(), body.expected_version, body.if_expired)
+        request = Commit(body.reservation_id, body, body.expected_version, body.if_expired)
         client_id = self._holders.client_id_hmac(call)
         return created_answer(*await self._holds.commit(request, author(call), client_id, body.business_id))
 

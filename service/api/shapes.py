@@ -6,11 +6,10 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationInfo, model_validator
 
 from service.booking.catalog_types import Capacity
-from service.booking.contacts import EMAIL_MEANING, Email, Phone
-from service.booking.guests import PHONE_MEANING
+from service.booking.contacts import EMAIL_MEANING, PHONE_MEANING, Email, Phone
 from service.booking.instants import EndOfSlot, SlotInstant, after
 from service.booking.requests import Author, Guest, Slot
-from service.booking.text import IdempotencyKey, Identifier, Metadata, Name, NamedBusiness, Notes, ServiceId
+from service.booking.text import IdempotencyKey, Identifier, NamedBusiness, ServiceId
 from service.faults import FaultCode, fault_error, fault_error_at
 from service.http.call import Call
 from service.naming import json_name
@@ -20,10 +19,6 @@ from service.naming import json_name
 MAX_SLOT: Final = timedelta(hours=366 * 24 + 1)
 
 SLOT_END_MEANING: Final = "When the slot ends: send the end that you showed. Left out, it is as long as the service."
-METADATA_MEANING: Final = (
-    "Your own system's data, 4096 bytes as JSON at most. Kept as it is sent, by the public too; numbers are answered, "
-    "and counted, with all of their digits."
-)
 _KEY_MEANING: Final = (
     "Your name for this attempt: sent again with the same key, the request has no second effect. A random UUID, "
     "because it must be unguessable. It may come as the `Idempotency-Key` header instead."
@@ -96,17 +91,8 @@ class SlotBody(Body):
         return Slot(self.service_id, self.slot_start, self.slot_end, self.quantity, self.resource_id)
 
 
-class GuestBody(Body):
+class GuestBody(Guest, Body):
     """The guest, and what the business wants to know."""
-
-    guest_name: Name | None = Field(None, description="The guest's name, without the blanks around it.")
-    guest_email: Email | None = Field(None, description=EMAIL_MEANING)
-    guest_phone: Phone | None = Field(None, description=PHONE_MEANING)
-    notes: Notes | None = Field(None, description="Free text for the business.")
-    metadata: Metadata = Field(default_factory=dict, description=METADATA_MEANING)
-
-    def guest(self) -> Guest:
-        return Guest(self.guest_name, self.guest_email, self.guest_phone, self.notes, self.metadata)
 
 
 class ReachableGuestBody(GuestBody):

@@ -7,8 +7,7 @@ from pydantic import Field
 from service.api.shapes import BOOKING_REFUSALS, SLOT_END_MEANING, Body, PathBusiness, author
 from service.booking.alternatives import Alternative
 from service.booking.appointments import Appointments, BookedAppointment
-from service.booking.contacts import EMAIL_MEANING, Email, Phone
-from service.booking.guests import PHONE_MEANING
+from service.booking.contacts import EMAIL_MEANING, PHONE_MEANING, Email, Phone
 from service.booking.instants import EndOfSlot, SlotInstant, after
 from service.booking.requests import Book, Guest, Slot
 from service.booking.text import FirstName, ForeignId, Identifier, LastName, Notes, ServiceId, if_any
@@ -38,9 +37,15 @@ class WidgetBody(Body):
 
     def request(self) -> Book:
         slot = Slot(self.service_id, self.start_time, self.slot_end, 1, self.staff_id)
-        name = f"{self.first_name} {self.last_name}" if self.last_name else self.first_name
-        metadata = {"locationId": self.location_id} if self.location_id else {}
-        return Book(slot, Guest(name, self.email, self.phone, self.notes, metadata), "widget")
+        # Not validated again: it has the members of this body.
+        guest = Guest.model_construct(
+            guest_name=f"{self.first_name} {self.last_name}" if self.last_name else self.first_name,
+            guest_email=self.email,
+            guest_phone=self.phone,
+            notes=self.notes,
+            metadata={"locationId": self.location_id} if self.location_id else {},
+        )
+        return Book(slot, guest, "widget")
 
 
 class WidgetBooking(Record):

@@ -14,7 +14,8 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
 from service.booking.catalog_types import OfBusiness
-from service.booking.guests import PHONE_MEANING, Guests
+from service.booking.contacts import PHONE_MEANING
+from service.booking.guests import Guests
 from service.booking.instants import WrittenInstant, written_instant
 from service.booking.requests import Attempt, Author, Book, Change, Holder, merged, written
 from service.booking.service_types import OfService

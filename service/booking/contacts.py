@@ -15,6 +15,10 @@ from service.faults import FaultCode, fault_error
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 EMAIL_MEANING: Final = "The guest's e-mail address. Its syntax is checked, and not whether mail arrives."
+PHONE_MEANING: Final = (
+    "The guest's phone number, kept as E.164, like `+49301234567`. Written without a country's code it is taken for "
+    "one of the business's country, if it has one. A `tel:` link is read as the number in it."
+)
 
 # No number with the parameters of its URI is longer, and reading takes time for each character.
 _MAX_PASTED: Final = 500

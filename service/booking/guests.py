@@ -14,11 +14,6 @@ from service.errors import Invalid
 from service.faults import FaultCode
 from service.single_flight import SingleFlight
 
-PHONE_MEANING: Final = (
-    "The guest's phone number, kept as E.164, like `+49301234567`. Written without a country's code it is taken for "
-    "one of the business's country, if it has one. A `tel:` link is read as the number in it."
-)
-
 # A change of the country is forgotten at once, but without Redis another process may have made it.
 REMEMBERED_SECONDS: Final = 60.0
 MAX_REMEMBERED: Final = 10_000

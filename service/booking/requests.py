@@ -4,15 +4,17 @@ The members have the names of sql/functions/verbs, where they are documented.
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 from uuid import UUID
 
 import orjson
-from pydantic import TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 from uuid_utils import compat
+
+from service.booking.contacts import EMAIL_MEANING, PHONE_MEANING, Email, Phone
+from service.booking.text import METADATA_MEANING, Metadata, Name, Notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +28,14 @@ class Slot:
     resource_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """The guest of an appointment, and what the business wants to know."""
+class Guest(BaseModel):
+    """The guest of an appointment, and what the business wants to know: members of the bodies of calls."""
 
-    guest_name: str | None
-    guest_email: str | None
-    guest_phone: str | None
-    notes: str | None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    guest_name: Name | None = Field(None, description="The guest's name, without the blanks around it.")
+    guest_email: Email | None = Field(None, description=EMAIL_MEANING)
+    guest_phone: Phone | None = Field(None, description=PHONE_MEANING)
+    notes: Notes | None = Field(None, description="Free text for the business.")
+    metadata: Metadata = Field(default_factory=dict, description=METADATA_MEANING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,10 @@ from service.faults import FaultCode, fault_error
 from service.naming import ID_PATTERN
 
 METADATA_BYTES = 4096
+METADATA_MEANING: Final = (
+    "Your own system's data, 4096 bytes as JSON at most. Kept as it is sent, by the public too; numbers are answered, "
+    "and counted, with all of their digits."
+)
 DESCRIPTION_BYTES = 4096
 # Of metadata of the catalog: within an answer it stands deeper, and the JSON parser stops at 200 levels.
 METADATA_LEVELS = 100
