@@ -7,32 +7,6 @@ AS $$
     'reschedulable_until', booking.reschedulable_until(p_service, a.slot_start))
 $$;
 
--- Returns the stored members of an appointment that answers show.
-CREATE FUNCTION booking.appointment_fields(a booking.appointments)
-RETURNS jsonb LANGUAGE sql STABLE
-AS $$
-  SELECT jsonb_build_object(
-    'appointment_id', a.appointment_id,
-    'reservation_id', a.reservation_id,
-    'business_id', a.business_id,
-    'service_id', a.service_id,
-    'resource_id', a.resource_id,
-    'slot_start', a.slot_start,
-    'slot_end', a.slot_end,
-    'quantity', a.quantity,
-    'status', a.status,
-    'version', a.version,
-    'guest_name', a.guest_name,
-    'guest_email', a.guest_email,
-    'guest_phone', a.guest_phone,
-    'notes', a.notes,
-    'metadata', a.metadata,
-    'source', a.source,
-    'created_at', a.created_at,
-    'updated_at', a.updated_at,
-    'cancellation_reason', a.cancellation_reason)
-$$;
-
 -- Returns the body of slot_unavailable for requests that do not contain the slot themselves (commit, change), so that
 -- the service can look for alternatives to it.
 CREATE FUNCTION booking.requested_slot(

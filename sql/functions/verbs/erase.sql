@@ -59,14 +59,3 @@ BEGIN
       CROSS JOIN (SELECT p_author || '{"action": "erase"}' AS details) AS request), p_now));
 END
 $$;
-
--- Returns whether an appointment has data that an erasure removes. The condition of idx_appointments_guest_retention,
--- word for word, because the planner uses the index for this condition only.
-CREATE FUNCTION booking.holds_guest_data(p_appointment booking.appointments)
-RETURNS boolean LANGUAGE sql IMMUTABLE
-AS $$
-  SELECT num_nonnulls(
-      p_appointment.guest_name, p_appointment.guest_email, p_appointment.guest_phone, p_appointment.notes,
-      p_appointment.cancellation_reason, p_appointment.fingerprint) > 0
-    OR p_appointment.metadata <> '{}'
-$$;
