@@ -7,7 +7,7 @@ from pydantic import Field
 from starlette.types import ASGIApp
 
 from service.api.shapes import Query
-from service.booking.calendar import CalendarFeed, Calendars, forbidden
+from service.booking.calendar import Calendars, forbidden
 from service.booking.text import BusinessId, NamedBusiness, ResourceId
 from service.http.answer import Answer, answer
 from service.http.endpoint import Access, endpoint
@@ -58,7 +58,7 @@ class CalendarApi:
         Put the address of the service before a `path` and subscribe to it in a calendar program. Its holder can read
         the guests' names and contact data, until the keys are rotated.
         """
-        return _feeds_answer(business_id, await self._calendars.feeds(business_id))
+        return _feeds_answer(business_id, await self._calendars.keys(business_id))
 
     @_of_owner("POST", _FEEDS_OF_BUSINESS + "/rotate")
     async def rotate_calendar_feeds(self, business_id: BusinessId) -> Answer:
@@ -95,9 +95,9 @@ class CalendarApi:
         return StreamedAnswer(calendar, "text/calendar; charset=utf-8")
 
 
-def _feeds_answer(business_id: str, feeds: list[CalendarFeed]) -> Answer:
+def _feeds_answer(business_id: str, keys: dict[str | None, str]) -> Answer:
     items = []
-    for resource_id, key in feeds:
+    for resource_id, key in keys.items():
         place = f"{business_id}/{resource_id}" if resource_id else business_id
         items.append(CalendarFeedPath(resource_id=resource_id, path=f"{_FEEDS}/{place}.ics?key={key}"))
     return answer(CalendarFeeds(items=items))

@@ -26,15 +26,8 @@ _REFRESH: Final = timedelta(minutes=15)
 _WRONG_KEY: Final = "There is no calendar at this address, or its key is no longer valid."
 
 
-class CalendarFeed(NamedTuple):
-    """One feed: of a resource, or of the whole business where `resource_id` is None."""
-
-    resource_id: str | None
-    key: str
-
-
 class _Source(NamedTuple):
-    """The subject of a feed, and the generation of its key."""
+    """The subject of a feed, a resource or (None) the whole business, and the generation of its key."""
 
     resource_id: str | None
     name: str
@@ -66,21 +59,20 @@ class Calendars:
         self._reads = reads
         self._keys = keys
 
-    async def feeds(self, business_id: Identifier) -> list[CalendarFeed]:
-        """Returns the feeds of a business: its own first, then one for each of its resources, by id."""
+    async def keys(self, business_id: Identifier) -> dict[str | None, str]:
+        """Returns the keys of a business's feeds: of its own first, as None, then of each of its resources, by id."""
         sources = await self._sources(business_id)
         if not sources:
             raise Refused("BUSINESS_NOT_FOUND")
-        return [
-            CalendarFeed(resource_id, self._keys.make(business_id, resource_id, generation))
-            for resource_id, _, generation in sources
-        ]
+        return {
+            resource_id: self._keys.make(business_id, resource_id, generation) for resource_id, _, generation in sources
+        }
 
-    async def rotate(self, business_id: Identifier) -> list[CalendarFeed]:
-        """Invalidates all keys of a business's feeds, and returns the feeds with their new ones."""
+    async def rotate(self, business_id: Identifier) -> dict[str | None, str]:
+        """Invalidates all keys of a business's feeds, and returns the new ones."""
         [row] = await self._database.change("rotate_calendar", business_id)
         body_of(*row)
-        return await self.feeds(business_id)
+        return await self.keys(business_id)
 
     async def feed(
         self, business_id: Identifier, resource_id: Identifier | None, key: str, *, busy: bool
