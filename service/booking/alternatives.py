@@ -1,7 +1,7 @@
 """Alternatives: free slots near a refused one."""
 
 import asyncio
-from datetime import datetime
+from dataclasses import astuple
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -10,6 +10,7 @@ import structlog
 from pydantic import Field
 
 from service.booking.instants import WrittenInstant, written_instant
+from service.booking.requests import Slot
 from service.database.connections import Database
 from service.errors import DatabaseDown, Unavailable
 from service.naming import Record
@@ -39,14 +40,10 @@ class Alternative(Record):
 
 
 class Wish(NamedTuple):
-    """The refused slot, in the parameters of booking.alternatives (sql/functions/reads/availability.sql)."""
+    """The refused slot of a business."""
 
     business_id: str
-    service_id: str
-    slot_start: datetime
-    slot_end: datetime | None
-    quantity: int
-    resource_id: str | None
+    slot: Slot
     # Of a refused move: the claim of the appointment itself does not occupy the alternatives.
     appointment_id: str | None = None
 
@@ -70,7 +67,8 @@ class Alternatives:
     async def _find(self, wish: Wish) -> list[Alternative]:
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS), self._look_ups:
-                rows = await self._database.fetch("alternatives", *wish)
+                slot = astuple(wish.slot)
+                rows = await self._database.fetch("alternatives", wish.business_id, *slot, wish.appointment_id)
         except DatabaseDown:
             log.debug("alternatives_not_found")  # the breaker has logged it
             return []

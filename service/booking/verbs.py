@@ -111,4 +111,4 @@ def _wish(business_id: str, request: Request, wanted: dict[str, Any]) -> Wish:
     """Returns what was refused. Of a commit and a change the verb tells it: they name no slot themselves."""
     slot = request.slot if isinstance(request, Reserve | Book) else _SLOT.validate_python(wanted)
     own = str(request.appointment_id) if isinstance(request, Change) else None
-    return Wish(business_id, slot.service_id, slot.slot_start, slot.slot_end, slot.quantity, slot.resource_id, own)
+    return Wish(business_id, slot, own)
