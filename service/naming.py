@@ -1,6 +1,7 @@
 """Names: the form of ids, and snake_case in SQL and Python as camelCase in JSON."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -20,3 +21,8 @@ class Record(BaseModel):
     model_config = ConfigDict(
         alias_generator=json_name, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
     )
+
+    @classmethod
+    def of_row(cls, row: Sequence[object]) -> Self:
+        """Makes a record of a row, whose columns are the record's members in their order."""
+        return cls.model_validate(dict(zip(cls.model_fields, row, strict=True)))

@@ -9,7 +9,7 @@ import psycopg
 import structlog
 from pydantic import Field
 
-from service.booking.instants import WrittenInstant, written_instant
+from service.booking.instants import WrittenInstant
 from service.booking.requests import Slot
 from service.database.connections import Database
 from service.errors import DatabaseDown, Unavailable
@@ -75,7 +75,4 @@ class Alternatives:
         except (Unavailable, psycopg.Error, TimeoutError) as error:
             log.warning("alternatives_not_found", error=getattr(error, "sqlstate", None) or type(error).__name__)
             return []
-        return [
-            Alternative(slot_start=written_instant(start), slot_end=written_instant(end), resource_ids=ids)
-            for start, end, ids in rows
-        ]
+        return list(map(Alternative.of_row, rows))

@@ -1,8 +1,7 @@
 """What operators see of the whole service at a glance: the last hours, and the locks that are waited for now."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from pydantic import Field
 
@@ -13,8 +12,6 @@ from service.naming import Record
 _BUSINESSES: Final = 10
 # The last hour, at a run a minute.
 _PURGE_RUNS: Final = 60
-
-R = TypeVar("R", bound=Record)
 
 
 class HourlyCounts(Record):
@@ -76,23 +73,18 @@ async def overview(database: Database, hours: int) -> Overview:
     [(now,), *_] = await database.fetch("now")
     rows, _ = await database.fetch_everywhere("hourly_counts", hours)
     counts: dict[str, Counter[str]] = {}
-    for hour in _records(HourlyCounts, rows):
+    for hour in map(HourlyCounts.of_row, rows):
         counts.setdefault(hour.hour, Counter()).update(hour.model_dump(by_alias=False, exclude={"hour"}))
     rows, _ = await database.fetch_everywhere("busiest_businesses", hours, _BUSINESSES)
-    businesses = _records(BusyBusiness, rows)
+    businesses = map(BusyBusiness.of_row, rows)
     rows, _ = await database.fetch_everywhere("purge_runs", _PURGE_RUNS)
     runs = {run_id: run for run_id, *run in rows}
     rows, _ = await database.fetch_everywhere("lock_waits")
-    waits = _records(LockWait, rows)
+    waits = map(LockWait.of_row, rows)
     return Overview(
         now=now,
         hours=[HourlyCounts(hour=hour, **counts[hour]) for hour in sorted(counts)],
         businesses=sorted(businesses, key=lambda business: -business.made - business.booked)[:_BUSINESSES],
-        purge_runs=sorted(_records(PurgeRun, runs.values()), key=lambda run: run.finished_at, reverse=True),
+        purge_runs=sorted(map(PurgeRun.of_row, runs.values()), key=lambda run: run.finished_at, reverse=True),
         lock_waits=sorted(waits, key=lambda wait: -wait.seconds),
     )
-
-
-def _records(model: type[R], rows: Iterable[Sequence[object]]) -> list[R]:
-    """Makes a record of each row, whose columns are the record's members in their order."""
-    return [model.model_validate(dict(zip(model.model_fields, row, strict=True))) for row in rows]
