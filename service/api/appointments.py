@@ -376,12 +376,10 @@ class AppointmentApi:
 def _tagged(call: Call, appointment: Appointment) -> Answer:
     """Builds the answer with an appointment and its version.
 
-    Its hold is shown only to staff: with the id of a hold one can commit it again, and gets the cancellation token. A
-    guest does not see what the business writes.
+    Its hold is shown only to staff: with the id of a hold one can commit it again, and gets the cancellation token.
     """
     if call.principal is None:
-        hidden: dict[str, Any] = {"reservation_id": None, "notes": None, "metadata": {}, "cancellation_reason": None}
-        appointment = appointment.model_copy(update=hidden)
+        appointment = appointment.for_guest()
     elif call.principal.kind == "readonly":
         appointment = _without_hold(appointment)
     return answer(appointment, headers=version_tag(appointment))

@@ -151,10 +151,10 @@ class HoldApi:
         """Turn a hold into an appointment.
 
         The reservation is its own key: committed again, it answers 200, and changes nothing. The answer has the same
-        appointment if the request repeats the guest's data, or comes with the `X-Client-Id` of the hold; other callers,
-        and all callers after the hold was deleted (usually a day later), get `appointmentId` and `status` only.
-        `ifExpired: rebook` books an expired hold's slot if it is still free; that of a hold of less than a minute only
-        if the public can book it by then.
+        appointment if the request repeats the guest's data, or comes with the `X-Client-Id` of the hold; once it was
+        changed, without what the business writes, as a guest's `GET`. Other callers, and all callers after the hold was
+        deleted (usually a day later), get `appointmentId` and `status` only. `ifExpired: rebook` books an expired
+        hold's slot if it is still free; that of a hold of less than a minute only if the public can book it by then.
         """
         request = Commit(body.reservation_id, body, body.expected_version, body.if_expired)
         client_id = self._holders.client_id_hmac(call)

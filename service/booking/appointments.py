@@ -5,7 +5,7 @@ import asyncio
 import time
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from uuid import UUID
 
 import orjson
@@ -109,6 +109,11 @@ class Appointment(Claim, KnownAppointment):
         "The rules for the public that its slot breaks. Present only where staff have just made or moved it."
     )
 
+    def for_guest(self) -> Self:
+        """Returns it as its guest sees it: without its hold and without what the business may have written."""
+        hidden: dict[str, Any] = {"reservation_id": None, "notes": None, "metadata": {}, "cancellation_reason": None}
+        return self.model_copy(update=hidden)
+
 
 class BookedAppointment(Appointment):
     """An appointment as its maker sees it, with the token by which its guest can cancel it."""
@@ -155,10 +160,16 @@ def booked(tokens: CancellationTokens, body: bytes) -> BookedAppointment:
     return BookedAppointment.model_validate({**fields, "cancellation_token": token})
 
 
+def booked_by_guest(tokens: CancellationTokens, body: bytes) -> BookedAppointment:
+    """Reads an appointment for the guest that made it. Once it was changed, the business may have written into it."""
+    appointment = booked(tokens, body)
+    return appointment if appointment.version == 1 else appointment.for_guest()
+
+
 def committed(tokens: CancellationTokens, body: bytes) -> BookedAppointment | KnownAppointment:
     """Reads what a commit answers: the appointment with its token, or what booking.replayed_commit leaves of it."""
     fields = from_json(body)
-    return booked(tokens, body) if "business_id" in fields else KnownAppointment.model_validate(fields)
+    return booked_by_guest(tokens, body) if "business_id" in fields else KnownAppointment.model_validate(fields)
 
 
 class Appointments:
@@ -190,7 +201,8 @@ class Appointments:
         sent = written(request)
         phone = await self._guests.stored_phone(business_id, request.guest)
         content = merged(sent, phone, attempt.members(sent), author, holder)
-        return await self._verbs.run(business_id, request, content, partial(booked, self._tokens))
+        read = booked_by_guest if author.actor_kind == "guest" else booked
+        return await self._verbs.run(business_id, request, content, partial(read, self._tokens))
 
     async def get(self, appointment_id: UUID, business_id: str | None) -> Appointment:
         """Returns an appointment as it is now."""

@@ -90,6 +90,43 @@ async def test_a_guest_sees_the_booking_and_not_what_the_business_writes(
     assert (stored["cancellationReason"], stored["reservationId"]) == ("never pays", held["reservationId"])
 
 
+async def test_a_guest_that_repeats_a_booking_sees_what_the_token_shows(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """A key, and the client's id of a hold, get the booking as it was sent until it is changed. From then on they hide
+    what the business has written since."""
+    database.make_service(capacity=3)
+    guest: Json = {"guestEmail": "ada@example.com", "notes": "by the window", "metadata": {"price": 40}}
+    form = {"serviceId": "cut", "startTime": timestamp(at(10)), "firstName": "Ada", "email": "ada@example.com"}
+    own = {"X-Client-Id": str(uuid4())}
+    held = (await client.post("/api/booking/reserve", json=slot(), headers=own)).json()
+    for path, body, headers in (
+        ("/api/bookings", slot(**guest), {"Idempotency-Key": str(uuid4())}),
+        ("/api/v1/public/salon/book", {**form, "notes": "by the window"}, {"Idempotency-Key": str(uuid4())}),
+        ("/api/booking/commit", {"reservationId": held["reservationId"], **guest}, own),
+    ):
+        first, again = [(await client.post(path, json=body, headers=headers)).json() for _ in range(2)]
+        assert again == first
+        booked = first.get("data", first)
+        await change(client, booked, {"expectedVersion": 1, "notes": "pays late", "metadata": {"margin": 40}})
+        await cancel(client, booked, ADMIN, reason="never pays")
+        again = (await client.post(path, json=body, headers=headers)).json()
+        seen = (await client.get(address(booked), headers=by_token(booked))).json()
+        assert again.get("data", again) == seen | {"cancellationToken": booked["cancellationToken"]}
+
+
+async def test_the_reason_of_a_cancellation_is_hidden_from_the_guest_that_repeats_the_commit(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Who repeats all of the guest's data is the guest, from whom the token hides the reason."""
+    database.make_service()
+    held = await reserve(client)
+    booked = (await commit(client, held["reservationId"])).json()
+    await cancel(client, booked, ADMIN, reason="never pays")
+    again = (await commit(client, held["reservationId"])).json()
+    assert (again["status"], again.get("cancellationReason")) == ("cancelled", None)
+
+
 async def test_a_guest_of_a_manual_booking_moves_it_too(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """The staff passed the token on."""
     database.make_service()
