@@ -36,7 +36,7 @@ _BLANKS: Final = (
 _UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Mc", "Me"})
 _UNSEEN: Final = frozenset(_FILLERS + "".join(map(chr, (0x2065, *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000)))))
 
-# In JSON without other characters than those of ASCII: after more backslashes the text has one itself.
+# U+0000 as JSON writes it. Behind an escaped backslash, `u0000` is text.
 _WRITTEN_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -104,11 +104,12 @@ def _visible_or_empty(name: str) -> str:
 def _storable_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     """Refuses what JSON in PostgreSQL can't hold, and what is too large, as it is sent or as it is answered."""
     try:
-        text = json.dumps(metadata, allow_nan=False)
+        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except ValueError as error:
         raise fault_error(FaultCode.NOT_FINITE) from error
-    unwritten = _unwritten_digits(text) if len(text) <= METADATA_BYTES and ("e+" in text or "e-" in text) else 0
-    if len(text) + unwritten > METADATA_BYTES:
+    size = len(text.encode())
+    unwritten = _unwritten_digits(text) if size <= METADATA_BYTES and ("e+" in text or "e-" in text) else 0
+    if size + unwritten > METADATA_BYTES:
         raise fault_error(FaultCode.TOO_MANY_BYTES, max=METADATA_BYTES)
     if _WRITTEN_NUL.search(text):
         raise fault_error(FaultCode.NUL_CHARACTER)

@@ -60,7 +60,7 @@ async def test_they_are_null_when_left_out(client: httpx2.AsyncClient, path: str
     [
         ("description", "x" * 4096, "x" * 4097),
         ("description", "ä" * 2048, "ä" * 2048 + "x"),
-        ("metadata", {"a": "x" * 4087}, {"a": "x" * 4088}),
+        ("metadata", {"a": "x" * 4088}, {"a": "x" * 4089}),
         ("metadata", nested(100), nested(101)),
         ("metadata", {str(n): n for n in range(100)}, {str(n): n for n in range(101)}),
     ],

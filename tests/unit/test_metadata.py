@@ -1,4 +1,4 @@
-"""The bound on metadata: its length in the database, which writes numbers with all of their digits."""
+"""The bound on metadata: its length as answers have it, in which numbers have all of their digits."""
 
 import json
 from decimal import Decimal
@@ -36,11 +36,29 @@ def test_the_digits_are_counted_exactly(numbers: list[float]) -> None:
 def test_the_bound_is_the_last_byte() -> None:
     """For text that has numbers with exponents as for any other."""
     for number in ("1e-05", "0"):
-        short = json.dumps({"a": float(number), "b": ""})
+        short = json.dumps({"a": float(number), "b": ""}, separators=(",", ":"))
         room = METADATA_BYTES - len(short) - _unwritten_digits(short)
         APPOINTMENT.validate_python({"a": float(number), "b": "x" * room})
         with pytest.raises(ValidationError):
             APPOINTMENT.validate_python({"a": float(number), "b": "x" * (room + 1)})
+
+
+@pytest.mark.parametrize("kind", [APPOINTMENT, CATALOG], ids=["appointment", "catalog"])
+@pytest.mark.parametrize(
+    ("largest", "too_large"),
+    [
+        ({"a": "\u044f" * 2044}, {"a": "\u044f" * 2045}),
+        ({"a": "\U0001f600" * 1022}, {"a": "\U0001f600" * 1023}),
+        ({"a": [1] * 2044}, {"a": [1] * 2045}),
+    ],
+    ids=["letters", "emoji", "numbers"],
+)
+def test_text_and_lists_are_bounded_as_they_are_answered(kind: TypeAdapter[Any], largest: Any, too_large: Any) -> None:
+    """In UTF-8 and without blanks, as JavaScript writes JSON too."""
+    assert METADATA_BYTES - 8 < len(kind.dump_json(largest)) <= METADATA_BYTES < len(kind.dump_json(too_large))
+    assert kind.validate_python(largest) == largest
+    with pytest.raises(ValidationError, match="must not be longer than"):
+        kind.validate_python(too_large)
 
 
 @given(st.text(alphabet="\\\0u0", max_size=12), st.booleans())
