@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from functools import partial
 from importlib.resources import files
 from typing import Annotated, Final
@@ -19,7 +20,7 @@ from service.errors import PROBLEMS, HoldfastError, Problem
 from service.faults import FaultCode
 from service.http.answer import JSON, Answer
 from service.http.endpoint import Endpoint, endpoint, endpoints_of
-from service.http.openapi import document
+from service.http.openapi import document, example_day
 from service.single_flight import SingleFlight
 
 # The viewer sets styles on elements; everything else comes from this service, and goes nowhere else.
@@ -27,7 +28,7 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# The same for every reader until the next release.
+# The same for every reader. It changes with a release, and the document each month.
 _CACHED: Final = {"Cache-Control": "max-age=300"}
 _STATIC: Final = files("service.api").joinpath("static")
 # Swagger UI is vendored, with its version and licence; `make viewer` renews it.
@@ -46,7 +47,7 @@ class DocsApi:
         self._others = list(others)
         # Relative, so that it is right behind a prefix, and whatever the Host header says.
         self._start = Answer(status=307, headers={"Location": start})
-        self._document = SingleFlight[None, Answer](keep_seconds=math.inf)
+        self._document = SingleFlight[datetime, Answer](keep_seconds=math.inf)
         self._pages = {
             name: _page_answer(_STATIC.joinpath(f"{name}.html").read_bytes())
             for name in ("docs", "businesses", "embedding")
@@ -69,8 +70,8 @@ class DocsApi:
 
         OpenAPI 3.1, for making clients and tests.
         """
-        # In a thread, once, and only when it is asked for: it takes a fifth of a second.
-        return await self._document.run(None, partial(asyncio.to_thread, self._make_document))
+        # In a thread, once for each day of its examples, and only when it is asked for: it takes a fifth of a second.
+        return await self._document.run(example_day(), partial(asyncio.to_thread, self._make_document))
 
     @_page("/docs")
     async def get_docs(self) -> Answer:

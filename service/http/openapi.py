@@ -69,13 +69,18 @@ def recorded_examples() -> Json:
     return recorded
 
 
-def shifted(examples: Json) -> Json:
-    """Moves the instants and dates of examples by whole weeks, to the first Monday of the month after next: so the slot
-    of an example that is copied can still be booked."""
+def example_day() -> datetime:
+    """Returns the Monday about which the examples are shown: the first of the month after next."""
     day = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     for _ in range(2):
         day = (day + timedelta(days=31)).replace(day=1)
-    weeks = (day + timedelta(days=-day.weekday() % 7) - EXAMPLE_DAY).days // 7
+    return day + timedelta(days=-day.weekday() % 7)
+
+
+def shifted(examples: Json) -> Json:
+    """Moves the instants and dates of examples by whole weeks, to `example_day`: so the slot of an example that is
+    copied can still be booked."""
+    weeks = (example_day() - EXAMPLE_DAY).days // 7
 
     def shift(match: re.Match[str]) -> str:
         moved = datetime.fromisoformat(match[0]) + timedelta(weeks=weeks)

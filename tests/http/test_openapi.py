@@ -3,6 +3,8 @@
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Self
 
 import pytest
 from openapi_spec_validator import validate
@@ -13,6 +15,7 @@ from service.booking.alternatives import LOOK_UP_SECONDS
 from service.database.connections import REQUEST_SECONDS
 from service.database.migrations import sql_folder
 from service.errors import PROBLEMS
+from service.http import openapi
 from service.http.answer import problem_body
 from service.http.endpoint import endpoints_of
 from service.http.openapi import TAGS, codes
@@ -50,6 +53,30 @@ async def test_the_document_is_valid_openapi() -> None:
     document = await served_document()
     assert document["openapi"].startswith("3.1.")
     validate(document)
+
+
+async def test_the_examples_of_a_process_that_runs_for_months_can_still_be_booked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their slots are those of the month after next, so the document is made anew each month."""
+
+    class Later(datetime):
+        """A clock that is a quarter of a year ahead."""
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(days=91)
+
+    def example_slot(document: Json) -> datetime:
+        body = document["paths"]["/api/booking/reserve"]["post"]["requestBody"]["content"]["application/json"]
+        return datetime.fromisoformat(body["example"]["slotStart"])
+
+    async with client_of(make_app()) as client:
+        first, again = [(await client.get("/openapi.json")).json() for _ in range(2)]
+        monkeypatch.setattr(openapi, "datetime", Later)
+        later = (await client.get("/openapi.json")).json()
+    assert again == first
+    assert example_slot(first) < Later.now(UTC) < example_slot(later)
 
 
 async def test_the_document_has_every_route_and_nothing_else() -> None:
