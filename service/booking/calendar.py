@@ -1,13 +1,14 @@
 """Calendar feeds: the appointments of a business, or of one of its resources, for calendar programs (RFC 5545)."""
 
 import asyncio
+import re
 import unicodedata
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from icalendar import Calendar, Event, Timezone, vDuration
+from icalendar import Calendar, Event, Timezone, vDuration, vText
 from pydantic import AwareDatetime
 
 from service.booking.calendar_zone import time_zone
@@ -167,12 +168,19 @@ def _summary(entry: _Entry) -> str:
     return f"{what} \u2013 {entry.guest_name}" if entry.guest_name else what
 
 
-def _on_one_line(text: str) -> str:
-    return " ".join(_on_lines(text).split("\n"))
+class _Text(vText):
+    """A text as the standard escapes it (section 3.3.11): the library takes `\\N` for a line break."""
+
+    def to_ical(self) -> bytes:
+        return re.sub(r"[\\;,]", r"\\\g<0>", self).replace("\n", "\\n").encode()
 
 
-def _on_lines(text: str) -> str:
+def _on_one_line(text: str) -> _Text:
+    return _Text(" ".join(_on_lines(text).split("\n")))
+
+
+def _on_lines(text: str) -> _Text:
     """Removes control characters, which the format can't write, and turns every line break into a newline: some
     programs break lines where the standard does not, and a guest's notes must not become lines of the feed."""
     lines = ("".join(c for c in line if unicodedata.category(c) != "Cc" or c == "\t") for line in text.splitlines())
-    return "\n".join(lines)
+    return _Text("\n".join(lines))

@@ -107,6 +107,14 @@ async def test_a_feed_has_a_name_and_a_refresh_interval(client: httpx2.AsyncClie
     assert business_feed["X-PUBLISHED-TTL"] == "PT15M"
 
 
+async def test_the_name_of_a_feed_is_escaped(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A property that the standard does not name is a TEXT (RFC 5545, section 3.8.8.2)."""
+    make_salon(database)
+    database.rows("UPDATE booking.businesses SET name = %s", "Cut, Wash; Go \\New")
+    feed = (await client.get((await feed_paths(client))[None])).text
+    assert "\r\nX-WR-CALNAME:Cut\\, Wash\\; Go \\\\New\r\n" in feed
+
+
 async def test_a_change_updates_the_event_and_a_cancellation_removes_it(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
@@ -134,6 +142,7 @@ async def test_a_change_updates_the_event_and_a_cancellation_removes_it(
         ("Ada\rX:1\x0bX:2\x0cX:3\x85X:4\u2028X:5\u2029X:6", "Ada X:1 X:2 X:3 X:4 X:5 X:6"),
         ("Ada\x07\x1b[31m\x7f", "Ada[31m"),
         ("\\nAda\\,", None),
+        ("\\Nora C:\\New", None),
     ],
 )
 async def test_a_guests_name_cannot_inject_calendar_lines(
