@@ -13,6 +13,8 @@ from service.naming import json_name
 
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 _OFFSET_WITHOUT_SIGN = re.compile(r" \d\d:?\d\d$")
+# Before an offset, without which it is no instant.
+_FRACTION = re.compile(r"[.,]0*[1-9]\d*\D")
 
 # Of slots and dates: near both ends of time, instants that are computed from them could not be written.
 _YEARS: Final = range(1900, 3000)
@@ -53,8 +55,9 @@ def _in_sensible_years(value: date) -> date:
     return value
 
 
-def _in_whole_seconds(value: datetime) -> datetime:
-    if value.microsecond:
+def _in_whole_seconds(value: object) -> object:
+    """Refuses a fraction that is not zero, as it is written: the parser cuts off what is less than a microsecond."""
+    if isinstance(value, str) and _FRACTION.search(value):
         raise fault_error(FaultCode.FRACTION_OF_SECOND)
     return value
 
@@ -87,8 +90,8 @@ _Written = Annotated[
     BeforeValidator(_written_as_iso_8601),
 ]
 Instant = Annotated[_Written, _in_utc(range(MINYEAR, MAXYEAR + 1))]
-SlotInstant = Annotated[_Written, AfterValidator(_in_whole_seconds), _in_utc(_YEARS)]
-EndOfSlot = Annotated[_Written, AfterValidator(_in_whole_seconds), _in_utc(_YEARS_OF_ENDS)]
+SlotInstant = Annotated[_Written, BeforeValidator(_in_whole_seconds), _in_utc(_YEARS)]
+EndOfSlot = Annotated[_Written, BeforeValidator(_in_whole_seconds), _in_utc(_YEARS_OF_ENDS)]
 
 
 def after(member: str) -> AfterValidator:
