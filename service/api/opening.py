@@ -156,7 +156,11 @@ class OpeningApi:
         """List the closures of a business."""
         return answer(Closures(items=await self._catalog.entries(CLOSURE, business_id)))
 
-    @_put(_CLOSURE, answers={200: PutClosureAnswer, 201: PutClosureAnswer}, refusals=("BUSINESS_MISCONFIGURED",))
+    @_put(
+        _CLOSURE,
+        answers={200: PutClosureAnswer, 201: PutClosureAnswer},
+        refusals=("BUSINESS_MISCONFIGURED", "LIMIT_REACHED"),
+    )
     async def put_closure(self, business_id: BusinessId, closure_id: ClosureId, body: ClosureBody) -> Answer:
         """Close a business, or one of its resources, for a time.
 

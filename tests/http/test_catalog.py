@@ -8,6 +8,7 @@ import pytest
 from tests.database import TestDatabase
 from tests.http.booking_calls import slot
 from tests.http.conftest import ADMIN, CRON
+from tests.http.describing import check, served_document
 from tests.http.refusals import faulty_fields, refusal
 
 pytestmark = pytest.mark.anyio
@@ -212,3 +213,26 @@ async def test_an_unknown_time_zone_is_repaired_by_a_put(client: httpx2.AsyncCli
     repaired = await client.put(f"{BUSINESSES}/salon", json=stored | {"timezone": "Europe/Berlin"}, headers=ADMIN)
     assert repaired.status_code == 200
     assert (await client.post("/api/booking/reserve", json=slot())).status_code == 201
+
+
+@pytest.mark.new_database
+async def test_an_entry_beyond_the_limit_is_refused_as_the_document_says(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Of each kind that has a limit. Here the limits are 0."""
+    await client.put(f"{BUSINESSES}/rosa", json=SALON, headers=ADMIN)
+    database.rows(
+        "CREATE OR REPLACE FUNCTION booking.over_limit(p_kind text, p_count bigint) RETURNS booking.outcome "
+        """LANGUAGE sql IMMUTABLE AS $$ SELECT ROW(NULL, 'limit_reached', '{"limit": 0}'::jsonb)::booking.outcome $$"""
+    )
+    document = await served_document()
+    entries: dict[str, Any] = {
+        "services/cut": {"name": "Cut", "durationMinutes": 45},
+        "resources/rosa": {"name": "Rosa"},
+        "opening-hours": [{"weekday": 1, "opens": "09:00", "closes": "17:00"}],
+        "special-hours/easter": {"date": "2027-03-28", "hours": []},
+        "closures/easter": {"date": "2027-03-28"},
+    }
+    for path, settings in entries.items():
+        refused = await client.put(f"{BUSINESSES}/rosa/{path}", json=settings, headers=ADMIN)
+        assert (path, refused.status_code, check(document, refused)) == (path, 409, "LIMIT_REACHED")
