@@ -178,7 +178,7 @@ class HoldApi:
         _HOLDS + "/own",
         answers={200: OwnHolds},
         refusals=("BUSINESS_NOT_FOUND",),
-        request_headers=("X-Client-Id",),
+        required_headers=("X-Client-Id",),
     )
     async def list_own_holds(self, call: Call, query: OwnHoldsQuery) -> Answer:
         """List the live holds of a client.

@@ -107,6 +107,8 @@ class endpoint:  # noqa: N801 — a decorator
     # The largest body; its metadata has a bound of its own.
     max_body_bytes: int = MAX_BODY_BYTES
     request_headers: tuple[str, ...] = ()
+    # Those without which a request is refused.
+    required_headers: tuple[str, ...] = ()
     answer_headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     # The model of errors, where they are no problem+json.
     refusal_model: type[BaseModel] | None = None

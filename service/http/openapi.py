@@ -163,6 +163,7 @@ def _parameters(endpoint: Endpoint, schemas: Schemas, example: Json) -> list[Jso
         about = schema.pop("description", "")
         parameters.append({"name": read.name, "in": "path", "required": True, "description": about, "schema": schema})
     parameters += [dict(_REQUEST_HEADERS[name]) for name in endpoint.request_headers]
+    parameters += [{**_REQUEST_HEADERS[name], "required": True} for name in endpoint.required_headers]
     parameters += schemas.parameters(endpoint.query) if endpoint.query else []
     for parameter in parameters:
         given: Mapping[str, Any] = example.get(parameter["in"], {})

@@ -132,6 +132,17 @@ def test_an_unknown_code_is_an_error_of_its_call() -> None:
         problem_body("NO_SUCH_CODE", None)
 
 
+async def test_only_a_header_that_is_a_credential_is_required() -> None:
+    """Generated clients ask their callers for it. All others may be left out."""
+    required = [
+        (operation["operationId"], parameter["name"])
+        for operation in operations(await served_document())
+        for parameter in operation["parameters"]
+        if parameter["in"] == "header" and parameter.get("required")
+    ]
+    assert required == [("listOwnHolds", "X-Client-Id")]
+
+
 async def test_every_answer_has_an_example_that_its_schema_accepts() -> None:
     """Readers copy examples, and expect such answers."""
     document = await served_document()
