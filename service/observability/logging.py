@@ -21,6 +21,10 @@ import structlog
 # line itself. After kill -9 the lines of this time are missing.
 _COLLECT_SECONDS: Final = 0.05
 
+# Lines of uvicorn. Why an answer ended early, the application has logged: as a client that has gone, as a refusal or as
+# a defect. A request that is not HTTP has a line of its own, as a refusal.
+_EXPLAINED: Final = ("ASGI callable returned without completing response.", "Invalid HTTP request received.")
+
 # What is noted about the current request, in whichever task: one dict from its first step to its last.
 _NOTES: Final[ContextVar[dict[str, object] | None]] = ContextVar("notes", default=None)
 
@@ -101,9 +105,7 @@ def _render(_logger: object, level: str, event: Any) -> bytes:
 
 
 def _is_explained_nowhere_else(record: logging.LogRecord) -> bool:
-    """Refuses uvicorn's line about an answer that ended early. The application has logged why: as a client that has
-    gone, as a refusal or as a defect."""
-    return record.msg != "ASGI callable returned without completing response."
+    return record.msg not in _EXPLAINED
 
 
 def configure_logging(level: str) -> None:

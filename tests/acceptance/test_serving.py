@@ -341,6 +341,16 @@ async def test_every_request_leaves_one_line_with_its_id(database: TestDatabase,
     assert Counter(line["request_id"] for line in service.events("request"))["mine-1"] == 1
 
 
+def test_a_request_that_is_not_http_leaves_one_line(serve: Serve) -> None:
+    """And no warning: any client can send such requests, and an operator can do nothing about them."""
+    with serve() as service, socket.create_connection(("127.0.0.1", service.port), 10) as connection:
+        connection.sendall(b"HELO\r\n\r\n")
+        while connection.recv(4096):
+            pass
+    assert [line["code"] for line in service.events("request")] == ["MALFORMED_REQUEST"]
+    assert service.events("Invalid HTTP request received.") == []
+
+
 # Functions whose errors quote all personal data of a commit and of an appointment.
 _BROKEN = """
 CREATE OR REPLACE FUNCTION booking.commit(p_business_ids text[], p_batches jsonb[], p_now timestamptz)
