@@ -173,7 +173,7 @@ class Application(Starlette):
         if address := self._fixed.get(path):
             return address, {}
         for pattern, address in self._templates.get(path.count("/"), ()):
-            if match := pattern.match(path):
+            if match := pattern.fullmatch(path):  # its `$` would let a newline pass
                 return address, match.groupdict()
         return None, {}
 

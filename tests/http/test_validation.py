@@ -248,8 +248,11 @@ async def test_unknown_paths_and_methods_are_problems(client: httpx2.AsyncClient
     assert set(response.headers["allow"].split(", ")) == {"DELETE", "GET", "HEAD"}
 
 
-@pytest.mark.parametrize("address", ["/health/live/", "/docs/", "/api/booking/reserve/", "/api/v1/public/salon/book/"])
-async def test_a_trailing_slash_makes_a_different_url(client: httpx2.AsyncClient, address: str) -> None:
+@pytest.mark.parametrize(
+    "address",
+    ["/health/live/", "/docs/", "/api/booking/reserve/", "/api/v1/public/salon/book/", "/api/v1/public/salon/book%0A"],
+)
+async def test_a_trailing_slash_or_newline_makes_a_different_url(client: httpx2.AsyncClient, address: str) -> None:
     """A redirect would follow the client's Host header, and has no body that a program can read."""
     for method in ("GET", "POST"):
         response = await client.request(method, address, headers={"Host": "evil.example"})
