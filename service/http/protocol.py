@@ -13,7 +13,7 @@ import os
 from asyncio import TimerHandle
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Self
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -73,6 +73,16 @@ class _HeadWithBody:
             self._head = data
         else:
             self._transport.write(data)  # 100 Continue
+
+
+class _AnyLength(int):
+    """The expected length of a body that ends with its connection: no part is too long, and none is missing."""
+
+    def __lt__(self, other: int) -> bool:
+        return False
+
+    def __sub__(self, other: int) -> Self:
+        return self
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -203,6 +213,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if not cycle.disconnected:
             if cycle.scope["method"] != "HEAD":  # whose answer has no body to wait for
                 cycle.transport = _HeadWithBody(cycle)  # type: ignore[assignment]  # it has what a cycle calls
+            if cycle.scope["http_version"] == "1.0":  # which has no chunks
+                cycle.chunked_encoding, cycle.expected_content_length = False, _AnyLength()
             super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:

@@ -109,6 +109,23 @@ async def test_the_head_is_written_with_the_body() -> None:
     assert transport.written == [b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc", b"def"] * 2
 
 
+@pytest.mark.parametrize("headers", [[], _HEADERS], ids=["stream", "with length"])
+async def test_a_client_of_http_1_0_gets_no_chunks(headers: list[tuple[bytes, bytes]]) -> None:
+    """It would take their lengths for a part of the body, which ends with the connection (RFC 9112, section 6.1)."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        await send({"type": "http.response.body", "body": b"def"})
+
+    protocol, transport = connect(app)
+    protocol.data_received(b"GET / HTTP/1.0\r\n\r\n")
+    await until_idle(protocol)
+    head = b"".join(b"%s: %s\r\n" % header for header in headers)
+    assert transport.written == [b"HTTP/1.1 200 OK\r\n" + head + b"connection: close\r\n\r\nabc", b"def"]
+    assert transport.closed
+
+
 async def test_an_answer_without_a_body_is_written() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
         await send({"type": "http.response.start", "status": 204, "headers": []})
