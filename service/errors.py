@@ -40,8 +40,9 @@ class Problem:
 _START_AGAIN: Final = "Start again: let the guest choose a slot, and reserve it under a new key."
 
 # In order of precedence: a request with several faults gets the first of its codes. The protocol comes first, then
-# routing, limits, access, the body, the load of the service, and last the verbs. The functions in sql/ answer the same
-# codes, in lower case, as outcomes.
+# routing, limits, access, the body, the load of the service, and last the verbs. With the verbs comes also the access
+# that needs a look-up: an unknown business, and a guest's token. The functions in sql/ answer the same codes, in lower
+# case, as outcomes.
 _TABLE: Final = (
     Problem(
         "MALFORMED_REQUEST", 400, "The request is not valid HTTP/1.1.",

@@ -126,7 +126,9 @@ def errors_page() -> str:
         "codes of errors",
         "<h1>Codes of errors</h1>\n"
         "<p>Branch on the code: the texts are for people and may change. A request with several faults gets the code "
-        'that stands first here. <a href="../docs">All calls</a>, <a href="#faults">codes of faults</a></p>\n'
+        "that stands first here, but for an unknown business and a wrong <code>Guest-Token</code>: they are looked up "
+        'behind <code>VALIDATION_FAILED</code>. <a href="../docs">All calls</a>, '
+        '<a href="#faults">codes of faults</a></p>\n'
         f"{sections}\n"
         '<section id="faults">\n<h2>Codes of faults</h2>\n'
         "<p>Each entry of <code>errors</code> has one of these codes, its <code>parameters</code> by the names in "

@@ -232,6 +232,20 @@ async def test_a_request_with_two_faults_gets_the_first_code(
     assert list(PROBLEMS).index(first) < list(PROBLEMS).index(second)
 
 
+async def test_a_business_and_a_guests_token_are_looked_up_behind_the_body(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Their codes stand before VALIDATION_FAILED, for the access by a key; the document names this exception."""
+    database.make_service()
+    booked = (await client.post("/api/bookings", json=slot(guestEmail="ada@example.com"))).json()
+    cancel = f"/api/booking/appointments/{booked['appointmentId']}/cancel"
+    service = {"name": "Cut", "durationMinutes": 60}
+    for fault, codes in (({}, ["BUSINESS_NOT_FOUND", "FORBIDDEN"]), ({"more": 1}, ["VALIDATION_FAILED"] * 2)):
+        of_nobody = await client.put(CUT.replace("salon", "nobody"), json=service | fault, headers=ADMIN)
+        of_another = await client.post(cancel, json=fault, headers={"Guest-Token": "x"})
+        assert [answer.json()["code"] for answer in (of_nobody, of_another)] == codes
+
+
 async def test_a_request_beyond_the_limit_is_rate_limited_whatever_else_is_wrong(database: TestDatabase) -> None:
     """So a flood of malformed requests, or of requests with wrong tokens, is limited too."""
     app = create_app(make_settings(database.url).model_copy(update={"rate_limit": "2/hour"}))
