@@ -129,7 +129,7 @@ def statuses_met(
     met = set()
     excluded: list[CheckFunction] = [positive_data_acceptance]
 
-    @settings(max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
+    @settings(max_examples=EXAMPLES, derandomize=True, database=None, phases=[Phase.generate])
     @given(data=st.data(), mode=st.sampled_from(MODES), about=st.sampled_from(ABOUT))
     def send(data: st.DataObject, mode: GenerationMode, about: About) -> None:
         case: Case[Any] = data.draw(operation.as_strategy(generation_mode=mode))

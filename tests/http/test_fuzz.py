@@ -201,7 +201,6 @@ async def salon(client: httpx2.AsyncClient, database: TestDatabase) -> Salon:
 # Each example is drawn before its request, because the exception that ends an example must not pass the event loop.
 @settings(
     max_examples=800,
-    deadline=None,
     derandomize=True,
     database=None,
     # All examples share a database, so the rows of earlier examples vary the state of the later ones.

@@ -52,7 +52,6 @@ def _settings(database: TestDatabase, examples: int, **more: Any) -> settings:
     newest = database.admin.info.server_version >= 180_000
     return settings(
         max_examples=examples if newest else examples // _OLDER,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
         **more,

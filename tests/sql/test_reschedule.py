@@ -294,7 +294,7 @@ def salon(database: TestDatabase) -> TestDatabase:
     return database
 
 
-@settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, database=None, suppress_health_check=list(HealthCheck))
 @given(calendar=calendars())
 def test_a_guest_may_move_exactly_where_the_public_may_reserve(salon: TestDatabase, calendar: Calendar) -> None:
     """On random calendars, for each listed slot and resource: the same outcome and the same reason."""

@@ -68,7 +68,7 @@ values = st.recursive(
 
 @given(st.dictionaries(texts | looks_like_yaml, values, max_size=4), texts | looks_like_yaml)
 @example({"a": 1e-7, "b": "1.0e-07", "c": -0.0, "d": [None, True, 1, 1.0, 1e23]}, " two\nlines \n")
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_metadata_and_descriptions_are_exported_as_they_are(metadata: dict[str, Any], description: str) -> None:
     """Nulls, numbers, and strings that look like something else in YAML keep their types."""
     members = {"businessId": "salon", "name": "Salon", "description": description, "metadata": metadata}
