@@ -112,6 +112,27 @@ def test_a_slot_that_is_taken_is_refused_and_the_old_one_kept(database: TestData
     assert stored_appointment(database, rival)["version"] == 1
 
 
+@pytest.mark.parametrize(
+    ("former", "present", "starts"), [(30, 0, [12, 16, 11, 17, 10]), (0, 30, [13, 15, 12, 16, 11])]
+)
+def test_the_alternatives_to_a_move_have_the_buffers_that_it_keeps(
+    database: TestDatabase, former: int, present: int, starts: list[int]
+) -> None:
+    """The buffers of the service have changed since the booking: each alternative can be had, and none is left out."""
+    for buffer in (former, present):
+        database.make_service(capacity=1, buffer_before_minutes=buffer, buffer_after_minutes=buffer)
+        if buffer == former:
+            appointment = database.book(10).id
+        if buffer == 0:
+            database.book(14)
+    assert reschedule(database, appointment, 14).name == "slot_unavailable"
+    query = "SELECT slot_start FROM booking.alternatives('salon', 'cut', %s, %s, 1, NULL, %s)"
+    assert database.rows(query, at(14), at(15), appointment) == [(at(hour),) for hour in starts]
+    for hour in starts:
+        with rolled_back(database):
+            assert reschedule(database, appointment, hour).name == "done"
+
+
 # The terms.
 
 

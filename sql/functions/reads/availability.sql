@@ -120,7 +120,8 @@ $$;
 --
 --   p_slot_end     NULL: the service's length after p_slot_start
 --   p_resource_id  NULL: any
---   p_except       the appointment to be moved, whose own claim does not count; NULL: none
+--   p_except       the appointment to be moved, whose own claim does not count, and which keeps its buffers within its
+--                  service (booking.with_changes); NULL: none
 CREATE FUNCTION booking.alternatives(
   p_business_id text, p_service_id text, p_slot_start timestamptz, p_slot_end timestamptz, p_quantity integer,
   p_resource_id text, p_except uuid DEFAULT NULL)
@@ -131,6 +132,7 @@ DECLARE
   v_now timestamptz := booking.now();
   v_listing booking.listing := booking.begin_listing(p_business_id, p_service_id, NULL, NULL, p_quantity, NULL);
   v_searches booking.listing[];
+  v_moved booking.appointments;
   v_own booking.own_claim;
   v_starts tstzrange := tstzrange(p_slot_start - interval '168 hours', p_slot_start + interval '168 hours', '[]');
   v_free_starts timestamptz[];
@@ -146,9 +148,15 @@ BEGIN
   ELSIF p_slot_end IS NOT NULL THEN
     v_listing.length := booking.elapsed(p_slot_start, p_slot_end);
   END IF;
-  SELECT coalesce(a.resource_id, ''), lower(a.occupied), upper(a.occupied), a.quantity, a.service_id INTO v_own
-  FROM booking.appointment_by_id(p_business_id, p_except) AS a
-  WHERE a.status = 'confirmed';
+  SELECT * INTO v_moved FROM booking.appointment_by_id(p_business_id, p_except) AS a WHERE a.status = 'confirmed';
+  IF FOUND THEN
+    v_own := ROW(coalesce(v_moved.resource_id, ''), lower(v_moved.occupied), upper(v_moved.occupied), v_moved.quantity,
+      v_moved.service_id);
+  END IF;
+  IF v_moved.service_id = p_service_id THEN
+    v_listing.service.buffer_before_minutes := extract(epoch FROM v_moved.slot_start - lower(v_moved.occupied)) / 60;
+    v_listing.service.buffer_after_minutes := extract(epoch FROM upper(v_moved.occupied) - v_moved.slot_end) / 60;
+  END IF;
 
   -- The five nearest slots of any resource, and of the requested one.
   v_searches := ARRAY[v_listing];
