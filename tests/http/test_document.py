@@ -113,6 +113,30 @@ async def test_what_the_document_lacks_is_removed(client: httpx2.AsyncClient, da
     assert await put(client, read) == {"changes": [], "warnings": []}
 
 
+async def test_a_restored_resource_is_as_the_document_says(client: httpx2.AsyncClient) -> None:
+    """Its hours, closures and pools of before are restored with it, and removed if the document lacks them."""
+    full = document()
+    full["openingHours"].append({"weekday": 1, "opens": "09:00", "closes": "10:00", "resourceId": "anna"})
+    full["specialHours"]["trip"] = {"date": "2030-12-23", "hours": [], "resourceId": "anna"}
+    full["closures"]["leave"] = {"date": "2030-09-01", "resourceId": "anna"}
+    await put(client, full)
+    assert (await client.delete(f"{SALON}/resources/anna", headers=ADMIN)).status_code == 204
+    wanted = await get(client)
+    assert wanted["services"]["cut"]["resourceIds"] == ["ben"]
+    wanted["resources"]["anna"] = {**wanted["resources"]["ben"], "name": "Anna"}
+    tried = await put(client, wanted, dryRun="true")
+    assert texts(tried) == [
+        "created resources anna",
+        "changed services cut",
+        "changed openingHours",
+        "removed specialHours trip",
+        "removed closures leave",
+    ]
+    assert await put(client, wanted) == tried
+    assert await get(client) == wanted
+    assert await put(client, wanted) == {"changes": [], "warnings": []}
+
+
 async def test_a_dry_run_lists_and_changes_nothing(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """Neither the catalog nor its holds; the same document is then applied with the same answer."""
     await put(client, document())

@@ -40,6 +40,7 @@ CREATE FUNCTION booking.put_document(
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
+  v_is_first boolean;
   v_former jsonb;
   v_step record;
   v_outcome booking.outcome;
@@ -54,24 +55,29 @@ BEGIN
   IF FOUND THEN
     RETURN (NULL, 'validation_failed', v_result)::booking.outcome;
   END IF;
-  -- Read once: PostgreSQL inlines booking.document_steps, and would read it for each mention.
-  v_former := booking.document(p_business_id);
-  FOR v_step IN
-    SELECT * FROM booking.document_steps(v_former, p_document) AS step
-    ORDER BY step.place, step.id
-  LOOP
-    v_outcome := booking.take_step(p_business_id, v_step.member, v_step.id, v_step.entry);
-    IF v_outcome.outcome NOT IN ('created', 'done') THEN
-      RAISE EXCEPTION 'an entry of the document was refused' USING ERRCODE = 'HF004', DETAIL = jsonb_build_object(
-        'outcome', v_outcome.outcome,
-        'body', jsonb_build_object('member', v_step.member, 'id', v_step.id, 'body', v_outcome.body));
-    ELSIF v_step.member = 'business' AND v_step.action = 'created' AND v_outcome.outcome = 'done' THEN
-      RAISE EXCEPTION 'the business was created while this call ran' USING ERRCODE = 'serialization_failure';
-    END IF;
-    IF v_step.action <> 'replaced' THEN
-      v_changes := v_changes || jsonb_build_object('action', v_step.action, 'member', v_step.member, 'id', v_step.id);
-    END IF;
-    v_warnings := v_warnings || booking.step_warnings(v_step.member, v_step.id, v_outcome.body);
+  -- The business and the resources first: a resource that is restored has its hours, closures and pools again, which the
+  -- other steps must find.
+  FOREACH v_is_first IN ARRAY ARRAY[true, false] LOOP
+    -- Read once for each: PostgreSQL inlines booking.document_steps, and would read it for each mention.
+    v_former := booking.document(p_business_id);
+    FOR v_step IN
+      SELECT * FROM booking.document_steps(v_former, p_document) AS step
+      WHERE (step.place <= 2) = v_is_first
+      ORDER BY step.place, step.id
+    LOOP
+      v_outcome := booking.take_step(p_business_id, v_step.member, v_step.id, v_step.entry);
+      IF v_outcome.outcome NOT IN ('created', 'done') THEN
+        RAISE EXCEPTION 'an entry of the document was refused' USING ERRCODE = 'HF004', DETAIL = jsonb_build_object(
+          'outcome', v_outcome.outcome,
+          'body', jsonb_build_object('member', v_step.member, 'id', v_step.id, 'body', v_outcome.body));
+      ELSIF v_step.member = 'business' AND v_step.action = 'created' AND v_outcome.outcome = 'done' THEN
+        RAISE EXCEPTION 'the business was created while this call ran' USING ERRCODE = 'serialization_failure';
+      END IF;
+      IF v_step.action <> 'replaced' THEN
+        v_changes := v_changes || jsonb_build_object('action', v_step.action, 'member', v_step.member, 'id', v_step.id);
+      END IF;
+      v_warnings := v_warnings || booking.step_warnings(v_step.member, v_step.id, v_outcome.body);
+    END LOOP;
   END LOOP;
   v_result := jsonb_build_object('changes', v_changes, 'warnings', v_warnings);
   IF p_dry_run THEN
@@ -100,8 +106,8 @@ $$;
 
 -- Returns the steps from one document to another, one for each entry that differs, to be taken by place and id. An entry
 -- may need what another one gives up, or refer to it:
--- - resources are put before the services, hours and closures that name them, and removed last: once nothing refers to a
---   resource, it is deleted instead of archived;
+-- - resources are put (place 2) before the services, hours and closures that name them, and removed last: once nothing
+--   refers to a resource, it is deleted instead of archived;
 -- - special hours that change are deleted before any are put (action 'replaced'), because others may take their dates.
 --
 --   p_former  NULL: the business does not exist
