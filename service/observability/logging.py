@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import traceback
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -83,9 +84,12 @@ class LineLogger:
 
     def flush(self) -> None:
         lines, self._lines, self._loop = self._lines, [], None
+        # Without its reader, or on a full disk, the log loses lines. What logs them must go on: a request, a probe of
+        # the database, the supervisor of the embedded server.
         if lines:
-            sys.stderr.write(b"".join(lines).decode())
-            sys.stderr.flush()
+            with suppress(OSError):
+                sys.stderr.write(b"".join(lines).decode())
+                sys.stderr.flush()
 
     debug = info = collect
     warning = error = critical = write

@@ -1,0 +1,35 @@
+"""The log where its lines can't be written."""
+
+import errno
+import io
+import sys
+
+import pytest
+
+from service.observability.logging import LineLogger
+
+
+class Broken(io.StringIO):
+    """A stream that refuses everything while it has an error."""
+
+    error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Writes a text."""
+        if self.error:
+            raise self.error
+        return super().write(text)
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC, errno.EIO])
+def test_a_line_that_can_not_be_written_is_lost_and_raises_nothing(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The reader of the pipe has gone, the disk is full, or the terminal is closed; later lines are written again."""
+    stream, logger = Broken(), LineLogger()
+    monkeypatch.setattr(sys, "stderr", stream)
+    stream.error = OSError(number, "refused")
+    logger.warning(b"lost\n")
+    stream.error = None
+    logger.warning(b"written\n")
+    assert stream.getvalue() == "written\n"
