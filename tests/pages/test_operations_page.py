@@ -15,6 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.booking.health import Findings, judge
 from tests.database import MONDAY
 from tests.deploy.installation import DEPLOY
 from tests.pages.conftest import DESKTOP, PHONE, Open, Service, serious_faults
@@ -205,6 +206,20 @@ def test_a_database_that_is_gone_and_back(service: Service, board: Page) -> None
     states = [row["PostgreSQL"] for row in numbers(board, "PostgreSQL and Redis")]
     assert (states[0], states[-1]) == ("up", "up")
     assert "down" in states
+
+
+def test_a_partition_that_is_down_is_told(service: Service, board: Page) -> None:
+    """The others are served, so the service answers; its health names the partition."""
+    reasons = judge((datetime.now(UTC), 0, 0, None, None, 0, 0), Findings({}, {}), left_out=[1]).reasons
+    body = {**service.call("GET", "/health/reservations"), "status": "critical", "reasons": reasons}
+    board.route("**/health/reservations*", lambda route: route.fulfill(status=503, json=body))
+    look(board)
+    expect(summary(board)).to_have_text(re.compile(r"1 problem\s*PostgreSQL of partition 1 does not answer"))
+    expect(summary(board).locator("strong")).to_have_count(1)
+    expect(panel(board, "PostgreSQL and Redis")).to_contain_text("Its businesses get 503")
+    board.unroute_all()
+    look(board)
+    expect(summary(board)).to_have_text("All is well")
 
 
 def test_a_service_that_is_away_is_told_with_the_time(service: Service, board: Page) -> None:
@@ -505,7 +520,7 @@ def test_the_limits_are_those_of_the_alerts(modules: Page, service: Service) -> 
         rule["alert"]: rule
         for rule in yaml.safe_load((DEPLOY / "prometheus/alerts.yaml").read_text())["groups"][0]["rules"]
     }
-    assert {alert["name"] for alert in alerts} == {*rules, "HoldfastTimezone"}
+    assert {alert["name"] for alert in alerts} == {*rules, "HoldfastTimezone", "HoldfastPartitionDown"}
     assert f'le="{slow_seconds:.1f}"' in rules["HoldfastLockSlow"]["expr"]
     runbook = httpx2.get(f"{service.url}/docs/deploy/runbook.md", trust_env=False, verify=NO_CERTIFICATES).text
     for alert in alerts:

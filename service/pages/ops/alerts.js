@@ -15,6 +15,14 @@ export const ALERTS = [
   { name: "Down", panel: "up", limit: 0, of: ({ awaySince }) => awaySince, isCritical: true },
   { name: "DatabaseDown", panel: "up", limit: 0, of: ({ database }) => 1 - database, isCritical: true },
   {
+    name: "PartitionDown",
+    panel: "up",
+    limit: 0,
+    of: ({ database, health }) => Number(database && hasReason(health, "partition_down")),
+    isCritical: true,
+    anchor: "holdfastdatabasedown",
+  },
+  {
     name: "InvariantViolated",
     panel: "invariants",
     limit: 0,

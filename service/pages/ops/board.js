@@ -79,6 +79,7 @@ function tell(seen) {
     locks: locks.map(([business, { blockerPids }]) => `${business} (${blockerPids.join(", ")})`).join(", ") || "–",
     invariants: reasons("invariant_violated: "),
     zones: reasons("unknown_timezone: "),
+    partitions: (reasons("partition_down: ").match(/\d+/g) ?? []).join(", "),
   };
   const problems = ALERTS.filter(({ limit, of }) => of(seen) > limit).map((alert) => ({
     panel: alert.panel,
