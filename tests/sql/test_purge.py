@@ -238,6 +238,16 @@ def test_runs_are_recorded_for_a_month(database: TestDatabase) -> None:
     assert database.value("SELECT last_purge_at FROM booking.reservation_health()") == now
 
 
+def test_a_run_of_the_future_is_not_the_last_one(database: TestDatabase) -> None:
+    """The clock was ahead, and was set back: a purge that stops then must not seem to have run just now."""
+    now = database.freeze_clock()
+    for run_at in (now + timedelta(days=365), now):
+        database.freeze_clock(run_at)
+        database.rows("SELECT booking.record_purge(%s, %s, 4, 3, 2, 1)", uuid4(), run_at)
+    assert database.value("SELECT last_purge_at FROM booking.reservation_health()") == now
+    assert database.rows("SELECT finished_at FROM booking.purge_runs(10)") == [(now,)]
+
+
 def test_a_run_recorded_twice_has_one_row(database: TestDatabase) -> None:
     """A record whose answer was lost is sent again under the same id."""
     run_id = uuid4()

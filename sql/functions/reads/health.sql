@@ -1,7 +1,8 @@
 -- Reads for operations, over the whole database. They take no lock.
 
 -- Returns the reservation health: aggregates only, one row. The two counts of the last hour are of reservations that
--- ended in it, and give the conversion.
+-- ended in it, and give the conversion. A run of the purge that ended in the future, before the clock was set back, is
+-- not counted: until that time came, no process would purge, and no operator would be informed.
 CREATE FUNCTION booking.reservation_health()
 RETURNS TABLE (
   now timestamptz, live bigint, expired_unpurged bigint, oldest_expired_at timestamptz, last_purge_at timestamptz,
@@ -23,7 +24,7 @@ AS $$
   ) AS due
   LEFT JOIN LATERAL (
     SELECT m.finished_at FROM booking.maintenance_runs m
-    WHERE m.business_id = '*' ORDER BY m.finished_at DESC LIMIT 1
+    WHERE m.business_id = '*' AND m.finished_at <= clock.now ORDER BY m.finished_at DESC LIMIT 1
   ) AS last_run ON true
   CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE r.status = 'committed') AS committed, count(*) AS ended

@@ -99,16 +99,18 @@ BEGIN
 END
 $$;
 
--- Returns the last runs of the purge, the latest first; p_limit of them at most.
+-- Returns the last runs of the purge, the latest first; p_limit of them at most. Without those that ended in the future,
+-- as in booking.reservation_health.
 CREATE FUNCTION booking.purge_runs(p_limit integer)
 RETURNS TABLE (
   run_id uuid, started_at timestamptz, finished_at timestamptz, expired integer, deleted integer, erased integer,
   remaining integer)
-LANGUAGE sql STABLE
+LANGUAGE sql VOLATILE
 AS $$
   SELECT m.run_id, m.started_at, m.finished_at, m.expired, m.deleted, m.erased, m.remaining
   FROM booking.maintenance_runs m
-  WHERE m.business_id = '*' ORDER BY m.finished_at DESC LIMIT p_limit
+  CROSS JOIN (SELECT booking.now() AS now OFFSET 0) AS clock
+  WHERE m.business_id = '*' AND m.finished_at <= clock.now ORDER BY m.finished_at DESC LIMIT p_limit
 $$;
 
 -- Returns the businesses whose lock is waited for now, those that are waited for longest first.
