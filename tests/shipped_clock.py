@@ -5,7 +5,6 @@ from tests.database import TestDatabase, at
 
 
 def restore_clock(database: TestDatabase) -> None:
-    """Puts the shipped definition of booking.now() back, for tests of what depends on it."""
-    shipped = (sql_folder() / "functions" / "rules" / "now.sql").read_text()
-    database.rows(shipped.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
+    """Puts the shipped definition of booking.now() back, as the runbook does, for tests of what depends on it."""
+    database.rows((sql_folder() / "functions" / "rules" / "now.sql").read_text())
     assert database.value("SELECT booking.now() < %s", at(0))
