@@ -40,8 +40,10 @@ def parse(text: bytes) -> CatalogFile:
     try:
         # Safe: the loader creates only text, numbers, lists and mappings.
         members = yaml.load(text, _Loader)  # noqa: S506
-    except (yaml.YAMLError, ValueError) as error:
+    except yaml.YAMLError as error:
         raise CatalogFileError(f"The file can't be read: {error}") from None
+    except RecursionError:
+        raise CatalogFileError("The file can't be read: it is nested too deeply") from None
     if members is None:
         raise CatalogFileError("The file is empty")
     try:
@@ -101,6 +103,14 @@ class _Loader(yaml.SafeLoader):
 
     The keys of a mapping are text, and no key appears twice.
     """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Constructs a value. Raises `ConstructorError` with its place, where PyYAML raises an error of Python."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):
+            kind = node.tag.rpartition(":")[2]
+            raise ConstructorError(None, None, f"this is no value of the type {kind}", node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: ARG002
         """Constructs a mapping and its contents. Raises `ConstructorError`."""

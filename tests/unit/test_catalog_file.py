@@ -145,7 +145,12 @@ def test_a_file_without_a_mapping_is_refused(text: str) -> None:
         ("? [a, b]\n: c", "must be plain text"),
         ("a: &a [*a]", "recursive"),
         ("a: !!python/object:os.system x", "could not determine a constructor"),
-        ("a: !!int x", "invalid literal"),
+        ("a: !!int x", 'no value of the type int\n  in "<byte string>", line 1, column 4'),
+        ("a: !!bool maybe", "no value of the type bool"),
+        ("a: !!float ''", "no value of the type float"),
+        ("a: !!timestamp today", "no value of the type timestamp"),
+        (f"a: {'9' * 5000}", "no value of the type int"),
+        (f"a: {'[' * 3000}{']' * 3000}", "nested too deeply"),
     ],
 )
 def test_unsafe_or_ambiguous_yaml_is_refused(text: str, expected: str) -> None:
