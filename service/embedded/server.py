@@ -189,12 +189,16 @@ class EmbeddedServer:
         with self._guard:
             if self._stopping.is_set():
                 return
+            if status > 0:  # it was not killed, but gave up: for lack of space, its port, or a part of its data
+                reason = f"it ended with status {status}: see the end of {self._cluster.log}"
+                log.error("embedded_postgres_cannot_restart", reason=reason)
             try:
                 self._child = child = self._spawn()
             except OSError as error:
                 log.error("embedded_postgres_cannot_restart", reason=str(error))
                 return
-            log.warning("embedded_postgres_restarted", exit_status=status, postgres_pid=child.pid, port=self._port)
+            if status <= 0:
+                log.warning("embedded_postgres_restarted", exit_status=status, postgres_pid=child.pid, port=self._port)
 
 
 def find_running(data_dir: Path) -> str | None:

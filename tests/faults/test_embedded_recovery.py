@@ -45,6 +45,27 @@ def test_a_killed_postmaster_is_restarted_on_the_same_port(make_server: MakeServ
     assert entries[0]["exit_status"] == -signal.SIGKILL
 
 
+def test_a_server_that_can_not_be_restarted_is_an_error_until_it_can(make_server: MakeServer, data_dir: Path) -> None:
+    """A full disk, a port that is taken, or a configuration with a mistake. The log names the file with the reason, and
+    does not claim a restart."""
+    server = make_server(data_dir)
+    server.start()
+    configuration = data_dir / "postgres-18" / "postgresql.auto.conf"
+    right = configuration.read_text()
+    configuration.write_text("no_such_setting = 1\n")
+
+    with capture_logs() as entries:
+        os.kill(postmaster_pid(data_dir), signal.SIGKILL)
+        wait_until(lambda: len(entries) > 2, "starts in vain")
+        configuration.write_text(right)
+        wait_until(lambda: answers(server.url()), "the server to be restarted")
+
+    killed, *failed = entries
+    assert (killed["event"], killed["exit_status"]) == ("embedded_postgres_restarted", -signal.SIGKILL)
+    assert {entry["event"] for entry in failed} == {"embedded_postgres_cannot_restart"}
+    assert str(data_dir / "postgres.log") in failed[0]["reason"]
+
+
 def test_each_restart_is_supervised_as_well(make_server: MakeServer, data_dir: Path) -> None:
     """The supervisor handles any number of kills."""
     server = make_server(data_dir)
