@@ -29,6 +29,10 @@ _NO_DATABASE_URL: Final = (
     "@ is %40, / is %2F, # is %23, ? is %3F, % is %25, a space is %20; options behind it are those of libpq, like "
     "?sslmode=require"
 )
+_NO_REDIS_URL: Final = (
+    "is not a Redis URL: redis://:password@host:port/0, rediss://… or unix:///path, where the password is "
+    "percent-encoded: @ is %40, / is %2F, # is %23, ? is %3F, % is %25; options behind it are those of redis-py"
+)
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 SECRETS: Final = ("admin_token", "cron_secret", "token_secret")
@@ -37,9 +41,10 @@ SECRET_CHARACTERS: Final = 16
 
 
 def _check_database_url(url: SecretStr) -> SecretStr:
-    """Fails without quoting the URL. The driver's own messages would: where a character of the password is not encoded,
-    it takes a part of the password for the host, the port or the database."""
-    text = url.get_secret_value()
+    """Strips the line end of a URL read from a file. Fails without quoting the URL. The driver's own messages would:
+    where a character of the password is not encoded, it takes a part of the password for the host, the port or the
+    database."""
+    text = url.get_secret_value().strip()
     try:
         options = {name: str(value) for name, value in conninfo_to_dict(text).items()}
     except psycopg.ProgrammingError:
@@ -51,7 +56,7 @@ def _check_database_url(url: SecretStr) -> SecretStr:
         raise ValueError(_NO_DATABASE_URL)
     if reason := _refused_option(text, options):
         raise ValueError(f"has an option that PostgreSQL's libpq refuses: {reason}")
-    return url
+    return SecretStr(text)
 
 
 def _refused_option(url: str, options: dict[str, str]) -> str | None:
@@ -90,9 +95,19 @@ def split_urls(urls: SecretStr) -> tuple[str, ...]:
 
 
 def _check_redis_url(url: SecretStr) -> SecretStr:
-    if not _REDIS_URL.match(url.get_secret_value()):
-        raise ValueError("is not a Redis URL: redis://:password@host:port/0, rediss://… or unix:///path")
-    return url
+    """Strips the line end of a URL read from a file. Fails without quoting the URL, where the client would, or where it
+    would fail at each connection. The client makes a connection here, and does not open it."""
+    # Imported here, because most installations have no Redis.
+    from redis.asyncio import ConnectionPool, RedisError
+
+    text = url.get_secret_value().strip()
+    if not _REDIS_URL.match(text):
+        raise ValueError(_NO_REDIS_URL)
+    try:
+        ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, RedisError):
+        raise ValueError(_NO_REDIS_URL) from None
+    return SecretStr(text)
 
 
 def _strip_secret(secret: SecretStr) -> SecretStr:
@@ -186,8 +201,9 @@ class Settings(BaseSettings):
     # 0 disables the purge inside the service; a scheduler then has to call the cron endpoint. Unset: 60 if embedded,
     # otherwise 0. The maximum is below the five minutes after which /health/reservations reports the purge as late.
     cleanup_interval_seconds: Annotated[float, Field(ge=0, le=240)] | None = None
-    # How long an ended reservation answers for its idempotency key.
-    idempotency_window_hours: Annotated[float, Field(gt=0)] = 24
+    # How long an ended reservation answers for its idempotency key. The maximum is ten years: PostgreSQL has no instant
+    # that is a billion hours ago, and the purge would fail.
+    idempotency_window_hours: Annotated[float, Field(gt=0, le=87_600)] = 24
 
     # For state that the processes share and may lose. May contain a password.
     redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] | None = None

@@ -113,6 +113,65 @@ def test_a_url_that_libpq_understands_is_taken_as_it_is(monkeypatch: pytest.Monk
     assert "s3" not in repr(Settings())
 
 
+@pytest.mark.parametrize("name", ["DATABASE_URL", "STANDBY_DATABASE_URL", "REDIS_URL"])
+def test_a_line_end_is_no_part_of_a_url(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Files of secrets end with one. PostgreSQL would look for a database whose name ends with it."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1/db")
+    url = "redis://127.0.0.1/0" if name == "REDIS_URL" else "postgresql://user:s3cret@127.0.0.1/holdfast"
+    monkeypatch.setenv(name, f"{url}\n")
+    assert getattr(Settings(), name.lower()).get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1",
+        "redis://127.0.0.1:redis/0",
+        "redis://127.0.0.1:65536",
+        "redis://:s3/cret@127.0.0.1:6379/0",
+        "redis://:s3#cret@127.0.0.1:6379/0",
+        "redis://[::1",
+        "redis://:s3cret@127.0.0.1?colour=red",
+        "redis://:s3cret@127.0.0.1?db=first",
+        "rediss://:s3cret@127.0.0.1?ssl_cert_reqs=perhaps",
+    ],
+)
+def test_a_url_that_the_client_of_redis_refuses_is_not_quoted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """The workers could not start with it, or would take it for a Redis that is down."""
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    [fault] = raised.value.errors(include_input=False)
+    assert fault["loc"] == ("redis_url",)
+    assert "redis://:password@host:port/0" in fault["msg"]
+    assert "/ is %2F" in fault["msg"]
+    assert not any(part in str(raised.value) for part in ("s3", "cret", "127", "perhaps"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:s3%2Fcret@127.0.0.1:6379/1?health_check_interval=9",
+        "rediss://[::1]",
+        "unix:///run/redis.sock?db=1",
+    ],
+)
+def test_a_url_of_redis_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """With escaped characters, options of the client, or a socket."""
+    monkeypatch.setenv("REDIS_URL", url)
+    given = Settings().redis_url
+    assert given is not None
+    assert given.get_secret_value() == url
+
+
+@pytest.mark.parametrize("hours", ["inf", "1e9", "0"])
+def test_the_idempotency_window_has_bounds(monkeypatch: pytest.MonkeyPatch, hours: str) -> None:
+    """The purge subtracts it from the time."""
+    monkeypatch.setenv("IDEMPOTENCY_WINDOW_HOURS", hours)
+    with pytest.raises(ValidationError, match="idempotency_window_hours"):
+        Settings()
+
+
 def test_urls_for_migrations_are_separated_by_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a proxy and its partitions. In libpq's other form a URL has spaces itself, and is one."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1/db")
