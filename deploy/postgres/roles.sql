@@ -25,6 +25,7 @@ SELECT current_setting('server_version_num')::integer >= 170000 AS has_transacti
 ALTER ROLE holdfast SET transaction_timeout = '10s';
 \endif
 
-CREATE DATABASE holdfast OWNER holdfast_migrator;
+-- A server that was set up without a locale has another encoding, and so would the database.
+CREATE DATABASE holdfast OWNER holdfast_migrator ENCODING 'UTF8' TEMPLATE template0;
 REVOKE ALL ON DATABASE holdfast FROM PUBLIC;
 GRANT CONNECT ON DATABASE holdfast TO holdfast;

@@ -82,7 +82,7 @@ def migrate(url: str) -> list[str]:
         with connection:
             is_proxy = _is_proxy(connection)
             if not is_proxy:
-                _check_version(connection)
+                _check_server(connection)
             if _is_current(connection, is_proxy=is_proxy):
                 return []
             if is_proxy:
@@ -128,11 +128,18 @@ def connect(url: str) -> psycopg.Connection:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _check_version(connection: psycopg.Connection) -> None:
-    """Raises `MigrationError` for a server that is too old: what it lacks would fail with a message about syntax."""
+def _check_server(connection: psycopg.Connection) -> None:
+    """Raises `MigrationError` for a server that is too old: what it lacks would fail with a message about syntax. And
+    for a database in another encoding: of SQL_ASCII the driver returns bytes, and the others lack characters."""
     if connection.info.server_version < _OLDEST_VERSION:
         version = connection.info.parameter_status("server_version")
         raise MigrationError(f"PostgreSQL {version} is too old: Holdfast needs {_OLDEST_VERSION // 10000} or later.")
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise MigrationError(
+            f"The database has the encoding {encoding}, and Holdfast needs UTF8: create it with ENCODING 'UTF8' "
+            "TEMPLATE template0, as deploy/postgres/roles.sql does."
+        )
 
 
 def _is_proxy(connection: psycopg.Connection) -> bool:

@@ -7,7 +7,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -48,16 +48,23 @@ BUSINESS = {"name": "Salon", "country": "DE"}
 HEALTH: Final = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
-@pytest.fixture
-def empty_database(cluster: str) -> Iterator[str]:
-    """Returns a superuser's URL of an empty database."""
+@contextmanager
+def new_database(cluster: str, options: str = "") -> Iterator[str]:
+    """Makes an empty database, and gives a superuser's URL of it."""
     name = f"holdfast_empty_{uuid4().hex}"
     with psycopg.connect(cluster, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        connection.execute(f"CREATE DATABASE {name} {options}".encode())
         try:
             yield with_database(cluster, name)
         finally:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def empty_database(cluster: str) -> Iterator[str]:
+    """Returns a superuser's URL of an empty database."""
+    with new_database(cluster) as url:
+        yield url
 
 
 # Starting.
@@ -163,6 +170,18 @@ async def test_the_version_of_the_database_is_checked_before_all_else(database: 
             assert ended.returncode == 2
             [line] = ended.stderr.splitlines()
             assert re.fullmatch(r"Error: PostgreSQL 15\.\S* is too old: Holdfast needs 16 or later\.", line)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_in_another_encoding_is_refused(cluster: str, encoding: str) -> None:
+    """The first is the default of a server that was set up without a locale, and its texts are read as bytes; in the
+    second some names can't be stored."""
+    with new_database(cluster, f"TEMPLATE template0 ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'") as url:
+        ended = run_command("migrate", DATABASE_URL=url)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(f"Error: The database has the encoding {encoding}")
+    assert "ENCODING 'UTF8' TEMPLATE template0" in line
 
 
 def test_serving_before_the_migration_names_the_command(empty_database: str) -> None:
