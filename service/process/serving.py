@@ -38,11 +38,15 @@ log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or Ctrl-C, then finishes the requests in progress. Exits with `STARTUP_FAILURE` if a worker
-    can't start. Raises `HostingError`, `EmbeddedServerError` or `MigrationError`."""
+    """Serves until SIGTERM, SIGHUP or Ctrl-C, then finishes the requests in progress. Exits with `STARTUP_FAILURE` if a
+    worker can't start. Raises `HostingError`, `EmbeddedServerError` or `MigrationError`."""
     # Uvicorn raises its signal again after it has stopped. The default handler would end the process at once, before
     # the database is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # A terminal that is closed sends SIGHUP. By default it ends this process at once, and leaves the embedded database
+    # running. `nohup` has the process ignore it.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with host_database(settings) as database, _listen(settings.host, settings.port) as listening:
         # Completed first, so that a service with missing settings does not migrate; and the port is bound before the
         # secrets are generated, because they are shown only once.
@@ -170,7 +174,9 @@ class _Workers(Multiprocess):
     """Uvicorn's supervisor."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        hangup = signal.getsignal(signal.SIGHUP)
         super().__init__(config, sockets)
+        signal.signal(signal.SIGHUP, hangup)  # uvicorn would replace the workers
         self._known: set[int] = set()
 
     def keep_subprocess_alive(self) -> None:

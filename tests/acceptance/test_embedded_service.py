@@ -197,6 +197,32 @@ async def test_a_second_service_on_the_same_folder_is_refused(data_dir: Path) ->
             assert (await client.post("/api/booking/reserve", json=KENNEL)).status_code == 201
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_terminal_that_is_closed_stops_the_service_and_its_database(data_dir: Path, workers: int) -> None:
+    """It sends SIGHUP. PostgreSQL, in a session of its own, would run on."""
+    with service_on(data_dir, WORKERS=workers) as service:
+        service.process.send_signal(signal.SIGHUP)
+        assert service.wait() == 0
+    assert find_running(data_dir) is None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_nohup_lets_the_service_run_on(data_dir: Path, workers: int) -> None:
+    """It makes the service ignore SIGHUP."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        service = service_on(data_dir, WORKERS=workers)
+    finally:
+        signal.signal(signal.SIGHUP, former)
+    with service:
+        workers_before = service.worker_pids()
+        service.process.send_signal(signal.SIGHUP)
+        async with service.client() as client:
+            await anyio.sleep(1)
+            assert (await client.get("/health/ready")).status_code == 200
+        assert service.worker_pids() == workers_before
+
+
 async def test_a_restart_after_a_kill_has_every_acknowledged_hold(data_dir: Path) -> None:
     """kill -9 leaves PostgreSQL an orphan, which the next start replaces."""
     with service_on(data_dir, **SECRETS) as killed:
