@@ -48,6 +48,10 @@ def _settings() -> Iterator[Settings]:
         raise _Stop(str(error)) from None
     except HoldfastError as error:
         raise _Stop(error.detail) from None
+    except BrokenPipeError:
+        raise  # the reader of the output has read enough: click ends silently
+    except OSError as error:
+        raise _Stop(str(error)) from None
     except psycopg.Error as error:
         # Without the error's own message, which may quote stored data.
         kind = error.sqlstate or type(error).__name__

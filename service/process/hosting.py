@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from service.database.connections import STATEMENT_SECONDS, Database
-from service.database.migrations import migrate
+from service.database.migrations import connect, migrate
 from service.database.proxying import migrate_proxy
 from service.embedded.cluster import write_private
 from service.embedded.server import EmbeddedServer, find_running
@@ -32,6 +32,7 @@ _LOGIN: Final = "holdfast"
 _DEMO_CATALOG: Final = Path(__file__).parent / "demo_catalog"
 # With the embedded server, no scheduler calls the cron endpoint.
 _CLEANUP_INTERVAL_SECONDS: Final = 60.0
+_STORED_SECRETS: Final = TypeAdapter(dict[str, str])
 
 
 class HostingError(Exception):
@@ -110,7 +111,7 @@ def complete_settings(settings: Settings, database: HostedDatabase) -> tuple[Set
     generated: list[str] = []
     if missing:
         path = settings.data_dir / "secrets.json"
-        stored: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        stored = _stored_secrets(path)
         if generated := [name for name in missing if name not in stored]:
             stored |= {name: secrets.token_urlsafe(32) for name in generated}
             write_private(path, json.dumps(stored))
@@ -120,9 +121,24 @@ def complete_settings(settings: Settings, database: HostedDatabase) -> tuple[Set
     return settings.model_copy(update=values), generated
 
 
+def _stored_secrets(path: Path) -> dict[str, str]:
+    """Reads the generated secrets; there are none before the first start. Raises `HostingError`, which does not quote
+    them, for a damaged file."""
+    if not path.exists():
+        return {}
+    try:
+        return _STORED_SECRETS.validate_json(path.read_bytes())
+    except ValidationError:
+        raise HostingError(
+            f"{path} is damaged: restore it from a backup, or set the secrets in the environment. With another "
+            "TOKEN_SECRET than before, the links of guests and the addresses of calendars stop working."
+        ) from None
+
+
 def _prepare_embedded(superuser_url: str) -> HostedDatabase:
     """Creates the database, its schema and the service's login on an embedded server, as far as they are missing."""
-    with psycopg.connect(superuser_url, autocommit=True) as connection:
+    with connect(superuser_url) as connection:
+        connection.autocommit = True
         if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [_DATABASE]).fetchall():
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_DATABASE)))
     parts = urlsplit(superuser_url)._replace(path=f"/{_DATABASE}")

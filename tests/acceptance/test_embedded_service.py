@@ -16,9 +16,12 @@ import httpx2
 import psycopg
 import pytest
 
-from service.database.migrations import migration_files
+from service.database import migrations
+from service.database.migrations import MigrationError, migration_files
 from service.embedded.postmaster import recorded_postmaster
-from service.embedded.server import find_running
+from service.embedded.server import EmbeddedServer, find_running
+from service.process.hosting import HostedDatabase, HostingError, complete_settings, open_database
+from service.settings import Settings
 from tests.acceptance.clients import Clients, guest, race
 from tests.database import at, with_database
 from tests.folders import data_folder
@@ -152,6 +155,43 @@ def test_migrate_makes_an_embedded_database_and_lists_its_files(data_dir: Path) 
     assert (first.returncode, second.returncode) == (0, 0)
     assert first.stdout.split() == [*(path.name for path in migration_files()), "definitions"]
     assert second.stdout == "nothing to do\n"
+
+
+def test_a_command_gives_up_on_a_database_that_does_not_answer(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded server of a running service is stopped, or still starting: the command waits as `serve` does."""
+    monkeypatch.setattr(migrations, "_START_SECONDS", 1)
+    with EmbeddedServer(data_dir):
+        os.kill(postmaster_pid(data_dir), signal.SIGSTOP)
+        try:
+            with (
+                pytest.raises(MigrationError, match="The database does not answer"),
+                open_database(Settings(data_dir=data_dir)),
+            ):
+                pass
+        finally:
+            os.kill(postmaster_pid(data_dir), signal.SIGCONT)
+
+
+@pytest.mark.parametrize("text", ['{"admin_token": "a",}', "[]", '{"admin_token": 1}', "\xff"])
+def test_a_damaged_file_of_secrets_is_named_and_kept(tmp_path: Path, text: str) -> None:
+    """New secrets in its place would end all cancellation tokens."""
+    path = tmp_path / "secrets.json"
+    path.write_text(text, encoding="latin-1")
+    hosted = HostedDatabase("postgresql://127.0.0.1/holdfast", (), embedded=True)
+    with pytest.raises(HostingError, match=rf"{path} .*restore it") as raised:
+        complete_settings(Settings(data_dir=tmp_path), hosted)
+    assert "admin_token" not in str(raised.value)
+    assert path.read_text(encoding="latin-1") == text
+
+
+def test_an_error_of_the_file_system_is_one_line(data_dir: Path) -> None:
+    """Such as a full disk, here a folder in the place of a file. It names the file."""
+    (data_dir / "postgres.password").mkdir()
+    ended = run_command("migrate", DATA_DIR=data_dir)
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("Error: [Errno")
+    assert str(data_dir / "postgres.password") in line
 
 
 def test_a_failed_start_makes_no_secrets(data_dir: Path) -> None:
