@@ -97,6 +97,20 @@ def test_the_key_is_kept_until_the_sign_out(open_page: Open, service: Service) -
     assert page.evaluate("sessionStorage.length") == 0
 
 
+def test_a_date_is_typed(open_page: Open, service: Service) -> None:
+    """A week that begins on another date is shown meanwhile, and years such as 0002 are passed on the way."""
+    calendar = open_calendar(open_page, service)
+    page = calendar.page
+    page.get_by_role("button", name="Week", exact=True).click()
+    page.locator("#date").focus()
+    # The same in all orders of day and month. Each week is shown before the next digit.
+    page.keyboard.type("02022027", delay=300)
+    expect(page.locator("[data-date]").first).to_have_attribute("data-date", "2027-02-01")
+    expect(page.locator("#date")).to_have_value("2027-02-02")
+    page.get_by_role("button", name="Next").click()
+    expect(page.locator("#date")).to_have_value("2027-02-08")
+
+
 def test_a_key_that_is_revoked_is_signed_out(open_page: Open, service: Service) -> None:
     """With the reason."""
     made = service.call("POST", "/api/catalog/businesses/salon/keys", {"name": "Leaked", "role": "owner"})
@@ -297,7 +311,8 @@ def fill_a_week(service: Service, business: str, day: date) -> None:
 
 
 def test_local_times_are_found_around_a_change_of_the_clock(open_page: Open) -> None:
-    """Also where the offset of the same digits in UTC is another one. A skipped time is beside the gap."""
+    """Also where the offset of the same digits in UTC is another one, and in a year that was typed with two digits. A
+    skipped time is beside the gap."""
     page = open_page("/calendar")
     cases = {
         ("Europe/Berlin", "2027-03-28", 60): "2027-03-28T00:00:00.000Z",
@@ -305,6 +320,7 @@ def test_local_times_are_found_around_a_change_of_the_clock(open_page: Open) -> 
         ("America/New_York", "2027-03-14", 360): "2027-03-14T10:00:00.000Z",
         ("America/New_York", "2027-11-07", 180): "2027-11-07T08:00:00.000Z",
         ("Pacific/Apia", "2027-06-01", 0): "2027-05-31T11:00:00.000Z",
+        ("UTC", "0027-02-15", 600): "0027-02-15T10:00:00.000Z",
     }
     code = """async (cases) => {
         const { instantOf, setZone } = await import("/static/calendar/time.js");

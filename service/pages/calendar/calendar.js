@@ -89,7 +89,10 @@ function show() {
   const [first, last] = [dates[0], dates[dates.length - 1]];
   const long = /** @type {const} */ ({ day: "numeric", month: "long", year: "numeric" });
   $("#range").textContent = dateText(first, last, first === last ? { weekday: "long", ...long } : long);
-  $("#date").value = first;
+  const field = $("#date");
+  // Any date in view, and one that is being typed, stays as it is.
+  const isTyped = document.activeElement === field && !field.validity.valid;
+  if (!isTyped && !dates.includes(field.value)) field.value = first;
   for (const view of ["day", "week"]) $(`#${view}`).setAttribute("aria-pressed", state.view === view);
   const entries = columns().map(({ id, name }) => [id, name]);
   if (!entries.some(([id]) => id === state.filter)) state.filter = "";
@@ -171,7 +174,7 @@ const actions = {
   "closures-open": () => openClosures(state.date),
 };
 for (const [id, act] of Object.entries(actions)) $(`#${id}`).addEventListener("click", act);
-$("#date").addEventListener("change", () => $("#date").value && go({ date: $("#date").value }));
+$("#date").addEventListener("change", () => $("#date").validity.valid && go({ date: $("#date").value }));
 $("#filter").addEventListener("change", () => go({ filter: $("#filter").value }));
 $("#sign-in").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
   event.preventDefault();

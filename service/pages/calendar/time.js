@@ -40,7 +40,8 @@ export const minutesOf = (time) => Number(time.slice(0, 2)) * 60 + Number(time.s
 
 /** @param {Date | number} instant @returns {{date: string, minutes: number}} */
 export function localTime(instant) {
-  const local = formats.clock.format(instant);
+  // A year of two digits, which is typed by mistake, has no zeros.
+  const local = formats.clock.format(instant).padStart(16, "0");
   return { date: local.slice(0, 10), minutes: minutesOf(local.slice(11)) };
 }
 
