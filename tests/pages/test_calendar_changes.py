@@ -17,6 +17,7 @@ from tests.pages.calendars import (
     open_calendar,
     own_day,
     read,
+    sign_in,
 )
 from tests.pages.conftest import Open, Service, become, serious_faults
 from tests.serving import wait_until
@@ -282,6 +283,25 @@ def test_a_new_booking_is_on_the_date_in_view(calendar: CalendarPage) -> None:
         expect(calendar.dialog.get_by_label("Date")).to_have_value(day.isoformat())
         expect(calendar.dialog.get_by_label("Time")).to_have_value(time)
         calendar.press("Escape")
+
+
+def test_a_page_without_https_books_and_closes(open_page: Open, service: Service) -> None:
+    """As in a network of one house, where browsers have no randomUUID."""
+    day = own_day()
+    page = open_page("/")
+    page.add_init_script("delete Crypto.prototype.randomUUID")
+    page.goto(f"{service.url}/calendar")
+    calendar = sign_in(page, "salon", key_of(service, "owner"))
+    calendar.show(day)
+    page.get_by_role("button", name="New booking").click()
+    calendar.dialog.get_by_label("Name").fill("Ada Lovelace")
+    calendar.dialog.get_by_role("button", name="Save").click()
+    expect(calendar.notice).to_contain_text("Booked:")
+    page.get_by_role("button", name="Closures").click()
+    calendar.dialog.get_by_role("button", name="Close then").click()
+    expect(calendar.dialog.get_by_role("status")).to_contain_text("One appointment stays")
+    calendar.dialog.get_by_role("button", name="Remove").click()
+    expect(calendar.dialog.get_by_text("None from now on")).to_be_visible()
 
 
 def test_a_booking_whose_answer_was_lost_is_made_once(calendar: CalendarPage, service: Service) -> None:

@@ -1,6 +1,6 @@
 /** The dialog of the closures of a business and its resources. */
 import { $, make } from "../dom.js";
-import { call, session } from "./api.js";
+import { call, randomId, session } from "./api.js";
 import { closureTime, itemOf, resourceName, state } from "./catalog.js";
 import { button, pathOf } from "./change.js";
 import { choose, entered, openItem, run } from "./entry.js";
@@ -56,7 +56,7 @@ async function close() {
     const to = instantOf(until ?? date, minutesOf(untilTime ?? "24:00"));
     Object.assign(body, { date: null, until: null, from, to });
   }
-  const put = await call("PUT", pathOfClosure(crypto.randomUUID()), body);
+  const put = await call("PUT", pathOfClosure(randomId()), body);
   const { count, items } = put.affectedAppointments;
   await reload();
   list();

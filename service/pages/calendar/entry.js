@@ -1,7 +1,7 @@
 /** The dialog of one appointment: its data, its changes, and a new booking. */
 import { addDays } from "../dates.js";
 import { $, make } from "../dom.js";
-import { call, mayAct, session, showProblem } from "./api.js";
+import { call, mayAct, randomId, session, showProblem } from "./api.js";
 import { columns, isOfDays, resourceName, serviceOf, state } from "./catalog.js";
 import { button, change, entryText, keep, pathOf, tell, warningsOf } from "./change.js";
 import { clockOf, daysBetween, instantOf, localTime, minutesOf, momentText } from "./time.js";
@@ -165,7 +165,7 @@ async function save() {
   if (shown) return change(shown, Object.fromEntries(changed));
   const body = { businessId: session.businessId, ...Object.fromEntries(changed) };
   // The same request after a lost answer has no second effect.
-  if (attempt.body !== JSON.stringify(body)) attempt = { body: JSON.stringify(body), key: crypto.randomUUID() };
+  if (attempt.body !== JSON.stringify(body)) attempt = { body: JSON.stringify(body), key: randomId() };
   shown = keep(await call("POST", "booking/appointments", body, attempt.key));
   tell([text("calendar.booked", { what: itemText(shown) }), ...warningsOf(shown)].join(" "));
 }
