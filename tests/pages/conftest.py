@@ -34,6 +34,10 @@ _VISITOR: Final = {"locale": "en-GB", "timezone_id": "Europe/Berlin"}
 _WAIT_MILLISECONDS: Final = 30_000
 # The end of a time that passes for a page.
 _RUN: Final = timedelta(seconds=3)
+# A script for a page that may store nothing.
+STORAGE_OFF: Final = """for (const name of ["localStorage", "sessionStorage"]) {
+  Object.defineProperty(window, name, { get() { throw new DOMException("no", "SecurityError"); } });
+}"""
 # Faults of this weight and above fail a test.
 _SERIOUS: Final = ("serious", "critical")
 

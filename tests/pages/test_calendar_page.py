@@ -13,7 +13,16 @@ from service.api.pages import FOLDER
 from service.booking.appointments import Status, WarningCode
 from service.booking.keys import Role
 from tests.pages.calendars import APPOINTMENTS, at, book, key_of, open_calendar, own_day, sign_in
-from tests.pages.conftest import DESKTOP, PHONE, SMALLEST_PHONE, Open, Service, is_narrow, serious_faults
+from tests.pages.conftest import (
+    DESKTOP,
+    PHONE,
+    SMALLEST_PHONE,
+    STORAGE_OFF,
+    Open,
+    Service,
+    is_narrow,
+    serious_faults,
+)
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 SCHEMES = ("light", "dark")
@@ -95,6 +104,17 @@ def test_the_key_is_kept_until_the_sign_out(open_page: Open, service: Service) -
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("Key")).to_have_value("")
     assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_it_works_where_nothing_can_be_kept(open_page: Open, service: Service) -> None:
+    """Storage is switched off, as in some private windows."""
+    page = open_page("/")
+    page.add_init_script(STORAGE_OFF)
+    page.goto(f"{service.url}/calendar")
+    sign_in(page, "salon", key_of(service, "staff"))
+    expect(page.get_by_role("button", name="Today")).to_be_focused()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Key")).to_have_value("")
 
 
 def test_a_date_is_typed(open_page: Open, service: Service) -> None:

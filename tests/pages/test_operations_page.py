@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.booking.health import Findings, judge
 from tests.database import MONDAY
 from tests.deploy.installation import DEPLOY
-from tests.pages.conftest import DESKTOP, PHONE, Open, Service, serious_faults
+from tests.pages.conftest import DESKTOP, PHONE, STORAGE_OFF, Open, Service, serious_faults
 from tests.serving import ADMIN_TOKEN, NO_CERTIFICATES, SECRETS, ServiceProcess, free_port, wait_until
 from tests.shipped_clock import restore_clock
 
@@ -304,6 +304,16 @@ def test_a_wrong_token_is_refused_and_not_kept(open_page: Open) -> None:
     page.get_by_role("button", name="Forget the token").click()
     expect(page.locator("#token")).to_be_visible()
     assert page.evaluate(stored) == '[{},{},""]'
+
+
+def test_it_works_where_nothing_can_be_kept(open_page: Open, service: Service) -> None:
+    """Storage is switched off, as in some private windows."""
+    page = open_page("/")
+    page.add_init_script(STORAGE_OFF)
+    page.goto(f"{service.url}/ops")
+    page.locator("#token").fill(ADMIN_TOKEN)
+    page.locator("#token").press("Enter")
+    expect(summary(page)).to_have_text("All is well")
 
 
 SET_HIDDEN: Final = """states => {

@@ -11,6 +11,7 @@ import { Choice } from "./choice.js";
 import { $, make, showFaults } from "../dom.js";
 import { timeLeft } from "../dates.js";
 import { Refusal } from "../holdfast.js";
+import { forget, keep, kept } from "../kept.js";
 import { Listing } from "./listing.js";
 import { hasText, startPage, text } from "../texts.js";
 import { Clock, MINUTE, addMonths, later } from "./times.js";
@@ -26,7 +27,7 @@ const SECTIONS = ["choose", "details", "booked", "failed"];
 const serviceOf = (id) => catalogue.services.find(({ serviceId }) => serviceId === id);
 const isShown = (/** @type {string} */ section) => !$(`#${section}`).hidden;
 
-const kept = `holdfast-page:${location.pathname}`;
+const KEPT = `holdfast-page:${location.pathname}`;
 const visitor = new Clock();
 const choice = new Choice($("#choice"), () => listing.list());
 let clock = visitor;
@@ -123,23 +124,12 @@ function mark(faults) {
 // Choosing
 
 /** Keeps what the guest chose and wrote, for a page that is loaded again. */
-function keep() {
+function save() {
   const typed = Object.fromEntries(new FormData($("#guest")));
-  const state = { choice: choice.kept, place: listing.place, typed };
-  // Where storage is switched off, a page that is loaded again begins anew.
-  if (!booking) attempted(() => sessionStorage.setItem(kept, JSON.stringify(state)));
+  if (!booking) keep(KEPT, { choice: choice.kept, place: listing.place, typed });
 }
 
-const saved = () => JSON.parse(attempted(() => sessionStorage.getItem(kept)) ?? "{}");
-
-/** @template T @param {() => T} call @returns {T | undefined} */
-function attempted(call) {
-  try {
-    return call();
-  } catch {
-    return undefined;
-  }
-}
+const saved = () => kept(KEPT) ?? {};
 
 /** Leads to the choice of a slot. */
 function choose() {
@@ -232,7 +222,7 @@ async function book() {
 /** @param {Appointment & Ticket} appointment */
 function booked({ appointmentId, cancellationToken: token, ...appointment }) {
   stopCountdown?.();
-  attempted(() => sessionStorage.removeItem(kept));
+  forget(KEPT);
   $("#guest").reset();
   history.replaceState({ step: "booked" }, "", `#${new URLSearchParams({ appointment: appointmentId, token })}`);
   showBooking({ ...appointment, appointmentId }, text("book.booked"));
@@ -331,7 +321,7 @@ async function load() {
   $("#business").textContent = business.name;
   $("#about").textContent = business.description ?? "";
   choice.offer(catalogue, saved().choice ?? {});
-  listing = new Listing(choice, [clock, visitor], { pick, listed: keep, failed: refused });
+  listing = new Listing(choice, [clock, visitor], { pick, listed: save, failed: refused });
   holdfast.watch(async (change) => {
     // Anything may have changed.
     const fresh = change ? catalogue : await holdfast.catalogue().catch(() => catalogue);
@@ -376,7 +366,7 @@ for (const selector of ["#back", "#moving button"]) on(selector, () => history.b
 $("#notice > button").addEventListener("click", () => notice(""));
 $("#confirm .primary").addEventListener("click", () => $("#confirm").close("yes"));
 $("#confirm button:not(.primary)").addEventListener("click", () => $("#confirm").close());
-$("#guest").addEventListener("input", keep);
+$("#guest").addEventListener("input", save);
 $("#guest").addEventListener("submit", (/** @type {Event} */ event) => {
   event.preventDefault();
   act(book);

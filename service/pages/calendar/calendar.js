@@ -2,6 +2,7 @@
 import { addDays } from "../dates.js";
 import { $ } from "../dom.js";
 import { Holdfast, Refusal } from "../holdfast.js";
+import { forget, keep, kept } from "../kept.js";
 import { call, mayAct, problemText, session, showProblem } from "./api.js";
 import { columns, readItems, state } from "./catalog.js";
 import { listenToClosures, openClosures } from "./closures.js";
@@ -110,7 +111,7 @@ function go(wanted) {
 
 function store() {
   const { view, date, filter } = state;
-  sessionStorage.setItem(STORED, JSON.stringify({ session, place: { view, date, filter } }));
+  keep(STORED, { session, place: { view, date, filter } });
 }
 
 /** @param {string} business @param {string} key */
@@ -141,7 +142,7 @@ async function enter() {
 /** @param {unknown} [reason] */
 function signOut(reason) {
   stopWatching?.();
-  sessionStorage.removeItem(STORED);
+  forget(STORED);
   session.key = "";
   if (!reason) return location.reload();
   for (const part of ["#tape", "#grid", "#notice"]) $(part).replaceChildren();
@@ -185,7 +186,7 @@ $("#sign-in").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
 setInterval(() => countDown() && !isMoving() && draw(), 1000);
 setInterval(() => session.key && !document.hidden && load(), REFRESH_SECONDS * 1000);
 
-const stored = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
+const stored = kept(STORED);
 if (stored) {
   Object.assign(session, stored.session);
   Object.assign(state, stored.place);

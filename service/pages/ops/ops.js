@@ -3,6 +3,7 @@
 import { show } from "./board.js";
 import { missingHours, see } from "./seen.js";
 import { $ } from "../dom.js";
+import { forget, keep, kept } from "../kept.js";
 import { startPage } from "../texts.js";
 
 const POLL_MILLISECONDS = 5_000;
@@ -10,7 +11,7 @@ const TIMEOUT_MILLISECONDS = 8_000;
 const TOKEN = "holdfast.admin";
 
 startPage();
-let token = sessionStorage.getItem(TOKEN);
+let token = kept(TOKEN);
 let timer = 0;
 let isAsking = false;
 
@@ -37,7 +38,7 @@ async function poll() {
   ]);
   isAsking = false;
   if ([401, 403, 429].includes(overview.status)) return enter(true);
-  if (overview.status === 200) sessionStorage.setItem(TOKEN, token);
+  if (overview.status === 200) keep(TOKEN, token);
   $("#enter").hidden = true;
   $("#board").hidden = false;
   show(see(metrics, ready, health, overview));
@@ -47,7 +48,7 @@ async function poll() {
 /** Asks for the token. @param {boolean} isRefused whether the service refused the last one */
 function enter(isRefused) {
   token = null;
-  sessionStorage.removeItem(TOKEN);
+  forget(TOKEN);
   $("#enter").hidden = false;
   $("#board").hidden = true;
   $("#refused").hidden = !isRefused;
@@ -60,7 +61,7 @@ $("#enter").addEventListener("submit", (/** @type {Event} */ event) => {
   poll();
 });
 $("#leave").addEventListener("click", () => {
-  sessionStorage.removeItem(TOKEN);
+  forget(TOKEN);
   location.reload();
 });
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : poll()));
