@@ -281,3 +281,20 @@ def test_the_readme_has_a_picture_of_the_page(open_page: Open) -> None:
         shutil.copy(PICTURES / README_PICTURE.name, README_PICTURE)
     assert README_PICTURE.stat().st_size < 60_000
     assert f"]({README_PICTURE.relative_to(REPOSITORY)})" in (REPOSITORY / "README.md").read_text()
+
+
+def test_long_names_are_broken(open_page: Open, service: Service) -> None:
+    """On a phone nothing has to be scrolled sideways: of a business, a service, a description and a guest."""
+    name = "Donaudampfschifffahrtsgesellschaft" * 5
+    path = make_business(service, "wordy", name=name, description=f"https://example.com/{name}")
+    business = {"name": name, "slug": "wordy", "timezone": "Europe/Berlin", "description": name}
+    service.call("PUT", "/api/catalog/businesses/wordy", business)
+    page = open_page(path, viewport=SMALLEST_PHONE)
+    next_month(page)
+    assert is_narrow(page)
+    hold(page)
+    assert is_narrow(page)
+    fill_in(page, ADA | {"Name": name})
+    book(page)
+    assert is_narrow(page)
+    picture(page, "long-names-320")
