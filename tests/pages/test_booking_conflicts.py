@@ -281,3 +281,18 @@ def test_a_page_that_is_loaded_again_holds_the_same_slot(open_page: Open, servic
     expect(page.locator("#details .panel")).to_contain_text("11:00")
     live = "SELECT count(*) FROM booking.reservations WHERE business_id = 'twice' AND status = 'held'"
     assert service.database.value(live) == 1
+
+
+def test_a_hold_of_an_earlier_visit_leads_back_to_the_choice(open_page: Open, service: Service) -> None:
+    """The page begins with its form: the way back from that does not leave the page."""
+    page = open_page(make_business(service, "visitor"))
+    next_month(page)
+    hold(page)
+    for leave in (page.get_by_role("button", name="Choose another time").click, page.go_back):
+        page.goto(f"{service.url}/docs/errors")
+        page.goto(f"{service.url}/book/visitor")
+        expect(page.get_by_role("heading", name="Your details")).to_be_visible()
+        expect(page.locator("#left")).not_to_be_empty()
+        leave()
+        free_slots(page).first.wait_for()
+        hold(page)

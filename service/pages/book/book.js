@@ -165,13 +165,14 @@ function pick({ slotStart, slotEnd }) {
 async function hold(wanted) {
   const held = await holdfast.hold(wanted);
   wish = wanted;
-  if (history.state?.step !== "details") history.pushState({ step: "details" }, "");
   count(held);
 }
 
 /** Shows the form for the guest, beside a slot. @param {Wish & Partial<Reservation>} slot */
 function fillIn(slot) {
   const { slotStart, slotEnd = slotStart, quantity = 1, resourceId = null, serviceId } = slot;
+  // The way back leads to the choice: also from a hold of an earlier visit, with which the page begins.
+  if (history.state?.step !== "details") history.pushState({ step: "details" }, "");
   summarise($("#details .panel"), { serviceId, slotStart, slotEnd, quantity, resourceId }, catalogue, clock, visitor);
   const { cancellationWindowMinutes = 0, rescheduleWindowMinutes = 0 } = serviceOf(serviceId) ?? {};
   const cancellableUntil = later(-cancellationWindowMinutes * MINUTE, slotStart);
