@@ -296,3 +296,21 @@ def test_a_hold_of_an_earlier_visit_leads_back_to_the_choice(open_page: Open, se
         leave()
         free_slots(page).first.wait_for()
         hold(page)
+
+
+def test_a_notice_fits_into_a_small_window(open_page: Open, service: Service) -> None:
+    """As at a zoom of 400 %: it scrolls, and its button gives the focus back."""
+    path = make_business(service, "zoomed")
+    page = open_slots(open_page, path)
+    page.set_viewport_size({"width": 320, "height": 256})
+    page.route("**/api/booking/availability*", lambda route: route.abort())
+    ten = slot(page, "10:00")
+    reserve(service, "zoomed", str(ten.get_attribute("data-start")))
+    ten.click()
+    notice = page.get_by_role("group", name=NOTICE)
+    expect(notice).to_be_focused()
+    box = notice.bounding_box()
+    assert box
+    assert box["y"] >= 0
+    notice.get_by_role("button", name="Close").press("Enter")
+    expect(ten).to_be_focused()

@@ -44,6 +44,8 @@ let stopCountdown;
 let isRepeated = false;
 let busy = false;
 let isAway = false;
+/** @type {any} the element from which a notice took the focus. */
+let pressed;
 
 /** Shows one step, and begins at its heading. @param {string} step @param {string} [heading] */
 function show(step, heading) {
@@ -61,6 +63,8 @@ function show(step, heading) {
 
 /** @param {string} words @param {Alternative[]} [alternatives] to choose from at once. */
 function notice(words, alternatives = []) {
+  const { activeElement } = document;
+  if (activeElement !== document.body && !$("#notice").contains(activeElement)) pressed = activeElement;
   $("#notice-text").textContent = alternatives.length ? text("book.nearby", { words }) : words;
   $("#notice .actions").replaceChildren(
     ...alternatives.map((slot) => {
@@ -364,7 +368,10 @@ on("#move", () => {
 });
 on("#link button", () => navigator.clipboard.writeText(location.href).then(() => notice(text("book.copied"))));
 for (const selector of ["#back", "#moving button"]) on(selector, () => history.back());
-$("#notice > button").addEventListener("click", () => notice(""));
+$("#notice > button").addEventListener("click", () => {
+  notice("");
+  pressed?.focus();
+});
 $("#confirm .primary").addEventListener("click", () => $("#confirm").close("yes"));
 $("#confirm button:not(.primary)").addEventListener("click", () => $("#confirm").close());
 $("#guest").addEventListener("input", save);
