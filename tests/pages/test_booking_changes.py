@@ -154,3 +154,22 @@ def test_a_link_that_is_not_complete_is_explained(open_page: Open, service: Serv
     page = open_page(link[:-5])
     expect(page.get_by_role("heading", name="This link to a booking is not complete")).to_be_visible()
     assert ADA["E-mail"] not in page.locator("main").inner_text()
+
+
+def test_a_booking_that_the_business_cancels_meanwhile(open_page: Open, service: Service) -> None:
+    """Its present state is shown to a guest who would move it, also after a reload in the middle of that."""
+    page = make_booking(open_page, service, "recalled")
+    page.get_by_role("button", name="Move it").click()
+    free_slots(page).first.wait_for()
+    cancel_at(page, service)
+    slot(page, "15:00").click()
+    page.get_by_role("dialog").get_by_role("button", name="Move it").click()
+    expect(page.get_by_role("heading", name="This booking is cancelled")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("heading", name="This booking is cancelled")).to_be_visible()
+
+
+def cancel_at(page: Page, service: Service) -> None:
+    """Cancels the booking of a page, as its business does."""
+    path = f"/api/booking/appointments/{booked(page, service)['appointmentId']}/cancel"
+    service.call("POST", path, {"reason": "The power is out"})

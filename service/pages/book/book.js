@@ -104,6 +104,11 @@ async function act(step) {
 function refused(error) {
   if (error instanceof DOMException) return;
   if (!(error instanceof Refusal)) throw error;
+  // The business has cancelled it meanwhile: its present state says so.
+  if (error.code === "APPOINTMENT_ENDED") {
+    isAway = true;
+    return;
+  }
   const code = error.code === "APPOINTMENT_NOT_FOUND" ? "FORBIDDEN" : error.code;
   const name = [code, "other"].map((known) => `book.code_${known}`).find(hasText) ?? "";
   const words = text(name, { business: catalogue?.business.name ?? "" });
@@ -311,7 +316,7 @@ async function route() {
   const of = ticket();
   if (of) {
     showBooking(await holdfast.appointment(of));
-    if (history.state?.step === "move") startMove();
+    if (history.state?.step === "move" && !$("#move").hidden) startMove();
   } else if (history.state?.step === "details" && wish) await hold(wish);
   else choose();
 }
