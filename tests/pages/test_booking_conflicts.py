@@ -314,3 +314,14 @@ def test_a_notice_fits_into_a_small_window(open_page: Open, service: Service) ->
     assert box["y"] >= 0
     notice.get_by_role("button", name="Close").press("Enter")
     expect(ten).to_be_focused()
+
+
+def test_a_guest_who_has_booked_too_much_today_is_told_whom_to_ask(open_page: Open, service: Service) -> None:
+    """Another try can't succeed."""
+    page = open_slots(open_page, make_business(service, "greedy"))
+    problem = {"status": 429, "code": "TOO_MANY_BOOKINGS", "detail": "Go on tomorrow."}
+    page.route("**/reserve", lambda route: route.fulfill(status=429, json=problem))
+    free_slots(page).first.click()
+    expect(
+        page.get_by_role("group", name="You can't book more online today. Please contact The greedy.")
+    ).to_be_focused()
