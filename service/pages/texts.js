@@ -15,7 +15,16 @@ const plural = new Intl.PluralRules(locale);
 /** @returns {string[]} */
 function wantedLocales() {
   const chosen = new URLSearchParams(location.search).get("lang");
-  return chosen ? [chosen, ...navigator.languages] : [...navigator.languages];
+  return [...(isTag(chosen) ? [chosen] : []), ...navigator.languages];
+}
+
+/** @param {string | null} tag @returns {tag is string} whether it is well-formed: `de-` is not. */
+function isTag(tag) {
+  try {
+    return Intl.getCanonicalLocales(tag ?? []).length > 0;
+  } catch {
+    return false;
+  }
 }
 
 /** @param {string} tag @returns {string} */

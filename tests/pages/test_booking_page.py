@@ -298,3 +298,9 @@ def test_long_names_are_broken(open_page: Open, service: Service) -> None:
     book(page)
     assert is_narrow(page)
     picture(page, "long-names-320")
+
+
+def test_a_language_tag_that_is_none_is_ignored(open_page: Open) -> None:
+    """As from a page that writes the country behind a hyphen, but has none."""
+    page = open_page("/book/yoga-loft?lang=de-", locale="en-GB")
+    expect(page.get_by_text("What would you like?")).to_be_visible()
