@@ -304,3 +304,15 @@ def test_a_language_tag_that_is_none_is_ignored(open_page: Open) -> None:
     """As from a page that writes the country behind a hyphen, but has none."""
     page = open_page("/book/yoga-loft?lang=de-", locale="en-GB")
     expect(page.get_by_text("What would you like?")).to_be_visible()
+
+
+def test_a_party_is_a_whole_number(open_page: Open) -> None:
+    """A part of a guest is left out."""
+    page = open_page("/book/yoga-loft")
+    free_slots(page).first.wait_for()
+    people = page.get_by_label("People")
+    people.fill("2.5")
+    people.blur()
+    expect(people).to_have_value("2")
+    free_slots(page).first.wait_for()
+    expect(page.locator("#notice")).to_be_hidden()

@@ -91,7 +91,7 @@ export class Choice {
     }
     const seats = resources.find((one) => one.resourceId === resourceId.value)?.seats ?? service.maxQuantity;
     quantity.max = Math.min(seats, service.maxQuantity);
-    quantity.value = Math.max(1, Math.min(quantity.value, quantity.max));
+    quantity.value = Math.max(1, Math.floor(Math.min(quantity.value, quantity.max)));
     const kind = resources[0]?.kind ?? "";
     for (const [field, isShown, name] of [
       [resourceId, resources.length > 1, kind.charAt(0).toLocaleUpperCase(locale) + kind.slice(1)],
