@@ -316,3 +316,13 @@ def test_a_party_is_a_whole_number(open_page: Open) -> None:
     expect(people).to_have_value("2")
     free_slots(page).first.wait_for()
     expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_the_present_day_is_marked(open_page: Open, service: Service) -> None:
+    """Also where the first day that can be booked is a later one."""
+    page = open_page(make_business(service, "planner", minNoticeMinutes=60))
+    page.clock.set_fixed_time(datetime.fromisoformat("2027-02-10T23:30:00+01:00"))
+    page.reload()
+    free_slots(page).first.wait_for()
+    expect(page.locator("#month [aria-current=date]")).to_have_attribute("data-date", "2027-02-10")
+    expect(page.get_by_role("grid").get_by_role("button", pressed=True)).to_have_attribute("data-date", "2027-02-11")

@@ -90,7 +90,7 @@ export class Listing {
         ? holdfast.days({ ...wanted, from: from < first ? first : from, to: to < last ? to : last }, { signal })
         : [];
     try {
-      if (!isInPlace) this.#month.show(month, first, last);
+      if (!isInPlace) this.#month.show(month, first, last, this.#clock.date(Date.now()));
       const next = addMonths(month, 1);
       this.#days = await days(month, addDays(next, -1));
       const free = this.#days.filter(({ slots }) => slots);

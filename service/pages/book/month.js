@@ -56,8 +56,8 @@ export class Month {
   month = "";
 
   /** Shows a month, whose slots are not known yet, of all between two dates. @param {string} month its first date.
-   * @param {string} first @param {string} last */
-  show(month, first, last) {
+   * @param {string} first @param {string} last @param {string} today */
+  show(month, first, last, today) {
     [this.month, this.#first, this.#last] = [month, first, last];
     this.#name.textContent = writtenDate(month, { month: "long", year: "numeric" });
     this.#buttons[0].disabled = month <= first;
@@ -71,7 +71,7 @@ export class Month {
       while (row.cells.length < placeInWeek(date)) row.insertCell();
       const attributes = { type: "button", "data-date": date, "aria-disabled": "true" };
       const button = make("button", attributes, writtenDate(date, { day: "numeric" }));
-      if (date === first) button.ariaCurrent = "date";
+      if (date === today) button.ariaCurrent = "date";
       row.insertCell().append(button);
       this.#dates.set(date, button);
     }
