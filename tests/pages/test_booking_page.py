@@ -326,3 +326,20 @@ def test_the_present_day_is_marked(open_page: Open, service: Service) -> None:
     free_slots(page).first.wait_for()
     expect(page.locator("#month [aria-current=date]")).to_have_attribute("data-date", "2027-02-10")
     expect(page.get_by_role("grid").get_by_role("button", pressed=True)).to_have_attribute("data-date", "2027-02-11")
+
+
+def test_a_long_list_of_services_keeps_the_month_within_reach(open_page: Open, service: Service) -> None:
+    """It scrolls by itself, also by the keys."""
+    path = make_business(service, "broad")
+    for number in range(30):
+        members = {"name": f"Treatment {number:02}", "durationMinutes": 60}
+        service.call("PUT", f"/api/catalog/businesses/broad/services/s{number}", members)
+    page = open_page(path, viewport=PHONE)
+    next_month(page)
+    picture(page, "many-services-375")
+    box = page.locator("#services").bounding_box()
+    assert box
+    assert box["height"] < PHONE["height"]
+    last = page.get_by_role("radio").last
+    last.focus()
+    expect(last).to_be_in_viewport()

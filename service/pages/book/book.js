@@ -152,6 +152,9 @@ function choose() {
   $("#moving").hidden = true;
   choice.offer(catalogue, chosen);
   show("choose");
+  // A long list scrolls by itself.
+  const [list, chosenLabel] = [$("#services"), $("#services label:has(:checked)")];
+  list.scrollTop = chosenLabel.offsetTop - list.offsetTop - chosenLabel.offsetHeight / 2;
   const released = holdfast.release().catch((error) => {
     // The answer of a commit was lost.
     if (error.code === "RESERVATION_COMMITTED") act(async () => booked(await holdfast.commit()));
