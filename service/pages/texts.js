@@ -46,9 +46,20 @@ export function text(key, parameters = {}) {
   if (form === undefined) throw new Error(`no text ${key}`);
   return form.replace(/{(\w+)}/g, (/** @type {string} */ _, /** @type {string} */ parameter) => {
     const value = parameters[parameter];
-    return typeof value === "number" ? value.toLocaleString(locale) : String(value);
+    return typeof value === "number" ? value.toLocaleString(locale) : isolated(String(value));
   });
 }
+
+// Letters of Hebrew, Arabic and their relatives.
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
+
+/**
+ * Keeps the words of others, such as a name, in their own direction: otherwise the punctuation and the numbers around
+ * words from right to left would move to their other side.
+ *
+ * @param {string} words @returns {string} in an isolate of Unicode where it matters.
+ */
+export const isolated = (words) => (RIGHT_TO_LEFT.test(words) ? `\u2068${words}\u2069` : words);
 
 /** @param {string} key @returns {boolean} whether there is such a text. */
 export function hasText(key) {

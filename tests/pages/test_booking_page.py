@@ -343,3 +343,36 @@ def test_a_long_list_of_services_keeps_the_month_within_reach(open_page: Open, s
     last = page.get_by_role("radio").last
     last.focus()
     expect(last).to_be_in_viewport()
+
+
+def test_names_from_right_to_left_keep_their_order(open_page: Open, service: Service) -> None:
+    """The punctuation of a name stays at its end, and the length of a service behind its name."""
+    path = make_business(service, "tel-aviv", name="תספורת לגברים", durationMinutes=45)
+    business = {"name": "מספרת רוזה!", "slug": "tel-aviv", "timezone": "Asia/Jerusalem"}
+    service.call("PUT", "/api/catalog/businesses/tel-aviv", business)
+    page = open_page(path)
+    next_month(page)
+    assert left_of(page, "#business", "!") < left_of(page, "#business", "מ")
+    hold(page)
+    summary = "#details .panel h3"
+    assert left_of(page, summary, "ת") < left_of(page, summary, "45") < left_of(page, summary, "mins")
+    fill_in(page, ADA | {"Name": "דוד!"})
+    book(page)
+    assert left_of(page, "#booked dd:last-of-type", "!") < left_of(page, "#booked dd:last-of-type", "ד")
+    picture(page, "right-to-left-names-1280")
+
+
+def left_of(page: Page, selector: str, words: str) -> float:
+    """Returns the place of the left edge of words in an element."""
+    return float(
+        page.locator(selector).evaluate(
+            """(element, words) => {
+              const range = document.createRange();
+              const at = element.firstChild.data.indexOf(words);
+              range.setStart(element.firstChild, at);
+              range.setEnd(element.firstChild, at + words.length);
+              return range.getBoundingClientRect().left;
+            }""",
+            words,
+        )
+    )

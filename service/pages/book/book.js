@@ -13,7 +13,7 @@ import { timeLeft } from "../dates.js";
 import { Refusal } from "../holdfast.js";
 import { forget, keep, kept } from "../kept.js";
 import { Listing } from "./listing.js";
-import { hasText, startPage, text } from "../texts.js";
+import { hasText, isolated, startPage, text } from "../texts.js";
 import { Clock, MINUTE, addMonths, later } from "./times.js";
 
 // After this long a request was probably repeated.
@@ -331,8 +331,8 @@ async function load() {
   catalogue = await asked;
   const { business } = catalogue;
   clock = new Clock(business.timezone);
-  $("#business").textContent = business.name;
-  $("#about").textContent = business.description ?? "";
+  $("#business").textContent = isolated(business.name);
+  $("#about").textContent = isolated(business.description ?? "");
   choice.offer(catalogue, saved().choice ?? {});
   listing = new Listing(choice, [clock, visitor], { pick, listed: save, failed: refused });
   holdfast.watch(async (change) => {

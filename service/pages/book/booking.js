@@ -10,7 +10,7 @@
 import { DAY } from "../dates.js";
 import { isByNight, writtenLength } from "./choice.js";
 import { make } from "../dom.js";
-import { locale, text } from "../texts.js";
+import { isolated, locale, text } from "../texts.js";
 import { MINUTE } from "./times.js";
 
 /** The length in the unit of the service. @param {Booked} booked @param {Catalogue} catalogue @param {Clock} clock */
@@ -41,11 +41,11 @@ export function summarise(panel, booked, catalogue, clock, visitor) {
   }
   const yours = visitor.full(slotStart, slotEnd);
   if (yours !== clock.full(slotStart, slotEnd)) rows.push([visitor.zone(slotStart), yours]);
-  if (resource) rows.push([resource.kind, resource.name]);
+  if (resource) rows.push([resource.kind, isolated(resource.name)]);
   if (quantity > 1) rows.push([text(resource ? "book.people" : "book.quantity"), quantity.toLocaleString(locale)]);
-  if (guestName) rows.push([text("book.name"), guestName]);
+  if (guestName) rows.push([text("book.name"), isolated(guestName)]);
   const length = service && writtenLength(service, lengthOf(booked, catalogue, clock));
-  panel.querySelector("h3").textContent = service ? `${service.name}, ${length}` : "";
+  panel.querySelector("h3").textContent = service ? `${isolated(service.name)}, ${length}` : "";
   panel.querySelector("dl").replaceChildren(
     ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]),
   );

@@ -5,7 +5,7 @@
  */
 
 import { make } from "../dom.js";
-import { locale, text } from "../texts.js";
+import { isolated, locale, text } from "../texts.js";
 
 /** Whether a service ends on another day, at an earlier time than it begins. @param {Service} service */
 export function isByNight({ durationDays, startTimes, endTime }) {
@@ -64,8 +64,8 @@ export class Choice {
         const all = lengths(service);
         const [shortest] = all;
         const from = all.length > 1 ? `${service.durationDays ? shortest : writtenLength(service, shortest)} – ` : "";
-        const lines = [from + writtenLength(service, all[all.length - 1]), service.description ?? ""];
-        const words = make("span", {}, service.name, ...lines.map((line) => make("small", {}, line)));
+        const lines = [from + writtenLength(service, all[all.length - 1]), isolated(service.description ?? "")];
+        const words = make("span", {}, isolated(service.name), ...lines.map((line) => make("small", {}, line)));
         return make("label", {}, input, words);
       }),
     );
@@ -80,7 +80,7 @@ export class Choice {
     if (this.#fitted !== service.serviceId) {
       this.#fitted = service.serviceId;
       duration.replaceChildren(...lengths(service).map((one) => new Option(writtenLength(service, one), String(one))));
-      const named = resources.map((one) => new Option(one.name, one.resourceId));
+      const named = resources.map((one) => new Option(isolated(one.name), one.resourceId));
       resourceId.replaceChildren(new Option(text("book.any"), ""), ...named);
       // What the service does not have is not chosen.
       duration.value = kept.duration;

@@ -10,7 +10,7 @@ import { choose, listenToEntry, openNew } from "./entry.js";
 import { isMoving, listen } from "./move.js";
 import { dateText, instantOf, localTime, setZone, startOfWeek, today } from "./time.js";
 import { countDown, draw, shownDates } from "./view.js";
-import { startPage, text } from "../texts.js";
+import { isolated, startPage, text } from "../texts.js";
 
 const REFRESH_SECONDS = 60;
 const GATHER_MILLISECONDS = 150;
@@ -85,7 +85,7 @@ function watch() {
 /** Draws the calendar and what stands above it. */
 function show() {
   offer(false);
-  $("#business").textContent = document.title = state.catalog.name;
+  $("#business").textContent = isolated((document.title = state.catalog.name));
   const dates = shownDates();
   const [first, last] = [dates[0], dates[dates.length - 1]];
   const long = /** @type {const} */ ({ day: "numeric", month: "long", year: "numeric" });

@@ -6,7 +6,7 @@ import { button, pathOf } from "./change.js";
 import { choose, entered, openItem, run } from "./entry.js";
 import { dateText, instantOf, minutesOf, momentText } from "./time.js";
 import { itemText } from "./view.js";
-import { text } from "../texts.js";
+import { isolated, text } from "../texts.js";
 
 const dialog = $("#closures");
 const form = /** @type {HTMLFormElement} */ ($("#closures form"));
@@ -33,7 +33,7 @@ function list() {
     const { start, end } = closureTime(closure);
     if (+end <= Date.now()) return [];
     const when = date ? dateText(date, until ?? date) : momentText(start, end);
-    const words = [when, resourceName(resourceId), reason].filter(Boolean).join(", ");
+    const words = [when, resourceName(resourceId), reason ?? ""].filter(Boolean).map(isolated).join(", ");
     const remove = async () => {
       await call("DELETE", pathOfClosure(id));
       await reload();

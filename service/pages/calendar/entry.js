@@ -6,7 +6,7 @@ import { columns, isOfDays, resourceName, serviceOf, state } from "./catalog.js"
 import { button, change, entryText, keep, pathOf, tell, warningsOf } from "./change.js";
 import { clockOf, daysBetween, instantOf, localTime, minutesOf, momentText } from "./time.js";
 import { itemText, statusText } from "./view.js";
-import { text } from "../texts.js";
+import { isolated, text } from "../texts.js";
 
 /** @typedef {import("./catalog.js").Item} Item */
 
@@ -32,16 +32,16 @@ export function openItem(item) {
   shown = item;
   const { guestName, guestEmail, guestPhone, notes, cancellationReason, status, start } = item;
   const service = serviceOf(item.serviceId).name;
-  $("#entry-title").textContent = guestName ?? service;
-  const what = [service, resourceName(item.resourceId)].filter(Boolean).join(" · ");
+  $("#entry-title").textContent = isolated(guestName ?? service);
+  const what = [service, resourceName(item.resourceId)].filter(Boolean).map(isolated).join(" · ");
   const facts = [
     momentText(item.start, item.end),
     what,
     statusText(item),
     guestEmail && make("a", { href: `mailto:${guestEmail}` }, guestEmail),
     guestPhone && make("a", { href: `tel:${guestPhone}` }, guestPhone),
-    notes,
-    cancellationReason,
+    isolated(notes ?? ""),
+    isolated(cancellationReason ?? ""),
   ];
   $("#facts").replaceChildren(...facts.flatMap((fact) => (fact ? [make("li", {}, fact)] : [])));
   const ends = +start <= Date.now() ? ["completed", "no_show"] : [];

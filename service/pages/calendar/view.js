@@ -5,7 +5,7 @@ import { mayAct } from "./api.js";
 import { closuresOf, columnOf, columns, isLong, isOfDays, openHours } from "./catalog.js";
 import { resourceName, serviceOf, state } from "./catalog.js";
 import { clockText, dateText, minutesFrom, momentText, timeText, today } from "./time.js";
-import { text } from "../texts.js";
+import { isolated, text } from "../texts.js";
 
 /**
  * @typedef {import("./catalog.js").Item} Item
@@ -33,7 +33,9 @@ const sizeText = ({ quantity }) => (quantity > 1 ? `× ${quantity}` : "");
 
 /** @param {Item} item @returns {string} all of it in one line. */
 export function itemText(item) {
-  const what = [item.guestName, serviceOf(item.serviceId).name, sizeText(item), resourceName(item.resourceId)];
+  const { guestName, serviceId, resourceId } = item;
+  const names = [guestName ?? "", serviceOf(serviceId).name, sizeText(item), resourceName(resourceId)];
+  const what = names.map(isolated);
   return [momentText(item.start, item.end), ...what, statusText(item)].filter(Boolean).join(", ");
 }
 
@@ -67,7 +69,7 @@ function drawTape(rows, items) {
     ...rows.map(({ id, name }) => {
       const zone = { date: dates[0], column: id, first: 0, unit: DAY, length: dates.length };
       const own = items.filter((item) => columnOf(item) === id);
-      return make("section", { "aria-label": name }, make("h3", {}, name), drawZone(zone, own, name));
+      return make("section", { "aria-label": name }, make("h3", {}, isolated(name)), drawZone(zone, own, name));
     }),
   ];
 }
@@ -103,7 +105,7 @@ function drawGrid(shown, items) {
     make("div", { class: "axis", "aria-hidden": "true" }, ...hours),
     ...drawn.map(({ date, column, name, open, own }) => {
       const opening = make("p", { class: "muted" }, hoursText(date, column.id, open));
-      const head = make("header", { class: date === today() ? "today" : "" }, make("h3", {}, name), opening);
+      const head = make("header", { class: date === today() ? "today" : "" }, make("h3", {}, isolated(name)), opening);
       const zone = drawZone({ date, column: column.id, first: first * 60, unit: 60, length }, own, name, open);
       return make("section", { class: "column", "aria-label": name }, head, zone);
     }),
@@ -186,8 +188,8 @@ function drawItem(item, place) {
   const where = state.view === "week" && !isLong(item) ? resourceName(item.resourceId) : "";
   const status = item.status === "confirmed" || held ? "" : statusText(item);
   const lines = [
-    make("b", {}, held ? statusText(item) : (item.guestName ?? service)),
-    make("span", {}, [status, when, where, sizeText(item), service].filter(Boolean).join(" · ")),
+    make("b", {}, held ? statusText(item) : isolated(item.guestName ?? service)),
+    make("span", {}, [status, when, where, sizeText(item), service].filter(Boolean).map(isolated).join(" · ")),
   ];
   const card = make(held ? "div" : "button", { ...label, ...(held ? { role: "img" } : { type: "button" }) }, ...lines);
   const tone = Object.keys(state.catalog.services).indexOf(item.serviceId) % 5;
