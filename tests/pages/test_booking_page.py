@@ -376,3 +376,22 @@ def left_of(page: Page, selector: str, words: str) -> float:
             words,
         )
     )
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_the_edges_of_fields_are_seen(open_page: Open, colours: str) -> None:
+    """With a contrast of three at least, as WCAG 2.2 asks for what only a line shows."""
+    page = open_page("/book/yoga-loft", color_scheme=colours)
+    hold(page)
+    edge, back = page.get_by_label("Name").evaluate(
+        "field => [getComputedStyle(field).borderColor, getComputedStyle(document.body).backgroundColor]"
+    )
+    lighter, darker = sorted((luminance(edge), luminance(back)), reverse=True)
+    assert (lighter + 0.05) / (darker + 0.05) >= 3
+
+
+def luminance(colour: str) -> float:
+    """Returns the relative luminance of a colour such as `rgb(1, 2, 3)`, by WCAG."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
