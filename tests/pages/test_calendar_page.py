@@ -21,6 +21,7 @@ from tests.pages.conftest import (
     Open,
     Service,
     is_narrow,
+    let_pass,
     serious_faults,
 )
 
@@ -267,6 +268,26 @@ def test_a_closure_of_hours(open_page: Open, service: Service) -> None:
     [closure] = service.call("GET", "/api/catalog/businesses/salon/closures")["items"]
     assert (closure["date"], closure["from"], closure["to"]) == (None, utc(at(day, 14)), utc(at(day, 16)))
     service.call("DELETE", f"/api/catalog/businesses/salon/closures/{closure['closureId']}")
+
+
+def test_it_goes_on_at_midnight(open_page: Open, service: Service) -> None:
+    """Where the present day is shown; a page that is loaded again on the next morning shows that, too."""
+    page = open_page("/")
+    day = own_day()
+    page.clock.install(time=at(day, 23.99))
+    page.goto(f"{service.url}/calendar")
+    calendar = sign_in(page, "salon", key_of(service, "staff"))
+    shown = page.locator("[data-date]").first
+    expect(shown).to_have_attribute("data-date", str(day))
+    let_pass(page, timedelta(minutes=2))
+    expect(shown).to_have_attribute("data-date", str(day + timedelta(1)))
+    page.clock.set_system_time(at(day + timedelta(2), 8))
+    page.reload()
+    expect(shown).to_have_attribute("data-date", str(day + timedelta(2)))
+    calendar.show(day)
+    page.clock.set_system_time(at(day + timedelta(3), 8))
+    page.reload()
+    expect(shown).to_have_attribute("data-date", str(day))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -39,6 +39,7 @@ async function load() {
       setZone(state.catalog.timezone);
     }
     state.date ||= today();
+    goOn();
     const items = await readItems(...range());
     if (turn !== state.turn) return;
     state.items = items;
@@ -50,6 +51,15 @@ async function load() {
     $("#status").textContent = problemText(error);
     plan(RECONNECT_MILLISECONDS);
   }
+}
+
+/** Shows the new day, or its week, where the day before it was the present one in view. */
+function goOn() {
+  const [before, now] = [state.present, today()];
+  if (before === now) return;
+  if (shownDates().includes(before)) state.date = state.view === "week" ? startOfWeek(now) : now;
+  state.present = now;
+  store();
 }
 
 function loadAll() {
@@ -110,8 +120,8 @@ function go(wanted) {
 }
 
 function store() {
-  const { view, date, filter } = state;
-  keep(STORED, { session, place: { view, date, filter } });
+  const { view, date, present, filter } = state;
+  keep(STORED, { session, place: { view, date, present, filter } });
 }
 
 /** @param {string} business @param {string} key */

@@ -20,6 +20,8 @@ export const state = {
   turn: 0,
   view: "day",
   date: "",
+  // The present day, when it was last read.
+  present: "",
   // A column; none: all.
   filter: "",
 };
