@@ -290,6 +290,19 @@ def test_it_goes_on_at_midnight(open_page: Open, service: Service) -> None:
     expect(shown).to_have_attribute("data-date", str(day))
 
 
+def test_many_columns_keep_the_hours_in_view(open_page: Open, service: Service) -> None:
+    """While they are scrolled to the side."""
+    calendar = open_calendar(open_page, service, viewport={"width": 720, "height": 600})
+    page = calendar.page
+    page.get_by_role("button", name="Week", exact=True).click()
+    expect(page.locator(".column")).to_have_count(7)
+    axis = page.locator(".axis span").first
+    before = axis.bounding_box()
+    page.locator("#grid").evaluate("grid => { grid.scrollLeft = 300; }")
+    assert axis.bounding_box() == before
+    page.screenshot(path=SCREENSHOTS / "calendar-scrolled-720.png")
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("business", "view"), [("salon", "Day"), ("salon", "Week"), ("hotel", "Week")])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
