@@ -328,6 +328,24 @@ def test_the_present_day_is_marked(open_page: Open, service: Service) -> None:
     expect(page.get_by_role("grid").get_by_role("button", pressed=True)).to_have_attribute("data-date", "2027-02-11")
 
 
+def test_colours_of_the_system_tell_the_chosen_date(open_page: Open) -> None:
+    """And the free dates from the others."""
+    page = open_page("/book/salon-rosa")
+    page.emulate_media(forced_colors="active")
+    next_month(page)
+    picture(page, "forced-colours-1280")
+    month = page.get_by_role("grid")
+    chosen = month.get_by_role("button", pressed=True)
+    free = month.get_by_role("button", pressed=False, disabled=False).first
+    closed = month.get_by_role("button", disabled=True).first
+    looks = [
+        one.evaluate("one => [getComputedStyle(one).backgroundColor, getComputedStyle(one).color]")
+        for one in (chosen, free, closed)
+    ]
+    assert looks[0][0] != looks[1][0]
+    assert looks[1][1] != looks[2][1]
+
+
 def test_a_long_list_of_services_keeps_the_month_within_reach(open_page: Open, service: Service) -> None:
     """It scrolls by itself, also by the keys."""
     path = make_business(service, "broad")

@@ -303,6 +303,21 @@ def test_many_columns_keep_the_hours_in_view(open_page: Open, service: Service) 
     page.screenshot(path=SCREENSHOTS / "calendar-scrolled-720.png")
 
 
+def test_colours_of_the_system_tell_the_view(open_page: Open, service: Service) -> None:
+    """The chosen one, and the closed hours from the open ones."""
+    calendar = open_calendar(open_page, service)
+    calendar.show(own_day())
+    page = calendar.page
+    page.emulate_media(forced_colors="active")
+    day, week = (
+        page.get_by_role("button", name=name, exact=True).evaluate("one => getComputedStyle(one).backgroundColor")
+        for name in ("Day", "Week")
+    )
+    assert day != week
+    assert page.locator(".shut").first.evaluate("one => getComputedStyle(one).backgroundImage") != "none"
+    page.screenshot(path=SCREENSHOTS / "calendar-forced-colours-1280.png")
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("business", "view"), [("salon", "Day"), ("salon", "Week"), ("hotel", "Week")])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
