@@ -413,3 +413,15 @@ def luminance(colour: str) -> float:
     parts = [int(part) / 255 for part in re.findall(r"\d+", colour)]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_a_booking_is_printed_without_buttons(open_page: Open, service: Service) -> None:
+    """They are of no use on paper."""
+    page = open_page(make_business(service, "printed"))
+    next_month(page)
+    hold(page)
+    fill_in(page)
+    book(page)
+    page.emulate_media(media="print")
+    expect(page.locator("#booked .panel")).to_be_visible()
+    expect(page.get_by_role("button").or_(page.get_by_role("link"))).to_have_count(0)

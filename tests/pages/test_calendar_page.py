@@ -303,6 +303,20 @@ def test_many_columns_keep_the_hours_in_view(open_page: Open, service: Service) 
     page.screenshot(path=SCREENSHOTS / "calendar-scrolled-720.png")
 
 
+def test_a_printed_day_has_all_its_hours(open_page: Open, service: Service) -> None:
+    """And nothing to press but its appointments."""
+    day = own_day()
+    book(service, day, 18, guestName="The last")
+    calendar = open_calendar(open_page, service, "owner", viewport={"width": 720, "height": 500})
+    calendar.show(day)
+    calendar.page.emulate_media(media="print")
+    grid = calendar.page.locator("#grid")
+    assert grid.evaluate("grid => grid.scrollHeight <= grid.clientHeight")
+    expect(calendar.page.get_by_role("button")).to_have_count(1)
+    expect(calendar.page.locator("#range")).to_be_visible()
+    calendar.page.screenshot(path=SCREENSHOTS / "calendar-printed-720.png", full_page=True)
+
+
 def test_colours_of_the_system_tell_the_view(open_page: Open, service: Service) -> None:
     """The chosen one, and the closed hours from the open ones."""
     calendar = open_calendar(open_page, service)
