@@ -59,3 +59,9 @@ def test_a_profile_that_was_used_is_as_a_new_one(profiles: Profiles, service: Se
     page.clock.install()
     profiles.give_back(first, locale="nl-NL")
     assert profiles.take(locale="nl-NL") is not first
+
+
+@pytest.mark.parametrize("path", ["/", "/book/salon-rosa", "/calendar", "/ops"])
+def test_a_browser_without_scripts_is_told(open_page: Open, path: str) -> None:
+    """Rather than an empty page."""
+    assert "needs JavaScript" in str(open_page(path).locator("noscript").text_content())
