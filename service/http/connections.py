@@ -63,7 +63,7 @@ class Connections:
     def remove(self, connection: Connection) -> None:
         self.taken(connection)
         self._of_proxies.discard(connection)
-        if name := self._addresses.pop(connection, None):
+        if (name := self._addresses.pop(connection, None)) is not None:
             self._of_address[name] -= 1
             if not self._of_address[name]:
                 del self._of_address[name]

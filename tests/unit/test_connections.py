@@ -30,14 +30,15 @@ def test_an_address_has_its_share() -> None:
     assert bounded.add(Connection(), "2001:db8:0:1::1") == 0
 
 
-def test_a_connection_that_ended_leaves_its_place() -> None:
-    """It counts no longer, also if its end is reported twice."""
+@pytest.mark.parametrize("host", ["192.0.2.1", ""])
+def test_a_connection_that_ended_leaves_its_place(host: str) -> None:
+    """It counts no longer, also if its end is reported twice. One that was reset before it was accepted has no host."""
     bounded = Connections(of_address=1)
     first = Connection()
-    assert bounded.add(first, "192.0.2.1") == 0
+    assert bounded.add(first, host) == 0
     bounded.remove(first)
     bounded.remove(first)
-    assert [bounded.add(Connection(), "192.0.2.1") for _ in range(2)] == [0, 1]
+    assert [bounded.add(Connection(), host) for _ in range(2)] == [0, 1]
 
 
 def test_proxies_are_bounded_in_all_only(monkeypatch: pytest.MonkeyPatch) -> None:
