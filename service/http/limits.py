@@ -1,7 +1,5 @@
 """Limits the requests of one client, of one network, and of all callers of a business together."""
 
-import time
-from collections.abc import Callable
 from hashlib import sha256
 from typing import Final
 
@@ -35,20 +33,14 @@ class RequestLimiter:
     just sent a wrong token. A slug, or the id of a hold, may be another business's: their calls count.
     """
 
-    def __init__(
-        self,
-        limits: RequestLimits,
-        rate: Rate,
-        authentication: Authentication,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, limits: RequestLimits, rate: Rate, authentication: Authentication) -> None:
         self._limits = limits
         self._client_rate = rate
         self._network_rate = Rate(rate.count * NETWORK_FACTOR, rate.seconds)
         self._business_rate = Rate(rate.count * BUSINESS_FACTOR, rate.seconds)
         self._authentication = authentication
         # By the hash of a token its principal; by a client that sent a wrong token, None.
-        self._principals: TTLCache[str, Principal | None] = TTLCache(_CACHED, _CACHED_SECONDS, timer=clock)
+        self._principals: TTLCache[str, Principal | None] = TTLCache(_CACHED, _CACHED_SECONDS)
 
     async def count_suspect(self, call: Call) -> bool:
         """Counts a request of a client that has just sent a wrong token, before its next token is looked up. Returns
