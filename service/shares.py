@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from typing import Final
 from weakref import WeakValueDictionary
@@ -17,17 +17,17 @@ MAX_WAITING: Final = 200
 class Shares:
     """Bounds what is under way by key. Keys wait beside each other, so none delays another.
 
-    `most` is how many turns a key has at once. The keys are names of bounded length.
+    `most` is how many turns a key has at once. The keys are numbers, or names of bounded length.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         # An entry lasts as long as a turn of its key, or the wait for one.
-        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        self._waiting: Counter[str] = Counter()
+        self._turns: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
+        self._waiting: Counter[Hashable] = Counter()
 
     @asynccontextmanager
-    async def turn(self, key: str | None) -> AsyncIterator[None]:
+    async def turn(self, key: Hashable | None) -> AsyncIterator[None]:
         """Wraps one of the things that a key does at once; without a key there is no bound. Raises `Overloaded` if the
         turn would come too late."""
         if key is None:
@@ -43,7 +43,7 @@ class Shares:
         finally:
             turns.release()
 
-    async def _wait(self, turns: asyncio.Semaphore, key: str) -> None:
+    async def _wait(self, turns: asyncio.Semaphore, key: Hashable) -> None:
         if self._waiting[key] >= MAX_WAITING:
             raise Overloaded
         self._waiting[key] += 1

@@ -262,7 +262,7 @@ class Database:
     ) -> list[tuple[Any, ...]]:
         async with (
             self._shares.turn(business_id),
-            self._shares_of_nodes.turn(self._node(business_id)),
+            self._shares_of_nodes.turn(self.nodes.partition(business_id)),
             self.connection(business_id) as connection,
         ):
             return await run(connection)
@@ -288,10 +288,6 @@ class Database:
     def deadline(self, seconds: float) -> datetime:
         """Returns the instant `seconds` from now, by the server's clock."""
         return self._clock.in_seconds(seconds)
-
-    def _node(self, business_id: str | None) -> str | None:
-        partition = self.nodes.partition(business_id)
-        return None if partition is None else str(partition)
 
     async def _set_gauges(self) -> None:
         idle, used = (POOL_CONNECTIONS.labels(self._name, state) for state in ("idle", "used"))
