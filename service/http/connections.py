@@ -43,7 +43,8 @@ class Connections:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files - _OTHER_FILES)
         self._addresses: dict[Connection, str] = {}
-        self._of_proxies: set[Connection] = set()
+        # The hosts of those that are of trusted proxies.
+        self._proxies: dict[Connection, str] = {}
         self._of_address: Counter[str] = Counter()
         self._unsent: dict[Connection, int] = {}
 
@@ -55,14 +56,14 @@ class Connections:
         self._of_address[name] += 1
         excess = len(self._addresses) - self._most
         if address and is_any_of(address, self._trusted):
-            self._of_proxies.add(connection)
+            self._proxies[connection] = host
         elif self._most_of_address is not None:
             excess = max(excess, self._of_address[name] - self._most_of_address)
         return max(0, excess)
 
     def remove(self, connection: Connection) -> None:
         self.taken(connection)
-        self._of_proxies.discard(connection)
+        self._proxies.pop(connection, None)
         if (name := self._addresses.pop(connection, None)) is not None:
             self._of_address[name] -= 1
             if not self._of_address[name]:
@@ -70,12 +71,12 @@ class Connections:
 
     def is_of_proxy(self, connection: Connection) -> bool:
         """Returns whether a connection is that of a trusted proxy, so that its headers tell the client of a request."""
-        return connection in self._of_proxies
+        return connection in self._proxies
 
-    def client(self, connection: Connection, host: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    def client(self, connection: Connection, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """Returns the client of a request: the address of its connection, or the one for which a trusted proxy asks."""
-        of_proxy = self.is_of_proxy(connection)
-        address = nearest_client(host, forwarded_for(headers), self._trusted) if of_proxy else None
+        proxy = self._proxies.get(connection)
+        address = nearest_client(proxy, forwarded_for(headers), self._trusted) if proxy else None
         return customer(address) if address else self._addresses[connection]
 
     def unsent(self, connection: Connection, size: int) -> None:

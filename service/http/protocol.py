@@ -92,7 +92,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self.url = b""
         self._connections: Connections = self.app_state["connections"]
-        self._host = ""
         # Whether something that was received waits to be parsed; and whether what is parsed has its turn, so that a
         # request in it has, too.
         self._is_held = False
@@ -122,8 +121,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._host = self.client[0] if self.client else ""
-        excess = self._connections.add(self, self._host)
+        excess = self._connections.add(self, self.client[0] if self.client else "")
         self._probes_only = excess > 0
         if excess > SPARE_CONNECTIONS:
             self._refused = True
@@ -207,7 +205,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._connections.turns.begin(client, partial(self._begin, cycle, app))
 
     def _client(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        return self._connections.client(self, self._host, headers)
+        return self._connections.client(self, headers)
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not cycle.disconnected:

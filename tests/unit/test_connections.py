@@ -62,7 +62,7 @@ def test_a_request_belongs_to_the_client_for_which_a_proxy_asks() -> None:
         bounded = Connections([ip_network(trusted)])
         connection = Connection()
         bounded.add(connection, host)
-        assert bounded.client(connection, host, forwarded) == client
+        assert bounded.client(connection, forwarded) == client
 
 
 @pytest.mark.parametrize(("files", "served"), [(1000, 936), (100, 36), (100_000, 4000), (resource.RLIM_INFINITY, 4000)])
