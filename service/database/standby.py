@@ -60,16 +60,13 @@ class StandbyReads:
         STANDBY_READS.labels("primary").inc()
         return await self._primary.fetch(name, *parameters)
 
-    def forget(self, business_id: str) -> None:
-        """Notes a change of a business: the standby may not have it yet."""
-        if len(self._changed_at) >= _BUSINESSES:
-            self.forget_all()
-        self._changed_at[business_id] = time.monotonic()
-
-    def forget_all(self) -> None:
-        """Notes that any business may have changed."""
-        self._changed_at.clear()
-        self._all_changed_at = time.monotonic()
+    def forget(self, business_id: str | None) -> None:
+        """Notes a change of a business, or of any with None: the standby may not have it yet."""
+        if business_id is None or len(self._changed_at) >= _BUSINESSES:
+            self._changed_at.clear()
+            self._all_changed_at = time.monotonic()
+        else:
+            self._changed_at[business_id] = time.monotonic()
 
     async def keep_measuring(self) -> None:
         """Measures the lag of the standby for ever."""

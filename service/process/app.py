@@ -99,6 +99,7 @@ def create_app(settings: Settings) -> Application:
     store = Store(settings.redis_url)
     cache = AnswerCache[Body]()
     reaches, guests = Reaches(look_ups), Guests(look_ups)
+    forget_answers = [cache.forget]
     standby_reads = None
     if settings.standby_database_url:
         standby_url = settings.standby_database_url.get_secret_value()
@@ -111,8 +112,9 @@ def create_app(settings: Settings) -> Application:
         )
         databases.append(standby)
         standby_reads = StandbyReads(lists, standby)
+        forget_answers.append(standby_reads.forget)
     reads = standby_reads or lists
-    feed = Feed(store, cache, *filter(None, [standby_reads]), forget_settings=(reaches.forget, guests.forget))
+    feed = Feed(store, *forget_answers, forget_settings=(reaches.forget, guests.forget))
     retention = timedelta(hours=settings.idempotency_window_hours)
     cleanup = Cleanup(database, retention=retention, announce=feed.announce)
     verbs = Verbs(group_commit, Alternatives(lists), feed.announce)

@@ -60,10 +60,10 @@ class AnswerCache(Generic[V]):
         finally:
             AVAILABILITY_CACHE.labels(result).inc()
 
-    def forget(self, business_id: str) -> None:
-        """Drops the answers about a business, those under way included: they may not contain a change."""
-        self._epochs.pop(business_id, None)
-
-    def forget_all(self) -> None:
-        """Drops all answers: changes of any business may have been missed."""
-        self._epochs.clear()
+    def forget(self, business_id: str | None) -> None:
+        """Drops the answers about a business, those under way included: they may not contain a change. Without a
+        business, drops all answers."""
+        if business_id is None:
+            self._epochs.clear()
+        else:
+            self._epochs.pop(business_id, None)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Self
 from uuid import uuid4
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
@@ -69,6 +69,10 @@ class _Entry(BaseModel):
         return self
 
 
+# Gives no more answers about a business, or about any with None, from before now.
+Forget = Callable[[str | None], None]
+
+
 class _Position(NamedTuple):
     """Where a reader is in the stream: after an entry that it read from one run of Redis."""
 
@@ -76,25 +80,14 @@ class _Position(NamedTuple):
     run_id: str | None
 
 
-class Answers(Protocol):
-    """What has answers from before a change: a cache, or a standby."""
-
-    def forget(self, business_id: str) -> None:
-        """Gives no more answers about a business from before now."""
-
-    def forget_all(self) -> None:
-        """Gives no more answers from before now."""
-
-
 class Feed:
-    """Each of `forget_settings` is called with a business whose settings may have changed, or None for all."""
+    """Each of `forget_answers` is called with a business that has changed, each of `forget_settings` with one whose
+    settings may have changed."""
 
-    def __init__(
-        self, store: Store, *answers: Answers, forget_settings: Iterable[Callable[[str | None], None]] = ()
-    ) -> None:
+    def __init__(self, store: Store, *forget_answers: Forget, forget_settings: Iterable[Forget] = ()) -> None:
         self._store = store
-        self._answers = answers
-        self._forgetful = tuple(forget_settings)
+        self._forget_answers = forget_answers
+        self._forget_settings = tuple(forget_settings)
         self._watchers = Watchers()
         self._unsent: deque[Change] = deque()
         # Whether a gap has to be appended to the stream.
@@ -159,16 +152,14 @@ class Feed:
             self._before = _new_id()
         return self._before
 
-    def _forget(self, business_id: str, slot_start: str | None) -> None:
-        """Gives no more answers about a business from before a change; one without a slot may be of its settings."""
-        for answers in self._answers:
-            answers.forget(business_id)
-        if slot_start is None:
-            self._forget_settings(business_id)
-
-    def _forget_settings(self, business_id: str | None) -> None:
-        for forget in self._forgetful:
+    def _forget(self, business_id: str | None, slot_start: str | None) -> None:
+        """Gives no more answers about a business, or about any with None, from before a change; one without a slot may
+        be of its settings."""
+        for forget in self._forget_answers:
             forget(business_id)
+        if slot_start is None:
+            for forget in self._forget_settings:
+                forget(business_id)
 
     def _since(self, last_event_id: str | None, business_id: str, service_id: str | None) -> list[Event]:
         if last_event_id is None or last_event_id == self.last_id:
@@ -206,9 +197,7 @@ class Feed:
 
     def _publish_gap(self, event_id: str) -> None:
         """Makes all watchers load again: changes before this event may have been missed."""
-        for answers in self._answers:
-            answers.forget_all()
-        self._forget_settings(None)
+        self._forget(None, None)
         self._skip_to(event_id)
         self._watchers.send(Event(event_id))
 

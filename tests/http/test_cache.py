@@ -137,7 +137,7 @@ async def test_a_failure_reaches_all_callers_and_is_not_kept() -> None:
 async def test_what_was_asked_before_a_change_is_no_answer_after_it() -> None:
     """Neither a kept answer nor one under way: a browser that loads again after a change sees it."""
     answers, oracle = AnswerCache[bytes](), Oracle()
-    feed = Feed(Store(None), answers)
+    feed = Feed(Store(None), answers.forget)
     await answers.get("salon", "question", oracle)
     feed.announce("salon", CHANGE, moved=False)
     oracle.may_answer.clear()
@@ -203,7 +203,7 @@ async def two_processes(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, 
     """
     async with sharing(redis) as one, sharing(redis) as two:
         answers = AnswerCache[bytes](Clock())
-        feeds = Feed(one, AnswerCache()), Feed(two, answers)
+        feeds = Feed(one), Feed(two, answers.forget)
         for each in feeds:
             each.start()
         await until_both_listen(redis)

@@ -19,7 +19,6 @@ from service.database.connections import Database
 from service.errors import DatabaseDown
 from service.observability.metrics import REGISTRY
 from service.sharing import feed, watchers
-from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed
 from service.sharing.store import Store
 from service.sharing.watchers import Change
@@ -219,7 +218,7 @@ async def test_a_browser_that_missed_much_loads_again(app: Starlette, monkeypatc
 
 async def test_a_reconnecting_watcher_receives_changes_of_its_own_business_only() -> None:
     """Also where other businesses have services and resources with the same ids."""
-    of_process = Feed(Store(None), AnswerCache())
+    of_process = Feed(Store(None))
     of_process.watch("salon", "perm", None, None)
     of_process.announce("salon", change_at(8), moved=False)
     cut_off_at = of_process.last_id
@@ -231,7 +230,7 @@ async def test_a_reconnecting_watcher_receives_changes_of_its_own_business_only(
 async def test_a_watcher_that_missed_a_change_no_longer_recorded_loads_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The events recorded after it are not all that it missed."""
     monkeypatch.setattr(feed, "_REMEMBERED", 2)
-    of_process = Feed(Store(None), AnswerCache())
+    of_process = Feed(Store(None))
     cut_off_at = [of_process.last_id]
     of_process.watch("salon", "cut", None, None)
     for hour in range(4):
@@ -249,7 +248,7 @@ async def test_changes_without_watchers_cost_nothing(monkeypatch: pytest.MonkeyP
     """No change and no event is created, and nothing is recorded."""
     for name in ("Change", "Event", "_new_id"):
         monkeypatch.setattr(feed, name, None)
-    of_process = Feed(Store(None), AnswerCache())
+    of_process = Feed(Store(None))
     for hour in range(10):
         of_process.announce("salon", change_at(hour), moved=False)
     assert not of_process._events
@@ -258,7 +257,7 @@ async def test_changes_without_watchers_cost_nothing(monkeypatch: pytest.MonkeyP
 async def test_changes_without_watchers_make_a_reconnecting_one_load_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """They were not recorded. Without a change there is nothing to load, and later changes are recorded again."""
     monkeypatch.setattr(feed, "_RESUME_SECONDS", 0.0)
-    of_process = Feed(Store(None), AnswerCache())
+    of_process = Feed(Store(None))
     of_process.announce("salon", change_at(8), moved=False)
     cut_off_at = [of_process.last_id]
     watcher = of_process.watch("salon", "cut", None, None)
@@ -279,7 +278,7 @@ async def test_changes_without_watchers_make_a_reconnecting_one_load_again(monke
 
 async def test_changes_are_recorded_for_a_while_after_the_last_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
     """A browser that reconnects in time gets what it missed; the record of it ends with that time."""
-    of_process = Feed(Store(None), AnswerCache())
+    of_process = Feed(Store(None))
     cut_off_at = of_process.last_id
     of_process.watch("salon", "cut", None, None).close()
     of_process.announce("salon", change_at(10), moved=False)
@@ -349,7 +348,7 @@ async def test_without_rate_limits_the_watchers_of_a_client_are_not_bounded(
 async def test_a_watcher_that_is_too_slow_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its queue is bounded: it receives the queued events, and then has to reconnect."""
     monkeypatch.setattr(watchers, "BACKLOG", 5)
-    of_process = Feed(Store(None), AnswerCache())
+    of_process = Feed(Store(None))
     slow, other = (of_process.watch("salon", service_id, None, None) for service_id in ("cut", "perm"))
     for hour in range(10):
         of_process.announce("salon", {"service_id": "cut", "slot_start": str(hour), "slot_end": ""}, moved=False)
@@ -365,7 +364,7 @@ async def test_a_watcher_that_is_too_slow_is_ended(monkeypatch: pytest.MonkeyPat
 async def test_a_watcher_that_is_ended_receives_nothing_after_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its queue has room again before it has read all. Otherwise it would resume after a change that it did not get."""
     monkeypatch.setattr(watchers, "BACKLOG", 2)
-    of_process = Feed(Store(None), AnswerCache())
+    of_process = Feed(Store(None))
     slow = of_process.watch("salon", "cut", None, None)
     for hour in (8, 10, 12):
         of_process.announce("salon", change_at(hour), moved=False)
@@ -447,7 +446,7 @@ async def test_a_client_whose_event_and_heartbeat_time_out_together_is_gone(monk
     async def receive() -> Any:
         await asyncio.Event().wait()
 
-    watcher = Feed(Store(None), AnswerCache()).watch("salon", "cut", None, None)
+    watcher = Feed(Store(None)).watch("salon", "cut", None, None)
     unread = stream._Stream(watcher, "1", Reaches(Database("", connections=1)))
     running_stream = asyncio.create_task(unread({"type": "http", "method": "GET"}, receive, send))
     await both.wait()

@@ -10,7 +10,6 @@ import pytest
 from starlette.applications import Starlette
 
 from service.sharing import feed, store
-from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed
 from service.sharing.store import Store, StoreDown
 from service.sharing.watchers import Change, Event, Watcher
@@ -81,7 +80,7 @@ CHANGE: Any = {"service_id": "cut", "slot_start": at(10).isoformat(), "slot_end"
 async def feeds(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, Watcher]]:
     """Runs two feeds that share a Redis: one with its store, and a watcher of the other."""
     async with sharing(redis) as one, sharing(redis) as two:
-        here, there = (Feed(store, AnswerCache()) for store in (one, two))
+        here, there = (Feed(store) for store in (one, two))
         for each in (here, there):
             each.start()
         await until_both_listen(redis)

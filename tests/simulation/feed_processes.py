@@ -112,13 +112,9 @@ class ForgetfulCache:
     def forget(self, business_id: str | None) -> None:
         """Forgets a business; None for all."""
         if business_id is None:
-            self.forget_all()
+            self._all = self._journal.tick()
         else:
             self._of_business[business_id] = self._journal.tick()
-
-    def forget_all(self) -> None:
-        """Forgets all businesses."""
-        self._all = self._journal.tick()
 
     def forgot_at(self, business_id: str) -> int:
         """Returns when it last forgot a business."""
@@ -139,7 +135,7 @@ class Process:
         self.ended_owing = False
         self._journal = journal
         self.store = Store(SecretStr(f"redis://simulated:{port}/0"))
-        self.feed = Feed(self.store, self.answers, forget_settings=[self.settings.forget])
+        self.feed = Feed(self.store, self.answers.forget, forget_settings=[self.settings.forget])
         self.feed.start()
         self._watch = asyncio.create_task(self.store.watch())
 
