@@ -6,8 +6,11 @@ import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
+from pydantic import StringConstraints
+
+from service.naming import ID_PATTERN
 from service.observability.metrics import STREAM_CLIENTS
 
 # Per process. Each costs a connection and some kilobytes. Beyond that, browsers can still poll.
@@ -18,6 +21,9 @@ WATCHERS_OF_CLIENT: Final = 100
 # Unsent events per watcher. A watcher that is further behind is better off loading again.
 BACKLOG: Final = 100
 
+# The patterns count where a change is read from Redis.
+_Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
+
 
 class Change(NamedTuple):
     """A slot of a service that has more or less room now; without a slot, any slot of the service.
@@ -25,11 +31,11 @@ class Change(NamedTuple):
     With a resource, the change concerns all services of the business that may share it; without a service, all of them.
     """
 
-    business_id: str
-    service_id: str | None
-    resource_id: str | None
-    slot_start: str | None
-    slot_end: str | None
+    business_id: _Id
+    service_id: _Id | None = None
+    resource_id: _Id | None = None
+    slot_start: str | None = None
+    slot_end: str | None = None
 
     def concerns(self, service_id: str | None) -> bool:
         """Returns whether watchers of this service of the business, or of all with None, may need the change."""
