@@ -59,15 +59,10 @@ class Dispatcher:
         if limiter and endpoint.limited:
             await limiter.count(call, client_counted=client_counted)
         work = endpoint.handler(**endpoint.arguments(call))
-        return self._by_either_name(work, endpoint, call, name, limiter) if name and id_first else work
+        return self._by_either_name(work, endpoint, call, name) if name and id_first else work
 
     async def _by_either_name(
-        self,
-        by_id: Coroutine[Any, Any, ASGIApp],
-        endpoint: Endpoint,
-        call: Call,
-        name: str,
-        limiter: RequestLimiter | None,
+        self, by_id: Coroutine[Any, Any, ASGIApp], endpoint: Endpoint, call: Call, name: str
     ) -> ASGIApp:
         """Runs a call that takes its name for an id and, if that is a slug, once more with the id. Raises
         `HoldfastError`."""
@@ -79,14 +74,16 @@ class Dispatcher:
             await self._find_business(call, name)
             if call.business_name == name:
                 raise
-        if limiter and endpoint.limited:
-            await limiter.count(call, client_counted=True)
+        if self._limiter and endpoint.limited:
+            await self._limiter.count(call, client_counted=True)
         return await endpoint.handler(**endpoint.arguments(call))
 
     async def _read(self, endpoint: Endpoint, call: Call) -> None:
         if endpoint.by_guest:
             call.guest_token = call.header(b"guest-token")
-        if call.guest_token is None and not _may_have_token(endpoint, call):
+        # A request without a key may have a guest's token in its body, which is read later.
+        may_have_token = endpoint.takes_token_in_body and call.header(b"authorization") is None
+        if call.guest_token is None and not may_have_token:
             call.principal = await self._authentication.principal(call, endpoint.access)
         if call.principal:
             # Before the body is read: a caller without access is not told what is wrong with it.
@@ -108,11 +105,6 @@ class Dispatcher:
             call.set_business(business_id)
         elif "slug" in call.path:
             raise Refused("BUSINESS_NOT_FOUND")
-
-
-def _may_have_token(endpoint: Endpoint, call: Call) -> bool:
-    """Returns whether a request without a key may have a guest's token in its body, which is read later."""
-    return endpoint.takes_token_in_body and call.header(b"authorization") is None
 
 
 def _keep_to_business(call: Call, *named: str | None) -> None:
