@@ -6,16 +6,12 @@ the slowest of them. So a node that is down or slow delays no request of another
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 from uuid import UUID
 
 from service.database.connections import Database
 from service.database.group_commit import GroupCommit
 from service.database.nodes import Nodes
 from service.database.queue import Outcome
-
-# What the pool of a partition is called in metrics. That of the first one, the only one without a proxy, is "lanes".
-_POOL: Final = "lanes"
 
 
 class PartitionedCommit:
@@ -59,12 +55,10 @@ class PartitionedCommit:
         if partition not in self._opened:
             async with self._opening:
                 if partition not in self._opened:
-                    self._opened[partition] = await self._open(f"{_POOL}_{partition}" if partition else _POOL)
+                    # The name of its pool in metrics; the first partition is the only one without a proxy.
+                    database = self._connect(f"lanes_{partition}" if partition else "lanes")
+                    await database.open()
+                    group_commit = self._commit(database)
+                    group_commit.start()
+                    self._opened[partition] = database, group_commit
         return self._opened[partition][1]
-
-    async def _open(self, pool: str) -> tuple[Database, GroupCommit]:
-        database = self._connect(pool)
-        await database.open()
-        group_commit = self._commit(database)
-        group_commit.start()
-        return database, group_commit
