@@ -82,7 +82,7 @@ class _Pool(AsyncConnectionPool):
 
     @staticmethod
     async def check_connection(connection: psycopg.AsyncConnection) -> None:
-        """Checks an idle connection, after another one was lost. A connection that fails is replaced."""
+        """Checks that a connection is answered. The pool replaces an idle one that fails."""
         with _answered_within(1, connection):
             await connection.execute("")
 
@@ -192,8 +192,7 @@ class Database:
     async def probe(self) -> None:
         """Connects, besides the pool, and runs a statement. Raises `psycopg.Error`."""
         async with await psycopg.AsyncConnection.connect(self._url, **_CONNECT_OPTIONS) as connection:
-            with _answered_within(1, connection):
-                await connection.execute("")
+            await self._pool.check_connection(connection)
 
     async def check(self) -> None:
         """Drops idle connections that are broken, and begins to connect if none is left."""
