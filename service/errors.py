@@ -90,8 +90,8 @@ _TABLE: Final = (
         "A bug in the caller: 64 KiB are enough for every call, and 1 MiB for the document of a catalog.",
     ),
     Problem(
-        "UNSUPPORTED_MEDIA_TYPE", 415, "Send the body as application/json, in UTF-8.",
-        "A bug in the caller: set `Content-Type: application/json`.",
+        "UNSUPPORTED_MEDIA_TYPE", 415, "Send the body as application/json, in UTF-8, and not compressed.",
+        "A bug in the caller: set `Content-Type: application/json`, and no `Content-Encoding`.",
     ),
     Problem(
         "VALIDATION_FAILED", 400, "The request is not valid; `errors` names each fault.",

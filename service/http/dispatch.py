@@ -19,6 +19,8 @@ from service.http.limits import RequestLimiter
 
 # The statuses that a call may have because no business has the name that it takes for an id.
 _WITHOUT_BUSINESS: Final = (400, 403, 404)
+# Of compressed bodies. Others, like `utf-8`, are a mistake that changes nothing.
+_CODINGS: Final = ("gzip", "deflate", "br", "zstd")
 
 
 class Dispatcher:
@@ -147,6 +149,8 @@ async def _read_body(call: Call, model: type[BaseModel], max_bytes: int) -> Base
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
+        if call.header(b"content-encoding") in _CODINGS:
+            raise Invalid("UNSUPPORTED_MEDIA_TYPE") from None
         raise Invalid.of(faults_of(error)) from None
 
 

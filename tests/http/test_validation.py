@@ -1,5 +1,6 @@
 """Validation: no request causes a 500, and each fault names its field."""
 
+import gzip
 import json
 from typing import Any
 from uuid import uuid4
@@ -206,6 +207,17 @@ async def test_other_media_types_are_a_415(client: httpx2.AsyncClient, content_t
     headers = {"Content-Type": content_type} if content_type else {}
     response = await client.post("/api/booking/reserve", content=json.dumps(RESERVE).encode(), headers=headers)
     assert refusal(response) == (415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+async def test_a_compressed_body_is_a_415(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """It is no JSON as it comes. A coding that is none, and that clients add by mistake, is ignored."""
+    database.make_service()
+    sent = json.dumps(RESERVE).encode()
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    response = await client.post("/api/booking/reserve", content=gzip.compress(sent), headers=headers)
+    assert refusal(response) == (415, "UNSUPPORTED_MEDIA_TYPE")
+    headers["Content-Encoding"] = "utf-8"
+    assert (await client.post("/api/booking/reserve", content=sent, headers=headers)).status_code == 201
 
 
 @pytest.mark.parametrize(
