@@ -31,6 +31,8 @@ gc.enable()
 
 # The invariants are checked over the whole history, and no request waits for the result.
 _CHECK_SECONDS = 3600
+# A catalog with thousands of entries takes seconds at its first time, while only the bookings of its business wait.
+_CATALOG_SECONDS = 60
 
 
 @contextmanager
@@ -136,7 +138,11 @@ def apply(file: BinaryIO) -> None:
         with _settings() as settings:
             wanted = catalog_file.parse(file.read())
             with open_database(settings) as opened:
-                changes = run_on_database(opened.url, lambda database: catalog_file.apply(Catalog(database), wanted))
+                changes = run_on_database(
+                    opened.url,
+                    lambda database: catalog_file.apply(Catalog(database), wanted),
+                    statement_seconds=_CATALOG_SECONDS,
+                )
             click.echo("\n".join(changes) or "nothing to do")
     except catalog_file.CatalogFileError as error:
         raise _Stop(str(error)) from None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.booking.catalog_file import parse
+from service.database.connections import STATEMENT_SECONDS
 from tests.database import TestDatabase, at
 from tests.serving import run_command
 
@@ -217,3 +218,15 @@ def test_an_unknown_business_or_a_missing_file_is_an_error(database: TestDatabas
     assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", "Error: There is no such business.\n")
     ended = run_command("catalog", "apply", str(file), DATABASE_URL=database.url)
     assert (ended.returncode, "No such file" in ended.stderr) == (2, True)
+
+
+def test_a_catalog_that_takes_longer_than_a_request_is_applied(database: TestDatabase, file: Path) -> None:
+    """One with a thousand resources and services takes PostgreSQL more seconds than a request may."""
+    database.rows("ALTER FUNCTION booking.put_document(text, jsonb, boolean, timestamptz) RENAME TO put_small_document")
+    database.rows(
+        "CREATE FUNCTION booking.put_document(text, jsonb, boolean, timestamptz) RETURNS booking.outcome "
+        "LANGUAGE plpgsql SECURITY DEFINER AS "
+        "$$ DECLARE applied booking.outcome := booking.put_small_document($1, $2, $3, $4); "
+        f"BEGIN PERFORM pg_sleep({STATEMENT_SECONDS + 0.5}); RETURN applied; END $$"
+    )
+    assert changes(apply(database, file, SALON))[0] == "created business salon"
