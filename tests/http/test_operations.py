@@ -80,6 +80,21 @@ async def test_a_busy_business_is_left_for_the_next_run(client: httpx2.AsyncClie
     assert (report["expired"], report["remaining"]) == (1, 0)
 
 
+async def test_a_business_that_is_busy_for_a_moment_is_purged_in_the_same_run(
+    client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load a business is locked most of the time, and each run would leave it for the next one."""
+    monkeypatch.setattr(cleanup, "_BUSY_ATTEMPTS", 1_000_000)
+    database.make_service()
+    database.reserve(10)
+    database.move_clock(timedelta(minutes=15))
+    with database.locked():
+        run = asyncio.create_task(client.post(PATHS[0], headers=CRON))
+        await asyncio.sleep(0.5)
+    report = (await run).json()
+    assert (report["expired"], report["remaining"]) == (1, 0)
+
+
 async def test_a_run_goes_on_until_nothing_is_due(
     client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
