@@ -207,6 +207,18 @@ def test_a_session_that_is_shared_does_not_become_exclusive(rooms: TestDatabase)
     assert rooms.put_service(**EXCLUSIVE).name == "done"
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_session_outside_of_the_pool_does_not_become_exclusive(rooms: TestDatabase, at_once: bool) -> None:
+    """The resource left the pool before the change to exclusive, or leaves it with that change."""
+    for _ in range(2):
+        rooms.book(14, resource_id="hall", quantity=2)
+    if not at_once:
+        assert rooms.put_service(**{**SESSION, "resource_ids": ["attic"]}).name == "done"
+    assert conflict_of(rooms.put_service(**{**EXCLUSIVE, "resource_ids": ["attic"]})) == ("capacity_in_use", 14, 15, 4)
+    rooms.freeze_clock(at(15))
+    assert rooms.put_service(**{**EXCLUSIVE, "resource_ids": ["attic"]}).name == "done"
+
+
 def test_expired_holds_keep_no_session_shared(rooms: TestDatabase) -> None:
     """The change to exclusive ends expired holds, so that no step back of the clock revives a second party."""
     now = rooms.freeze_clock()

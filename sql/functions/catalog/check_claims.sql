@@ -26,8 +26,8 @@ END
 $$;
 
 -- Returns the first time from now on at which a service is overbooked or a resource double-booked, for the given
--- service and the resources of its pool, or for the given resource and the services that it serves: {slot_start,
--- slot_end, claimed}, or NULL.
+-- service and the resources of its pool and its claims, or for the given resource and the services that it serves:
+-- {slot_start, slot_end, claimed}, or NULL.
 --
 --   p_service_id, p_resource_id  as in booking.check_claims
 CREATE FUNCTION booking.first_violation(p_business_id text, p_service_id text, p_resource_id text)
@@ -38,6 +38,14 @@ AS $$
     SELECT m.service_id, m.resource_id FROM booking.service_resources m
     WHERE m.business_id = p_business_id AND (m.service_id = p_service_id OR m.resource_id = p_resource_id)
     UNION SELECT p_service_id, p_resource_id
+    UNION
+    -- The service may have claims on resources that are not in its pool any more.
+    SELECT p_service_id, (w.o).resource_id
+    FROM booking.service_by_id(p_business_id, p_service_id) AS s
+    CROSS JOIN (SELECT booking.now() AS now OFFSET 0) AS clock
+    CROSS JOIN LATERAL booking.service_windows(p_business_id, p_service_id, s.longest_occupied_seconds, NULL, clock.now,
+      'infinity', NULL, clock.now, 0) AS w
+    WHERE (w.o).resource_id <> ''
   ) AS affected_pair
   CROSS JOIN LATERAL (
     SELECT o.at, o.until, o.claimed FROM booking.overbooked_instants o
