@@ -161,6 +161,19 @@ def test_a_move_to_a_taken_time_offers_others(calendar: CalendarPage, service: S
     assert read(service, booked)["version"] == 2
 
 
+def test_a_message_that_is_closed_leaves_the_focus_at_the_calendar(calendar: CalendarPage, service: Service) -> None:
+    """Rather than at the top of the page."""
+    day = own_day()
+    book(service, day, 10)
+    book(service, day, 11, guestName="Grace Hopper")
+    calendar.show(day)
+    calendar.card("Ada Lovelace").focus()
+    calendar.press("ArrowDown", "ArrowDown", "ArrowDown", "ArrowDown", "Enter")
+    expect(calendar.notice).to_contain_text("That time is taken")
+    calendar.notice.get_by_role("button", name="Close").press("Enter")
+    expect(calendar.page.locator("#grid")).to_be_focused()
+
+
 def test_a_guest_and_the_notes_are_edited(calendar: CalendarPage, service: Service) -> None:
     """Only what was changed is sent, and the history names who did it."""
     day = own_day()

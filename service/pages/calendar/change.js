@@ -24,7 +24,10 @@ export function tell(words, bad = false, ...more) {
 }
 
 $("#notice").addEventListener("click", (/** @type {any} */ { target }) => {
-  if (target.matches("button")) $("#notice").replaceChildren();
+  if (!target.matches("button")) return;
+  $("#notice").replaceChildren();
+  // The button had the focus.
+  $("#drawn > :not([hidden])")?.focus({ preventScroll: true });
 });
 
 /** @param {string} words @param {() => unknown} act @param {string} [label] @returns {HTMLElement} */
