@@ -44,8 +44,9 @@ DECLARE
   v_former jsonb;
   v_step record;
   v_outcome booking.outcome;
-  v_changes jsonb := '[]';
-  v_warnings jsonb := '[]';
+  -- Arrays: each addition to a jsonb copies all of it.
+  v_changes jsonb[] := '{}';
+  v_warnings jsonb[] := '{}';
   v_result jsonb;
 BEGIN
   PERFORM booking.lock_business(p_business_id, p_deadline);
@@ -79,7 +80,7 @@ BEGIN
       v_warnings := v_warnings || booking.step_warnings(v_step.member, v_step.id, v_outcome.body);
     END LOOP;
   END LOOP;
-  v_result := jsonb_build_object('changes', v_changes, 'warnings', v_warnings);
+  v_result := jsonb_build_object('changes', to_jsonb(v_changes), 'warnings', to_jsonb(v_warnings));
   IF p_dry_run THEN
     RAISE EXCEPTION 'a dry run' USING ERRCODE = 'HF004', DETAIL = jsonb_build_object('outcome', 'done', 'body', v_result);
   END IF;
@@ -175,9 +176,9 @@ $$;
 
 -- Returns the warnings of booking.put_document for one step, by the body of its outcome: an array.
 CREATE FUNCTION booking.step_warnings(p_member text, p_id text, p_body jsonb)
-RETURNS jsonb LANGUAGE sql IMMUTABLE
+RETURNS jsonb[] LANGUAGE sql IMMUTABLE
 AS $$
-  SELECT coalesce(jsonb_agg(warning || jsonb_build_object('member', p_member, 'id', p_id)), '[]')
+  SELECT coalesce(array_agg(warning || jsonb_build_object('member', p_member, 'id', p_id)), '{}')
   FROM (
     SELECT closed || '{"code": "closed_by_own_hours"}' AS warning
     FROM jsonb_array_elements(p_body -> 'closed_by_own_hours') AS closed
