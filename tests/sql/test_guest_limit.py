@@ -72,6 +72,17 @@ def test_a_guest_is_known_by_address_or_number(
     assert booked(database, way, 12, **guest).name == ("guest_limit_reached" if is_ada else "done")
 
 
+@WAYS
+@pytest.mark.parametrize("guest", [{"guest_email": None}, {"guest_phone": None}], ids=str)
+def test_a_guest_with_an_address_or_a_number_alone_is_known_by_it(
+    database: TestDatabase, way: str, guest: dict[str, Any]
+) -> None:
+    """Also if no appointment of the guest has the other one."""
+    make_limited(database, 1)
+    assert booked(database, **guest).name == "done"
+    assert booked(database, way, 12, **guest).name == "guest_limit_reached"
+
+
 def test_appointments_by_address_and_by_number_are_counted_once_each(database: TestDatabase) -> None:
     """An appointment that matches in both counts as one."""
     make_limited(database, 3)

@@ -33,7 +33,7 @@ BEGIN
           SELECT FROM booking.appointments a
           WHERE a.business_id = c.business_id AND (a.guest_phone, a.slot_start) > (c.guest_phone, p_now)
             AND a.guest_phone <= c.guest_phone AND a.service_id = c.service_id AND a.status = 'confirmed'
-            AND lower(a.guest_email) IS DISTINCT FROM lower(c.guest_email)
+            AND (lower(a.guest_email) = lower(c.guest_email)) IS NOT TRUE -- those are in by_email
           ORDER BY a.guest_phone, a.slot_start LIMIT service.max_upcoming_per_guest) AS found
       ) AS by_phone
       WHERE service.max_upcoming_per_guest IS NOT NULL
