@@ -6,8 +6,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from psycopg.types.json import Jsonb
 
-from tests.database import TestDatabase, at, book_request, commit_request, reserve_request
+from tests.database import NO_DEADLINE, TestDatabase, at, book_request, commit_request, reserve_request
 from tests.sql.requests import names
 
 CAP = 3
@@ -157,6 +158,34 @@ def test_copies_from_two_addresses_get_one_outcome(
         for address in (first, second)
     ]
     assert outcomes(database, *copies, batched=True) == ([expected] * 2 if expected else ["done", "replayed"])
+
+
+def test_copies_with_and_without_an_id_get_one_outcome_each(database: TestDatabase) -> None:
+    """The client of the first try counts, also where a later one has an id that the first one lacks."""
+    database.make_service(capacity=10)
+    database.reserve(8, **client("full", "id", max_live_holds=1))
+    copies = [
+        reserve_request(10, **client("full", client_id, idempotency_key="key", fingerprint="f", max_live_holds=1))
+        for client_id in (None, "id")
+    ]
+    rows = database.rows(
+        "SELECT operation_id::text, outcome FROM booking.execute(%s, %s, %s)",
+        ["salon"],
+        [Jsonb({"reserve": copies})],
+        NO_DEADLINE,
+    )
+    assert sorted(rows) == sorted((copy["operation_id"], "too_many_holds") for copy in copies)
+
+
+def test_an_id_of_a_later_copy_does_not_count(database: TestDatabase) -> None:
+    """The first try is within the limits of its client, and the others repeat it."""
+    database.make_service(capacity=10)
+    database.reserve(8, **client("other", "full", max_live_holds=1))
+    copies = [
+        reserve_request(10, **client("free", client_id, idempotency_key="key", fingerprint="f", max_live_holds=1))
+        for client_id in (None, "full")
+    ]
+    assert outcomes(database, *copies, batched=True) == ["done", "replayed"]
 
 
 def booked(database: TestDatabase) -> dict[str, int]:

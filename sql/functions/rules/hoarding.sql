@@ -20,8 +20,8 @@ AS $$
            limits.live_holds AS max_live_holds, limits.daily_bookings AS max_taken,
            -- The first of several equal requests of one attempt is their leader and counts. Requests are equal if
            -- their fingerprints are; a request without a fingerprint equals no other.
-           r.fingerprint IS NULL OR row_number() OVER (
-             PARTITION BY r.business_id, r.attempt, r.fingerprint, client.by_id ORDER BY r.position) = 1 AS is_leader
+           r.fingerprint IS NULL OR rank() OVER (
+             PARTITION BY r.business_id, r.attempt, r.fingerprint ORDER BY r.position) = 1 AS is_leader
     FROM unnest(p_open) AS r
     CROSS JOIN LATERAL (SELECT
       (r.details ->> 'max_live_holds')::integer AS live_holds,
