@@ -213,6 +213,18 @@ def test_the_same_time_with_another_resource_is_offered_first(salon: TestDatabas
     assert [hour for hour, _, _ in alternatives(salon, at(10), resource_id="anna")] == [10, 9, 11, 8, 8 + week]
 
 
+def test_the_named_resource_is_offered_whatever_the_size_of_its_pool(salon: TestDatabase) -> None:
+    """A slot lists 50 resources at most, and the named one first of them."""
+    rooms = [f"room-{number}" for number in range(100, 152)]
+    make_service(salon, resource_ids=rooms)
+    for hour in (8, 9, 10, 11):
+        salon.reserve(hour, resource_id=rooms[-1])
+    offered = alternatives(salon, at(10), resource_id=rooms[-1])
+    assert [hour for hour, _, _ in offered] == [10, 12, 7, 13, 6]
+    assert offered[0][2] == rooms[:50]
+    assert offered[1][2] == [rooms[-1], *rooms[:49]]
+
+
 WINDOWS = st.lists(st.integers(min_value=0, max_value=60), min_size=1, max_size=30, unique=True)
 CLAIMS = st.lists(
     st.tuples(st.integers(min_value=0, max_value=60), st.integers(min_value=1, max_value=20), st.integers(1, 3)),

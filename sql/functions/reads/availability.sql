@@ -67,7 +67,7 @@ BEGIN
   FROM (
     SELECT slot.slot_start, to_jsonb(slot) AS slot, sum(length(to_jsonb(slot)::text)) OVER (
              ORDER BY slot.slot_start) AS length
-    FROM booking.slot_room(v_listing, v_starts, v_ends, p_quantity, v_now, NULL) AS slot
+    FROM booking.slot_room(v_listing, v_starts, v_ends, p_quantity, v_now, NULL, NULL) AS slot
   ) AS page;
   RETURN (NULL, 'done', jsonb_build_object('slots', coalesce(v_slots, '[]'), 'next_from', v_next))::booking.outcome;
 END
@@ -119,7 +119,7 @@ $$;
 -- requested resource; then all others. Within each group the nearest first.
 --
 --   p_slot_end     NULL: the service's length after p_slot_start
---   p_resource_id  NULL: any
+--   p_resource_id  the requested resource, which resource_ids begin with; NULL: any
 --   p_except       the appointment to be moved, whose own claim does not count, and which keeps its buffers within its
 --                  service (booking.with_changes); NULL: none
 CREATE FUNCTION booking.alternatives(
@@ -177,7 +177,7 @@ BEGIN
 
   RETURN QUERY
   SELECT slot.slot_start, slot.slot_end, slot.resource_ids
-  FROM booking.slot_room(v_listing, v_free_starts, v_free_ends, p_quantity, v_now, v_own) AS slot
+  FROM booking.slot_room(v_listing, v_free_starts, v_free_ends, p_quantity, v_now, v_own, p_resource_id) AS slot
   ORDER BY slot.slot_start <> p_slot_start, p_resource_id <> ALL (slot.resource_ids),
            greatest(slot.slot_start - p_slot_start, p_slot_start - slot.slot_start), slot.slot_start
   LIMIT 5;
@@ -450,10 +450,11 @@ $$;
 -- Returns how much room the public has in slots that booking.free_slots found.
 --
 --   p_starts, p_ends  the slots: parallel arrays without duplicates; NULL: none
+--   p_resource_id     the first of resource_ids where it is one of them; NULL: none
 -- Returns  slot_start to resource_ids as in booking.availability
 CREATE FUNCTION booking.slot_room(
   p_listing booking.listing, p_starts timestamptz[], p_ends timestamptz[], p_quantity integer, p_now timestamptz,
-  p_own booking.own_claim)
+  p_own booking.own_claim, p_resource_id text)
 RETURNS TABLE (
   slot_start timestamptz, slot_end timestamptz, available bigint, max_quantity bigint, resource_ids text[])
 LANGUAGE plpgsql STABLE
@@ -485,7 +486,8 @@ BEGIN
     WHERE booking.limits_its_pool(v_service, v_slots, p_now)
   ), of_pool AS MATERIALIZED (
     SELECT slot.starts, sum(resource.seats) AS seats, max(resource.seats) AS most,
-           array_agg(resource.resource_id ORDER BY resource.resource_id)
+           array_agg(
+             resource.resource_id ORDER BY resource.resource_id IS DISTINCT FROM p_resource_id, resource.resource_id)
              FILTER (WHERE resource.seats >= p_quantity) AS ids
     FROM slot
     JOIN booking.pool_starts(p_listing, v_lengths, v_slots, p_now, p_own) AS resource
