@@ -373,21 +373,18 @@ RETURNS SETOF booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 BEGIN
   RETURN QUERY
-  WITH new_hold AS (
-    INSERT INTO booking.reservations AS r (
-      business_id, reservation_id, service_id, resource_id, resource_named, in_session, slot_start, slot_end, occupied,
-      quantity, status, expires_at, ttl_clamped, version, idempotency_key, fingerprint, last_operation_id, created_at,
-      client_address_hmac, client_id_hmac)
-    SELECT q.business_id, q.operation_id, q.service_id, p_resource_ids[q.ordinality],
-           q.requested_resource_id IS NOT NULL, p_in_session[q.ordinality],
-           q.slot_start, q.slot_end, tstzrange(q.starts, q.ends), q.quantity, 'held',
-           q.expires_at, q.ttl_clamped, 1, q.idempotency_key, q.fingerprint, q.operation_id, p_now,
-           q.details ->> 'client_address_hmac', q.details ->> 'client_id_hmac'
-    FROM unnest(p_open) WITH ORDINALITY AS q
-    WHERE p_outcomes[q.ordinality] = 'granted'
-    RETURNING r.reservation_id, booking.reservation_body(r, p_now) AS body
-  )
-  SELECT reservation_id, 'done', body FROM new_hold;
+  INSERT INTO booking.reservations AS r (
+    business_id, reservation_id, service_id, resource_id, resource_named, in_session, slot_start, slot_end, occupied,
+    quantity, status, expires_at, ttl_clamped, version, idempotency_key, fingerprint, last_operation_id, created_at,
+    client_address_hmac, client_id_hmac)
+  SELECT q.business_id, q.operation_id, q.service_id, p_resource_ids[q.ordinality],
+         q.requested_resource_id IS NOT NULL, p_in_session[q.ordinality],
+         q.slot_start, q.slot_end, tstzrange(q.starts, q.ends), q.quantity, 'held',
+         q.expires_at, q.ttl_clamped, 1, q.idempotency_key, q.fingerprint, q.operation_id, p_now,
+         q.details ->> 'client_address_hmac', q.details ->> 'client_id_hmac'
+  FROM unnest(p_open) WITH ORDINALITY AS q
+  WHERE p_outcomes[q.ordinality] = 'granted'
+  RETURNING r.reservation_id, 'done', booking.reservation_body(r, p_now);
 END
 $$;
 
