@@ -229,10 +229,7 @@ BEGIN
     v_listing.outcome := 'validation_failed';
     v_listing.body := booking.too_many_for_a_resource(v_pool.largest);
   ELSIF p_minutes IS NOT NULL AND v_listing.length IS NULL OR p_days IS NOT NULL AND v_listing.days IS NULL
-    OR p_minutes < coalesce(v_service.min_duration_minutes, v_service.duration_minutes)
-    OR p_minutes > coalesce(v_service.max_duration_minutes, v_service.duration_minutes)
-    OR v_listing.days < coalesce(v_service.min_duration_days, v_service.duration_days)
-    OR v_listing.days > coalesce(v_service.max_duration_days, v_service.duration_days)
+    OR coalesce(p_minutes, p_days) NOT BETWEEN booking.min_length(v_service) AND booking.max_length(v_service)
   THEN
     v_listing.outcome := 'validation_failed';
     v_listing.body := booking.no_such_length(
@@ -246,13 +243,9 @@ $$;
 CREATE FUNCTION booking.no_such_length(p_service booking.services, p_field text)
 RETURNS jsonb LANGUAGE sql IMMUTABLE
 AS $$
-  SELECT booking.fault(p_field, 'length_not_offered', CASE WHEN p_service.duration_days IS NULL
-    THEN jsonb_build_object('unit', 'minutes',
-      'min', coalesce(p_service.min_duration_minutes, p_service.duration_minutes),
-      'max', coalesce(p_service.max_duration_minutes, p_service.duration_minutes))
-    ELSE jsonb_build_object('unit', 'days',
-      'min', coalesce(p_service.min_duration_days, p_service.duration_days),
-      'max', coalesce(p_service.max_duration_days, p_service.duration_days)) END)
+  SELECT booking.fault(p_field, 'length_not_offered', jsonb_build_object(
+    'unit', CASE WHEN p_service.duration_days IS NULL THEN 'minutes' ELSE 'days' END,
+    'min', booking.min_length(p_service), 'max', booking.max_length(p_service)))
 $$;
 
 -- Returns the instants at which the public may start a slot, by the notice and the horizon of a service; empty if it is

@@ -18,8 +18,8 @@ AS $$
          ARRAY(SELECT p.resource_id FROM booking.service_resources p
                WHERE p.business_id = p_business_id AND p.service_id = s.service_id),
          make_interval(mins => s.buffer_before_minutes), make_interval(mins => s.buffer_after_minutes),
-         CASE WHEN s.duration_days IS NULL THEN make_interval(mins => coalesce(s.max_duration_minutes, s.duration_minutes))
-         ELSE make_interval(hours => 24 * coalesce(s.max_duration_days, s.duration_days) + 1) END,
+         CASE WHEN s.duration_days IS NULL THEN make_interval(mins => booking.max_length(s))
+         ELSE make_interval(hours => 24 * booking.max_length(s) + 1) END,
          make_interval(secs => s.longest_occupied_seconds)
   FROM booking.services s
   WHERE s.business_id = p_business_id

@@ -243,6 +243,22 @@ AS $$
   END
 $$;
 
+-- Returns the shortest slot of a service that the public may book, in the unit of the service: minutes or calendar days.
+CREATE FUNCTION booking.min_length(p_service booking.services)
+RETURNS integer LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT coalesce(
+    p_service.min_duration_minutes, p_service.duration_minutes, p_service.min_duration_days, p_service.duration_days)
+$$;
+
+-- Returns the longest slot of a service that the public may book, in the unit of the service.
+CREATE FUNCTION booking.max_length(p_service booking.services)
+RETURNS integer LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT coalesce(
+    p_service.max_duration_minutes, p_service.duration_minutes, p_service.max_duration_days, p_service.duration_days)
+$$;
+
 -- Returns why the public may not book a slot of this length: NULL, 'too_short', 'too_long', or 'off_grid' for a slot of
 -- a service by days that ends at another instant than a number of days ends, however short or long it is.
 CREATE FUNCTION booking.length_refusal(
@@ -252,10 +268,8 @@ AS $$
   SELECT CASE
     WHEN p_service.duration_days IS NOT NULL
     THEN booking.days_refusal(p_service, p_timezone, p_slot_start, p_slot_end)
-    WHEN p_slot_end < p_slot_start + make_interval(
-      mins => coalesce(p_service.min_duration_minutes, p_service.duration_minutes)) THEN 'too_short'
-    WHEN p_slot_end > p_slot_start + make_interval(
-      mins => coalesce(p_service.max_duration_minutes, p_service.duration_minutes)) THEN 'too_long'
+    WHEN p_slot_end < p_slot_start + make_interval(mins => booking.min_length(p_service)) THEN 'too_short'
+    WHEN p_slot_end > p_slot_start + make_interval(mins => booking.max_length(p_service)) THEN 'too_long'
   END
 $$;
 
@@ -269,8 +283,8 @@ DECLARE
 BEGIN
   RETURN CASE
     WHEN NOT v_slot.is_exact THEN 'off_grid'
-    WHEN v_slot.complete < coalesce(p_service.min_duration_days, p_service.duration_days) THEN 'too_short'
-    WHEN v_slot.days > coalesce(p_service.max_duration_days, p_service.duration_days) THEN 'too_long'
+    WHEN v_slot.complete < booking.min_length(p_service) THEN 'too_short'
+    WHEN v_slot.days > booking.max_length(p_service) THEN 'too_long'
   END;
 END
 $$;
