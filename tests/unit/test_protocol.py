@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from service.http.connections import Connections
 from service.http.protocol import BoundedProtocol
 from service.http.turns import ITERATIONS_OF_TURN, TURN_SECONDS, Turns
-from service.process.serving import _RECEIVE_BUFFER_BYTES, _listen
+from service.process.serving import _RECEIVE_BUFFER_BYTES, _SEND_BUFFER_BYTES, _listen
 
 pytestmark = pytest.mark.anyio
 
@@ -305,7 +305,7 @@ async def test_what_a_trusted_proxy_sends_is_parsed_at_once(dear: Dear) -> None:
         assert transport.is_reading
 
 
-async def test_little_is_kept_of_what_a_client_sends_before_it_is_read() -> None:
+async def test_the_kernel_keeps_little_of_what_is_not_yet_read() -> None:
     """The kernel doubles what it is asked for."""
     with (
         _listen("127.0.0.1", 0) as listening,
@@ -313,3 +313,4 @@ async def test_little_is_kept_of_what_a_client_sends_before_it_is_read() -> None
         listening.accept()[0] as accepted,
     ):
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 2 * _RECEIVE_BUFFER_BYTES
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * _SEND_BUFFER_BYTES
