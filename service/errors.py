@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, cast
 
-from service.faults import Fault, FaultCode, fault
+from pydantic import ValidationError
+
+from service.faults import Fault, FaultCode, fault, faults_of
 
 # How many faults an answer has: a body of 64 KiB has room for thousands.
 MAX_FAULTS: Final = 20
@@ -297,6 +299,13 @@ class Invalid(HoldfastError):
     def of(cls, faults: Sequence[Fault]) -> Self:
         """Builds the error for faults, of which the member `errors` has the first, and `errorCount` the number."""
         return cls("VALIDATION_FAILED", errors=faults[:MAX_FAULTS], errorCount=len(faults))
+
+    @classmethod
+    def of_input(cls, error: ValidationError, field: str | None = None) -> Self:
+        """Builds the error for input that its model refuses. A body of 64 KB may have thousands of faults: only those
+        that the caller reads are translated. `field` is as in `faults_of`."""
+        found = faults_of(error, field, MAX_FAULTS)
+        return cls("VALIDATION_FAILED", errors=found, errorCount=error.error_count())
 
     @property
     def faults(self) -> list[Fault]:

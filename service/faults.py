@@ -155,11 +155,12 @@ def fault_error_at(member: str, code: FaultCode, /, **parameters: Any) -> Valida
     return ValidationError.from_exception_data("several members", [details])
 
 
-def faults_of(error: ValidationError, field: str | None = None) -> list[Fault]:
-    """Returns the faults of input that its model refuses. `field` names input that is one value."""
+def faults_of(error: ValidationError, field: str | None = None, most: int | None = None) -> list[Fault]:
+    """Returns the faults of input that its model refuses, the first `most` of them. `field` names input that is one
+    value."""
     return [
         _translated(field or ".".join(map(str, found["loc"])), found["type"], found.get("ctx", {}))
-        for found in error.errors(include_url=False, include_input=False)
+        for found in error.errors(include_url=False, include_input=False)[:most]
     ]
 
 

@@ -11,7 +11,7 @@ from service.booking.requests import Holder
 from service.booking.text import IdempotencyKey
 from service.booking.tokens import ClientNames
 from service.errors import Invalid
-from service.faults import FaultCode, faults_of
+from service.faults import FaultCode
 from service.http.addresses import Network, customer, forwarded_for, nearest_client, organisation
 from service.http.call import Call
 
@@ -110,4 +110,4 @@ def made_up_name(call: Call, header: str) -> str | None:
     try:
         return None if sent is None else _MADE_UP.validate_python(sent)
     except ValidationError as error:
-        raise Invalid.of(faults_of(error, header)) from None
+        raise Invalid.of_input(error, header) from None

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from service.booking.tenants import BusinessNames
 from service.errors import HoldfastError, Invalid, Refused
-from service.faults import FaultCode, faults_of
+from service.faults import FaultCode
 from service.http.authentication import Authentication
 from service.http.call import Call
 from service.http.clients import Clients
@@ -136,7 +136,7 @@ def _read_query(call: Call, model: type[BaseModel]) -> BaseModel:
     try:
         return model.model_validate(parameters)
     except ValidationError as error:
-        raise Invalid.of(faults_of(error)) from None
+        raise Invalid.of_input(error) from None
 
 
 async def _read_body(call: Call, model: type[BaseModel], max_bytes: int) -> BaseModel:
@@ -151,7 +151,7 @@ async def _read_body(call: Call, model: type[BaseModel], max_bytes: int) -> Base
     except ValidationError as error:
         if call.header(b"content-encoding") in _CODINGS:
             raise Invalid("UNSUPPORTED_MEDIA_TYPE") from None
-        raise Invalid.of(faults_of(error)) from None
+        raise Invalid.of_input(error) from None
 
 
 async def _content(call: Call, max_bytes: int) -> bytes:

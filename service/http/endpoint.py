@@ -12,7 +12,6 @@ from pydantic.alias_generators import to_camel, to_snake
 from starlette.types import ASGIApp
 
 from service.errors import Invalid, Refused
-from service.faults import faults_of
 from service.http.call import Call
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -69,7 +68,7 @@ class PathParameter:
         except ValidationError as error:
             if self.missing:
                 raise Refused(self.missing) from None
-            raise Invalid.of(faults_of(error, self.name)) from None
+            raise Invalid.of_input(error, self.name) from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 import service
 from service import faults
@@ -186,3 +187,17 @@ def test_an_answer_has_the_first_faults_and_their_number() -> None:
     found = [faults.fault(str(number), FaultCode.UNKNOWN_MEMBER) for number in range(7000)]
     invalid = Invalid.of(found)
     assert (invalid.faults, invalid.members["errorCount"]) == (found[:MAX_FAULTS], 7000)
+
+
+def test_only_the_faults_of_an_answer_are_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of unknown members must not take the time of thousands of messages."""
+
+    class Model(BaseModel, extra="forbid"):
+        pass
+
+    translated = Mock()
+    monkeypatch.setattr(faults, "_translated", translated)
+    with pytest.raises(ValidationError) as refused:
+        Model.model_validate(dict.fromkeys(map(str, range(7000))))
+    assert Invalid.of_input(refused.value).members["errorCount"] == 7000
+    assert translated.call_count == MAX_FAULTS
