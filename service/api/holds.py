@@ -154,11 +154,12 @@ class HoldApi:
         appointment if the request repeats the guest's data, or comes with the `X-Client-Id` of the hold; once it was
         changed, without what the business writes, as a guest's `GET`. Other callers, and all callers after the hold was
         deleted (usually a day later), get `appointmentId` and `status` only. `ifExpired: rebook` books an expired
-        hold's slot if it is still free; that of a hold of less than a minute only if the public can book it by then.
+        hold's slot if it is still free and within the limit of its client's bookings of a day; that of a hold of less
+        than a minute only if the public can book it by then.
         """
         request = Commit(body.reservation_id, body, body.expected_version, body.if_expired)
-        client_id = self._holders.client_id_hmac(call)
-        return created_answer(*await self._holds.commit(request, author(call), client_id, body.business_id))
+        holder = self._holders.holder(call)
+        return created_answer(*await self._holds.commit(request, author(call), holder, body.business_id))
 
     @_call("GET", _HOLDS, answers={200: HoldPage}, access=Access.READONLY)
     async def list_reservations(self, query: HoldsQuery) -> Answer:

@@ -85,7 +85,7 @@ class Holds:
         return reservation, replayed
 
     async def commit(
-        self, request: Commit, author: Author, client_id_hmac: str | None, business_id: str | None
+        self, request: Commit, author: Author, holder: Holder, business_id: str | None
     ) -> tuple[BookedAppointment | KnownAppointment, bool]:
         """Turns a hold into an appointment, and returns that and whether it is a replay.
 
@@ -94,7 +94,7 @@ class Holds:
         """
         business_id = await self._tenants.find(request.reservation_id, business_id)
         phone = await self._guests.stored_phone(business_id, request.guest)
-        content = merged(written(request), phone, author, {"client_id_hmac": client_id_hmac})
+        content = merged(written(request), phone, author, holder)
         return await self._verbs.run(business_id, request, content, self._read_committed)
 
     async def extend(self, request: Extend, business_id: str | None) -> Reservation:

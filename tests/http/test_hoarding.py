@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
+import anyio
 import httpx2
 import pytest
 from starlette.applications import Starlette
@@ -60,6 +61,18 @@ async def test_a_hold_of_many_places_counts_as_many(client: httpx2.AsyncClient) 
     assert refusal(refused) == (429, "TOO_MANY_HOLDS")
     assert (await client.post("/api/booking/reserve", json=slot(quantity=CAP))).status_code == 201
     assert refusal(await reserve(client)) == (429, "TOO_MANY_HOLDS")
+
+
+async def test_a_hold_that_is_booked_again_counts_for_the_day(client: httpx2.AsyncClient) -> None:
+    """Holds of a moment, one after the other, and their rebooks are no way around the limit."""
+    holds = []
+    for _ in range(DAILY + 1):
+        held = (await client.post("/api/booking/reserve", json=slot(ttlMinutes=0.001))).json()
+        holds.append(held["reservationId"])
+        await anyio.sleep(0.07)
+    answers = [await commit(client, hold, ifExpired="rebook") for hold in holds]
+    assert [answer.status_code for answer in answers[:-1]] == [201] * DAILY
+    assert refusal(answers[-1]) == (410, "RESERVATION_EXPIRED")
 
 
 @pytest.mark.parametrize("path", ["/api/bookings", "/api/v1/public/salon/book"])

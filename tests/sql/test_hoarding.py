@@ -232,6 +232,22 @@ def test_live_holds_count_as_bookings_to_come(database: TestDatabase) -> None:
     assert database.book(10, **daily()).name == "too_many_bookings"
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_rebook_keeps_to_the_limit_of_a_day(database: TestDatabase, *, batched: bool) -> None:
+    """Else short holds, one after the other, would become any number of bookings. A live hold is committed."""
+    database.make_service(capacity=100)
+    limits = {"max_live_holds": 1000, "max_daily_bookings": CAP}
+    expired = [database.reserve(hour, ttl_minutes=1, **client()).id for hour in range(CAP)]
+    database.move_clock(timedelta(minutes=1))
+    live = database.reserve(10, **client()).id
+    requests = [commit_request(hold, if_expired="rebook", **limits) for hold in expired]
+    batches = [requests] if batched else [[request] for request in requests]
+    outcomes = names(outcome for batch in batches for outcome in database.call("commit", batch))
+    assert sorted(outcomes) == ["done"] * (CAP - 1) + ["reservation_expired"]
+    assert database.commit(live, if_expired="rebook", **limits).name == "done"
+    assert database.commit(live, if_expired="rebook", **limits).name == "replayed"
+
+
 def test_a_booking_counts_once(database: TestDatabase) -> None:
     """Neither a replay, nor a call sent again, nor a refusal counts; a hold that is booked again does."""
     database.make_service(capacity=2)

@@ -10,17 +10,18 @@
 -- Parameters
 --   p_business_ids, p_batches  as in booking.execute; [{operation_id, reservation_id, guest_name?, guest_email?,
 --                              guest_phone?, notes?, guest_fault?, metadata, expected_version?, if_expired?, source,
---                              actor_kind, actor_id?, request_id?, client_id_hmac?}]. operation_id (a uuid) becomes the
---                              id of the appointment and of its audit row; guest_fault is an error in the guest's data,
---                              as of booking.fault; client_id_hmac identifies the client
+--                              actor_kind, actor_id?, request_id?, client_id_hmac?, max_live_holds?,
+--                              max_daily_bookings?}]. operation_id (a uuid) becomes the id of the appointment and of its
+--                              audit row; guest_fault is an error in the guest's data, as of booking.fault;
+--                              client_id_hmac identifies the client, whose limits are those of booking.hoarders
 -- Returns one booking.outcome for each request, in any order:
 --   done                   the new appointment, or the appointment that this operation made before
 --   replayed               the appointment that an earlier commit of this hold made; body: see booking.replayed_commit
 --   validation_failed      the request has a guest_fault and is no replay; body: guest_fault. Not if the hold is unknown:
 --                          a fault may depend on the country of the business, and must not reveal that it exists
 --   reservation_not_found, reservation_released
---   reservation_expired    also with rebook, if the hold was shorter than a minute and the public can't book its slot:
---                          see booking.lasted_to_pay
+--   reservation_expired    also with rebook, if the hold was shorter than a minute and the public can't book its slot
+--                          (see booking.lasted_to_pay), or its client has booked too much on this day
 --   version_conflict       the version of the hold is not expected_version; body: {current_version}
 --   guest_limit_reached    the guest has as many upcoming appointments of the service as it allows; the hold stays
 --   slot_unavailable       rebook only: there is no room, or the slot is over, or the service is archived; body: see
@@ -51,6 +52,7 @@ BEGIN
     WHERE answer.outcome = 'limited' OR (
       (request).if_expired = 'rebook' AND answer.outcome = 'reservation_expired'
       AND booking.can_rebook((request).business_id, (request).reservation_id, p_now)));
+  v_open := booking.within_limits(v_open, p_business_ids, p_batches, p_now);
   RETURN QUERY
     SELECT * FROM unnest(v_outcomes) WHERE operation_id NOT IN (SELECT operation_id FROM unnest(v_open));
   IF v_open = '{}' THEN
@@ -109,6 +111,32 @@ AS $$
   END
   FROM booking.reservation_by_id(p_business_id, p_reservation_id) AS r
   CROSS JOIN LATERAL booking.service_by_id(p_business_id, r.service_id) AS s
+$$;
+
+-- Returns the requests without those that would book an expired hold again above the daily limit of its client. A live
+-- hold was counted when it was made; one that expires at once would be a way around the limit.
+--
+--   p_business_ids, p_batches  as in booking.commit, with the limits
+CREATE FUNCTION booking.within_limits(
+  p_open booking.commit_request[], p_business_ids text[], p_batches jsonb[], p_now timestamptz)
+RETURNS booking.commit_request[] LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_hoarders booking.outcome[] := booking.hoarders(ARRAY(
+    SELECT ROW(request.position, r.business_id, request.operation_id, NULL, NULL, NULL, NULL, NULL, NULL, r.quantity, NULL,
+      NULL, NULL, NULL, NULL, NULL, sent || jsonb_build_object(
+        'client_address_hmac', r.client_address_hmac, 'client_id_hmac', r.client_id_hmac),
+      NULL, NULL)::booking.claim_request
+    FROM unnest(p_business_ids, p_batches) AS b (business_id, batch)
+    CROSS JOIN jsonb_array_elements(b.batch -> 'commit') AS sent
+    JOIN unnest(p_open) AS request ON request.operation_id = (sent ->> 'operation_id')::uuid
+    CROSS JOIN LATERAL booking.reservation_by_id(request.business_id, request.reservation_id) AS r
+    WHERE sent ->> 'max_daily_bookings' IS NOT NULL AND (r.status <> 'held' OR r.expires_at <= p_now)), p_now);
+BEGIN
+  RETURN ARRAY(
+    SELECT request FROM unnest(p_open) AS request
+    WHERE (request).operation_id NOT IN (SELECT operation_id FROM unnest(v_hoarders)));
+END
 $$;
 
 -- Returns requests for the room of expired holds that are to be booked again: with the windows as they were, the pool
