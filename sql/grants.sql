@@ -66,7 +66,7 @@ GRANT EXECUTE ON FUNCTION
   booking.appointment(text, uuid),
   booking.list_appointments(
     text, timestamptz, timestamptz, boolean, timestamptz, text, text, text, text, text, timestamptz, uuid, integer),
-  booking.audit_trail(text, uuid)
+  booking.audit_trail(text, uuid, integer, integer)
 TO holdfast_service;
 
 -- The granted functions run with the rights of their owner, with a fixed search_path, so that no object of the caller

@@ -52,7 +52,7 @@ SELECT * FROM booking.appointment(%s, %s)
 SELECT * FROM booking.list_appointments(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: audit_trail
-SELECT * FROM booking.audit_trail(%s, %s)
+SELECT * FROM booking.audit_trail(%s, %s, %s, %s)
 
 -- name: capacity
 SELECT * FROM booking.capacity(%s, %s, %s, %s)

@@ -1,11 +1,13 @@
 """Appointments: one-call and manual booking, the owner's calendar, changes, cancellation, erasure, the audit trail."""
 
 import re
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field, model_validator
+from starlette.types import ASGIApp
 
 from service.api.cursors import cursor, place_at
 from service.api.shapes import (
@@ -35,7 +37,7 @@ from service.booking.requests import Book, Change
 from service.booking.text import BusinessId, Identifier, Metadata, Notes, ServiceId
 from service.errors import HoldfastError, Invalid
 from service.faults import FaultCode, fault_error, fault_error_at
-from service.http.answer import Answer, answer, no_content
+from service.http.answer import JSON, Answer, answer, no_content
 from service.http.call import Call
 from service.http.clients import Holders
 from service.http.conditions import (
@@ -47,6 +49,7 @@ from service.http.conditions import (
     version_tag,
 )
 from service.http.endpoint import Access, Missing, endpoint
+from service.http.streamed import StreamedAnswer
 from service.naming import Record
 
 AppointmentId = Annotated[UUID, Missing("APPOINTMENT_NOT_FOUND"), Field(description="The appointment, by its id.")]
@@ -316,12 +319,13 @@ class AppointmentApi:
         return await self._change(call, request, body.cancellation_token)
 
     @_of_id("GET", _APPOINTMENT + "/audit", answers={200: AuditTrail}, access=Access.READONLY)
-    async def get_audit_trail(self, call: Call, appointment_id: AppointmentId) -> Answer:
+    async def get_audit_trail(self, call: Call, appointment_id: AppointmentId) -> ASGIApp:
         """Get the audit trail of an appointment.
 
         One entry for each version. The guest, notes, reasons and metadata appear by name only.
         """
-        return answer(AuditTrail(items=await self._appointments.audit(appointment_id, call.business_id)))
+        pages = await self._appointments.audit(appointment_id, call.business_id)
+        return StreamedAnswer(_written_trail(pages), JSON)
 
     @_of_id(
         "DELETE",
@@ -371,6 +375,16 @@ class AppointmentApi:
         for sent in tokens:
             business_id = await self._appointments.check_token(appointment_id, sent, business_id)
         return business_id
+
+
+async def _written_trail(pages: AsyncIterator[list[AuditEntry]]) -> AsyncIterator[bytes]:
+    """Writes an `AuditTrail` page by page."""
+    before = '{"items":['
+    async for entries in pages:
+        written = AuditTrail(items=entries).model_dump_json()
+        yield (before + written.removeprefix('{"items":[').removesuffix("]}")).encode()
+        before = ","
+    yield b"]}"
 
 
 def _tagged(call: Call, appointment: Appointment) -> Answer:

@@ -3,6 +3,7 @@ sql/functions."""
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
@@ -32,11 +33,16 @@ WarningCode = Literal[
     "past", "too_soon", "too_far_ahead", "too_short", "too_long", "off_grid", "closed", "misconfigured"
 ]
 
+Rows = list[tuple[Any, ...]]
+
 # In a list: the instant by which it is sorted, and the id of an appointment.
 Place = tuple[datetime, UUID]
 
 # Appointments that one transaction erases at most, while it holds the lock of the business.
 _ERASED_AT_ONCE: Final = 20
+
+# Entries of an audit trail that are read and written at once.
+AUDIT_ROWS: Final = 100
 
 # The members of a change that are instants.
 _INSTANTS: Final = ("slot_start", "slot_end")
@@ -172,6 +178,13 @@ def committed(tokens: CancellationTokens, body: bytes) -> BookedAppointment | Kn
     return booked_by_guest(tokens, body) if "business_id" in fields else KnownAppointment.model_validate(fields)
 
 
+async def _pages_of_trail(rows: Rows, read: Callable[[int, int], Awaitable[Rows]]) -> AsyncIterator[list[AuditEntry]]:
+    while rows:
+        entries = [AuditEntry.model_validate_json(body) for (body,) in rows]
+        yield entries
+        rows = await read(entries[-1].version, AUDIT_ROWS) if len(rows) == AUDIT_ROWS else []
+
+
 class Appointments:
     """The verbs on appointments. Each raises `Refused`, `Invalid` and `Unavailable`, and looks up a `business_id` of
     None."""
@@ -233,13 +246,15 @@ class Appointments:
             place = at, UUID(last["appointment_id"])
         return [Appointment.model_validate_json(body) for body in found], place
 
-    async def audit(self, appointment_id: UUID, business_id: str | None) -> list[AuditEntry]:
-        """Returns the trail of an appointment, by version."""
+    async def audit(self, appointment_id: UUID, business_id: str | None) -> AsyncIterator[list[AuditEntry]]:
+        """Returns the trail of an appointment, by version, in pages: a guest may move an appointment any number of
+        times. The first page is read before the answer begins, so that a refusal is answered as such."""
         business_id = await self._tenants.find(appointment_id, business_id)
-        rows = await self._lists.fetch("audit_trail", business_id, appointment_id)
-        if not rows:
+        read = partial(self._lists.fetch, "audit_trail", business_id, appointment_id)
+        first = await read(0, AUDIT_ROWS)
+        if not first:
             raise Refused("APPOINTMENT_NOT_FOUND")
-        return [AuditEntry.model_validate_json(body) for (body,) in rows]
+        return _pages_of_trail(first, read)
 
     async def change(self, request: Change, author: Author, business_id: str | None) -> Appointment:
         """Changes, cancels or erases an appointment, and returns it. One that is cancelled already stays as it is."""

@@ -3,6 +3,7 @@
 import httpx2
 import pytest
 
+from service.booking.appointments import AUDIT_ROWS
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import APPOINTMENTS, audit_trail, book, cancel, change, create, read, slot, timestamp
 from tests.http.conftest import ADMIN, CRON
@@ -44,6 +45,31 @@ async def test_the_audit_trail_records_changes_without_personal_data(
     }
     for personal in ("Ada", "Byron", "ada@example.com", "secret", "40"):
         assert personal not in str([entry["changes"] for entry in (created, moved, cancelled)])
+
+
+@pytest.mark.parametrize("versions", [1, AUDIT_ROWS, AUDIT_ROWS + 1, 2 * AUDIT_ROWS, 1000])
+async def test_a_long_audit_trail_is_written_while_it_is_sent(
+    client: httpx2.AsyncClient, database: TestDatabase, versions: int
+) -> None:
+    """A guest may move an appointment any number of times, and nobody else must wait while staff read that."""
+    database.make_service()
+    appointment = await create(client)
+    database.rows(
+        """
+        WITH made AS (
+          INSERT INTO booking.audit_logs
+            (business_id, audit_id, appointment_id, version, action, actor_kind, changes, at)
+          SELECT business_id, gen_random_uuid(), appointment_id, n, 'rescheduled', 'guest', '{}', at
+          FROM booking.audit_logs CROSS JOIN generate_series(2, %s) AS n
+        )
+        UPDATE booking.appointments SET version = %s
+        """,
+        versions,
+        versions,
+    )
+    response = await client.get(f"{APPOINTMENTS}/{appointment['appointmentId']}/audit", headers=ADMIN)
+    assert [entry["version"] for entry in response.json()["items"]] == list(range(1, versions + 1))
+    assert "content-length" not in response.headers
 
 
 async def test_instants_of_old_audit_rows_are_returned_in_utc(

@@ -28,7 +28,7 @@ VERBS = {
     "appointment(text, uuid)",
     "list_appointments(text, timestamp with time zone, timestamp with time zone, boolean, timestamp with time zone,"
     " text, text, text, text, text, timestamp with time zone, uuid, integer)",
-    "audit_trail(text, uuid)",
+    "audit_trail(text, uuid, integer, integer)",
     "purge(text[], interval, integer, timestamp with time zone)",
     "erase_guest(text, text, text, jsonb, integer, timestamp with time zone)",
     "due_businesses(interval)",

@@ -151,9 +151,10 @@ AS $$
   WHERE s.business_id = p_business_id AND (p_service_id IS NULL OR s.service_id = p_service_id)
 $$;
 
--- Returns the audit rows of one appointment by version: {at, actor: {kind, id, name}, action, version, changes,
--- request_id}. name is that of the actor's key, as it is now.
-CREATE FUNCTION booking.audit_trail(p_business_id text, p_appointment_id uuid)
+-- Returns the audit rows of one appointment by version, at most p_limit behind the version p_after: {at, actor: {kind, id,
+-- name}, action, version, changes, request_id}. name is that of the actor's key, as it is now.
+CREATE FUNCTION booking.audit_trail(
+  p_business_id text, p_appointment_id uuid, p_after integer DEFAULT 0, p_limit integer DEFAULT NULL)
 RETURNS SETOF jsonb LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_sort = off
 AS $$
@@ -164,7 +165,7 @@ BEGIN
     'action', l.action, 'version', l.version, 'changes', l.changes, 'request_id', l.request_id)
   FROM booking.audit_logs l
   LEFT JOIN booking.api_keys k ON k.business_id = l.business_id AND k.key_id = l.actor_id
-  WHERE l.business_id = p_business_id AND l.appointment_id = p_appointment_id
-  ORDER BY l.appointment_id, l.version;
+  WHERE l.business_id = p_business_id AND l.appointment_id = p_appointment_id AND l.version > p_after
+  ORDER BY l.appointment_id, l.version LIMIT p_limit;
 END
 $$;
