@@ -20,7 +20,8 @@ PHONE_MEANING: Final = (
     "one of the business's country, if it has one. A `tel:` link is read as the number in it."
 )
 
-# No number with the parameters of its URI is longer, and reading takes time for each character.
+# No address with what a paste leaves around it, and no number with the parameters of its URI, is longer, and reading
+# takes time for each character.
 _MAX_PASTED: Final = 500
 _TEL: Final = re.compile(r"tel:(?://)?", re.IGNORECASE)
 
@@ -35,7 +36,7 @@ def _plain(text: str) -> str:
 
 def _address(email: object) -> object:
     """Removes what a paste leaves around an address, and refuses `Ada <ada@example.com>`, which is more than one."""
-    if not isinstance(email, str):
+    if not isinstance(email, str) or len(email) > _MAX_PASTED:
         return email
     if "<" in email:
         raise fault_error(FaultCode.EMAIL_WITH_NAME)

@@ -1,12 +1,14 @@
 """The stored form of guests' phone numbers and e-mail addresses."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from service.booking import contacts
 from service.booking.contacts import Email, Phone
 from service.booking.guests import normalised_phone
 from service.errors import Invalid
@@ -269,6 +271,15 @@ def test_an_email_address_needs_a_correct_syntax_only(email: str) -> None:
 def test_an_email_address_is_stored_without_what_a_paste_brings(pasted: str) -> None:
     """Blanks and invisible characters around it do not make a different guest."""
     assert EMAIL.validate_python(pasted) == "ada@example.com"
+
+
+def test_a_text_that_is_too_long_for_an_address_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of different characters would each be looked up."""
+    read = Mock()
+    monkeypatch.setattr(contacts, "_plain", read)
+    with pytest.raises(ValidationError, match="at most 254"):
+        EMAIL.validate_python("".join(map(chr, range(0x4E00, 0x9000))) + "@example.com")
+    assert not read.called
 
 
 @given(st.text() | st.text('@.ab<>"\u200b\u202e\u0301 -', max_size=12))
