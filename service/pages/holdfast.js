@@ -192,7 +192,9 @@ export class Holdfast {
   /** @param {string} hold @param {Options} [options] */
   async #release(hold, options) {
     await this.#call("POST", this.#path(hold, "/release"), options).catch((error) => {
-      if (error.code !== "RESERVATION_NOT_FOUND") throw error;
+      // It has ended, or another tab has booked it: nothing is left to give back.
+      const isOver = error instanceof Refusal && !error.isTemporary;
+      if (!isOver || (this.#attempt.guest && error.code === "RESERVATION_COMMITTED")) throw error;
     });
   }
 

@@ -323,6 +323,25 @@ def test_a_browser_finds_its_holds_again(tab: Tab) -> None:
     assert other.call("commit", GUEST)["status"] == "confirmed"
 
 
+def test_a_hold_that_another_tab_has_booked_is_not_in_the_way(tab: Tab) -> None:
+    """The tab that made it goes on with another slot, and after a load begins anew."""
+    for go_on in ("hold", "release", "resume"):
+        held = tab.call("hold", tab.slot())
+        other = Tab(tab.page.context.new_page(), tab.service, tab.service_id)
+        other.page.goto(tab.page.url)
+        other.load()
+        other.page.evaluate("(held) => client.adopt(held)", held)
+        ticket = other.call("commit", GUEST)
+        if go_on == "hold":
+            assert tab.call("hold", tab.slot(12))["status"] == "held"
+        if go_on == "resume":
+            tab.reload()
+            assert tab.call("resume")["code"] == "SLOT_UNAVAILABLE"
+        tab.call("release")
+        assert tab.page.evaluate("client.attempt") is None
+        other.call("cancel", ticket)
+
+
 def test_a_hold_is_extended_and_released(tab: Tab) -> None:
     """By the reservation of the attempt."""
     held = tab.call("hold", tab.slot())
