@@ -288,7 +288,11 @@ export class Holdfast {
       const { slot, hold, guest, ticket } = this.#attempt;
       if (stopped || !slot || ticket) return stop();
       const left = Math.max(0, this.#endsAt - performance.now());
-      if (hold) tick(Math.ceil(left / 1000));
+      try {
+        if (hold) tick(Math.ceil(left / 1000));
+      } catch (error) {
+        reportError(error);
+      }
       if (hold && !left && !guest) return fail(ended("expired"));
       timer = setTimeout(count, left % 1000 || 1000);
       // Either clock may have been set, or have stood still while the computer slept: only the service knows.

@@ -469,6 +469,24 @@ def test_the_countdown_reports_each_second_and_the_end(tab: Tab) -> None:
     assert page.evaluate("client.attempt") is None
 
 
+def test_a_countdown_outlasts_the_errors_of_its_caller(tab: Tab) -> None:
+    """They are reported as errors of the page; the end comes all the same."""
+    page = tab.page
+    page.clock.install()
+    tab.call("hold", tab.slot() | {"ttlMinutes": 0.1})
+    page.clock.pause_at(page.evaluate("Date.now() / 1000 + 1"))
+    page.evaluate("""() => {
+        globalThis.ends = [];
+        globalThis.thrown = [];
+        addEventListener("error", (event) => { thrown.push(event.error.message); event.preventDefault(); });
+        const stop = client.countdown((seconds) => { throw new Error(seconds); }, ({ code }) => ends.push(code));
+        globalThis.stops = typeof stop;
+    }""")
+    page.clock.run_for(7_000)
+    assert page.evaluate("thrown.at(-1)") == "0"
+    assert page.evaluate("[ends, stops]") == [["RESERVATION_EXPIRED"], "function"]
+
+
 def test_a_clock_that_is_set_does_not_move_the_countdown(tab: Tab) -> None:
     """Neither forwards nor backwards: the service is asked, and the hold is still there."""
     page = tab.page
