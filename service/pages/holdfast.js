@@ -13,7 +13,7 @@ const GIVE_UP_MILLISECONDS = 60_000;
 // The same request may succeed a little later.
 const TEMPORARY = /^(NO_ANSWER|RATE_LIMITED|REQUEST_TIMEOUT|OVERLOADED|DATABASE_UNAVAILABLE|INTERNAL_ERROR)$/;
 // The same hold may be committed for a guest with other data.
-const OF_GUEST = ["VALIDATION_FAILED", "GUEST_LIMIT_REACHED"];
+const OF_GUEST = ["VALIDATION_FAILED", "GUEST_LIMIT_REACHED", "PAYLOAD_TOO_LARGE"];
 
 /** @implements {Api.Refusal} */
 export class Refusal extends Error {
@@ -160,8 +160,9 @@ export class Holdfast {
       return await call();
     } catch (error) {
       if (error instanceof Refusal && !error.isTemporary && this.#attempt.key === key) {
-        const stays = this.#attempt.guest && OF_GUEST.includes(error.code);
-        this.#keep(stays ? { ...this.#attempt, guest: undefined } : {});
+        const stays = (this.#attempt.hold || this.#attempt.guest) && OF_GUEST.includes(error.code);
+        if (stays) this.#keep({ ...this.#attempt, guest: undefined });
+        else this.#keep({});
       }
       throw error;
     }

@@ -378,6 +378,15 @@ def test_refusals_have_what_a_page_shows(open_tab: Callable[..., Tab]) -> None:
     assert (refusal["code"], refusal["isTemporary"]) == ("SERVICE_NOT_FOUND", False)
 
 
+def test_a_commit_that_is_refused_for_its_data_keeps_the_hold(tab: Tab) -> None:
+    """Whatever is wrong with them: also where there are none, or too many."""
+    tab.call("hold", tab.slot())
+    assert tab.call("commit")["code"] == "VALIDATION_FAILED"
+    assert tab.call("commit", GUEST | {"notes": "x" * 70_000})["code"] == "PAYLOAD_TOO_LARGE"
+    assert tab.call("commit", GUEST)["status"] == "confirmed"
+    assert tab.claims() == (["committed"], ["confirmed"])
+
+
 def test_it_waits_as_long_as_the_service_says(tab: Tab) -> None:
     """And somewhat longer, so that not all clients come back at once."""
     page = tab.page
