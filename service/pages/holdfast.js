@@ -3,8 +3,10 @@
  *
  * @import * as Api from "./holdfast.d.ts"
  * @import { Holdfast as Client, Options } from "./holdfast.d.ts"
- * @typedef {Api.Attempt & { key?: string, direct?: boolean, left?: string, guest?: { ifExpired?: string } }} Attempt
- *   `key` is that of the slot, `direct` without a hold, `left` a hold that is to be released.
+ * @typedef {Api.Attempt & {
+ *   key?: string, direct?: boolean, left?: string, expired?: Attempt, guest?: { ifExpired?: string }
+ * }} Attempt
+ *   `key` is that of the slot, `direct` without a hold, `left` a hold that is to be released, `expired` one to rebook.
  */
 
 const HERE = import.meta.url;
@@ -162,10 +164,16 @@ export class Holdfast {
       if (error instanceof Refusal && !error.isTemporary && this.#attempt.key === key) {
         const stays = (this.#attempt.hold || this.#attempt.guest) && OF_GUEST.includes(error.code);
         if (stays) this.#keep({ ...this.#attempt, guest: undefined });
-        else this.#keep({});
+        else this.#end(error);
       }
       throw error;
     }
+  }
+
+  /** Ends the attempt. A hold that has expired can still be booked, with `rebook`. @param {Refusal} refusal */
+  #end({ code }) {
+    const { slot, key, hold } = this.#attempt;
+    this.#keep(hold && code === "RESERVATION_EXPIRED" ? { expired: { slot, key, hold } } : {});
   }
 
   /** @type {Client["adopt"]} */
@@ -201,6 +209,7 @@ export class Holdfast {
 
   /** @type {Client["commit"]} */
   async commit(guest, { ifExpired, ...options } = {}) {
+    if (ifExpired && this.#attempt.expired) this.#keep(this.#attempt.expired);
     const { slot, direct, hold, guest: last, ticket } = this.#attempt;
     if (ticket) return { ...(await this.appointment(ticket, options)), ...ticket };
     if (!slot) throw ended("not_found");
@@ -268,7 +277,7 @@ export class Holdfast {
     const fail = (error) => {
       if (stopped || !(error instanceof Refusal) || error.isTemporary) return;
       stop();
-      this.#keep({});
+      this.#end(error);
       end(error);
     };
     const check = async () => {

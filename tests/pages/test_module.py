@@ -359,6 +359,27 @@ def test_an_expired_hold_is_booked_where_the_caller_asks_for_it(tab: Tab, servic
     assert tab.call("commit", GUEST, {"ifExpired": "rebook"})["status"] == "confirmed"
 
 
+@pytest.mark.parametrize("end", ["countdown", "commit", "reload"])
+def test_an_expired_hold_is_booked_after_its_end_was_reported(tab: Tab, service: Service, end: str) -> None:
+    """By the countdown or by a commit without `ifExpired`, and after a load."""
+    tab.call("hold", tab.slot())
+    count_down(tab)
+    service.database.move_clock(timedelta(minutes=16))
+    if end == "countdown":
+        become(tab.page, hidden=True)
+        become(tab.page, hidden=False)
+        tab.until_true("ends.length > 0")
+    else:
+        assert tab.call("commit", GUEST)["code"] == "RESERVATION_EXPIRED"
+    if end == "reload":
+        tab.reload()
+        assert tab.call("resume") == {}
+    assert tab.page.evaluate("client.attempt") is None
+    assert tab.call("commit", GUEST)["code"] == "RESERVATION_NOT_FOUND"
+    assert tab.call("commit", GUEST, {"ifExpired": "rebook"})["status"] == "confirmed"
+    assert tab.call("resume")["appointment"]["cancellationToken"]
+
+
 # Refusals and retries.
 
 
