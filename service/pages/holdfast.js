@@ -4,9 +4,11 @@
  * @import * as Api from "./holdfast.d.ts"
  * @import { Holdfast as Client, Options } from "./holdfast.d.ts"
  * @typedef {Api.Attempt & {
- *   key?: string, direct?: boolean, left?: string, expired?: Attempt, guest?: { ifExpired?: string }
+ *   key?: string, asked?: boolean, direct?: boolean, left?: Left, expired?: Attempt, guest?: { ifExpired?: string }
  * }} Attempt
- *   `key` is that of the slot, `direct` without a hold, `left` a hold that is to be released, `expired` one to rebook.
+ *   `key` is that of the slot, `asked` once it was sent, `direct` without a hold, `expired` a hold to rebook.
+ * @typedef {string | { slot?: Api.Wish, key?: string }} Left
+ *   A hold that is to be released: its id, or what asked for it where the answer was lost.
  */
 
 const HERE = import.meta.url;
@@ -121,21 +123,33 @@ export class Holdfast {
 
   /** Begins an attempt, unless it is that of this tab already. @param {Pick<Attempt, "slot" | "direct">} wish */
   #begin({ slot, direct }) {
-    const { hold, left = hold, ticket, ...former } = this.#attempt;
+    const { ticket, ...former } = this.#attempt;
     const isSame = JSON.stringify([slot, direct]) === JSON.stringify([former.slot, former.direct]);
-    if (ticket || !isSame) this.#keep({ slot, direct, key: randomId(), left });
+    if (ticket || !isSame) this.#keep({ slot, direct, key: randomId(), left: this.#left() });
+  }
+
+  /** Returns the hold of the attempt, or a former one. @returns {Left | undefined} */
+  #left() {
+    const { slot, key, asked, hold, left } = this.#attempt;
+    return left ?? hold ?? (asked ? { slot, key } : undefined);
+  }
+
+  /** @param {Attempt} attempt @param {Options} [options] @returns {Promise<Api.Reservation>} */
+  #reserve({ slot, key }, options) {
+    const body = { businessId: this.#business, ...slot };
+    return this.#call("POST", "api/booking/reserve", options, { body, key });
   }
 
   /** @param {Options} [options] @returns {Promise<Api.Reservation>} */
   async #hold(options) {
-    await this.#releaseLeft(options);
     const { slot, key } = this.#attempt;
-    const body = { businessId: this.#business, ...slot };
-    /** @type {Api.Reservation} */
-    const held = await this.#decide(() => this.#call("POST", "api/booking/reserve", options, { body, key }));
+    await this.#releaseLeft(options);
+    if (this.#attempt.key !== key) throw superseded();
+    this.#keep({ ...this.#attempt, asked: true });
+    const held = await this.#decide(() => this.#reserve({ slot, key }, options));
     if (this.#attempt.key !== key) {
       await this.#release(held.reservationId);
-      throw new DOMException("Another attempt has begun.", "AbortError");
+      throw superseded();
     }
     if (held.status === "held") {
       this.#keep({ ...this.#attempt, hold: held.reservationId });
@@ -191,20 +205,24 @@ export class Holdfast {
 
   /** @type {Client["release"]} */
   async release(options) {
-    const { hold, left = hold, guest } = this.#attempt;
-    if (!guest) this.#keep({ left });
+    const left = this.#left();
+    if (!this.#attempt.guest) this.#keep({ left });
     const attempt = this.#attempt;
     if (left) await this.#release(left, options);
     if (this.#attempt === attempt) this.#keep({});
   }
 
-  /** @param {string} hold @param {Options} [options] */
-  async #release(hold, options) {
-    await this.#call("POST", this.#path(hold, "/release"), options).catch((error) => {
+  /** @param {Left} left @param {Options} [options] */
+  async #release(left, options) {
+    try {
+      // By its key, a hold whose answer was lost is found.
+      const hold = typeof left === "string" ? left : (await this.#reserve(left, options)).reservationId;
+      await this.#call("POST", this.#path(hold, "/release"), options);
+    } catch (error) {
       // It has ended, or another tab has booked it: nothing is left to give back.
       const isOver = error instanceof Refusal && !error.isTemporary;
       if (!isOver || (this.#attempt.guest && error.code === "RESERVATION_COMMITTED")) throw error;
-    });
+    }
   }
 
   /** @type {Client["commit"]} */
@@ -401,6 +419,10 @@ export class Holdfast {
       await limited(wait, signal, (ended) => new Promise((resolve) => ended.addEventListener("abort", resolve)));
     }
   }
+}
+
+function superseded() {
+  return new DOMException("Another attempt has begun.", "AbortError");
 }
 
 /** @param {string} how */

@@ -239,6 +239,35 @@ def test_a_late_answer_of_a_former_attempt_gives_its_slot_back(tab: Tab) -> None
     assert tab.page.evaluate("client.attempt.hold") == other["reservationId"]
 
 
+def test_an_attempt_that_is_given_up_while_a_former_hold_is_released_asks_for_nothing(tab: Tab) -> None:
+    """Its call is ended, like that of an attempt whose answer comes late."""
+    tab.call("hold", tab.slot())
+    sent = tab.sent("/reserve")
+    tab.keep_result(f"Promise.all([client.hold({json.dumps(tab.slot(12))}), client.release()])")
+    assert tab.result()["name"] == "AbortError"
+    tab.wait_for_claims(["released"])
+    assert (sent, tab.page.evaluate("client.attempt")) == ([], None)
+
+
+@pytest.mark.parametrize("then", ["hold", "release", "reload"])
+def test_a_hold_whose_answer_was_lost_is_given_back(tab: Tab, then: str) -> None:
+    """The guest turns to another slot, or gives up: the hold would be in the way until it expires."""
+    lost = lose_answers(tab.page, "reserve", 99)
+    tab.page.evaluate("globalThis.ending = new AbortController()")
+    tab.keep_result(f"client.hold({json.dumps(tab.slot())}, {{ signal: ending.signal }})")
+    tab.until(lambda: lost, "the first try")
+    tab.page.evaluate("ending.abort()")
+    assert tab.result() is not None
+    tab.page.unroute_all(behavior="ignoreErrors")
+    if then == "reload":
+        tab.reload()
+    later = tab.slot() | {"slotStart": at(10.5).isoformat(), "slotEnd": at(11.5).isoformat()}
+    if then != "release":
+        assert tab.call("hold", later)["status"] == "held"
+    tab.call("release")
+    assert set(tab.claims()[0]) == {"released"}
+
+
 def test_a_lost_commit_books_once(tab: Tab) -> None:
     """Retried, and after a reload: the tab goes on, and then has what the guest needs to cancel."""
     tab.call("hold", tab.slot())
