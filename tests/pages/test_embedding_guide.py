@@ -26,6 +26,7 @@ from tests.serving import NO_CERTIFICATES, wait_until
 ADDRESS: Final = "http://127.0.0.1:8000"
 TAKEN: Final = "Somebody else has just taken this time."
 OVER: Final = "Your time to fill in the form is over. Please choose again."
+BOOKED: Final = "You have booked this time already."
 CANCELLED: Final = "Your booking is cancelled."
 # One guest at a time, at any hour.
 SALON: Final = """
@@ -309,7 +310,7 @@ def test_a_form_that_takes_too_long_leads_to_the_list(url: str, open_window: Ope
 
 
 def test_another_tab_of_the_browser_goes_on_with_a_hold(url: str, open_window: Open, claims: Claims) -> None:
-    """Where the first tab is not there any more, such as after a crash."""
+    """Where the first tab is not there any more, such as after a crash. If it is, it says that the slot is booked."""
     first = open_window(url)
     first.choose()
     expect(first.guest).to_be_visible()
@@ -319,6 +320,9 @@ def test_another_tab_of_the_browser_goes_on_with_a_hold(url: str, open_window: O
     second.submit()
     expect(second.booked).to_be_visible()
     assert claims() == (["committed"], ["confirmed"])
+    become(first.page, hidden=True)
+    become(first.page, hidden=False)
+    expect(first.message).to_have_text(BOOKED)
 
 
 @pytest.mark.parametrize("answered", [True, False])
