@@ -229,7 +229,7 @@ export class Holdfast {
   async commit(guest, { ifExpired, ...options } = {}) {
     if (ifExpired && this.#attempt.expired) this.#keep(this.#attempt.expired);
     const { slot, direct, hold, guest: last, ticket } = this.#attempt;
-    if (ticket) return { ...(await this.appointment(ticket, options)), ...ticket };
+    if (ticket) return { ...(await this.#decide(() => this.appointment(ticket, options))), ...ticket };
     if (!slot) throw ended("not_found");
     if (direct) return this.book(slot, guest ?? last ?? {}, options);
     if (!hold) await this.#hold(options);

@@ -728,6 +728,20 @@ def test_a_guest_sees_moves_and_cancels_a_booking(tab: Tab) -> None:
     assert [request.url for request in sent if booked["cancellationToken"] in request.url] == []
 
 
+@pytest.mark.parametrize("status", [403, 429])
+def test_a_ticket_that_is_refused_for_good_is_forgotten(tab: Tab, status: int) -> None:
+    """As after a change of `TOKEN_SECRET`: the next load begins anew. After a refusal for now it is still there."""
+    tab.call("hold", tab.slot())
+    tab.call("commit", GUEST)
+    code = {403: "FORBIDDEN", 429: "RATE_LIMITED"}[status]
+    answer(tab.page, "appointments/*", status, {"code": code}, **{"Retry-After": "90"})
+    tab.reload()
+    assert tab.call("resume")["code"] == code
+    tab.page.unroute_all()
+    tab.reload()
+    assert list(tab.call("resume")) == ([] if status == 403 else ["appointment"])
+
+
 def test_two_businesses_share_no_attempt(tab: Tab) -> None:
     """In one tab, one after the other."""
     tab.call("hold", tab.slot())
