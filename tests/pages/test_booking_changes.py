@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from tests.pages.conftest import PHONE, Open, Service, serious_faults
+from tests.pages.conftest import PHONE, Open, Service, become, serious_faults
 from tests.pages.guests import ADA, book, booked, fill_in, free_slots, hold, make_business, next_month, picture, slot
 
 MONTHS_MINUTES = 60 * 24 * 90
@@ -114,8 +114,9 @@ def test_a_window_that_is_closed_is_explained(open_page: Open, service: Service)
 
 
 def test_a_window_that_closes_meanwhile_refuses(open_page: Open, service: Service) -> None:
-    """The page shows what the service says."""
+    """The page shows what the service says, where it did not watch the change."""
     page = make_booking(open_page, service, "closing")
+    become(page, hidden=True)
     members = {"name": "Visit", "durationMinutes": 60, "cancellationWindowMinutes": MONTHS_MINUTES}
     service.call("PUT", "/api/catalog/businesses/closing/services/visit", members)
     page.get_by_role("button", name="Cancel it").click()
