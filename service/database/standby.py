@@ -37,8 +37,9 @@ class StandbyReads:
     def __init__(self, primary: Database, standby: Database) -> None:
         self._primary = primary
         self._standby = standby
-        # Positions in the primary's log, each with an instant up to which all changes are before it.
-        self._positions: deque[tuple[float, int]] = deque()
+        # Positions in the primary's log, each with an instant up to which all changes are before it. With an older one,
+        # the standby would lag by too much.
+        self._positions: deque[tuple[float, int]] = deque(maxlen=int(MOST_LAG_SECONDS / MEASURE_SECONDS) + 1)
         # The standby has all changes up to this instant, by our monotonic clock.
         self._complete_until = -math.inf
         # When a change of a business, or of any, became known.
@@ -87,10 +88,8 @@ class StandbyReads:
         if not is_standby or self._primary.nodes.exist:
             self._refuse_server()
             return
-        while self._positions and (self._positions[0][1] <= replayed or self._positions[0][0] < now - MOST_LAG_SECONDS):
-            at, position = self._positions.popleft()
-            if position <= replayed:
-                self._complete_until = at
+        while self._positions and self._positions[0][1] <= replayed:
+            self._complete_until, _ = self._positions.popleft()
         known = self._changed_at.items()
         self._changed_at = {business_id: at for business_id, at in known if at >= self._complete_until}
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from service.database.connections import Database
-from service.database.standby import StandbyReads
+from service.database.standby import MEASURE_SECONDS, MOST_LAG_SECONDS, StandbyReads
 
 pytestmark = pytest.mark.anyio
 
@@ -35,3 +35,12 @@ async def test_no_read_is_sent_to_the_standby_of_a_proxy(is_proxy: bool, answere
     reads = StandbyReads(cast(Database, primary), cast(Database, standby))
     await reads._measure()
     assert await reads.fetch("availability", "salon") == [(answered_by,)]
+
+
+async def test_the_positions_that_are_kept_are_those_of_the_most_lag() -> None:
+    """A standby that is gone for days, or that is none, does not cost memory."""
+    for standby in (Server("standby", True, 4), Server("standby", False, 5)):
+        reads = StandbyReads(cast(Database, Server("primary", False, 5)), cast(Database, standby))
+        for _ in range(100):
+            await reads._measure()
+        assert len(reads._positions) <= MOST_LAG_SECONDS / MEASURE_SECONDS + 1
