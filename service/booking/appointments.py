@@ -23,7 +23,7 @@ from service.booking.service_types import OfService
 from service.booking.tenants import Tenants, require_business
 from service.booking.text import if_any
 from service.booking.tokens import CancellationTokens
-from service.booking.verbs import Verbs, body_of
+from service.booking.verbs import Announce, Verbs, body_of
 from service.database.connections import Database, Reader
 from service.errors import HoldfastError, Refused
 from service.naming import Record
@@ -197,10 +197,12 @@ class Appointments:
         verbs: Verbs,
         guests: Guests,
         tokens: CancellationTokens,
+        announce: Announce,
     ) -> None:
         self._look_ups = look_ups
         self._lists = lists
         self._database = database
+        self._announce = announce
         self._verbs = verbs
         self._guests = guests
         self._tokens = tokens
@@ -280,6 +282,8 @@ class Appointments:
             )
             step: int = from_json(body_of(*row))["erased"]
             erased += step
+            if step:
+                self._announce(business_id, {}, moved=False)
             if step < _ERASED_AT_ONCE:
                 return erased
             await asyncio.sleep(time.monotonic() - step_started)

@@ -105,11 +105,14 @@ class Cleanup:
                 if not (is_passing(error) or is_connection_lost(error)):
                     raise
                 return
+            step = _Step(*numbers)
             if self._announce:
                 for service in from_json(freed):
                     # The expiry itself was announced by no request.
                     self._announce(service.pop("business_id"), service, moved=False)
-            step = _Step(*numbers)
+                # The report does not tell which of them had guests to erase.
+                for business_id in business_ids if step.erased else ():
+                    self._announce(business_id, {}, moved=False)
             for what, number in step._asdict().items():
                 PURGED.labels(what).inc(number)
             yield step

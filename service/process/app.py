@@ -118,7 +118,7 @@ def create_app(settings: Settings) -> Application:
     retention = timedelta(hours=settings.idempotency_window_hours)
     cleanup = Cleanup(database, retention=retention, announce=feed.announce)
     verbs = Verbs(group_commit, Alternatives(lists), feed.announce)
-    appointments = Appointments(look_ups, reads, database, verbs, guests, tokens)
+    appointments = Appointments(look_ups, reads, database, verbs, guests, tokens, feed.announce)
     catalog = Catalog(database, feed.announce)
     keys = Keys(look_ups, database)
     authentication = Authentication(_required(settings.admin_token), _required(settings.cron_secret), keys)

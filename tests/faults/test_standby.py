@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from service.sharing import cache
 from tests.clusters import RunningCluster
 from tests.database import TestDatabase, at, with_database
 from tests.folders import data_folder
-from tests.http.conftest import ADMIN, make_settings
+from tests.http.conftest import ADMIN, CRON, make_settings
 from tests.proxy.servers import NODE_PROGRAMS, Server
 from tests.redis_server import RedisServer
 from tests.serving import REPOSITORY, wait_until
@@ -163,6 +164,33 @@ async def test_no_answer_lacks_a_change_of_this_process(replicated: Replicated) 
             replicated.on_standby("SELECT pg_wal_replay_resume()::text")
         await until_used(client, "standby")
         assert await slots(client) == []
+
+
+async def test_no_answer_shows_a_guest_that_this_process_has_erased(replicated: Replicated) -> None:
+    """On demand and by the purge: the standby, which stands still, has the guest's data for longer."""
+    replicated.database.rows("UPDATE booking.businesses SET guest_retention_days = 1")
+    listed = {"businessId": "salon", "from": at(0).isoformat(), "to": at(24).isoformat()}
+    person = {"businessId": "salon", "guestEmail": "guest@example.com"}
+    async with serving(replicated) as client:
+        for hour, request in enumerate(
+            (
+                client.build_request("POST", "/api/booking/guests/erase", json=person, headers=ADMIN),
+                client.build_request("POST", "/cron/cleanup-reservations", headers=CRON),
+            ),
+            10,
+        ):
+            assert replicated.database.book(hour, service_id="haircut").name == "done"
+            replicated.wait_for_replay()
+            await until_used(client, "standby")
+            replicated.on_standby("SELECT pg_wal_replay_pause()::text")
+            try:
+                replicated.database.move_clock(timedelta(days=60))
+                assert (await client.send(request)).json()["erased"] == 1
+                answer = await client.get("/api/booking/appointments", params=listed, headers=ADMIN)
+                assert {item["guestEmail"] for item in answer.json()["items"]} == {None}
+            finally:
+                replicated.database.move_clock(timedelta(days=-60))
+                replicated.on_standby("SELECT pg_wal_replay_resume()::text")
 
 
 async def test_a_change_of_another_process_is_known_by_the_feed(
