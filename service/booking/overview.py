@@ -84,7 +84,7 @@ async def overview(database: Database, hours: int) -> Overview:
     return Overview(
         now=now,
         hours=[HourlyCounts(hour=hour, **counts[hour]) for hour in sorted(counts)],
-        businesses=sorted(businesses, key=lambda business: -business.made - business.booked)[:_BUSINESSES],
+        businesses=sorted(businesses, key=lambda one: (-one.made - one.booked, one.business_id))[:_BUSINESSES],
         purge_runs=sorted(map(PurgeRun.of_row, runs.values()), key=lambda run: run.finished_at, reverse=True),
         lock_waits=sorted(waits, key=lambda wait: -wait.seconds),
     )

@@ -56,8 +56,9 @@ $$;
 CREATE FUNCTION booking.invariant_violations(p_recent boolean)
 RETURNS TABLE (invariant text, violations bigint) LANGUAGE sql VOLATILE
 AS $$
-  SELECT v.invariant, sum(v.violations)::bigint FROM booking.invariant_violations_of_nodes(p_recent) AS v
-  GROUP BY v.invariant
+  SELECT v.invariant, sum(v.violations)::bigint
+  FROM booking.invariant_violations_of_nodes(p_recent) WITH ORDINALITY AS v (invariant, violations, place)
+  GROUP BY v.invariant ORDER BY min(v.place)
 $$;
 
 CREATE FUNCTION booking.unknown_timezones()

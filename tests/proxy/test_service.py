@@ -245,6 +245,25 @@ async def test_a_public_call_names_a_business_by_its_slug(servers: Installation,
             assert partitions_with(servers, "reservations", business_id) == [number]
 
 
+async def test_lists_over_all_businesses_have_the_order_of_one_server(
+    servers: Installation, service: ServiceProcess
+) -> None:
+    """Businesses that are equally busy by their ids, and the invariants as a node reports them."""
+    ids = [servers.business(partition, next(NUMBERS)) for partition in (0, 1, 0, 1, 0, 1)]
+    async with service.client() as client:
+        for business_id in ids:
+            await make_business(client, business_id, capacity=100)
+            for _ in range(40):
+                await hold(client, business_id)
+        overview = (await client.get("/api/operations/overview", headers=ADMIN)).json()
+        health = (await client.get("/health/reservations")).json()
+    assert [one["businessId"] for one in overview["businesses"] if one["businessId"] in ids] == sorted(ids)
+    [north, _] = servers.partitions
+    of_node = servers.rows(north, "SELECT invariant FROM booking.invariant_violations(true)")
+    reported = [*health["invariantViolations"]]
+    assert reported[: len(of_node)] == [invariant for (invariant,) in of_node]
+
+
 def strays(servers: Installation) -> list[tuple[str, str]]:
     """Returns the slugs whose claim and business disagree."""
     return servers.rows(servers.proxy, "SELECT slug, business_id FROM booking.stray_slugs()")
