@@ -135,7 +135,8 @@ BEGIN
   PERFORM booking.settle_slugs(p_business_id, v_former, v_slug);
   RETURN v_outcome;
 EXCEPTION
-  WHEN SQLSTATE 'HF003' THEN -- of the node: nothing was written there
+  WHEN SQLSTATE 'HF001' OR SQLSTATE 'HF003' OR lock_not_available OR transaction_rollback THEN
+    -- Of the node: nothing was written there.
     PERFORM booking.settle_slugs(p_business_id, v_slug);
     RAISE;
 END
@@ -156,7 +157,8 @@ BEGIN
   END IF;
   RETURN v_outcome;
 EXCEPTION
-  WHEN SQLSTATE 'HF003' THEN -- of the node: nothing was written there
+  WHEN SQLSTATE 'HF001' OR SQLSTATE 'HF003' OR lock_not_available OR transaction_rollback THEN
+    -- Of the node: nothing was written there.
     PERFORM booking.settle_slugs(p_business_id, v_slug);
     RAISE;
 END

@@ -191,6 +191,29 @@ async def test_calls_that_set_the_slug_of_a_business_take_turns(servers: Install
     assert servers.rows(servers.proxy, "SELECT b ->> 'slug' FROM booking.business(%s) AS b", business_id) == [(former,)]
 
 
+async def test_a_put_that_writes_nothing_leaves_its_slug_free(servers: Installation) -> None:
+    """Its lock was taken for too long, or its deadline had passed: the claim on the other node is released."""
+    [business_id, _] = one_of_each(servers)
+    slug = servers.business(1, next(NUMBERS))
+    settings = Jsonb({"name": business_id, "timezone": "UTC", "slug": None})
+    late = "clock_timestamp() - interval '1 second'"
+    with psycopg.connect(servers.url, autocommit=True) as proxy:
+        proxy.execute("SELECT booking.put_business(%s, %s, %s)", [business_id, settings, NO_DEADLINE])
+        settings.obj["slug"] = slug
+        for call in (
+            f"booking.put_business(%s, %s, {late})",
+            f"booking.put_document(%s, %s, false, {late})",
+            "booking.put_business(%s, %s, 'infinity')",
+        ):
+            with psycopg.connect(servers.partitions[0].url("holdfast")) as node:
+                if "infinity" in call:
+                    node.execute("SELECT FROM booking.businesses WHERE business_id = %s FOR UPDATE", [business_id])
+                with pytest.raises(psycopg.Error) as refused:
+                    proxy.execute(f"SELECT {call}".encode(), [business_id, settings])
+            assert refused.value.sqlstate == ("55P03" if "infinity" in call else "HF001")
+            assert strays(servers) == []
+
+
 async def test_check_reports_a_claim_that_was_left_behind(servers: Installation, service: ServiceProcess) -> None:
     """As after a crash between the claim and the put. The next put of the business with it makes it good."""
     [business_id, _] = one_of_each(servers)
