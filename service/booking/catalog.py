@@ -176,6 +176,11 @@ class Catalog:
             if error.sqlstate == "HF003":
                 raise Refused("SLUG_TAKEN") from error
             raise
+        except DatabaseDown:
+            # It may have had its effect, and then the same call again may change nothing that is announced.
+            if self._announce:
+                self._announce(business_id, {}, moved=False)
+            raise
         return outcome, body
 
 
