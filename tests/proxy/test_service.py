@@ -215,7 +215,8 @@ async def test_a_put_that_writes_nothing_leaves_its_slug_free(servers: Installat
 
 
 async def test_check_reports_a_claim_that_was_left_behind(servers: Installation, service: ServiceProcess) -> None:
-    """As after a crash between the claim and the put. The next put of the business with it makes it good."""
+    """As after a crash between the claim and the put, or between the put and the release. The next put of the business
+    with it makes it good; of a former one, the put after that."""
     [business_id, _] = one_of_each(servers)
     servers.rows(servers.proxy, "SELECT booking.claim_slug('lost', %s)", business_id)
     checked = await asyncio.to_thread(run_command, "check", DATABASE_URL=servers.url, **SETTINGS)
@@ -223,6 +224,11 @@ async def test_check_reports_a_claim_that_was_left_behind(servers: Installation,
     assert f"stray_slug lost: {business_id}" in checked.stdout
     async with service.client() as client:
         assert (await put(client, business_id, slug="lost")).status_code == 201
+        servers.rows(servers.proxy, "SELECT booking.claim_slug('former', %s)", business_id)
+        for slug in ("lost", "former"):
+            assert strays(servers) == [("former", business_id)]
+            assert (await put(client, business_id, slug=slug)).status_code == 200
+        assert (await put(client, business_id, slug="lost")).status_code == 200
     checked = await asyncio.to_thread(run_command, "check", DATABASE_URL=servers.url, **SETTINGS)
     assert checked.returncode == 0
     assert "double_booked_resources: 0" in checked.stdout
