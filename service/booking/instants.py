@@ -55,9 +55,9 @@ def _in_sensible_years(value: date) -> date:
     return value
 
 
-def _in_whole_seconds(value: object) -> object:
+def _in_whole_seconds(value: str) -> str:
     """Refuses a fraction that is not zero, as it is written: the parser cuts off what is less than a microsecond."""
-    if isinstance(value, str) and _FRACTION.search(value):
+    if _FRACTION.search(value):
         raise fault_error(FaultCode.FRACTION_OF_SECOND)
     return value
 
@@ -82,16 +82,13 @@ INSTANT_SCHEMA: Final[dict[str, Any]] = {
 # Of answers.
 WrittenInstant = Annotated[str, BeforeValidator(written_instant), WithJsonSchema(INSTANT_SCHEMA)]
 
-# Not strict, because after a validator of ours a string no longer counts as JSON's; that one takes only strings.
-_Written = Annotated[
-    AwareDatetime,
-    Field(strict=False),
-    OneFault(FaultCode.INVALID_INSTANT),
-    BeforeValidator(_written_as_iso_8601),
-]
-Instant = Annotated[_Written, _in_utc(range(MINYEAR, MAXYEAR + 1))]
-SlotInstant = Annotated[_Written, BeforeValidator(_in_whole_seconds), _in_utc(_YEARS)]
-EndOfSlot = Annotated[_Written, BeforeValidator(_in_whole_seconds), _in_utc(_YEARS_OF_ENDS)]
+# Not strict, because after a validator of ours a string no longer counts as JSON's; the validators before it take only
+# strings. The last of these is the first to run.
+_Read = Annotated[AwareDatetime, Field(strict=False), OneFault(FaultCode.INVALID_INSTANT)]
+_WholeSecond = Annotated[_Read, BeforeValidator(_in_whole_seconds), BeforeValidator(_written_as_iso_8601)]
+Instant = Annotated[_Read, BeforeValidator(_written_as_iso_8601), _in_utc(range(MINYEAR, MAXYEAR + 1))]
+SlotInstant = Annotated[_WholeSecond, _in_utc(_YEARS)]
+EndOfSlot = Annotated[_WholeSecond, _in_utc(_YEARS_OF_ENDS)]
 
 
 def after(member: str) -> AfterValidator:

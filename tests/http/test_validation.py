@@ -131,7 +131,16 @@ async def test_an_invalid_id_gets_the_same_message_in_body_query_and_path(
 
 @pytest.mark.parametrize(
     "unreadable",
-    ["2027-01-04T10:00:60Z", "2027-01-04T10:00:00", "2027-01-04T25:00:00Z", "2027-01-04Tten", "ten", 10, None],
+    [
+        "2027-01-04T10:00:60Z",
+        "2027-01-04T10:00:00",
+        "2027-01-04T25:00:00Z",
+        "2027-01-04Tten",
+        "04.01.2027 10:00:00Z",
+        "ten",
+        10,
+        None,
+    ],
 )
 async def test_an_invalid_instant_gets_an_example(client: httpx2.AsyncClient, unreadable: Any) -> None:
     """A leap second is invalid as well, because Python's datetime has none."""
