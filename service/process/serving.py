@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from multiprocessing import parent_process
 from typing import Final
 
 import click
@@ -110,6 +111,9 @@ def make_app() -> Starlette:
     Exits with `STARTUP_FAILURE` on any error: the supervisor then ends instead of starting another process in vain.
     """
     gc.disable()
+    # A terminal sends SIGHUP to the workers too. The supervisor stops them; by default they would end at once.
+    if parent_process():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         settings = Settings()
         configure_logging(settings.log_level)

@@ -31,10 +31,12 @@ def wait_until_replaced(service: ServiceProcess, victim: int) -> None:
 
 @with_proc
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
 async def test_requests_in_flight_are_answered_when_the_service_stops(
-    database: TestDatabase, serve: Serve, workers: int
+    database: TestDatabase, serve: Serve, workers: int, sent: signal.Signals
 ) -> None:
-    """All requests wait for a lock while the service stops, and each is decided once the lock is released."""
+    """All requests wait for a lock while the service stops, and each is decided once the lock is released. A terminal
+    that is closed sends SIGHUP to all of its processes."""
     database.make_service(capacity=30)
     # At this level uvicorn logs the steps of its shutdown.
     service = serve(WORKERS=workers, LOG_LEVEL="debug")
@@ -42,7 +44,9 @@ async def test_requests_in_flight_are_answered_when_the_service_stops(
     def stop() -> None:
         # A request that no worker has read is not in flight: its client gets no answer, and may retry.
         wait_until(lambda: service.connections_read() == 60, "all requests to be read")
-        service.terminate()
+        for pid in service.worker_pids() if sent == signal.SIGHUP else ():
+            os.kill(pid, sent)
+        service.process.send_signal(sent)
         wait_until(lambda: len(service.events("Shutting down")) == workers, "all workers to stop")
         wait_until(lambda: "Waiting for connections to close" in service.log(), "a worker that has requests in flight")
 
