@@ -149,7 +149,8 @@ async def _read_body(call: Call, model: type[BaseModel], max_bytes: int) -> Base
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
-        if call.header(b"content-encoding") in _CODINGS:
+        coding = (call.header(b"content-encoding") or "").lower()
+        if coding in _CODINGS and error.errors()[0]["type"] == "json_invalid":
             raise Invalid("UNSUPPORTED_MEDIA_TYPE") from None
         raise Invalid.of_input(error) from None
 
