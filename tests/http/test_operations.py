@@ -95,6 +95,29 @@ async def test_a_business_that_is_busy_for_a_moment_is_purged_in_the_same_run(
     assert (report["expired"], report["remaining"]) == (1, 0)
 
 
+async def test_a_purged_business_does_not_delay_the_others(
+    database: TestDatabase,
+) -> None:
+    """What becomes due while another one is busy is for the next run: under load there is always more of it."""
+    for business_id in ("salon", "studio"):
+        database.make_service(business_id=business_id, capacity=1000)
+        database.reserve(10, business_id=business_id)
+    database.move_clock(timedelta(minutes=15))
+
+    def reserve_again(business_id: str, body: Any, *, moved: bool) -> None:  # noqa: ARG001 — as Announce
+        database.reserve(10, business_id="studio", ttl_minutes=1)
+        database.move_clock(timedelta(minutes=1))
+
+    connected = Database(database.url, connections=1)
+    await connected.open()
+    try:
+        with database.locked():
+            report = await cleanup.Cleanup(connected, retention=timedelta(days=1), announce=reserve_again).run()
+    finally:
+        await connected.close()
+    assert (report.expired, report.remaining) == (1, 2)
+
+
 async def test_a_run_goes_on_until_nothing_is_due(
     client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
