@@ -13,7 +13,7 @@ from service.booking.instants import WrittenInstant
 from service.booking.requests import Book, Change, Request, Reserve, Slot, new_operation_id
 from service.database.group_commit import GroupCommit
 from service.database.partitioned import PartitionedCommit
-from service.database.queue import Outcome
+from service.database.queue import UNKNOWN, Outcome
 from service.errors import HoldfastError, Invalid, Refused
 from service.faults import FaultCode
 from service.naming import Record
@@ -87,7 +87,9 @@ class Verbs:
         """
 
         def announce(outcome: Outcome) -> None:
-            if outcome.name == "done" and request.verb != "extend":
+            if outcome is UNKNOWN:
+                self._announce(business_id, {}, moved=False)
+            elif outcome.name == "done" and request.verb != "extend":
                 changes = request.changes if isinstance(request, Change) else {}
                 # A new service concerns the watchers of two services, so all of the business get it.
                 body = {} if "service_id" in changes else outcome.body

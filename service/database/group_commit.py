@@ -14,7 +14,8 @@ What can happen to a request, in the order of the checks:
 - its call fails as a whole: it is sent again by itself, so that one bad request never fails its neighbours;
 - its answer is lost: it is sent again by itself, but only after the deadline that the first call carried. From then on
   the verbs refuse what is left of that call, and if that had its effect they know the operation id and answer with the
-  recorded outcome. So the request has one effect.
+  recorded outcome. So the request has one effect. If its caller has left or no time is left, it is not sent again, and
+  its outcome stays unknown.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from psycopg.types.json import Jsonb
 from service.background import Deadlines, end
 from service.database.connections import REQUEST_SECONDS, Database
 from service.database.failures import is_connection_lost, is_lock_timeout, is_passing, pauses, translated
-from service.database.queue import CALL_SECONDS, FairQueue, Operation, Outcome, still_in_time
+from service.database.queue import CALL_SECONDS, UNKNOWN, FairQueue, Operation, Outcome, still_in_time
 from service.errors import DatabaseDown, Overloaded
 from service.observability import metrics
 from service.observability.logging import error_name, note
@@ -96,9 +97,9 @@ class GroupCommit:
         """Runs a verb and returns its outcome.
 
         `arguments` is a JSON object. An operation is sent again under the same `operation_id`. `on_outcome` is called
-        with the outcome too, also if the caller has left by then; it must neither wait nor fail. Raises `Overloaded`
-        (the queue is full, the turn came too late, or five attempts failed) or `DatabaseDown`: then the operation may
-        have had its effect, once.
+        with the outcome too, also if the caller has left by then, or with `UNKNOWN`; it must neither wait nor fail.
+        Raises `Overloaded` (the queue is full, the turn came too late, or five attempts failed) or `DatabaseDown`: then
+        the operation may have had its effect, once.
         """
         await self._database.refuse_if_down(business_id)
         operation = self._queue.add(verb, business_id, operation_id, arguments, on_outcome)
@@ -155,6 +156,16 @@ class GroupCommit:
                 self._queue.put_back(deferred)
 
     async def _send_again(self, operation: Operation, error: Exception) -> None:
+        """Sends a failed request again, and reports it as `UNKNOWN` if it may have had its effect all the same."""
+        try:
+            await self._send_until_answered(operation, error)
+            if operation.in_doubt:
+                await asyncio.sleep(RESEND_SECONDS)
+        finally:
+            if operation.in_doubt:
+                operation.on_outcome(UNKNOWN)
+
+    async def _send_until_answered(self, operation: Operation, error: Exception) -> None:
         """Sends a request by itself until it is answered, its time is up, or another attempt is pointless."""
         left = pauses()
         shared = True

@@ -44,6 +44,10 @@ class Outcome:
         return body
 
 
+# Of a request whose answer was lost and that is not sent again: it may have had its effect, and can have none any more.
+UNKNOWN: Final = Outcome("unknown", None)
+
+
 @dataclass(slots=True, eq=False)
 class Operation:
     """One request under way: a verb, its business and its arguments as a JSON object, and the future outcome."""
@@ -52,7 +56,7 @@ class Operation:
     verb: str
     operation_id: UUID
     arguments: bytes
-    # Is called with the outcome even if the caller has left.
+    # Is called with the outcome even if the caller has left, and with `UNKNOWN` if that can't be found out.
     on_outcome: Callable[[Outcome], None]
     submitted_at: float
     # How many requests of the business were waiting when it came.
@@ -72,6 +76,7 @@ class Operation:
         return self.seconds_left() >= pause_seconds + least
 
     def succeed(self, outcome: Outcome) -> None:
+        self.in_doubt = 0
         self.on_outcome(outcome)
         if not self.outcome.done():
             self.outcome.set_result(outcome)

@@ -9,12 +9,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 
 from service.api import stream
 from service.booking.catalog import Catalog
 from service.booking.reach import Reaches
+from service.database import group_commit
 from service.database.connections import Database
 from service.errors import DatabaseDown
 from service.observability.metrics import REGISTRY
@@ -23,6 +25,7 @@ from service.sharing.feed import Feed
 from service.sharing.store import Store
 from service.sharing.watchers import Change
 from tests.database import TestDatabase, at
+from tests.faults.proxy import Proxy
 from tests.http.browser import CUT, STREAM, Browser, change_at, changed, missed, post, reserve, running
 from tests.http.conftest import ADMIN, CRON
 from tests.http.describing import check, client_of, served_document
@@ -115,6 +118,22 @@ async def test_the_cleanup_after_holds_have_expired_makes_browsers_load_again(
         await reserve(app, 14)
         assert await browser.next_event() == changed(14)
         assert other.waiting == 0
+
+
+async def test_a_request_whose_outcome_stays_unknown_makes_browsers_load_again(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is lost and its caller leaves, so it is not sent again. Its hold takes the slot all the same."""
+    monkeypatch.setattr(group_commit, "RESEND_SECONDS", 0.5)
+    database.make_service()
+    async with Proxy(database.url).running() as proxy, running(database, database_url=SecretStr(proxy.url)) as app:
+        async with Browser(app) as browser:
+            proxy.lose_next_answer_to = b"booking.execute"
+            leaving = asyncio.create_task(reserve(app, 10))
+            await asyncio.wait_for(proxy.lost.wait(), 10)
+            leaving.cancel()
+            assert await browser.next_event() == ("resync", {})
+        assert database.capacity(10)["available"] == 0
 
 
 async def test_an_outcome_without_a_change_is_not_published(app: Starlette, database: TestDatabase) -> None:

@@ -57,6 +57,8 @@ class Caller:
     outcome: str | None = None
     error: Exception | None = None
     reported: int = 0
+    # Whether the request had its effect when it was reported.
+    reported_effect: bool = False
     sent: list[SentCall] = field(default_factory=list)
 
     @property
@@ -114,6 +116,7 @@ class Schedule:
             for business, since, seconds in self._locked:
                 tasks.create_task(self._hold_lock(business, since, seconds))
         await database.until_idle()
+        await asyncio.sleep(self._random.choice([0, CALL_SECONDS + 1]))
         await group_commit.stop()
         for caller in self._callers:
             self._check_answer(caller)
@@ -133,6 +136,7 @@ class Schedule:
 
         def report(_: Outcome) -> None:
             caller.reported += 1
+            caller.reported_effect = caller.operation_id in self._database.effects
 
         caller.submitted_at = self._loop.time()
         self._by_arrival.append(caller)
@@ -262,6 +266,7 @@ class Schedule:
             assert idle < CALL_SECONDS + 1, f"{caller} was forgotten"
         assert caller.reported <= 1, f"{caller} was reported twice"
         assert caller.reported or caller.outcome is None, f"{caller} was not reported"
+        assert caller.reported_effect == had_effect, f"{caller} was reported against its effect"
         if self.faults is _CALM and not self._locked and self._max_queue > len(self._callers):
             assert caller.left or caller.outcome or caller.arguments == {"is_defect": True}, f"{caller} failed in calm"
 

@@ -156,9 +156,15 @@ def newest_first(self: FairQueue, business_id: str, share: int) -> list[Operatio
     return TAKE_SHARE(self, business_id, share)
 
 
+async def _send_again_silently(self: GroupCommit, operation: Operation, error: Exception) -> None:
+    """Sends a request again, and reports nothing if its answer stays lost."""
+    await self._send_until_answered(operation, error)
+
+
 TAKE_SHARE: Final = FairQueue._take_share
 BROKEN: Final[dict[str, Callable[[], Any]]] = {
     "an effect in doubt is denied": lambda: patch.object(group_commit_module, "_in_doubt", no_doubt),
+    "an effect in doubt is not reported": lambda: patch.object(GroupCommit, "_send_again", _send_again_silently),
     "a lost call is repeated at once": lambda: patch.object(group_commit_module, "RESEND_SECONDS", 0.0),
     "a business has two batches": lambda: patch.object(FairQueue, "_may_go", always),
     "the newest request goes first": lambda: patch.object(FairQueue, "_take_share", newest_first),
