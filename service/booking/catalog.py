@@ -1,5 +1,6 @@
 """The catalog: businesses, their services and resources, and when they are open."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -23,8 +24,8 @@ from service.booking.opening_types import (
 )
 from service.booking.service_types import Service, ServiceSettings
 from service.booking.text import Identifier
-from service.booking.verbs import Announce, body_of, refusal
-from service.database.connections import Database
+from service.booking.verbs import Announce, announce_unknown, body_of, refusal
+from service.database.connections import CHANGE_SECONDS, Database
 from service.errors import DatabaseDown, HoldfastError, Invalid, Refused
 from service.naming import Record
 
@@ -176,10 +177,8 @@ class Catalog:
             if error.sqlstate == "HF003":
                 raise Refused("SLUG_TAKEN") from error
             raise
-        except DatabaseDown:
-            # It may have had its effect, and then the same call again may change nothing that is announced.
-            if self._announce:
-                self._announce(business_id, {}, moved=False)
+        except (DatabaseDown, asyncio.CancelledError):
+            announce_unknown(self._announce, business_id, CHANGE_SECONDS)
             raise
         return outcome, body
 

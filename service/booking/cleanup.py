@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic_core import from_json
 
 from service.booking.requests import new_operation_id
-from service.booking.verbs import Announce
+from service.booking.verbs import Announce, announce_unknown
 from service.database.connections import Database
 from service.database.failures import is_connection_lost, is_passing
 from service.errors import DatabaseDown
@@ -27,6 +27,8 @@ _STEP_ROWS: Final = 5
 # How often in a row a business may be found locked, before the run goes on with others. Under load it is locked most of
 # the time, but never for long.
 _BUSY_ATTEMPTS: Final = 50
+# From the start of a transaction until its deadline.
+_CALL_SECONDS: Final = 1.0
 # The longest run: less than the minute after which a scheduler calls again.
 _RUN_SECONDS: Final = 30.0
 
@@ -99,12 +101,21 @@ class Cleanup:
             try:
                 async with self._database.connection() as connection:
                     [(*numbers, freed, busy)] = await self._database.rows(
-                        connection, "purge", business_ids, self._retention, _STEP_ROWS, self._database.deadline(1)
+                        connection,
+                        "purge",
+                        business_ids,
+                        self._retention,
+                        _STEP_ROWS,
+                        self._database.deadline(_CALL_SECONDS),
                     )
-            except psycopg.Error as error:
-                if not (is_passing(error) or is_connection_lost(error)):
-                    raise
-                return
+            except (psycopg.Error, asyncio.CancelledError) as error:
+                if is_passing(error):
+                    return
+                for business_id in business_ids:
+                    announce_unknown(self._announce, business_id, _CALL_SECONDS)
+                if is_connection_lost(error):
+                    return
+                raise
             step = _Step(*numbers)
             if self._announce:
                 for service in from_json(freed):

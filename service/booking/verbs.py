@@ -1,6 +1,8 @@
 """The way to the verbs that decide: through group commit, and back with a body or a refusal."""
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
@@ -65,6 +67,13 @@ class Announce(Protocol):
     """Reports what a verb changed to those who watch a calendar. It neither waits nor fails."""
 
     def __call__(self, business_id: str, body: dict[str, Any], *, moved: bool) -> None: ...
+
+
+def announce_unknown(announce: Announce | None, business_id: str, seconds: float) -> None:
+    """Announces a change without an answer in `seconds`, when its deadline has passed: it may have its effect until
+    then. All watchers of the business are concerned."""
+    if announce:
+        asyncio.get_running_loop().call_later(seconds, partial(announce, business_id, {}, moved=False))
 
 
 class Verbs:

@@ -27,6 +27,8 @@ from service.shares import Shares
 
 # Time limits in seconds, each less than that of the step that waits for it.
 LOCK_SECONDS = 2
+# From the start of a change until its deadline.
+CHANGE_SECONDS = LOCK_SECONDS + 1
 STATEMENT_SECONDS = 5
 CONNECT_SECONDS = 5
 TRANSACTION_SECONDS = 10
@@ -248,7 +250,7 @@ class Database:
         """
 
         def run(connection: psycopg.AsyncConnection) -> Awaitable[list[tuple[Any, ...]]]:
-            return self.rows(connection, name, *parameters, self.deadline(LOCK_SECONDS + 1))
+            return self.rows(connection, name, *parameters, self.deadline(CHANGE_SECONDS))
 
         return await self._retried(_business(parameters), run, is_passing)
 

@@ -14,6 +14,8 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 
 from service.api import stream
+from service.booking import catalog
+from service.booking import cleanup as cleanup_module
 from service.booking.catalog import Catalog
 from service.booking.reach import Reaches
 from service.database import group_commit
@@ -29,6 +31,7 @@ from tests.faults.proxy import Proxy
 from tests.http.browser import CUT, STREAM, Browser, change_at, changed, missed, post, reserve, running
 from tests.http.conftest import ADMIN, CRON
 from tests.http.describing import check, client_of, served_document
+from tests.serving import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -134,6 +137,48 @@ async def test_a_request_whose_outcome_stays_unknown_makes_browsers_load_again(
             leaving.cancel()
             assert await browser.next_event() == ("resync", {})
         assert database.capacity(10)["available"] == 0
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+async def test_a_change_of_the_catalog_without_an_answer_makes_browsers_load_again(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch, is_left: bool
+) -> None:
+    """Its connection breaks after the commit, or its caller leaves during it. The service is put all the same."""
+    monkeypatch.setattr(catalog, "CHANGE_SECONDS", 0.1)
+    database.make_service()
+    settings = {"name": "Cut", "durationMinutes": 30, "maxSimultaneousBookings": 5}
+    async with Proxy(database.url).running() as proxy, running(database, database_url=SecretStr(proxy.url)) as app:
+        await post(app, f"{BUSINESS}/services/cut", {**settings, "maxSimultaneousBookings": 4}, "PUT")
+        async with Browser(app) as browser, client_of(app) as client:
+            if is_left:
+                proxy.freeze()
+            else:
+                proxy.lose_next_answer_to = b"booking.put_service"
+            put = asyncio.create_task(client.put(f"{BUSINESS}/services/cut", json=settings, headers=ADMIN))
+            await asyncio.to_thread(wait_until, lambda: database.capacity(10)["capacity"] == 5, "the change")
+            if is_left:
+                put.cancel()
+                await asyncio.sleep(0.1)
+                proxy.thaw()
+            else:
+                assert (await put).status_code == 503
+            assert await browser.next_event() == ("resync", {})
+
+
+async def test_a_purge_without_an_answer_makes_browsers_load_again(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next purge finds nothing due, so it would announce nothing."""
+    monkeypatch.setattr(cleanup_module, "_CALL_SECONDS", 0.5)
+    database.make_service()
+    async with Proxy(database.url).running() as proxy, running(database, database_url=SecretStr(proxy.url)) as app:
+        await reserve(app, 10)
+        database.move_clock(timedelta(minutes=20))
+        async with Browser(app) as browser:
+            proxy.lose_next_answer_to = b"booking.purge"
+            await cleanup(app)
+            assert proxy.lost.is_set()
+            assert await browser.next_event() == ("resync", {})
 
 
 async def test_an_outcome_without_a_change_is_not_published(app: Starlette, database: TestDatabase) -> None:
