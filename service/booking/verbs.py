@@ -103,6 +103,8 @@ class Verbs:
                 # A new service concerns the watchers of two services, so all of the business get it.
                 body = {} if "service_id" in changes else outcome.body
                 self._announce(business_id, body, moved=not changes.keys().isdisjoint(_MOVING))
+            elif outcome.name == "reservation_expired" and (freed := outcome.body.get("freed")):
+                self._announce(business_id, freed, moved=False)
 
         operation = operation or new_operation_id()
         outcome = await self._group_commit.submit(request.verb, business_id, operation, body, announce)

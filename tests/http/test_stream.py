@@ -123,6 +123,25 @@ async def test_the_cleanup_after_holds_have_expired_makes_browsers_load_again(
         assert other.waiting == 0
 
 
+@pytest.mark.parametrize("path", ["commit", "reservations/{reservationId}/extend"])
+async def test_a_refusal_that_ends_an_expired_hold_is_published(
+    app: Starlette, database: TestDatabase, path: str
+) -> None:
+    """Its slot has room, and the cleanup will find nothing that has expired. Repeated, the refusal ends nothing."""
+    held = await reserve(app, 10)
+    database.move_clock(timedelta(minutes=20))
+    guest = {"reservationId": held["reservationId"], "guestEmail": "ada@example.com"}
+    body = guest if path == "commit" else {"ttlMinutes": 5}
+    async with Browser(app) as browser, client_of(app) as client:
+        for _ in range(2):
+            refused = await client.post("/api/booking/" + path.format(**held), json=body)
+            assert refused.json()["code"] == "RESERVATION_EXPIRED"
+        assert await browser.next_event() == changed(10)
+        await cleanup(app)
+        await reserve(app, 14)
+        assert await browser.next_event() == changed(14)
+
+
 async def test_a_request_whose_outcome_stays_unknown_makes_browsers_load_again(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

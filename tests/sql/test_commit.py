@@ -65,13 +65,15 @@ def test_a_hold_can_be_committed_until_its_expiry(database: TestDatabase) -> Non
 
 @pytest.mark.parametrize("delay", [timedelta(0), INSTANT, timedelta(days=100)])
 def test_a_hold_at_or_past_its_expiry_cant_be_committed(database: TestDatabase, delay: timedelta) -> None:
-    """The clock ends a hold although no purge ran, and the answer is reservation_expired."""
+    """The clock ends a hold although no purge ran, and the answer is reservation_expired, with the freed slot once."""
     database.make_service(capacity=1)
     now = database.freeze_clock()
     hold = database.reserve(10).id
     database.freeze_clock(now + TTL + delay)
     outcome = database.commit(hold)
-    assert (outcome.name, outcome.body) == ("reservation_expired", {})
+    freed = {"service_id": "cut", "resource_id": None, "slot_start": at(10).isoformat(), "slot_end": at(11).isoformat()}
+    assert (outcome.name, outcome.body) == ("reservation_expired", {"freed": freed})
+    assert database.commit(hold).body == {}
     assert (appointments(database), database.status(hold)) == (0, "expired")
     assert database.capacity(10)["available"] == 1
 

@@ -313,6 +313,14 @@ BEGIN
 END
 $$;
 
+-- Returns the slot of a hold that has ended, for those who watch it: {service_id, resource_id, slot_start, slot_end}.
+CREATE FUNCTION booking.freed_slot(r booking.reservations)
+RETURNS jsonb LANGUAGE sql STABLE
+AS $$
+  SELECT jsonb_build_object(
+    'service_id', r.service_id, 'resource_id', r.resource_id, 'slot_start', r.slot_start, 'slot_end', r.slot_end)
+$$;
+
 -- Ends the expired holds whose room was given away, after the granted requests were counted: all those of a resource
 -- that kept it from being free, and of a service only as many as bring its peak back to the capacity, instant by
 -- instant. When 50,000 holds of a slot expire at once, one caller therefore does not wait for all of them. Recomputes

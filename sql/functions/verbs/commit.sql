@@ -21,7 +21,8 @@
 --                          a fault may depend on the country of the business, and must not reveal that it exists
 --   reservation_not_found, reservation_released
 --   reservation_expired    also with rebook, if the hold was shorter than a minute and the public can't book its slot
---                          (see booking.lasted_to_pay), or its client has booked too much on this day
+--                          (see booking.lasted_to_pay), or its client has booked too much on this day; body, if this
+--                          call ended the hold: {freed}, see booking.freed_slot
 --   version_conflict       the version of the hold is not expected_version; body: {current_version}
 --   guest_limit_reached    the guest has as many upcoming appointments of the service as it allows; the hold stays
 --   slot_unavailable       rebook only: there is no room, or the slot is over, or the service is archived; body: see
@@ -245,6 +246,8 @@ BEGIN
       THEN booking.replayed_commit(new_appointment.a, j.service, j.hold, j.request)
       WHEN (j.earlier).appointment_id IS NOT NULL THEN booking.replayed_commit(j.earlier, j.service, j.hold, j.request)
       WHEN j.outcome = 'validation_failed' THEN j.guest_fault
+      WHEN j.outcome = 'reservation_expired' AND (j.hold).status = 'held'
+      THEN jsonb_build_object('freed', booking.freed_slot(j.hold))
       WHEN j.outcome = 'version_conflict' THEN jsonb_build_object('current_version', (j.hold).version)
       WHEN j.outcome = 'slot_unavailable' THEN booking.requested_slot(
         (j.hold).service_id, (j.hold).slot_start, (j.hold).slot_end, (j.hold).quantity,

@@ -7,7 +7,8 @@
 -- Returns one booking.outcome for each request, in any order:
 --   done                     expires_at is the later of its old value and now + ttl; where the old value is later,
 --                            nothing changed, not even the version
---   reservation_not_found, reservation_released, reservation_expired, reservation_committed
+--   reservation_not_found, reservation_released, reservation_committed
+--   reservation_expired      body, if this call ended the hold: {freed}, see booking.freed_slot
 --   version_conflict         body: {current_version}
 --   hold_lifetime_exceeded   now + ttl is later than the end of the hold's maximum lifetime; body: {max_expires_at}.
 --                            The hold keeps its expires_at: a refused extend renews nothing
@@ -65,6 +66,8 @@ BEGIN
   SELECT j.operation_id, j.outcome,
     CASE j.outcome
       WHEN 'done' THEN booking.reservation_body(coalesce(extended_hold.r, j.hold), p_now)
+      WHEN 'reservation_expired' THEN CASE WHEN (j.hold).status = 'held'
+        THEN jsonb_build_object('freed', booking.freed_slot(j.hold)) END
       WHEN 'version_conflict' THEN jsonb_build_object('current_version', (j.hold).version)
       WHEN 'hold_lifetime_exceeded' THEN jsonb_build_object('max_expires_at', j.max_expires_at)
     END

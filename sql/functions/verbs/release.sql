@@ -3,8 +3,8 @@
 -- Parameters
 --   p_business_ids, p_batches  as in booking.execute; [{operation_id, reservation_id}]
 -- Returns one booking.outcome for each request, in any order:
---   done                   the reservation is not held any more, whether or not this call ended it; body: {service_id,
---                          resource_id, slot_start, slot_end}
+--   done                   the reservation is not held any more, whether or not this call ended it; body: as of
+--                          booking.freed_slot
 --   reservation_not_found
 --   reservation_committed  the hold became an appointment, which is cancelled, not released
 -- Locks  none of its own; the caller holds the locks of the businesses
@@ -31,9 +31,7 @@ BEGIN
       WHEN hold.status = 'committed' THEN 'reservation_committed'
       ELSE 'done'
     END,
-    CASE WHEN hold.status <> 'committed' THEN jsonb_build_object(
-      'service_id', hold.service_id, 'resource_id', hold.resource_id, 'slot_start', hold.slot_start,
-      'slot_end', hold.slot_end) END
+    CASE WHEN hold.status <> 'committed' THEN booking.freed_slot(hold) END
   FROM unnest(v_business_ids, v_operation_ids, v_reservation_ids) AS request (business_id, operation_id, reservation_id)
   LEFT JOIN LATERAL booking.reservation_by_id(request.business_id, request.reservation_id) AS hold ON true;
 END
