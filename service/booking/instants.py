@@ -74,6 +74,11 @@ def written_instant(value: datetime | str) -> str:
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _as_shown(value: datetime) -> datetime:
+    """Cuts off what answers cut off."""
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+
+
 INSTANT_SCHEMA: Final[dict[str, Any]] = {
     "type": "string",
     "format": "date-time",
@@ -87,6 +92,8 @@ WrittenInstant = Annotated[str, BeforeValidator(written_instant), WithJsonSchema
 _Read = Annotated[AwareDatetime, Field(strict=False), OneFault(FaultCode.INVALID_INSTANT)]
 _WholeSecond = Annotated[_Read, BeforeValidator(_in_whole_seconds), BeforeValidator(_written_as_iso_8601)]
 Instant = Annotated[_Read, BeforeValidator(_written_as_iso_8601), _in_utc(range(MINYEAR, MAXYEAR + 1))]
+# Of times that can be read and put back.
+ShownInstant = Annotated[Instant, AfterValidator(_as_shown)]
 SlotInstant = Annotated[_WholeSecond, _in_utc(_YEARS)]
 EndOfSlot = Annotated[_WholeSecond, _in_utc(_YEARS_OF_ENDS)]
 

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from service.booking.catalog_types import MAX_LISTED, OfBusiness, Settings
-from service.booking.instants import EndTime, Instant, LocalDate, TimeOfDay, WrittenInstant, after
+from service.booking.instants import EndTime, LocalDate, ShownInstant, TimeOfDay, WrittenInstant, after
 from service.booking.text import Identifier, Name, Notes
 from service.faults import FaultCode, fault_error, fault_error_at
 from service.naming import Record
@@ -141,8 +141,10 @@ class SpecialHours(SpecialHoursEntry, OfSpecialHours, OfBusiness):
 class ClosureSettings(Settings):
     """What a closure is put with: instants, `from` and `to`, or local dates."""
 
-    from_: Instant | None = Field(None, description="When it begins. Either this, with `to`, or `date` is required.")
-    to: Annotated[Instant, after("from_")] | None = Field(None, description=_CLOSURE_TO)
+    from_: ShownInstant | None = Field(
+        None, description="When it begins. Either this, with `to`, or `date` is required."
+    )
+    to: Annotated[ShownInstant, after("from_")] | None = Field(None, description=_CLOSURE_TO)
     date: LocalDate | None = Field(None, description=_CLOSURE_DATE)
     until: LocalDate | None = Field(None, description=_CLOSURE_UNTIL)
     resource_id: Identifier | None = Field(None, description=_CLOSURE_RESOURCE)

@@ -152,6 +152,25 @@ async def test_a_member_that_disagrees_with_the_path_is_refused(
         assert faulty_fields(response) == [member]
 
 
+async def test_a_closure_keeps_the_milliseconds_that_it_shows(
+    catalog: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """What is stored is what GET gives, so that a PUT of it changes nothing, by itself and in a document."""
+    path, stored = f"{SALON}/closures/away", "SELECT during::text FROM booking.closures"
+    await put(catalog, path, {"from": "2027-01-11T10:00:00.0015Z", "to": "2027-01-11T10:00:00.0029Z"}, 201)
+    before = database.value(stored)
+    [read] = (await get(catalog, f"{SALON}/closures"))["items"]
+    await put(catalog, path, read)
+    assert database.value(stored) == before
+    assert (await put(catalog, f"{SALON}/document", await get(catalog, f"{SALON}/document")))["changes"] == []
+
+
+async def test_a_closure_of_less_than_a_millisecond_is_refused(catalog: httpx2.AsyncClient) -> None:
+    """It would end when it begins, as answers show it, and could not be put back."""
+    times = {"from": "2027-01-11T10:00:00.0011Z", "to": "2027-01-11T10:00:00.0019Z"}
+    assert faulty_fields(await catalog.put(f"{SALON}/closures/away", json=times)) == ["to"]
+
+
 async def test_opening_hours_are_put_as_they_are_read(catalog: httpx2.AsyncClient) -> None:
     """GET gives the list in `items`; it is accepted in this form and bare."""
     await put(catalog, HOURS, [NINE_TO_FIVE, {**NINE_TO_FIVE, "resourceId": "anna"}])
