@@ -251,14 +251,13 @@ DECLARE
     SELECT a.slot_start + v_longest FROM booking.appointments a
     WHERE a.business_id = p_business_id AND a.slot_start < upper(v_during)
     ORDER BY a.slot_start DESC, a.appointment_id DESC LIMIT 1);
-  v_hours tstzmultirange := '{}';
 BEGIN
-  IF v_from < v_to THEN
-    v_hours := (
-      SELECT period.hours FROM booking.open_periods(p_business_id, ARRAY[coalesce(p_resource_id, '')], tstzrange(
-        v_from - v_longest, v_to + v_longest)) AS period);
+  IF (v_from < v_to) IS NOT TRUE THEN -- no appointment overlaps these dates
+    RETURN '{"count": 0, "items": []}';
   END IF;
-  RETURN booking.affected_appointments(p_business_id, p_resource_id, v_during, v_hours);
+  RETURN booking.affected_appointments(p_business_id, p_resource_id, v_during, (
+    SELECT period.hours FROM booking.open_periods(p_business_id, ARRAY[coalesce(p_resource_id, '')], tstzrange(
+      v_from - v_longest, v_to + v_longest)) AS period));
 END
 $$;
 
