@@ -178,6 +178,18 @@ async def test_a_document_warns(client: httpx2.AsyncClient) -> None:
     assert await put(client, changed) == {"changes": [], "warnings": []}
 
 
+async def test_special_hours_of_one_night_do_not_warn_of_each_other(client: httpx2.AsyncClient) -> None:
+    """A night is two entries. A booking within both is within the hours of the document, whichever is put first."""
+    week = [{"weekday": 1, "opens": "18:00", "closes": "23:00"}]
+    bar = document(timezone="UTC", openingHours=week, specialHours={})
+    await put(client, bar)
+    await create(client, 23, slotEnd=timestamp(at(25)))
+    night = {"date": DAY, "hours": [{"opens": "18:00", "closes": "24:00"}]}
+    morning = {"date": at(24).date().isoformat(), "hours": [{"opens": "00:00", "closes": "04:00"}]}
+    for special in ({"a": night, "b": morning}, {"a": morning, "b": night}):
+        assert (await put(client, bar | {"specialHours": special}))["warnings"] == []
+
+
 async def test_special_hours_exchange_their_dates(client: httpx2.AsyncClient) -> None:
     """No date has two special hours of one owner, so the former ones make room first."""
     first, second = ({"date": "2030-12-24", "hours": []}, {"date": "2030-12-25", "hours": []})

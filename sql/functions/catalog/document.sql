@@ -46,7 +46,8 @@ DECLARE
   v_outcome booking.outcome;
   -- Arrays: each addition to a jsonb copies all of it.
   v_changes jsonb[] := '{}';
-  v_warnings jsonb[] := '{}';
+  v_bodies jsonb[] := '{}';
+  v_warnings jsonb[];
   v_result jsonb;
 BEGIN
   PERFORM booking.lock_business(p_business_id, p_deadline);
@@ -76,10 +77,14 @@ BEGIN
       END IF;
       IF v_step.action <> 'replaced' THEN
         v_changes := v_changes || jsonb_build_object('action', v_step.action, 'member', v_step.member, 'id', v_step.id);
+        v_bodies := array_append(v_bodies, v_outcome.body);
       END IF;
-      v_warnings := v_warnings || booking.step_warnings(v_step.member, v_step.id, v_outcome.body);
     END LOOP;
   END LOOP;
+  v_warnings := ARRAY(
+    SELECT unnest(booking.step_warnings(p_business_id, step.change ->> 'member', step.change ->> 'id', step.body))
+    FROM unnest(v_changes, v_bodies) WITH ORDINALITY AS step (change, body, position)
+    ORDER BY step.position);
   v_result := jsonb_build_object('changes', to_jsonb(v_changes), 'warnings', to_jsonb(v_warnings));
   IF p_dry_run THEN
     RAISE EXCEPTION 'a dry run' USING ERRCODE = 'HF004', DETAIL = jsonb_build_object('outcome', 'done', 'body', v_result);
@@ -175,15 +180,24 @@ END
 $$;
 
 -- Returns the warnings of booking.put_document for one step, by the body of its outcome: an array.
-CREATE FUNCTION booking.step_warnings(p_member text, p_id text, p_body jsonb)
-RETURNS jsonb[] LANGUAGE sql IMMUTABLE
+--
+-- The appointments that special hours affect are looked up anew, after all steps: the night of a booking may be two
+-- entries, and when the first of them was put, the other one was missing.
+CREATE FUNCTION booking.step_warnings(p_business_id text, p_member text, p_id text, p_body jsonb)
+RETURNS jsonb[] LANGUAGE sql VOLATILE
 AS $$
   SELECT coalesce(array_agg(warning || jsonb_build_object('member', p_member, 'id', p_id)), '{}')
   FROM (
     SELECT closed || '{"code": "closed_by_own_hours"}' AS warning
     FROM jsonb_array_elements(p_body -> 'closed_by_own_hours') AS closed
     UNION ALL
-    SELECT jsonb_build_object('code', 'appointments_affected', 'affected_appointments', p_body -> 'affected_appointments')
-    WHERE (p_body #>> '{affected_appointments,count}')::integer > 0
+    SELECT jsonb_build_object('code', 'appointments_affected', 'affected_appointments', affected.found)
+    FROM (
+      SELECT CASE p_member
+        WHEN 'special_hours' THEN booking.affected_by_hours(p_business_id, p_body ->> 'resource_id',
+          (p_body ->> 'date')::date, coalesce(p_body ->> 'until', p_body ->> 'date')::date)
+        ELSE p_body -> 'affected_appointments' END AS found
+    ) AS affected
+    WHERE (affected.found ->> 'count')::integer > 0
   ) AS of_step
 $$;
