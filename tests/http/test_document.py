@@ -100,11 +100,11 @@ async def test_what_the_document_lacks_is_removed(client: httpx2.AsyncClient, da
     del changed["services"]["stay"]
     assert texts(await put(client, changed)) == [
         "changed resources ben",
+        "removed services stay",
         "changed services cut",
         "changed openingHours",
         "removed closures away",
         "removed closures summer",
-        "removed services stay",
         "removed resources anna",
     ]
     assert database.rows("SELECT resource_id FROM booking.resources WHERE archived_at IS NULL") == [("ben",)]
@@ -188,6 +188,14 @@ async def test_special_hours_of_one_night_do_not_warn_of_each_other(client: http
     morning = {"date": at(24).date().isoformat(), "hours": [{"opens": "00:00", "closes": "04:00"}]}
     for special in ({"a": night, "b": morning}, {"a": morning, "b": night}):
         assert (await put(client, bar | {"specialHours": special}))["warnings"] == []
+
+
+async def test_other_services_take_the_places_of_those_that_the_document_lacks(client: httpx2.AsyncClient) -> None:
+    """A business may have 1000: the former ones make room first."""
+    cut = {"name": "Cut", "durationMinutes": 60}
+    for prefix in ("spring", "autumn"):
+        await put(client, document(services={f"{prefix}{place}": cut for place in range(501)}))
+    assert len((await get(client))["services"]) == 501
 
 
 async def test_special_hours_exchange_their_dates(client: httpx2.AsyncClient) -> None:

@@ -114,6 +114,7 @@ $$;
 -- may need what another one gives up, or refer to it:
 -- - resources are put (place 2) before the services, hours and closures that name them, and removed last: once nothing
 --   refers to a resource, it is deleted instead of archived;
+-- - services and closures are removed before others are put, which count towards the limits of the business;
 -- - special hours that change are deleted before any are put (action 'replaced'), because others may take their dates.
 --
 --   p_former  NULL: the business does not exist
@@ -122,7 +123,7 @@ CREATE FUNCTION booking.document_steps(p_former jsonb, p_document jsonb)
 RETURNS TABLE (place integer, member text, id text, action text, entry jsonb) LANGUAGE sql STABLE
 AS $$
   WITH entries (name, put_at, removed_at) AS (
-    VALUES ('resources', 2, 10), ('services', 3, 9), ('special_hours', 6, 5), ('closures', 7, 8)
+    VALUES ('resources', 2, 10), ('services', 4, 3), ('special_hours', 7, 6), ('closures', 9, 8)
   ), former AS (
     SELECT e.name, each.id, each.entry FROM entries AS e CROSS JOIN LATERAL jsonb_each(p_former -> e.name) AS each (id, entry)
   ), wanted AS (
@@ -148,7 +149,7 @@ AS $$
   FROM difference AS d JOIN entries AS e USING (name)
   WHERE d.former IS NOT NULL AND (d.wanted IS NULL OR d.name = 'special_hours')
   UNION ALL
-  SELECT 4, 'opening_hours', NULL, 'changed', p_document -> 'opening_hours'
+  SELECT 5, 'opening_hours', NULL, 'changed', p_document -> 'opening_hours'
   FROM (SELECT jsonb_agg(hours ORDER BY hours) AS week FROM jsonb_array_elements(p_former -> 'opening_hours') AS hours)
     AS former
   CROSS JOIN (
