@@ -43,7 +43,7 @@ def error_with(database: TestDatabase, sqlstate: str) -> psycopg.Error:
 async def test_an_error_of_one_node_is_known_unless_the_node_was_lost(
     database: TestDatabase, sqlstate: str, lost: bool
 ) -> None:
-    """A refusal of the node wrote nothing. A call that the proxy ended by itself may have had its effect."""
+    """A refusal of the node wrote nothing. A call that the proxy ended by itself may have its effect."""
     error = error_with(database, sqlstate)
     behind, _ = await nodes(2)
     assert behind.lost(error, NORTH) == behind.lost(error, [NORTH, NORTH]) == lost

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 from uuid import UUID
 
 import httpx2
@@ -21,8 +21,6 @@ import pytest
 from psycopg import sql
 from structlog.testing import capture_logs
 
-from service.booking.catalog import Catalog
-from service.booking.document import CatalogSettings
 from service.database import breaker as breaker_module
 from service.database import connections as connections_module
 from service.database.connections import CONNECT_SECONDS, Database
@@ -375,21 +373,3 @@ async def test_a_step_of_the_process_clock_changes_no_deadline(
             assert outcome.name == "done"
             assert abs(connections.deadline(0) - datetime.now(UTC)) < timedelta(seconds=5)
     assert database.value("SELECT count(*) FROM booking.reservations") == 2
-
-
-async def test_a_change_of_the_catalog_whose_answer_was_lost_is_announced(database: TestDatabase) -> None:
-    """Pages and caches would not learn of it otherwise: the same document again changes nothing."""
-    announced = []
-
-    def announce(business_id: str, body: dict[str, Any], *, moved: bool) -> None:
-        announced.append((business_id, body, moved))
-
-    document = CatalogSettings.model_validate({"name": "Salon", "timezone": "Europe/Berlin"})
-    async with Proxy(database.url).running() as proxy, open_database(proxy.url) as connections:
-        assert await connections.fetch("server_time")
-        catalog = Catalog(connections, announce)
-        proxy.lose_next_answer_to = b"booking.put_document"
-        with pytest.raises(DatabaseDown):
-            await catalog.put_document("salon", document)
-        assert announced == [("salon", {}, False)]
-        assert (await catalog.put_document("salon", document)).changes == []

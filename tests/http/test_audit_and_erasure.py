@@ -51,7 +51,7 @@ async def test_the_audit_trail_records_changes_without_personal_data(
 async def test_a_long_audit_trail_is_written_while_it_is_sent(
     client: httpx2.AsyncClient, database: TestDatabase, versions: int
 ) -> None:
-    """A guest may move an appointment any number of times, and nobody else must wait while staff read that."""
+    """A guest may move an appointment any number of times. Other requests must not wait while staff read that."""
     database.make_service()
     appointment = await create(client)
     database.rows(

@@ -220,7 +220,7 @@ async def test_other_media_types_are_a_415(client: httpx2.AsyncClient, content_t
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP"])
 async def test_a_compressed_body_is_a_415(client: httpx2.AsyncClient, database: TestDatabase, coding: str) -> None:
-    """It is no JSON as it comes. A coding that is none, and that clients add by mistake, is ignored, and so is one that
+    """It is no JSON as it comes. A coding that is none, and that clients add by mistake, is ignored, and so is any that
     a proxy has undone."""
     database.make_service()
 

@@ -192,7 +192,7 @@ async def test_calls_that_set_the_slug_of_a_business_take_turns(servers: Install
 
 
 async def test_a_put_that_writes_nothing_leaves_its_slug_free(servers: Installation) -> None:
-    """Its lock was taken for too long, or its deadline had passed: the claim on the other node is released."""
+    """Its lock was taken for too long, or its deadline passed: the claim on the other node is released."""
     [business_id, _] = one_of_each(servers)
     slug = servers.business(1, next(NUMBERS))
     settings = Jsonb({"name": business_id, "timezone": "UTC", "slug": None})

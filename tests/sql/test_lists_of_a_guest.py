@@ -138,7 +138,7 @@ def test_changes_between_pages_are_listed_again_and_none_is_missed(database: Tes
     for number, page in enumerate(list_pages(database, limit, updated_since=now)):
         seen += page
         if number < 3 and len(page) == limit:
-            # One that was listed, one that was not, to an earlier and to a later start.
+            # A listed one and one not listed yet, to an earlier and to a later start.
             move(database, ids[number], 20)
             move(database, ids[-1 - number], 2)
             database.freeze_clock(now + timedelta(seconds=2 + number))
