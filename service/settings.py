@@ -40,11 +40,15 @@ SECRETS: Final = ("admin_token", "cron_secret", "token_secret")
 SECRET_CHARACTERS: Final = 16
 
 
+def _strip(value: SecretStr) -> SecretStr:
+    """Strips the line end of a value read from a file."""
+    return SecretStr(value.get_secret_value().strip())
+
+
 def _check_database_url(url: SecretStr) -> SecretStr:
-    """Strips the line end of a URL read from a file. Fails without quoting the URL. The driver's own messages would:
-    where a character of the password is not encoded, it takes a part of the password for the host, the port or the
-    database."""
-    text = url.get_secret_value().strip()
+    """Fails without quoting the URL. The driver's own messages would: where a character of the password is not encoded,
+    it takes a part of the password for the host, the port or the database."""
+    text = url.get_secret_value()
     try:
         options = {name: str(value) for name, value in conninfo_to_dict(text).items()}
     except psycopg.ProgrammingError:
@@ -56,7 +60,7 @@ def _check_database_url(url: SecretStr) -> SecretStr:
         raise ValueError(_NO_DATABASE_URL)
     if reason := _refused_option(text, options):
         raise ValueError(f"has an option that PostgreSQL's libpq refuses: {reason}")
-    return SecretStr(text)
+    return url
 
 
 def _refused_option(url: str, options: dict[str, str]) -> str | None:
@@ -95,27 +99,26 @@ def split_urls(urls: SecretStr) -> tuple[str, ...]:
 
 
 def _check_redis_url(url: SecretStr) -> SecretStr:
-    """Strips the line end of a URL read from a file. Fails without quoting the URL, where the client would, or where it
-    would fail at each connection. The client makes a connection here, and does not open it."""
+    """Fails without quoting the URL, where the client would, or where it would fail at each connection. The client
+    makes a connection here, and does not open it."""
     # Imported here, because most installations have no Redis.
     from redis.asyncio import ConnectionPool, RedisError
 
-    text = url.get_secret_value().strip()
+    text = url.get_secret_value()
     if not _REDIS_URL.match(text):
         raise ValueError(_NO_REDIS_URL)
     try:
         ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, RedisError):
         raise ValueError(_NO_REDIS_URL) from None
-    return SecretStr(text)
+    return url
 
 
-def _strip_secret(secret: SecretStr) -> SecretStr:
-    """Strips the line end of a secret read from a file; refuses an empty secret and a list of empty ones."""
-    text = secret.get_secret_value().strip()
-    if not text.strip(","):
+def _check_secret(secret: SecretStr) -> SecretStr:
+    """Refuses an empty secret and a list of empty ones."""
+    if not secret.get_secret_value().strip(","):
         raise ValueError("must not be blank")
-    return SecretStr(text)
+    return secret
 
 
 def _split(value: Any) -> tuple[Any, ...]:
@@ -163,9 +166,10 @@ def _check_tracing_installed(endpoint: str) -> str:
     return endpoint
 
 
-_DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database_url)]
+_Stripped = Annotated[SecretStr, AfterValidator(_strip)]
+_DatabaseUrl = Annotated[_Stripped, AfterValidator(_check_database_url)]
 _beside_database = AfterValidator(_check_beside_database)
-_Secret = Annotated[SecretStr, AfterValidator(_strip_secret)]
+_Secret = Annotated[_Stripped, AfterValidator(_check_secret)]
 _Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
@@ -206,7 +210,7 @@ class Settings(BaseSettings):
     idempotency_window_hours: Annotated[float, Field(gt=0, le=87_600)] = 24
 
     # For state that the processes share and may lose. May contain a password.
-    redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] | None = None
+    redis_url: Annotated[_Stripped, AfterValidator(_check_redis_url)] | None = None
 
     # Switches both limits below; each client address counts as one client.
     rate_limit_enabled: bool = True
