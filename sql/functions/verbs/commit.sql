@@ -53,7 +53,9 @@ BEGIN
     WHERE answer.outcome = 'limited' OR (
       (request).if_expired = 'rebook' AND answer.outcome = 'reservation_expired'
       AND booking.can_rebook((request).business_id, (request).reservation_id, p_now)));
-  v_open := booking.within_limits(v_open, p_business_ids, p_batches, p_now);
+  IF v_open <> '{}' THEN
+    v_open := booking.within_limits(v_open, p_business_ids, p_batches, p_now);
+  END IF;
   RETURN QUERY
     SELECT * FROM unnest(v_outcomes) WHERE operation_id NOT IN (SELECT operation_id FROM unnest(v_open));
   IF v_open = '{}' THEN
