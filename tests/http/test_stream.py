@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -142,13 +143,20 @@ async def test_a_refusal_that_ends_an_expired_hold_is_published(
         assert await browser.next_event() == changed(14)
 
 
+@asynccontextmanager
+async def behind_proxy(database: TestDatabase) -> AsyncIterator[tuple[Proxy, Starlette]]:
+    """Runs the service on a database whose answers can be lost."""
+    async with Proxy(database.url).running() as proxy, running(database, database_url=SecretStr(proxy.url)) as app:
+        yield proxy, app
+
+
 async def test_a_request_whose_outcome_stays_unknown_makes_browsers_load_again(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its answer is lost and its caller leaves, so it is not sent again. Its hold takes the slot all the same."""
     monkeypatch.setattr(group_commit, "RESEND_SECONDS", 0.5)
     database.make_service()
-    async with Proxy(database.url).running() as proxy, running(database, database_url=SecretStr(proxy.url)) as app:
+    async with behind_proxy(database) as (proxy, app):
         async with Browser(app) as browser:
             proxy.lose_next_answer_to = b"booking.execute"
             leaving = asyncio.create_task(reserve(app, 10))
@@ -166,7 +174,7 @@ async def test_a_change_of_the_catalog_without_an_answer_makes_browsers_load_aga
     monkeypatch.setattr(catalog, "CHANGE_SECONDS", 0.1)
     database.make_service()
     settings = {"name": "Cut", "durationMinutes": 30, "maxSimultaneousBookings": 5}
-    async with Proxy(database.url).running() as proxy, running(database, database_url=SecretStr(proxy.url)) as app:
+    async with behind_proxy(database) as (proxy, app):
         await post(app, f"{BUSINESS}/services/cut", {**settings, "maxSimultaneousBookings": 4}, "PUT")
         async with Browser(app) as browser, client_of(app) as client:
             if is_left:
@@ -190,7 +198,7 @@ async def test_a_purge_without_an_answer_makes_browsers_load_again(
     """The next purge finds nothing due, so it would announce nothing."""
     monkeypatch.setattr(cleanup_module, "_CALL_SECONDS", 0.5)
     database.make_service()
-    async with Proxy(database.url).running() as proxy, running(database, database_url=SecretStr(proxy.url)) as app:
+    async with behind_proxy(database) as (proxy, app):
         await reserve(app, 10)
         database.move_clock(timedelta(minutes=20))
         async with Browser(app) as browser:
