@@ -5,6 +5,7 @@ import math
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -79,8 +80,21 @@ class _ServerClock:
         return self._server_time + timedelta(seconds=time.monotonic() - self._set_at + seconds)
 
 
+class _LastInFirstOut(deque[psycopg.AsyncConnection]):
+    """The idle connections of a pool, of which the one that was returned last is lent first: the caches of its backend
+    are warm. In turns, as the pool lends them by itself, a refusal cost PostgreSQL a third more."""
+
+    def popleft(self) -> psycopg.AsyncConnection:
+        return self.pop()
+
+
 class _Pool(AsyncConnectionPool):
-    """A pool whose check of an idle connection has a time limit."""
+    """A pool that lends a few connections often rather than all in turn, and whose check of an idle one has a time
+    limit."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._pool = _LastInFirstOut()
 
     @staticmethod
     async def check_connection(connection: psycopg.AsyncConnection) -> None:

@@ -137,9 +137,13 @@ class FairQueue:
         return operation
 
     @property
-    def is_filling(self) -> bool:
-        """Whether several requests are waiting, and fewer than a batch has room for."""
-        return 1 < self._waiting < self._max_batch
+    def waiting(self) -> int:
+        """How many requests are waiting."""
+        return self._waiting
+
+    async def arrived(self) -> None:
+        """Waits until a request is waiting."""
+        await self._arrived.wait()
 
     async def take(self) -> list[Operation]:
         """Waits for the next batch: a fair share of each waiting business, the longest-waiting business first.

@@ -14,6 +14,7 @@ from service.database import failures as failures_module
 from service.database import group_commit as group_commit_module
 from service.database import queue as queue_module
 from service.database.connections import LOCK_SECONDS, REQUEST_SECONDS
+from service.database.group_commit import GroupCommit
 from service.errors import DatabaseDown, Overloaded
 from service.observability.metrics import exposition
 from tests.connections import open_database, running_group_commit
@@ -93,6 +94,23 @@ async def test_requests_that_wait_share_one_call(database: TestDatabase) -> None
         outcomes = await asyncio.gather(*tasks)
     assert {outcome.name for outcome in outcomes} == {"done"}
     assert count_calls(database) == 2
+
+
+async def test_requests_that_come_one_by_one_share_calls(database: TestDatabase) -> None:
+    """Each of eight callers sends its next request a little later than the one before it. A call that began with the
+    first of them would leave the others to a second one."""
+    database.make_service(capacity=1000)
+    fail_first_calls(database, 0, "40001")
+
+    async def ask_repeatedly(group_commit: GroupCommit, turns: int) -> None:
+        for _ in range(20):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            assert (await reserve(group_commit)).name == "done"
+
+    async with running(database.url) as group_commit:
+        await asyncio.gather(*(ask_repeatedly(group_commit, turns) for turns in range(8)))
+    assert count_calls(database) <= 30
 
 
 async def test_a_request_of_a_cancelled_caller_leaves_the_queue(database: TestDatabase) -> None:

@@ -58,3 +58,14 @@ async def test_a_business_takes_half_of_the_connections(database: TestDatabase) 
         await asyncio.gather(*slow, return_exceptions=True)
         await until_idle(pool, 3)
         assert await pool.fetch("sleep", "salon", 0)
+
+
+async def test_the_connection_that_was_returned_last_is_lent_first(database: TestDatabase) -> None:
+    """A few backends with warm caches answer a quiet service, not all of them in turn."""
+    async with open_database(database.url, connections=3) as pool:
+        pool._queries["pid"] = b"SELECT pg_backend_pid()"
+        pids = set()
+        for _ in range(6):
+            await until_idle(pool, 3)
+            pids.add((await pool.fetch("pid"))[0])
+        assert len(pids) == 1
