@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import astuple
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import psycopg
 import structlog
@@ -54,17 +54,18 @@ class Alternatives:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._answers = SingleFlight[Wish, list[Alternative]](keep_seconds=VALID_SECONDS, max_kept=REMEMBERED)
+        # As they are sent, so that a stampede does not write them anew for each refusal.
+        self._answers = SingleFlight[Wish, list[dict[str, Any]]](keep_seconds=VALID_SECONDS, max_kept=REMEMBERED)
         self._look_ups = asyncio.Semaphore(LOOK_UPS)
 
-    async def nearest(self, wish: Wish) -> list[Alternative]:
-        """Returns at most five slots, the best first.
+    async def nearest(self, wish: Wish) -> list[dict[str, Any]]:
+        """Returns at most five slots as members of `Alternative`, the best first.
 
         Returns none if the database fails or is too slow: the refusal of the request must be sent in any case.
         """
         return await self._answers.run(wish, partial(self._find, wish))
 
-    async def _find(self, wish: Wish) -> list[Alternative]:
+    async def _find(self, wish: Wish) -> list[dict[str, Any]]:
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS), self._look_ups:
                 slot = astuple(wish.slot)
@@ -75,4 +76,4 @@ class Alternatives:
         except (Unavailable, psycopg.Error, TimeoutError) as error:
             log.warning("alternatives_not_found", error=getattr(error, "sqlstate", None) or type(error).__name__)
             return []
-        return list(map(Alternative.of_row, rows))
+        return [Alternative.of_row(row).model_dump(mode="json") for row in rows]

@@ -114,8 +114,7 @@ class Verbs:
             # A status that is taken back needs the slot that the appointment has.
             is_move = isinstance(request, Change) and "status" not in request.changes
             detail = _NO_ROOM_TO_MOVE if is_move else None
-            nearest = await self._alternatives.nearest(_wish(business_id, request, outcome.body))
-            alternatives = [alternative.model_dump(mode="json") for alternative in nearest]
+            alternatives = await self._alternatives.nearest(_wish(business_id, request, outcome.body))
             raise Refused("SLOT_UNAVAILABLE", detail, alternatives=alternatives)
         raise refusal(outcome.name, outcome.body)
 

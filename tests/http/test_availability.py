@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.booking import alternatives
-from service.booking.alternatives import Alternative, Alternatives, Wish
+from service.booking.alternatives import Alternatives, Wish
 from service.booking.requests import Slot
 from service.database.connections import Database
 from tests.database import TestDatabase, at
@@ -155,7 +155,7 @@ async def counted(database: TestDatabase) -> AsyncIterator[CountedDatabase]:
     await counted.close()
 
 
-async def nearest(finder: Alternatives, hour: float = 10) -> list[Alternative]:
+async def nearest(finder: Alternatives, hour: float = 10) -> list[dict[str, Any]]:
     """Finds alternatives to an hour."""
     return await finder.nearest(Wish("salon", Slot("cut", at(hour), None, 1, None)))
 
@@ -169,15 +169,15 @@ async def test_concurrent_lookups_for_one_slot_are_a_single_flight(
     finder = Alternatives(counted)
     answers = await asyncio.gather(*(nearest(finder) for _ in range(500)))
     assert counted.queries == 1
-    assert all(answer == answers[0] and answer[0].slot_start == timestamp(at(9)) for answer in answers)
+    assert all(answer == answers[0] and answer[0]["slotStart"] == timestamp(at(9)) for answer in answers)
     database.reserve(9)
-    assert (await nearest(finder))[0].slot_start == timestamp(at(9))
+    assert (await nearest(finder))[0]["slotStart"] == timestamp(at(9))
     assert counted.queries == 1
     monkeypatch.setattr(alternatives, "VALID_SECONDS", 0.0)
     finder = Alternatives(counted)
-    assert (await nearest(finder))[0].slot_start == timestamp(at(11))
+    assert (await nearest(finder))[0]["slotStart"] == timestamp(at(11))
     database.reserve(11)
-    assert (await nearest(finder))[0].slot_start == timestamp(at(8))
+    assert (await nearest(finder))[0]["slotStart"] == timestamp(at(8))
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_shared_lookup(counted: CountedDatabase) -> None:
@@ -187,7 +187,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_shared_lookup(counted: Cou
     second = asyncio.create_task(nearest(finder))
     await asyncio.sleep(0)
     first.cancel()
-    assert (await second)[0].slot_start == timestamp(at(9))
+    assert (await second)[0]["slotStart"] == timestamp(at(9))
     assert counted.queries == 1
 
 
