@@ -213,7 +213,7 @@ class _Checker:
     def live_holds_that_are_refused(self) -> Iterator[Finding]:
         """Finds calls on a hold that were refused although it surely was live as long as they took."""
         for hold in self._claims.holds.values():
-            live = self._live(hold)
+            live, unseen = self._live(hold), self._claims.unseen(hold)
             for call in self._claims.calls_of_hold[hold.reservation_id]:
                 if call.kind not in ("commit", "extend", "get_hold", "release") or call.started < live.since:
                     continue
@@ -222,7 +222,11 @@ class _Checker:
                     yield f"hold {hold.reservation_id} is not found any more", (call.number, *hold.evidence)
                 elif call.ended < live.until and call.is_refused and call.code in _GONE:
                     yield f"{call.kind} of the live hold {hold.reservation_id}: {call.code}", (call.number,)
-                elif call.ended < live.until and call.answer.get("status") in ("expired", "released"):
+                elif (
+                    call.ended < live.until
+                    and call.answer.get("status") in ("expired", "released")
+                    and not self._claims.may_miss(unseen, call)
+                ):
                     yield f"the live hold {hold.reservation_id} is shown as {call.answer['status']}", (call.number,)
 
     def _live(self, hold: Hold) -> Span:

@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, Final, NamedTuple
 
 from tests.history.record import SETTLE_SECONDS, Call, History, to_seconds
@@ -51,13 +51,15 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """A claim with unchanged room. It existed at each moment of `certain`, and at none outside of `possible`."""
+    """A claim with unchanged room. It existed at each moment of `certain`, and at none outside of `possible`. A read
+    may miss it in the times of `unseen`: see `Claims.unseen`."""
 
     room: Room
     owners: frozenset[str]
     certain: Span
     possible: Span
     evidence: tuple[int, ...] = ()
+    unseen: tuple[Span, ...] = ()
 
 
 @dataclass(slots=True)
@@ -71,6 +73,8 @@ class Hold:
     since: Span
     # The expiry is at least the first instant, and at most the second.
     expires: tuple[float, float] = (-math.inf, -math.inf)
+    # By expiry, when an answer had shown it.
+    shown: dict[float, float] = field(default_factory=dict)
     released: Span = _NEVER
     ended_by: float = math.inf
     appointment_id: str | None = None
@@ -186,6 +190,9 @@ class Claims:
             if hold:
                 self.calls_of_hold[hold.reservation_id].append(call)
                 self._read_hold(hold, call)
+        for hold in self.holds.values():
+            ends = [call.ended for call in self.calls_of_hold[hold.reservation_id] if self._shows_end(hold, call)]
+            hold.ended_by = min(ends, default=math.inf)
 
     def _read_hold(self, hold: Hold, call: Call) -> None:
         hold.evidence.add(call.number)
@@ -193,20 +200,34 @@ class Claims:
         if call.is_acknowledged and "expiresAt" in call.answer:
             expiry = to_seconds(call.answer["expiresAt"])
             least, most = max(least, expiry), max(most, expiry)
-            if call.answer["status"] in ("expired", "released"):
-                hold.ended_by = min(hold.ended_by, call.ended)
+            hold.shown[expiry] = min(hold.shown.get(expiry, math.inf), call.ended)
         if call.kind == "extend" and call.is_unknown:
             most = max(most, self._clock.latest(self.effect_until(call)) + 60 * call.request["ttlMinutes"])
         hold.expires = least, most
         if call.kind == "release" and not call.is_refused:
             until = call.ended if call.is_acknowledged else math.inf
             hold.released = Span(min(hold.released.since, call.started), min(hold.released.until, until))
-        if call.is_refused and call.code in _ENDED and call.kind in ("commit", "extend"):
-            hold.ended_by = min(hold.ended_by, call.ended)
+
+    def _shows_end(self, hold: Hold, call: Call) -> bool:
+        if call.kind in ("commit", "extend"):
+            return call.is_refused and call.code in _ENDED
+        return call.answer.get("status") in ("expired", "released") and not self.may_miss(self.unseen(hold), call)
 
     def expiry(self, hold: Hold) -> Span:
         """Returns the time until which a hold was surely not expired, and the time from which on it surely was."""
         return Span(self._clock.surely_before(hold.expires[0]), self._clock.surely_past(hold.expires[1]))
+
+    def unseen(self, hold: Hold) -> tuple[Span, ...]:
+        """Returns the times from an expiry of a hold until a later one was shown. The extend was decided before, under
+        the lock; a read, which takes none, may see what was committed before the extend."""
+        return tuple(
+            Span(self._clock.surely_before(former), hold.shown[later]) for former, later in pairwise(sorted(hold.shown))
+        )
+
+    @staticmethod
+    def may_miss(unseen: tuple[Span, ...], call: Call) -> bool:
+        """Returns whether a read may miss what is not seen at some times."""
+        return any(span.since <= call.ended and call.started < span.until for span in unseen)
 
     def was_live(self, hold: Hold, appointment: Appointment) -> bool | None:
         """Returns whether a hold was live when it was committed; None if the history does not say."""
@@ -336,7 +357,8 @@ class Claims:
                 call.is_unknown and not self.is_settled(call) for call in self._commits[hold.reservation_id]
             ):
                 possible = Span(possible.since, math.inf)
-            yield Stay(hold.room, frozenset({hold.reservation_id}), certain, possible, tuple(sorted(hold.evidence)))
+            owners, evidence = frozenset({hold.reservation_id}), tuple(sorted(hold.evidence))
+            yield Stay(hold.room, owners, certain, possible, evidence, self.unseen(hold))
 
     def _stays_of_appointments(self) -> Iterator[Stay]:
         for appointment in self.appointments.values():
@@ -362,12 +384,15 @@ class Claims:
             if room is None:
                 continue
             since = run[0].made
+            unseen: tuple[Span, ...] = ()
             if hold and run[0].number == 1 and self.was_live(hold, appointment):
+                # A read may see the hold expired and miss its commit.
+                unseen = (Span(self.expiry(hold).since, since.until),)
                 since = Span(since.since, min(since.until, max(since.since, hold.since.until)))
             following = appointment.versions.get(run[-1].number + 1)
             ended = following.made if following else _NEVER
             certain = Span(since.until, min(ended.since, surely_kept))
-            yield Stay(room, owners, certain, Span(since.since, ended.until), evidence)
+            yield Stay(room, owners, certain, Span(since.since, ended.until), evidence, unseen)
         for call in unresolved:
             if known:
                 room = self.room_of(appointment.business, {**(known[-1].body or {}), **call.request.get("set", {})})

@@ -86,14 +86,15 @@ class RoomBook:
         return [stay for stay in self._certain.during(room, Span(time, time)) if stay.certain.since <= time]
 
     def peaks(self, room: Room, span: Span) -> tuple[int, int]:
-        """Returns the least and the most units that can be claimed at the fullest instant of a window, at a moment of
-        a time."""
+        """Returns the least and the most units that a read at a moment of a time can show at the fullest instant of a
+        window."""
         sure = [
             stay.room
             for stay in self._certain.during(room, span)
             if stay.room.service == room.service
             and stay.certain.since <= span.since
             and span.until < stay.certain.until
+            and not any(_existed(unseen, span) for unseen in stay.unseen)
         ]
         possible = [stay.room for stay in self._possible.during(room, span) if stay.room.service == room.service]
         return (
@@ -103,7 +104,8 @@ class RoomBook:
 
     def peak_at(self, room: Room, time: float) -> int:
         """Returns the units that are surely claimed at the fullest instant of a window, at a moment."""
-        return self.peaks(room, Span(time, time))[0]
+        sure = [stay.room for stay in self.surely_at(room, time) if stay.room.service == room.service]
+        return peak(sure, max(room.starts, self._clock.latest(time)), room.ends)
 
     def surely_fits(self, room: Room, choices: Iterable[str] | None, own: frozenset[str], span: Span) -> bool:
         """Returns whether a request for a room fits at each moment of a time.

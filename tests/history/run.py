@@ -38,6 +38,8 @@ class Options:
     proxy: bool = False
     # Whether faults are injected, and everything is read back at the end.
     faults: bool = True
+    # The clients go on after `seconds` until they have made so many calls.
+    least_calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,12 @@ async def run(options: Options, folder: Path, progress: Callable[[str], None]) -
         clients = [Client(number, recorder, crowd, options.seed) for number in range(1, options.clients + 1)]
         async with asyncio.TaskGroup() as tasks:
             reporter = tasks.create_task(_report(history, nemesis, progress))
-            tasks.create_task(_clients(clients, crowd, options.seconds))
+            enough = tasks.create_task(_enough(history, options))
+            tasks.create_task(_clients(clients, crowd, enough))
             faults = tasks.create_task(nemesis.run())
             if not options.faults:
                 nemesis.stopped.set()
-            await asyncio.sleep(options.seconds)
+            await enough
             nemesis.stopped.set()
             await faults
             reporter.cancel()
@@ -119,10 +122,18 @@ async def _build(recorder: Recorder) -> None:
             assert answer.status_code == 201, answer.text
 
 
-async def _clients(clients: list[Client], crowd: Crowd, seconds: float) -> None:
-    """Runs the clients, and ends the calls that are still under way a while after their end."""
+async def _enough(history: History, options: Options) -> None:
+    """Waits until the clients have run for long enough and made enough calls."""
+    await asyncio.sleep(options.seconds)
+    while len(history.calls) < options.least_calls:  # noqa: ASYNC110 — a history has no event
+        await asyncio.sleep(0.1)
+
+
+async def _clients(clients: list[Client], crowd: Crowd, enough: asyncio.Task[None]) -> None:
+    """Runs the clients until it is enough, and ends the calls that are still under way a while after that."""
     tasks = [asyncio.create_task(client.run()) for client in clients]
-    ended, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+    await asyncio.wait([enough, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    ended = [task for task in tasks if task.done()]
     crowd.stopped = True
     _, late = await asyncio.wait(tasks, timeout=_LAST_CALLS_SECONDS if not ended else 0)
     for task in late:

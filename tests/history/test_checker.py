@@ -333,6 +333,29 @@ def a_count_without_a_claim(story: Story, sound: bool) -> None:
 
 
 @violates("reads are current")
+def a_count_without_a_hold_that_was_extended(story: Story, sound: bool) -> None:
+    story.reserve("first", ttl=0.5).wait(28)
+    story.call("extend", 200, story.hold("first"), 5, reservationId="first", ttlMinutes=5)
+    # After the former expiry, and before the answer or after it.
+    story.wait(1 if sound else 6).call("capacity", 200, {"capacity": 1, "held": 0, "booked": 0}, **slot("cut"))
+
+
+@violates("reads are current")
+def a_count_without_a_hold_that_was_committed(story: Story, sound: bool) -> None:
+    story.reserve("first", ttl=0.5).wait(28)
+    story.call("commit", 201, story.appointment("second"), 5, reservationId="first")
+    story.wait(1 if sound else 6).call("capacity", 200, {"capacity": 1, "held": 0, "booked": 0}, **slot("cut"))
+
+
+@violates("a live hold can be committed")
+def a_hold_that_is_shown_as_expired(story: Story, sound: bool) -> None:
+    story.reserve("first", ttl=0.5).wait(28)
+    story.call("extend", 200, story.hold("first"), 5, reservationId="first", ttlMinutes=5)
+    shown = story.hold("first", ttl=-0.5, status="expired")
+    story.wait(1 if sound else 6).call("get_hold", 200, shown, reservationId="first")
+
+
+@violates("reads are current")
 def a_listing_with_a_slot_that_is_taken(story: Story, sound: bool) -> None:
     story.book("first").wait(0 if sound else 2)
     listed = slot("cut", 11 if sound else 10) | {"available": 1}

@@ -43,7 +43,8 @@ def check_result(result: Result) -> None:
 
 @pytest.mark.parametrize("name", ["no lock"])
 async def test_a_broken_variant_is_found(tmp_path: Path, name: str) -> None:
-    """Without the lock of the business, the same clients oversell within seconds, and the checker finds it. The other
-    variants take longer: make history ARGS='--sabotage …'."""
-    result = await recorded_run(Options(seconds=4, seed=SEED, clients=32, sabotage=name, faults=False), tmp_path)
+    """Without the lock of the business, the same clients oversell within some hundred calls, and the checker finds it.
+    The other variants take longer: make history ARGS='--sabotage …'."""
+    options = Options(seconds=4, seed=SEED, clients=32, sabotage=name, faults=False, least_calls=1000)
+    result = await recorded_run(options, tmp_path)
     assert SABOTAGES[name].breaks & {violation.invariant for violation in result.verdict.violations}
