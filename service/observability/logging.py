@@ -112,10 +112,15 @@ def _is_explained_nowhere_else(record: logging.LogRecord) -> bool:
     return record.msg not in _EXPLAINED
 
 
+# One list for good: a logger keeps the list of its first line, also if the log is configured anew, and tests replace
+# what is in it.
+_PROCESSORS: Final[list[structlog.typing.Processor]] = [structlog.processors.format_exc_info, _render]
+
+
 def configure_logging(level: str) -> None:
     """Writes JSON lines to stderr, ours and those of the libraries."""
     structlog.configure(
-        processors=[structlog.processors.format_exc_info, _render],
+        processors=_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         logger_factory=lambda *_: _LINES,
         cache_logger_on_first_use=True,

@@ -1,12 +1,14 @@
-"""The log where its lines can't be written."""
+"""The log where its lines can't be written, and where tests capture them."""
 
 import errno
 import io
 import sys
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
-from service.observability.logging import LineLogger
+from service.observability.logging import LineLogger, configure_logging
 
 
 class Broken(io.StringIO):
@@ -33,3 +35,14 @@ def test_a_line_that_can_not_be_written_is_lost_and_raises_nothing(
     stream.error = None
     logger.warning(b"written\n")
     assert stream.getvalue() == "written\n"
+
+
+def test_a_logger_is_captured_after_the_log_was_configured_anew() -> None:
+    """It keeps the configuration of its first line, and each application in this process configures the log."""
+    configure_logging("warning")
+    logger = structlog.get_logger()
+    logger.warning("first")
+    configure_logging("warning")
+    with capture_logs() as lines:
+        logger.warning("second")
+    assert [line["event"] for line in lines] == ["second"]
