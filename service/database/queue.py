@@ -143,7 +143,9 @@ class FairQueue:
 
     async def arrived(self) -> None:
         """Waits until a request is waiting."""
-        await self._arrived.wait()
+        while not self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
 
     async def take(self) -> list[Operation]:
         """Waits for the next batch: a fair share of each waiting business, the longest-waiting business first.

@@ -113,6 +113,16 @@ async def test_requests_that_come_one_by_one_share_calls(database: TestDatabase)
     assert count_calls(database) <= 30
 
 
+async def test_a_full_batch_waits_for_no_others(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short the time since the last call began."""
+    monkeypatch.setattr(group_commit_module, "_GATHER_SECONDS", 60.0)
+    database.make_service(capacity=10)
+    async with running(database.url, max_batch=2) as group_commit:
+        for _ in range(2):
+            outcomes = await asyncio.gather(*(reserve(group_commit) for _ in range(2)))
+            assert [outcome.name for outcome in outcomes] == ["done", "done"]
+
+
 async def test_a_request_of_a_cancelled_caller_leaves_the_queue(database: TestDatabase) -> None:
     """A request that was not sent yet makes no hold."""
     database.make_service(capacity=10)

@@ -111,12 +111,14 @@ class SteadyDatabase(SimulatedDatabase):
     [
         # One after the other, and one beside a call: each is sent as soon as it can be.
         ([0, 3, 6, 7], [(0, 1), (3, 1), (6, 1), (8, 1)]),
-        # Several beside a call: the next one carries those that come within 6 ms of its beginning.
-        ([0, 1, 1, 4], [(0, 1), (6, 3)]),
-        # Enough for a full batch: it does not wait, and the one that is left is alone.
-        ([0, 1, 1, 1, 1, 1], [(0, 1), (2, 4), (4, 1)]),
+        # Several beside a call: the next one carries those that come within 3 ms of its end.
+        ([0, 1, 1, 4], [(0, 1), (5, 3)]),
+        # One after a call of several waits for others: the callers that were answered ask again.
+        ([0, 1, 1, 8, 9], [(0, 1), (5, 2), (10, 2)]),
+        # Enough for a full batch: it does not wait, and the one that is left waits for others.
+        ([0, 1, 1, 1, 1, 1], [(0, 1), (2, 4), (7, 1)]),
     ],
-    ids=["one by one", "several", "full"],
+    ids=["one by one", "several", "answered", "full"],
 )
 def test_requests_are_gathered_beside_a_call(arrivals_ms: list[float], calls: list[tuple[int, int]]) -> None:
     """Each call has a cost of its own, so the requests of a busy service wait a little for others."""
