@@ -1,4 +1,4 @@
-"""The slots that can be booked."""
+"""What the public can book: the public catalogue of a business, and the slots of a service."""
 
 from collections.abc import Callable, Coroutine
 from datetime import date
@@ -6,16 +6,18 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from service.api.shapes import Quantity, Query
+from service.api.shapes import PathBusiness, Quantity, Query
 from service.booking.availability import Availability, AvailableDays, Wanted, availability, available_days
+from service.booking.catalog import PublicCatalogue, public_catalogue
 from service.booking.instants import Instant, LocalDate, after
 from service.booking.service_types import SlotDays, SlotMinutes
 from service.booking.text import Identifier, NamedBusiness, ServiceId
 from service.database.connections import Reader
 from service.faults import FaultCode, fault_error, fault_error_at
-from service.http.answer import JSON, Answer
+from service.http.answer import JSON, PUBLIC, Answer, answer
 from service.http.call import Call
 from service.http.compression import Body
+from service.http.conditions import CONTENT_HEADERS, content_tag, tagged_answer
 from service.http.endpoint import endpoint
 from service.shares import Shares
 from service.sharing.cache import AnswerCache
@@ -84,6 +86,24 @@ class AvailabilityApi:
         self._cache = cache
         # A list may take half a second of a processor, whatever the limit of requests says.
         self._clients = Shares(1)
+
+    @endpoint(
+        "GET",
+        PUBLIC + "{slug}",
+        tag="availability",
+        answers={200: PublicCatalogue, 304: None},
+        refusals=("BUSINESS_NOT_FOUND",),
+        request_headers=("If-None-Match",),
+        answer_headers={200: CONTENT_HEADERS, 304: CONTENT_HEADERS},
+    )
+    async def get_public_catalogue(self, call: Call, slug: PathBusiness) -> Answer:
+        """Get the public catalogue.
+
+        What a frontend shows of a business: its services and resources that the public can book, with their terms.
+        Sent again with the `ETag` as `If-None-Match`, the answer is a 304 until something changes.
+        """
+        body = answer(await public_catalogue(self._reads, slug)).body
+        return tagged_answer(call, body, content_tag(body), JSON)
 
     @endpoint("GET", "/api/booking/availability", tag="availability", answers={200: Availability}, refusals=_REFUSALS)
     async def get_availability(self, call: Call, query: AvailabilityQuery) -> Answer:

@@ -5,11 +5,18 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import psycopg
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
-from service.booking.catalog_types import Business, BusinessSettings, Resource, ResourceSettings
+from service.booking.catalog_types import (
+    Business,
+    BusinessSettings,
+    PublicBusiness,
+    PublicResource,
+    Resource,
+    ResourceSettings,
+)
 from service.booking.document import AppliedDocument, CatalogDocument, CatalogSettings, read_document
 from service.booking.opening_types import (
     Closure,
@@ -22,10 +29,10 @@ from service.booking.opening_types import (
     SpecialHours,
     SpecialHoursSettings,
 )
-from service.booking.service_types import Service, ServiceSettings
+from service.booking.service_types import PublicService, Service, ServiceSettings
 from service.booking.text import Identifier
 from service.booking.verbs import Announce, announce_unknown, body_of, refusal
-from service.database.connections import CHANGE_SECONDS, Database
+from service.database.connections import CHANGE_SECONDS, Database, Reader
 from service.errors import DatabaseDown, HoldfastError, Invalid, Refused
 from service.naming import Record
 
@@ -181,6 +188,21 @@ class Catalog:
             announce_unknown(self._announce, business_id, CHANGE_SECONDS)
             raise
         return outcome, body
+
+
+class PublicCatalogue(Record):
+    """The public catalogue of a business."""
+
+    business: PublicBusiness = Field(description="The business.")
+    services: list[PublicService] = Field(description="The services that the public can book, by id.")
+    resources: list[PublicResource] = Field(description="The resources that the public can book them with, by id.")
+
+
+async def public_catalogue(reads: Reader, business_id: str) -> PublicCatalogue:
+    """Reads what frontends show before a guest chooses a slot. Raises `Refused` and `Unavailable`."""
+    for (body,) in await reads.fetch("public_catalogue", business_id):
+        return PublicCatalogue.model_validate_json(body)
+    raise Refused("BUSINESS_NOT_FOUND")
 
 
 def _refused_entry(outcome: str, members: dict[str, Any]) -> HoldfastError:

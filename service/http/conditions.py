@@ -15,7 +15,7 @@ from service.booking.holds import Reservation
 from service.booking.requests import Attempt
 from service.errors import Invalid, Refused
 from service.faults import FaultCode
-from service.http.answer import JSON, Answer, answer
+from service.http.answer import Answer, answer
 from service.http.call import Call
 from service.http.clients import client_id, is_guessable, made_up_name
 from service.http.compression import Body
@@ -28,7 +28,7 @@ HOLD_HEADERS: Final = {201: ("Location",), 200: ("Idempotency-Replayed",)}
 APPOINTMENT_HEADERS: Final = {201: ("Location", "ETag"), 200: ("Idempotency-Replayed", "ETag")}
 # Of a commit, whose replay has a tag only where it shows the appointment.
 COMMIT_HEADERS: Final = {201: ("Location", "ETag"), 200: ("Idempotency-Replayed",)}
-# The headers of `content_answer`.
+# The headers of `tagged_answer`.
 CONTENT_HEADERS: Final = ("ETag", "Cache-Control")
 
 
@@ -69,12 +69,6 @@ def created_answer(
     return answer(body or record, 200 if replayed else 201, headers)
 
 
-def content_answer(call: Call, record: BaseModel) -> Answer:
-    """Builds the answer of `tagged_answer` with a record. Caches may store it, because it is public."""
-    body = answer(record).body
-    return tagged_answer(call, body, content_tag(body), JSON)
-
-
 def content_tag(content: bytes) -> str:
     """Returns the strong tag of a content."""
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
@@ -84,7 +78,7 @@ def tagged_answer(
     call: Call, body: bytes | Body, tag: str, media_type: str, headers: Mapping[str, str] | None = None
 ) -> Answer:
     """Builds a 200 with the tag of its content, or a 304 where `If-None-Match` has the tag, or any (RFC 9110, 13.1.2).
-    Caches must revalidate the answer."""
+    Caches may store the answer, and must revalidate it."""
     # The tag is weak, because the body may be compressed.
     headers = {"ETag": f"W/{tag}", "Cache-Control": "no-cache", **(headers or {})}
     known = call.header(b"if-none-match") or ""

@@ -24,7 +24,6 @@ from service.api.keys import KeyApi
 from service.api.opening import OpeningApi
 from service.api.operations import OperationsApi
 from service.api.pages import PagesApi
-from service.api.public_catalogue import PublicCatalogueApi
 from service.api.stream import StreamApi
 from service.api.widget import WidgetApi
 from service.background import end, in_background
@@ -138,7 +137,6 @@ def create_app(settings: Settings) -> Application:
 
     apis: list[object] = [
         HoldApi(Holds(look_ups, lists, verbs, guests, tokens), reads, holders),
-        PublicCatalogueApi(reads),
         AvailabilityApi(reads, cache),
         StreamApi(feed, Catalog(look_ups), reaches),
         AppointmentApi(appointments, holders),
