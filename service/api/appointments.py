@@ -1,12 +1,11 @@
 """Appointments: one-call and manual booking, the owner's calendar, changes, cancellation, erasure, the audit trail."""
 
-import re
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from starlette.types import ASGIApp
 
 from service.api.cursors import cursor, place_at
@@ -20,7 +19,6 @@ from service.api.shapes import (
     ExpectedVersion,
     GuestBody,
     PageLimit,
-    Quantity,
     Query,
     ReachableGuestBody,
     SlotBody,
@@ -31,12 +29,13 @@ from service.api.shapes import (
     author,
 )
 from service.booking.appointments import Appointment, Appointments, AuditEntry, BookedAppointment, Listed, Status
+from service.booking.catalog_types import Units
 from service.booking.contacts import PHONE_MEANING, Email, Phone
-from service.booking.instants import EndOfSlot, Instant, SlotInstant, after
+from service.booking.instants import EndOfSlot, SlotInstant
 from service.booking.requests import Book, Change
 from service.booking.text import BusinessId, Identifier, Metadata, Notes, ServiceId
 from service.errors import HoldfastError, Invalid
-from service.faults import FaultCode, fault_error, fault_error_at
+from service.faults import FaultCode, fault_error_at
 from service.http.answer import JSON, Answer, answer, no_content
 from service.http.call import Call
 from service.http.clients import Holders
@@ -82,7 +81,7 @@ class ChangeBody(GuestBody):
     slot_start: SlotInstant = _if_sent("The new start. Alone, it keeps the duration.")
     slot_end: EndOfSlot = _if_sent("The new end of the slot.")
     resource_id: Identifier | None = Field(None, description="The resource that it moves to; `null` for any free one.")
-    quantity: Quantity = _if_sent("How many units of the service's capacity.")
+    quantity: Units = _if_sent("How many units of the service's capacity.")
     status: Status = _if_sent("`completed`, `no_show`, `cancelled`; `confirmed` again.")
     metadata: Metadata = Field(default_factory=dict, description="Replaces the former metadata.")
 
@@ -140,35 +139,9 @@ class Erasure(Record):
     erased: int = Field(description="How many appointments lost their guest's data; 0 if there was none left.")
 
 
-_LOST_PLUS: Final = re.compile(r"[\u200b-\u206f\ufeff]*(?:tel:)? ", re.IGNORECASE)
-
-
-def _with_its_plus(phone: object) -> object:
-    """Refuses a + that was read as a blank: without it the number would be one of the business's country."""
-    if isinstance(phone, str) and _LOST_PLUS.match(phone):
-        raise fault_error(FaultCode.LOST_PLUS)
-    return phone
-
-
-class AppointmentsQuery(Query):
+class AppointmentsQuery(Listed, Query):
     """A page of appointments. Without `updatedSince`, `guestEmail` or `guestPhone`, `from` and `to` are required."""
 
-    business_id: BusinessId
-    from_: Instant | None = Field(None, description="Only those that start at this instant or later.")
-    to: Annotated[Instant, after("from_")] | None = Field(
-        None, description="Only those that start before this instant."
-    )
-    overlapping: bool = Field(False, description="Also those that began before `from` and end after it.")
-    updated_since: Instant | None = Field(None, description="Only those changed at this instant or later.")
-    resource_id: Identifier | None = Field(None, description="Only those of this resource.")
-    service_id: Identifier | None = Field(None, description="Only those of this service.")
-    status: Status | None = Field(None, description="Only those with this status.")
-    guest_email: Email | None = Field(
-        None, description="Only those of the guest with this e-mail address, in any case of its letters."
-    )
-    guest_phone: Annotated[Phone, BeforeValidator(_with_its_plus)] | None = Field(
-        None, description="Only those of the guest with this phone number."
-    )
     limit: PageLimit = PAGE_LIMIT
     cursor: Cursor = None
 
@@ -179,10 +152,6 @@ class AppointmentsQuery(Query):
             others = ["updatedSince", "guestEmail", "guestPhone"]
             raise fault_error_at(missing, FaultCode.REQUIRED_WITHOUT, fields=others)
         return self
-
-    def listed(self) -> Listed:
-        times = self.from_, self.to, self.overlapping, self.updated_since
-        return Listed(*times, self.resource_id, self.service_id, self.status, self.guest_email, self.guest_phone)
 
 
 class AppointmentPage(Record):
@@ -257,7 +226,7 @@ class AppointmentApi:
         it may be shorter than `limit`.
         """
         after = place_at(query.cursor, query) if query.cursor else None
-        found, last = await self._appointments.page(query.business_id, query.listed(), after, query.limit)
+        found, last = await self._appointments.page(query, after, query.limit)
         items = [_without_hold(appointment) for appointment in found]
         return answer(AppointmentPage(items=items, next_cursor=cursor(query, *last) if last else None))
 

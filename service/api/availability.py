@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Coroutine
 from datetime import date
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from service.api.shapes import PathBusiness, Quantity, Query
+from service.api.shapes import PathBusiness, Query
 from service.booking.availability import Availability, AvailableDays, Wanted, availability, available_days
 from service.booking.catalog import PublicCatalogue, public_catalogue
 from service.booking.instants import Instant, LocalDate, after
-from service.booking.service_types import SlotDays, SlotMinutes
-from service.booking.text import Identifier, NamedBusiness, ServiceId
 from service.database.connections import Reader
-from service.faults import FaultCode, fault_error, fault_error_at
+from service.faults import FaultCode, fault_error
 from service.http.answer import JSON, PUBLIC, Answer, answer
 from service.http.call import Call
 from service.http.compression import Body
@@ -28,32 +26,7 @@ _MAX_DAYS_AFTER: Final = 365
 _REFUSALS: Final = ("SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND")
 
 
-class WantedQuery(Query):
-    """The slots of a service that are looked for."""
-
-    business_id: NamedBusiness
-    service_id: ServiceId
-    quantity: Quantity = Field(1, description="How many units are wanted. Slots with less room are not listed.")
-    resource_id: Identifier | None = Field(None, description="Only the slots in which this one is free.")
-    duration_minutes: SlotMinutes | None = Field(
-        None, description="The length of the slots, of a service by minutes. Left out, it is as long as the service."
-    )
-    duration_days: SlotDays | None = Field(
-        None, description="The length of the slots, of a service by days. Left out, it is as long as the service."
-    )
-
-    @model_validator(mode="after")
-    def _of_one_length(self) -> Self:
-        if self.duration_minutes is not None and self.duration_days is not None:
-            raise fault_error_at("durationDays", FaultCode.NOT_WITH, fields=["durationMinutes"])
-        return self
-
-    def wanted(self) -> Wanted:
-        length = self.duration_minutes, self.duration_days
-        return Wanted(self.business_id, self.service_id, *length, self.quantity, self.resource_id)
-
-
-class AvailabilityQuery(WantedQuery):
+class AvailabilityQuery(Wanted, Query):
     """A page of the slots that start from `from` up to `to`."""
 
     from_: Instant = Field(description="The first instant at which a slot may start.")
@@ -63,7 +36,7 @@ class AvailabilityQuery(WantedQuery):
     limit: Annotated[int, Field(ge=1, le=2000)] = Field(500, description="How many to a page, 2000 at most.")
 
 
-class AvailableDaysQuery(WantedQuery):
+class AvailableDaysQuery(Wanted, Query):
     """The local dates from `from` to `to`."""
 
     from_: LocalDate = Field(description="The first date, by the business's clock.")
@@ -114,7 +87,7 @@ class AvailabilityApi:
         finds the first free slot. Send the `slotEnd` of the slot that the guest chose.
         """
         return await self._answer(
-            call, query, lambda: availability(self._reads, query.wanted(), query.from_, query.to, query.limit)
+            call, query, lambda: availability(self._reads, query, query.from_, query.to, query.limit)
         )
 
     @endpoint(
@@ -126,11 +99,9 @@ class AvailabilityApi:
         For a month's view: how many slots can be booked that start on each local date from `from` to `to`, both
         included, and when the first one begins. They are the slots that the list of slots has.
         """
-        return await self._answer(
-            call, query, lambda: available_days(self._reads, query.wanted(), query.from_, query.to)
-        )
+        return await self._answer(call, query, lambda: available_days(self._reads, query, query.from_, query.to))
 
-    async def _answer(self, call: Call, query: WantedQuery, find: Callable[[], Coroutine[Any, Any, bytes]]) -> Answer:
+    async def _answer(self, call: Call, query: Wanted, find: Callable[[], Coroutine[Any, Any, bytes]]) -> Answer:
         """Answers from the cache, or with what `find` finds; a client waits for one list at a time. The two lists have
         queries of their own types, so their answers have keys of their own."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationInfo, model_validator
 
-from service.booking.catalog_types import Capacity
+from service.booking.catalog_types import Units
 from service.booking.contacts import EMAIL_MEANING, PHONE_MEANING, Email, Phone
 from service.booking.instants import EndOfSlot, SlotInstant, after
 from service.booking.requests import Author, Guest, Slot
@@ -31,7 +31,6 @@ def _within_reach(slot_end: datetime, info: ValidationInfo) -> datetime:
     return slot_end
 
 
-Quantity = Capacity
 Version = Annotated[int, Field(ge=1, le=2_147_483_647)]
 # Handlers get the id: the dispatcher has looked it up.
 PathBusiness = Annotated[str, Field(description="The business, by its slug or its id.")]
@@ -84,7 +83,7 @@ class SlotBody(Body):
     slot_start: SlotInstant = Field(description="When the slot begins.")
     slot_end: SlotEnd | None = Field(None, description=SLOT_END_MEANING)
     idempotency_key: IdempotencyKey | None = Field(None, description=_KEY_MEANING)
-    quantity: Quantity = Field(1, description="How many units of the service's capacity.")
+    quantity: Units = Field(1, description="How many units of the service's capacity.")
     resource_id: Identifier | None = Field(None, description="One resource of the service. Left out, any free one.")
 
     def slot(self) -> Slot:

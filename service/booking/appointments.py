@@ -6,22 +6,22 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 import orjson
-from pydantic import BeforeValidator, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, Field, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
 from service.booking.catalog_types import OfBusiness
-from service.booking.contacts import PHONE_MEANING
+from service.booking.contacts import PHONE_MEANING, Email, PhoneOfUrl
 from service.booking.guests import Guests
-from service.booking.instants import WrittenInstant, written_instant
+from service.booking.instants import Instant, WrittenInstant, after, written_instant
 from service.booking.requests import Attempt, Author, Book, Change, Holder, merged, written
 from service.booking.service_types import OfService
 from service.booking.tenants import Tenants, require_business
-from service.booking.text import if_any
+from service.booking.text import BusinessId, Identifier, if_any
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Announce, Verbs, body_of
 from service.database.connections import Database, Reader
@@ -48,19 +48,24 @@ AUDIT_ROWS: Final = 100
 _INSTANTS: Final = ("slot_start", "slot_end")
 
 
-class Listed(NamedTuple):
+class Listed(BaseModel):
     """The appointments to list, in the order of the parameters of booking.list_appointments
-    (sql/functions/reads/appointments.sql). None: any."""
+    (sql/functions/reads/appointments.sql): members of the query of the list."""
 
-    starts_from: datetime | None
-    starts_before: datetime | None
-    overlapping: bool
-    updated_since: datetime | None
-    resource_id: str | None
-    service_id: str | None
-    status: Status | None
-    guest_email: str | None
-    guest_phone: str | None
+    business_id: BusinessId
+    from_: Instant | None = Field(None, description="Only those that start at this instant or later.")
+    to: Annotated[Instant, after("from_")] | None = Field(
+        None, description="Only those that start before this instant."
+    )
+    overlapping: bool = Field(False, description="Also those that began before `from` and end after it.")
+    updated_since: Instant | None = Field(None, description="Only those changed at this instant or later.")
+    resource_id: Identifier | None = Field(None, description="Only those of this resource.")
+    service_id: Identifier | None = Field(None, description="Only those of this service.")
+    status: Status | None = Field(None, description="Only those with this status.")
+    guest_email: Email | None = Field(
+        None, description="Only those of the guest with this e-mail address, in any case of its letters."
+    )
+    guest_phone: PhoneOfUrl | None = Field(None, description="Only those of the guest with this phone number.")
 
 
 class SlotWarning(Record):
@@ -227,19 +232,18 @@ class Appointments:
             raise Refused("APPOINTMENT_NOT_FOUND")
         return Appointment.model_validate_json(body)
 
-    async def page(
-        self, business_id: str, listed: Listed, after: Place | None, limit: int
-    ) -> tuple[list[Appointment], Place | None]:
+    async def page(self, listed: Listed, after: Place | None, limit: int) -> tuple[list[Appointment], Place | None]:
         """Returns a page of appointments by start, or by change where `updated_since` is set, and then by id.
 
         And its last place if there is a next page, which begins `after` that.
         """
-        phone = listed.guest_phone and await self._guests.normalised(business_id, listed.guest_phone)
-        filters = listed._replace(guest_phone=phone)
-        rows = await self._lists.fetch("list_appointments", business_id, *filters, *(after or (None, None)), limit)
+        phone = listed.guest_phone and await self._guests.normalised(listed.business_id, listed.guest_phone)
+        members = dict(listed) | {"guest_phone": phone}
+        filters = [members[name] for name in Listed.model_fields]
+        rows = await self._lists.fetch("list_appointments", *filters, *(after or (None, None)), limit)
         found = [body for (body,) in rows if body is not None]
         if not rows:
-            await require_business(self._look_ups, business_id)
+            await require_business(self._look_ups, listed.business_id)
         place = None
         if len(found) < len(rows):
             last = from_json(found[-1])

@@ -2,14 +2,18 @@
 
 import asyncio
 from datetime import date, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
+from service.booking.catalog_types import Units
 from service.booking.instants import LocalDate, WrittenInstant
+from service.booking.service_types import SlotDays, SlotMinutes
+from service.booking.text import Identifier, NamedBusiness, ServiceId
 from service.booking.verbs import body_of
 from service.database.connections import Reader
 from service.errors import Refused
+from service.faults import FaultCode, fault_error_at
 from service.naming import Record
 
 # Dates that one statement counts: those of a page of slots. With a slot a minute it takes half a second, and other
@@ -64,16 +68,25 @@ class Capacity(Record):
     available: int = Field(description="Units left. It may have changed since: only `reserve` decides.")
 
 
-class Wanted(NamedTuple):
-    """The slots that a caller looks for, in the order of the parameters of the listings. `minutes` or `days`, one of
-    the two at most, is their length; else the service's."""
+class Wanted(BaseModel):
+    """The slots of a service that a caller looks for: members of the queries of the listings."""
 
-    business_id: str
-    service_id: str
-    minutes: int | None
-    days: int | None
-    quantity: int
-    resource_id: str | None
+    business_id: NamedBusiness
+    service_id: ServiceId
+    quantity: Units = Field(1, description="How many units are wanted. Slots with less room are not listed.")
+    resource_id: Identifier | None = Field(None, description="Only the slots in which this one is free.")
+    duration_minutes: SlotMinutes | None = Field(
+        None, description="The length of the slots, of a service by minutes. Left out, it is as long as the service."
+    )
+    duration_days: SlotDays | None = Field(
+        None, description="The length of the slots, of a service by days. Left out, it is as long as the service."
+    )
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> Self:
+        if self.duration_minutes is not None and self.duration_days is not None:
+            raise fault_error_at("durationDays", FaultCode.NOT_WITH, fields=["durationMinutes"])
+        return self
 
 
 async def availability(
@@ -118,8 +131,9 @@ async def available_days(reads: Reader, wanted: Wanted, first: date, last: date)
 
 async def _listed(reads: Reader, query: str, wanted: Wanted, first: date, last: date | None, *limit: int) -> bytes:
     """Calls one of the listings of sql/functions/reads/availability.sql, from a date or an instant to another."""
-    business_id, service_id, *others = wanted
-    [row] = await reads.fetch(query, business_id, service_id, first, last, *others, *limit)
+    length = wanted.duration_minutes, wanted.duration_days
+    room = wanted.quantity, wanted.resource_id
+    [row] = await reads.fetch(query, wanted.business_id, wanted.service_id, first, last, *length, *room, *limit)
     return body_of(*row)
 
 

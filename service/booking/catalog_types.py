@@ -10,7 +10,8 @@ from service.booking.text import BusinessId, CatalogMetadata, Description, Ident
 from service.faults import FaultCode
 from service.naming import Record
 
-Capacity = Annotated[int, Field(ge=1, le=10_000_000)]
+# Of a capacity, of seats, or of what a claim takes of them.
+Units = Annotated[int, Field(ge=1, le=10_000_000)]
 
 RetentionDays = Annotated[int, Field(ge=1, le=36_500)]
 
@@ -103,7 +104,7 @@ class ResourceSettings(NamedSettings):
 
     kind: Identifier = Field("resource", description="The sort of resource, in your own words: `staff`, `room`.")
     booking_enabled: bool = Field(True, description="Whether the public may reserve it.")
-    seats: Capacity = Field(1, description="How many guests it takes at once: of a table, a room, a teacher's class.")
+    seats: Units = Field(1, description="How many guests it takes at once: of a table, a room, a teacher's class.")
 
 
 class OfferedResource(Named):

@@ -23,6 +23,7 @@ PHONE_MEANING: Final = (
 # No address with what a paste leaves around it, and no number with the parameters of its URI, is longer, and reading
 # takes time for each character.
 _MAX_PASTED: Final = 500
+_LOST_PLUS: Final = re.compile(r"[\u200b-\u206f\ufeff]*(?:tel:)? ", re.IGNORECASE)
 _TEL: Final = re.compile(r"tel:(?://)?", re.IGNORECASE)
 
 
@@ -81,6 +82,13 @@ def _without_letters(phone: str) -> str:
     return phone
 
 
+def _with_its_plus(phone: object) -> object:
+    """Refuses a + that was read as a blank: without it the number would be one of the business's country."""
+    if isinstance(phone, str) and _LOST_PLUS.match(phone):
+        raise fault_error(FaultCode.LOST_PLUS)
+    return phone
+
+
 Email = Annotated[
     str,
     StringConstraints(max_length=254),
@@ -95,3 +103,5 @@ Phone = Annotated[
     BeforeValidator(_number),
     AfterValidator(_without_letters),
 ]
+# A parameter of a query.
+PhoneOfUrl = Annotated[Phone, BeforeValidator(_with_its_plus)]

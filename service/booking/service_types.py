@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from service.booking.catalog_types import MAX_LISTED, Capacity, Named, NamedSettings, OfBusiness
+from service.booking.catalog_types import MAX_LISTED, Named, NamedSettings, OfBusiness, Units
 from service.booking.instants import EndTime, TimeOfDay
 from service.booking.text import Identifier, ServiceId
 from service.faults import FaultCode, fault_error, fault_error_at
@@ -47,7 +47,7 @@ ResourceSharing = Literal["exclusive", "session"]
 class ServiceSettings(NamedSettings):
     """What a service is put with. A member that is left out, or null, gets its default, whatever it was before."""
 
-    max_simultaneous_bookings: Capacity | None = Field(
+    max_simultaneous_bookings: Units | None = Field(
         None, description="The capacity: how many guests may overlap. Left out, the seats of `resourceIds`, or 1."
     )
     duration_minutes: SlotMinutes | None = Field(
