@@ -36,7 +36,7 @@ from service.booking.requests import Book, Change
 from service.booking.text import BusinessId, Identifier, Metadata, Notes, ServiceId
 from service.errors import HoldfastError, Invalid
 from service.faults import FaultCode, fault_error_at
-from service.http.answer import JSON, Answer, answer, no_content
+from service.http.answer import JSON, Answer, answer
 from service.http.call import Call
 from service.http.clients import Holders
 from service.http.conditions import (
@@ -215,8 +215,8 @@ class AppointmentApi:
         booked = await self._appointments.book(body.business_id, request, attempt(call), author(call))
         return created_answer(*booked)
 
-    @_call("GET", _APPOINTMENTS, answers={200: AppointmentPage}, access=Access.READONLY)
-    async def list_appointments(self, query: AppointmentsQuery) -> Answer:
+    @_call("GET", _APPOINTMENTS, access=Access.READONLY)
+    async def list_appointments(self, query: AppointmentsQuery) -> AppointmentPage:
         """List appointments.
 
         The calendar of a business: the appointments that start in `[from, to)`, by start, in pages. With `overlapping`
@@ -228,7 +228,7 @@ class AppointmentApi:
         after = place_at(query.cursor, query) if query.cursor else None
         found, last = await self._appointments.page(query, after, query.limit)
         items = [_without_hold(appointment) for appointment in found]
-        return answer(AppointmentPage(items=items, next_cursor=cursor(query, *last) if last else None))
+        return AppointmentPage(items=items, next_cursor=cursor(query, *last) if last else None)
 
     @_tagged_call("GET", _APPOINTMENT, access=Access.READONLY, by_guest=True)
     async def get_appointment(self, call: Call, appointment_id: AppointmentId) -> Answer:
@@ -299,13 +299,12 @@ class AppointmentApi:
     @_of_id(
         "DELETE",
         _APPOINTMENT + "/guest",
-        answers={204: None},
         access=Access.OWNER,
         refusals=("APPOINTMENT_NOT_FOUND", "VERSION_CONFLICT"),
         statuses={"VERSION_CONFLICT": (412,)},
         request_headers=("If-Match",),
     )
-    async def erase_guest(self, call: Call, appointment_id: AppointmentId) -> Answer:
+    async def erase_guest(self, call: Call, appointment_id: AppointmentId) -> None:
         """Erase a guest's data.
 
         Removes the guest, notes, the reason and metadata: all that may be personal. The appointment and its trail stay.
@@ -313,10 +312,9 @@ class AppointmentApi:
         request = Change(appointment_id, "erase", expected_version(call))
         with precondition(call):
             await self._appointments.change(request, author(call), call.business_id)
-        return no_content()
 
-    @_call("POST", "/api/booking/guests/erase", answers={200: Erasure}, access=Access.OWNER)
-    async def erase_person(self, call: Call, body: EraseBody) -> Answer:
+    @_call("POST", "/api/booking/guests/erase", access=Access.OWNER)
+    async def erase_person(self, call: Call, body: EraseBody) -> Erasure:
         """Erase all data of one person.
 
         Erases the guest's data, as the erasure of one appointment does, from every appointment of the business that has
@@ -324,7 +322,7 @@ class AppointmentApi:
         each. Repeat the call if its answer was lost: what was erased is not erased again.
         """
         erased = await self._appointments.erase(body.business_id, body.guest_email, body.guest_phone, author(call))
-        return answer(Erasure(erased=erased))
+        return Erasure(erased=erased)
 
     async def _change(self, call: Call, request: Change, token: str | None = None) -> Answer:
         """Runs a change of a guest, or of the holder of a key, and builds the answer with the changed appointment."""

@@ -9,7 +9,6 @@ from starlette.types import ASGIApp
 from service.api.shapes import Query
 from service.booking.calendar import Calendars, forbidden
 from service.booking.text import BusinessId, NamedBusiness, ResourceId
-from service.http.answer import Answer, answer
 from service.http.endpoint import Access, endpoint
 from service.http.streamed import StreamedAnswer
 from service.naming import Record
@@ -43,7 +42,7 @@ class CalendarFeeds(Record):
 
 
 _call = partial(endpoint, tag="calendar", answer_headers={200: ("Cache-Control",)})
-_of_owner = partial(_call, answers={200: CalendarFeeds}, access=Access.OWNER)
+_of_owner = partial(_call, access=Access.OWNER)
 _feed = partial(_call, "GET", answers={200: None}, refusals=("FORBIDDEN",), media_type="text/calendar")
 
 
@@ -52,21 +51,21 @@ class CalendarApi:
         self._calendars = calendars
 
     @_of_owner("GET", _FEEDS_OF_BUSINESS)
-    async def list_calendar_feeds(self, business_id: BusinessId) -> Answer:
+    async def list_calendar_feeds(self, business_id: BusinessId) -> CalendarFeeds:
         """List the calendar feeds.
 
         Put the address of the service before a `path` and subscribe to it in a calendar program. Its holder can read
         the guests' names and contact data, until the keys are rotated.
         """
-        return _feeds_answer(business_id, await self._calendars.keys(business_id))
+        return _feeds(business_id, await self._calendars.keys(business_id))
 
     @_of_owner("POST", _FEEDS_OF_BUSINESS + "/rotate")
-    async def rotate_calendar_feeds(self, business_id: BusinessId) -> Answer:
+    async def rotate_calendar_feeds(self, business_id: BusinessId) -> CalendarFeeds:
         """Replace the keys of all calendar feeds.
 
         The old ones stop working at once: every calendar program needs its new path.
         """
-        return _feeds_answer(business_id, await self._calendars.rotate(business_id))
+        return _feeds(business_id, await self._calendars.rotate(business_id))
 
     @_feed(_FEEDS + "/{businessId}.ics")
     async def get_business_calendar(self, business_id: NamedBusiness, query: FeedQuery) -> ASGIApp:
@@ -95,9 +94,9 @@ class CalendarApi:
         return StreamedAnswer(calendar, "text/calendar; charset=utf-8")
 
 
-def _feeds_answer(business_id: str, keys: dict[str | None, str]) -> Answer:
+def _feeds(business_id: str, keys: dict[str | None, str]) -> CalendarFeeds:
     items = []
     for resource_id, key in keys.items():
         place = f"{business_id}/{resource_id}" if resource_id else business_id
         items.append(CalendarFeedPath(resource_id=resource_id, path=f"{_FEEDS}/{place}.ics?key={key}"))
-    return answer(CalendarFeeds(items=items))
+    return CalendarFeeds(items=items)

@@ -11,7 +11,7 @@ from service.booking.catalog_types import Business, BusinessSettings, Resource, 
 from service.booking.document import AppliedDocument, CatalogDocument, CatalogSettings
 from service.booking.service_types import Service, ServiceSettings
 from service.booking.text import BusinessId, Identifier, ResourceId, ServiceId
-from service.http.answer import Answer, answer, no_content
+from service.http.answer import Answer, answer
 from service.http.endpoint import Access, endpoint
 from service.naming import Record
 
@@ -27,7 +27,7 @@ _MAX_DOCUMENT_BYTES: Final = 1024 * 1024
 _call = partial(endpoint, tag="catalog")
 _get = partial(_call, "GET", access=Access.READONLY)
 _put = partial(_call, "PUT", access=Access.OWNER)
-_delete = partial(_call, "DELETE", answers={204: None})
+_delete = partial(_call, "DELETE")
 _PUT_REFUSALS: Final = ("CAPACITY_IN_USE", "LIMIT_REACHED")
 
 
@@ -95,10 +95,10 @@ class CatalogApi:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    @_call("GET", _BUSINESSES, answers={200: Businesses}, access=Access.ADMIN)
-    async def list_businesses(self) -> Answer:
+    @_call("GET", _BUSINESSES, access=Access.ADMIN)
+    async def list_businesses(self) -> Businesses:
         """List all businesses."""
-        return answer(Businesses(items=await self._catalog.businesses()))
+        return Businesses(items=await self._catalog.businesses())
 
     @_put(_BUSINESS, answers={200: Business, 201: Business}, refusals=("SLUG_TAKEN",))
     async def put_business(self, business_id: BusinessId, body: BusinessBody) -> Answer:
@@ -108,24 +108,23 @@ class CatalogApi:
         """
         return put_answer(*await self._catalog.put_business(business_id, body))
 
-    @_get(_BUSINESS, answers={200: Business})
-    async def get_business(self, business_id: BusinessId) -> Answer:
+    @_get(_BUSINESS)
+    async def get_business(self, business_id: BusinessId) -> Business:
         """Get a business."""
-        return answer(await self._catalog.business(business_id))
+        return await self._catalog.business(business_id)
 
     @_delete(_BUSINESS, access=Access.ADMIN, refusals=("BUSINESS_IN_USE",))
-    async def delete_business(self, business_id: BusinessId) -> Answer:
+    async def delete_business(self, business_id: BusinessId) -> None:
         """Delete a business that has no services and no resources.
 
         Its opening hours, special hours, closures and keys go with it.
         """
         await self._catalog.delete_business(business_id)
-        return no_content()
 
-    @_get(_SERVICES, answers={200: Services})
-    async def list_services(self, business_id: BusinessId) -> Answer:
+    @_get(_SERVICES)
+    async def list_services(self, business_id: BusinessId) -> Services:
         """List the services of a business."""
-        return answer(Services(items=await self._catalog.entries(SERVICE, business_id)))
+        return Services(items=await self._catalog.entries(SERVICE, business_id))
 
     @_put(_SERVICE, answers={200: Service, 201: Service}, refusals=_PUT_REFUSALS)
     async def put_service(self, business_id: BusinessId, service_id: ServiceId, body: ServiceBody) -> Answer:
@@ -137,24 +136,23 @@ class CatalogApi:
         """
         return put_answer(*await self._catalog.put(SERVICE, business_id, service_id, body))
 
-    @_get(_SERVICE, answers={200: Service}, refusals=("SERVICE_NOT_FOUND",))
-    async def get_service(self, business_id: BusinessId, service_id: ServiceId) -> Answer:
+    @_get(_SERVICE, refusals=("SERVICE_NOT_FOUND",))
+    async def get_service(self, business_id: BusinessId, service_id: ServiceId) -> Service:
         """Get a service."""
-        return answer(await self._catalog.get(SERVICE, business_id, service_id))
+        return await self._catalog.get(SERVICE, business_id, service_id)
 
     @_delete(_SERVICE, access=Access.OWNER, refusals=("SERVICE_NOT_FOUND",))
-    async def delete_service(self, business_id: BusinessId, service_id: ServiceId) -> Answer:
+    async def delete_service(self, business_id: BusinessId, service_id: ServiceId) -> None:
         """Remove a service from the catalog.
 
         One that was ever reserved or booked is archived: no new holds, but its holds can be committed.
         """
         await self._catalog.delete(SERVICE, business_id, service_id)
-        return no_content()
 
-    @_get(_RESOURCES, answers={200: Resources})
-    async def list_resources(self, business_id: BusinessId) -> Answer:
+    @_get(_RESOURCES)
+    async def list_resources(self, business_id: BusinessId) -> Resources:
         """List the resources of a business."""
-        return answer(Resources(items=await self._catalog.entries(RESOURCE, business_id)))
+        return Resources(items=await self._catalog.entries(RESOURCE, business_id))
 
     @_put(_RESOURCE, answers={200: Resource, 201: Resource}, refusals=_PUT_REFUSALS)
     async def put_resource(self, business_id: BusinessId, resource_id: ResourceId, body: ResourceBody) -> Answer:
@@ -165,42 +163,40 @@ class CatalogApi:
         """
         return put_answer(*await self._catalog.put(RESOURCE, business_id, resource_id, body))
 
-    @_get(_RESOURCE, answers={200: Resource}, refusals=("RESOURCE_NOT_FOUND",))
-    async def get_resource(self, business_id: BusinessId, resource_id: ResourceId) -> Answer:
+    @_get(_RESOURCE, refusals=("RESOURCE_NOT_FOUND",))
+    async def get_resource(self, business_id: BusinessId, resource_id: ResourceId) -> Resource:
         """Get a resource."""
-        return answer(await self._catalog.get(RESOURCE, business_id, resource_id))
+        return await self._catalog.get(RESOURCE, business_id, resource_id)
 
     @_delete(_RESOURCE, access=Access.OWNER, refusals=("RESOURCE_NOT_FOUND", "CAPACITY_IN_USE"))
-    async def delete_resource(self, business_id: BusinessId, resource_id: ResourceId) -> Answer:
+    async def delete_resource(self, business_id: BusinessId, resource_id: ResourceId) -> None:
         """Remove a resource from the catalog.
 
         It gets no new bookings; those that exist stay. A service whose last resource is gone lists it among
         `archivedResourceIds`, and can't be booked until it is put with another, or without any.
         """
         await self._catalog.delete(RESOURCE, business_id, resource_id)
-        return no_content()
 
 
 class DocumentApi:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    @_get(_DOCUMENT, answers={200: CatalogDocument})
-    async def get_document(self, business_id: BusinessId) -> Answer:
+    @_get(_DOCUMENT)
+    async def get_document(self, business_id: BusinessId) -> CatalogDocument:
         """Get the catalog of a business as one document.
 
         Its settings, and all resources, services, hours and closures: in the format of the catalog file, to keep, to
         edit and to put again, here or for another business.
         """
-        return answer(await self._catalog.document(business_id))
+        return await self._catalog.document(business_id)
 
     @_put(
         _DOCUMENT,
-        answers={200: AppliedDocument},
         refusals=("CAPACITY_IN_USE", "SLUG_TAKEN", "BUSINESS_MISCONFIGURED", "LIMIT_REACHED"),
         max_body_bytes=_MAX_DOCUMENT_BYTES,
     )
-    async def put_document(self, business_id: BusinessId, body: DocumentBody, query: DocumentQuery) -> Answer:
+    async def put_document(self, business_id: BusinessId, body: DocumentBody, query: DocumentQuery) -> AppliedDocument:
         """Make the catalog of a business equal to a document.
 
         All of it or nothing: a refusal names the entry, and nothing was changed. Entries that the document lacks are
@@ -208,7 +204,7 @@ class DocumentApi:
         nothing is changed, and the answer is what it would be. `warnings` name resources that their own hours close,
         and the bookings that closures and special hours affect, which stay. A PUT of what GET gave changes nothing.
         """
-        return answer(await self._catalog.put_document(business_id, body, dry_run=query.dry_run))
+        return await self._catalog.put_document(business_id, body, dry_run=query.dry_run)
 
 
 def put_answer(entry: Record, created: bool) -> Answer:

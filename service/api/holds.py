@@ -30,7 +30,7 @@ from service.booking.instants import Instant, SlotInstant, after
 from service.booking.requests import Commit, Extend, Release, Reserve
 from service.booking.text import BusinessId, Identifier, NamedBusiness, ServiceId
 from service.database.connections import Reader
-from service.http.answer import Answer, answer, no_content
+from service.http.answer import Answer
 from service.http.call import Call
 from service.http.clients import Holders
 from service.http.conditions import COMMIT_HEADERS, HOLD_HEADERS, attempt, created_answer
@@ -161,8 +161,8 @@ class HoldApi:
         holder = self._holders.holder(call)
         return created_answer(*await self._holds.commit(request, author(call), holder, body.business_id))
 
-    @_call("GET", _HOLDS, answers={200: HoldPage}, access=Access.READONLY)
-    async def list_reservations(self, query: HoldsQuery) -> Answer:
+    @_call("GET", _HOLDS, access=Access.READONLY)
+    async def list_reservations(self, query: HoldsQuery) -> HoldPage:
         """List the live holds of a business.
 
         What guests are about to book: the holds that have not ended, for the calendar of a business. They have no guest
@@ -172,16 +172,15 @@ class HoldApi:
         listed = query.from_, query.to, query.service_id, query.resource_id
         after = place_at(query.cursor, query, instants=2) if query.cursor else None
         items, last = await self._holds.page(query.business_id, listed, after, query.limit)
-        return answer(HoldPage(items=items, next_cursor=cursor(query, *last) if last else None))
+        return HoldPage(items=items, next_cursor=cursor(query, *last) if last else None)
 
     @_call(
         "GET",
         _HOLDS + "/own",
-        answers={200: OwnHolds},
         refusals=("BUSINESS_NOT_FOUND",),
         required_headers=("X-Client-Id",),
     )
-    async def list_own_holds(self, call: Call, query: OwnHoldsQuery) -> Answer:
+    async def list_own_holds(self, call: Call, query: OwnHoldsQuery) -> OwnHolds:
         """List the live holds of a client.
 
         For a page that was loaded again: those that were reserved with the same `X-Client-Id`, those that end
@@ -189,35 +188,34 @@ class HoldApi:
         least, that no other client knows.
         """
         client_id = self._holders.secret_id_hmac(call)
-        return answer(OwnHolds(items=await self._holds.of_client(query.business_id, client_id)))
+        return OwnHolds(items=await self._holds.of_client(query.business_id, client_id))
 
-    @_call("GET", _HOLD, answers={200: Reservation}, refusals=("RESERVATION_NOT_FOUND",))
-    async def get_reservation(self, reservation_id: ReservationId, query: BusinessQuery) -> Answer:
+    @_call("GET", _HOLD, refusals=("RESERVATION_NOT_FOUND",))
+    async def get_reservation(self, reservation_id: ReservationId, query: BusinessQuery) -> Reservation:
         """Look up a hold."""
-        return answer(await self._holds.get(reservation_id, query.business_id))
+        return await self._holds.get(reservation_id, query.business_id)
 
-    @_call("POST", _HOLD + "/extend", answers={200: Reservation}, refusals=_EXTEND_REFUSALS)
-    async def extend(self, reservation_id: ReservationId, body: ExtendBody, query: BusinessQuery) -> Answer:
+    @_call("POST", _HOLD + "/extend", refusals=_EXTEND_REFUSALS)
+    async def extend(self, reservation_id: ReservationId, body: ExtendBody, query: BusinessQuery) -> Reservation:
         """Extend a hold.
 
         `expiresAt` becomes the later of its present value and now + `ttlMinutes`. A refused extend changes nothing.
         """
         request = Extend(reservation_id, body.ttl_minutes, body.expected_version)
-        return answer(await self._holds.extend(request, query.business_id))
+        return await self._holds.extend(request, query.business_id)
 
-    @_call("DELETE", _HOLD, answers={204: None}, refusals=_RELEASE_REFUSALS)
-    @_call("POST", _HOLD + "/release", operation_id="releaseByPost", answers={204: None}, refusals=_RELEASE_REFUSALS)
-    async def release(self, reservation_id: ReservationId, query: BusinessQuery) -> Answer:
+    @_call("DELETE", _HOLD, refusals=_RELEASE_REFUSALS)
+    @_call("POST", _HOLD + "/release", operation_id="releaseByPost", refusals=_RELEASE_REFUSALS)
+    async def release(self, reservation_id: ReservationId, query: BusinessQuery) -> None:
         """Release a hold.
 
         Also 204 when repeated, or when the hold has expired. The POST is for `navigator.sendBeacon` of a page that
         closes: a body of any content type is ignored.
         """
         await self._holds.release(Release(reservation_id), query.business_id)
-        return no_content()
 
-    @endpoint("GET", "/api/booking/capacity", tag="capacity", answers={200: Capacity}, refusals=("SERVICE_NOT_FOUND",))
-    async def get_capacity(self, query: CapacityQuery) -> Answer:
+    @endpoint("GET", "/api/booking/capacity", tag="capacity", refusals=("SERVICE_NOT_FOUND",))
+    async def get_capacity(self, query: CapacityQuery) -> Capacity:
         """Get the capacity left in one slot."""
         slot = query.slot_start, query.slot_end
-        return answer(await capacity(self._reads, query.business_id, query.service_id, *slot))
+        return await capacity(self._reads, query.business_id, query.service_id, *slot)

@@ -8,7 +8,7 @@ from pydantic import Field
 from service.api.shapes import Body
 from service.booking.keys import ROLE_MEANING, ApiKey, Keys, NewKey, Principal, Role
 from service.booking.text import BusinessId, Identifier, Name
-from service.http.answer import Answer, answer, no_content
+from service.http.answer import Answer, answer
 from service.http.call import Call
 from service.http.endpoint import Access, endpoint
 from service.naming import Record
@@ -53,29 +53,28 @@ class KeyApi:
         created_by = call.principal.key_id if call.principal else None
         return answer(await self._keys.create(business_id, body.name, body.role, created_by), 201)
 
-    @_call("GET", _KEYS, answers={200: ApiKeys})
-    async def list_keys(self, business_id: BusinessId) -> Answer:
+    @_call("GET", _KEYS)
+    async def list_keys(self, business_id: BusinessId) -> ApiKeys:
         """List the keys of a business.
 
         With the key that made each of them, and when it was last used: a key that leaked may have made others.
         """
-        return answer(ApiKeys(items=await self._keys.list_all(business_id)))
+        return ApiKeys(items=await self._keys.list_all(business_id))
 
-    @_call("GET", _BUSINESS + "/own-key", answers={200: OwnKey}, access=Access.READONLY)
-    async def get_own_key(self, call: Call, business_id: BusinessId) -> Answer:  # noqa: ARG002 — checked before
+    @_call("GET", _BUSINESS + "/own-key", access=Access.READONLY)
+    async def get_own_key(self, call: Call, business_id: BusinessId) -> OwnKey:  # noqa: ARG002 — checked before
         """Get the key that was sent.
 
         For pages that offer only what their key may do. 404 means that it is a key of another business.
         """
         principal = cast(Principal, call.principal)
-        return answer(OwnKey(key_id=principal.key_id, role=principal.kind))
+        return OwnKey(key_id=principal.key_id, role=principal.kind)
 
-    @_call("DELETE", _KEYS + "/{keyId}", answers={204: None}, refusals=("KEY_NOT_FOUND",))
-    async def revoke_key(self, business_id: BusinessId, key_id: KeyId) -> Answer:
+    @_call("DELETE", _KEYS + "/{keyId}", refusals=("KEY_NOT_FOUND",))
+    async def revoke_key(self, business_id: BusinessId, key_id: KeyId) -> None:
         """Revoke a key.
 
         It stops working at once, for good. Revoking it again changes nothing. The keys that it made stay valid
         (`createdBy`), and so do the addresses of the calendar feeds that its holder has seen: rotate those.
         """
         await self._keys.revoke(business_id, key_id)
-        return no_content()

@@ -21,7 +21,7 @@ from service.booking.opening_types import (
     WeeklyHours,
 )
 from service.booking.text import BusinessId, Identifier
-from service.http.answer import Answer, answer, no_content
+from service.http.answer import Answer
 from service.http.endpoint import Access, endpoint
 from service.naming import Record
 
@@ -39,7 +39,7 @@ _CLOSURE: Final = _CLOSURES + "/{closureId}"
 _call = partial(endpoint, tag="catalog")
 _get = partial(_call, "GET", access=Access.READONLY)
 _put = partial(_call, "PUT", access=Access.OWNER, refusals=("LIMIT_REACHED",))
-_delete = partial(_call, "DELETE", answers={204: None}, access=Access.OWNER)
+_delete = partial(_call, "DELETE", access=Access.OWNER)
 
 
 def _bare_or_items(schema: dict[str, Any]) -> None:
@@ -94,13 +94,13 @@ class OpeningApi:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    @_get(_HOURS, answers={200: WeeklyHours})
-    async def get_opening_hours(self, business_id: BusinessId) -> Answer:
+    @_get(_HOURS)
+    async def get_opening_hours(self, business_id: BusinessId) -> WeeklyHours:
         """Get the opening hours of a business."""
-        return answer(WeeklyHours(items=await self._catalog.opening_hours(business_id)))
+        return WeeklyHours(items=await self._catalog.opening_hours(business_id))
 
-    @_put(_HOURS, answers={200: PutWeeklyHoursAnswer})
-    async def put_opening_hours(self, business_id: BusinessId, body: OpeningHoursBody) -> Answer:
+    @_put(_HOURS)
+    async def put_opening_hours(self, business_id: BusinessId, body: OpeningHoursBody) -> PutWeeklyHoursAnswer:
         """Replace the opening hours of a business.
 
         All of them: those of the business, and those of its resources. They are in the wall-clock time of the business
@@ -109,21 +109,20 @@ class OpeningApi:
         who leaves early on Saturdays needs entries for the other days too. `closedByOwnHours` shows such days. Bookings
         that exist stay. Without any hours the business is always open.
         """
-        return answer(await self._catalog.put_opening_hours(business_id, body.root))
+        return await self._catalog.put_opening_hours(business_id, body.root)
 
     @_delete(_HOURS)
-    async def delete_opening_hours(self, business_id: BusinessId) -> Answer:
+    async def delete_opening_hours(self, business_id: BusinessId) -> None:
         """Remove the opening hours of a business.
 
         From then on it is always open, and so are its resources.
         """
         await self._catalog.put_opening_hours(business_id, [])
-        return no_content()
 
-    @_get(_SPECIAL, answers={200: SpecialHoursList})
-    async def list_special_hours(self, business_id: BusinessId) -> Answer:
+    @_get(_SPECIAL)
+    async def list_special_hours(self, business_id: BusinessId) -> SpecialHoursList:
         """List the special hours of a business."""
-        return answer(SpecialHoursList(items=await self._catalog.entries(SPECIAL_HOURS, business_id)))
+        return SpecialHoursList(items=await self._catalog.entries(SPECIAL_HOURS, business_id))
 
     @_put(_SPECIAL_HOURS, answers={200: PutSpecialHoursAnswer, 201: PutSpecialHoursAnswer})
     async def put_special_hours(
@@ -137,24 +136,23 @@ class OpeningApi:
         """
         return put_answer(*await self._catalog.put(SPECIAL_HOURS, business_id, special_hours_id, body))
 
-    @_get(_SPECIAL_HOURS, answers={200: SpecialHours}, refusals=("SPECIAL_HOURS_NOT_FOUND",))
-    async def get_special_hours(self, business_id: BusinessId, special_hours_id: SpecialHoursId) -> Answer:
+    @_get(_SPECIAL_HOURS, refusals=("SPECIAL_HOURS_NOT_FOUND",))
+    async def get_special_hours(self, business_id: BusinessId, special_hours_id: SpecialHoursId) -> SpecialHours:
         """Get special hours."""
-        return answer(await self._catalog.get(SPECIAL_HOURS, business_id, special_hours_id))
+        return await self._catalog.get(SPECIAL_HOURS, business_id, special_hours_id)
 
     @_delete(_SPECIAL_HOURS, refusals=("SPECIAL_HOURS_NOT_FOUND",))
-    async def delete_special_hours(self, business_id: BusinessId, special_hours_id: SpecialHoursId) -> Answer:
+    async def delete_special_hours(self, business_id: BusinessId, special_hours_id: SpecialHoursId) -> None:
         """Delete special hours.
 
         The weekly hours apply again on their dates.
         """
         await self._catalog.delete(SPECIAL_HOURS, business_id, special_hours_id)
-        return no_content()
 
-    @_get(_CLOSURES, answers={200: Closures})
-    async def list_closures(self, business_id: BusinessId) -> Answer:
+    @_get(_CLOSURES)
+    async def list_closures(self, business_id: BusinessId) -> Closures:
         """List the closures of a business."""
-        return answer(Closures(items=await self._catalog.entries(CLOSURE, business_id)))
+        return Closures(items=await self._catalog.entries(CLOSURE, business_id))
 
     @_put(
         _CLOSURE,
@@ -170,13 +168,12 @@ class OpeningApi:
         """
         return put_answer(*await self._catalog.put(CLOSURE, business_id, closure_id, body))
 
-    @_get(_CLOSURE, answers={200: Closure}, refusals=("CLOSURE_NOT_FOUND",))
-    async def get_closure(self, business_id: BusinessId, closure_id: ClosureId) -> Answer:
+    @_get(_CLOSURE, refusals=("CLOSURE_NOT_FOUND",))
+    async def get_closure(self, business_id: BusinessId, closure_id: ClosureId) -> Closure:
         """Get a closure."""
-        return answer(await self._catalog.get(CLOSURE, business_id, closure_id))
+        return await self._catalog.get(CLOSURE, business_id, closure_id)
 
     @_delete(_CLOSURE, refusals=("CLOSURE_NOT_FOUND",))
-    async def delete_closure(self, business_id: BusinessId, closure_id: ClosureId) -> Answer:
+    async def delete_closure(self, business_id: BusinessId, closure_id: ClosureId) -> None:
         """Delete a closure."""
         await self._catalog.delete(CLOSURE, business_id, closure_id)
-        return no_content()

@@ -28,7 +28,7 @@ _METRICS_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _health = partial(endpoint, "GET", tag="health", limited=False)
 _probe = partial(_health, probe=True)
-_cron = partial(endpoint, tag="cron", limited=False, answers={200: CleanupReport}, access=Access.CRON)
+_cron = partial(endpoint, tag="cron", limited=False, access=Access.CRON)
 
 
 class Alive(Record):
@@ -59,7 +59,6 @@ class OperationsApi:
         self._cleanup = cleanup
         self._health = health
         self._overview = SingleFlight[int, Overview](keep_seconds=_OVERVIEW_VALID_SECONDS)
-        self._alive = answer(Alive())
         self._scrape = asyncio.Lock()
         self._metrics = b""
         self._metrics_begun_at = -1.0
@@ -68,21 +67,21 @@ class OperationsApi:
     @_cron("GET", "/cron/cleanup-reservations", operation_id="cleanupByGet")
     @_cron("POST", "/api/cron/cleanup-reservations", operation_id="cleanupUnderApi")
     @_cron("GET", "/api/cron/cleanup-reservations", operation_id="cleanupUnderApiByGet")
-    async def cleanup(self) -> Answer:
+    async def cleanup(self) -> CleanupReport:
         """Purge.
 
         Marks expired holds, deletes reservations that ended longer ago than the idempotency window, and erases guests'
         data where a business limits its retention. For a scheduler, every minute; two calls at once do no harm.
         """
-        return answer(await self._cleanup.run())
+        return await self._cleanup.run()
 
-    @_probe("/health/live", asks_database=False, answers={200: Alive})
-    async def live(self) -> Answer:
+    @_probe("/health/live", asks_database=False)
+    async def live(self) -> Alive:
         """Check that the process runs."""
-        return self._alive
+        return Alive()
 
-    @_probe("/health/ready", answers={200: Ready})
-    async def ready(self) -> Answer:
+    @_probe("/health/ready")
+    async def ready(self) -> Ready:
         """Check that the migrations are applied and the database answers.
 
         An older process stays ready on a newer schema.
@@ -90,7 +89,7 @@ class OperationsApi:
         rows, _ = await self._database.fetch_everywhere("applied_migrations")
         if not {path.name for path in migration_files()} <= {filename for filename, *_ in rows}:
             raise Unavailable("DATABASE_UNAVAILABLE", "The database lacks migrations: run `holdfast migrate`")
-        return answer(Ready())
+        return Ready()
 
     @_probe("/health/reservations", answers={200: ReservationHealth, 503: ReservationHealth})
     async def reservation_health(self) -> Answer:
@@ -101,15 +100,15 @@ class OperationsApi:
         health = await self._health.health()
         return answer(health, 503 if health.status == "critical" else 200)
 
-    @_health("/api/operations/overview", answers={200: Overview}, access=Access.ADMIN)
-    async def get_operations_overview(self, query: OverviewQuery) -> Answer:
+    @_health("/api/operations/overview", access=Access.ADMIN)
+    async def get_operations_overview(self, query: OverviewQuery) -> Overview:
         """Get the last hours of all businesses at a glance.
 
         Counts by hour, the busiest businesses, the last runs of the purge, and the locks that are waited for now. Holds
         are counted as far back as `IDEMPOTENCY_WINDOW_HOURS` keeps them.
         """
         hours = query.hours
-        return answer(await self._overview.run(hours, lambda: overview(self._lists, hours)))
+        return await self._overview.run(hours, lambda: overview(self._lists, hours))
 
     @_probe("/metrics", asks_database=False, answers={200: None}, media_type="text/plain")
     async def get_metrics(self) -> Answer:

@@ -72,11 +72,6 @@ def answer(record: BaseModel, status: int = 200, headers: Mapping[str, str] | No
     return Answer(record.__pydantic_serializer__.to_json(record), status, headers, JSON)
 
 
-def no_content() -> Answer:
-    """Builds the answer of a call that has done its work and has nothing to return."""
-    return Answer(status=204)
-
-
 def problem_answer(scope: Scope, error: HoldfastError, headers: Mapping[str, str] | None = None) -> Answer:
     """Builds the answer for an error, and notes its code for the log line of the request."""
     scope["problem_code"] = error.code

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from types import NoneType
 from typing import Any, Final, TypeVar, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -12,6 +13,7 @@ from pydantic.alias_generators import to_camel, to_snake
 from starlette.types import ASGIApp
 
 from service.errors import Invalid, Refused
+from service.http.answer import Answer, answer
 from service.http.call import Call
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,15 +78,15 @@ class endpoint:  # noqa: N801 — a decorator
     """Declares the method below as the handler of a call; several declarations make it answer several.
 
     The handler takes what it names among `call`, `body`, `query` and the values of the path, the latter in snake_case;
-    their annotations say how they are read. The first paragraph of its docstring is the summary, the rest the
-    description.
+    their annotations say how they are read. Without `answers` it returns the record that a 200 has, or None for a 204;
+    otherwise an ASGI application. The first paragraph of its docstring is the summary, the rest the description.
     """
 
     method: str = field(kw_only=False)
     path: str = field(kw_only=False)
     tag: str
     # By status: the model of the body, or None for a body that is no JSON of ours, or for none.
-    answers: Mapping[int, type[BaseModel] | None]
+    answers: Mapping[int, type[BaseModel] | None] = field(default_factory=dict)
     # The public name of the operation, by which clients are generated. By default the handler's name in camelCase.
     operation_id: str = ""
     access: Access = Access.PUBLIC
@@ -120,12 +122,14 @@ class endpoint:  # noqa: N801 — a decorator
         derived = {
             "operation_id": self.operation_id or to_camel(handler.__name__),
             "query": hints.get("query", self.query),
+            "answers": self.answers or ({204: None} if hints["return"] is NoneType else {200: hints["return"]}),
         }
         declared = Endpoint(
             **(vars(self) | derived),
             summary=" ".join(summary.split()).removesuffix("."),
             description=description.strip(),
             handler=handler,
+            returns_record=not self.answers,
             body=hints.get("body"),
             takes=tuple(name for name in ("call", "body", "query") if name in hints),
             path_parameters=tuple(_path_parameters(self.path, hints)),
@@ -141,6 +145,8 @@ class Endpoint(endpoint):
     summary: str
     description: str
     handler: Callable[..., Coroutine[Any, Any, ASGIApp]]
+    # Whether the handler returns a record, or None, and leaves it to `endpoints_of` to make the answer.
+    returns_record: bool
     body: type[BaseModel] | None
     # Which of `call`, `body` and `query` the handler takes.
     takes: tuple[str, ...]
@@ -167,10 +173,20 @@ class Endpoint(endpoint):
 def endpoints_of(api: object) -> list[Endpoint]:
     """Returns the endpoints that an object's methods declare, in their order, bound to the object."""
     return [
-        replace(declared, handler=getattr(api, name))
+        replace(declared, handler=_answering(getattr(api, name)) if declared.returns_record else getattr(api, name))
         for name, method in vars(type(api)).items()
         for declared in getattr(method, "endpoints", ())
     ]
+
+
+def _answering(handler: Callable[..., Coroutine[Any, Any, BaseModel | None]]) -> Callable[..., Any]:
+    """Makes the answer of what a handler returns."""
+
+    async def call(**arguments: Any) -> ASGIApp:
+        record = await handler(**arguments)
+        return Answer(status=204) if record is None else answer(record)
+
+    return call
 
 
 def may_omit_body(model: type[BaseModel]) -> bool:
