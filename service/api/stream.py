@@ -18,12 +18,12 @@ from service.booking.catalog import SERVICE, Catalog
 from service.booking.instants import WrittenInstant, written_instant
 from service.booking.reach import Reaches
 from service.booking.text import Identifier, NamedBusiness
-from service.errors import Overloaded, Unavailable
+from service.errors import Unavailable
 from service.http.call import Call
 from service.http.endpoint import endpoint
 from service.naming import Record
 from service.sharing.feed import Feed
-from service.sharing.watchers import Event, TooManyWatchers, Watcher
+from service.sharing.watchers import Event, Watcher
 
 # Proxies cut idle connections, usually after a minute.
 HEARTBEAT_SECONDS: Final = 15
@@ -116,10 +116,7 @@ class StreamApi:
                 await self._catalog.get(SERVICE, query.business_id, query.service_id)
         last_event_id = call.header(b"last-event-id")
         begins_at = self._feed.last_id
-        try:
-            watcher = self._feed.watch(query.business_id, query.service_id, last_event_id, call.client)
-        except TooManyWatchers:
-            raise Overloaded("Too many browsers are watching already; please poll instead") from None
+        watcher = self._feed.watch(query.business_id, query.service_id, last_event_id, call.client)
         return _Stream(watcher, begins_at if last_event_id is None else None, self._reaches)
 
 

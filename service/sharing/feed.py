@@ -120,7 +120,7 @@ class Feed:
     def watch(self, business_id: str, service_id: str | None, last_event_id: str | None, client: str | None) -> Watcher:
         """Adds a watcher, which first gets the events since `last_event_id`, or a resync if they are not known.
 
-        With the name of its `client`, the watchers of that client are bounded. Raises `TooManyWatchers`.
+        With the name of its `client`, the watchers of that client are bounded. Raises `Overloaded`.
         """
         missed = self._since(last_event_id, business_id, service_id)
         return self._watchers.add(business_id, service_id, client, missed)

@@ -10,6 +10,7 @@ from typing import Annotated, Final, NamedTuple
 
 from pydantic import StringConstraints
 
+from service.errors import Overloaded
 from service.naming import ID_PATTERN
 from service.observability.metrics import STREAM_CLIENTS
 
@@ -20,6 +21,7 @@ WATCHERS: Final = 500
 WATCHERS_OF_CLIENT: Final = 100
 # Unsent events per watcher. A watcher that is further behind is better off loading again.
 BACKLOG: Final = 100
+_TOO_MANY: Final = "Too many browsers are watching already; please poll instead"
 
 # The patterns count where a change is read from Redis.
 _Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
@@ -47,10 +49,6 @@ class Event(NamedTuple):
 
     id: str
     change: Change | None = None
-
-
-class TooManyWatchers(Exception):
-    """The process has as many watchers as it takes, in all, of this client or of this business."""
 
 
 class Watcher:
@@ -105,13 +103,13 @@ class Watchers:
         self._last_left_at = -math.inf
 
     def add(self, business_id: str, service_id: str | None, client: str | None, first: Iterable[Event]) -> Watcher:
-        """Adds a watcher whose first events are given. Raises `TooManyWatchers`."""
+        """Adds a watcher whose first events are given. Raises `Overloaded`."""
         watchers = list(self._all())
         if client is not None and sum(watcher.client == client for watcher in watchers) >= WATCHERS_OF_CLIENT:
-            raise TooManyWatchers
+            raise Overloaded(_TOO_MANY)
         # A business may have as many as there is room left: one alone gets half of the room at most.
         if len(self._of_business.get(business_id, ())) >= WATCHERS - len(watchers):
-            raise TooManyWatchers
+            raise Overloaded(_TOO_MANY)
         watcher = Watcher(self, business_id, service_id, client, first)
         self._of_business[business_id].add(watcher)
         STREAM_CLIENTS.inc()
