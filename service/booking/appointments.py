@@ -23,15 +23,12 @@ from service.booking.service_types import OfService
 from service.booking.tenants import Tenants, require_business
 from service.booking.text import BusinessId, Identifier, if_any
 from service.booking.tokens import CancellationTokens
-from service.booking.verbs import Announce, Verbs, body_of
+from service.booking.verbs import Announce, Rule, Verbs, body_of
 from service.database.connections import Database, Reader
 from service.errors import HoldfastError, Refused
 from service.naming import Record
 
 Status = Literal["confirmed", "cancelled", "completed", "no_show"]
-WarningCode = Literal[
-    "past", "too_soon", "too_far_ahead", "too_short", "too_long", "off_grid", "closed", "misconfigured"
-]
 
 Rows = list[tuple[Any, ...]]
 
@@ -71,7 +68,7 @@ class Listed(BaseModel):
 class SlotWarning(Record):
     """A rule for the public that a booking of the business itself breaks."""
 
-    code: WarningCode = Field(
+    code: Literal[Rule, "misconfigured"] = Field(
         description="As the `reason` of `SLOT_NOT_BOOKABLE`. `misconfigured`: the time zone of the business is "
         "unknown, so that its hours could not be checked."
     )

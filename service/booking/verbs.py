@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from service.booking.alternatives import Alternatives, Wish
 from service.booking.instants import WrittenInstant
 from service.booking.requests import Book, Change, Request, Reserve, Slot, new_operation_id
+from service.booking.text import if_any
 from service.database.group_commit import GroupCommit
 from service.database.partitioned import PartitionedCommit
 from service.database.queue import UNKNOWN, Outcome
@@ -21,6 +22,9 @@ from service.faults import FaultCode
 from service.naming import Record
 
 T = TypeVar("T")
+
+# A rule for the public that a slot breaks.
+Rule = Literal["past", "too_soon", "too_far_ahead", "too_short", "too_long", "off_grid", "closed"]
 
 _NO_ROOM_TO_MOVE = "No available capacity for the new time slot"
 # The members of a change by which an appointment may leave its slot or its resource.
@@ -32,16 +36,16 @@ _SLOT: Final = TypeAdapter(Slot)
 class RefusalDetails(Record):
     """The members that verbs add to their refusals; each refusal has some of them."""
 
-    reason: str | None = None
-    current_version: int | None = None
-    max_expires_at: WrittenInstant | None = None
-    appointment_status: str | None = None
-    cancellable_until: WrittenInstant | None = None
-    reschedulable_until: WrittenInstant | None = None
-    slot_start: WrittenInstant | None = None
-    slot_end: WrittenInstant | None = None
-    claimed: int | None = None
-    limit: int | None = None
+    reason: Literal[Rule, "not_online"] | None = if_any("Why.")
+    current_version: int | None = if_any("The present version.")
+    max_expires_at: WrittenInstant | None = if_any("The latest end of the hold.")
+    appointment_status: Literal["cancelled", "completed", "no_show"] | None = if_any("How it ended.")
+    cancellable_until: WrittenInstant | None = if_any("Until when guests could cancel it.")
+    reschedulable_until: WrittenInstant | None = if_any("Until when guests could move it.")
+    slot_start: WrittenInstant | None = if_any("The start of the appointment, or of the first time in the way.")
+    slot_end: WrittenInstant | None = if_any("The end of the first time in the way.")
+    limit: int | None = if_any("How many entries of this kind a business may have.")
+    claimed: int | None = if_any("How many units are claimed then.")
 
 
 def refusal(outcome: str, body: dict[str, Any] | None) -> HoldfastError:
@@ -51,7 +55,7 @@ def refusal(outcome: str, body: dict[str, Any] | None) -> HoldfastError:
         field = ".".join(map(to_camel, body["field"].split(".")))
         return Invalid.at(field, FaultCode(body["code"]), **body["parameters"])
     details = RefusalDetails.model_validate(body)
-    refused = Refused(outcome.upper(), **details.model_dump(mode="json", exclude_unset=True))
+    refused = Refused(outcome.upper(), **details.model_dump(mode="json"))
     refused.retry_after_seconds = body.get("retry_after_seconds", refused.retry_after_seconds)
     return refused
 

@@ -11,8 +11,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 
 from service.booking.alternatives import Alternative
-from service.booking.instants import INSTANT_SCHEMA
 from service.booking.text import if_any
+from service.booking.verbs import RefusalDetails
 from service.errors import MAX_FAULTS, PROBLEMS, Problem
 from service.faults import FaultCode
 from service.http.endpoint import Endpoint
@@ -140,7 +140,6 @@ class _ModelSchema(GenerateJsonSchema):
         return self.generate_inner(schema["schema"]) if self.mode == "serialization" else super().default_schema(schema)
 
 
-_REASONS: Final = ["past", "too_soon", "too_far_ahead", "too_short", "too_long", "off_grid", "closed", "not_online"]
 # Every problem has these members.
 _USUAL_MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     "type": ({"type": "string", "format": "uri-reference"}, "The page that explains the code."),
@@ -151,6 +150,7 @@ _USUAL_MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     "requestId": ({"type": "string"}, "Names this request in the service's log, like the `X-Request-Id` header."),
 }
 # And some have these, by the code.
+_DETAILS: Final[Json] = RefusalDetails.model_json_schema(mode="serialization", schema_generator=_ModelSchema)
 _MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     "errors": (
         {"type": "array", "maxItems": MAX_FAULTS, "items": component("schemas", "Fault")},
@@ -161,16 +161,7 @@ _MEMBERS: Final[dict[str, tuple[Json, str]]] = {
         {"type": "array", "maxItems": 5, "items": component("schemas", "Alternative")},
         "At most five other slots. May be empty.",
     ),
-    "reason": ({"type": "string", "enum": _REASONS}, "Why."),
-    "currentVersion": ({"type": "integer"}, "The present version."),
-    "maxExpiresAt": (INSTANT_SCHEMA, "The latest end of the hold."),
-    "appointmentStatus": ({"type": "string", "enum": ["cancelled", "completed", "no_show"]}, "How it ended."),
-    "cancellableUntil": (INSTANT_SCHEMA, "Until when guests could cancel it."),
-    "reschedulableUntil": (INSTANT_SCHEMA, "Until when guests could move it."),
-    "slotStart": (INSTANT_SCHEMA, "The start of the appointment, or of the first time in the way."),
-    "slotEnd": (INSTANT_SCHEMA, "The end of the first time in the way."),
-    "limit": ({"type": "integer"}, "How many entries of this kind a business may have."),
-    "claimed": ({"type": "integer"}, "How many units are claimed then."),
+    **{name: (schema, schema.pop("description")) for name, schema in _DETAILS["properties"].items()},
 }
 
 
