@@ -174,12 +174,7 @@ class HoldApi:
         items, last = await self._holds.page(query.business_id, listed, after, query.limit)
         return HoldPage(items=items, next_cursor=cursor(query, *last) if last else None)
 
-    @_call(
-        "GET",
-        _HOLDS + "/own",
-        refusals=("BUSINESS_NOT_FOUND",),
-        required_headers=("X-Client-Id",),
-    )
+    @_call("GET", _HOLDS + "/own", refusals=("BUSINESS_NOT_FOUND",), required_headers=("X-Client-Id",))
     async def list_own_holds(self, call: Call, query: OwnHoldsQuery) -> OwnHolds:
         """List the live holds of a client.
 

@@ -49,9 +49,7 @@ _file = partial(
 )
 
 _asset = partial(
-    _file,
-    refusals=("NOT_FOUND",),
-    media_type="text/html, text/css, text/javascript, application/json, text/plain",
+    _file, refusals=("NOT_FOUND",), media_type="text/html, text/css, text/javascript, application/json, text/plain"
 )
 
 

@@ -16,9 +16,7 @@ Units = Annotated[int, Field(ge=1, le=10_000_000)]
 RetentionDays = Annotated[int, Field(ge=1, le=36_500)]
 
 Slug = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"),
-    OneFault(FaultCode.INVALID_SLUG),
+    str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"), OneFault(FaultCode.INVALID_SLUG)
 ]
 
 Timezone = Annotated[

@@ -115,9 +115,7 @@ TimeOfDay = Annotated[
     str, StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$"), OneFault(FaultCode.INVALID_TIME)
 ]
 EndTime = Annotated[
-    str,
-    StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
-    OneFault(FaultCode.INVALID_END_TIME),
+    str, StringConstraints(pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"), OneFault(FaultCode.INVALID_END_TIME)
 ]
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d$")

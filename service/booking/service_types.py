@@ -31,9 +31,7 @@ def _sorted(texts: list[str]) -> list[str]:
 
 
 Pool = Annotated[
-    list[Identifier],
-    Field(max_length=MAX_LISTED, json_schema_extra={"uniqueItems": True}),
-    AfterValidator(_sorted),
+    list[Identifier], Field(max_length=MAX_LISTED, json_schema_extra={"uniqueItems": True}), AfterValidator(_sorted)
 ]
 StartTimes = Annotated[
     list[TimeOfDay],

@@ -48,9 +48,7 @@ class OneFault:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.custom_error_schema(
-            handler(source),
-            custom_error_type=self.code.value,
-            custom_error_message=self.code.message,
+            handler(source), custom_error_type=self.code.value, custom_error_message=self.code.message
         )
 
 

@@ -78,9 +78,7 @@ AVAILABILITY_CACHE: Final = _counter(
 # Group commit.
 
 DECISIONS: Final = _counter(
-    "decisions_total",
-    "Decisions of the database, by verb: done, replayed, or the reason of a refusal.",
-    "verb outcome",
+    "decisions_total", "Decisions of the database, by verb: done, replayed, or the reason of a refusal.", "verb outcome"
 )
 BATCHES: Final = _counter(
     "batches_total", "Calls with a batch: answered, failed as a whole, or lost with their connection.", "result"
