@@ -22,7 +22,6 @@ class FaultCode(StrEnum):
     message: str
 
     def __new__(cls, code: str, message: str = "") -> Self:
-        """Makes a text that has a message."""
         member = str.__new__(cls, code)
         member._value_, member.message = code, message
         return member

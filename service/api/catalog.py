@@ -208,5 +208,4 @@ class DocumentApi:
 
 
 def put_answer(entry: Record, created: bool) -> Answer:
-    """Builds the answer to a put."""
     return answer(entry, 201 if created else 200)

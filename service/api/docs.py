@@ -15,7 +15,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from service.api.guides import guide_page, guides, page
-from service.api.pages import media_type
+from service.api.pages import Asset, media_type
 from service.errors import PROBLEMS, HoldfastError, Problem
 from service.faults import FaultCode
 from service.http.answer import JSON, Answer
@@ -34,7 +34,6 @@ _STATIC: Final = files("service.api").joinpath("static")
 # Swagger UI is vendored, with its version and licence; `make viewer` renews it.
 _ASSETS: Final = ("docs.js", "docs.css", "swagger-ui/swagger-ui-bundle.js", "swagger-ui/swagger-ui.css")
 
-Asset = Annotated[str, Field(description="The name of the file.")]
 Guide = Annotated[str, Field(description="The name of the document, such as `runbook.md`.")]
 _call = partial(endpoint, "GET", tag="documentation", asks_database=False)
 _page = partial(_call, answers={200: None}, media_type="text/html")

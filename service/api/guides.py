@@ -53,7 +53,6 @@ def page(title: str, body: str, *, style: str = "docs.css") -> str:
 
 
 def anchor(heading: str) -> str:
-    """Returns the anchor of a heading."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 

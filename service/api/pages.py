@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from service.api.shapes import PathBusiness
 from service.errors import HoldfastError
 from service.http.answer import Answer
 from service.http.call import Call
@@ -34,7 +35,6 @@ _PAGES: Final = ("book", "calendar", "ops")
 
 Asset = Annotated[str, Field(description="The name of the file.")]
 Page = Annotated[str, Field(description="The page that the file belongs to.")]
-Business = Annotated[str, Field(description="The business, by its slug or its id.")]
 _file = partial(
     endpoint,
     "GET",
@@ -54,7 +54,6 @@ _asset = partial(
 
 
 def media_type(name: str) -> str:
-    """Returns the media type of a file of the pages."""
     return _MEDIA_TYPES[name[name.rindex(".") :]]
 
 
@@ -86,7 +85,7 @@ class PagesApi:
         self._pages = {page: self._assets.pop(f"{page}/{page}.html") for page in _PAGES}
 
     @_file("/book/{business}", media_type="text/html")
-    async def get_booking_page(self, call: Call, business: Business) -> Answer:  # noqa: ARG002 — read by the page
+    async def get_booking_page(self, call: Call, business: PathBusiness) -> Answer:  # noqa: ARG002 — read by the page
         """Get the booking page of a business.
 
         Guests choose a slot there, book it, and move or cancel their booking.

@@ -14,17 +14,15 @@ from service.booking.requests import Slot
 from service.database.connections import Database
 from service.errors import DatabaseDown, Unavailable
 from service.naming import Record
+from service.observability.logging import error_name
 from service.single_flight import SingleFlight
 
 # How long an answer is reused. Any answer may be out of date when it is sent: only a verb decides.
 VALID_SECONDS: Final = 1.0
-
 # A refusal waits at most this long for its alternatives, then it is sent without.
 LOOK_UP_SECONDS: Final = 2.0
-
 # Concurrent look-ups of one process: the rest of the connections stays free for other calls.
 LOOK_UPS: Final = 2
-
 # Wishes whose answers are kept. Each has five slots at most, of 50 resources each: 30 KB.
 REMEMBERED: Final = 200
 
@@ -74,6 +72,6 @@ class Alternatives:
             log.debug("alternatives_not_found")  # the breaker has logged it
             return []
         except (Unavailable, psycopg.Error, TimeoutError) as error:
-            log.warning("alternatives_not_found", error=getattr(error, "sqlstate", None) or type(error).__name__)
+            log.warning("alternatives_not_found", error=error_name(error))
             return []
         return [Alternative.of_row(row).model_dump(mode="json") for row in rows]

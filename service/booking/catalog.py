@@ -93,7 +93,6 @@ class Catalog:
         raise Refused("BUSINESS_NOT_FOUND")
 
     async def businesses(self) -> list[Business]:
-        """Returns all businesses, by id."""
         rows, left_out = await self._database.fetch_everywhere("businesses")
         if left_out:
             raise DatabaseDown

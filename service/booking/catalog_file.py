@@ -113,7 +113,6 @@ class _Loader(yaml.SafeLoader):
             raise ConstructorError(None, None, f"this is no value of the type {kind}", node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: ARG002
-        """Constructs a mapping and its contents. Raises `ConstructorError`."""
         mapping: dict[Hashable, Any] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -128,7 +127,6 @@ class _Dumper(yaml.SafeDumper):
     """Writes breaks of Unicode escaped, in quotes: in other styles the loader folds some of them to a space."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        """Represents a string."""
         return self.represent_scalar("tag:yaml.org,2002:str", text, '"' if _BREAKS.search(text) else None)
 
 

@@ -152,11 +152,6 @@ def merged(*objects: object) -> bytes:
     return b"{" + b",".join(filter(None, parts)) + b"}"
 
 
-def fingerprint(sent: bytes) -> str:
-    """Returns the SHA-256 of a request as it was sent, which differs between a replay and a key that is used twice."""
-    return hashlib.sha256(sent).hexdigest()
-
-
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """The caller's name for one attempt to get a slot, and what alone may use it again: a client by its own id, and
@@ -167,9 +162,10 @@ class Attempt:
     address: str | None = None
 
     def members(self, sent: bytes) -> dict[str, str | None]:
-        """Returns what the verb takes of the attempt to send a request."""
+        """Returns what the verb takes of the attempt to send a request. The fingerprint differs between a replay and a
+        key that is used twice."""
         bound = sent + b"".join(name.encode() for name in (self.client_id, self.address) if name is not None)
-        return {"idempotency_key": self.idempotency_key, "fingerprint": fingerprint(bound)}
+        return {"idempotency_key": self.idempotency_key, "fingerprint": hashlib.sha256(bound).hexdigest()}
 
 
 def new_operation_id() -> UUID:

@@ -76,7 +76,6 @@ def _storable(text: str) -> str:
 
 
 def _trimmed(text: object) -> object:
-    """Removes the blanks around a text."""
     return text.strip(_BLANKS) if isinstance(text, str) else text
 
 

@@ -100,7 +100,11 @@ class CircuitBreaker:
             if self._opened_at is None and time.monotonic() - began >= GRACE_SECONDS:
                 self._opened_at = time.monotonic()
                 log.error("database_gone", reason=failure, **self._about)
-            await self._pause()
+            self._end_waits()
+            await asyncio.sleep(_PAUSE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PROBE_SECONDS - _PAUSE_SECONDS):
+                    await self._wanted.wait()
             await self._check_pools()
         self._probed_at = time.monotonic()
         if self._opened_at is not None:
@@ -108,14 +112,6 @@ class CircuitBreaker:
             self._opened_at = None
         self._end_waits()
         await self._check_pools()
-
-    async def _pause(self) -> None:
-        """Waits for the time of the next probe."""
-        self._end_waits()
-        await asyncio.sleep(_PAUSE_SECONDS)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PROBE_SECONDS - _PAUSE_SECONDS):
-                await self._wanted.wait()
 
     def _end_waits(self) -> None:
         self._wanted.clear()

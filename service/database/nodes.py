@@ -75,7 +75,6 @@ class Nodes:
 
     @property
     def exist(self) -> bool:
-        """Whether the database is a proxy."""
         return bool(self._nodes)
 
     def count(self, partitions: int) -> None:

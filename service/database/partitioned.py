@@ -40,12 +40,7 @@ class PartitionedCommit:
             await database.close()
 
     async def submit(
-        self,
-        verb: str,
-        business_id: str,
-        operation_id: UUID,
-        arguments: bytes,
-        on_outcome: Callable[[Outcome], None] = lambda _: None,
+        self, verb: str, business_id: str, operation_id: UUID, arguments: bytes, on_outcome: Callable[[Outcome], None]
     ) -> Outcome:
         """Runs a verb on the node of a business: see `GroupCommit.submit`."""
         group_commit = await self._of(self._nodes.partition(business_id) or 0)

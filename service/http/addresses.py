@@ -31,7 +31,6 @@ def _network(address: Address, bits: int) -> str | None:
 
 
 def is_any_of(address: Address, networks: Sequence[Network]) -> bool:
-    """Returns whether one of the networks contains an address."""
     return any(address in network for network in networks)
 
 

@@ -70,7 +70,6 @@ def created_answer(
 
 
 def content_tag(content: bytes) -> str:
-    """Returns the strong tag of a content."""
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
