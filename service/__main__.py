@@ -1,11 +1,11 @@
 """The command line: `python -m service serve`, `migrate`, `cleanup`, `check`, `catalog`.
 
-What not all commands need is imported by their functions: the models of the catalog take a quarter of a start.
+Modules that only some commands need are imported by these: the models of the catalog take a quarter of a start.
 """
 
 import gc
 
-# What modules make lives as long as the process: the collector would look at it again and again, in vain.
+# The objects of modules live as long as the process: the garbage collector would visit them in vain.
 gc.disable()
 
 import sys

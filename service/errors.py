@@ -28,10 +28,10 @@ class Problem:
     status: int
     detail: str
     advice: str
-    # Those that this problem has besides the usual ones, as an example in JSON.
+    # The members that this problem has besides the usual ones, with examples of their values.
     members: Mapping[str, Any] = field(default_factory=dict)
     retry_after_seconds: int | None = None
-    # Where the title is not the code in words.
+    # The title, if it is not the code in words.
     other_title: str = ""
 
     @property

@@ -1,4 +1,4 @@
-"""Shares: each key may do a few things at once, so that one key leaves room for the others."""
+"""Shares: each key may run a few operations at once, so that one key leaves room for the others."""
 
 import asyncio
 from collections import Counter
@@ -15,9 +15,8 @@ MAX_WAITING: Final = 200
 
 
 class Shares:
-    """Bounds what is under way by key. Keys wait beside each other, so none delays another.
-
-    `most` is how many turns a key has at once. The keys are numbers, or names of bounded length.
+    """Limits how many operations of one key run at once, to `most`. Each key has a queue of its own, so that no key
+    delays another. Keys are numbers, or names of bounded length.
     """
 
     def __init__(self, most: int) -> None:
@@ -28,8 +27,8 @@ class Shares:
 
     @asynccontextmanager
     async def turn(self, key: Hashable | None) -> AsyncIterator[None]:
-        """Wraps one of the things that a key does at once; without a key there is no bound. Raises `Overloaded` if the
-        turn would come too late."""
+        """Waits for a turn of a key, and keeps it to the end of the block; without a key there is no limit. Raises
+        `Overloaded` if the turn would come too late."""
         if key is None:
             yield
             return

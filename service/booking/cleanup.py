@@ -129,8 +129,8 @@ class Cleanup:
             yield step
             attempts = 0 if any(step) else attempts + 1
             if max(step) < _STEP_ROWS:
-                # Nothing is left of the others. What becomes due meanwhile is for the next run: with it, a few busy
-                # businesses could take all of the time of this one.
+                # Nothing is left to purge in the others. Rows that become due meanwhile wait for the next run: with
+                # them, a few busy businesses could take all of the time of this run.
                 business_ids = busy
             if not business_ids or attempts == _BUSY_ATTEMPTS:
                 return

@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 Status = Literal["ok", "degraded", "critical"]
-# Of now, live and expired holds, the oldest expired one, the last purge, and the last hour's committed and ended holds.
+# The time; live and expired holds; the oldest expired one; the last purge; holds committed and ended in the last hour.
 Counts = tuple[datetime, int, int, datetime | None, datetime | None, int, int]
 
 
@@ -61,8 +61,8 @@ class Findings:
     violations: dict[str, int]
     # The time zones of businesses that the database server does not know, each with its number of businesses.
     unknown_timezones: dict[str, int]
-    # The slugs that do not lead to the business that has them, or lead to one that does not have them, with it. Only a
-    # call that was interrupted between two servers leaves some, so they are not looked for all the time.
+    # Slugs that do not lead to the business that has them, or that lead to a business without them; each with that
+    # business. Only a call that is interrupted between two servers leaves any, so they are looked for on demand only.
     stray_slugs: Sequence[tuple[str, str]] = ()
     # The partitions that could not be asked, where there are several.
     partitions_down: Sequence[int] = ()

@@ -1,4 +1,4 @@
-"""How far a claim reaches: the services whose slots have more or less room through it, and when these slots start."""
+"""The reach of a claim: the services whose slots have more or less room because of it, and when these slots start."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -74,10 +74,10 @@ class Reaches:
 
 
 def _window(service: ServiceReach, slot_start: datetime, slot_end: datetime) -> tuple[datetime, datetime]:
-    """Returns a time that the window of a claim lies in.
+    """Returns a range of time that contains the window of a claim.
 
-    The claim has the buffers of when it was made: those of today, or others, with which it is no longer than the
-    longest window.
+    The buffers of a claim are those of its service when it was made. They may differ from those of today, but no
+    window is longer than the longest one.
     """
     starts = min(slot_start - service.before, slot_end - service.longest_window)
     return starts, max(slot_end + service.after, slot_start + service.longest_window)

@@ -1,4 +1,4 @@
-"""The business of a reservation or an appointment, where the request does not name it, and of a name that it has."""
+"""Finds a business: by the id of a reservation or an appointment, or by its own id or slug."""
 
 import asyncio
 import re
@@ -19,7 +19,8 @@ from service.single_flight import SingleFlight
 # Ids whose business is kept in memory, which spares the look-up. About 200 bytes each.
 _REMEMBERED: Final = 20_000
 
-# How long a name counts as an id without a look-up. So long after its business was deleted, it may fail as a slug.
+# How long a name counts as an id without a look-up. After its business was deleted, a slug of this name may fail for as
+# long.
 ID_SECONDS: Final = 60.0
 
 # An id; slugs are a part of these.
@@ -27,7 +28,7 @@ _NAME: Final = re.compile(ID_PATTERN)
 
 
 class Tenants:
-    """Finds the business of an id. It never changes, so a known one needs no look-up.
+    """Finds the business of a reservation or an appointment. It never changes, so a known one needs no look-up.
 
     An id that is not found while a node is down may be on that node: the answer is `DatabaseDown` then.
 
@@ -64,9 +65,9 @@ async def require_business(database: Database, business_id: str) -> None:
 class BusinessNames:
     """Finds the business that a public request names by its id or by its slug.
 
-    No slug is another business's id, so a name is taken for an id first, and looked up if there is no such business. A
-    name that was a slug once is looked up before. It may move to another business, so each request is answered by a
-    look-up that begins after it came; the requests that come during one look-up share the next.
+    No slug is the id of another business, so a name is taken for an id first, and looked up only if there is no such
+    business. A name that is known as a slug is looked up at once. A slug may move to another business, so each request
+    needs a look-up that began after the request arrived; requests that arrive during a look-up share the next one.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
@@ -96,7 +97,7 @@ class BusinessNames:
 
 
 class _LookUps:
-    """Look-ups of names, one at a time: the names that are asked for during one are the next."""
+    """Looks names up, one list at a time: names that are asked for during a look-up form the list of the next one."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

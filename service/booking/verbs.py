@@ -1,4 +1,4 @@
-"""The way to the verbs that decide: through group commit, and back with a body or a refusal."""
+"""Runs the verbs that decide: sends a request to group commit, and returns the body or raises the refusal."""
 
 import asyncio
 from collections.abc import Callable

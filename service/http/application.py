@@ -85,8 +85,8 @@ class Application(Starlette):
         for path, address in addresses.items():
             if path not in self._fixed:
                 self._templates[path.count("/")].append((compile_path(path)[0], address))
-        # Around whatever makes errors: pages read them too. There are no cookies, so a page can do no more than any
-        # other client with the same token.
+        # Errors have these headers too, because pages read them. There are no cookies, so a page can do no more than
+        # any other client with the same token.
         self._answering: ASGIApp = self._answer
         if cors_origins:
             self._answering = CORSMiddleware(self._answer, allow_origins=cors_origins, **_CORS_OPTIONS)

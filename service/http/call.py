@@ -16,7 +16,7 @@ class Call:
     receive: Receive
     # The values of the path's template, by their names in it.
     path: dict[str, str]
-    # The client's name; None where clients are not told apart. And that of the wider network of an IPv6 client.
+    # The names of the client, and of the wider network of an IPv6 client; None where clients are not distinguished.
     client: str | None = None
     network: str | None = None
     # None where the public or the scheduler calls.

@@ -59,8 +59,8 @@ class Clients:
 
 
 class Holders:
-    """Names the clients that claim slots, and how many places each may hold, and book on a day, in a business; None:
-    any number."""
+    """Names the clients that claim slots. In a business each may hold `max_live_holds` places at once, and
+    hold and book `max_daily_bookings` on one day; None: any number."""
 
     def __init__(self, names: ClientNames, max_live_holds: int | None, max_daily_bookings: int | None) -> None:
         self._names = names

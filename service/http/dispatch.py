@@ -17,7 +17,7 @@ from service.http.clients import Clients
 from service.http.endpoint import Access, Endpoint, may_omit_body
 from service.http.limits import RequestLimiter
 
-# The statuses that a call may have because no business has the name that it takes for an id.
+# The statuses of refusals that may only mean that the name, taken for the id of a business, is a slug.
 _WITHOUT_BUSINESS: Final = (400, 403, 404)
 # Of compressed bodies. Others, like `utf-8`, are a mistake that changes nothing.
 _CODINGS: Final = ("gzip", "deflate", "br", "zstd")

@@ -85,7 +85,7 @@ class endpoint:  # noqa: N801 — a decorator
     method: str = field(kw_only=False)
     path: str = field(kw_only=False)
     tag: str
-    # By status: the model of the body, or None for a body that is no JSON of ours, or for none.
+    # The model of the body by status; None for a status without a body, or with a body that has no model.
     answers: Mapping[int, type[BaseModel] | None] = field(default_factory=dict)
     # The public name of the operation, by which clients are generated. By default the handler's name in camelCase.
     operation_id: str = ""
@@ -113,7 +113,7 @@ class endpoint:  # noqa: N801 — a decorator
     answer_headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     # The model of errors, where they are no problem+json.
     refusal_model: type[BaseModel] | None = None
-    # Given for handlers that use the query through the call only; otherwise the annotation of `query`.
+    # By default the annotation of `query`. Given for handlers that read the query from the call only.
     query: type[BaseModel] | None = None
 
     def __call__(self, handler: F) -> F:

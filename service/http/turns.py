@@ -22,9 +22,9 @@ ITERATIONS_OF_TURN: Final = 10
 
 
 class Turns:
-    """Begins requests. Those that are too many for a turn wait by client, and the clients take turns.
+    """Begins requests. Requests beyond the limit of a turn wait in a queue of their client, and the clients alternate.
 
-    As many begin as the last turn suggests, twice as many as in that turn at most.
+    The limit follows from the time that the last turn took, and at most doubles from one turn to the next.
     """
 
     def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:

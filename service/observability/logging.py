@@ -22,11 +22,11 @@ import structlog
 # line itself. After kill -9 the lines of this time are missing.
 _COLLECT_SECONDS: Final = 0.05
 
-# Lines of uvicorn. Why an answer ended early, the application has logged: as a client that has gone, as a refusal or as
-# a defect. A request that is not HTTP has a line of its own, as a refusal.
+# Lines of uvicorn that are left out. The application has logged the reason why an answer ended early: a client that has
+# gone, a refusal or a defect. A request that is not HTTP is logged as a refusal.
 _EXPLAINED: Final = ("ASGI callable returned without completing response.", "Invalid HTTP request received.")
 
-# What is noted about the current request, in whichever task: one dict from its first step to its last.
+# The facts noted about the current request: one dict for all tasks that handle it.
 _NOTES: Final[ContextVar[dict[str, object] | None]] = ContextVar("notes", default=None)
 
 
@@ -108,7 +108,7 @@ def _render(_logger: object, level: str, event: Any) -> bytes:
     return orjson.dumps(event, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
 
 
-def _is_explained_nowhere_else(record: logging.LogRecord) -> bool:
+def _is_not_explained(record: logging.LogRecord) -> bool:
     return record.msg not in _EXPLAINED
 
 
@@ -135,7 +135,7 @@ def configure_logging(level: str) -> None:
             ]
         )
     )
-    logging.getLogger("uvicorn.error").addFilter(_is_explained_nowhere_else)
+    logging.getLogger("uvicorn.error").addFilter(_is_not_explained)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING if level != "debug" else logging.INFO)

@@ -65,9 +65,9 @@ from service.sharing.store import Store
 # smaller batches. Without batches each request needs a lane of its own.
 LANES: Final = 2
 LANES_WITHOUT_BATCHES: Final = 16
-# Of a process, besides those of the lanes: for look-ups that take a millisecond, such as those of keys and probes; for
-# lists, which take longer; and for the catalog, the purge and health, which wait for locks. Each has its own, so that a
-# key is known while lists are long and a catalog is locked.
+# Connections of a process besides those of the lanes: for look-ups that take a millisecond, such as those of keys and
+# probes; for lists, which take longer; and for the catalog, the purge and health, which wait for locks. Each kind has a
+# pool of its own, so that neither long lists nor a locked catalog delay the look-up of a key.
 LOOK_UP_CONNECTIONS: Final = 3
 LIST_CONNECTIONS: Final = 3
 OTHER_CONNECTIONS: Final = 2

@@ -31,10 +31,10 @@ from service.settings import SECRET_CHARACTERS, SECRETS, Settings
 _GRACE_SECONDS = 25
 # Connections that the kernel queues until a worker accepts them: enough for a burst, and for the time of a restart.
 _BACKLOG = 2048
-# Of each connection, what the kernel keeps until it is read: a request. By itself it would keep 6 MB.
+# The receive buffer of a connection: enough for a request. Left to itself, the kernel would let it grow to 6 MB.
 _RECEIVE_BUFFER_BYTES = 64 * 1024
-# And what it keeps of an answer until the client takes it. To a client on the same machine that reads nothing it would
-# take 2.6 MB, and copying half a megabyte takes the process longer than everything else about the request.
+# The send buffer, which keeps an answer until the client takes it. For a client on the same machine that reads nothing,
+# it would grow to 2.6 MB, and copying half a megabyte takes longer than everything else that is done for the request.
 _SEND_BUFFER_BYTES = 256 * 1024
 _SECRET_HINT: Final = f"at least {SECRET_CHARACTERS} characters: make one with `openssl rand -hex 32`"
 

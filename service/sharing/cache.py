@@ -32,7 +32,7 @@ class AnswerCache(Generic[V]):
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        # By business, what its answers are kept under. It expires LIFE_SECONDS after its first look-up began: so no
+        # By business, a part of the key of its answers. It expires LIFE_SECONDS after its first look-up began: so no
         # answer is older, and no caller joins a look-up that began earlier.
         self._epochs: TTLCache[str, object] = TTLCache(_BUSINESSES, LIFE_SECONDS, clock)
         self._answers = SingleFlight[tuple[object, Hashable], V](

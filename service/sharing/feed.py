@@ -63,8 +63,8 @@ class _Position(NamedTuple):
 
 
 class Feed:
-    """Each of `forget_answers` is called with a business that has changed, each of `forget_settings` with one whose
-    settings may have changed."""
+    """Records changes and sends them to watchers. Calls `forget_answers` with each business that has changed, and
+    `forget_settings` with each whose settings may have changed."""
 
     def __init__(self, store: Store, *forget_answers: Forget, forget_settings: Iterable[Forget] = ()) -> None:
         self._store = store
@@ -274,7 +274,7 @@ async def _read_after(position: _Position, redis: "Redis") -> list[Event] | None
 
 
 async def _execute(pipeline: "Pipeline") -> list[Any]:
-    """Runs a pipeline. Returns its answers and then the id of the run of Redis, None if that is not to be had."""
+    """Runs a pipeline. Returns its answers and then the id of the run of Redis; None if it is unknown."""
     pipeline.info("server")
     *answers, server = await pipeline.execute(raise_on_error=False)
     for answer in answers:
