@@ -12,14 +12,11 @@ from service.api.cursors import cursor, place_at
 from service.api.shapes import (
     BOOKING_REFUSALS,
     CLAIM_REFUSALS,
-    PAGE_LIMIT,
     Body,
     BusinessQuery,
-    Cursor,
     ExpectedVersion,
     GuestBody,
-    PageLimit,
-    Query,
+    PageQuery,
     ReachableGuestBody,
     SlotBody,
     SlotEnd,
@@ -139,11 +136,8 @@ class Erasure(Record):
     erased: int = Field(description="How many appointments lost their guest's data; 0 if there was none left.")
 
 
-class AppointmentsQuery(Listed, Query):
+class AppointmentsQuery(PageQuery, Listed):
     """A page of appointments. Without `updatedSince`, `guestEmail` or `guestPhone`, `from` and `to` are required."""
-
-    limit: PageLimit = PAGE_LIMIT
-    cursor: Cursor = None
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:

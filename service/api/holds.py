@@ -9,13 +9,11 @@ from pydantic import Field, RootModel
 from service.api.cursors import cursor, place_at
 from service.api.shapes import (
     CLAIM_REFUSALS,
-    PAGE_LIMIT,
     Body,
     BusinessQuery,
-    Cursor,
     ExpectedVersion,
     KnownBusiness,
-    PageLimit,
+    PageQuery,
     Query,
     ReachableGuestBody,
     SlotBody,
@@ -25,10 +23,10 @@ from service.api.shapes import (
 )
 from service.booking.appointments import BookedAppointment, KnownAppointment
 from service.booking.availability import Capacity, capacity
-from service.booking.holds import Hold, Holds, Reservation
-from service.booking.instants import Instant, SlotInstant, after
+from service.booking.holds import Hold, Holds, Listed, Reservation
+from service.booking.instants import SlotInstant
 from service.booking.requests import Commit, Extend, Release, Reserve
-from service.booking.text import BusinessId, Identifier, NamedBusiness, ServiceId
+from service.booking.text import NamedBusiness, ServiceId
 from service.database.connections import Reader
 from service.http.answer import Answer
 from service.http.call import Call
@@ -69,16 +67,8 @@ class ExtendBody(Body):
     expected_version: ExpectedVersion = None
 
 
-class HoldsQuery(Query):
+class HoldsQuery(PageQuery, Listed):
     """A page of live holds."""
-
-    business_id: BusinessId
-    from_: Instant | None = Field(None, description="Those that end after this instant,")
-    to: Annotated[Instant, after("from_")] | None = Field(None, description="and begin before this one.")
-    service_id: Identifier | None = Field(None, description="Only those of this service.")
-    resource_id: Identifier | None = Field(None, description="Only those of this resource.")
-    limit: PageLimit = PAGE_LIMIT
-    cursor: Cursor = None
 
 
 class HoldPage(Record):
@@ -169,9 +159,8 @@ class HoldApi:
         yet. The id of a reservation lets its holder commit, extend and release it, so the list does not contain it:
         staff can't end the hold of a guest, which ends by itself at `expiresAt`.
         """
-        listed = query.from_, query.to, query.service_id, query.resource_id
         after = place_at(query.cursor, query, instants=2) if query.cursor else None
-        items, last = await self._holds.page(query.business_id, listed, after, query.limit)
+        items, last = await self._holds.page(query, after, query.limit)
         return HoldPage(items=items, next_cursor=cursor(query, *last) if last else None)
 
     @_call("GET", _HOLDS + "/own", refusals=("BUSINESS_NOT_FOUND",), required_headers=("X-Client-Id",))

@@ -1,7 +1,7 @@
 """The shapes that requests of several nouns share: strict, in camelCase, and without unknown members."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationInfo, model_validator
 
@@ -46,13 +46,6 @@ TtlMinutes = Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)]
 SlotEnd = Annotated[EndOfSlot, after("slot_start")]
 SlotEndWithinReach = Annotated[SlotEnd, AfterValidator(_within_reach)]
 
-PageLimit = Annotated[int, Field(ge=1, le=500)]
-PAGE_LIMIT: Final[Any] = Field(100, description="How many to a page, 500 at most.")
-Cursor = Annotated[
-    Annotated[str, StringConstraints(max_length=200)] | None,
-    Field(description="The last `nextCursor`, with the other parameters as they were; `limit` may change."),
-]
-
 # Of every call that takes room for a slot under an idempotency key, and of those that book one for the public.
 CLAIM_REFUSALS: Final = (
     *("IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND"),
@@ -67,6 +60,15 @@ class Body(BaseModel, alias_generator=json_name, extra="forbid", strict=True, hi
 
 class Query(BaseModel, alias_generator=json_name, extra="forbid", hide_input_in_errors=True):
     """A request's query. Not strict, because all values are strings."""
+
+
+class PageQuery(Query):
+    """A page of a list."""
+
+    limit: Annotated[int, Field(ge=1, le=500)] = Field(100, description="How many to a page, 500 at most.")
+    cursor: Annotated[str, StringConstraints(max_length=200)] | None = Field(
+        None, description="The last `nextCursor`, with the other parameters as they were; `limit` may change."
+    )
 
 
 class BusinessQuery(Query):

@@ -4,16 +4,17 @@ import os
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from service.booking.appointments import BookedAppointment, Claim, KnownAppointment, committed
 from service.booking.guests import Guests
-from service.booking.instants import WrittenInstant
+from service.booking.instants import Instant, WrittenInstant, after
 from service.booking.requests import Attempt, Author, Commit, Extend, Holder, Release, Reserve, merged, written
 from service.booking.tenants import Tenants, require_business
+from service.booking.text import BusinessId, Identifier
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Verbs
 from service.database.connections import Database
@@ -25,10 +26,18 @@ T = TypeVar("T")
 # In a list: the start of the window and the expiry of a hold, by which it is sorted, and the id of the hold in it.
 Place = tuple[datetime, datetime, UUID]
 
-# The holds to list: whose slot overlaps two instants, of a service, of a resource. None: any.
-Listed = tuple[datetime | None, datetime | None, str | None, str | None]
-
 Status = Literal["held", "committed", "released", "expired"]
+
+
+class Listed(BaseModel):
+    """The holds to list, in the order of the parameters of booking.list_holds (sql/functions/reads/reservations.sql):
+    members of the query of the list."""
+
+    business_id: BusinessId
+    from_: Instant | None = Field(None, description="Those that end after this instant,")
+    to: Annotated[Instant, after("from_")] | None = Field(None, description="and begin before this one.")
+    service_id: Identifier | None = Field(None, description="Only those of this service.")
+    resource_id: Identifier | None = Field(None, description="Only those of this resource.")
 
 
 class OfReservation(Record):
@@ -112,17 +121,16 @@ class Holds:
             raise Refused("RESERVATION_NOT_FOUND")
         return Reservation.model_validate_json(body)
 
-    async def page(
-        self, business_id: str, listed: Listed, after: Place | None, limit: int
-    ) -> tuple[list[Hold], Place | None]:
+    async def page(self, listed: Listed, after: Place | None, limit: int) -> tuple[list[Hold], Place | None]:
         """Returns a page of the live holds of a business by the start of their window.
 
         And its last place if there is a next page, which begins `after` that.
         """
+        filters = [getattr(listed, name) for name in Listed.model_fields]
         # One more than the page shows whether there is a next one.
-        rows = await self._lists.fetch("list_holds", business_id, *listed, *(after or (None, None, None)), limit + 1)
+        rows = await self._lists.fetch("list_holds", *filters, *(after or (None, None, None)), limit + 1)
         if not rows:
-            await require_business(self._look_ups, business_id)
+            await require_business(self._look_ups, listed.business_id)
         holds = [Hold.model_validate_json(body) for *_, body in rows[:limit]]
         return holds, rows[limit - 1][:3] if len(rows) > limit else None
 
