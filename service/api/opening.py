@@ -28,7 +28,7 @@ from service.naming import Record
 ClosureId = Annotated[Identifier, Field(description="The closure, by its id within the business.")]
 SpecialHoursId = Annotated[Identifier, Field(description="The special hours, by their id within the business.")]
 Week = Annotated[list[OpeningHoursSettings], Field(max_length=MAX_LISTED, description=HOURS_OVERLAP)]
-# Of the answer to a put, which may be sent back.
+# A member of the answer to a put. The whole answer may be sent back.
 Ignored = Annotated[JsonValue, Field(exclude=True, description="Read-only: sent back, it has no effect.")]
 _BUSINESS: Final = "/api/catalog/businesses/{businessId}"
 _HOURS: Final = _BUSINESS + "/opening-hours"

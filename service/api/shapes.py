@@ -42,11 +42,11 @@ KnownBusiness = Annotated[
     Identifier | None, Field(description="The business, by its id. Spares a look-up. Public calls take its slug too.")
 ]
 TtlMinutes = Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)]
-# Beside a slotStart that is declared before it. The service limits how long a slot may be.
+# Needs a `slot_start` declared before it. The settings of the service limit how long a slot may be.
 SlotEnd = Annotated[EndOfSlot, after("slot_start")]
 SlotEndWithinReach = Annotated[SlotEnd, AfterValidator(_within_reach)]
 
-# Of every call that takes room for a slot under an idempotency key, and of those that book one for the public.
+# The refusals of calls that take room under an idempotency key, and of those that book for the public.
 CLAIM_REFUSALS: Final = (
     *("IDEMPOTENCY_KEY_REUSED", "SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND"),
     "SLOT_UNAVAILABLE",

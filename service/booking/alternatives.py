@@ -42,7 +42,7 @@ class Wish(NamedTuple):
 
     business_id: str
     slot: Slot
-    # Of a refused move: the claim of the appointment itself does not occupy the alternatives.
+    # The appointment of a refused move: its own claim does not occupy the alternatives.
     appointment_id: str | None = None
 
 
@@ -52,7 +52,7 @@ class Alternatives:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        # As they are sent, so that a stampede does not write them anew for each refusal.
+        # In the form in which they are sent, so that a stampede does not write them anew for each refusal.
         self._answers = SingleFlight[Wish, list[dict[str, Any]]](keep_seconds=VALID_SECONDS, max_kept=REMEMBERED)
         self._look_ups = asyncio.Semaphore(LOOK_UPS)
 

@@ -32,7 +32,7 @@ Status = Literal["confirmed", "cancelled", "completed", "no_show"]
 
 Rows = list[tuple[Any, ...]]
 
-# In a list: the instant by which it is sorted, and the id of an appointment.
+# A place in a list: the instant by which it is sorted, and the id of an appointment.
 Place = tuple[datetime, UUID]
 
 # Appointments that one transaction erases at most, while it holds the lock of the business.
@@ -244,7 +244,7 @@ class Appointments:
         place = None
         if len(found) < len(rows):
             last = from_json(found[-1])
-            # As the database has it: two of one millisecond have different places.
+            # In microseconds, as stored: two appointments of one millisecond have different places.
             at = datetime.fromisoformat(last["updated_at" if listed.updated_since else "slot_start"])
             place = at, UUID(last["appointment_id"])
         return [Appointment.model_validate_json(body) for body in found], place

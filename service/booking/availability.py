@@ -21,7 +21,7 @@ from service.naming import Record
 _COUNTED_DATES: Final = timedelta(days=62)
 # Slots of a page that are parsed and written before other requests get their turn.
 _SLOTS_OF_TURN: Final = 100
-# What jsonb writes between two slots. No id of a resource has a brace.
+# The text of jsonb between two slots. No id of a resource contains a brace.
 _BETWEEN_SLOTS: Final = b"}, {"
 
 

@@ -10,7 +10,7 @@ from service.booking.text import BusinessId, CatalogMetadata, Description, Ident
 from service.faults import FaultCode
 from service.naming import Record
 
-# Of a capacity, of seats, or of what a claim takes of them.
+# A number of units: a capacity, seats, or the quantity of a claim.
 Units = Annotated[int, Field(ge=1, le=10_000_000)]
 
 RetentionDays = Annotated[int, Field(ge=1, le=36_500)]

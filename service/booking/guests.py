@@ -18,7 +18,7 @@ from service.single_flight import SingleFlight
 REMEMBERED_SECONDS: Final = 60.0
 MAX_REMEMBERED: Final = 10_000
 
-# Of E.164, with the country's code and without the +.
+# The most digits of a number in E.164, with the country's code and without the +.
 _MAX_DIGITS: Final = 15
 
 _FAULTS: Final = {

@@ -55,7 +55,7 @@ class ReservationHealth(Record):
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a check of the data finds."""
+    """The findings of a check of the data."""
 
     # The number of violations of each invariant.
     violations: dict[str, int]

@@ -23,7 +23,7 @@ from service.naming import Record
 
 T = TypeVar("T")
 
-# In a list: the start of the window and the expiry of a hold, by which it is sorted, and the id of the hold in it.
+# A place in a list: the start of the window and the expiry of a hold, by which it is sorted, and the id of the hold.
 Place = tuple[datetime, datetime, UUID]
 
 Status = Literal["held", "committed", "released", "expired"]

@@ -13,12 +13,12 @@ from service.naming import json_name
 
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 _OFFSET_WITHOUT_SIGN = re.compile(r" \d\d:?\d\d$")
-# Before an offset, without which it is no instant.
+# An offset follows the fraction: without an offset the text is no instant.
 _FRACTION = re.compile(r"[.,]0*[1-9]\d*\D")
 
-# Of slots and dates: near both ends of time, instants that are computed from them could not be written.
+# The years of slots and dates. Near the ends of time, instants computed from them could not be written.
 _YEARS: Final = range(1900, 3000)
-# A slot of 366 days that starts in the last of these years.
+# A slot of 366 days may start in the last of these years.
 _YEARS_OF_ENDS: Final = range(1900, 3002)
 
 
@@ -84,15 +84,15 @@ INSTANT_SCHEMA: Final[dict[str, Any]] = {
     "format": "date-time",
     "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$",
 }
-# Of answers.
+# An instant in an answer.
 WrittenInstant = Annotated[str, BeforeValidator(written_instant), WithJsonSchema(INSTANT_SCHEMA)]
 
-# Not strict, because after a validator of ours a string no longer counts as JSON's; the validators before it take only
-# strings. The last of these is the first to run.
+# Not strict: what a validator of ours returns counts as a value of Python and not of JSON, and the strict mode would
+# refuse a string. The validators before it take only strings. The last one in the list runs first.
 _Read = Annotated[AwareDatetime, Field(strict=False), OneFault(FaultCode.INVALID_INSTANT)]
 _WholeSecond = Annotated[_Read, BeforeValidator(_in_whole_seconds), BeforeValidator(_written_as_iso_8601)]
 Instant = Annotated[_Read, BeforeValidator(_written_as_iso_8601), _in_utc(range(MINYEAR, MAXYEAR + 1))]
-# Of times that can be read and put back.
+# An instant that can be read and put back unchanged.
 ShownInstant = Annotated[Instant, AfterValidator(_as_shown)]
 SlotInstant = Annotated[_WholeSecond, _in_utc(_YEARS)]
 EndOfSlot = Annotated[_WholeSecond, _in_utc(_YEARS_OF_ENDS)]
@@ -110,7 +110,7 @@ def after(member: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-# By the clock of a business; 24:00 ends the day.
+# Times by the clock of a business; 24:00 ends the day.
 TimeOfDay = Annotated[
     str, StringConstraints(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$"), OneFault(FaultCode.INVALID_TIME)
 ]
@@ -127,7 +127,7 @@ def _written_as_date(value: object) -> str:
     return value
 
 
-# By the clock of a business.
+# A date by the clock of a business.
 LocalDate = Annotated[
     date,
     Field(strict=False),

@@ -75,7 +75,7 @@ class BusinessNames:
         # Names that were looked up, of ids and of slugs. Those of no business are not kept.
         self._ids: TTLCache[str, None] = TTLCache(_REMEMBERED, ID_SECONDS, clock)
         self._slugs: LRUCache[str, None] = LRUCache(_REMEMBERED)
-        # Of each partition, so that a node that is down fails the look-ups of its own names only.
+        # One for each partition: a node that is down fails the look-ups of its own names only.
         self._look_ups: defaultdict[int | None, _LookUps] = defaultdict(partial(_LookUps, database))
 
     def may_be_id(self, name: str) -> bool:

@@ -19,7 +19,7 @@ METADATA_MEANING: Final = (
     "and counted, with all of their digits."
 )
 DESCRIPTION_BYTES = 4096
-# Of metadata of the catalog: within an answer it stands deeper, and the JSON parser stops at 200 levels.
+# The depth of metadata in the catalog. Within an answer it is nested deeper, and the JSON parser stops at 200 levels.
 METADATA_LEVELS = 100
 
 # Letters and a symbol without a shape: the Hangul fillers, the empty Braille pattern, the null notehead.
@@ -156,7 +156,7 @@ Notes = Annotated[str, StringConstraints(max_length=2000), _store]
 ForeignId = Annotated[str, StringConstraints(max_length=200), _store]
 Metadata = Annotated[dict[str, JsonValue], Field(max_length=100), AfterValidator(_storable_metadata)]
 
-# Of the entries of the catalog.
+# The types of catalog entries.
 Description = Annotated[
     str, StringConstraints(max_length=DESCRIPTION_BYTES), AfterValidator(_storable), AfterValidator(_of_bounded_size)
 ]

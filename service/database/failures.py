@@ -12,7 +12,7 @@ from service.errors import DatabaseDown, Overloaded
 # deadline has passed". Nothing was written, and the next attempt may succeed.
 _PASSING: Final = frozenset({"40001", "40P01", "55P03", "57014", "HF001"})
 
-# Of a call that may be repeated.
+# The most attempts of a call that may be repeated, and the first pause between two.
 _ATTEMPTS: Final = 5
 _FIRST_PAUSE_SECONDS: Final = 0.1
 

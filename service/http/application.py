@@ -80,7 +80,7 @@ class Application(Starlette):
             addresses.setdefault(endpoint.path, Address(endpoint.path, {})).endpoints[endpoint.method] = endpoint
         self._probes = {endpoint.path for endpoint in endpoints if endpoint.probe}
         self._fixed = {path: address for path, address in addresses.items() if "{" not in path}
-        # By the number of slashes: a pattern that does not match has read the whole value of a parameter before.
+        # By the number of slashes, because a pattern without a match has read the whole value of a parameter in vain.
         self._templates: defaultdict[int, list[tuple[re.Pattern[str], Address]]] = defaultdict(list)
         for path, address in addresses.items():
             if path not in self._fixed:
@@ -109,7 +109,7 @@ class Application(Starlette):
             if message["type"] == "http.response.start":
                 status = message["status"]
                 names = {name for name, _ in message["headers"]}
-                # With the state of a limit, whether this is an answer or a refusal.
+                # The state of a limit belongs to answers and refusals alike.
                 message["headers"] = [
                     *message["headers"],
                     *(header for header in _SAFE_HEADERS if header[0] not in names),

@@ -1,6 +1,5 @@
-"""What a request says about its effect: the attempt, by its idempotency key, the version of the appointment that a
-change expects, and the content that a client has already. A version is sent as `ETag`, and expected as `If-Match` or in
-the body."""
+"""The conditions of a request: its idempotency key, the version of the appointment that a change expects, and the
+content that a client already has. A version is sent as `ETag`, and expected as `If-Match` or in the body."""
 
 import hashlib
 import re
@@ -26,7 +25,7 @@ _ANY_TAG: Final = re.compile('"[^"]*"')
 # The headers of `created_answer`, for a hold and for an appointment.
 HOLD_HEADERS: Final = {201: ("Location",), 200: ("Idempotency-Replayed",)}
 APPOINTMENT_HEADERS: Final = {201: ("Location", "ETag"), 200: ("Idempotency-Replayed", "ETag")}
-# Of a commit, whose replay has a tag only where it shows the appointment.
+# The headers of a commit. Its replay has a tag only if it shows the appointment.
 COMMIT_HEADERS: Final = {201: ("Location", "ETag"), 200: ("Idempotency-Replayed",)}
 # The headers of `tagged_answer`.
 CONTENT_HEADERS: Final = ("ETag", "Cache-Control")

@@ -19,12 +19,12 @@ from service.http.limits import RequestLimiter
 
 # The statuses of refusals that may only mean that the name, taken for the id of a business, is a slug.
 _WITHOUT_BUSINESS: Final = (400, 403, 404)
-# Of compressed bodies. Others, like `utf-8`, are a mistake that changes nothing.
+# The content codings of compressed bodies. Any other, like `utf-8`, is a mistake without an effect, and is ignored.
 _CODINGS: Final = ("gzip", "deflate", "br", "zstd")
 
 
 class Dispatcher:
-    """Checks requests. Without a `limiter` they are not counted; without `clients` they are not told apart."""
+    """Checks requests. Without a `limiter` they are not counted; without `clients`, clients are not distinguished."""
 
     def __init__(
         self,

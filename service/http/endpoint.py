@@ -94,21 +94,21 @@ class endpoint:  # noqa: N801 — a decorator
     by_guest: bool = False
     # The codes that this call adds to those that follow from its declaration.
     refusals: tuple[str, ...] = ()
-    # By code: its statuses here, where they are not the usual one.
+    # The statuses of a code, if they differ from the usual one.
     statuses: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     # Whether admitted requests are counted against the limits, and whether the database is asked.
     limited: bool = True
     asks_database: bool = True
-    # Whether success proves that the business exists which the request names.
+    # Whether success proves that the business named in the request exists.
     proves_business: bool = True
     # Called by machines every few seconds: its requests are logged at the level debug.
     probe: bool = False
     # The media type of answers, or several, separated by commas.
     media_type: str = "application/json"
-    # The largest body; its metadata has a bound of its own.
+    # The size limit of a body. Metadata in it has a smaller limit.
     max_body_bytes: int = MAX_BODY_BYTES
     request_headers: tuple[str, ...] = ()
-    # Those without which a request is refused.
+    # A request without these headers is refused.
     required_headers: tuple[str, ...] = ()
     answer_headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     # The model of errors, where they are no problem+json.

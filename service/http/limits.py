@@ -39,7 +39,7 @@ class RequestLimiter:
         self._network_rate = Rate(rate.count * NETWORK_FACTOR, rate.seconds)
         self._business_rate = Rate(rate.count * BUSINESS_FACTOR, rate.seconds)
         self._authentication = authentication
-        # By the hash of a token its principal; by a client that sent a wrong token, None.
+        # The principal by the hash of its token; None by the name of a client that sent a wrong token.
         self._principals: TTLCache[str, Principal | None] = TTLCache(_CACHED, _CACHED_SECONDS)
 
     async def count_suspect(self, call: Call) -> bool:

@@ -20,13 +20,13 @@ from service.http.answer import PROBLEM, problem_body, widget_body
 from service.http.endpoint import Access, Endpoint, may_omit_body
 from service.http.schemas import Json, Schemas, component, in_json_names, problem_schema
 
-# What follows from no declaration: the introduction, tags, headers and security schemes.
+# The parts that no declaration contains: the introduction, tags, headers and security schemes.
 _SKELETON: Final[Json] = yaml.safe_load(files("service.http").joinpath("openapi.yaml").read_text(encoding="utf-8"))
 TAGS: Final = [tag["name"] for tag in _SKELETON["tags"]]
 _REQUEST_HEADERS: Final[dict[str, Json]] = _SKELETON["components"].pop("parameters")
 for _name in ("Idempotency-Key", "X-Client-Id"):
     _REQUEST_HEADERS[_name]["schema"] = TypeAdapter(IdempotencyKey).json_schema()
-# By the kind of principal. Those of the service itself are named after the settings that hold them.
+# The security schemes by the kind of principal, some named after the setting that has the secret.
 _SCHEMES: Final = {
     "guest": "GUEST_TOKEN",
     "readonly": "READONLY_KEY",

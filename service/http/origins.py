@@ -9,10 +9,10 @@ import structlog
 from cachetools import TTLCache
 from starlette.types import Scope
 
-# Origins that are remembered, and logged at most in the time: a client can make up any number of them.
+# The most origins that are remembered and logged in that time, because a client can make up any number of them.
 _LOGGED: Final = 50
 _SECONDS: Final = 3600.0
-# As browsers write them. Another text is not one of a page, and is not logged.
+# The form in which browsers write origins. Any other text comes from no page, and is not logged.
 _ORIGIN: Final = re.compile(rb"null|[a-z][a-z0-9+.-]*://([A-Za-z0-9._:\[\]-]{1,260})")
 _HINT: Final = "Pages of this origin can't call this service from a browser. If they should, add it to CORS_ORIGINS."
 

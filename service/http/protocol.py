@@ -220,7 +220,7 @@ class BoundedProtocol(HttpToolsProtocol):
         Until then nothing more is read."""
         if self._refused:
             return
-        # For empty lines too, which begin no message and yet end the wait for the next request.
+        # Empty lines begin no message, but they too end the wait for the next request.
         if self._deadline is None:
             self._expect()
         if self._connections.is_of_proxy(self):
@@ -336,7 +336,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if left > 0:
             self._timer = self.loop.call_later(left, self._on_time)
         elif self._is_answering() and not self.cycle.more_body:
-            # Beside a complete request that waits for its answer, another one has begun and is not complete.
+            # A complete request waits for its answer, and another one behind it has begun and is incomplete.
             self._expect()
         elif (self._in_head and not self._head_bytes) or (not self._in_head and self.cycle.response_started):
             self._close()

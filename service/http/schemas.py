@@ -149,7 +149,7 @@ _USUAL_MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     "code": ({"type": "string"}, "Branch on this, never on `title` or `detail`, whose wording may change."),
     "requestId": ({"type": "string"}, "Names this request in the service's log, like the `X-Request-Id` header."),
 }
-# And some have these, by the code.
+# The other members, which only some problems have.
 _DETAILS: Final[Json] = RefusalDetails.model_json_schema(mode="serialization", schema_generator=_ModelSchema)
 _MEMBERS: Final[dict[str, tuple[Json, str]]] = {
     "errors": (

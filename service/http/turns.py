@@ -31,9 +31,9 @@ class Turns:
         self._clock = clock
         self._most = 1
         self._begun = 0
-        # By client, the one whose turn is next first; each has at least one request.
+        # The waiting requests by client; the client whose turn is next comes first, and none has an empty queue.
         self._waiting: dict[str, deque[Callable[[], None]]] = {}
-        # Those that began a request beside the ones whose turn it is, since they had none waiting.
+        # Clients that began a request at once in this turn, because they had none waiting.
         self._early: set[str] = set()
         self._iteration: asyncio.Handle | None = None
         self._iterations = 0

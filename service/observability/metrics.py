@@ -13,8 +13,8 @@ from bisect import bisect_left
 from functools import cache
 from typing import Any, Final, Literal, NoReturn
 
-# By this variable the library decides, when it is imported, where it counts. It is set for our workers only, so a value
-# from outside is removed.
+# The library reads this variable when it is imported, and counts in the folder that it names. Only our workers need it,
+# so a value from outside is removed.
 if multiprocessing.parent_process() is None:
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
@@ -23,7 +23,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from service import __version__
 
-# With several workers the library has no creation times of counters; so it has none with one either.
+# With several workers the library exports no creation times of counters. So that both look alike, one worker has none.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 # The metrics below, and none of the library's own: those exist with one worker only.

@@ -161,7 +161,7 @@ def create_app(settings: Settings) -> Application:
         await group_commit.start()
         feed.start()
         background = [
-            # With a monitor of its own: the gauges are no answer to a caller, who gets one of their own time.
+            # With a monitor of its own, so that no caller gets an answer that was looked up for the gauges.
             in_background("keep gauges", HealthMonitor(database).keep_gauges()),
             in_background("flush metrics", keep_flushing()),
             in_background("note the uses of keys", keys.keep_uses()),
