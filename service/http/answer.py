@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from service.errors import PROBLEMS, HoldfastError
+from service.errors import HoldfastError
 from service.http.compression import LEAST_BYTES, Body, accepts_gzip
 
 JSON: Final = "application/json"
@@ -83,22 +83,19 @@ def problem_answer(scope: Scope, error: HoldfastError, headers: Mapping[str, str
     if _OF_WIDGET.match(scope["path"]):
         status = 400 if error.code == "SLOT_UNAVAILABLE" else error.status
         return Answer(orjson.dumps(widget_body(error.code, error.detail, error.members)), status, headers, JSON)
-    body = problem_body(error.code, scope["request_id"], error.detail, error.status)
-    return Answer(orjson.dumps(body | error.members), error.status, headers, PROBLEM)
+    return Answer(orjson.dumps(problem_body(error, scope["request_id"])), error.status, headers, PROBLEM)
 
 
-def problem_body(
-    code: str, request_id: str | None, detail: str | None = None, status: int | None = None
-) -> dict[str, Any]:
-    """Returns the members that every problem has. `detail` and `status` default to those of the code."""
-    problem = PROBLEMS[code]
+def problem_body(error: HoldfastError, request_id: str | None) -> dict[str, Any]:
+    """Returns an error as problem+json: the members that every problem has, and its own."""
     return {
-        "type": f"/docs#{code}",
-        "title": problem.title,
-        "status": status or problem.status,
-        "detail": detail or problem.detail,
-        "code": code,
+        "type": f"/docs#{error.code}",
+        "title": error.problem.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
         "requestId": request_id,
+        **error.members,
     }
 
 

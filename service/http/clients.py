@@ -67,18 +67,16 @@ class Holders:
         self._limits = max_live_holds, max_daily_bookings
 
     def holder(self, call: Call) -> Holder:
-        """Returns the client of a call as a holder. Raises `Invalid`."""
-        return Holder(call.client, self.client_id_hmac(call), *self._limits)
-
-    def client_id_hmac(self, call: Call) -> str | None:
-        """Returns the digest of the client's own id. Raises `Invalid`.
+        """Returns the client of a call as a holder. Raises `Invalid`.
 
         An id that could be guessed counts together with the address that sent it: from elsewhere it is another client.
         """
-        own = client_id(call)
-        if own is None or (is_guessable(own) and call.client is None):
-            return None
-        return self._own_name(own, *([call.client] if is_guessable(own) else []))
+        own, name = client_id(call), None
+        if own is not None and not is_guessable(own):
+            name = self._own_name(own)
+        elif own is not None and call.client is not None:
+            name = self._own_name(own, call.client)
+        return Holder(call.client, name, *self._limits)
 
     def secret_id_hmac(self, call: Call) -> str:
         """Returns the digest of the client's own id, which is the credential of a call. Raises `Invalid`."""
@@ -89,7 +87,7 @@ class Holders:
             raise Invalid.at("X-Client-Id", FaultCode.GUESSABLE, min=_SECRET_CHARACTERS)
         return self._own_name(own)
 
-    def _own_name(self, own: str, *address: str | None) -> str:
+    def _own_name(self, own: str, *address: str) -> str:
         # No address contains `~`, so an id can't be mistaken for one.
         return self._names.make(f"~{own}", *address)
 

@@ -111,6 +111,6 @@ def precondition(call: Call) -> Iterator[None]:
     try:
         yield
     except Refused as refused:
-        if refused.code != "VERSION_CONFLICT" or call.header(b"if-match") is None:
-            raise
-        raise Refused(refused.code, refused.detail, status=412, **refused.members) from None
+        if refused.code == "VERSION_CONFLICT" and call.header(b"if-match") is not None:
+            refused.status = 412
+        raise

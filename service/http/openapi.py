@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from service import __version__
 from service.booking.instants import written_instant
 from service.booking.text import IdempotencyKey
-from service.errors import PROBLEMS
+from service.errors import PROBLEMS, HoldfastError
 from service.http.answer import PROBLEM, problem_body, widget_body
 from service.http.endpoint import Access, Endpoint, may_omit_body
 from service.http.schemas import Json, Schemas, component, in_json_names, problem_schema
@@ -225,5 +225,5 @@ def _headers(*names: str) -> Json:
 def _problem_example(code: str, status: int | None = None) -> Json:
     """Returns the explanation of a code and an example of its problem; `status` where that is not the usual one."""
     problem = PROBLEMS[code]
-    value = {**problem_body(code, _REQUEST_ID, status=status), **problem.members}
+    value = problem_body(HoldfastError(code, status=status, **problem.members), _REQUEST_ID)
     return {"summary": problem.title, "description": problem.advice, "value": value}

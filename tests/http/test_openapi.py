@@ -14,9 +14,8 @@ from service.api.docs import DocsApi
 from service.booking.alternatives import LOOK_UP_SECONDS
 from service.database.connections import REQUEST_SECONDS
 from service.database.migrations import sql_folder
-from service.errors import PROBLEMS
+from service.errors import PROBLEMS, HoldfastError
 from service.http import openapi
-from service.http.answer import problem_body
 from service.http.endpoint import endpoints_of
 from service.http.openapi import TAGS, codes
 from service.http.openapi import document as make_document
@@ -129,7 +128,7 @@ def test_the_codes_of_a_call_are_in_order_of_precedence() -> None:
 def test_an_unknown_code_is_an_error_of_its_call() -> None:
     """It is noticed where it is used, and not when the application starts."""
     with pytest.raises(KeyError):
-        problem_body("NO_SUCH_CODE", None)
+        HoldfastError("NO_SUCH_CODE")
 
 
 async def test_only_a_header_that_is_a_credential_is_required() -> None:
