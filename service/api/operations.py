@@ -5,7 +5,6 @@ import time
 from functools import partial
 from typing import Annotated, Final, Literal
 
-from anyio import to_thread
 from pydantic import Field
 
 from service.api.shapes import Query
@@ -107,8 +106,7 @@ class OperationsApi:
         Counts by hour, the busiest businesses, the last runs of the purge, and the locks that are waited for now. Holds
         are counted as far back as `IDEMPOTENCY_WINDOW_HOURS` keeps them.
         """
-        hours = query.hours
-        return await self._overview.run(hours, lambda: overview(self._lists, hours))
+        return await self._overview.run(query.hours, lambda: overview(self._lists, query.hours))
 
     @_probe("/metrics", asks_database=False, answers={200: None}, media_type="text/plain")
     async def get_metrics(self) -> Answer:
@@ -122,6 +120,6 @@ class OperationsApi:
             if self._metrics_begun_at < asked_at:
                 begun_at = time.monotonic()
                 # In a thread, because it reads several files of each worker.
-                self._metrics = await to_thread.run_sync(exposition)
+                self._metrics = await asyncio.to_thread(exposition)
                 self._metrics_begun_at = begun_at
         return Answer(self._metrics, media_type=_METRICS_FORMAT)

@@ -45,30 +45,30 @@ _HOURS: TypeAdapter[list[OpeningHoursSettings]] = TypeAdapter(list[OpeningHoursS
 
 @dataclass(frozen=True, slots=True)
 class Noun(Generic[S, R, A]):
-    """A kind of entry of a business: its settings, the models of a read and of the answer to a put, its statements."""
+    """A kind of entry of a business: its settings, the models of a read and of the answer to a put, its statements, and
+    the code of the refusal for an unknown id."""
 
-    name: str
     settings: type[S]
     model: type[R]
     put_answer: type[A]
     read: str
     put: str
     delete: str
-
-    @property
-    def not_found(self) -> str:
-        """The code of the refusal for an unknown id."""
-        return f"{self.name.replace(' ', '_')}_NOT_FOUND".upper()
+    not_found: str
 
 
-RESOURCE: Final = Noun("resource", ResourceSettings, Resource, Resource, "resources", "put_resource", "delete_resource")
-SERVICE: Final = Noun("service", ServiceSettings, Service, Service, "services", "put_service", "delete_service")
+RESOURCE: Final = Noun(
+    ResourceSettings, Resource, Resource, "resources", "put_resource", "delete_resource", "RESOURCE_NOT_FOUND"
+)
+SERVICE: Final = Noun(
+    ServiceSettings, Service, Service, "services", "put_service", "delete_service", "SERVICE_NOT_FOUND"
+)
 SPECIAL_HOURS: Final = Noun(
-    *("special hours", SpecialHoursSettings, SpecialHours, PutSpecialHoursAnswer),
-    *("special_hours", "put_special_hours", "delete_special_hours"),
+    *(SpecialHoursSettings, SpecialHours, PutSpecialHoursAnswer),
+    *("special_hours", "put_special_hours", "delete_special_hours", "SPECIAL_HOURS_NOT_FOUND"),
 )
 CLOSURE: Final = Noun(
-    "closure", ClosureSettings, Closure, PutClosureAnswer, "closures", "put_closure", "delete_closure"
+    ClosureSettings, Closure, PutClosureAnswer, "closures", "put_closure", "delete_closure", "CLOSURE_NOT_FOUND"
 )
 
 

@@ -39,8 +39,7 @@ class Call:
     @property
     def request_id(self) -> str:
         """The id of the request, as in the log and the answer."""
-        request_id: str = self.scope["request_id"]
-        return request_id
+        return str(self.scope["request_id"])
 
     @property
     def business_name(self) -> str | None:

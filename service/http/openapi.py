@@ -127,7 +127,7 @@ def _operation(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
         "responses": _answers(endpoint, schemas, example),
     }
     if endpoint.body:
-        content = {"schema": schemas.reference(endpoint.body, "validation"), **_example_bodies(example)}
+        content = {"schema": schemas.references[endpoint.body, "validation"], **_example_bodies(example)}
         required = not may_omit_body(endpoint.body)
         operation["requestBody"] = {"required": required, "content": {"application/json": content}}
     _add_problems(operation["responses"], endpoint, schemas)
@@ -178,7 +178,7 @@ def _answers(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
         answer = answers[str(status)] = _answer(_about(endpoint, status), *endpoint.answer_headers.get(status, ()))
         if status not in _WITHOUT_BODY:
             of_text = {"type": "string"} if endpoint.media_type.startswith("text/") else {}
-            media: Json = {"schema": schemas.reference(model, "serialization") if model else of_text}
+            media: Json = {"schema": schemas.references[model, "serialization"] if model else of_text}
             if (body := example.get("answers", {}).get(str(status))) is not None:
                 media["example"] = body
             answer["content"] = dict.fromkeys(endpoint.media_type.split(", "), media)
@@ -203,7 +203,7 @@ def _add_problems(answers: Json, endpoint: Endpoint, schemas: Schemas) -> None:
             content = answer.setdefault("content", {})
             if endpoint.refusal_model:
                 value = widget_body(code, problem.detail, problem.members)
-                schema = schemas.reference(endpoint.refusal_model, "serialization")
+                schema = schemas.references[endpoint.refusal_model, "serialization"]
                 refusals = content.setdefault("application/json", {"schema": schema, "examples": {}})
                 refusals["examples"][value["error"]["code"]] = {"summary": problem.title, "value": value}
                 schemas.named["WidgetError"]["properties"]["code"].setdefault("enum", []).append(value["error"]["code"])

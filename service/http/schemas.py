@@ -48,7 +48,8 @@ class Fault(Record):
 
 
 class Schemas:
-    """The schemas of all requests and answers. `named` has them by the names of their models."""
+    """The schemas of all requests and answers. `named` has them by the names of their models, and `references` the
+    references to them by model and mode: 'validation' for requests, 'serialization' for answers."""
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         models: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {
@@ -62,7 +63,7 @@ class Schemas:
             models |= {(model, "serialization"): None for model in answers if model}
             if endpoint.query:
                 queries.add(endpoint.query.__name__)
-        self._references, generated = models_json_schema(
+        self.references, generated = models_json_schema(
             list(models), ref_template="#/components/schemas/{model}", schema_generator=_ModelSchema
         )
         # A query is written as parameters, and is no schema of its own.
@@ -78,10 +79,6 @@ class Schemas:
             **problems,
             "Problem": about_any | problem_schema(PROBLEMS),
         }
-
-    def reference(self, model: type[BaseModel], mode: JsonSchemaMode) -> Json:
-        """Returns the reference to a model's schema: 'validation' for requests, 'serialization' for answers."""
-        return self._references[model, mode]
 
     def parameters(self, query: type[BaseModel]) -> list[Json]:
         """Returns a query's members as parameters. They may be left out, but are never null."""
