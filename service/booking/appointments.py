@@ -29,6 +29,7 @@ from service.errors import HoldfastError, Refused
 from service.naming import Record
 
 Status = Literal["confirmed", "cancelled", "completed", "no_show"]
+WarningCode = Literal[Rule, "misconfigured"]
 
 Rows = list[tuple[Any, ...]]
 
@@ -68,7 +69,7 @@ class Listed(BaseModel):
 class SlotWarning(Record):
     """A rule for the public that a booking of the business itself breaks."""
 
-    code: Literal[Rule, "misconfigured"] = Field(
+    code: WarningCode = Field(
         description="As the `reason` of `SLOT_NOT_BOOKABLE`. `misconfigured`: the time zone of the business is "
         "unknown, so that its hours could not be checked."
     )
