@@ -148,6 +148,13 @@ def test_requests_that_need_local_time_are_refused(salon: TestDatabase, service_
     assert listing(salon, service_id) == {"done"}
 
 
+@pytest.mark.parametrize("service_id", DEPENDS)
+def test_bookings_of_the_business_itself_have_one_warning(salon: TestDatabase, service_id: str) -> None:
+    """Rules that need local time are not checked, so neither its length nor its start is named."""
+    expected = [{"code": "misconfigured"}] if DEPENDS[service_id] else None
+    assert salon.book(10.25, service_id=service_id, manual=True).body.get("warnings") == expected
+
+
 def test_special_hours_need_local_time_near_their_dates_only(salon: TestDatabase) -> None:
     """Far from the dates of special hours the business is open without a look at the clock."""
     put_special_hours(salon, "monday", at(0).date().isoformat(), [])
