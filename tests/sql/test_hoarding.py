@@ -126,6 +126,15 @@ def test_equal_requests_of_one_attempt_count_once(database: TestDatabase) -> Non
     assert outcomes(database, *copies, batched=True) == ["too_many_holds"] * 2
 
 
+def test_copies_of_an_attempt_leave_room_for_requests_behind_them(database: TestDatabase) -> None:
+    """One hold is counted for all of them, in the same batch too."""
+    database.make_service(capacity=10)
+    copies = [reserve_request(10, **client(idempotency_key="key", fingerprint="f")) for _ in range(CAP)]
+    others = [reserve_request(hour, **client()) for hour in range(CAP - 1)]
+    granted = ["done"] + ["replayed"] * (CAP - 1) + ["done"] * (CAP - 1)
+    assert outcomes(database, *copies, *others, batched=True) == granted
+
+
 def test_another_request_with_the_key_does_not_share_a_refusal(database: TestDatabase) -> None:
     """Only equal requests are one attempt: this one is of another client, and a refusal keeps no key."""
     database.make_service(capacity=10)
