@@ -31,7 +31,6 @@ BEGIN
       SELECT level.at, level.claimed
       FROM booking.claim_levels(p_business_id, p_service_id, s.longest_occupied_seconds, own.counted_ids,
         counted_from.starts, slot.ends, NULL, v_now, NULL) AS level
-      WHERE level.at < slot.ends
       ORDER BY level.claimed DESC LIMIT 1
     ) AS fullest ON true
     CROSS JOIN LATERAL (

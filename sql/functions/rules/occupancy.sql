@@ -384,7 +384,7 @@ BEGIN
       SELECT level.at, level.claimed - s.capacity AS excess
       FROM booking.claim_levels(g.business_id, g.service_id, s.longest_occupied_seconds, s.counted_ids,
         greatest(g.starts, p_now), g.ends, g.own, p_now, 0) AS level
-      WHERE level.at < g.ends ORDER BY level.claimed DESC LIMIT 1
+      ORDER BY level.claimed DESC LIMIT 1
     ) AS fullest
     CROSS JOIN LATERAL booking.first_expired(ARRAY(
       SELECT w.o FROM booking.service_windows(g.business_id, g.service_id, s.longest_occupied_seconds, s.counted_ids,

@@ -185,7 +185,6 @@ DECLARE
 BEGIN
   WITH judged_request AS MATERIALIZED (
     SELECT request.*, request, hold.r AS hold, earlier.a AS earlier, service.s AS service,
-           rebooking.outcome = 'granted' AS is_rebooked,
            CASE WHEN rebooking.outcome IS NULL THEN (hold.r).resource_id ELSE rebooking.resource_id END AS resource_id,
            coalesce(rebooking.in_session, (hold.r).in_session) AS in_session,
       CASE
