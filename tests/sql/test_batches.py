@@ -53,6 +53,18 @@ def test_windows_that_overlap_are_decided_in_order(
     assert names(outcomes) == expected
 
 
+@pytest.mark.parametrize("is_manual", [[False, True], [True, False]])
+def test_the_public_and_the_business_have_verdicts_of_their_own(database: TestDatabase, is_manual: list[bool]) -> None:
+    """Requests for one slot, of which the closure binds the public only; the granted one gets a resource."""
+    database.make_service(resource_ids=["anna"])
+    database.put_closure("holidays", at(0), at(24))
+    outcomes = database.call("book", [book_request(10, manual=manual) for manual in is_manual])
+    expected = {False: ("slot_not_bookable", None), True: ("done", "anna")}
+    assert [(outcome.name, outcome.body.get("resource_id")) for outcome in outcomes] == [
+        expected[manual] for manual in is_manual
+    ]
+
+
 # The number of rounds of a call: see booking.max_rounds.
 ROUNDS = 16
 

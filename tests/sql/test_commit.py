@@ -269,20 +269,23 @@ def test_a_keyed_hold_is_replayed_as_committed(database: TestDatabase) -> None:
 def test_invalid_guest_data_is_refused_unless_the_commit_is_a_replay(database: TestDatabase) -> None:
     """The service detects the fault without knowing of an earlier commit.
 
-    The hold stays as it is, and a hold that has expired is not examined. An unknown hold is not found whatever the
-    guest's data are: a fault may depend on the country of the business, and must not reveal that it exists.
+    The hold stays as it is, and whether it was released or has expired is not examined. An unknown hold is not found
+    whatever the guest's data are: a fault may depend on the country of the business, and must not reveal that it exists.
     """
-    database.make_service(capacity=3)
+    database.make_service(capacity=4)
     fault = {"field": "guest_phone", "code": "invalid_phone", "parameters": {}}
     holds = [database.reserve(10).id for _ in range(2)]
     expired = database.reserve(10, ttl_minutes=1).id
+    released = database.reserve(10).id
+    database.release(released)
     database.move_clock(timedelta(minutes=1))
     requests = [
-        commit_request(hold, guest_fault=fault, if_expired="rebook") for hold in (holds[0], str(uuid4()), expired)
+        commit_request(hold, guest_fault=fault, if_expired="rebook")
+        for hold in (holds[0], str(uuid4()), expired, released)
     ]
-    first, unknown, last = database.call("commit", requests)
+    first, unknown, *ended = database.call("commit", requests)
     assert (unknown.name, unknown.body) == ("reservation_not_found", {})
-    for outcome in (first, last):
+    for outcome in (first, *ended):
         assert (outcome.name, outcome.body) == ("validation_failed", fault)
     assert [database.status(hold) for hold in holds] == ["held", "held"]
     assert database.value("SELECT count(*) FROM booking.appointments") == 0

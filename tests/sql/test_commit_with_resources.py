@@ -115,6 +115,18 @@ def test_a_rebook_above_the_seats_is_refused_when_the_service_got_a_pool(databas
     assert database.commit(hold, if_expired="rebook").name == "slot_unavailable"
 
 
+@pytest.mark.parametrize("sharing", ["exclusive", "session"])
+def test_a_rebook_shares_its_resource_as_the_service_does_by_then(database: TestDatabase, sharing: str) -> None:
+    """The constraint on exclusive appointments guards one that was made from the hold of a session too."""
+    before = {"exclusive": "session", "session": "exclusive"}[sharing]
+    database.make_service(resource_ids=["room"], resource_sharing=before)
+    hold = database.reserve(10).id
+    database.move_clock(TTL)
+    database.make_service(resource_ids=["room"], resource_sharing=sharing)
+    assert database.commit(hold, if_expired="rebook").name == "done"
+    assert database.value("SELECT is_exclusive FROM booking.appointments") == (sharing == "exclusive")
+
+
 def test_a_rebook_is_not_bound_by_closures(database: TestDatabase, expired: str) -> None:
     """The guest has paid; opening hours and closures bind only new requests of the public."""
     database.put_closure("ill", at(0), at(24), "anna")

@@ -20,7 +20,7 @@ from tests.database import (
     release_request,
     reserve_request,
 )
-from tests.sql.requests import names, raises_sqlstate
+from tests.sql.requests import keyed_request, names, raises_sqlstate
 from tests.sql.rivals import SECONDS, Rivals
 
 
@@ -70,6 +70,18 @@ def test_one_call_carries_all_verbs_of_several_businesses(database: TestDatabase
     assert {request["operation_id"]: name for request, name in expected} == {
         operation_id: outcome.name for operation_id, outcome in outcomes.items()
     }
+
+
+def test_a_key_that_another_business_used_in_the_same_call_is_free(database: TestDatabase) -> None:
+    """The request of the clinic waits for a later round, because its window overlaps one before it."""
+    for business_id in ("salon", "clinic"):
+        database.make_service(business_id=business_id, capacity=2)
+    first, second, third = keyed_request("k"), reserve_request(9.5), keyed_request("k")
+    outcomes = execute(
+        database,
+        [{"business_id": "salon", "reserve": [first]}, {"business_id": "clinic", "reserve": [second, third]}],
+    )
+    assert names(outcomes[request["operation_id"]] for request in (first, second, third)) == ["done"] * 3
 
 
 def test_releases_come_before_reserves(database: TestDatabase) -> None:

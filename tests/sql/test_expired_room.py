@@ -25,6 +25,16 @@ def holds(database: TestDatabase, status: str = "held") -> list[str]:
     return [str(reservation_id) for (reservation_id,) in rows]
 
 
+def test_an_expired_hold_is_neither_held_nor_booked(database: TestDatabase) -> None:
+    """From the instant of its expiry on, beside claims that last."""
+    database.make_service(capacity=3)
+    expiring = database.reserve(10, ttl_minutes=1)
+    assert names([database.reserve(10), database.book(10)]) == ["done", "done"]
+    database.freeze_clock(datetime.fromisoformat(expiring.body["expires_at"]))
+    assert database.capacity() == {"capacity": 3, "held": 1, "booked": 1, "available": 1}
+    assert database.value("SELECT sum(quantity) FROM booking.claims") == 2
+
+
 @pytest.fixture
 def crowded(database: TestDatabase) -> tuple[TestDatabase, datetime]:
     """A slot full of holds that have all expired, and the time when they were live."""

@@ -231,6 +231,14 @@ def test_bookings_of_one_batch_count_together(database: TestDatabase, *, batched
     assert booked(database) == {"address": CAP}
 
 
+def test_the_limit_of_a_day_applies_without_one_of_live_holds(database: TestDatabase) -> None:
+    """Each of the two limits may be left out."""
+    database.make_service(capacity=100)
+    request = client(max_live_holds=None, max_daily_bookings=CAP)
+    assert [database.book(10, **request).name for _ in range(CAP + 1)] == ["done"] * CAP + ["too_many_bookings"]
+    assert database.reserve(10, **request).name == "too_many_bookings"
+
+
 def test_live_holds_count_as_bookings_to_come(database: TestDatabase) -> None:
     """So that every live hold can be committed."""
     database.make_service(capacity=100)

@@ -62,7 +62,7 @@ def test_an_entry_beyond_the_limit_is_refused(database: TestDatabase, kind: str)
 
 
 def test_the_opening_hours_of_a_business_are_bounded(database: TestDatabase) -> None:
-    """Those of archived resources count, because they come back."""
+    """Those of archived resources count, because they come back; those that a put replaces do not."""
     database.make_business()
     database.make_resource("gone")
     entry: dict[str, Any] = {"weekday": 1, "opens": "09:00", "closes": "17:00"}
@@ -70,7 +70,8 @@ def test_the_opening_hours_of_a_business_are_bounded(database: TestDatabase) -> 
     database.rows("UPDATE booking.resources SET archived_at = now()")
     refused = database.put_hours([entry] * 4991)
     assert (refused.name, refused.body) == ("limit_reached", {"limit": 5000})
-    assert database.put_hours([entry] * 4990).name == "done"
+    for _ in range(2):
+        assert database.put_hours([entry] * 4990).name == "done"
 
 
 def test_archived_entries_count(database: TestDatabase) -> None:

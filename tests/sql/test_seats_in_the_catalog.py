@@ -207,6 +207,15 @@ def test_a_session_that_is_shared_does_not_become_exclusive(rooms: TestDatabase)
     assert rooms.put_service(**EXCLUSIVE).name == "done"
 
 
+@pytest.mark.parametrize("early", ROOMS)
+def test_the_first_conflict_of_several_resources_is_named(rooms: TestDatabase, early: str) -> None:
+    """By its time, whichever of the resources has it."""
+    for resource_id in ROOMS:
+        for _ in range(2):
+            rooms.book(12 if resource_id == early else 14, resource_id=resource_id)
+    assert conflict_of(rooms.put_service(**EXCLUSIVE)) == ("capacity_in_use", 12, 13, 2)
+
+
 @pytest.mark.parametrize("at_once", [False, True])
 def test_a_session_outside_of_the_pool_does_not_become_exclusive(rooms: TestDatabase, at_once: bool) -> None:
     """The resource left the pool before the change to exclusive, or leaves it with that change."""

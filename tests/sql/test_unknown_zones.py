@@ -140,6 +140,8 @@ def test_requests_that_need_local_time_are_refused(salon: TestDatabase, service_
     slot: dict[str, Any] = {"slot_end": None} if service_id == "night" else {}
     assert salon.reserve(10, service_id=service_id, **slot).name == expected
     assert salon.book(10, service_id=service_id, **slot).name == expected
+    fault = {"field": "guest_phone", "code": "invalid_phone", "parameters": {}}
+    assert salon.book(10, service_id=service_id, guest_fault=fault, **slot).name == "validation_failed"
     assert listing(salon, service_id) == {refused}
     assert salon.rows("SELECT booking.alternatives('salon', %s, %s, NULL, 1, NULL)", service_id, at(10)) == []
     salon.put_hours([(weekday, "00:00", "24:00") for weekday in range(1, 8)])
