@@ -85,7 +85,8 @@ BEGIN
   IF booking.lock_business(p_business_id, p_deadline) IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
-  -- Archived resources do not count: all claims belong to a service, so without services a resource has no claims.
+  -- Archived resources do not count: all claims belong to a service, so without services a resource has no claims, and no
+  -- bookings of clients were counted.
   IF EXISTS (SELECT FROM booking.services s WHERE s.business_id = p_business_id)
     OR EXISTS (SELECT FROM booking.resources r WHERE r.business_id = p_business_id AND r.archived_at IS NULL)
   THEN
@@ -96,7 +97,6 @@ BEGIN
   WHERE b.business_id = p_business_id AND s.slug = b.slug AND s.business_id = b.business_id;
   -- The wait for the slug may have lasted beyond the deadline, so it is checked again (the lock is held already).
   PERFORM booking.lock_business(p_business_id, p_deadline);
-  DELETE FROM booking.client_bookings c WHERE c.business_id = p_business_id;
   DELETE FROM booking.api_keys k WHERE k.business_id = p_business_id;
   DELETE FROM booking.closures c WHERE c.business_id = p_business_id;
   DELETE FROM booking.opening_hours o WHERE o.business_id = p_business_id;

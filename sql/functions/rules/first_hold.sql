@@ -10,8 +10,8 @@ CREATE FUNCTION booking.until_a_hold_ends(
 RETURNS SETOF booking.outcome LANGUAGE sql STABLE
 AS $$
   SELECT o.operation_id, o.outcome, CASE WHEN o.outcome = 'too_many_holds' THEN jsonb_build_object(
-    'retry_after_seconds', greatest(1, ceil(extract(epoch FROM coalesce(
-      least(of_address.expires_at, of_id.expires_at), of_call.expires_at) - p_now)))) END
+    'retry_after_seconds', ceil(extract(epoch FROM coalesce(
+      least(of_address.expires_at, of_id.expires_at), of_call.expires_at) - p_now))) END
   FROM unnest(p_outcomes) AS o
   JOIN unnest(p_open) AS r ON r.operation_id = o.operation_id
   LEFT JOIN LATERAL (
