@@ -180,3 +180,16 @@ def test_alternatives_leave_its_own_claim_out(database: TestDatabase) -> None:
         *(at(10), at(12), appointment),
     )
     assert (at(9),) in starts
+
+
+def test_alternatives_have_the_buffers_of_the_new_service(salon: TestDatabase) -> None:
+    """Those with which the appointment was made are no longer in force."""
+    salon.put_service("perm", buffer_after_minutes=30, slot_step_minutes=30)
+    appointment = salon.book(10).id
+    salon.book(10, service_id="perm")
+    assert to(salon, appointment, "perm").name == "slot_unavailable"
+    starts = salon.rows(
+        "SELECT slot_start FROM booking.alternatives('salon', 'perm', %s, NULL, 1, NULL, %s)", at(10), appointment
+    )
+    assert (at(8.5),) in starts
+    assert (at(9),) not in starts

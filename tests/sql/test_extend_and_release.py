@@ -87,15 +87,20 @@ def test_an_extend_with_another_expected_version_is_refused(database: TestDataba
 
 @pytest.mark.parametrize("delay", [timedelta(0), timedelta(days=1)])
 def test_an_expired_hold_cant_be_extended(database: TestDatabase, delay: timedelta) -> None:
-    """Its room may be given to others: after the refusal it stays expired, even if the clock steps back."""
+    """Its room may be given to others: after the refusal it stays expired, even if the clock steps back.
+
+    Only the refusal that ended it names the freed slot.
+    """
     database.make_service()
     now = database.freeze_clock()
     hold = database.reserve(10).id
     database.freeze_clock(now + TTL + delay)
-    assert database.extend(hold).name == "reservation_expired"
+    refused = database.extend(hold)
+    assert (refused.name, set(refused.body)) == ("reservation_expired", {"freed"})
     assert database.status(hold) == "expired"
     database.freeze_clock(now)
-    assert database.extend(hold).name == "reservation_expired"
+    again = database.extend(hold)
+    assert (again.name, again.body) == ("reservation_expired", {})
 
 
 def test_ended_and_unknown_holds_cant_be_extended(database: TestDatabase) -> None:

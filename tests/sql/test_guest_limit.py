@@ -100,8 +100,9 @@ def test_only_confirmed_ones_of_the_service_that_have_not_begun_count(database: 
     database.make_service(business_id="clinic")
     database.book(10, service_id="perm", **ADA)
     database.book(10, business_id="clinic", **ADA)
-    cancelled = booked(database, hour=12).id
-    database.change(cancelled, action="cancel")
+    for guest in ({}, {"guest_email": None}):
+        cancelled = booked(database, hour=12, **guest).id
+        database.change(cancelled, action="cancel")
     begun = booked(database, hour=10).id
     assert move(database, begun, 14).name == "done"
     assert booked(database, way, 16).name == "guest_limit_reached"
@@ -190,6 +191,14 @@ def test_requests_of_one_guest_in_one_call_count_each_other(database: TestDataba
     outcomes = database.call(verb, requests)
     assert names(outcomes) == ["done", "done", "deferred", "done", "deferred"]
     assert names(database.call(verb, [requests[2], requests[4]])) == ["guest_limit_reached"] * 2
+
+
+def test_requests_of_one_guest_for_two_services_are_independent(database: TestDatabase) -> None:
+    """Each service has its own limit, in one call too."""
+    make_limited(database, 1)
+    database.make_service("perm", capacity=9, max_upcoming_per_guest=1)
+    requests = [book_request(10, service_id=service_id, **ADA) for service_id in ("cut", "perm")]
+    assert names(database.call("book", requests)) == ["done", "done"]
 
 
 def test_a_request_is_not_refused_for_one_that_was_refused_itself(database: TestDatabase) -> None:

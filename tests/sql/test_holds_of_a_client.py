@@ -3,7 +3,9 @@
 from datetime import timedelta
 from typing import Any
 
-from tests.database import TestDatabase, reserve_request
+from psycopg.types.json import Jsonb
+
+from tests.database import NO_DEADLINE, TestDatabase, reserve_request
 
 CAP = 3
 
@@ -19,7 +21,7 @@ def test_a_refusal_tells_when_the_first_hold_of_the_client_ends(database: TestDa
     database.make_business("clinic")
     database.freeze_clock()
     database.reserve(8, **client("other", ttl_minutes=1))
-    released = database.reserve(8, **client(ttl_minutes=2))
+    released = database.reserve(8, **client(client_id="id", ttl_minutes=2))
     for minutes in (9, 5.01, 7):
         database.reserve(9, **client(client_id="id", ttl_minutes=minutes))
         database.release(released.id)
@@ -37,6 +39,22 @@ def test_holds_of_the_same_call_tell_when_to_ask_again(database: TestDatabase) -
     database.freeze_clock()
     requests = [reserve_request(hour, **client(ttl_minutes=hour + 1)) for hour in range(CAP + 1)]
     assert database.call("reserve", requests)[-1].body == {"retry_after_seconds": 60}
+
+
+def test_holds_of_the_same_call_in_another_business_tell_nothing(database: TestDatabase) -> None:
+    """Each business counts by itself."""
+    for business_id in ("salon", "clinic"):
+        database.make_service(business_id=business_id, capacity=10)
+    database.freeze_clock()
+    batches = [
+        Jsonb({"reserve": [reserve_request(10, **client(ttl_minutes=minutes)) for _ in range(CAP + 1)]})
+        for minutes in (10, 1)
+    ]
+    bodies = database.rows(
+        "SELECT body FROM booking.execute('{salon,clinic}', %s, %s) WHERE outcome = 'too_many_holds'",
+        *(batches, NO_DEADLINE),
+    )
+    assert sorted(body["retry_after_seconds"] for (body,) in bodies) == [60, 600]
 
 
 def test_the_holds_of_a_client_are_listed_by_their_end(database: TestDatabase) -> None:
