@@ -158,14 +158,16 @@ def test_a_repeated_operation_has_one_effect(salon: TestDatabase) -> None:
 
 
 def test_staff_are_warned_by_the_rules_of_the_new_service(salon: TestDatabase) -> None:
-    """Its lengths are checked as those of a new booking."""
+    """Its lengths and its horizon are checked as those of a new booking."""
     salon.put_service("perm", duration_minutes=120, min_duration_minutes=120, max_duration_minutes=120)
+    salon.put_service("trim", max_advance_days=1)
     appointment = salon.book(10).id
     assert "warnings" not in to(salon, appointment, "perm").body
     changed = to(salon, appointment, "cut", slot_end=at(10.5).isoformat())
     assert "warnings" not in changed.body
     changed = to(salon, appointment, "perm", slot_end=at(10.5).isoformat())
     assert changed.body["warnings"] == [{"code": "too_short"}]
+    assert to(salon, appointment, "trim").body["warnings"] == [{"code": "too_far_ahead"}]
 
 
 def test_alternatives_leave_its_own_claim_out(database: TestDatabase) -> None:

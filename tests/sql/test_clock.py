@@ -250,6 +250,28 @@ def test_a_call_with_a_deadline_sets_its_own_lock_timeout(
         assert sqlstate(lambda: database.reserve(10, deadline=deadline, connection=connection)) == "55P03"
 
 
+@pytest.mark.parametrize(("setting", "seconds"), [("0", 90), ("20s", 30)])
+def test_other_calls_keep_the_lock_timeout_of_their_session(
+    database: TestDatabase, rivals: Rivals, setting: str, seconds: int
+) -> None:
+    """Those whose deadline is far away, and those whose session has one; also if they wait for the lock."""
+    database.make_service()
+    deadline = datetime.now(UTC) + timedelta(seconds=seconds)
+
+    def setting_after_call(connection: psycopg.Connection) -> str:
+        connection.execute(f"SET lock_timeout = '{setting}'")
+        with connection.transaction():
+            assert database.reserve(10, deadline=deadline, connection=connection).name == "done"
+            [(after,)] = connection.execute("SHOW lock_timeout").fetchall()
+        return str(after)
+
+    with database.locked() as lock:
+        answer = rivals.start(setting_after_call)
+        database.wait_until_blocked()
+        lock.commit()
+    assert answer.result(SECONDS) == setting
+
+
 @pytest.mark.parametrize("level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE])
 def test_no_verb_runs_under_another_isolation_level(database: TestDatabase, level: psycopg.IsolationLevel) -> None:
     """Under a snapshot that is older than the lock, the same lock oversells."""

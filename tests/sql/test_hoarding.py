@@ -104,6 +104,21 @@ def test_only_live_holds_count(database: TestDatabase) -> None:
     assert database.reserve(11, **client()).name == "done"
 
 
+def test_a_booking_is_no_hold(database: TestDatabase) -> None:
+    """A client that holds all that it may can book."""
+    database.make_service(capacity=10)
+    for hour in range(CAP):
+        database.reserve(hour, **client())
+    assert database.book(10, **client()).name == "done"
+
+
+def test_requests_of_one_client_have_their_own_limits(database: TestDatabase) -> None:
+    """Each request is judged by its own, and the holds of the client count once for each."""
+    database.make_service(capacity=10)
+    requests = [reserve_request(hour, **client(max_live_holds=1 + hour)) for hour in (1, 2)]
+    assert outcomes(database, *requests, batched=True) == ["done", "done"]
+
+
 def test_a_replay_is_answered_at_the_limit(database: TestDatabase) -> None:
     """The retry of an attempt makes no hold."""
     database.make_service(capacity=10)
@@ -229,6 +244,22 @@ def test_bookings_of_one_batch_count_together(database: TestDatabase, *, batched
     found = names(outcome for batch in batches for outcome in database.call("book", batch))
     assert found == ["done"] * CAP + ["too_many_bookings"]
     assert booked(database) == {"address": CAP}
+
+
+def test_a_booking_beyond_the_limit_counts_for_none_behind_it(database: TestDatabase) -> None:
+    """A smaller one in the same batch gets the places."""
+    database.make_service(capacity=100)
+    requests = [book_request(10, quantity=quantity, **daily()) for quantity in (CAP + 1, CAP)]
+    assert names(database.call("book", requests)) == ["too_many_bookings", "done"]
+
+
+def test_the_limit_of_live_holds_is_named_before_that_of_a_day(database: TestDatabase) -> None:
+    """The address holds too many places, and the id has booked too many."""
+    database.make_service(capacity=100)
+    both = {"max_daily_bookings": CAP}
+    assert database.book(10, quantity=CAP, **client("other", "id", **both)).name == "done"
+    assert database.reserve(10, quantity=CAP, **client("address", **both)).name == "done"
+    assert database.reserve(10, **client("address", "id", **both)).name == "too_many_holds"
 
 
 def test_the_limit_of_a_day_applies_without_one_of_live_holds(database: TestDatabase) -> None:

@@ -160,6 +160,7 @@ def test_bookings_of_the_business_itself_have_one_warning(salon: TestDatabase, s
 def test_special_hours_need_local_time_near_their_dates_only(salon: TestDatabase) -> None:
     """Far from the dates of special hours the business is open without a look at the clock."""
     put_special_hours(salon, "monday", at(0).date().isoformat(), [])
+    put_special_hours(salon, "later", at(24 * 9).date().isoformat(), [])
     assert names([salon.reserve(10), salon.reserve(10 + 24 * 7)]) == ["business_misconfigured", "done"]
     salon.make_resource("anna")
     salon.make_service("perm", resource_ids=["anna"])
