@@ -31,7 +31,7 @@ from service.booking.contacts import PHONE_MEANING, Email, Phone
 from service.booking.instants import EndOfSlot, SlotInstant
 from service.booking.requests import Book, Change
 from service.booking.text import BusinessId, Identifier, Metadata, Notes, ServiceId
-from service.errors import HoldfastError, Invalid
+from service.errors import Invalid
 from service.faults import FaultCode, fault_error_at
 from service.http.answer import JSON, Answer, answer
 from service.http.call import Call
@@ -326,12 +326,12 @@ class AppointmentApi:
 
     async def _admit(self, call: Call, appointment_id: UUID, token: str | None = None) -> str | None:
         """Returns the business of a call, if it is known. A guest's token, in the header or the body, decides in place
-        of the key. Raises `HoldfastError` (FORBIDDEN, UNAUTHORIZED)."""
+        of the key. Raises `HoldfastError` (FORBIDDEN, UNAUTHORIZED; BUSINESS_NOT_FOUND)."""
         tokens = [sent for sent in (call.guest_token, token) if sent is not None]
         if tokens:
             call.principal = None
-        elif call.principal is None:
-            raise HoldfastError("UNAUTHORIZED", "Send the guest's token, or a key of the business.")
+        elif call.no_access:
+            raise call.no_access
         business_id = call.business_id
         for sent in tokens:
             business_id = await self._appointments.check_token(appointment_id, sent, business_id)

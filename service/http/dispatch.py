@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
+from service.booking.keys import Principal
 from service.booking.tenants import BusinessNames
 from service.errors import HoldfastError, Invalid, Refused
 from service.faults import FaultCode
@@ -19,6 +20,8 @@ from service.http.limits import RequestLimiter
 
 # The statuses of refusals that may only mean that the name, taken for the id of a business, is a slug.
 _WITHOUT_BUSINESS: Final = (400, 403, 404)
+# Those of a caller who may not make the call.
+_WITHOUT_ACCESS: Final = (401, 403, 404)
 # The content codings of compressed bodies. Any other, like `utf-8`, is a mistake without an effect, and is ignored.
 _CODINGS: Final = ("gzip", "deflate", "br", "zstd")
 
@@ -83,22 +86,30 @@ class Dispatcher:
     async def _read(self, endpoint: Endpoint, call: Call) -> None:
         if endpoint.by_guest:
             call.guest_token = call.header(b"guest-token")
-        # A request without a key may have a guest's token in its body, which is read later.
-        may_have_token = endpoint.takes_token_in_body and call.header(b"authorization") is None
-        if call.guest_token is None and not may_have_token:
-            call.principal = await self._authentication.principal(call, endpoint.access)
-        if call.principal:
-            # Before the body is read: a caller without access is not told what is wrong with it.
-            named = _query_parameters(call).get("businessId")
-            _keep_to_business(call, call.path.get("businessId"), named)
-            if call.principal.kind not in endpoint.access.roles:
-                raise HoldfastError("FORBIDDEN")
+        if call.guest_token is None:
+            try:
+                await self._authorize(endpoint, call)
+            except HoldfastError as error:
+                # A guest's token in the body, which is read below, decides in place of any key.
+                if not endpoint.takes_token_in_body or error.status not in _WITHOUT_ACCESS:
+                    raise
+                call.no_access = error
         if endpoint.body:
             call.body = await _read_body(call, endpoint.body, endpoint.max_body_bytes)
             _agree_with_path(endpoint, call)
         if endpoint.query:
             call.query = _read_query(call, endpoint.query)
-        _keep_to_business(call, getattr(call.body, "business_id", None))
+        _keep_to_business(call.principal, getattr(call.body, "business_id", None))
+
+    async def _authorize(self, endpoint: Endpoint, call: Call) -> None:
+        """Sets the principal of a call that it may make. Raises `HoldfastError`, before the body is read: a caller
+        without access is not told what is wrong with it."""
+        principal = await self._authentication.principal(call, endpoint.access)
+        if principal:
+            _keep_to_business(principal, call.path.get("businessId"), _query_parameters(call).get("businessId"))
+            if principal.kind not in endpoint.access.roles:
+                raise HoldfastError("FORBIDDEN")
+        call.principal = principal
 
     async def _find_business(self, call: Call, name: str) -> None:
         """Replaces a slug by the id of its business. Raises `Refused` for the path of no business; a query or body with
@@ -109,9 +120,9 @@ class Dispatcher:
             raise Refused("BUSINESS_NOT_FOUND")
 
 
-def _keep_to_business(call: Call, *named: str | None) -> None:
+def _keep_to_business(principal: Principal | None, *named: str | None) -> None:
     """Refuses a key at other businesses than its own: for its holder they don't exist. Raises `Refused`."""
-    own = call.principal.business_id if call.principal else None
+    own = principal.business_id if principal else None
     if own and any(name not in (None, own) for name in named):
         raise Refused("BUSINESS_NOT_FOUND")
 

@@ -154,7 +154,7 @@ class Endpoint(endpoint):
 
     @property
     def takes_token_in_body(self) -> bool:
-        """Whether the guest's token may also be a member of the body, so that a request without a key may have one."""
+        """Whether the token of a guest may also be in the body, so that access is known only when that is read."""
         return self.by_guest and self.body is not None and "cancellation_token" in self.body.model_fields
 
     @property

@@ -177,6 +177,21 @@ async def test_a_token_in_the_body_decides_too(client: httpx2.AsyncClient, datab
     assert (await cancel(client, booked, by_token(booked), cancellationToken=token)).status_code == 200
 
 
+async def test_a_token_in_the_body_decides_beside_a_key_without_access(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Such as a wrong key, a readonly one, or one of another business: a right token cancels, and a wrong one is a
+    403."""
+    database.make_service(capacity=5)
+    database.make_service(business_id="clinic")
+    readonly, stranger = await make_key(client, "readonly"), await make_key(client, "owner", "clinic")
+    for key in (bearer("wrong"), {"Authorization": "Basic Zzo="}, bearer(readonly["key"]), bearer(stranger["key"])):
+        booked = await book(client)
+        assert refusal(await cancel(client, booked, key, cancellationToken="v1.wrong")) == (403, "FORBIDDEN")
+        canceled = await cancel(client, booked, key, cancellationToken=booked["cancellationToken"])
+        assert (canceled.status_code, canceled.json()["version"]) == (200, 2)
+
+
 async def test_without_a_token_a_key_is_required(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """The 401 comes before the faults of a body; a readonly key reads, and only staff may move."""
     database.make_service()
