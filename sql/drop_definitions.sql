@@ -2,8 +2,9 @@
 -- its version, in the same transaction. So the database has exactly the definitions of the files, and a function may
 -- change its return type.
 --
--- Routines that belong to a type or an extension stay, and so do those that an object other than a routine depends on
--- (an index, a constraint): these can only be replaced.
+-- Routines that belong to a type or an extension stay, and so do those that an object other than a routine or a view
+-- depends on (an index, a constraint): these can only be replaced. A view outside of the schema (pg_rewrite) stops the
+-- migration, with its name in the message.
 DO $$
 DECLARE
   v_views text := (
@@ -20,7 +21,8 @@ BEGIN
   WHERE p.pronamespace = 'booking'::regnamespace AND NOT EXISTS (
     SELECT FROM pg_depend d
     WHERE (d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype IN ('i', 'e'))
-      OR (d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid AND d.classid <> 'pg_proc'::regclass));
+      OR (d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
+          AND d.classid NOT IN ('pg_proc'::regclass, 'pg_rewrite'::regclass)));
   IF v_routines IS NOT NULL THEN
     EXECUTE 'DROP ROUTINE ' || v_routines;
   END IF;

@@ -142,6 +142,27 @@ def test_definitions_of_an_older_version_are_dropped(empty: TestDatabase) -> Non
     assert definitions(empty) == expected | {("f", "booking.indexed(text)", "text")}
 
 
+@pytest.mark.parametrize(
+    ("kind", "report"),
+    [
+        ("view", "CREATE VIEW report AS SELECT * FROM booking.unknown_timezones()"),
+        ("view", "CREATE VIEW report AS SELECT * FROM booking.claims"),
+        ("materialized view", "CREATE MATERIALIZED VIEW report AS SELECT * FROM booking.unknown_timezones()"),
+    ],
+)
+def test_a_view_of_an_operator_stops_the_migration(empty: TestDatabase, kind: str, report: str) -> None:
+    """If it reads a function or a view of the schema. The message has its name, and nothing is changed."""
+    migrate(empty.admin_url)
+    expected = definitions(empty)
+    empty.rows(report)
+    mark_definitions_as_older(empty)
+    with pytest.raises(MigrationError, match=f"{kind} report depends on"):
+        migrate(empty.admin_url)
+    assert definitions(empty) == expected
+    empty.rows(f"DROP {kind} report")
+    assert migrate(empty.admin_url) == ["definitions"]
+
+
 def definitions(database: TestDatabase) -> set[tuple[str, str, str]]:
     """Returns the routines and views of the schema: (kind, signature, return type)."""
     rows = database.rows(
