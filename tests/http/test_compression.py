@@ -7,7 +7,7 @@ import pytest
 
 from service.http.compression import LEAST_BYTES, Body
 from tests.database import TestDatabase, at
-from tests.http.booking_calls import timestamp
+from tests.http.booking_calls import APPOINTMENTS, change, create, timestamp
 from tests.http.conftest import ADMIN
 
 pytestmark = pytest.mark.anyio
@@ -66,12 +66,28 @@ async def test_the_header_decides(client: httpx2.AsyncClient, accepted: str, is_
     assert ("content-encoding" in answer.headers) == is_compressed
 
 
-async def test_short_answers_and_streams_are_not_compressed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """A short one fits into a packet; an event or a part of a feed must not wait for more."""
-    database.make_service()
-    feeds = (await client.get("/api/catalog/businesses/salon/calendar-feeds", headers=ADMIN)).json()["items"]
-    for path in ("/health/live", "/nowhere", feeds[0]["path"]):
+async def test_short_answers_are_not_compressed(client: httpx2.AsyncClient) -> None:
+    """They fit into a packet."""
+    for path in ("/health/live", "/nowhere"):
         answer, _ = await raw(client, path, **GZIP)
+        assert "content-encoding" not in answer.headers
+
+
+async def test_answers_that_are_sent_in_parts_are_not_compressed(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """A part of a calendar feed or of an audit trail must not wait for more, however long the whole is."""
+    database.make_service()
+    appointment = await create(client, notes="x" * LEAST_BYTES)
+    for version in range(1, 9):
+        await change(
+            client, appointment, {"expectedVersion": version, "notes": f"version {version} " + "x" * LEAST_BYTES}
+        )
+    feeds = (await client.get("/api/catalog/businesses/salon/calendar-feeds", headers=ADMIN)).json()["items"]
+    for path in (feeds[0]["path"], f"{APPOINTMENTS}/{appointment['appointmentId']}/audit"):
+        answer, body = await raw(client, path, **GZIP | ADMIN)
+        assert answer.status_code == 200
+        assert len(body) > LEAST_BYTES
         assert "content-encoding" not in answer.headers
 
 
