@@ -71,6 +71,7 @@ class StandbyReads:
 
     async def keep_measuring(self) -> None:
         """Measures the lag of the standby for ever."""
+        STANDBY_LAG_SECONDS.set(math.inf)  # one that is gone does not answer for seconds
         while True:
             try:
                 await self._measure()

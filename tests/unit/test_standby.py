@@ -1,5 +1,7 @@
-"""The standby of a database that is a proxy."""
+"""The standby: one of a proxy, one that is gone for long, one that has never answered."""
 
+import asyncio
+import math
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -7,6 +9,7 @@ import pytest
 
 from service.database.connections import Database
 from service.database.standby import MEASURE_SECONDS, MOST_LAG_SECONDS, StandbyReads
+from service.observability.metrics import REGISTRY, STANDBY_LAG_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -44,3 +47,21 @@ async def test_the_positions_that_are_kept_are_those_of_the_most_lag() -> None:
         for _ in range(100):
             await reads._measure()
         assert len(reads._positions) <= MOST_LAG_SECONDS / MEASURE_SECONDS + 1
+
+
+async def test_until_the_standby_has_answered_its_lag_is_infinite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is gone at the start answers nothing for seconds, and is not shown as one without any lag."""
+    STANDBY_LAG_SECONDS.set(0)
+    primary, standby = Server("primary", False, 5), Server("standby", True, 5)
+    asked = asyncio.Event()
+
+    async def hang(*_: object) -> list[tuple[Any, ...]]:
+        asked.set()
+        return await asyncio.Future()
+
+    monkeypatch.setattr(standby, "attempt", hang)
+    reads = StandbyReads(cast(Database, primary), cast(Database, standby))
+    measuring = asyncio.ensure_future(reads.keep_measuring())
+    await asked.wait()
+    measuring.cancel()
+    assert REGISTRY.get_sample_value("holdfast_standby_lag_seconds") == math.inf
