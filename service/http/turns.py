@@ -45,7 +45,7 @@ class Turns:
         if self._iteration is None:
             self._turn_began = self._clock()
             self._begin_iteration(self._turn_began)
-        if self._begun < self._most and not self._waiting:
+        if self._begun < self._most:
             self._begun += 1
             start()
             return True

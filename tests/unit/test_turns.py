@@ -75,6 +75,15 @@ async def test_a_turn_takes_its_time(turns_of_request: float, most: int) -> None
     assert max(sizes[1:]) == most
 
 
+async def test_a_turn_is_measured_from_its_beginning() -> None:
+    """Also one in which no request is left to wait: the next request comes in the same turn, and counts its time."""
+    begun = Begun(TURN_SECONDS / 4)
+    begun.request("a", 8)
+    assert await begun.sizes() == [2, 2, 4]
+    begun.request("a", 10)
+    assert await begun.sizes() == [9, 3, 3, 3]
+
+
 @pytest.mark.parametrize(("iterations", "taken"), [(0, 2), (3, 5), (100, ITERATIONS_OF_TURN)])
 async def test_a_turn_lasts_until_what_has_begun_waits(iterations: int, taken: int) -> None:
     """That is until an iteration has nothing to do, or until it has had its number of iterations."""
@@ -94,6 +103,7 @@ async def test_a_client_begins_one_request_beside_those_whose_turn_it_is() -> No
     assert begun.clients == ["greedy", "greedy"]
     for _ in range(ITERATIONS_OF_TURN - 1):
         await asyncio.sleep(0)
+    begun.request("greedy")
     begun.request("b", 2)
     begun.request("c", 2)
     assert begun.clients == ["greedy", "greedy", "greedy", "b"]
