@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import ValidationError
 
+from service.booking.health import PURGE_LATE_SECONDS
 from service.process.serving import server_config
 from service.settings import Settings, split_urls
 
@@ -101,6 +102,7 @@ def test_an_option_that_can_never_connect_is_refused(
         "postgresql:///db?host=/run/postgresql&user=holdfast",
         "postgresql://user:s3cret@192.0.2.1/db?sslmode=verify-full&sslrootcert=/mounted-later&keepalives_count=3",
         "host=one,two hostaddr=192.0.2.1,192.0.2.2 port=5432 keepalives=0",
+        "hostaddr=192.0.2.1,192.0.2.2 port=5432,5433",
         "host=127.0.0.1 port=5432 dbname=db password='s3@ /#cret'",
     ],
 )
@@ -169,6 +171,13 @@ def test_the_idempotency_window_has_bounds(monkeypatch: pytest.MonkeyPatch, hour
     """The purge subtracts it from the time."""
     monkeypatch.setenv("IDEMPOTENCY_WINDOW_HOURS", hours)
     with pytest.raises(ValidationError, match="idempotency_window_hours"):
+        Settings()
+
+
+def test_the_service_purges_before_the_purge_counts_as_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise its health would be degraded before each run."""
+    monkeypatch.setenv("CLEANUP_INTERVAL_SECONDS", str(PURGE_LATE_SECONDS))
+    with pytest.raises(ValidationError, match="cleanup_interval_seconds"):
         Settings()
 
 
