@@ -48,6 +48,8 @@ def fault(phone: str, country: str | None) -> str:
         (None, "+49 (0)30 1234567", "+49301234567"),
         (None, "+44 (0) 20 7946 0018", "+442079460018"),
         ("US", "+61 412 345 678", "+61412345678"),
+        # A toll-free number within the country, where 00 begins no country's code.
+        ("JP", "0077 123456", "+810077123456"),
         # Copied from an address book: direction marks, no-break spaces, non-breaking hyphens.
         (None, "\u202d+49\u00a030\u20111234567\u202c", "+49301234567"),
         ("EG", "\u0660\u0661\u0660\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667", "+201001234567"),
@@ -129,6 +131,9 @@ def test_a_link_to_more_than_a_number_is_refused(phone: str) -> None:
         ("+34 (0) 412 345 678", "+34412345678"),
         # The zero of an Italian city is part of its number, that of a mobile was abolished.
         ("+39 (0)6 69821234", "+390669821234"),
+        # In Bergamo, and without the zero a mobile.
+        ("+39 (0) 035 4981741", "+390354981741"),
+        ("+39 (0)35 4981741", "+390354981741"),
         ("+39 (0)347 1234567", "+393471234567"),
         ("+39 0347 1234567", "+393471234567"),
         ("+52 1 55 1234 5678", "+525512345678"),
