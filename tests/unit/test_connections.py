@@ -91,3 +91,19 @@ def test_unsent_answers_are_dropped_where_there_are_most(monkeypatch: pytest.Mon
     bounded.taken(greedy[0])
     bounded.unsent(greedy[2], 60)
     assert [connection.dropped for connection in (honest, *greedy)] == [False, False, True, False]
+
+
+def test_as_many_answers_are_dropped_as_are_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that ended leaves none behind."""
+    monkeypatch.setattr(connections, "MAX_UNSENT_BYTES", 100)
+    bounded = Connections()
+    honest, *greedy = (Connection() for _ in range(4))
+    bounded.add(honest, "192.0.2.1")
+    for connection in greedy:
+        bounded.add(connection, "192.0.2.2")
+        bounded.unsent(connection, 30)
+    bounded.unsent(honest, 55)
+    assert [connection.dropped for connection in (honest, *greedy)] == [False, True, True, False]
+    bounded.remove(greedy[2])
+    bounded.unsent(honest, 100)
+    assert not honest.dropped
