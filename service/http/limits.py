@@ -90,14 +90,13 @@ class RequestLimiter:
             raise HoldfastError("RATE_LIMITED")
 
     async def _holder(self, call: Call, client: str) -> Principal | None:
-        """Returns the principal of a token that was sent where none is needed. After a wrong one, looks none up."""
+        """Returns the principal of a token that was sent where none is needed. A wrong one makes the client suspect."""
         authorization = call.header(b"authorization")
         if authorization is None:
             return None
         token = sha256(authorization.encode()).hexdigest()
-        for known in (token, client):
-            if known in self._principals:
-                return self._principals[known]
+        if known := self._principals.get(token):
+            return known
         try:
             principal = await self._authentication.principal(call, Access.READONLY)
         except HoldfastError:
