@@ -67,7 +67,7 @@ class SingleFlight(Generic[K, V]):
             self._callers[task] -= 1
             if not self._callers[task]:
                 del self._callers[task]
-                if self._cancel_unwanted and not task.done():
+                if self._cancel_unwanted:
                     # Before it has ended, a new caller would be cancelled with it.
                     if self._running.get(key) is task:
                         del self._running[key]
@@ -77,9 +77,11 @@ class SingleFlight(Generic[K, V]):
         is_current = self._running.get(key) is task
         if is_current:
             del self._running[key]
+        if task.cancelled():
+            return
         # `exception` also marks the exception as retrieved, in case all callers were cancelled.
-        failed = task.cancelled() or task.exception() is not None
-        if is_current and self._kept.ttl > 0 and (not failed or (self._keep_failures and not task.cancelled())):
+        failed = task.exception() is not None
+        if is_current and self._kept.ttl > 0 and (self._keep_failures or not failed):
             with suppress(ValueError):  # it is larger than all that may be kept
                 self._kept[key] = task
 

@@ -35,8 +35,13 @@ async def test_a_turn_that_would_come_too_late_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(shares, "MAX_WAITING", 1)
     bounded = Shares(1)
     async with bounded.turn("salon"):
-        results = await asyncio.gather(*(_take(bounded) for _ in range(3)), return_exceptions=True)
-        assert [type(result) for result in results] == [Overloaded] * 3
+        waiting = asyncio.create_task(_take(bounded))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await _take(bounded)
+        assert not waiting.done()
+        with pytest.raises(Overloaded):
+            await waiting
     await _take(bounded)
     assert not bounded._waiting
 

@@ -1,11 +1,14 @@
 """Cancellation tokens and the keys of calendar feeds."""
 
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from pydantic import SecretStr
 
-from service.booking.tokens import CalendarKeys, CancellationTokens
+from service.booking.tokens import CalendarKeys, CancellationTokens, ClientNames
+from service.http.call import Call
+from service.http.clients import Holders
 
 TOKENS = CancellationTokens(SecretStr("new, old"))
 APPOINTMENT = UUID("7645efae-f845-46c9-af3d-37456e00aa87")
@@ -80,3 +83,11 @@ def test_the_boundaries_of_the_signed_names_are_signed() -> None:
 def test_a_malformed_calendar_key_does_not_verify(key: str) -> None:
     """It raises no exception."""
     assert not KEYS.verify(key, "salon", None, "1")
+
+
+def test_an_id_of_a_client_has_another_name_than_an_address() -> None:
+    """A client that sends the network of another one as its id has none of that one's holds."""
+    names, network = ClientNames(SecretStr("secret")), "2001:db8:0:1::/64"
+    receive: Any = None
+    call = Call({"headers": [(b"x-client-id", network.encode())]}, receive, {}, client="another")
+    assert Holders(names, None, None).client_id_hmac(call) != names.make(network)
