@@ -10,7 +10,8 @@ import pytest
 from service.booking.alternatives import Alternatives
 from service.booking.requests import Reserve, Slot, written
 from service.booking.verbs import Verbs
-from service.http import application
+from service.http import application, disconnect
+from service.http.disconnect import Disconnects
 from service.process.app import create_app
 from tests.connections import open_database, running_group_commit
 from tests.database import TestDatabase, at
@@ -114,3 +115,40 @@ async def test_a_body_that_is_cut_off_is_not_logged_as_a_defect(
 
     await app(scope_of_reserve((b"content-length", b"100")), receive, send)
     assert (sent, defects) == ([], [])
+
+
+class Client:
+    """A client that may leave, and whether its connection was watched."""
+
+    def __init__(self) -> None:
+        self.is_watched = asyncio.Event()
+        self.left = asyncio.Event()
+
+    async def receive(self) -> Message:
+        """Waits until the client has left."""
+        self.is_watched.set()
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+
+async def test_a_connection_is_watched_as_long_as_a_slow_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No task goes on after the answer, when the connection may have its next request."""
+    monkeypatch.setattr(disconnect, "_PATIENCE_SECONDS", 0.01)
+    disconnects, client, tasks = Disconnects(), Client(), asyncio.all_tasks()
+    for seconds, is_watched in ((0, False), (0.05, True)):
+        await disconnects.unless_gone(client.receive, asyncio.sleep(seconds))
+        await asyncio.sleep(0.03)
+        assert client.is_watched.is_set() == is_watched
+        assert asyncio.all_tasks() == tasks
+
+
+async def test_a_request_that_is_cancelled_as_its_client_leaves_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its task must end, as when the service stops at that moment."""
+    monkeypatch.setattr(disconnect, "_PATIENCE_SECONDS", 0.01)
+    client = Client()
+    request = asyncio.create_task(Disconnects().unless_gone(client.receive, asyncio.sleep(60)))
+    await client.is_watched.wait()
+    client.left.set()
+    request.cancel()
+    await asyncio.wait([request])
+    assert request.cancelled()
