@@ -124,7 +124,6 @@ class BoundedProtocol(HttpToolsProtocol):
         excess = self._connections.add(self, self.client[0] if self.client else "")
         self._probes_only = excess > 0
         if excess > SPARE_CONNECTIONS:
-            self._refused = True
             transport.abort()
         else:
             self._expect()
@@ -186,12 +185,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Closes the connection, in a turn of its client: one that leaves hundreds at once must not delay others."""
-        self._connections.turns.begin(partial(self._client, ()), self._leave)
+        self._connections.turns.begin(partial(self._client, ()), self._close)
         return True
-
-    def _leave(self) -> None:
-        if not self.transport.is_closing():
-            self._close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._waits_for_client:

@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from service.http import protocol as protocols
 from service.http.connections import Connections
 from service.http.protocol import BoundedProtocol
 from service.http.turns import ITERATIONS_OF_TURN, TURN_SECONDS, Turns
@@ -30,6 +31,8 @@ class Writes:
         self._address = address
         self.written: list[bytes] = []
         self.closed = False
+        self.aborted = asyncio.Event()
+        self.unsent_bytes = 0
         self.is_reading = True
         # Called when something is written, as if the client took none of it.
         self.filled: Callable[[], None] = lambda: None
@@ -41,7 +44,10 @@ class Writes:
         return (self._address, 1) if name == "peername" else None
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent_bytes
+
+    def is_closing(self) -> bool:
+        return self.closed
 
     def pause_reading(self) -> None:
         self.is_reading = False
@@ -58,6 +64,9 @@ class Writes:
 
     def close(self) -> None:
         self.closed = True
+
+    def abort(self) -> None:
+        self.aborted.set()
 
 
 def connect(
@@ -165,6 +174,29 @@ async def test_a_head_without_a_body_is_not_sent() -> None:
     protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
     await until_idle(protocol)
     assert (transport.written, transport.closed) == ([], True)
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_the_rest_of_a_last_answer_has_its_time(monkeypatch: pytest.MonkeyPatch, is_full: bool) -> None:
+    """Also if it fits into the buffer, or a part of it is taken: the end of a transport that closes is not reported."""
+    monkeypatch.setattr(protocols, "ANSWER_SECONDS", 0.01)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": b"abcdef"})
+
+    protocol, transport = connect(app)
+    transport.unsent_bytes = 6
+    if is_full:
+        transport.filled = protocol.pause_writing
+    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+    await asyncio.sleep(0)
+    assert transport.closed
+    if is_full:
+        protocol.resume_writing()
+    await until_idle(protocol)
+    async with asyncio.timeout(10):
+        await transport.aborted.wait()
 
 
 @pytest.mark.parametrize(
