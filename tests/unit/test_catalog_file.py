@@ -8,7 +8,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.booking.catalog_file import CatalogFile, CatalogFileError, parse, to_yaml
+from service.booking.catalog_file import CatalogFile, CatalogFileError, _lines, parse, to_yaml
+from service.booking.document import AppliedDocument, DocumentWarning
+from service.booking.opening_types import AffectedAppointments
 
 SALON = """
 businessId: salon
@@ -171,3 +173,22 @@ def test_entries_are_equal_to_what_the_catalog_returns() -> None:
     assert epiphany.until is None
     assert [entry.opens for entry in epiphany.hours] == ["10:00", "14:00"]
     assert salon.services["stay"].start_times == ["09:00", "14:00"]
+
+
+def test_each_warning_is_a_line() -> None:
+    """Of a resource that its own hours close, and of appointments that lie in a closure."""
+    warnings = [
+        DocumentWarning(
+            code="closed_by_own_hours", member="openingHours", id=None, resource_id="anna", weekdays=[1, 7]
+        ),
+        DocumentWarning(
+            code="appointments_affected",
+            member="closures",
+            id="christmas",
+            affected_appointments=AffectedAppointments(count=3, items=[]),
+        ),
+    ]
+    assert [*_lines(AppliedDocument(changes=[], warnings=warnings), "salon")] == [
+        "warning: anna is closed by its own hours on Monday, Sunday",
+        "warning: closure christmas affects 3 appointments",
+    ]

@@ -2,9 +2,11 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from service.booking import health as booking_health
 from service.booking.health import PURGE_LATE_SECONDS, Findings, HealthMonitor, ReservationHealth, judge
 from service.database.connections import Database
 from service.errors import DatabaseDown
@@ -66,6 +68,7 @@ def test_expired_holds_that_stay_degrade_even_if_the_purge_runs() -> None:
     """The purge runs, but does not reach these holds."""
     judged = health(oldest_expired=LATE, last_purge=timedelta(seconds=10))
     assert (judged.status, judged.purge_late) == ("degraded", False)
+    assert health(oldest_expired=IN_TIME, last_purge=timedelta(seconds=10)).status == "ok"
 
 
 def test_a_violation_outweighs_everything() -> None:
@@ -98,8 +101,10 @@ class BlockedDatabase(Database):
 
 
 @pytest.mark.anyio
-async def test_concurrent_callers_share_a_failure() -> None:
-    """With a query for each, the last of four callers would wait four times as long as the first."""
+async def test_callers_share_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a query for each, the last of four callers would wait four times as long as the first. A caller that comes
+    soon afterwards does not wait for another one."""
+    monkeypatch.setattr(booking_health, "_COUNTS_VALID_SECONDS", 60)
     database = BlockedDatabase()
     monitor = HealthMonitor(database)
     asking = [asyncio.create_task(monitor.health()) for _ in range(4)]
@@ -107,4 +112,35 @@ async def test_concurrent_callers_share_a_failure() -> None:
     database.may_fail.set()
     results = await asyncio.gather(*asking, return_exceptions=True)
     assert [type(result) for result in results] == [DatabaseDown] * 4
+    with pytest.raises(DatabaseDown):
+        await monitor.health()
     assert database.queries == 1
+
+
+class FailingDatabase(Database):
+    """Answers what is asked about reservations, but for the first check of the invariants."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    async def fetch_everywhere(self, name: str, *_: object) -> tuple[list[tuple[Any, ...]], tuple[int, ...]]:
+        """Fails once, at the check."""
+        self.names.append(name)
+        if name == "invariant_violations" and self.names.count(name) == 1:
+            raise DatabaseDown
+        return ([(NOW, 0, 0, None, None, 0, 0)] if name == "reservation_health" else []), ()
+
+
+@pytest.mark.anyio
+async def test_a_check_that_failed_is_not_repeated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the most expensive query. Until the next one, the last findings count."""
+    monkeypatch.setattr(booking_health, "_COUNTS_VALID_SECONDS", 0)
+    database = FailingDatabase()
+    monitor = HealthMonitor(database)
+    with pytest.raises(DatabaseDown):
+        await monitor.health()
+    assert [(await monitor.health()).status for _ in range(2)] == ["ok", "ok"]
+    assert database.names.count("invariant_violations") == 1
+    monkeypatch.setattr(booking_health, "_FINDINGS_VALID_SECONDS", 0)
+    await monitor.health()
+    assert database.names.count("invariant_violations") == 2
