@@ -326,12 +326,10 @@ class AppointmentApi:
 
     async def _admit(self, call: Call, appointment_id: UUID, token: str | None = None) -> str | None:
         """Returns the business of a call, if it is known. A guest's token, in the header or the body, decides in place
-        of the key. Raises `HoldfastError` (FORBIDDEN, UNAUTHORIZED; BUSINESS_NOT_FOUND)."""
+        of the key. Raises `HoldfastError` (FORBIDDEN)."""
         tokens = [sent for sent in (call.guest_token, token) if sent is not None]
         if tokens:
             call.principal = None
-        elif call.no_access:
-            raise call.no_access
         business_id = call.business_id
         for sent in tokens:
             business_id = await self._appointments.check_token(appointment_id, sent, business_id)

@@ -6,7 +6,6 @@ from typing import Any
 from starlette.types import Receive, Scope
 
 from service.booking.keys import Principal
-from service.errors import HoldfastError
 
 
 @dataclass(slots=True, eq=False)
@@ -24,8 +23,6 @@ class Call:
     principal: Principal | None = None
     # The header of a guest who may call.
     guest_token: str | None = None
-    # Why the caller may not call unless the body has a guest's token.
-    no_access: HoldfastError | None = None
     # As the handler declares them.
     body: Any = None
     query: Any = None

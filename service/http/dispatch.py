@@ -84,6 +84,7 @@ class Dispatcher:
         return await endpoint.handler(**endpoint.arguments(call))
 
     async def _read(self, endpoint: Endpoint, call: Call) -> None:
+        no_access: HoldfastError | None = None
         if endpoint.by_guest:
             call.guest_token = call.header(b"guest-token")
         if call.guest_token is None:
@@ -93,10 +94,12 @@ class Dispatcher:
                 # A guest's token in the body, which is read below, decides in place of any key.
                 if not endpoint.takes_token_in_body or error.status not in _WITHOUT_ACCESS:
                     raise
-                call.no_access = error
+                no_access = error
         if endpoint.body:
             call.body = await _read_body(call, endpoint.body, endpoint.max_body_bytes)
             _agree_with_path(endpoint, call)
+        if no_access and call.body.cancellation_token is None:
+            raise no_access
         if endpoint.query:
             call.query = _read_query(call, endpoint.query)
         _keep_to_business(call.principal, getattr(call.body, "business_id", None))

@@ -100,7 +100,8 @@ def test_only_confirmed_ones_of_the_service_that_have_not_begun_count(database: 
     database.make_service(business_id="clinic")
     database.book(10, service_id="perm", **ADA)
     database.book(10, business_id="clinic", **ADA)
-    for guest in ({}, {"guest_email": None}):
+    guests: list[dict[str, Any]] = [{}, {"guest_email": None}]
+    for guest in guests:
         cancelled = booked(database, hour=12, **guest).id
         database.change(cancelled, action="cancel")
     begun = booked(database, hour=10).id

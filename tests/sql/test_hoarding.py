@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -256,10 +257,10 @@ def test_a_booking_beyond_the_limit_counts_for_none_behind_it(database: TestData
 def test_the_limit_of_live_holds_is_named_before_that_of_a_day(database: TestDatabase) -> None:
     """The address holds too many places, and the id has booked too many."""
     database.make_service(capacity=100)
-    both = {"max_daily_bookings": CAP}
-    assert database.book(10, quantity=CAP, **client("other", "id", **both)).name == "done"
-    assert database.reserve(10, quantity=CAP, **client("address", **both)).name == "done"
-    assert database.reserve(10, **client("address", "id", **both)).name == "too_many_holds"
+    limited = partial(client, max_daily_bookings=CAP)
+    assert database.book(10, quantity=CAP, **limited("other", "id")).name == "done"
+    assert database.reserve(10, quantity=CAP, **limited("address")).name == "done"
+    assert database.reserve(10, **limited("address", "id")).name == "too_many_holds"
 
 
 def test_the_limit_of_a_day_applies_without_one_of_live_holds(database: TestDatabase) -> None:
