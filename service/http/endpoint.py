@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel, to_snake
 from starlette.types import ASGIApp
 
 from service.errors import Invalid, Refused
-from service.http.answer import Answer, answer
+from service.http.answer import JSON, Answer, answer
 from service.http.call import Call
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,6 +40,10 @@ class Access(Enum):
         """The kinds of principals that may call, from the lowest to the administrator."""
         lowest = "admin" if self is Access.CRON else self.value
         return _ROLES[_ROLES.index(lowest) :] if lowest in _ROLES else ()
+
+
+class NoQuery(BaseModel, extra="forbid", hide_input_in_errors=True):
+    """The query of a call that has no parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class endpoint:  # noqa: N801 — a decorator
     # Called by machines every few seconds: its requests are logged at the level debug.
     probe: bool = False
     # The media type of answers, or several, separated by commas.
-    media_type: str = "application/json"
+    media_type: str = JSON
     # The size limit of a body. Metadata in it has a smaller limit.
     max_body_bytes: int = MAX_BODY_BYTES
     request_headers: tuple[str, ...] = ()
@@ -113,7 +117,8 @@ class endpoint:  # noqa: N801 — a decorator
     answer_headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     # The model of errors, where they are no problem+json.
     refusal_model: type[BaseModel] | None = None
-    # By default the annotation of `query`. Given for handlers that read the query from the call only.
+    # By default the annotation of `query`. Given for handlers that read the query from the call only. Without either,
+    # calls of the API refuse parameters; those of a scheduler, and pages and probes, ignore them.
     query: type[BaseModel] | None = None
 
     def __call__(self, handler: F) -> F:
@@ -121,7 +126,7 @@ class endpoint:  # noqa: N801 — a decorator
         summary, _, description = inspect.cleandoc(handler.__doc__ or "").partition("\n\n")
         derived = {
             "operation_id": self.operation_id or to_camel(handler.__name__),
-            "query": hints.get("query", self.query),
+            "query": hints.get("query", self.query) or (NoQuery if self._is_strict else None),
             "answers": self.answers or ({204: None} if hints["return"] is NoneType else {200: hints["return"]}),
         }
         declared = Endpoint(
@@ -136,6 +141,10 @@ class endpoint:  # noqa: N801 — a decorator
         )
         handler.__dict__["endpoints"] = [declared, *handler.__dict__.get("endpoints", ())]
         return handler
+
+    @property
+    def _is_strict(self) -> bool:
+        return self.path.startswith("/api/") and self.media_type == JSON and self.access is not Access.CRON
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import change, create, reserve, slot
-from tests.http.conftest import ADMIN
+from tests.http.conftest import ADMIN, CRON
 from tests.http.describing import Json, check, served_document
 from tests.http.refusals import faulty_fields, refusal
 
@@ -356,6 +356,39 @@ async def test_an_underscore_gets_past_caches_and_is_ignored(
     held = await reserve(client)
     address = f"/api/booking/reservations/{held['reservationId']}"
     assert faulty_fields(await client.delete(address, params={"_": "17"})) == ["_"]
+
+
+async def test_calls_without_parameters_refuse_them(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """A parameter that a call of the API does not have is a fault, like an unknown member: it may be meant to change
+    what the call does, as `dryRun` of another call."""
+    database.make_service()
+    address = "/api/catalog/businesses/salon/services/cut"
+    former = (await client.get(address, headers=ADMIN)).json()
+    for method, body in (("PUT", former | {"name": "Shave"}), ("DELETE", None)):
+        response = await client.request(method, address, params={"dryRun": "true"}, json=body, headers=ADMIN)
+        assert refusal(response) == (400, "VALIDATION_FAILED")
+        assert [fault["code"] for fault in response.json()["errors"]] == ["unknown_member"]
+        assert faulty_fields(response) == ["dryRun"]
+    assert (await client.get(address, headers=ADMIN)).json() == former
+    widget = await client.post("/api/v1/public/salon/book?lang=de", json={})
+    assert (widget.status_code, widget.json()["success"]) == (400, False)
+
+
+@pytest.mark.parametrize(
+    "address", ["/", "/docs", "/openapi.json", "/health/live", "/health/ready", "/metrics", "/book/salon", "/calendar"]
+)
+async def test_pages_and_probes_ignore_parameters(client: httpx2.AsyncClient, address: str) -> None:
+    """Campaigns, monitors and caches add their own."""
+    plain, tracked = [await client.get(address + query) for query in ("", "?utm_source=mail&v=1")]
+    assert plain.status_code == tracked.status_code < 400
+
+
+@pytest.mark.parametrize("address", ["/cron/cleanup-reservations", "/api/cron/cleanup-reservations"])
+async def test_schedulers_may_send_parameters(client: httpx2.AsyncClient, address: str) -> None:
+    """A purge is the same with them, and one that is refused is missed late."""
+    for method in ("GET", "POST"):
+        response = await client.request(method, address, params={"job": "17"}, headers=CRON)
+        assert response.status_code == 200
 
 
 def fields_of(response: httpx2.Response) -> list[str]:
