@@ -13,7 +13,7 @@ from service.errors import HoldfastError
 from service.http.answer import Answer
 from service.http.call import Call
 from service.http.compression import Body
-from service.http.conditions import CONTENT_HEADERS, content_tag, tagged_answer
+from service.http.conditions import CONTENT_HEADERS, tagged_answer
 from service.http.endpoint import endpoint
 
 # Files of the service only: no inline scripts or styles, and no other origin.
@@ -61,8 +61,7 @@ def _file_answer(name: str, content: bytes) -> Callable[[Call], Answer]:
     """Returns the function that answers with a file. Browsers keep the file, and ask each time whether it is still the
     same: so the modules of a page are always those of one release."""
     headers = {"Content-Security-Policy": _POLICY} if name.endswith(".html") else {}
-    tag = content_tag(content)
-    return partial(tagged_answer, body=Body(content), tag=tag, media_type=media_type(name), headers=headers)
+    return partial(tagged_answer, body=Body(content), media_type=media_type(name), headers=headers)
 
 
 def _load_files() -> dict[str, Callable[[Call], Answer]]:

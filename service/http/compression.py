@@ -1,6 +1,8 @@
-"""Compressed bodies, for clients that accept them (RFC 9110, 12.5.3): a week of slots is 66 KB, and 3 KB compressed."""
+"""Bodies that many answers have, and their compression for clients that accept it (RFC 9110, 12.5.3): a week of slots
+is 66 KB, and 3 KB compressed."""
 
 import asyncio
+import hashlib
 import zlib
 from functools import partial
 from typing import Final
@@ -16,16 +18,24 @@ _compress: Final = partial(zlib.compress, level=1, wbits=31)
 
 
 class Body:
-    """The body of one answer or of many, compressed once for all of them."""
+    """The body of one answer or of many, tagged and compressed once for all of them."""
 
-    __slots__ = ("_compressed", "plain")
+    __slots__ = ("_compressed", "_tag", "plain")
 
     def __init__(self, plain: bytes) -> None:
         self.plain = plain
         self._compressed: bytes | None = None
+        self._tag: str | None = None
 
     def __len__(self) -> int:
         return len(self.plain)
+
+    @property
+    def tag(self) -> str:
+        """The strong tag of the content."""
+        if self._tag is None:
+            self._tag = f'"{hashlib.sha256(self.plain).hexdigest()[:32]}"'
+        return self._tag
 
     async def compressed(self) -> bytes:
         if self._compressed is None:

@@ -1,7 +1,6 @@
 """The conditions of a request: its idempotency key, the version of the appointment that a change expects, and the
 content that a client already has. A version is sent as `ETag`, and expected as `If-Match` or in the body."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,19 +67,13 @@ def created_answer(
     return answer(body or record, 200 if replayed else 201, headers)
 
 
-def content_tag(content: bytes) -> str:
-    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-
-
-def tagged_answer(
-    call: Call, body: bytes | Body, tag: str, media_type: str, headers: Mapping[str, str] | None = None
-) -> Answer:
+def tagged_answer(call: Call, body: Body, media_type: str, headers: Mapping[str, str] | None = None) -> Answer:
     """Builds a 200 with the tag of its content, or a 304 where `If-None-Match` has the tag, or any (RFC 9110, 13.1.2).
     Caches may store the answer, and must revalidate it."""
     # The tag is weak, because the body may be compressed.
-    headers = {"ETag": f"W/{tag}", "Cache-Control": "no-cache", **(headers or {})}
+    headers = {"ETag": f"W/{body.tag}", "Cache-Control": "no-cache", **(headers or {})}
     known = call.header(b"if-none-match") or ""
-    if known.strip() == "*" or tag in _ANY_TAG.findall(known):
+    if known.strip() == "*" or body.tag in _ANY_TAG.findall(known):
         return Answer(status=304, headers=headers | {"Vary": "Accept-Encoding"})
     return Answer(body, 200, headers, media_type)
 

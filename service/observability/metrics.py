@@ -71,7 +71,7 @@ TOO_MANY_HOLDS: Final = _counter(
 STREAM_CLIENTS: Final = _gauge("stream_clients", "Browsers that watch a calendar now.", mode="livesum")
 AVAILABILITY_CACHE: Final = _counter(
     "availability_cache_total",
-    "Questions for availability that shared an answer (hit) or asked the database (miss).",
+    "Questions for availability and public catalogues that shared an answer (hit) or asked the database (miss).",
     "result",
 )
 

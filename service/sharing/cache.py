@@ -1,4 +1,5 @@
-"""Availability answers, reused for less than a second: a crowd that watches one calendar costs one look-up a second.
+"""Availability and public catalogues, reused for less than a second: a crowd that watches one calendar costs one
+look-up a second.
 
 An answer grants nothing: only a verb decides whether a slot is free.
 """

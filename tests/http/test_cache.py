@@ -330,3 +330,16 @@ async def test_what_the_catalog_says_is_listed_at_once(client: httpx2.AsyncClien
     await client.put("/api/catalog/businesses/salon/closures/away", json=closure, headers=ADMIN)
     open_after = (await client.get("/api/booking/availability", params=window)).json()["slots"]
     assert (len(open_before), len(open_after)) == (1, 0)
+
+
+async def test_a_crowd_shares_one_public_catalogue(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The largest take the database half a second, also where the answer is a 304. A change shows at once."""
+    database.make_service()
+    address, hits, misses = "/api/v1/public/salon", counted("hit"), counted("miss")
+    answers = await asyncio.gather(*(client.get(address) for _ in range(5)))
+    known = {"If-None-Match": answers[0].headers["etag"]}
+    assert (counted("hit") - hits, counted("miss") - misses) == (4, 1)
+    assert (await client.get(address, headers=known)).status_code == 304
+    await client.put("/api/catalog/businesses/salon", json={"name": "Rosa"}, headers=ADMIN)
+    changed = await client.get(address, headers=known)
+    assert (changed.status_code, changed.json()["business"]["name"]) == (200, "Rosa")

@@ -61,8 +61,10 @@ AS $$
     SELECT coalesce(array_agg(m.resource_id ORDER BY m.resource_id) FILTER (WHERE NOT m.is_archived), '{}') AS live,
            coalesce(array_agg(m.resource_id ORDER BY m.resource_id) FILTER (WHERE m.is_archived), '{}') AS archived
     FROM (
-      SELECT p.resource_id, booking.is_archived(p.business_id, p.resource_id) AS is_archived
+      -- A join: booking.is_archived takes ten times as long for each resource.
+      SELECT r.resource_id, r.archived_at IS NOT NULL AS is_archived
       FROM booking.service_resources p
+      JOIN booking.resources r ON r.business_id = p_business_id AND r.resource_id = p.resource_id
       WHERE p.business_id = p_business_id AND p.service_id = p_service_id
     ) AS m
   ) AS pool
