@@ -113,6 +113,7 @@ class Catalog:
     async def get(self, noun: Noun[S, R, A], business_id: Identifier, entry_id: Identifier) -> R:
         for (body,) in await self._database.fetch(noun.read, business_id, entry_id):
             return noun.model.model_validate_json(body)
+        await self.business(business_id)  # refuses an unknown one
         raise Refused(noun.not_found)
 
     async def entries(self, noun: Noun[S, R, A], business_id: Identifier) -> list[R]:
@@ -121,7 +122,12 @@ class Catalog:
 
     async def delete(self, noun: Noun[S, R, A], business_id: Identifier, entry_id: Identifier) -> None:
         """Removes an entry. A resource or service that was ever booked is archived instead."""
-        await self._change(noun.delete, business_id, entry_id)
+        try:
+            await self._change(noun.delete, business_id, entry_id)
+        except Refused as refused:
+            if refused.code == noun.not_found:
+                await self.business(business_id)  # refuses an unknown one
+            raise
 
     async def put_opening_hours(
         self, business_id: Identifier, hours: list[OpeningHoursSettings]

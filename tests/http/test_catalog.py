@@ -199,6 +199,16 @@ async def test_a_service_needs_its_business(client: httpx2.AsyncClient) -> None:
     assert refusal(response) == (404, "BUSINESS_NOT_FOUND")
 
 
+@pytest.mark.parametrize("entry", ["services/cut", "resources/anna", "special-hours/xmas", "closures/away"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_an_entry_of_an_unknown_business_is_none_of_a_known_one(
+    client: httpx2.AsyncClient, entry: str, method: str
+) -> None:
+    """The refusal names the business, as that of a list and of a PUT."""
+    response = await client.request(method, f"{BUSINESSES}/nobody/{entry}", headers=ADMIN)
+    assert refusal(response) == (404, "BUSINESS_NOT_FOUND")
+
+
 async def test_an_unknown_time_zone_is_repaired_by_a_put(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """The server may have forgotten a zone. It is read as it is, refused when put, and replaced by a known one."""
     database.make_business()
