@@ -301,6 +301,7 @@ MISCOUNTS: dict[str, tuple[str, list[tuple[int | None, int | None]]]] = {
     ),
     "a later expiry": ("UPDATE booking.occupancy SET next_expiry = next_expiry + interval '1 second'", [(3, 3)]),
     "no expiry": ("UPDATE booking.occupancy SET next_expiry = NULL", [(3, 3)]),
+    "a short reach": ("UPDATE booking.services SET longest_occupied_seconds = 3599", [(3, 3)]),
     "another end": ("UPDATE booking.occupancy SET ends = ends + interval '1 second'", [(3, None), (None, 3)]),
 }
 
@@ -326,6 +327,17 @@ def test_a_wrong_count_is_reported_and_mended(database: TestDatabase, name: str)
     database.recount()
     assert database.rows("SELECT * FROM booking.occupancy") == before
     assert database.rows("SELECT * FROM booking.miscounted_windows") == []
+
+
+def test_a_resource_that_was_claimed_for_longer_is_reported(database: TestDatabase) -> None:
+    """Decisions look for windows that begin as early as the longest one did, so a shorter value hides claims."""
+    database.make_service(resource_ids=["anna"])
+    database.book(10, hours=2)
+    database.rows("UPDATE booking.resources SET longest_occupied_seconds = 60")
+    assert database.violations() == {"miscounted_windows": 1}
+    database.recount()
+    assert database.rows("SELECT longest_occupied_seconds FROM booking.resources") == [(7200,)]
+    assert database.violations() == {}
 
 
 def test_an_earlier_expiry_is_a_lower_bound_and_no_fault(database: TestDatabase) -> None:

@@ -453,8 +453,9 @@ AS $$
   GROUP BY claim.business_id, claim.service_id, claim.occupied, claim.resource_id
 $$;
 
--- Returns the windows from p_from on whose count differs from the sum of their claims, or whose next_expiry is later
--- than the expiry of a hold.
+-- Returns the windows from p_from on whose count differs from the sum of their claims, whose next_expiry is later than the
+-- expiry of a hold, or that are longer than longest_occupied_seconds of their service or resource, so that decisions may
+-- not find them.
 --
 --   counted  the value in booking.occupancy; NULL: there is no such row
 --   claimed  the sum of the claims; NULL: there is no claim
@@ -467,11 +468,14 @@ AS $$
   SELECT business_id, service_id, starts, ends, resource_id, o.claimed, c.claimed
   FROM (SELECT * FROM booking.occupancy WHERE starts >= p_from) AS o
   FULL JOIN booking.counted_claims(p_from) AS c USING (business_id, service_id, starts, ends, resource_id)
+  LEFT JOIN booking.services AS s USING (business_id, service_id)
+  LEFT JOIN booking.resources AS r USING (business_id, resource_id)
   WHERE o.claimed IS DISTINCT FROM c.claimed
     OR c.next_expiry IS NOT NULL AND coalesce(o.next_expiry, 'infinity') > c.next_expiry
+    OR extract(epoch FROM ends - starts) > least(s.longest_occupied_seconds, r.longest_occupied_seconds)
 $$;
 
--- Rebuilds the counts of a business from its claims: the repair if booking.miscounted_windows has rows.
+-- Rebuilds the counts of a business and the lengths of its longest windows from its claims: the repair if booking.miscounted_windows has rows.
 --
 -- Raises  as booking.lock_businesses
 -- Locks   the business
@@ -483,5 +487,19 @@ BEGIN
   DELETE FROM booking.occupancy AS o WHERE o.business_id = p_business_id;
   INSERT INTO booking.occupancy (business_id, service_id, starts, ends, resource_id, claimed, next_expiry)
   SELECT * FROM booking.counted_claims('-infinity') AS c WHERE c.business_id = p_business_id;
+  UPDATE booking.services AS s SET longest_occupied_seconds = longest.seconds
+  FROM (
+    SELECT o.service_id, max(ceil(extract(epoch FROM o.ends - o.starts))) AS seconds
+    FROM booking.occupancy AS o WHERE o.business_id = p_business_id GROUP BY o.service_id
+  ) AS longest
+  WHERE s.business_id = p_business_id AND s.service_id = longest.service_id
+    AND s.longest_occupied_seconds < longest.seconds;
+  UPDATE booking.resources AS r SET longest_occupied_seconds = longest.seconds
+  FROM (
+    SELECT o.resource_id, max(ceil(extract(epoch FROM o.ends - o.starts))) AS seconds
+    FROM booking.occupancy AS o WHERE o.business_id = p_business_id GROUP BY o.resource_id
+  ) AS longest
+  WHERE r.business_id = p_business_id AND r.resource_id = longest.resource_id
+    AND r.longest_occupied_seconds < longest.seconds;
 END
 $$;
