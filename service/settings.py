@@ -33,6 +33,8 @@ _NO_REDIS_URL: Final = (
     "is not a Redis URL: redis://:password@host:port/0, rediss://… or unix:///path, where the password is "
     "percent-encoded: @ is %40, / is %2F, # is %23, ? is %3F, % is %25; options behind it are those of redis-py"
 )
+# A run of the purge looks at all businesses.
+_LEAST_INTERVAL_SECONDS: Final = 0.1
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 SECRETS: Final = ("admin_token", "cron_secret", "token_secret")
@@ -150,6 +152,12 @@ def _check_rate(rate: str) -> str:
     return rate
 
 
+def _check_interval(seconds: float) -> float:
+    if 0 < seconds < _LEAST_INTERVAL_SECONDS:
+        raise ValueError(f"must be 0, or at least {_LEAST_INTERVAL_SECONDS}")
+    return seconds
+
+
 def _check_log_level(level: str) -> str:
     if level.lower() not in _LOG_LEVELS:
         raise ValueError(f"{level} is not a level: {', '.join(_LOG_LEVELS[:-1])} or {_LOG_LEVELS[-1]}")
@@ -204,7 +212,7 @@ class Settings(BaseSettings):
 
     # 0 disables the purge inside the service; a scheduler then has to call the cron endpoint. Unset: 60 if embedded,
     # otherwise 0. The maximum is below the five minutes after which /health/reservations reports the purge as late.
-    cleanup_interval_seconds: Annotated[float, Field(ge=0, le=240)] | None = None
+    cleanup_interval_seconds: Annotated[float, Field(ge=0, le=240), AfterValidator(_check_interval)] | None = None
     # How long an ended reservation answers for its idempotency key. The maximum is ten years: PostgreSQL has no instant
     # that is a billion hours ago, and the purge would fail.
     idempotency_window_hours: Annotated[float, Field(gt=0, le=87_600)] = 24

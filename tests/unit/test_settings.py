@@ -166,6 +166,17 @@ def test_a_url_of_redis_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, url: 
     assert given.get_secret_value() == url
 
 
+@pytest.mark.parametrize(("seconds", "is_accepted"), [("0", True), ("0.1", True), ("0.09", False), ("1e-9", False)])
+def test_the_purge_has_pauses(monkeypatch: pytest.MonkeyPatch, seconds: str, is_accepted: bool) -> None:
+    """An interval of a nanosecond keeps a processor busy with looking for holds that have expired."""
+    monkeypatch.setenv("CLEANUP_INTERVAL_SECONDS", seconds)
+    if is_accepted:
+        assert Settings().cleanup_interval_seconds == float(seconds)
+    else:
+        with pytest.raises(ValidationError, match=r"must be 0, or at least 0\.1"):
+            Settings()
+
+
 @pytest.mark.parametrize("hours", ["inf", "1e9", "0"])
 def test_the_idempotency_window_has_bounds(monkeypatch: pytest.MonkeyPatch, hours: str) -> None:
     """The purge subtracts it from the time."""
