@@ -186,6 +186,9 @@ export class Refusal extends Error {
   problem: Record<string, any>;
 }
 
+/** Returns 128 random bits, for an idempotency key or an id. */
+export function randomId(): string;
+
 /**
  * A client of the Holdfast API for the browser of a guest: one for a page. Each call throws a `Refusal`, or the reason
  * of its `signal`.

@@ -455,8 +455,8 @@ function given(members) {
   return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined));
 }
 
-/** Returns 128 random bits; `randomUUID` needs HTTPS. */
-function randomId() {
+/** @returns {string} 128 random bits; `randomUUID` needs HTTPS. */
+export function randomId() {
   if (crypto.randomUUID) return crypto.randomUUID();
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

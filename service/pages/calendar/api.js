@@ -10,12 +10,6 @@ const MOST_SECONDS_TO_WAIT = 5;
 /** The address of the API. */
 const BASE = new URL("api/", location.href.replace(/[^/]*$/, ""));
 
-/** @returns {string} 128 random bits; `randomUUID` needs HTTPS. */
-export function randomId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 /** The business, and the key of the visitor with its role. */
 export const session = { businessId: "", key: "", role: "" };
 

@@ -1,6 +1,7 @@
 /** The dialog of the closures of a business and its resources. */
 import { $, make } from "../dom.js";
-import { call, randomId, session } from "./api.js";
+import { randomId } from "../holdfast.js";
+import { call, session } from "./api.js";
 import { closureTime, itemOf, resourceName, state } from "./catalog.js";
 import { button, pathOf } from "./change.js";
 import { choose, entered, openItem, run } from "./entry.js";

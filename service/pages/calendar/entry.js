@@ -1,7 +1,8 @@
 /** The dialog of one appointment: its data, its changes, and a new booking. */
 import { addDays } from "../dates.js";
 import { $, make } from "../dom.js";
-import { call, mayAct, randomId, session, showProblem } from "./api.js";
+import { randomId } from "../holdfast.js";
+import { call, mayAct, session, showProblem } from "./api.js";
 import { columns, isOfDays, resourceName, serviceOf, state } from "./catalog.js";
 import { button, change, entryText, keep, pathOf, tell, warningsOf } from "./change.js";
 import { clockOf, daysBetween, instantOf, localTime, minutesOf, momentText } from "./time.js";
