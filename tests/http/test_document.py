@@ -208,6 +208,25 @@ async def test_special_hours_exchange_their_dates(client: httpx2.AsyncClient) ->
     assert faulty_fields(response) == ["specialHours.a.date"]
 
 
+async def test_seats_move_from_one_resource_to_another(client: httpx2.AsyncClient) -> None:
+    """The claims are compared with the seats after the whole document, and a refusal names the resource with fewer."""
+
+    def bistro(**seats: int) -> Json:
+        rooms = {name: {"name": name, "seats": number} for name, number in seats.items()}
+        return document(resources=rooms, services={"cut": cut | {"resourceIds": [*seats]}}, closures={})
+
+    cut = {"name": "Cut", "durationMinutes": 60, "maxSimultaneousBookings": 4}
+    await put(client, bistro())
+    for _ in range(3):
+        await reserve(client, 10)
+    cut["maxSimultaneousBookings"] = None
+    await put(client, bistro(hall=4))
+    response = await client.put(DOCUMENT, json=bistro(hall=1, terrace=1), headers=ADMIN)
+    assert refusal(response) == (409, "CAPACITY_IN_USE")
+    moved = await put(client, bistro(hall=1, terrace=3))
+    assert texts(moved) == ["changed resources hall", "created resources terrace", "changed services cut"]
+
+
 async def test_a_refused_document_changes_nothing(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """The refusal names the entry, by its place in the document."""
     await put(client, document())

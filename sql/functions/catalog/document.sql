@@ -40,6 +40,7 @@ CREATE FUNCTION booking.put_document(
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
+  v_now timestamptz := booking.lock_business(p_business_id, p_deadline); -- NULL for a business that is to be created
   v_is_first boolean;
   v_former jsonb;
   v_step record;
@@ -47,10 +48,12 @@ DECLARE
   -- Arrays: each addition to a jsonb copies all of it.
   v_changes jsonb[] := '{}';
   v_bodies jsonb[] := '{}';
+  -- Resources that have fewer seats now.
+  v_fewer text[] := '{}';
+  v_id text;
   v_warnings jsonb[];
   v_result jsonb;
 BEGIN
-  PERFORM booking.lock_business(p_business_id, p_deadline);
   SELECT jsonb_build_object('member', 'services', 'id', pool.service_id, 'body', booking.fault(
     'resource_ids', 'unknown_resource', jsonb_build_object('resourceId', pool.resource_id))) INTO v_result
   FROM booking.pools_outside(p_business_id, p_document) AS pool;
@@ -67,6 +70,9 @@ BEGIN
       WHERE (step.place <= 2) = v_is_first
       ORDER BY step.place, step.id
     LOOP
+      IF v_step.member = 'resources' AND booking.has_fewer_seats(p_business_id, v_step.id, v_step.entry) THEN
+        v_fewer := array_append(v_fewer, v_step.id);
+      END IF;
       v_outcome := booking.take_step(p_business_id, v_step.member, v_step.id, v_step.entry);
       IF v_outcome.outcome NOT IN ('created', 'done') THEN
         RAISE EXCEPTION 'an entry of the document was refused' USING ERRCODE = 'HF004', DETAIL = jsonb_build_object(
@@ -80,6 +86,18 @@ BEGIN
         v_bodies := array_append(v_bodies, v_outcome.body);
       END IF;
     END LOOP;
+  END LOOP;
+  -- After all entries: other resources of a pool may get the seats that these give up.
+  FOREACH v_id IN ARRAY v_fewer LOOP
+    BEGIN
+      PERFORM booking.check_claims(p_business_id, NULL, v_id, v_now);
+    EXCEPTION
+      WHEN SQLSTATE 'HF004' THEN
+        GET STACKED DIAGNOSTICS v_result = PG_EXCEPTION_DETAIL;
+        RAISE EXCEPTION 'an entry of the document was refused' USING ERRCODE = 'HF004', DETAIL = jsonb_build_object(
+          'outcome', 'capacity_in_use',
+          'body', jsonb_build_object('member', 'resources', 'id', v_id, 'body', v_result));
+    END;
   END LOOP;
   v_warnings := ARRAY(
     SELECT unnest(booking.step_warnings(p_business_id, step.change ->> 'member', step.change ->> 'id', step.body))
@@ -172,7 +190,8 @@ BEGIN
   END IF;
   RETURN CASE p_member
     WHEN 'business' THEN booking.put_business(p_business_id, p_entry, 'infinity')
-    WHEN 'resources' THEN booking.put_resource(p_business_id, p_id, p_entry, 'infinity')
+    -- Its claims are checked at the end of the document.
+    WHEN 'resources' THEN booking.write_resource(p_business_id, p_id, p_entry, booking.now())
     WHEN 'services' THEN booking.put_service(p_business_id, p_id, p_entry, 'infinity')
     WHEN 'opening_hours' THEN booking.put_opening_hours(p_business_id, p_entry, 'infinity')
     WHEN 'special_hours' THEN booking.put_special_hours(p_business_id, p_id, p_entry, 'infinity')

@@ -33,14 +33,45 @@ RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
-  v_seats integer := coalesce((p_resource ->> 'seats')::integer, 1);
-  v_old booking.resources;
+  v_has_fewer_seats boolean := booking.has_fewer_seats(p_business_id, p_resource_id, p_resource);
+  v_outcome booking.outcome;
   v_violation jsonb;
-  v_refusal booking.outcome;
 BEGIN
   IF v_now IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
   END IF;
+  v_outcome := booking.write_resource(p_business_id, p_resource_id, p_resource, v_now);
+  IF v_has_fewer_seats THEN
+    PERFORM booking.check_claims(p_business_id, NULL, p_resource_id, v_now);
+  END IF;
+  RETURN v_outcome;
+EXCEPTION
+  WHEN SQLSTATE 'HF004' THEN -- the writes above are undone
+    GET STACKED DIAGNOSTICS v_violation = PG_EXCEPTION_DETAIL;
+    RETURN (NULL, 'capacity_in_use', v_violation)::booking.outcome;
+END
+$$;
+
+-- Returns whether a resource, archived or not, has more seats than those that it is to be put with. The caller holds the
+-- lock of the business.
+CREATE FUNCTION booking.has_fewer_seats(p_business_id text, p_resource_id text, p_resource jsonb)
+RETURNS boolean LANGUAGE sql STABLE
+AS $$
+  SELECT EXISTS (
+    SELECT FROM booking.resources r
+    WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id
+      AND r.seats > coalesce((p_resource ->> 'seats')::integer, 1))
+$$;
+
+-- Does the work of booking.put_resource without the check of the claims. The caller holds the lock of the business, and
+-- checks them if booking.has_fewer_seats.
+CREATE FUNCTION booking.write_resource(p_business_id text, p_resource_id text, p_resource jsonb, p_now timestamptz)
+RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+  v_old booking.resources;
+  v_refusal booking.outcome;
+BEGIN
   SELECT * INTO v_old FROM booking.resources r WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id;
   IF v_old.resource_id IS NULL THEN
     v_refusal := booking.over_limit('resources', (
@@ -52,23 +83,16 @@ BEGIN
   INSERT INTO booking.resources (
     business_id, resource_id, name, kind, booking_enabled, seats, description, metadata, created_at)
   VALUES (p_business_id, p_resource_id, p_resource ->> 'name', p_resource ->> 'kind',
-          (p_resource ->> 'booking_enabled')::boolean, v_seats, p_resource ->> 'description',
-          nullif(p_resource -> 'metadata', 'null'), v_now)
+          (p_resource ->> 'booking_enabled')::boolean, coalesce((p_resource ->> 'seats')::integer, 1),
+          p_resource ->> 'description', nullif(p_resource -> 'metadata', 'null'), p_now)
   ON CONFLICT ON CONSTRAINT resources_pkey DO UPDATE
   SET name = excluded.name, kind = excluded.kind, booking_enabled = excluded.booking_enabled, seats = excluded.seats,
       description = excluded.description, metadata = excluded.metadata, archived_at = NULL,
       -- The feed of a resource that was deleted stays closed: the one that is put may be another person's.
       calendar_generation = CASE WHEN v_old.archived_at IS NULL
         THEN v_old.calendar_generation ELSE excluded.calendar_generation END;
-  IF v_seats < v_old.seats THEN
-    PERFORM booking.check_claims(p_business_id, NULL, p_resource_id, v_now);
-  END IF;
   RETURN (NULL, CASE WHEN v_old.resource_id IS NULL THEN 'created' ELSE 'done' END, (
     SELECT booking.resources(p_business_id, p_resource_id)))::booking.outcome;
-EXCEPTION
-  WHEN SQLSTATE 'HF004' THEN -- the writes above are undone
-    GET STACKED DIAGNOSTICS v_violation = PG_EXCEPTION_DETAIL;
-    RETURN (NULL, 'capacity_in_use', v_violation)::booking.outcome;
 END
 $$;
 
