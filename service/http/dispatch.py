@@ -96,7 +96,13 @@ class Dispatcher:
                     raise
                 no_access = error
         if endpoint.body:
-            call.body = await _read_body(call, endpoint.body, endpoint.max_body_bytes)
+            try:
+                call.body = await _read_body(call, endpoint.body, endpoint.max_body_bytes)
+            except Invalid:
+                # The holder of a key without access is not told what is wrong with the body.
+                if no_access and call.header(b"authorization") is not None:
+                    raise no_access from None
+                raise
             _agree_with_path(endpoint, call)
         if no_access and call.body.cancellation_token is None:
             raise no_access
@@ -105,8 +111,7 @@ class Dispatcher:
         _keep_to_business(call.principal, getattr(call.body, "business_id", None))
 
     async def _authorize(self, endpoint: Endpoint, call: Call) -> None:
-        """Sets the principal of a call that it may make. Raises `HoldfastError`, before the body is read: a caller
-        without access is not told what is wrong with it."""
+        """Sets the principal of a call that it may make. Raises `HoldfastError`."""
         principal = await self._authentication.principal(call, endpoint.access)
         if principal:
             _keep_to_business(principal, call.path.get("businessId"), _query_parameters(call).get("businessId"))

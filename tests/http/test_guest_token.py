@@ -192,6 +192,17 @@ async def test_a_token_in_the_body_decides_beside_a_key_without_access(
         assert (canceled.status_code, canceled.json()["version"]) == (200, 2)
 
 
+async def test_a_key_without_access_is_refused_before_the_faults_of_a_body(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Its holder is not told what is wrong with a body, in which the token would be."""
+    database.make_service()
+    booked = await book(client)
+    readonly = bearer((await make_key(client, "readonly"))["key"])
+    for key, code in ((bearer("wrong"), "UNAUTHORIZED"), (readonly, "FORBIDDEN"), (ADMIN, "VALIDATION_FAILED")):
+        assert refusal(await cancel(client, booked, key, cancellationToken=1))[1] == code
+
+
 async def test_without_a_token_a_key_is_required(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """The 401 comes before the faults of a body; a readonly key reads, and only staff may move."""
     database.make_service()
