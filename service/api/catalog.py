@@ -45,7 +45,8 @@ class BusinessBody(BusinessSettings):
 
 
 class ServiceBody(ServiceSettings):
-    """What a service is put with, or what GET gave. A member that is left out, or null, gets its default."""
+    """What a service is put with, or what GET gave. A member that is left out gets its default; so does null, where
+    the type allows it."""
 
     business_id: OfPath = None
     service_id: OfPath = None

@@ -43,7 +43,7 @@ ResourceSharing = Literal["exclusive", "session"]
 
 
 class ServiceSettings(NamedSettings):
-    """What a service is put with. A member that is left out, or null, gets its default, whatever it was before."""
+    """What a service is put with. A member that is left out, or null where its type allows that, gets its default."""
 
     max_simultaneous_bookings: Units | None = Field(
         None, description="The capacity: how many guests may overlap. Left out, the seats of `resourceIds`, or 1."
