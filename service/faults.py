@@ -158,9 +158,14 @@ def faults_of(error: ValidationError, field: str | None = None, most: int | None
     """Returns the faults of input that its model refuses, the first `most` of them. `field` names input that is one
     value."""
     return [
-        _translated(field or ".".join(map(str, found["loc"])), found["type"], found.get("ctx", {}))
+        _translated(field or _path(found["loc"]), found["type"], found.get("ctx", {}))
         for found in error.errors(include_url=False, include_input=False)[:most]
     ]
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Joins a location. A faulty id of an entry is named by itself: pydantic adds `[key]` to it."""
+    return ".".join(str(part) for part in location if part != "[key]")
 
 
 def _translated(field: str, kind: str, context: Mapping[str, Any]) -> Fault:

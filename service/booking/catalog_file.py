@@ -93,9 +93,8 @@ def _name(subject: DocumentChange | DocumentWarning, business_id: str) -> str:
 
 def _faults(error: ValidationError) -> Iterator[str]:
     for fault in faults_of(error):
-        path = ".".join(part for part in fault["field"].split(".") if part != "[key]")
         unknown = fault["code"] == FaultCode.UNKNOWN_MEMBER
-        yield f"{path or 'the file'}: {'unknown member' if unknown else fault['message']}"
+        yield f"{fault['field'] or 'the file'}: {'unknown member' if unknown else fault['message']}"
 
 
 class _Loader(yaml.SafeLoader):
