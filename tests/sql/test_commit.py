@@ -269,8 +269,9 @@ def test_a_keyed_hold_is_replayed_as_committed(database: TestDatabase) -> None:
 def test_invalid_guest_data_is_refused_unless_the_commit_is_a_replay(database: TestDatabase) -> None:
     """The service detects the fault without knowing of an earlier commit.
 
-    The hold stays as it is, and whether it was released or has expired is not examined. An unknown hold is not found
-    whatever the guest's data are: a fault may depend on the country of the business, and must not reveal that it exists.
+    The hold stays as it is, and whether it was released or has expired is not examined. An unknown hold is not found,
+    whatever the guest's data are: a fault may depend on the country of the business, and must not reveal that there is
+    one.
     """
     database.make_service(capacity=4)
     fault = {"field": "guest_phone", "code": "invalid_phone", "parameters": {}}
