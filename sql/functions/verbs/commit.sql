@@ -100,7 +100,7 @@ $$;
 -- deletes the hold, so the rules for the public bind its rebook.
 CREATE FUNCTION booking.lasted_to_pay(p_created_at timestamptz, p_expires_at timestamptz)
 RETURNS boolean LANGUAGE sql STABLE
-AS $$ SELECT p_expires_at >= date_trunc('milliseconds', p_created_at + interval '1 minute') $$;
+AS $$ SELECT p_expires_at >= p_created_at + interval '1 minute' $$;
 
 -- Returns whether an expired hold may be booked again, whatever room there is: see booking.lasted_to_pay.
 CREATE FUNCTION booking.can_rebook(p_business_id text, p_reservation_id uuid, p_now timestamptz)
