@@ -15,6 +15,7 @@ from tests.database import (
     Outcome,
     TestDatabase,
     book_request,
+    change_request,
     commit_request,
     extend_request,
     release_request,
@@ -249,19 +250,29 @@ def test_locks_are_tried_without_waiting(database: TestDatabase) -> None:
 
 @pytest.mark.parametrize(
     ("capacity", "also", "waits"),
-    [(1, [], "off"), (9, [], "on"), (1, ["release"], "on")],
-    ids=["refused", "granted", "refused beside a release"],
+    [
+        (1, None, "off"),
+        (9, None, "on"),
+        *((1, verb, "on") for verb in ("release", "commit", "extend", "change", "book")),
+    ],
 )
 def test_only_a_call_that_refuses_everything_commits_asynchronously(
-    database: TestDatabase, capacity: int, also: list[str], waits: str
+    database: TestDatabase, capacity: int, also: str | None, waits: str
 ) -> None:
     """A call that wrote is flushed to disk before its answer; a call of refusals wrote nothing."""
     database.make_service(capacity=capacity)
     hold = database.reserve(10).id
     elsewhere = database.reserve(12).id
     batch: dict[str, Any] = {"business_id": "salon", "reserve": [reserve_request(10)]}
+    others = {
+        "release": release_request(elsewhere),
+        "commit": commit_request(elsewhere),
+        "extend": extend_request(elsewhere, 20),
+        "change": change_request(elsewhere),
+        "book": book_request(14),
+    }
     if also:
-        batch["release"] = [release_request(elsewhere)]
+        batch[also] = [others[also]]
     with database.admin.transaction(force_rollback=True):
         outcomes = execute(database, [batch])
         assert outcomes[batch["reserve"][0]["operation_id"]].name == ("done" if capacity > 1 else "slot_unavailable")

@@ -114,6 +114,16 @@ def test_a_rebook_that_is_repeated_gets_the_same_appointment(database: TestDatab
         assert (again.name, again.body) == ("replayed", first.body)
 
 
+def test_copies_of_a_rebook_take_room_once(database: TestDatabase) -> None:
+    """Also where there is room for a second appointment; the counts are those of one."""
+    database.make_service(capacity=2)
+    hold = database.reserve(10).id
+    database.move_clock(TTL)
+    outcomes = database.call("commit", [commit_request(hold, if_expired="rebook") for _ in range(2)])
+    assert names(outcomes) == ["done", "replayed"]
+    assert database.capacity(10)["available"] == 1
+
+
 def test_a_hold_marked_by_the_purge_can_be_rebooked(database: TestDatabase, expired: str) -> None:
     """The mark makes no difference, but a deleted reservation is not found."""
     assert database.purge() == (1, 0, False)
