@@ -3,7 +3,8 @@
 import asyncio
 from dataclasses import astuple
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -23,7 +24,7 @@ VALID_SECONDS: Final = 1.0
 LOOK_UP_SECONDS: Final = 2.0
 # Concurrent look-ups of one process: the rest of the connections stays free for other calls.
 LOOK_UPS: Final = 2
-# Wishes whose answers are kept. Each has five slots at most, of 50 resources each: 30 KB.
+# Answers that are kept. Each has five slots at most, of 50 resources each: 30 KB.
 REMEMBERED: Final = 200
 
 log = structlog.get_logger(__name__)
@@ -37,13 +38,8 @@ class Alternative(Record):
     resource_ids: list[str] = Field(description="The resources that are free then; none where the service has none.")
 
 
-class Wish(NamedTuple):
-    """The refused slot of a business."""
-
-    business_id: str
-    slot: Slot
-    # The appointment of a refused move: its own claim does not occupy the alternatives.
-    appointment_id: str | None = None
+# A business, the slot that was refused, and the appointment of a refused move.
+_Wish = tuple[str, Slot, UUID | None]
 
 
 class Alternatives:
@@ -53,21 +49,22 @@ class Alternatives:
     def __init__(self, database: Database) -> None:
         self._database = database
         # In the form in which they are sent, so that a stampede does not write them anew for each refusal.
-        self._answers = SingleFlight[Wish, list[dict[str, Any]]](keep_seconds=VALID_SECONDS, max_kept=REMEMBERED)
+        self._answers = SingleFlight[_Wish, list[dict[str, Any]]](keep_seconds=VALID_SECONDS, max_kept=REMEMBERED)
         self._look_ups = asyncio.Semaphore(LOOK_UPS)
 
-    async def nearest(self, wish: Wish) -> list[dict[str, Any]]:
-        """Returns at most five slots as members of `Alternative`, the best first.
+    async def nearest(self, business_id: str, slot: Slot, appointment_id: UUID | None = None) -> list[dict[str, Any]]:
+        """Returns at most five slots as members of `Alternative`, the best first. The claim of an appointment that is
+        to be moved does not occupy them.
 
         Returns none if the database fails or is too slow: the refusal of the request must be sent in any case.
         """
-        return await self._answers.run(wish, partial(self._find, wish))
+        wish = business_id, slot, appointment_id
+        return await self._answers.run(wish, partial(self._find, *wish))
 
-    async def _find(self, wish: Wish) -> list[dict[str, Any]]:
+    async def _find(self, business_id: str, slot: Slot, appointment_id: UUID | None) -> list[dict[str, Any]]:
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS), self._look_ups:
-                slot = astuple(wish.slot)
-                rows = await self._database.fetch("alternatives", wish.business_id, *slot, wish.appointment_id)
+                rows = await self._database.fetch("alternatives", business_id, *astuple(slot), appointment_id)
         except DatabaseDown:
             log.debug("alternatives_not_found")  # the breaker has logged it
             return []

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
-from service.booking.alternatives import Alternatives, Wish
+from service.booking.alternatives import Alternatives
 from service.booking.instants import WrittenInstant
 from service.booking.requests import Book, Change, Request, Reserve, Slot, new_operation_id
 from service.booking.text import if_any
@@ -118,13 +118,9 @@ class Verbs:
             # A status that is taken back needs the slot that the appointment has.
             is_move = isinstance(request, Change) and "status" not in request.changes
             detail = _NO_ROOM_TO_MOVE if is_move else None
-            alternatives = await self._alternatives.nearest(_wish(business_id, request, outcome.body))
+            # A commit and a change name no slot themselves: the verb answers with it.
+            slot = request.slot if isinstance(request, Reserve | Book) else _SLOT.validate_python(outcome.body)
+            own = request.appointment_id if isinstance(request, Change) else None
+            alternatives = await self._alternatives.nearest(business_id, slot, own)
             raise Refused("SLOT_UNAVAILABLE", detail, alternatives=alternatives)
         raise refusal(outcome.name, outcome.body)
-
-
-def _wish(business_id: str, request: Request, wanted: dict[str, Any]) -> Wish:
-    """Returns what was refused. Of a commit and a change the verb tells it: they name no slot themselves."""
-    slot = request.slot if isinstance(request, Reserve | Book) else _SLOT.validate_python(wanted)
-    own = str(request.appointment_id) if isinstance(request, Change) else None
-    return Wish(business_id, slot, own)

@@ -87,7 +87,11 @@ class StandbyReads:
         self._positions.append((now, written))
         [(is_standby, replayed)] = await self._standby.attempt("log_position")
         if not is_standby or self._primary.nodes.exist:
-            self._refuse_server()
+            # It is no standby of the primary, or of several nodes: their logs are not comparable.
+            self._complete_until = -math.inf
+            if not self._warned:
+                self._warned = True
+                log.warning("no_standby", hint="STANDBY_DATABASE_URL names no standby of DATABASE_URL, and is not used")
             return
         while self._positions and self._positions[0][1] <= replayed:
             self._complete_until, _ = self._positions.popleft()
@@ -97,10 +101,3 @@ class StandbyReads:
     def _has_changes_of(self, business_id: str) -> bool:
         changed_at = max(self._changed_at.get(business_id, -math.inf), self._all_changed_at)
         return changed_at < self._complete_until and time.monotonic() - self._complete_until <= MOST_LAG_SECONDS
-
-    def _refuse_server(self) -> None:
-        """Sends no reads to a server that is no standby of the primary: their logs are not comparable."""
-        self._complete_until = -math.inf
-        if not self._warned:
-            self._warned = True
-            log.warning("no_standby", hint="STANDBY_DATABASE_URL names no standby of DATABASE_URL, and is not used")

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.booking import alternatives
-from service.booking.alternatives import Alternatives, Wish
+from service.booking.alternatives import Alternatives
 from service.booking.requests import Slot
 from service.database.connections import Database
 from tests.database import TestDatabase, at
@@ -157,7 +157,7 @@ async def counted(database: TestDatabase) -> AsyncIterator[CountedDatabase]:
 
 async def nearest(finder: Alternatives, hour: float = 10) -> list[dict[str, Any]]:
     """Finds alternatives to an hour."""
-    return await finder.nearest(Wish("salon", Slot("cut", at(hour), None, 1, None)))
+    return await finder.nearest("salon", Slot("cut", at(hour), None, 1, None))
 
 
 async def test_concurrent_lookups_for_one_slot_are_a_single_flight(
