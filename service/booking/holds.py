@@ -1,11 +1,10 @@
 """Holds: reserve, look up, extend, release, and commit to an appointment. The rules are in sql/functions."""
 
-import os
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Literal, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel, Field
 
@@ -85,7 +84,7 @@ class Holds:
         `holder`, are no part of its fingerprint, because either may differ at a retry.
         """
         # The id of a reservation is the credential of its holder: all of it random.
-        operation_id = UUID(bytes=os.urandom(16), version=4)
+        operation_id = uuid4()
         sent = written(request)
         content = merged(sent, attempt.members(sent), holder)
         read = Reservation.model_validate_json
