@@ -122,7 +122,8 @@ async def use_resources_and_hours(call: Call) -> None:
             await call("GET", address, 200, headers=ADMIN)
             await call("GET", address.replace("salon", "nobody"), 404, headers=ADMIN)
         await call("DELETE", path, 204, headers=ADMIN)
-        await call("DELETE", path, 404, headers=ADMIN)
+        for method in ("GET", "DELETE"):
+            await call(method, path, 404, headers=ADMIN)
     await call("PUT", hours, 200, [{"weekday": 1, "opens": "09:00", "closes": "17:00"}], headers=ADMIN)
     await call("GET", hours, 200, headers=ADMIN)
     await call("DELETE", hours, 204, headers=ADMIN)

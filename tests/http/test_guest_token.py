@@ -195,7 +195,7 @@ async def test_a_token_in_the_body_decides_beside_a_key_without_access(
 async def test_a_key_without_access_is_refused_before_the_faults_of_a_body(
     client: httpx2.AsyncClient, database: TestDatabase
 ) -> None:
-    """Its holder is not told what is wrong with a body, in which the token would be."""
+    """The answer reveals nothing about a body that could have the token."""
     database.make_service()
     booked = await book(client)
     readonly = bearer((await make_key(client, "readonly"))["key"])

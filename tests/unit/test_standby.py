@@ -1,4 +1,4 @@
-"""The standby: one of a proxy, one that is gone for long, one that has never answered."""
+"""The standby of a proxy, a standby that is gone for long, and a standby that has never answered."""
 
 import asyncio
 import math
