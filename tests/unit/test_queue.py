@@ -1,0 +1,58 @@
+"""The order in which the queue of a process lends its requests to calls."""
+
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from service.database import queue as queues
+from service.database.queue import QUEUE_SECONDS, FairQueue, Operation
+from service.errors import Overloaded
+
+pytestmark = pytest.mark.anyio
+
+
+def add(queue: FairQueue, business_id: str) -> Operation:
+    """Adds a request of a business."""
+    return queue.add("reserve", business_id, uuid4(), b"{}", lambda _: None)
+
+
+async def test_deferred_requests_come_before_those_of_other_businesses() -> None:
+    """Otherwise a business whose lock is often taken would wait for a full round each time."""
+    queue = FairQueue(max_batch=2)
+    deferred = [add(queue, "a"), add(queue, "a")]
+    assert await queue.take() == deferred
+    first, _ = add(queue, "b"), add(queue, "c")
+    queue.put_back(deferred)
+    queue.finished(deferred)
+    assert await queue.take() == [deferred[0], first]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_request_whose_turn_would_come_too_late_is_refused(
+    monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    """The time of a place is that of the last batch. Once none of the business waits, nothing is known of its time."""
+    clock: Any = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(queues, "time", clock)
+    queue = FairQueue(max_batch=10)
+    for _ in range(11):
+        add(queue, "a")
+    clock.now = 5.0
+    batch = await queue.take()
+    assert len(batch) == 10
+    queue.finished(batch)
+    in_time = int(QUEUE_SECONDS / (5.0 / 10))
+    for _ in range(in_time):
+        add(queue, "a")
+    with pytest.raises(Overloaded):
+        add(queue, "a")
+    clock.now = 7.4
+    if at_once:
+        queue.take_all()
+    while queue.waiting:
+        queue.finished(await queue.take())
+    for _ in range(100):
+        add(queue, "a")
