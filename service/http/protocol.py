@@ -255,8 +255,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._rest_bytes += received
         if self._rest_bytes > MAX_REST_BYTES:
             if self.cycle.response_started:
-                self._refused = True  # it has its answer, and time to read it
-                self.loop.call_later(_LINGER_SECONDS, self._close)
+                self._refused = True  # it has its answer, and the timer of the request gives time to read that
             else:
                 self._refuse("PAYLOAD_TOO_LARGE")
 

@@ -176,6 +176,20 @@ async def test_a_head_without_a_body_is_not_sent() -> None:
     assert (transport.written, transport.closed) == ([], True)
 
 
+@pytest.mark.parametrize(("count", "is_refused"), [(protocols.MAX_HEADERS, False), (protocols.MAX_HEADERS + 1, True)])
+async def test_the_headers_of_a_request_are_bounded(count: int, is_refused: bool) -> None:
+    """As many as that reach the application."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": b"abcdef"})
+
+    protocol, transport = connect(app)
+    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n" + b"X: 1\r\n" * (count - 1) + b"\r\n")
+    await until_idle(protocol)
+    assert [written.split(b" ")[1] for written in transport.written] == [b"431" if is_refused else b"200"]
+
+
 @pytest.mark.parametrize("is_full", [False, True])
 async def test_the_rest_of_a_last_answer_has_its_time(monkeypatch: pytest.MonkeyPatch, is_full: bool) -> None:
     """Also if it fits into the buffer, or a part of it is taken: the end of a transport that closes is not reported."""
@@ -325,6 +339,20 @@ async def test_a_request_that_was_held_waits_until_the_last_answer_is_taken(dear
     for _ in range(10 * ITERATIONS_OF_TURN):
         await asyncio.sleep(0)
     assert (sorted(dear.begun), transport.is_reading) == (["/first", "/second", "/third"], True)
+
+
+async def test_a_request_behind_another_one_has_a_turn_of_its_own(dear: Dear) -> None:
+    """It was parsed in a turn that is over when the answer to the other one is complete."""
+    dear.connect()[0].data_received(get("/first") + get("/behind"))
+    for number in range(3):
+        dear.connect()[0].data_received(get(f"/{number}"))
+    dear.end.set()
+    for _ in range(ITERATIONS_OF_TURN - 1):
+        await asyncio.sleep(0)
+    assert dear.begun == ["/first", "/0"]
+    for _ in range(10 * ITERATIONS_OF_TURN):
+        await asyncio.sleep(0)
+    assert sorted(dear.begun) == ["/0", "/1", "/2", "/behind", "/first"]
 
 
 async def test_what_a_trusted_proxy_sends_is_parsed_at_once(dear: Dear) -> None:
