@@ -142,6 +142,7 @@ async def test_a_change_updates_the_event_and_a_cancellation_removes_it(
         ("Ada\rX:1\x0bX:2\x0cX:3\x85X:4\u2028X:5\u2029X:6", "Ada X:1 X:2 X:3 X:4 X:5 X:6"),
         ("Ada\x07\x1b[31m\x7f", "Ada[31m"),
         ("\\nAda\\,", None),
+        ("Ada\tLovelace", None),
         ("\\Nora C:\\New", None),
     ],
 )
