@@ -34,6 +34,7 @@ class Writes:
         self.aborted = asyncio.Event()
         self.unsent_bytes = 0
         self.is_reading = True
+        self.can_write_eof = lambda: False
         # Called when something is written, as if the client took none of it.
         self.filled: Callable[[], None] = lambda: None
 
@@ -188,6 +189,63 @@ async def test_the_headers_of_a_request_are_bounded(count: int, is_refused: bool
     protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n" + b"X: 1\r\n" * (count - 1) + b"\r\n")
     await until_idle(protocol)
     assert [written.split(b" ")[1] for written in transport.written] == [b"431" if is_refused else b"200"]
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives a request a hundredth of a second to arrive."""
+    monkeypatch.setattr(protocols, "REQUEST_ARRIVAL_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("head", [b"\r\n", b"GET / HT"])
+async def test_what_comes_beside_an_answer_does_not_cut_it(head: bytes) -> None:
+    """An empty line, or the begin of a request: it has its time once the answer is complete."""
+    end = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        await end.wait()
+        await send({"type": "http.response.body", "body": b"def"})
+
+    protocol, transport = connect(app)
+    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    await asyncio.sleep(0)
+    protocol.data_received(head)
+    await asyncio.sleep(0.05)
+    assert not transport.closed
+    end.set()
+    await until_idle(protocol)
+    assert transport.written[-1] == b"def"
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_refused_request_is_refused_once() -> None:
+    """Its time to arrive ends while the rest of it is still read."""
+    protocol, transport = connect(None)
+    transport.can_write_eof = lambda: True
+    protocol.data_received(b"GET / HTTP/1.1\r\nX: ")
+    protocol.data_received(b"x" * protocols.MAX_HEAD_BYTES)
+    await asyncio.sleep(0.05)
+    assert len(transport.written) == 1
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_body_that_is_late_ends_its_connection_at_once() -> None:
+    """The application has begun, and must not write a second answer."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    protocol, transport = connect(app)
+    transport.can_write_eof = lambda: True
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n")
+    await asyncio.sleep(0.05)
+    assert (len(transport.written), transport.closed) == (1, True)
+    protocol.connection_lost(None)
+    await until_idle(protocol)
 
 
 @pytest.mark.parametrize("is_full", [False, True])
