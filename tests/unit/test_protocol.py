@@ -271,6 +271,17 @@ async def test_the_rest_of_a_last_answer_has_its_time(monkeypatch: pytest.Monkey
         await transport.aborted.wait()
 
 
+async def test_what_an_idle_client_did_not_take_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection is closed, and dropped if the rest of the last answer is not taken."""
+    monkeypatch.setattr(protocols, "ANSWER_SECONDS", 0.01)
+    protocol, transport = connect(None)
+    transport.unsent_bytes = 6
+    protocol.timeout_keep_alive_handler()
+    assert transport.closed
+    async with asyncio.timeout(10):
+        await transport.aborted.wait()
+
+
 @pytest.mark.parametrize(
     ("sent", "waits"),
     [
