@@ -170,6 +170,16 @@ def test_a_booking_that_the_business_cancels_meanwhile(open_page: Open, service:
     expect(page.get_by_role("heading", name="This booking is cancelled")).to_be_visible()
 
 
+def test_a_booking_that_is_left_open_shows_a_cancellation(open_page: Open, service: Service) -> None:
+    """A guest who comes back to the page does not go to an appointment that the business has cancelled."""
+    page = make_booking(open_page, service, "patient")
+    become(page, hidden=True)
+    cancel_at(page, service)
+    become(page, hidden=False)
+    expect(page.get_by_role("heading", name="This booking is cancelled")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel it")).to_have_count(0)
+
+
 def cancel_at(page: Page, service: Service) -> None:
     """Cancels the booking of a page, as its business does."""
     path = f"/api/booking/appointments/{booked(page, service)['appointmentId']}/cancel"

@@ -270,6 +270,15 @@ function showBooking(appointment, heading = text("book.yours")) {
   show("booked", isLive ? heading : text(status === "cancelled" ? "book.cancelled" : "book.over"));
 }
 
+/** Shows what became of the booking while the page was hidden. */
+async function showChanges() {
+  const of = ticket();
+  const isIdle = () => isShown("booked") && !busy;
+  if (!of || document.hidden || !isIdle()) return;
+  const fresh = await holdfast.appointment(of).catch(() => booking);
+  if (fresh && fresh.version !== booking?.version && isIdle()) showBooking(fresh);
+}
+
 /** Lets the guest choose another slot of the booking. */
 function startMove() {
   if (!booking) return;
@@ -389,4 +398,5 @@ $("#guest").addEventListener("submit", (/** @type {Event} */ event) => {
 });
 $("#again").href = location.pathname + location.search;
 addEventListener("popstate", () => act(route));
+document.addEventListener("visibilitychange", showChanges);
 act(start);
