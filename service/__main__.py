@@ -49,7 +49,7 @@ def _settings() -> Iterator[Settings]:
     except (EmbeddedServerError, HostingError, MigrationError) as error:
         raise _Stop(str(error)) from None
     except HoldfastError as error:
-        raise _Stop(error.detail) from None
+        raise _Stop(_trouble(error.__cause__) or error.detail) from None
     except BrokenPipeError:
         raise  # the reader of the output has read enough: click ends silently
     except OSError as error:
@@ -57,7 +57,15 @@ def _settings() -> Iterator[Settings]:
     except psycopg.Error as error:
         # Without the error's own message, which may quote stored data.
         kind = error.sqlstate or type(error).__name__
-        raise _Stop(f"The database refused ({kind}): is it migrated, and may this role use it? Run migrate.") from None
+        refused = f"The database refused ({kind}): is it migrated, and may this role use it? Run migrate."
+        raise _Stop(_trouble(error) or refused) from None
+
+
+def _trouble(error: BaseException | None) -> str | None:
+    """Returns the message for a server without disk, memory or connections, or with I/O errors; None for others."""
+    if isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(("53", "58")):
+        return f"The database cannot work ({error.sqlstate}, {type(error).__name__}): see its log."
+    return None
 
 
 class _Stop(click.ClickException):

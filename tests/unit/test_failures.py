@@ -1,6 +1,11 @@
-"""When a call that failed for a passing reason is made again."""
+"""When a call that failed for a passing reason is made again, and the message of a command for a server in trouble."""
 
-from service.database.failures import pauses
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from service import __main__ as command_line
+from service.database.failures import pauses, translated
 
 
 def test_pauses_double_and_differ() -> None:
@@ -9,3 +14,18 @@ def test_pauses_double_and_differ() -> None:
     for taken in many:
         assert [0.1 <= pause / 2**number <= 0.15 for number, pause in enumerate(taken)] == [True] * 4
     assert len({tuple(taken) for taken in many}) == 50
+
+
+@pytest.mark.parametrize("is_translated", [True, False])
+def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch, is_translated: bool) -> None:
+    """A command does not say that the database gives no answer, nor that it was not migrated."""
+
+    def fail(*_: object) -> None:
+        error = psycopg.errors.DiskFull("could not extend file")
+        raise (translated(error) if is_translated else error) from error
+
+    monkeypatch.setattr(command_line, "configure_logging", lambda _: None)
+    monkeypatch.setattr(command_line, "open_database", fail)
+    ended = CliRunner().invoke(command_line.main, ["cleanup"])
+    assert ended.exit_code == 2
+    assert ended.output == "Error: The database cannot work (53100, DiskFull): see its log.\n"
