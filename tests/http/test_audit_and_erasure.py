@@ -1,9 +1,13 @@
 """The audit trail of an appointment, and the erasure of its guest's data."""
 
+from datetime import timedelta
+
 import httpx2
 import pytest
 
 from service.booking.appointments import AUDIT_ROWS
+from service.booking.cleanup import Cleanup
+from tests.connections import open_database
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import APPOINTMENTS, audit_trail, book, cancel, change, create, read, slot, timestamp
 from tests.http.conftest import ADMIN, CRON
@@ -228,3 +232,19 @@ async def test_the_purge_erases_guests_after_the_retention(client: httpx2.AsyncC
     assert (await read(client, appointment))["guestName"] is None
     last = (await audit_trail(client, appointment))[-1]
     assert (last["action"], last["actor"]) == ("erased", {"kind": "system", "id": None, "name": None})
+
+
+async def test_an_erasure_by_the_purge_is_announced(database: TestDatabase) -> None:
+    """A calendar shows the guests."""
+    database.make_service(capacity=5)
+    database.book(-24 * 60, manual=True)
+    database.rows("UPDATE booking.businesses SET guest_retention_days = 1")
+    database.move_clock(timedelta(hours=24))
+    announced: list[tuple[str, Json]] = []
+
+    def announce(business_id: str, body: Json, *, moved: bool) -> None:  # noqa: ARG001 — no claim moves
+        announced.append((business_id, body))
+
+    async with open_database(database.url) as connections:
+        await Cleanup(connections, retention=timedelta(days=1), announce=announce).run()
+    assert announced == [("salon", {})]
