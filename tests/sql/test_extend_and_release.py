@@ -206,3 +206,11 @@ def test_a_hold_of_another_business_is_not_found(database: TestDatabase) -> None
     assert database.extend(hold, business_id="clinic").name == "reservation_not_found"
     assert database.release(hold, business_id="clinic").name == "reservation_not_found"
     assert row(database, hold) == before
+
+
+def test_a_session_releases_before_and_after_a_column_is_added(database: TestDatabase) -> None:
+    """A newer release adds columns while processes of the former one go on with their connections."""
+    database.make_service()
+    for column in ("made_later", "made_last"):
+        assert database.release(database.reserve(10).id).name == "done"
+        database.admin.execute(f"ALTER TABLE booking.reservations ADD COLUMN {column} text DEFAULT 'new'".encode())

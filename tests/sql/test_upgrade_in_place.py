@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from service.database import migrations
@@ -282,10 +281,8 @@ def test_the_catalog_can_be_put_back_as_it_is_read(upgraded: TestDatabase) -> No
     assert upgraded.rows("SELECT s::text FROM booking.services AS s ORDER BY 1") == stored
 
 
-def test_progress_is_logged(old: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_logged(old: TestDatabase) -> None:
     """In a large database the counting takes time, and the operator sees its progress."""
-    # A logger that was used before keeps its processors, and would not be captured.
-    monkeypatch.setattr(migrations, "log", structlog.get_logger())
     with capture_logs() as lines:
         migrations.migrate(old.admin_url)
     assert [(line["log_level"], line["detail"]) for line in lines if line["event"] == "migration_progress"] == [

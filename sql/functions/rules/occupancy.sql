@@ -279,6 +279,7 @@ RETURNS SETOF booking.reservations LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_ended booking.reservations[];
+  v_hold booking.reservations;
 BEGIN
   IF coalesce(cardinality(p_reservation_ids), 0) = 0 THEN
     RETURN;
@@ -309,7 +310,10 @@ BEGIN
       SELECT ROW(r.business_id, r.service_id, r.resource_id, r.occupied, r.quantity)::booking.freed_claim
       FROM unnest(v_ended) AS r));
   END IF;
-  RETURN QUERY SELECT * FROM unnest(v_ended);
+  -- Not RETURN QUERY: where a newer release adds a column, a session keeps the plan of the query without it.
+  FOREACH v_hold IN ARRAY coalesce(v_ended, '{}') LOOP
+    RETURN NEXT v_hold;
+  END LOOP;
 END
 $$;
 
