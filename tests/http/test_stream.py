@@ -499,8 +499,9 @@ async def test_a_missing_service_cannot_be_watched(app: Starlette, database: Tes
     database.make_service("perm")
     database.reserve(10, service_id="perm")
     await post(app, f"{BUSINESS}/services/perm", None, "DELETE")
-    for watched in ({"businessId": "saloon"}, {"serviceId": "cutt"}, {"serviceId": "perm"}):
-        assert await refusal(app, **watched) == "SERVICE_NOT_FOUND"
+    for service_id in ("cutt", "perm"):
+        assert await refusal(app, serviceId=service_id) == "SERVICE_NOT_FOUND"
+    assert await refusal(app, businessId="saloon") == "BUSINESS_NOT_FOUND"
     async with client_of(app) as client:
         answer = await client.get(STREAM, params={"businessId": "saloon"})
     assert check(await served_document(), answer) == "BUSINESS_NOT_FOUND"
