@@ -19,10 +19,11 @@ import psycopg
 from pydantic import ValidationError
 
 from service import __version__
+from service.database.failures import is_unable
 from service.database.migrations import MigrationError
 from service.embedded.privileges import EmbeddedServerError
 from service.errors import HoldfastError
-from service.observability.logging import configure_logging
+from service.observability.logging import configure_logging, error_name
 from service.process.hosting import HostingError, open_database, run_on_database
 from service.settings import Settings
 
@@ -56,15 +57,14 @@ def _settings() -> Iterator[Settings]:
         raise _Stop(str(error)) from None
     except psycopg.Error as error:
         # Without the error's own message, which may quote stored data.
-        kind = error.sqlstate or type(error).__name__
-        refused = f"The database refused ({kind}): is it migrated, and may this role use it? Run migrate."
+        refused = f"The database refused ({error_name(error)}): is it migrated, and may this role use it? Run migrate."
         raise _Stop(_trouble(error) or refused) from None
 
 
 def _trouble(error: BaseException | None) -> str | None:
-    """Returns the message for a server without disk, memory or connections, or with I/O errors; None for others."""
-    if isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(("53", "58")):
-        return f"The database cannot work ({error.sqlstate}, {type(error).__name__}): see its log."
+    """Returns the message for a server that can't work; None for any other error."""
+    if error and is_unable(error):
+        return f"The database cannot work ({error_name(error)}, {type(error).__name__}): see its log."
     return None
 
 

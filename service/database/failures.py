@@ -50,6 +50,11 @@ def is_connection_lost(error: BaseException) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
+def is_unable(error: BaseException) -> bool:
+    """Returns whether the server can't work: out of disk, memory or connections, or with an I/O error."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(("53", "58"))
+
+
 def reason(error: BaseException) -> str:
     """Returns the driver's message for a failed connection on one line. It names host and user, and no password."""
     return " ".join(str(error).split())
@@ -59,8 +64,7 @@ def translated(error: Exception) -> Exception:
     """Returns the error that the caller gets for a temporary one; any other is a defect and is returned as it is."""
     if is_passing(error):
         return Overloaded()
-    sqlstate = getattr(error, "sqlstate", None) or ""
-    # The server can't work: out of disk, memory or connections, an I/O error, or read-only.
-    if is_connection_lost(error) or sqlstate.startswith(("53", "58", "25006")):
+    is_read_only = getattr(error, "sqlstate", None) == "25006"
+    if is_connection_lost(error) or is_unable(error) or is_read_only:
         return DatabaseDown()
     return error
