@@ -30,6 +30,7 @@ from service.booking.opening_types import (
     SpecialHoursSettings,
 )
 from service.booking.service_types import PublicService, Service, ServiceSettings
+from service.booking.tenants import require_business
 from service.booking.text import Identifier
 from service.booking.verbs import Announce, announce_unknown, body_of, refusal
 from service.database.connections import CHANGE_SECONDS, Database, Reader
@@ -113,7 +114,7 @@ class Catalog:
     async def get(self, noun: Noun[S, R, A], business_id: Identifier, entry_id: Identifier) -> R:
         for (body,) in await self._database.fetch(noun.read, business_id, entry_id):
             return noun.model.model_validate_json(body)
-        await self.business(business_id)  # refuses an unknown one
+        await require_business(self._database, business_id)
         raise Refused(noun.not_found)
 
     async def entries(self, noun: Noun[S, R, A], business_id: Identifier) -> list[R]:
@@ -126,7 +127,7 @@ class Catalog:
             await self._change(noun.delete, business_id, entry_id)
         except Refused as refused:
             if refused.code == noun.not_found:
-                await self.business(business_id)  # refuses an unknown one
+                await require_business(self._database, business_id)
             raise
 
     async def put_opening_hours(
@@ -168,7 +169,7 @@ class Catalog:
         """Returns the entries of a business, as JSON. Raises `Refused` if there is no such business."""
         rows = await self._database.fetch(query, business_id, *parameters)
         if not rows:
-            await self.business(business_id)
+            await require_business(self._database, business_id)
         return [body for (body,) in rows]
 
     async def _change(self, query: str, business_id: str, *parameters: object) -> tuple[str, Any]:
