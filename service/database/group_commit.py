@@ -68,7 +68,6 @@ class GroupCommit:
 
     def __init__(self, database: Database, *, max_batch: int, lanes: int) -> None:
         self._database = database
-        self._max_batch = max_batch
         self._queue = FairQueue(max_batch)
         self._lane_count = lanes
         # The right to begin a call.
@@ -140,15 +139,15 @@ class GroupCommit:
     async def _gather(self) -> None:
         """Lets a request wait for others, if the last call had several or several are waiting: for a time in any case,
         and from then on as long as more of them arrive. An event loop that is idle sends them at once."""
-        waiting = self._queue.waiting
-        if waiting >= self._max_batch or max(waiting, self._last_size) <= 1:
+        queue = self._queue
+        if queue.is_full or max(queue.waiting, self._last_size) <= 1:
             return
         loop = asyncio.get_running_loop()
         began_at = loop.time()
         await asyncio.sleep(self._ended_at + _GATHER_SECONDS - began_at)
         before = 0
-        while before < self._queue.waiting < self._max_batch and loop.time() < began_at + _LONGEST_GATHER_SECONDS:
-            before = self._queue.waiting
+        while before < queue.waiting and not queue.is_full and loop.time() < began_at + _LONGEST_GATHER_SECONDS:
+            before = queue.waiting
             for _ in range(_ARRIVAL_TURNS):
                 await asyncio.sleep(0)
 

@@ -141,6 +141,11 @@ class FairQueue:
         """How many requests are waiting."""
         return self._waiting
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a whole batch is waiting."""
+        return self._waiting >= self._max_batch
+
     async def arrived(self) -> None:
         """Waits until a request is waiting."""
         while not self._waiting:
