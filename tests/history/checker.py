@@ -213,7 +213,7 @@ class _Checker:
     def live_holds_that_are_refused(self) -> Iterator[Finding]:
         """Finds calls on a hold that were refused although it surely was live as long as they took."""
         for hold in self._claims.holds.values():
-            live, unseen = self._live(hold), self._claims.unseen(hold)
+            live = self._live(hold)
             for call in self._claims.calls_of_hold[hold.reservation_id]:
                 if call.kind not in ("commit", "extend", "get_hold", "release") or call.started < live.since:
                     continue
@@ -225,7 +225,7 @@ class _Checker:
                 elif (
                     call.ended < live.until
                     and call.answer.get("status") in ("expired", "released")
-                    and not self._claims.may_miss(unseen, call)
+                    and not self._claims.may_miss(hold, call)
                 ):
                     yield f"the live hold {hold.reservation_id} is shown as {call.answer['status']}", (call.number,)
 

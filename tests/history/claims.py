@@ -25,6 +25,10 @@ class Span(NamedTuple):
     since: float
     until: float
 
+    def meets(self, during: "Span") -> bool:
+        """Returns whether it has a moment in common with another time, whose end counts."""
+        return self.since <= during.until and during.since < self.until
+
 
 _EVER: Final = Span(0.0, math.inf)
 _NEVER: Final = Span(math.inf, math.inf)
@@ -211,7 +215,7 @@ class Claims:
     def _shows_end(self, hold: Hold, call: Call) -> bool:
         if call.kind in ("commit", "extend"):
             return call.is_refused and call.code in _ENDED
-        return call.answer.get("status") in ("expired", "released") and not self.may_miss(self.unseen(hold), call)
+        return call.answer.get("status") in ("expired", "released") and not self.may_miss(hold, call)
 
     def expiry(self, hold: Hold) -> Span:
         """Returns the time until which a hold was surely not expired, and the time from which on it surely was."""
@@ -224,10 +228,9 @@ class Claims:
             Span(self._clock.surely_before(former), hold.shown[later]) for former, later in pairwise(sorted(hold.shown))
         )
 
-    @staticmethod
-    def may_miss(unseen: tuple[Span, ...], call: Call) -> bool:
-        """Returns whether a read may miss what is not seen at some times."""
-        return any(span.since <= call.ended and call.started < span.until for span in unseen)
+    def may_miss(self, hold: Hold, call: Call) -> bool:
+        """Returns whether a read may miss that a hold is live."""
+        return any(unseen.meets(Span(call.started, call.ended)) for unseen in self.unseen(hold))
 
     def was_live(self, hold: Hold, appointment: Appointment) -> bool | None:
         """Returns whether a hold was live when it was committed; None if the history does not say."""

@@ -30,7 +30,7 @@ class _Index:
             id(stay): stay
             for bucket in self._range(span)
             for stay in self._buckets.get((room.business, bucket), ())
-            if stay.room.overlaps(room) and _existed(self._span_of(stay), span)
+            if stay.room.overlaps(room) and self._span_of(stay).meets(span)
         }
         return list(found.values())
 
@@ -78,7 +78,7 @@ class RoomBook:
 
     def capacity(self, room: Room, span: Span) -> tuple[int, int]:
         """Returns the least and the most capacity that a service can have during a time."""
-        values = [n for valid, n in self._capacities[room.business, room.service] if _existed(valid, span)]
+        values = [n for valid, n in self._capacities[room.business, room.service] if valid.meets(span)]
         return min(values), max(values)
 
     def surely_at(self, room: Room, time: float) -> list[Stay]:
@@ -94,7 +94,7 @@ class RoomBook:
             if stay.room.service == room.service
             and stay.certain.since <= span.since
             and span.until < stay.certain.until
-            and not any(_existed(unseen, span) for unseen in stay.unseen)
+            and not any(unseen.meets(span) for unseen in stay.unseen)
         ]
         possible = [stay.room for stay in self._possible.during(room, span) if stay.room.service == room.service]
         return (
@@ -153,7 +153,3 @@ def peak(rooms: Iterable[Room], starts: float, ends: float) -> int:
         level += step
         highest = max(highest, level)
     return highest
-
-
-def _existed(one: Span, during: Span) -> bool:
-    return one.since <= during.until and during.since < one.until
