@@ -74,14 +74,20 @@ def test_files_are_left_for_the_rest_of_the_process(monkeypatch: pytest.MonkeyPa
     assert excess == [0] * served + [1]
 
 
-def test_unsent_answers_are_dropped_where_there_are_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that takes few bytes at a time keeps its answer, whatever another one leaves unread."""
+def with_little_room(monkeypatch: pytest.MonkeyPatch) -> tuple[Connections, Connection, list[Connection]]:
+    """Returns connections with room for 100 bytes of unread answers: one of a client and three of another."""
     monkeypatch.setattr(connections, "MAX_UNSENT_BYTES", 100)
     bounded = Connections()
     honest, *greedy = (Connection() for _ in range(4))
     bounded.add(honest, "192.0.2.1")
     for connection in greedy:
         bounded.add(connection, "192.0.2.2")
+    return bounded, honest, greedy
+
+
+def test_unsent_answers_are_dropped_where_there_are_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that takes few bytes at a time keeps its answer, whatever another one leaves unread."""
+    bounded, honest, greedy = with_little_room(monkeypatch)
     bounded.unsent(honest, 35)
     for connection, size in zip(greedy, (20, 30, 15), strict=True):
         bounded.unsent(connection, size)
@@ -95,12 +101,8 @@ def test_unsent_answers_are_dropped_where_there_are_most(monkeypatch: pytest.Mon
 
 def test_as_many_answers_are_dropped_as_are_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that ended leaves none behind."""
-    monkeypatch.setattr(connections, "MAX_UNSENT_BYTES", 100)
-    bounded = Connections()
-    honest, *greedy = (Connection() for _ in range(4))
-    bounded.add(honest, "192.0.2.1")
+    bounded, honest, greedy = with_little_room(monkeypatch)
     for connection in greedy:
-        bounded.add(connection, "192.0.2.2")
         bounded.unsent(connection, 30)
     bounded.unsent(honest, 55)
     assert [connection.dropped for connection in (honest, *greedy)] == [False, True, True, False]

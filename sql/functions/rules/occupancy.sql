@@ -479,7 +479,8 @@ AS $$
     OR extract(epoch FROM ends - starts) > least(s.longest_occupied_seconds, r.longest_occupied_seconds)
 $$;
 
--- Rebuilds the counts of a business and the lengths of its longest windows from its claims: the repair if booking.miscounted_windows has rows.
+-- Rebuilds the counts of a business and the lengths of its longest windows from its claims: the repair if
+-- booking.miscounted_windows has rows.
 --
 -- Raises  as booking.lock_businesses
 -- Locks   the business
