@@ -108,11 +108,11 @@ class Application(Starlette):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                names = {name for name, _ in message["headers"]}
+                names = dict(message["headers"])
                 # The state of a limit belongs to answers and refusals alike.
                 message["headers"] = [
                     *message["headers"],
-                    *(header for header in _SAFE_HEADERS if header[0] not in names),
+                    *[header for header in _SAFE_HEADERS if header[0] not in names],
                     (b"x-request-id", request_id.encode()),
                     *scope.get("limit_headers", ()),
                 ]

@@ -26,6 +26,8 @@ _COLLECT_SECONDS: Final = 0.05
 # gone, a refusal or a defect. A request that is not HTTP is logged as a refusal.
 _EXPLAINED: Final = ("ASGI callable returned without completing response.", "Invalid HTTP request received.")
 
+_JSON: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
+
 # The facts noted about the current request: one dict for all tasks that handle it.
 _NOTES: Final[ContextVar[dict[str, object] | None]] = ContextVar("notes", default=None)
 
@@ -103,9 +105,9 @@ atexit.register(flush)
 def _render(_logger: object, level: str, event: Any) -> bytes:
     """Renders a line: the fields of the event, its level, its time and the process."""
     event["level"] = level
-    event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    event["timestamp"] = datetime.now(UTC)
     event["pid"] = os.getpid()
-    return orjson.dumps(event, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+    return orjson.dumps(event, default=str, option=_JSON)
 
 
 def _is_not_explained(record: logging.LogRecord) -> bool:
