@@ -34,40 +34,16 @@ $$;
 --   p_limit           appointments
 -- Returns the appointments, fewer than p_limit if their text has more than 480,000 bytes, and at least one; and behind
 -- them NULL if there is a next page.
+--
+-- Each list is a range of one index that begins at the cursor, so a page reads no row of the pages before it. By change,
+-- an appointment that is changed between two pages moves behind the cursor: it is listed again as it is now, and none is
+-- missed. The other conditions are checked row by row.
 CREATE FUNCTION booking.list_appointments(
   p_business_id text, p_from timestamptz, p_to timestamptz, p_overlapping boolean, p_updated_since timestamptz,
   p_resource_id text, p_service_id text, p_status text, p_guest_email text, p_guest_phone text,
   p_after_at timestamptz, p_after_id uuid, p_limit integer)
 RETURNS SETOF jsonb LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
-AS $$
-BEGIN
-  RETURN QUERY
-  SELECT CASE WHEN place <= p_limit AND (place = 1 OR bytes <= 480000) THEN body END
-  FROM (
-    SELECT listed.body, listed.place, octet_length(listed.body::text) AS length,
-           sum(octet_length(listed.body::text)) OVER (ORDER BY listed.place) AS bytes
-    FROM booking.wanted_appointments(
-      p_business_id, p_from, p_to, p_overlapping, p_updated_since, p_resource_id, p_service_id, p_status, p_guest_email,
-      p_guest_phone, p_after_at, p_after_id, p_limit + 1) WITH ORDINALITY AS listed (body, place)
-  ) AS page
-  -- The appointment before this one is on the page.
-  WHERE place <= 2 OR bytes - length <= 480000
-  ORDER BY place;
-END
-$$;
-
--- Returns the appointments of a page, by the parameters and under the planner settings of booking.list_appointments,
--- whatever their length.
---
--- Each list is a range of one index that begins at the cursor, so a page reads no row of the pages before it. By change,
--- an appointment that is changed between two pages moves behind the cursor: it is listed again as it is now, and none is
--- missed. The other conditions are checked row by row.
-CREATE FUNCTION booking.wanted_appointments(
-  p_business_id text, p_from timestamptz, p_to timestamptz, p_overlapping boolean, p_updated_since timestamptz,
-  p_resource_id text, p_service_id text, p_status text, p_guest_email text, p_guest_phone text,
-  p_after_at timestamptz, p_after_id uuid, p_limit integer)
-RETURNS SETOF jsonb LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_from timestamptz := coalesce(CASE
@@ -78,42 +54,53 @@ DECLARE
   v_after_at timestamptz := greatest(
     p_after_at, coalesce(date_trunc('milliseconds', p_updated_since), v_from) - interval '1 microsecond');
   v_after_id uuid := coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+  -- One more than the page shows whether there is a next one.
+  v_found booking.appointments[];
 BEGIN
   IF p_updated_since IS NOT NULL THEN
-    RETURN QUERY
-    SELECT booking.appointment_body(a, s)
-    FROM booking.appointments a CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s
-    WHERE a.business_id = p_business_id AND (a.updated_at, a.appointment_id) > (v_after_at, v_after_id)
-      AND a.slot_start >= v_from AND a.slot_start < v_to
-      AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, p_guest_email, p_guest_phone)
-    ORDER BY a.updated_at, a.appointment_id LIMIT p_limit;
+    v_found := ARRAY(
+      SELECT a FROM booking.appointments a
+      WHERE a.business_id = p_business_id AND (a.updated_at, a.appointment_id) > (v_after_at, v_after_id)
+        AND a.slot_start >= v_from AND a.slot_start < v_to
+        AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, p_guest_email, p_guest_phone)
+      ORDER BY a.updated_at, a.appointment_id LIMIT p_limit + 1);
   ELSIF p_guest_email IS NOT NULL THEN
-    RETURN QUERY
-    SELECT booking.appointment_body(a, s)
-    FROM booking.appointments a CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s
-    WHERE a.business_id = p_business_id AND lower(a.guest_email) <= lower(p_guest_email)
-      AND (lower(a.guest_email), a.slot_start, a.appointment_id) > (lower(p_guest_email), v_after_at, v_after_id)
-      AND (lower(a.guest_email), a.slot_start) < (lower(p_guest_email), v_to)
-      AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, NULL, p_guest_phone)
-    ORDER BY lower(a.guest_email), a.slot_start, a.appointment_id LIMIT p_limit;
+    v_found := ARRAY(
+      SELECT a FROM booking.appointments a
+      WHERE a.business_id = p_business_id AND lower(a.guest_email) <= lower(p_guest_email)
+        AND (lower(a.guest_email), a.slot_start, a.appointment_id) > (lower(p_guest_email), v_after_at, v_after_id)
+        AND (lower(a.guest_email), a.slot_start) < (lower(p_guest_email), v_to)
+        AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, NULL, p_guest_phone)
+      ORDER BY lower(a.guest_email), a.slot_start, a.appointment_id LIMIT p_limit + 1);
   ELSIF p_guest_phone IS NOT NULL THEN
-    RETURN QUERY
-    SELECT booking.appointment_body(a, s)
-    FROM booking.appointments a CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s
-    WHERE a.business_id = p_business_id AND a.guest_phone <= p_guest_phone
-      AND (a.guest_phone, a.slot_start, a.appointment_id) > (p_guest_phone, v_after_at, v_after_id)
-      AND (a.guest_phone, a.slot_start) < (p_guest_phone, v_to)
-      AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, NULL, NULL)
-    ORDER BY a.guest_phone, a.slot_start, a.appointment_id LIMIT p_limit;
+    v_found := ARRAY(
+      SELECT a FROM booking.appointments a
+      WHERE a.business_id = p_business_id AND a.guest_phone <= p_guest_phone
+        AND (a.guest_phone, a.slot_start, a.appointment_id) > (p_guest_phone, v_after_at, v_after_id)
+        AND (a.guest_phone, a.slot_start) < (p_guest_phone, v_to)
+        AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, NULL, NULL)
+      ORDER BY a.guest_phone, a.slot_start, a.appointment_id LIMIT p_limit + 1);
   ELSE
-    RETURN QUERY
-    SELECT booking.appointment_body(a, s)
-    FROM booking.appointments a CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s
-    WHERE a.business_id = p_business_id AND (a.slot_start, a.appointment_id) > (v_after_at, v_after_id)
-      AND a.slot_start < v_to
-      AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, NULL, NULL)
-    ORDER BY a.slot_start, a.appointment_id LIMIT p_limit;
+    v_found := ARRAY(
+      SELECT a FROM booking.appointments a
+      WHERE a.business_id = p_business_id AND (a.slot_start, a.appointment_id) > (v_after_at, v_after_id)
+        AND a.slot_start < v_to
+        AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, NULL, NULL)
+      ORDER BY a.slot_start, a.appointment_id LIMIT p_limit + 1);
   END IF;
+  RETURN QUERY
+  SELECT CASE WHEN place <= p_limit AND (place = 1 OR bytes <= 480000) THEN body END
+  FROM (
+    SELECT listed.body, listed.place, octet_length(listed.body::text) AS length,
+           sum(octet_length(listed.body::text)) OVER (ORDER BY listed.place) AS bytes
+    FROM (
+      SELECT booking.appointment_body(a, s) AS body, row_number() OVER () AS place
+      FROM unnest(v_found) AS a CROSS JOIN LATERAL booking.service_by_id(a.business_id, a.service_id) AS s
+    ) AS listed
+  ) AS page
+  -- The appointment before this one is on the page.
+  WHERE place <= 2 OR bytes - length <= 480000
+  ORDER BY place;
 END
 $$;
 
