@@ -8,7 +8,7 @@ HoldfastError            an answer that is no success: a code of the table and t
     └── DatabaseDown     no answer from the database
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, cast
 
@@ -293,19 +293,13 @@ class Invalid(HoldfastError):
     @classmethod
     def at(cls, field: str, code: FaultCode, /, **parameters: Any) -> Self:
         """Builds the error for a single fault of a member, parameter or header."""
-        return cls.of([fault(field, code, **parameters)])
-
-    @classmethod
-    def of(cls, faults: Sequence[Fault]) -> Self:
-        """Builds the error for faults, of which the member `errors` has the first, and `errorCount` the number."""
-        return cls("VALIDATION_FAILED", errors=faults[:MAX_FAULTS], errorCount=len(faults))
+        return cls("VALIDATION_FAILED", errors=[fault(field, code, **parameters)], errorCount=1)
 
     @classmethod
     def of_input(cls, error: ValidationError, field: str | None = None) -> Self:
         """Builds the error for input that its model refuses. A body of 64 KB may have thousands of faults: only those
         that the caller reads are translated. `field` is as in `faults_of`."""
-        found = faults_of(error, field, MAX_FAULTS)
-        return cls("VALIDATION_FAILED", errors=found, errorCount=error.error_count())
+        return cls("VALIDATION_FAILED", errors=faults_of(error, field, MAX_FAULTS), errorCount=error.error_count())
 
     @property
     def faults(self) -> list[Fault]:

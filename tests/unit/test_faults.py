@@ -182,22 +182,30 @@ def test_an_error_that_was_not_foreseen_is_a_fault_all_the_same() -> None:
     assert faults.faults_of(error) == [{"field": "member", "code": "invalid", "parameters": {}, "message": message}]
 
 
-def test_an_answer_has_the_first_faults_and_their_number() -> None:
-    """A request with thousands of faults must not get a large answer."""
-    found = [faults.fault(str(number), FaultCode.UNKNOWN_MEMBER) for number in range(7000)]
-    invalid = Invalid.of(found)
-    assert (invalid.faults, invalid.members["errorCount"]) == (found[:MAX_FAULTS], 7000)
-
-
-def test_only_the_faults_of_an_answer_are_translated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of unknown members must not take the time of thousands of messages."""
+@pytest.fixture
+def many_faults() -> ValidationError:
+    """The error of a request with thousands of unknown members."""
 
     class Model(BaseModel, extra="forbid"):
         pass
 
-    translated = Mock()
-    monkeypatch.setattr(faults, "_translated", translated)
     with pytest.raises(ValidationError) as refused:
         Model.model_validate(dict.fromkeys(map(str, range(7000))))
-    assert Invalid.of_input(refused.value).members["errorCount"] == 7000
+    return refused.value
+
+
+def test_an_answer_has_the_first_faults_and_their_number(many_faults: ValidationError) -> None:
+    """A request with thousands of faults must not get a large answer."""
+    invalid = Invalid.of_input(many_faults)
+    first = [faults.fault(str(number), FaultCode.UNKNOWN_MEMBER) for number in range(MAX_FAULTS)]
+    assert (invalid.faults, invalid.members["errorCount"]) == (first, 7000)
+
+
+def test_only_the_faults_of_an_answer_are_translated(
+    many_faults: ValidationError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of unknown members must not take the time of thousands of messages."""
+    translated = Mock()
+    monkeypatch.setattr(faults, "_translated", translated)
+    Invalid.of_input(many_faults)
     assert translated.call_count == MAX_FAULTS
