@@ -7,13 +7,14 @@ import secrets
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from service.booking.instants import WrittenInstant
+from service.booking.tenants import require_business
 from service.booking.text import Identifier, Name
 from service.booking.verbs import body_of
 from service.database.connections import Database
-from service.errors import Refused, Unavailable
+from service.errors import Unavailable
 from service.naming import ID_PATTERN, Record
 
 Role = Literal["owner", "staff", "readonly"]
@@ -61,7 +62,6 @@ class ApiKey(Record):
 
 # How often the uses of keys are noted; the database writes each key once in five minutes.
 _NOTED_SECONDS: Final = 60.0
-_API_KEYS: Final = TypeAdapter(list[ApiKey])
 
 
 class Keys:
@@ -82,10 +82,10 @@ class Keys:
 
     async def list_all(self, business_id: Identifier) -> list[ApiKey]:
         """Returns the keys of a business, the revoked ones too, by their age."""
-        [(keys,)] = await self._database.fetch("keys", business_id)
-        if keys is None:
-            raise Refused("BUSINESS_NOT_FOUND")
-        return _API_KEYS.validate_json(keys)
+        rows = await self._database.fetch("keys", business_id)
+        if not rows:
+            await require_business(self._database, business_id)
+        return [ApiKey.model_validate_json(body) for (body,) in rows]
 
     async def revoke(self, business_id: Identifier, key_id: str) -> None:
         """Revokes a key from its next use on. Repeated, it changes nothing."""

@@ -57,21 +57,15 @@ BEGIN
 END
 $$;
 
--- Returns the keys of a business, revoked ones included, oldest first: [{key_id, name, role, created_at, created_by,
--- last_used_at, revoked_at}], never their hashes. NULL if the business does not exist. Takes no lock.
+-- Returns the keys of a business, revoked ones included, oldest first: {key_id, name, role, created_at, created_by,
+-- last_used_at, revoked_at}, never their hashes. Takes no lock.
 CREATE FUNCTION booking.keys(p_business_id text)
-RETURNS jsonb LANGUAGE plpgsql STABLE
+RETURNS SETOF jsonb LANGUAGE sql STABLE
 AS $$
-BEGIN
-  RETURN (
-    SELECT (
-      SELECT coalesce(jsonb_agg(jsonb_build_object(
-        'key_id', k.key_id, 'name', k.name, 'role', k.role, 'created_at', k.created_at, 'created_by', k.created_by,
-        'last_used_at', k.last_used_at, 'revoked_at', k.revoked_at)
-        ORDER BY k.created_at, k.key_id), '[]'::jsonb)
-      FROM booking.api_keys k WHERE k.business_id = p_business_id)
-    FROM booking.businesses b WHERE b.business_id = p_business_id);
-END
+  SELECT jsonb_build_object(
+    'key_id', k.key_id, 'name', k.name, 'role', k.role, 'created_at', k.created_at, 'created_by', k.created_by,
+    'last_used_at', k.last_used_at, 'revoked_at', k.revoked_at)
+  FROM booking.api_keys k WHERE k.business_id = p_business_id ORDER BY k.created_at, k.key_id
 $$;
 
 -- Returns the role and hash of a key: one row, or none if the key is unknown or revoked. The caller compares the hashes
