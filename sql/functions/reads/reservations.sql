@@ -101,7 +101,8 @@ BEGIN
   FROM booking.services s
   CROSS JOIN LATERAL (
     SELECT lower(r.occupied) AS starts, r.expires_at, booking.hold_id(r.reservation_id) AS hold_id,
-           booking.hold_body(r, v_now) AS body
+           booking.reservation_body(r, v_now) - '{reservation_id,status,ttl_clamped,version}'::text[]
+             || jsonb_build_object('hold_id', booking.hold_id(r.reservation_id), 'created_at', r.created_at) AS body
     FROM booking.reservations r
     WHERE r.business_id = p_business_id AND r.service_id = s.service_id AND r.status = 'held'
       AND lower(r.occupied) >= greatest(
@@ -122,14 +123,6 @@ $$;
 CREATE FUNCTION booking.hold_id(p_reservation_id uuid)
 RETURNS uuid LANGUAGE sql IMMUTABLE
 AS $$ SELECT left(encode(sha256(uuid_send(p_reservation_id)), 'hex'), 32)::uuid $$;
-
--- Returns a live hold as its business sees it.
-CREATE FUNCTION booking.hold_body(r booking.reservations, p_now timestamptz)
-RETURNS jsonb LANGUAGE sql STABLE
-AS $$
-  SELECT booking.reservation_body(r, p_now) - '{reservation_id,status,ttl_clamped,version}'::text[]
-    || jsonb_build_object('hold_id', booking.hold_id(r.reservation_id), 'created_at', r.created_at)
-$$;
 
 -- Returns one reservation as its client sees it, or NULL.
 CREATE FUNCTION booking.reservation(p_business_id text, p_reservation_id uuid)
