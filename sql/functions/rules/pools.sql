@@ -1,0 +1,173 @@
+-- Pools: the resources of a service, and how much room they have.
+
+-- Finds the resources of a service that a request may get.
+--
+-- Parameters
+--   p_resource_id  the resource that the request names; NULL for any
+--   p_slot         the slot, for requests that opening hours, closures and booking_enabled bind; NULL for the others
+--   p_hours_apply  as in booking.is_open; not read if p_slot is NULL
+-- Returns
+--   has_resources  whether the service has a pool, and so needs a resource for each claim
+--   largest        the seats of the largest resource that the request can mean: in the pool, not archived, and the
+--                  named one if one is named; NULL if there is none
+--   resource_ids   of these, the ones that can serve the slot, free or not; NULL for a service without a pool
+--   refusal        'not_online' or 'closed' if none of them can serve the slot; 'misconfigured' if that depends on hours
+--                  and this server does not know the time zone of the business
+CREATE FUNCTION booking.find_pool(
+  p_business_id text, p_service_id text, p_resource_id text, p_slot tstzrange, p_hours_apply text)
+RETURNS booking.pool LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_pool booking.pool;
+  v_online text[];
+BEGIN
+  SELECT count(*) > 0, max(r.seats),
+         coalesce(array_agg(r.resource_id) FILTER (WHERE r.booking_enabled OR p_slot IS NULL), '{}')
+  INTO v_pool.has_resources, v_pool.largest, v_online
+  FROM (
+    SELECT m.resource_id FROM booking.service_resources m
+    WHERE m.business_id = p_business_id AND m.service_id BETWEEN p_service_id AND p_service_id
+    ORDER BY m.service_id, m.resource_id
+  ) AS member
+  LEFT JOIN LATERAL (
+    SELECT * FROM booking.resources r
+    WHERE r.business_id = p_business_id AND r.resource_id = member.resource_id AND r.archived_at IS NULL
+      AND (p_resource_id IS NULL OR r.resource_id = p_resource_id) OFFSET 0
+  ) AS r ON true;
+  IF NOT v_pool.has_resources THEN
+    RETURN v_pool;
+  END IF;
+  v_online := array_remove(v_online, NULL);
+  v_pool.resource_ids := CASE
+    WHEN p_slot IS NULL THEN v_online
+    ELSE booking.open_during(p_business_id, v_online, p_slot, p_hours_apply)
+  END;
+  v_pool.refusal := CASE
+    WHEN v_pool.resource_ids IS NULL THEN 'misconfigured'
+    WHEN v_pool.largest IS NULL OR cardinality(v_pool.resource_ids) > 0 THEN NULL
+    WHEN cardinality(v_online) = 0 THEN 'not_online'
+    ELSE 'closed'
+  END;
+  RETURN v_pool;
+END
+$$;
+
+-- Returns the capacity of a service: its own number, else the seats of its pool, else 1 if it has no pool.
+--
+--   counted_ids  the resources whose claims count against the capacity ('' for claims without one); NULL: all claims
+--                count
+CREATE FUNCTION booking.capacity_of(p_service booking.services)
+RETURNS TABLE (capacity bigint, counted_ids text[]) LANGUAGE sql STABLE
+AS $$
+  SELECT coalesce(p_service.max_simultaneous_bookings, CASE
+      WHEN booking.has_pool(p_service.business_id, p_service.service_id) THEN (
+        SELECT coalesce(sum(m.seats), 0) FROM booking.members(p_service.business_id, p_service.service_id) AS m)
+      ELSE 1 END),
+    CASE WHEN p_service.max_simultaneous_bookings IS NULL
+      AND booking.has_pool(p_service.business_id, p_service.service_id)
+    THEN ARRAY(
+      SELECT m.resource_id FROM booking.members(p_service.business_id, p_service.service_id) AS m) || ''::text END
+$$;
+
+-- Returns whether a service has a pool, archived resources included, and so needs a resource for each claim.
+CREATE FUNCTION booking.has_pool(p_business_id text, p_service_id text)
+RETURNS boolean LANGUAGE sql STABLE
+AS $$
+  SELECT EXISTS (
+    SELECT FROM booking.service_resources m
+    WHERE m.business_id = p_business_id AND m.service_id BETWEEN p_service_id AND p_service_id
+    ORDER BY m.service_id)
+$$;
+
+-- Returns the pool of a service as it is now: its resources that are not archived.
+CREATE FUNCTION booking.members(p_business_id text, p_service_id text)
+RETURNS SETOF booking.resources LANGUAGE sql STABLE
+AS $$
+  SELECT r.*
+  FROM (
+    SELECT m.resource_id FROM booking.service_resources m
+    WHERE m.business_id = p_business_id AND m.service_id BETWEEN p_service_id AND p_service_id
+    ORDER BY m.service_id
+  ) AS member
+  CROSS JOIN LATERAL booking.resource_by_id(p_business_id, member.resource_id) AS r
+  WHERE r.archived_at IS NULL
+$$;
+
+-- Returns the resources that can serve a window of a service, and how many seats each has left during the whole window,
+-- without expired holds: first the resource of p_own, then those with free seats, then the smallest, then by id.
+--
+-- Parameters
+--   p_resource_ids  the resources to look at; NULL: the service has no pool
+--   p_is_shared     whether claims of one window share a resource
+--   p_own           as in booking.service_windows
+-- Returns one row of parallel arrays, NULL if there are none
+--   ids, seats, reaches, last_assigned  each resource, and columns of it; reaches: longest_occupied_seconds
+--   rooms        its free seats
+--   is_begun     whether a session of this window has begun to fill the resource
+--   has_equals   (one value) whether several resources with free seats are equally large, so that their work decides
+--   next_expiry  (one value) a count of these resources may include expired holds from then on
+CREATE FUNCTION booking.pool_room(
+  p_business_id text, p_service_id text, p_resource_ids text[], p_starts timestamptz, p_ends timestamptz,
+  p_is_shared boolean, p_own booking.own_claim, p_now timestamptz)
+RETURNS TABLE (
+  ids text[], seats integer[], reaches bigint[], last_assigned timestamptz[], rooms bigint[], is_begun boolean[],
+  has_equals boolean, next_expiry timestamptz)
+LANGUAGE sql STABLE
+AS $$
+  SELECT array_agg(candidate.resource_id), array_agg(candidate.seats), array_agg(candidate.longest_occupied_seconds),
+         array_agg(candidate.last_assigned_at), array_agg(candidate.room), array_agg(candidate.is_begun),
+         bool_or(candidate.room > 0 AND candidate.seats = candidate.seats_before), min(candidate.next_expiry)
+  FROM (
+    SELECT r.resource_id, r.seats, r.longest_occupied_seconds, r.last_assigned_at, overlap.next_expiry,
+           overlap.claimed IS NOT NULL AS is_begun, room.seats AS room, lag(r.seats) OVER in_order AS seats_before
+    FROM unnest(p_resource_ids) AS member (id)
+    CROSS JOIN LATERAL booking.resource_by_id(p_business_id, member.id) AS r
+    CROSS JOIN LATERAL (
+      SELECT sum(w.claimed) FILTER (WHERE w.claimed > 0)::bigint AS claimed,
+             bool_or(((w.o).service_id, (w.o).starts, (w.o).ends) <> (p_service_id, p_starts, p_ends))
+               FILTER (WHERE w.claimed > 0) AS has_another,
+             min((w.o).next_expiry) AS next_expiry
+      FROM booking.resource_windows(p_business_id, r.resource_id, r.longest_occupied_seconds, p_starts, p_ends, p_now,
+        p_own) AS w
+    ) AS overlap
+    CROSS JOIN LATERAL (
+      SELECT CASE WHEN overlap.claimed IS NULL THEN r.seats
+        WHEN p_is_shared AND NOT overlap.has_another THEN r.seats - overlap.claimed ELSE 0 END AS seats
+    ) AS room
+    WINDOW in_order AS (
+      ORDER BY r.resource_id IS DISTINCT FROM p_own.resource_id, room.seats <= 0, r.seats, r.resource_id)
+    ORDER BY r.resource_id IS DISTINCT FROM p_own.resource_id, room.seats <= 0, r.seats, r.resource_id
+  ) AS candidate
+$$;
+
+-- Returns the work of the resources of booking.pool_room: for each the number of windows in the local week of p_starts,
+-- and on that day. Weeks begin on Monday; they are those of UTC if this server does not know the time zone. Read only to
+-- decide between equals, and by a short range of an index for each resource with free seats: no row otherwise.
+CREATE FUNCTION booking.pool_work(
+  p_business_id text, p_ids text[], p_reaches bigint[], p_rooms bigint[], p_has_equals boolean, p_starts timestamptz,
+  p_now timestamptz)
+RETURNS TABLE (in_week bigint[], on_day bigint[], week tstzrange, day tstzrange) LANGUAGE sql STABLE
+AS $$
+  SELECT array_agg(work.in_week), array_agg(work.on_day), tstzrange(min(span.week), min(span.week_ends)),
+         tstzrange(min(span.day), min(span.day_ends))
+  FROM (
+    SELECT local.week AT TIME ZONE zone.name AS week, (local.week + interval '7 days') AT TIME ZONE zone.name AS week_ends,
+           local.day AT TIME ZONE zone.name AS day, (local.day + interval '1 day') AT TIME ZONE zone.name AS day_ends
+    FROM (
+      SELECT CASE WHEN booking.is_timezone(b.timezone) THEN b.timezone ELSE 'UTC' END AS name
+      FROM booking.businesses b WHERE b.business_id = p_business_id OFFSET 0
+    ) AS zone
+    CROSS JOIN LATERAL (
+      SELECT date_trunc('week', p_starts AT TIME ZONE zone.name) AS week,
+             date_trunc('day', p_starts AT TIME ZONE zone.name) AS day
+    ) AS local
+    WHERE p_has_equals OFFSET 0
+  ) AS span
+  CROSS JOIN unnest(p_ids, p_reaches, p_rooms) AS candidate (id, reach, room)
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS in_week, count(*) FILTER (WHERE (w.o).starts < span.day_ends AND (w.o).ends > span.day) AS on_day
+    FROM booking.resource_windows(
+      p_business_id, candidate.id, candidate.reach, span.week, span.week_ends, p_now) AS w
+    WHERE candidate.room > 0 AND w.claimed > 0
+  ) AS work
+$$;
