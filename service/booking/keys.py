@@ -7,6 +7,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import psycopg
+import structlog
 from pydantic import Field
 
 from service.booking.instants import WrittenInstant
@@ -16,12 +18,15 @@ from service.booking.verbs import body_of
 from service.database.connections import Database
 from service.errors import Unavailable
 from service.naming import ID_PATTERN, Record
+from service.observability.logging import error_name
 
 Role = Literal["owner", "staff", "readonly"]
 ROLE_MEANING: Final = (
     "`readonly` reads; `staff` also makes, changes and cancels appointments; `owner` also changes the catalog, makes "
     "keys and erases guests."
 )
+
+log = structlog.get_logger(__name__)
 
 # A key names its business, by which the look-up is routed. No id contains `~`.
 _KEY: Final = re.compile(f"hf~({ID_PATTERN})~([0-9a-f]{{16}})~[A-Za-z0-9_-]{{43}}")
@@ -115,8 +120,10 @@ class Keys:
                 used, self._used = self._used, set()
                 try:
                     await self._database.fetch("note_key_uses", *map(list, zip(*used, strict=True)))
-                except Unavailable:
+                except (psycopg.Error, Unavailable) as error:
                     self._used |= used
+                    if isinstance(error, psycopg.Error):
+                        log.warning("key_uses_not_noted", error=error_name(error))
 
     async def _change(self, query: str, *parameters: object) -> None:
         [row] = await self._database.change(query, *parameters)

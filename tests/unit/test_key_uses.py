@@ -2,6 +2,7 @@
 
 import asyncio
 
+import psycopg
 import pytest
 
 from service.booking import keys
@@ -13,23 +14,27 @@ pytestmark = pytest.mark.anyio
 
 
 class FailingDatabase(Database):
-    """Fails once, and records what it is asked to note."""
+    """Fails once, with an error, and records what it is asked to note."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception) -> None:
+        self._error = error
         self.noted: asyncio.Queue[tuple[object, ...]] = asyncio.Queue()
 
     async def fetch(self, name: str, *parameters: object) -> list[tuple[object, ...]]:  # noqa: ARG002 — one statement
         """Fails at the first call."""
         self.noted.put_nowait(parameters)
         if self.noted.qsize() == 1:
-            raise DatabaseDown
+            raise self._error
         return []
 
 
-async def test_uses_during_an_outage_are_noted_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error", [DatabaseDown(), psycopg.errors.InternalError("cache lookup failed")], ids=["outage", "defect"]
+)
+async def test_uses_that_could_not_be_noted_are_noted_later(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """An owner looks there for keys that can be revoked."""
     monkeypatch.setattr(keys, "_NOTED_SECONDS", 0)
-    database = FailingDatabase()
+    database = FailingDatabase(error)
     used = Keys(database, database)
     used._used.add(("salon", "1"))
     noting = asyncio.create_task(used.keep_uses())
