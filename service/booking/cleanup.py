@@ -63,11 +63,8 @@ class Cleanup:
 
     async def run(self) -> CleanupReport:
         """Purges every business with rows that are due, in transactions of a few rows. Raises `Unavailable`."""
-        try:
+        with PURGE_RUNS.labels("failed").count_exceptions():
             report = await self._run()
-        except Exception:
-            PURGE_RUNS.labels("failed").inc()
-            raise
         PURGE_RUNS.labels("done").inc()
         log.info("purged", **report.model_dump(by_alias=False))
         return report
