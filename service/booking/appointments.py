@@ -24,14 +24,12 @@ from service.booking.tenants import Tenants, require_business
 from service.booking.text import BusinessId, Identifier, if_any
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Announce, Rule, Verbs, body_of
-from service.database.connections import Database, Reader
+from service.database.connections import Database, Reader, Rows
 from service.errors import HoldfastError, Refused
 from service.naming import Record
 
 Status = Literal["confirmed", "cancelled", "completed", "no_show"]
 WarningCode = Literal[Rule, "misconfigured"]
-
-Rows = list[tuple[Any, ...]]
 
 # A place in a list: the instant by which it is sorted, and the id of an appointment.
 Place = tuple[datetime, UUID]

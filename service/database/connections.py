@@ -47,6 +47,10 @@ _CONNECT_OPTIONS: Final[dict[str, Any]] = {
     "keepalives_idle": STATEMENT_SECONDS,
 }
 
+# The rows that a statement returns, and a function that reads them on a connection.
+Rows = list[tuple[Any, ...]]
+_Run = Callable[[psycopg.AsyncConnection], Awaitable[Rows]]
+
 # How long the server's clock is assumed to run like our monotonic one before it is read again.
 _CLOCK_SECONDS = 10.0
 
@@ -106,7 +110,7 @@ class _Pool(AsyncConnectionPool):
 class Reader(Protocol):
     """What runs reads: one database, or a standby with its primary."""
 
-    async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+    async def fetch(self, name: str, *parameters: object) -> Rows:
         """Runs a named statement. Raises `Overloaded` or `DatabaseDown`."""
 
 
@@ -214,7 +218,7 @@ class Database:
         """Drops idle connections that are broken, and begins to connect if none is left."""
         await self._pool.check()
 
-    async def rows(self, connection: psycopg.AsyncConnection, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+    async def rows(self, connection: psycopg.AsyncConnection, name: str, *parameters: object) -> Rows:
         """Runs a named statement on the caller's connection, once. Raises `psycopg.Error`."""
         began = time.monotonic()
         try:
@@ -230,21 +234,21 @@ class Database:
                 raise NodeLost("the outcome is unknown") from error
             raise
 
-    async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+    async def fetch(self, name: str, *parameters: object) -> Rows:
         """Runs a named statement that may be run twice without harm, until it succeeds or the time is up. Raises
         `Overloaded` or `DatabaseDown`."""
         return await self._retried(
             _business(parameters), lambda connection: self.rows(connection, name, *parameters), _is_harmless
         )
 
-    async def fetch_everywhere(self, name: str, *parameters: object) -> tuple[list[tuple[Any, ...]], tuple[int, ...]]:
+    async def fetch_everywhere(self, name: str, *parameters: object) -> tuple[Rows, tuple[int, ...]]:
         """Like `fetch`, for a statement about all businesses: of a proxy, it asks all nodes that are up.
 
         Returns the rows, and the partitions that were left out.
         """
         left_out: tuple[int, ...] = ()
 
-        async def ask(connection: psycopg.AsyncConnection) -> list[tuple[Any, ...]]:
+        async def ask(connection: psycopg.AsyncConnection) -> Rows:
             nonlocal left_out
             left_out = self.nodes.down
             if not left_out:
@@ -256,25 +260,23 @@ class Database:
         rows = await self._retried(None, ask, _is_harmless)
         return rows, left_out
 
-    async def change(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+    async def change(self, name: str, *parameters: object) -> Rows:
         """Runs a named statement whose last parameter is a deadline, until it succeeds or the time is up.
 
         A statement whose answer was lost is not run again: it may have had its effect. Raises `Overloaded` or
         `DatabaseDown`.
         """
+        return await self._retried(
+            _business(parameters),
+            lambda connection: self.rows(connection, name, *parameters, self.deadline(CHANGE_SECONDS)),
+            is_passing,
+        )
 
-        def run(connection: psycopg.AsyncConnection) -> Awaitable[list[tuple[Any, ...]]]:
-            return self.rows(connection, name, *parameters, self.deadline(CHANGE_SECONDS))
-
-        return await self._retried(_business(parameters), run, is_passing)
-
-    async def attempt(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+    async def attempt(self, name: str, *parameters: object) -> Rows:
         """Runs a named statement once. Raises `psycopg.Error`, `Overloaded` and `DatabaseDown`."""
         return await self._once(_business(parameters), lambda connection: self.rows(connection, name, *parameters))
 
-    async def _once(
-        self, business_id: str | None, run: Callable[[psycopg.AsyncConnection], Awaitable[list[tuple[Any, ...]]]]
-    ) -> list[tuple[Any, ...]]:
+    async def _once(self, business_id: str | None, run: _Run) -> Rows:
         async with (
             self._shares.turn(business_id),
             self._shares_of_nodes.turn(self.nodes.partition(business_id)),
@@ -282,12 +284,7 @@ class Database:
         ):
             return await run(connection)
 
-    async def _retried(
-        self,
-        business_id: str | None,
-        run: Callable[[psycopg.AsyncConnection], Awaitable[list[tuple[Any, ...]]]],
-        retryable: Callable[[Exception], bool],
-    ) -> list[tuple[Any, ...]]:
+    async def _retried(self, business_id: str | None, run: _Run, retryable: Callable[[Exception], bool]) -> Rows:
         ends_at = time.monotonic() + REQUEST_SECONDS
         left = pauses()
         while True:
@@ -321,7 +318,7 @@ class Database:
         there, or differ under the same name; and settings of a session reach one connection of many and stay there for
         another client. So behind a pooler nothing is prepared, and the timeouts have to be those of the role.
         """
-        set_json_loads(_unparsed, connection)
+        set_json_loads(lambda unparsed: unparsed, connection)
         self._connections.add(connection)
         timeouts = {
             "lock_timeout": LOCK_SECONDS,
@@ -377,10 +374,6 @@ def _record_lock_timeout(business: object, seconds: float) -> None:
     LOCK_WAIT_SECONDS.observe(seconds)
     business_id = business[0] if isinstance(business, list) else business
     log.warning("lock_timed_out", business_id=business_id, seconds=round(seconds, 2))
-
-
-def _unparsed(json: str | bytes) -> str | bytes:
-    return json
 
 
 @contextmanager

@@ -12,12 +12,12 @@ import asyncio
 import math
 import time
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import structlog
 
-from service.database.connections import Database
+from service.database.connections import Database, Rows
 from service.errors import Unavailable
 from service.observability.metrics import STANDBY_LAG_SECONDS, STANDBY_READS
 
@@ -47,7 +47,7 @@ class StandbyReads:
         self._all_changed_at = -math.inf
         self._warned = False
 
-    async def fetch(self, name: str, *parameters: object) -> list[tuple[Any, ...]]:
+    async def fetch(self, name: str, *parameters: object) -> Rows:
         """Runs a named statement like `Database.fetch`. What the standby does not answer, the primary does."""
         if self._has_changes_of(str(parameters[0])):
             try:
