@@ -7,7 +7,6 @@ are for pages that translate; `message` is the same in English. It follows the n
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from string import Formatter
 from typing import Any, Final, Self
 
 from pydantic import ValidationError
@@ -25,11 +24,6 @@ class FaultCode(StrEnum):
         member = str.__new__(cls, code)
         member._value_, member.message = code, message
         return member
-
-    @property
-    def parameters(self) -> list[str]:
-        """The names of its parameters."""
-        return [name for _, name, _, _ in Formatter().parse(self.message) if name]
 
     # fmt: off
     # Of any member.
