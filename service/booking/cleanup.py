@@ -16,8 +16,7 @@ from pydantic_core import from_json
 from service.booking.requests import new_operation_id
 from service.booking.verbs import Announce, announce_unknown
 from service.database.connections import Database
-from service.database.failures import is_connection_lost, is_passing
-from service.errors import DatabaseDown
+from service.database.failures import is_connection_lost, is_passing, logged
 from service.naming import Record
 from service.observability.metrics import PURGE_RUNS, PURGED
 
@@ -138,11 +137,7 @@ class Cleanup:
         """Runs for ever. Processes share the interval: one that finds a recent run of another skips its own."""
         while True:
             await asyncio.sleep(interval_seconds)
-            try:
+            with logged("purge_failed"):
                 [(now, *_, last_purge_at, _, _)], _ = await self._database.fetch_everywhere("reservation_health")
                 if last_purge_at is None or (now - last_purge_at).total_seconds() > interval_seconds / 2:
                     await self.run()
-            except DatabaseDown:
-                log.debug("purge_failed")  # the breaker has logged it
-            except Exception as error:
-                log.warning("purge_failed", error=type(error).__name__)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
-import structlog
 from pydantic import Field
 
 from service.booking.instants import WrittenInstant, written_instant
 from service.database.connections import Database
-from service.errors import DatabaseDown
+from service.database.failures import logged
 from service.naming import Record
 from service.observability import metrics
 from service.single_flight import SingleFlight
@@ -30,9 +29,6 @@ PURGE_LATE_SECONDS: Final = 300.0
 
 # The body, language and settings of booking.now() in sql/functions/rules/now.sql.
 _CLOCK: Final = ("SELECT date_trunc('milliseconds', clock_timestamp())", "sql", None)
-
-log = structlog.get_logger(__name__)
-
 
 Status = Literal["ok", "degraded", "critical"]
 # The time; live and expired holds; the oldest expired one; the last purge; holds committed and ended in the last hour.
@@ -89,12 +85,8 @@ class HealthMonitor:
     async def keep_gauges(self) -> None:
         """Sets the gauges for ever. While the database does not answer, all but `DATABASE_UP` keep their values."""
         while True:
-            try:
+            with logged("health_unknown"):
                 await self._set_gauges()
-            except DatabaseDown:
-                log.debug("health_unknown")  # the breaker has logged it
-            except Exception as error:
-                log.warning("health_unknown", error=type(error).__name__)
             await asyncio.sleep(_GAUGES_SECONDS)
 
     async def _set_gauges(self) -> None:

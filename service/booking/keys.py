@@ -7,8 +7,6 @@ import secrets
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import psycopg
-import structlog
 from pydantic import Field
 
 from service.booking.instants import WrittenInstant
@@ -16,17 +14,14 @@ from service.booking.tenants import require_business
 from service.booking.text import Identifier, Name
 from service.booking.verbs import body_of
 from service.database.connections import Database
-from service.errors import Unavailable
+from service.database.failures import logged
 from service.naming import ID_PATTERN, Record
-from service.observability.logging import error_name
 
 Role = Literal["owner", "staff", "readonly"]
 ROLE_MEANING: Final = (
     "`readonly` reads; `staff` also makes, changes and cancels appointments; `owner` also changes the catalog, makes "
     "keys and erases guests."
 )
-
-log = structlog.get_logger(__name__)
 
 # A key names its business, by which the look-up is routed. No id contains `~`.
 _KEY: Final = re.compile(f"hf~({ID_PATTERN})~([0-9a-f]{{16}})~[A-Za-z0-9_-]{{43}}")
@@ -118,12 +113,10 @@ class Keys:
             await asyncio.sleep(_NOTED_SECONDS)
             if self._used:
                 used, self._used = self._used, set()
-                try:
+                with logged("key_uses_not_noted"):
                     await self._database.fetch("note_key_uses", *map(list, zip(*used, strict=True)))
-                except (psycopg.Error, Unavailable) as error:
-                    self._used |= used
-                    if isinstance(error, psycopg.Error):
-                        log.warning("key_uses_not_noted", error=error_name(error))
+                    used = set()
+                self._used |= used
 
     async def _change(self, query: str, *parameters: object) -> None:
         [row] = await self._database.change(query, *parameters)

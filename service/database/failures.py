@@ -2,11 +2,14 @@
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import psycopg
+import structlog
 
 from service.errors import DatabaseDown, Overloaded
+from service.observability.logging import error_name
 
 # Serialization failure, deadlock, lock_timeout, statement_timeout or a cancelled statement, and the verbs' own "the
 # deadline has passed". Nothing was written, and the next attempt may succeed.
@@ -15,6 +18,8 @@ _PASSING: Final = frozenset({"40001", "40P01", "55P03", "57014", "HF001"})
 # The most attempts of a call that may be repeated, and the first pause between two.
 _ATTEMPTS: Final = 5
 _FIRST_PAUSE_SECONDS: Final = 0.1
+
+log = structlog.get_logger(__name__)
 
 
 class NoAnswer(psycopg.OperationalError):
@@ -68,3 +73,14 @@ def translated(error: Exception) -> Exception:
     if is_connection_lost(error) or is_unable(error) or is_read_only:
         return DatabaseDown()
     return error
+
+
+@contextmanager
+def logged(event: str) -> Iterator[None]:
+    """Logs an error that ends the block, and goes on behind it: for tasks in the background, which try again later."""
+    try:
+        yield
+    except DatabaseDown:
+        log.debug(event)  # the breaker has logged it
+    except Exception as error:
+        log.warning(event, error=error_name(error))

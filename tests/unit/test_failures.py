@@ -3,9 +3,11 @@
 import psycopg
 import pytest
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 from service import __main__ as command_line
-from service.database.failures import pauses, translated
+from service.database.failures import logged, pauses, translated
+from service.errors import DatabaseDown
 
 
 def test_pauses_double_and_differ() -> None:
@@ -29,3 +31,15 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch, is_translated: bo
     ended = CliRunner().invoke(command_line.main, ["cleanup"])
     assert ended.exit_code == 2
     assert ended.output == "Error: The database cannot work (53100, DiskFull): see its log.\n"
+
+
+def test_a_task_goes_on_after_an_error_and_logs_its_code() -> None:
+    """Operators find the SQLSTATE in the runbook. The breaker logs an outage once, for all tasks."""
+    for error, level, code in (
+        (psycopg.errors.InsufficientPrivilege("for ada"), "warning", {"error": "42501"}),
+        (KeyError("ada"), "warning", {"error": "KeyError"}),
+        (DatabaseDown(), "debug", {}),
+    ):
+        with capture_logs() as lines, logged("purge_failed"):
+            raise error
+        assert lines == [{"event": "purge_failed", "log_level": level, **code}]
