@@ -3,10 +3,9 @@ of their business. No decision depends on it."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
 from datetime import timedelta
-from operator import add
-from typing import Final, NamedTuple
+from typing import Final
 
 import psycopg
 import structlog
@@ -44,14 +43,6 @@ class CleanupReport(Record):
     duration_ms: int = Field(description="How long the run took, in milliseconds.")
 
 
-class _Step(NamedTuple):
-    """How many rows a transaction purged, or a whole run."""
-
-    expired: int
-    deleted: int
-    erased: int
-
-
 class Cleanup:
     """The purge over all businesses. Any number may run at once."""
 
@@ -74,23 +65,20 @@ class Cleanup:
         rows, left_out = await self._database.fetch_everywhere("due_businesses", self._retention)
         if left_out:
             log.warning("purge_incomplete", partitions_down=left_out)
-        purged = _Step(0, 0, 0)
+        purged = Counter(expired=0, deleted=0, erased=0)  # in the order of booking.purge and booking.record_purge
         due = [business_id for business_id, _ in rows]
         for first in range(0, len(due), _STEP_ROWS):
-            business_ids = due[first : first + _STEP_ROWS]
-            async for step in self._purge(business_ids, until=started + _RUN_SECONDS):
-                purged = _Step(*map(add, purged, step))
+            await self._purge(due[first : first + _STEP_ROWS], purged, until=started + _RUN_SECONDS)
         still_due, _ = await self._database.fetch_everywhere("due_businesses", self._retention)
         remaining = sum(count for _, count in still_due)
-        await self._database.fetch_everywhere("record_purge", new_operation_id(), started_at, *purged, remaining)
+        counts = *purged.values(), remaining
+        await self._database.fetch_everywhere("record_purge", new_operation_id(), started_at, *counts)
         took_ms = round((time.monotonic() - started) * 1000)
-        return CleanupReport(**purged._asdict(), remaining=remaining, duration_ms=took_ms)
+        return CleanupReport(**purged, remaining=remaining, duration_ms=took_ms)
 
-    async def _purge(self, business_ids: list[str], *, until: float) -> AsyncIterator[_Step]:
-        """Purges businesses step by step, until nothing is due, those left stay busy, or the run's time is up.
-
-        Yields the numbers of each step.
-        """
+    async def _purge(self, business_ids: list[str], purged: Counter[str], *, until: float) -> None:
+        """Purges businesses step by step, until nothing is due, those left stay busy, or the run's time is up. Adds the
+        numbers of rows to `purged`."""
         attempts = 0
         while time.monotonic() < until:
             step_started = time.monotonic()
@@ -112,19 +100,19 @@ class Cleanup:
                 if is_connection_lost(error):
                     return
                 raise
-            step = _Step(*numbers)
+            step = dict(zip(purged, numbers, strict=True))
+            purged.update(step)
             if self._announce:
                 for service in from_json(freed):
                     # The expiry itself was announced by no request.
                     self._announce(service.pop("business_id"), service, moved=False)
                 # The report does not tell which of them had guests to erase.
-                for business_id in business_ids if step.erased else ():
+                for business_id in business_ids if step["erased"] else ():
                     self._announce(business_id, {}, moved=False)
-            for what, number in step._asdict().items():
+            for what, number in step.items():
                 PURGED.labels(what).inc(number)
-            yield step
-            attempts = 0 if any(step) else attempts + 1
-            if max(step) < _STEP_ROWS:
+            attempts = 0 if any(numbers) else attempts + 1
+            if max(numbers) < _STEP_ROWS:
                 # Nothing is left to purge in the others. Rows that become due meanwhile wait for the next run: with
                 # them, a few busy businesses could take all of the time of this run.
                 business_ids = busy
