@@ -1,6 +1,5 @@
 """The reach of a claim: the services whose slots have more or less room because of it, and when these slots start."""
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, NamedTuple
@@ -38,7 +37,7 @@ class Reaches:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._services = SingleFlight[str, list[ServiceReach]](keep_seconds=_SECONDS, max_kept=_BUSINESSES)
+        self._services = SingleFlight[str, dict[str, ServiceReach]](keep_seconds=_SECONDS, max_kept=_BUSINESSES)
 
     def forget(self, business_id: str | None) -> None:
         """Drops the services of a business, whose settings may have changed; without one, of all."""
@@ -57,9 +56,13 @@ class Reaches:
         It may be wider than necessary, and never too narrow. Raises `Unavailable`, `KeyError` for an unknown service,
         and `OverflowError` at the end of time.
         """
-        listed = await self._services.run(business_id, partial(self._read, business_id))
-        services = {service.service_id: service for service in listed}
-        starts, ends = _window(services[service_id], *slot)
+        services = await self._services.run(business_id, partial(self._read, business_id))
+        own = services[service_id]
+        slot_start, slot_end = slot
+        # The buffers of a claim are those of its service when it was made. They may differ from those of today, but no
+        # window is longer than the longest one.
+        starts = min(slot_start - own.before, slot_end - own.longest_window)
+        ends = max(slot_end + own.after, slot_start + own.longest_window)
         concerned = [
             service
             for service in services.values()
@@ -67,26 +70,14 @@ class Reaches:
             and watched in (None, service.service_id)
             and (service.service_id == service_id or resource_id in service.resource_ids)
         ]
-        return _reach(concerned, starts, ends) if concerned else None
+        if not concerned:
+            return None
+        # The slots whose own windows overlap this time.
+        return Reach(
+            sorted(service.service_id for service in concerned),
+            min(starts - service.longest_slot - service.after for service in concerned),
+            max(ends + service.before for service in concerned),
+        )
 
-    async def _read(self, business_id: str) -> list[ServiceReach]:
-        return [ServiceReach(*row) for row in await self._database.fetch("reaches", business_id)]
-
-
-def _window(service: ServiceReach, slot_start: datetime, slot_end: datetime) -> tuple[datetime, datetime]:
-    """Returns a range of time that contains the window of a claim.
-
-    The buffers of a claim are those of its service when it was made. They may differ from those of today, but no
-    window is longer than the longest one.
-    """
-    starts = min(slot_start - service.before, slot_end - service.longest_window)
-    return starts, max(slot_end + service.after, slot_start + service.longest_window)
-
-
-def _reach(services: Iterable[ServiceReach], starts: datetime, ends: datetime) -> Reach:
-    """Returns the slots of services whose own windows overlap a window."""
-    return Reach(
-        sorted(service.service_id for service in services),
-        min(starts - service.longest_slot - service.after for service in services),
-        max(ends + service.before for service in services),
-    )
+    async def _read(self, business_id: str) -> dict[str, ServiceReach]:
+        return {row[0]: ServiceReach(*row) for row in await self._database.fetch("reaches", business_id)}
