@@ -52,6 +52,13 @@ BEGIN
 END
 $$;
 
+-- Returns the fault of a quantity that no resource seats.
+CREATE FUNCTION booking.too_many_for_a_resource(p_largest integer)
+RETURNS jsonb LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT booking.fault('quantity', 'too_many_for_a_resource', jsonb_build_object('max', p_largest))
+$$;
+
 -- Returns the capacity of a service: its own number, else the seats of its pool, else 1 if it has no pool.
 --
 --   counted_ids  the resources whose claims count against the capacity ('' for claims without one); NULL: all claims

@@ -319,3 +319,12 @@ $$;
 CREATE FUNCTION booking.longest_slot(p_service booking.services)
 RETURNS interval LANGUAGE sql IMMUTABLE
 AS $$ SELECT CASE WHEN p_service.duration_days IS NULL THEN interval '720 hours' ELSE interval '8809 hours' END $$;
+
+-- Returns the fault of a slot that is longer than anybody may book, or NULL.
+CREATE FUNCTION booking.too_long_a_slot(p_service booking.services, p_slot_start timestamptz, p_slot_end timestamptz)
+RETURNS jsonb LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT CASE WHEN p_slot_end > p_slot_start + booking.longest_slot(p_service) THEN booking.fault(
+    'slot_end', 'too_far_after', jsonb_build_object(
+      'field', 'slotStart', 'maxDays', CASE WHEN p_service.duration_days IS NULL THEN 30 ELSE 366 END)) END
+$$;
