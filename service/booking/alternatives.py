@@ -6,16 +6,13 @@ from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
-import psycopg
-import structlog
 from pydantic import Field
 
 from service.booking.instants import WrittenInstant
 from service.booking.requests import Slot
 from service.database.connections import Database
-from service.errors import DatabaseDown, Unavailable
+from service.database.failures import logged
 from service.naming import Record
-from service.observability.logging import error_name
 from service.single_flight import SingleFlight
 
 # How long an answer is reused. Any answer may be out of date when it is sent: only a verb decides.
@@ -26,8 +23,6 @@ LOOK_UP_SECONDS: Final = 2.0
 LOOK_UPS: Final = 2
 # Answers that are kept. Each has five slots at most, of 50 resources each: 30 KB.
 REMEMBERED: Final = 200
-
-log = structlog.get_logger(__name__)
 
 
 class Alternative(Record):
@@ -64,13 +59,8 @@ class Alternatives:
         return await self._answers.run(wish, partial(self._find, *wish))
 
     async def _find(self, *wish: object) -> list[dict[str, Any]]:
-        try:
+        with logged("alternatives_not_found"):
             async with asyncio.timeout(LOOK_UP_SECONDS), self._look_ups:
                 rows = await self._database.fetch("alternatives", *wish)
-        except DatabaseDown:
-            log.debug("alternatives_not_found")  # the breaker has logged it
-            return []
-        except (Unavailable, psycopg.Error, TimeoutError) as error:
-            log.warning("alternatives_not_found", error=error_name(error))
-            return []
-        return [Alternative.of_row(row).model_dump(mode="json") for row in rows]
+            return [Alternative.of_row(row).model_dump(mode="json") for row in rows]
+        return []

@@ -77,7 +77,8 @@ def translated(error: Exception) -> Exception:
 
 @contextmanager
 def logged(event: str) -> Iterator[None]:
-    """Logs an error that ends the block, and goes on behind it: for tasks in the background, which try again later."""
+    """Logs an error that ends the block, and goes on behind it: for work without which the process goes on, or that is
+    tried again later."""
     try:
         yield
     except DatabaseDown:
