@@ -16,7 +16,7 @@ from service.errors import Refused
 from service.faults import FaultCode, fault_error_at
 from service.naming import Record
 
-# Dates that one statement counts: those of a page of slots. With a slot a minute it takes half a second, and other
+# Dates that one statement counts: those of a page of slots. With 500 busy resources it takes a second, and other
 # callers get their turn between two of them.
 _COUNTED_DATES: Final = timedelta(days=62)
 # Slots of a page that are parsed and written before other requests get their turn.

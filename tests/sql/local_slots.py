@@ -77,7 +77,7 @@ def listed(
     return database.rows(
         "SELECT slot.* FROM booking.services s JOIN booking.businesses b ON b.business_id = s.business_id "
         "CROSS JOIN LATERAL booking.listed_slots("
-        "s, b.timezone, tstzrange(%s, %s), make_interval(mins => %s), %s) AS slot "
+        "s, b.timezone, tstzmultirange(tstzrange(%s, %s)), make_interval(mins => %s), %s) AS slot "
         "WHERE s.service_id = 'cut' ORDER BY slot.slot_start",
         first,
         last,

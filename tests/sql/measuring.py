@@ -77,6 +77,40 @@ def compiled_in(database: TestDatabase, call: Callable[[], object]) -> list[str]
     return compiled
 
 
+@contextmanager
+def rows_returned_by(database: TestDatabase, function: str) -> Iterator[list[int]]:
+    """Gives the numbers of rows that the calls of a function of the schema return within the block."""
+    [(parameters, names, result)] = database.rows(
+        "SELECT pg_get_function_arguments(p.oid), p.proargnames[:p.pronargs], pg_get_function_result(p.oid) "
+        "FROM pg_proc p WHERE p.pronamespace = 'booking'::regnamespace AND p.proname = %s",
+        function,
+    )
+    numbers: list[int] = []
+
+    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+        numbers.append(int(diagnostic.message_primary or ""))
+
+    with rolled_back(database):
+        database.rows(f"ALTER FUNCTION booking.{function} RENAME TO measured_function")
+        body = f"""
+            DECLARE number bigint;
+            BEGIN
+              RETURN QUERY SELECT * FROM booking.measured_function({", ".join(names)});
+              GET DIAGNOSTICS number = ROW_COUNT;
+              RAISE NOTICE '%', number;
+            END
+        """  # noqa: S608
+        database.rows(
+            f"CREATE FUNCTION booking.{function}({parameters}) RETURNS {result} LANGUAGE plpgsql STABLE "
+            f"AS $_${body.replace('%', '%%')}$_$"
+        )
+        database.admin.add_notice_handler(note)
+        try:
+            yield numbers
+        finally:
+            database.admin.remove_notice_handler(note)
+
+
 @dataclass(frozen=True)
 class Reads:
     """The tables and indexes that one transaction read, and how much of them."""

@@ -6,11 +6,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import event
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase, at
 from tests.sql.calendars import RESOURCES, SERVICES, Calendar, calendars, prepare
-from tests.sql.listings import availability, available_days
+from tests.sql.listings import availability, available_days, pages
 from tests.sql.random_examples import random_examples
 
 DAY = timedelta(days=1)
@@ -81,6 +82,59 @@ def test_a_date_counts_up_to_a_hundred_slots(salon: TestDatabase) -> None:
     assert counts(salon, monday, monday, quantity=2) == [0]
     [day] = available_days(salon, monday, monday).body["days"]
     assert day == {"date": monday.isoformat(), "slots": 24, "first_slot_start": at(22).isoformat()}
+
+
+@pytest.mark.parametrize(
+    ("timezone", "change"), [("Europe/Berlin", date(2026, 10, 25)), ("Europe/Berlin", date(2027, 3, 28))]
+)
+@random_examples(
+    10,
+    taken=st.lists(st.tuples(st.integers(0, 47), st.integers(1, 300)), max_size=8),
+    hours=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 4), st.integers(0, 2)), max_size=4),
+    step=st.sampled_from([1, 1, 3]),
+    quantity=st.integers(1, 2),
+)
+def test_a_fine_grid_is_counted_whatever_is_taken(
+    salon: TestDatabase,
+    timezone: str,
+    change: date,
+    taken: list[tuple[int, int]],
+    hours: list[tuple[int, int, int]],
+    step: int,
+    quantity: int,
+) -> None:
+    """A date that has more than a hundred slots is counted up to them, also if its first hours are taken or closed, if
+    its hours overlap, and where the clock is changed."""
+    salon.forget_claims()
+    salon.put_service(capacity=2, duration_minutes=7, slot_step_minutes=step)
+    salon.rows("UPDATE booking.businesses SET timezone = %s", timezone)
+    begin = datetime.combine(change, datetime.min.time(), UTC) - DAY
+    salon.freeze_clock(begin - 3 * DAY)
+    entries = [
+        (day, f"{opens:02}:{3 * minute:02}", f"{opens + n:02}:00") for day in range(1, 8) for opens, n, minute in hours
+    ]
+    assert salon.put_hours(entries).name == "done"
+    for n, (hour, minutes) in enumerate(taken):
+        salon.rows(
+            "INSERT INTO booking.occupancy (business_id, service_id, starts, ends, resource_id, claimed) "
+            "VALUES ('salon', 'cut', %s, %s, '', 1) ON CONFLICT DO NOTHING",
+            begin + timedelta(hours=hour, minutes=n),
+            begin + timedelta(hours=hour, minutes=n + minutes),
+        )
+    salon.rows("UPDATE booking.services SET longest_occupied_seconds = 18000")
+    slots = [
+        datetime.fromisoformat(slot["slot_start"])
+        for page in pages(salon, begin - DAY, begin + 4 * DAY, quantity=quantity)
+        for slot in page
+    ]
+    first = change - DAY
+    found = available_days(salon, first, first + 2 * DAY, quantity=quantity).body["days"]
+    salon.forget_claims()
+    for day in found:
+        starts = [s for s in slots if s.astimezone(ZoneInfo(timezone)).date().isoformat() == day["date"]]
+        event("all counted" if len(starts) <= 100 else "more than a hundred")
+        assert day["slots"] == min(100, len(starts))
+        assert day["first_slot_start"] == (min(starts).isoformat() if starts else None)
 
 
 def test_a_date_that_the_zone_leaves_out_has_no_slots(salon: TestDatabase) -> None:

@@ -48,7 +48,7 @@ FROM (
          lead(listed.slot_start) OVER (PARTITION BY zone.name ORDER BY listed.slot_start) AS next_start
   FROM pg_timezone_names AS zone
   CROSS JOIN booking.services AS s
-  CROSS JOIN LATERAL booking.listed_slots(s, zone.name, tstzrange(%s, %s), NULL, 1) AS listed
+  CROSS JOIN LATERAL booking.listed_slots(s, zone.name, tstzmultirange(tstzrange(%s, %s)), NULL, 1) AS listed
   WHERE s.service_id = 'cut'
 ) AS slot
 GROUP BY name

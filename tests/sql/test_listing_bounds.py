@@ -7,7 +7,7 @@ import pytest
 
 from tests.database import TestDatabase, at
 from tests.sql.listings import availability, available_days
-from tests.sql.measuring import Reads, compiled_in, reads_of, statements_of
+from tests.sql.measuring import Reads, compiled_in, reads_of, rows_returned_by, statements_of
 
 pytestmark = pytest.mark.new_database
 
@@ -152,6 +152,51 @@ def test_alternatives_read_two_weeks(salon: TestDatabase) -> None:
     reads = reads_of(salon, lambda: salon.rows(query, at(0)))
     assert reads.rows <= 4 * 15 * 12 * len(STAFF) + 150
     assert reads.whole_tables == frozenset()
+
+
+def starts_of(database: TestDatabase, call: Callable[[], object]) -> int:
+    """Counts the starts of the grid that a call generates."""
+    with rows_returned_by(database, "listed_starts") as numbers:
+        call()
+    return sum(numbers)
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_fine_grid_is_generated_as_far_as_it_is_needed(salon: TestDatabase, is_closed: bool) -> None:
+    """Of 1440 starts a day as many as the answer counts, and none in a time that is taken or closed."""
+    alternatives = "SELECT * FROM booking.alternatives('salon', 'cut', %s, NULL, 1, 'anna')"
+    calls: dict[Callable[[], object], int] = {
+        month(salon, 62): 100 * 63,
+        page(salon, 1, limit=1): 2 * 3,
+        page(salon, 1, limit=100): 101 * 3,
+        # On both sides of the start, among all resources and of the requested one.
+        lambda: salon.rows(alternatives, at(10)): 2 * 2 * 5 * 16,
+    }
+    if is_closed:
+        salon.put_closure("year", at(0, day=-30), at(0, day=365))
+        calls = dict.fromkeys(calls, 0)
+    else:
+        # Every other hour is taken, so an hour has 1 start: at its beginning.
+        fill(salon, 40, 62)
+    for call, most in calls.items():
+        assert starts_of(salon, call) <= most
+
+
+def test_hours_that_overlap_have_each_start_once(salon: TestDatabase) -> None:
+    """Entries with steps in common are one row of the grid, so a hundred of them cost what one does."""
+    salon.put_service(slot_step_minutes=20, resource_ids=STAFF)
+    entries = [{"weekday": day, "opens": "08:00", "closes": "12:00"} for day in WEEKDAYS for _ in range(50)]
+    entries += [{"weekday": day, "opens": "09:20", "closes": "19:00"} for day in WEEKDAYS]
+    entries += [{"weekday": day, "opens": "08:10", "closes": "09:00"} for day in WEEKDAYS]
+    assert salon.put_hours(entries).name == "done"
+    grid = salon.rows(
+        "SELECT opens, closes FROM booking.services s, booking.grid(s, %s, %s) ORDER BY opens",
+        at(0).date(),
+        at(0).date(),
+    )
+    monday = at(0).replace(tzinfo=None)
+    expected = [((8, 0), (19, 0)), ((8, 10), (9, 0))]
+    assert grid == [tuple(monday.replace(hour=hour, minute=minute) for hour, minute in row) for row in expected]
 
 
 def test_no_plan_of_a_listing_is_compiled(salon: TestDatabase) -> None:

@@ -2,9 +2,9 @@
 -- tests/sql/test_listing_equals_booking.py compares the two. Reads only, without locks: a listed slot may be taken
 -- before the caller requests it.
 --
--- A listing takes three steps. booking.listed_slots computes the slots of a time. booking.free_slots leaves those that
--- have room: it computes the instants at which a slot may start as ranges, so its time grows with the counts plus the
--- slots and not with their product. booking.slot_room reads how much room the few slots of one page have.
+-- A listing takes three steps. booking.free_starts computes the instants at which a slot may start as ranges, so its time
+-- grows with the counts plus the slots and not with their product. booking.free_slots lists the slots that start then:
+-- no more than a page needs, however fine the grid is. booking.slot_room reads how much room these slots have.
 
 -- Returns a page of the slots of a service that the public can book.
 --
@@ -54,7 +54,8 @@ BEGIN
     INTO v_starts, v_ends, v_next
     FROM (
       SELECT slot.*, row_number() OVER (ORDER BY slot.slot_start) AS place
-      FROM booking.free_slots(v_listing, v_within * tstzrange(NULL, v_page_ends), p_quantity, v_now, NULL) AS slot
+      FROM booking.free_slots(
+        v_listing, v_within * tstzrange(NULL, v_page_ends), p_quantity, v_now, NULL, p_limit + 1) AS slot
     ) AS page
     WHERE page.place <= p_limit + 1;
     EXIT WHEN v_next IS NOT NULL OR NOT v_within @> v_page_ends;
@@ -107,7 +108,7 @@ BEGIN
            min(slot.slot_start) AS first
     -- Where the clock is set back across midnight, a date goes on after the next one has begun.
     FROM booking.free_slots(
-      v_listing, tstzrange(v_midnights[1], v_midnights[2] + interval '24 hours'), p_quantity, v_now, NULL) AS slot
+      v_listing, tstzrange(v_midnights[1], v_midnights[2] + interval '24 hours'), p_quantity, v_now, NULL, 100) AS slot
     GROUP BY 1
   ) AS of_day ON of_day.date = p_first + n;
   RETURN (NULL, 'done', jsonb_build_object('days', v_days))::booking.outcome;
@@ -169,7 +170,7 @@ BEGIN
     SELECT slot.slot_start, slot.slot_end
     FROM unnest(v_searches) AS search
     CROSS JOIN LATERAL (
-      SELECT * FROM booking.free_slots(search, v_starts, p_quantity, v_now, v_own, p_slot_start) AS free
+      SELECT * FROM booking.free_slots(search, v_starts, p_quantity, v_now, v_own, 5, p_slot_start) AS free
       ORDER BY greatest(free.slot_start - p_slot_start, p_slot_start - free.slot_start), free.slot_start LIMIT 5
     ) AS slot
     GROUP BY slot.slot_start, slot.slot_end
@@ -263,79 +264,108 @@ $$;
 -- Returns the listed slots that the public can book now, whatever their order.
 --
 -- Parameters
---   p_starts  the slots start within this range (finite)
---   p_own     a claim that does not count; NULL: none
---   p_extra   a start that is tried even if it is not listed, unless the service starts on its grid only; NULL: none
---
--- The instants at which a slot of one length may start are computed as ranges: from the hours of the business, the times
--- at which the service is full, and those of each resource. Whether a slot can be booked is then one search in these
--- ranges, however many resources there are.
+--   p_starts         the slots start within this range (finite)
+--   p_own            a claim that does not count; NULL: none
+--   p_limit, p_near  as in booking.listed_starts: at least so many of each local date, if it has them. p_near, within
+--                    p_starts, is tried even if it is not listed, unless the service starts on its grid only
 CREATE FUNCTION booking.free_slots(
   p_listing booking.listing, p_starts tstzrange, p_quantity integer, p_now timestamptz, p_own booking.own_claim,
-  p_extra timestamptz DEFAULT NULL)
+  p_limit integer DEFAULT NULL, p_near timestamptz DEFAULT NULL)
 RETURNS TABLE (slot_start timestamptz, slot_end timestamptz) LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+  v_service booking.services := p_listing.service;
+  v_within tstzrange := p_starts * booking.bookable_starts(v_service, p_now);
+  v_extra timestamptz := CASE WHEN p_near <@ v_within AND NOT v_service.starts_on_grid THEN p_near END;
+  v_starts timestamptz[];
+  v_ends timestamptz[];
+  v_lengths interval[];
+  v_slots tstzrange;
+BEGIN
+  IF isempty(v_within) THEN
+    RETURN;
+  ELSIF p_listing.days IS NULL THEN
+    -- Only the starts at which there is room are listed: of a fine grid these can be few.
+    RETURN QUERY
+    SELECT slot.starts, slot.starts + p_listing.length
+    FROM booking.free_starts(
+      p_listing, ARRAY[p_listing.length], tstzrange(lower(v_within), upper(v_within) + p_listing.length), p_quantity,
+      p_now, p_own) AS possible
+    CROSS JOIN LATERAL (
+      SELECT listed.at FROM booking.listed_starts(
+        v_service, p_listing.timezone, possible.starts * tstzmultirange(v_within), p_limit, p_near) AS listed
+      UNION
+      SELECT v_extra WHERE possible.starts @> v_extra
+    ) AS slot (starts);
+    RETURN;
+  END IF;
+
+  SELECT array_agg(slot.starts), array_agg(slot.ends), array_agg(DISTINCT booking.elapsed(slot.starts, slot.ends)),
+         tstzrange(min(slot.starts), max(slot.ends))
+  INTO v_starts, v_ends, v_lengths, v_slots
+  FROM (
+    SELECT listed.slot_start, listed.slot_end
+    FROM booking.listed_slots(
+      v_service, p_listing.timezone, tstzmultirange(v_within), NULL, p_listing.days) AS listed
+    UNION
+    SELECT v_extra, booking.end_of_days(v_service, p_listing.timezone, v_extra, p_listing.days)
+    WHERE v_extra IS NOT NULL
+  ) AS slot (starts, ends);
+  RETURN QUERY
+  SELECT slot.starts, slot.ends
+  FROM unnest(v_starts, v_ends) AS slot (starts, ends)
+  JOIN booking.free_starts(p_listing, v_lengths, v_slots, p_quantity, p_now, p_own) AS possible
+    ON possible.starts @> slot.starts AND possible.length = booking.elapsed(slot.starts, slot.ends);
+END
+$$;
+
+-- Returns when slots may start, whether listed or not, so that they are permitted by hours and have room: one row for
+-- each length. The instants are computed as ranges: from the hours of the business, the times at which the service is
+-- full, and those of each resource. Whether a slot can be booked is then one search in these ranges, however many
+-- resources there are.
+--
+-- Parameters
+--   p_lengths  the lengths of the slots
+--   p_slots    from the first start to the last end
+--   p_own      a claim that does not count; NULL: none
+CREATE FUNCTION booking.free_starts(
+  p_listing booking.listing, p_lengths interval[], p_slots tstzrange, p_quantity integer, p_now timestamptz,
+  p_own booking.own_claim)
+RETURNS TABLE (length interval, starts tstzmultirange) LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_service booking.services := p_listing.service;
   v_before interval := make_interval(mins => v_service.buffer_before_minutes);
   v_after interval := make_interval(mins => v_service.buffer_after_minutes);
-  v_bookable tstzrange := booking.bookable_starts(v_service, p_now);
-  v_starts timestamptz[];
-  v_ends timestamptz[];
-  v_lengths interval[];
-  v_slots tstzrange;
   v_limit record;
   v_is_limited boolean;
 BEGIN
   SELECT * INTO v_limit FROM booking.capacity_of(v_service);
-  SELECT array_agg(slot.starts), array_agg(slot.ends), array_agg(DISTINCT slot.length),
-         tstzrange(min(slot.starts), max(slot.ends))
-  INTO v_starts, v_ends, v_lengths, v_slots
-  FROM (
-    SELECT listed.slot_start, listed.slot_end,
-           coalesce(p_listing.length, booking.elapsed(listed.slot_start, listed.slot_end))
-    FROM booking.listed_slots(
-      v_service, p_listing.timezone, p_starts * v_bookable, p_listing.length, p_listing.days) AS listed
-    WHERE NOT isempty(p_starts * v_bookable)
-    UNION
-    SELECT p_extra, extra.ends, booking.elapsed(p_extra, extra.ends)
-    FROM (
-      SELECT CASE WHEN p_listing.days IS NULL THEN p_extra + p_listing.length
-        ELSE booking.end_of_days(v_service, p_listing.timezone, p_extra, p_listing.days) END AS ends
-    ) AS extra
-    WHERE p_extra <@ v_bookable AND NOT v_service.starts_on_grid
-  ) AS slot (starts, ends, length);
-  IF v_starts IS NULL OR p_quantity > v_limit.capacity THEN
+  IF p_lengths IS NULL OR p_quantity > v_limit.capacity THEN
     RETURN;
   END IF;
-
-  v_is_limited := booking.limits_its_pool(v_service, v_slots, p_now);
+  v_is_limited := booking.limits_its_pool(v_service, p_slots, p_now);
 
   RETURN QUERY
   WITH full_time AS MATERIALIZED (
     SELECT coalesce(range_agg(tstzrange(level.at, level.until)), '{}') AS during
     FROM booking.claim_levels(
       v_service.business_id, v_service.service_id, v_service.longest_occupied_seconds, v_limit.counted_ids,
-      greatest(lower(v_slots) - v_before, p_now), upper(v_slots) + v_after, p_own, p_now, NULL) AS level
+      greatest(lower(p_slots) - v_before, p_now), upper(p_slots) + v_after, p_own, p_now, NULL) AS level
     WHERE v_is_limited AND level.claimed + p_quantity > v_limit.capacity
   ), of_pool AS MATERIALIZED (
     SELECT resource.length, range_agg(resource.starts) AS starts
-    FROM booking.pool_starts(p_listing, v_lengths, v_slots, p_now, p_own) AS resource
+    FROM booking.pool_starts(p_listing, p_lengths, p_slots, p_now, p_own) AS resource
     WHERE resource.seats >= p_quantity
     GROUP BY resource.length
-  ), possible AS MATERIALIZED (
-    SELECT length, booking.possible_starts(
-        business.hours, business.closed, full_time.during, booking.hours_apply(v_service), length, v_before, v_after)
-      * CASE WHEN p_listing.pool IS NULL THEN '{(,)}' ELSE coalesce(of_pool.starts, '{}') END AS starts
-    FROM booking.open_periods(v_service.business_id, '{""}', v_slots) AS business
-    CROSS JOIN full_time
-    CROSS JOIN unnest(v_lengths) AS length
-    LEFT JOIN of_pool USING (length)
   )
-  SELECT slot.starts, slot.ends
-  FROM unnest(v_starts, v_ends) AS slot (starts, ends)
-  JOIN possible ON possible.starts @> slot.starts
-    AND possible.length = coalesce(p_listing.length, booking.elapsed(slot.starts, slot.ends));
+  SELECT given.length, booking.possible_starts(
+      business.hours, business.closed, full_time.during, booking.hours_apply(v_service), given.length, v_before, v_after)
+    * CASE WHEN p_listing.pool IS NULL THEN '{(,)}' ELSE coalesce(of_pool.starts, '{}') END
+  FROM booking.open_periods(v_service.business_id, '{""}', p_slots) AS business
+  CROSS JOIN full_time
+  CROSS JOIN unnest(p_lengths) AS given (length)
+  LEFT JOIN of_pool ON of_pool.length = given.length;
 END
 $$;
 

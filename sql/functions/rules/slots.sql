@@ -4,85 +4,147 @@
 -- The length of a service is a number of minutes, which are elapsed time, or of calendar days of the business: n days
 -- end at the same local time n dates later, or at end_time. sql/time-zones.md has worked examples.
 
--- Returns the local times from p_from to p_to, both inclusive, at which slots of a service are listed: its start times,
--- or every slot_step_minutes from the beginning of each entry of the business's hours. A service by days without either
--- starts once on each date, when the business first opens. Hours of resources do not shift the grid.
-CREATE FUNCTION booking.local_starts(p_service booking.services, p_from timestamp, p_to timestamp)
-RETURNS SETOF timestamp LANGUAGE plpgsql STABLE
+-- Returns the grid of a service on local dates from p_first to p_last: its start times, or steps from the beginning of
+-- each entry of the business's hours. A service by days without either starts once on each date, when the business first
+-- opens. Hours of resources do not shift the grid.
+--
+-- Returns
+--   opens, closes  the first start, and the end before which booking.grid_step leads to further ones
+--   residue        of the steps, modulo their distance. Entries of hours of a date that overlap are one row if they have
+--                  steps in common: so a start is in one row, and a date has no more residues than a step has minutes
+CREATE FUNCTION booking.grid(p_service booking.services, p_first date, p_last date)
+RETURNS TABLE (day date, residue numeric, opens timestamp, closes timestamp) LANGUAGE plpgsql STABLE
 AS $$
-DECLARE
-  v_step interval := make_interval(mins => coalesce(p_service.slot_step_minutes, p_service.duration_minutes));
+#variable_conflict use_column
 BEGIN
   IF p_service.start_times IS NOT NULL THEN
     RETURN QUERY
-    SELECT start.local
-    FROM generate_series(0, p_to::date - p_from::date) AS n
-    CROSS JOIN unnest(p_service.start_times) AS time (of_day)
-    CROSS JOIN LATERAL (SELECT p_from::date + n + time.of_day AS local) AS start
-    WHERE start.local BETWEEN p_from AND p_to;
+    SELECT date.day, extract(epoch FROM time.of_day), date.day + time.of_day,
+           date.day + time.of_day + interval '1 microsecond'
+    FROM (SELECT p_first + n AS day FROM generate_series(0, p_last - p_first) AS n) AS date
+    CROSS JOIN unnest(p_service.start_times) AS time (of_day);
+  ELSIF coalesce(p_service.slot_step_minutes, p_service.duration_minutes) IS NULL THEN
+    RETURN QUERY
+    SELECT hours.day, 0::numeric, min(hours.day + hours.opens), min(hours.day + hours.opens) + interval '1 microsecond'
+    FROM booking.local_hours(p_service.business_id, '{""}', p_first, p_last) AS hours
+    GROUP BY hours.day;
   ELSE
     RETURN QUERY
-    SELECT start.local
+    SELECT entry.day, entry.residue, lower(entry.during), upper(entry.during)
     FROM (
-      SELECT hours.day + hours.opens AS opens, hours.day + hours.closes AS closes,
-             row_number() OVER (PARTITION BY hours.day ORDER BY hours.opens) AS nth
-      FROM booking.local_hours(p_service.business_id, '{""}', p_from::date, p_to::date) AS hours
-    ) AS entry
-    CROSS JOIN LATERAL (
-      -- From the first step that is not before p_from, so that a short time costs little.
-      SELECT entry.opens + first.n * v_step AS first
-      FROM (SELECT greatest(0, ceil(extract(epoch FROM p_from - entry.opens) / extract(epoch FROM v_step))) AS n)
-        AS first
-    ) AS from_step
-    CROSS JOIN LATERAL (
-      SELECT generate_series(from_step.first, least(p_to, entry.closes - interval '1 microsecond'), v_step)
-      WHERE v_step IS NOT NULL
-      UNION ALL
-      SELECT entry.opens WHERE v_step IS NULL AND entry.nth = 1 AND entry.opens BETWEEN p_from AND p_to
-    ) AS start (local);
+      SELECT hours.day, hours.residue,
+             unnest(range_agg(tsrange(hours.day + hours.opens, hours.day + hours.closes))) AS during
+      FROM (
+        SELECT local.*, extract(epoch FROM local.opens) % extract(epoch FROM booking.grid_step(p_service)) AS residue
+        FROM booking.local_hours(p_service.business_id, '{""}', p_first, p_last) AS local
+      ) AS hours
+      GROUP BY hours.day, hours.residue
+    ) AS entry;
   END IF;
 END
+$$;
+
+-- Returns the distance between the starts of one row of booking.grid; any if each has one start.
+CREATE FUNCTION booking.grid_step(p_service booking.services)
+RETURNS interval LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT make_interval(mins => coalesce(p_service.slot_step_minutes, p_service.duration_minutes, 1440))
 $$;
 
 -- Returns the instants within p_starts (finite) at which slots of a service are listed, each once, and the local time as
 -- which each counts. Steps of minutes follow the wall clock: they begin in both passes of a repeated hour, and
 -- not at all in a skipped hour. Start times, and days, begin once: see booking.fixed_starts.
 --
+-- Parameters
 --   p_timezone  the time zone of the business, known to this server
-CREATE FUNCTION booking.listed_starts(p_service booking.services, p_timezone text, p_starts tstzrange)
+--   p_limit     steps of minutes: of each local date only this many before p_near, and this many from it on, the nearest;
+--               if entries of hours overlap, up to this many for each of their residues. NULL: all
+--   p_near      NULL: the first instant of p_starts
+CREATE FUNCTION booking.listed_starts(
+  p_service booking.services, p_timezone text, p_starts tstzmultirange, p_limit integer DEFAULT NULL,
+  p_near timestamptz DEFAULT NULL)
 RETURNS TABLE (at timestamptz, local timestamp) LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
   IF p_service.start_times IS NOT NULL OR p_service.duration_days IS NOT NULL THEN
     RETURN QUERY SELECT * FROM booking.fixed_starts(p_service, p_timezone, p_starts);
   ELSE
-    -- Hours of a business can overlap, and have steps in common.
     RETURN QUERY
-    SELECT DISTINCT start.at, step
-    FROM booking.clock_phases(p_timezone, lower(p_starts), upper(p_starts)) AS phase
-    CROSS JOIN LATERAL (
-      SELECT greatest(lower(p_starts), lower(phase.during)) AT TIME ZONE 'UTC' + phase.utc_offset AS first,
-             least(upper(p_starts), upper(phase.during)) AT TIME ZONE 'UTC' + phase.utc_offset AS last
-    ) AS shown
-    CROSS JOIN LATERAL booking.local_starts(p_service, shown.first, shown.last) AS step
-    CROSS JOIN LATERAL (SELECT (step - phase.utc_offset) AT TIME ZONE 'UTC' AS at) AS start
-    WHERE start.at <@ phase.during AND start.at <@ p_starts;
+    SELECT * FROM booking.stepped_starts(
+      p_service, p_timezone, p_starts, p_limit, coalesce(p_near, lower(p_starts)));
   END IF;
 END
+$$;
+
+-- Returns the listed starts of a service by minutes without start times. Parameters as in booking.listed_starts.
+--
+-- Starts are generated only within p_starts, and counted before they are generated: the work grows with the ranges of
+-- p_starts and with the starts that are returned, not with the starts of the grid.
+CREATE FUNCTION booking.stepped_starts(
+  p_service booking.services, p_timezone text, p_starts tstzmultirange, p_limit integer, p_near timestamptz)
+RETURNS TABLE (at timestamptz, local timestamp) LANGUAGE sql STABLE
+AS $$
+  WITH part AS MATERIALIZED (
+    SELECT phase.utc_offset, side.is_before, lower(piece) AS begins, upper(piece) AS ends, shown.first, shown.last
+    FROM booking.clock_phases(p_timezone, lower(p_starts), upper(p_starts)) AS phase
+    CROSS JOIN (VALUES (true, tstzrange(NULL, p_near)), (false, tstzrange(p_near, NULL))) AS side (is_before, during)
+    CROSS JOIN LATERAL unnest(p_starts * tstzmultirange(phase.during * side.during)) AS piece
+    CROSS JOIN LATERAL (
+      SELECT lower(piece) AT TIME ZONE 'UTC' + phase.utc_offset
+               + CASE WHEN lower_inc(piece) THEN interval '0' ELSE interval '1 microsecond' END AS first,
+             upper(piece) AT TIME ZONE 'UTC' + phase.utc_offset
+               - CASE WHEN upper_inc(piece) THEN interval '0' ELSE interval '1 microsecond' END AS last
+    ) AS shown
+  ), run AS MATERIALIZED (
+    -- The steps of one row of the grid that begin within one part: opens + n steps, n from first to last.
+    SELECT grid.day, grid.residue, grid.opens, part.utc_offset, part.is_before, part.begins, part.ends, step.first,
+           step.last, step.last - step.first + 1 AS steps
+    FROM (SELECT min(part.first)::date AS first, max(part.last)::date AS last FROM part) AS dates
+    CROSS JOIN (SELECT extract(epoch FROM booking.grid_step(p_service)) AS seconds OFFSET 0) AS distance
+    CROSS JOIN LATERAL booking.grid(p_service, dates.first, dates.last) AS grid
+    JOIN (
+      SELECT part.*, part.first::date + n AS day
+      FROM part CROSS JOIN LATERAL generate_series(0, part.last::date - part.first::date) AS n
+    ) AS part USING (day)
+    CROSS JOIN LATERAL (
+      SELECT greatest(0, ceil(extract(epoch FROM part.first - grid.opens) / distance.seconds))::integer AS first,
+             floor(extract(epoch FROM least(part.last, grid.closes - interval '1 microsecond') - grid.opens)
+               / distance.seconds)::integer AS last
+    ) AS step
+    WHERE step.first <= step.last
+  ), counted AS (
+    SELECT run.*, least(run.steps, p_limit - coalesce(sum(run.steps) OVER (
+        PARTITION BY run.day, run.residue, run.is_before
+        ORDER BY CASE WHEN run.is_before THEN p_near - run.ends ELSE run.begins - p_near END
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)) AS nearest
+    FROM run
+  )
+  SELECT (start.local - counted.utc_offset) AT TIME ZONE 'UTC', start.local
+  FROM counted
+  CROSS JOIN LATERAL generate_series(0, counted.nearest::integer - 1) AS n
+  CROSS JOIN LATERAL (
+    SELECT counted.opens + booking.grid_step(p_service)
+             * CASE WHEN counted.is_before THEN counted.last - n ELSE counted.first + n END AS local
+  ) AS start
 $$;
 
 -- Returns the listed starts of a service with start times or of days. A start that the clock skips begins at the first
 -- instant after the gap, and counts as the skipped time: so a day that begins at a skipped midnight ends at the next
 -- midnight. Of several that begin at one instant the earliest counts. A date that is left out as a whole (by a change
 -- of the zone) has no starts, and neither has a first day that would be over when it begins.
-CREATE FUNCTION booking.fixed_starts(p_service booking.services, p_timezone text, p_starts tstzrange)
+CREATE FUNCTION booking.fixed_starts(p_service booking.services, p_timezone text, p_starts tstzmultirange)
 RETURNS TABLE (at timestamptz, local timestamp) LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   -- A skipped start begins later than it says, and a repeated one is shown again later: by a day at most.
+  v_first timestamp := lower(p_starts) AT TIME ZONE p_timezone - interval '24 hours';
+  v_last timestamp := upper(p_starts) AT TIME ZONE p_timezone + interval '24 hours';
   v_locals timestamp[] := ARRAY(
-    SELECT booking.local_starts(p_service, lower(p_starts) AT TIME ZONE p_timezone - interval '24 hours',
-      upper(p_starts) AT TIME ZONE p_timezone + interval '24 hours'));
+    SELECT start.local
+    FROM booking.grid(p_service, v_first::date, v_last::date) AS grid
+    CROSS JOIN LATERAL generate_series(
+      grid.opens, grid.closes - interval '1 microsecond', booking.grid_step(p_service)) AS start (local)
+    WHERE start.local BETWEEN v_first AND v_last);
 BEGIN
   RETURN QUERY
   SELECT DISTINCT ON (start.at) start.at, start.local
@@ -104,17 +166,17 @@ CREATE FUNCTION booking.is_listed(p_service booking.services, p_timezone text, p
 RETURNS boolean LANGUAGE sql STABLE
 AS $$
   SELECT EXISTS (
-    SELECT FROM booking.listed_starts(p_service, p_timezone, tstzrange(p_start, p_start, '[]')))
+    SELECT FROM booking.listed_starts(p_service, p_timezone, tstzmultirange(tstzrange(p_start, p_start, '[]'))))
 $$;
 
 -- Returns the slots of a service that are listed, without regard to room, hours and notice.
 --
 -- Parameters
---   p_timezone  as in booking.listed_starts
---   p_starts    the slots start within this range (finite)
 --   p_length, p_days  their length: elapsed time or, for a service by days, calendar days; the other one is NULL
+--   the others        as in booking.listed_starts
 CREATE FUNCTION booking.listed_slots(
-  p_service booking.services, p_timezone text, p_starts tstzrange, p_length interval, p_days integer)
+  p_service booking.services, p_timezone text, p_starts tstzmultirange, p_length interval, p_days integer,
+  p_limit integer DEFAULT NULL, p_near timestamptz DEFAULT NULL)
 RETURNS TABLE (slot_start timestamptz, slot_end timestamptz) LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
@@ -122,7 +184,7 @@ DECLARE
   v_locals timestamp[];
 BEGIN
   SELECT array_agg(start.at), array_agg(start.local) INTO v_starts, v_locals
-  FROM booking.listed_starts(p_service, p_timezone, p_starts) AS start;
+  FROM booking.listed_starts(p_service, p_timezone, p_starts, p_limit, p_near) AS start;
   IF p_service.duration_days IS NULL THEN
     RETURN QUERY SELECT start, start + p_length FROM unnest(v_starts) AS start;
   ELSE
@@ -156,7 +218,8 @@ BEGIN
   IF (p_start - interval '1 second') AT TIME ZONE p_timezone + interval '1 second' < v_shown THEN
     RETURN coalesce((
       SELECT start.local
-      FROM booking.fixed_starts(p_service, p_timezone, tstzrange(p_start, p_start, '[]')) AS start), v_shown);
+      FROM booking.fixed_starts(p_service, p_timezone, tstzmultirange(tstzrange(p_start, p_start, '[]'))) AS start),
+      v_shown);
   END IF;
   RETURN v_shown;
 END
