@@ -5,6 +5,7 @@ from importlib import import_module
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import parse_qs
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -15,7 +16,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 _RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
 # In the form that browsers send: an origin with a path or a trailing slash would match no request.
 _ORIGIN: Final = re.compile(r"\*|https?://[a-z0-9.\-\[\]:]+")
-_REDIS_URL: Final = re.compile(r"(rediss?://[^/?#\s]|unix:///)")
+# redis-py takes 127.0.0.1 where there is no host, 6379 for port 0, database 0 where the path is no number, and 12 for
+# /1/2.
+_REDIS_URL: Final = re.compile(
+    r"(?:rediss?://(?:[^@/?#\s]*@)?(?:[^:@/?#\[\]\s]+|\[[0-9A-Fa-f:.]+\])(?::[1-9][0-9]*)?(?:/(?P<database>[0-9]*))?"
+    r"|unix:///[^/?#\s][^?#\s]*)(?:\?(?P<options>[^#\s]*))?"
+)
+_DATABASE_NUMBER: Final = re.compile(r"[0-9]+")
 # libpq's other form is `host=… password=…`.
 _URL_SCHEME: Final = re.compile(r"postgres(?:ql)?://")
 # User and password have none of the characters that end them.
@@ -30,8 +37,9 @@ _NO_DATABASE_URL: Final = (
     "?sslmode=require"
 )
 _NO_REDIS_URL: Final = (
-    "is not a Redis URL: redis://:password@host:port/0, rediss://… or unix:///path, where the password is "
-    "percent-encoded: @ is %40, / is %2F, # is %23, ? is %3F, % is %25; options behind it are those of redis-py"
+    "is not a Redis URL: redis://:password@host:port/0, rediss://… or unix:///path?db=0, where 0 is the number of the "
+    "database, given once, and the password is percent-encoded: @ is %40, / is %2F, # is %23, ? is %3F, % is %25; "
+    "options behind it are those of redis-py"
 )
 # A run of the purge looks at all businesses.
 _LEAST_INTERVAL_SECONDS: Final = 0.1
@@ -107,7 +115,11 @@ def _check_redis_url(url: SecretStr) -> SecretStr:
     from redis.asyncio import ConnectionPool, RedisError
 
     text = url.get_secret_value()
-    if not _REDIS_URL.match(text):
+    parts = _REDIS_URL.fullmatch(text)
+    databases = parse_qs(parts["options"] or "", keep_blank_values=True).get("db", []) if parts else []
+    if parts and parts["database"]:
+        databases.append(parts["database"])
+    if not parts or len(databases) > 1 or not all(map(_DATABASE_NUMBER.fullmatch, databases)):
         raise ValueError(_NO_REDIS_URL)
     try:
         ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]

@@ -136,6 +136,14 @@ def test_a_line_end_is_no_part_of_a_url(monkeypatch: pytest.MonkeyPatch, name: s
         "redis://:s3cret@127.0.0.1?colour=red",
         "redis://:s3cret@127.0.0.1?db=first",
         "rediss://:s3cret@127.0.0.1?ssl_cert_reqs=perhaps",
+        *(
+            f"redis://:s3cret@127.0.0.1:6379/{database}"
+            for database in ("perhaps", "-1", "1/2", "1/", "/1", "%31", " 1")
+        ),
+        *(f"redis://:s3cret@127.0.0.1/{options}" for options in ("1?db=2", "?db=1&db=1", "?db=-1", "?db=", "#1")),
+        *(f"unix:///127/redis.sock?db={database}" for database in ("perhaps", "-1", "")),
+        *(f"redis://:s3cret@{host}/0" for host in ("", ":6379", "127.0.0.1:0", "127.0.0.1:", "127 .0.0.1")),
+        "unix:///",
     ],
 )
 def test_a_url_that_the_client_of_redis_refuses_is_not_quoted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -155,6 +163,8 @@ def test_a_url_that_the_client_of_redis_refuses_is_not_quoted(monkeypatch: pytes
     [
         "redis://user:s3%2Fcret@127.0.0.1:6379/1?health_check_interval=9",
         "rediss://[::1]",
+        "redis://redis.internal:6379/?db=3",
+        "rediss://user@redis/15",
         "unix:///run/redis.sock?db=1",
     ],
 )
