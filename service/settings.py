@@ -2,7 +2,7 @@
 
 import re
 from importlib import import_module
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qs
@@ -14,8 +14,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
-# In the form that browsers send: an origin with a path or a trailing slash would match no request.
-_ORIGIN: Final = re.compile(r"\*|https?://[a-z0-9.\-\[\]:]+")
+# In the form that browsers send, since any other one would match no request: without a path, a trailing slash or the
+# usual port.
+_ORIGIN: Final = re.compile(
+    r"(?P<scheme>https?)://(?:(?P<name>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?)|\[(?P<address>[0-9a-f:.]+)\])"
+    r"(?::(?P<port>[1-9][0-9]{0,4}))?"
+)
+_USUAL_PORTS: Final = {"http": "80", "https": "443"}
 # redis-py takes 127.0.0.1 where there is no host, 6379 for port 0, database 0 where the path is no number, and 12 for
 # /1/2.
 _REDIS_URL: Final = re.compile(
@@ -27,6 +32,7 @@ _DATABASE_NUMBER: Final = re.compile(r"[0-9]+")
 _URL_SCHEME: Final = re.compile(r"postgres(?:ql)?://")
 # User and password have none of the characters that end them.
 _UNAMBIGUOUS: Final = re.compile(r"postgres(?:ql)?://(?:[^@/?#]*@)?[^@]*")
+_LAST_PORT: Final = 65_535
 _PORT: Final = re.compile(r"[0-9]{0,5}")
 # Options that libpq reads only when it connects over TCP.
 _NUMBERS: Final = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
@@ -65,7 +71,7 @@ def _check_database_url(url: SecretStr) -> SecretStr:
         raise ValueError(_NO_DATABASE_URL) from None
     ports = options.get("port", "").split(",")
     # A port may be left out, also in a list.
-    has_ports = all(_PORT.fullmatch(port) and 0 < int(port or 1) < 65_536 for port in ports)
+    has_ports = all(_PORT.fullmatch(port) and 0 < int(port or 1) <= _LAST_PORT for port in ports)
     if not has_ports or (_URL_SCHEME.match(text) and not _UNAMBIGUOUS.fullmatch(text)):
         raise ValueError(_NO_DATABASE_URL)
     if reason := _refused_option(text, options):
@@ -142,13 +148,32 @@ def _split(value: Any) -> tuple[Any, ...]:
 
 def _parse_origins(value: Any) -> Any:
     origins = _split(value)
+    if "*" in origins:
+        if len(origins) > 1:
+            raise ValueError("* allows the pages of all origins: write it alone, or a list without it")
+        return origins
     for origin in origins:
-        if not _ORIGIN.fullmatch(origin):
+        if not _is_origin(origin):
             raise ValueError(
                 f"{origin} is not an origin: * or a list like https://book.example, http://localhost:5173, "
-                "in lower case, with no path and no slash at the end"
+                "in lower case, with no path, no slash at the end, and neither :443 of https nor :80 of http"
             )
     return origins
+
+
+def _is_origin(text: str) -> bool:
+    """Returns whether browsers send this as the origin of a page."""
+    parts = _ORIGIN.fullmatch(text)
+    if not parts or parts["port"] == _USUAL_PORTS[parts["scheme"]] or int(parts["port"] or 1) > _LAST_PORT:
+        return False
+    # A name whose last label is a number is an IPv4 address.
+    if parts["name"] and not parts["name"].rstrip(".").rpartition(".")[2].isdecimal():
+        return True
+    try:
+        address = ip_address(parts["name"] or parts["address"])
+    except ValueError:
+        return False
+    return str(address) == (parts["name"] or parts["address"])
 
 
 def _parse_networks(value: Any) -> Any:
@@ -199,8 +224,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    # The origins whose pages may call from a browser, comma-separated; `*` allows all.
+    port: Annotated[int, Field(ge=0, le=_LAST_PORT)] = 8000
+    # The origins whose pages may call from a browser, comma-separated; `*`, alone, allows all.
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)] = ()
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     # How long an idle connection stays open. It must be longer than a load balancer keeps its own idle connections

@@ -233,6 +233,17 @@ def test_a_url_for_migrations_alone_is_refused(monkeypatch: pytest.MonkeyPatch) 
         ("RATE_LIMIT", "60/day", "60/day", "/second, /minute or /hour"),
         ("RATE_LIMIT", "0/hour", "0/hour", "/second, /minute or /hour"),
         ("CORS_ORIGINS", "https://a.example, https://b.example/", "https://b.example/", "no slash at the end"),
+        ("CORS_ORIGINS", "https://a.example, *", "* allows", "write it alone, or a list without it"),
+        ("CORS_ORIGINS", "*, *", "* allows", "write it alone, or a list without it"),
+        *(
+            ("CORS_ORIGINS", f"https://a.example, {origin}", origin, "neither :443 of https nor :80 of http")
+            for origin in (
+                *("https://b.example:443", "http://b.example:80", "https://b.example:", "https://b.example:99999"),
+                *("https://b.example:0443", "https://b.example:b", "https://:8443", "https://..", "https://b..example"),
+                *("https://[::1", "https://::1", "http://[0:0::1]", "http://[b.example]", "http://127.1", "http://999"),
+                *("https://*.b.example", "https://B.example", "null", "**", "b.example"),
+            )
+        ),
         ("TRUSTED_PROXIES", "10.0.0.0/8, proxy", "proxy", "addresses and networks like 10.0.0.0/8"),
         ("TRUSTED_PROXIES", "10.0.0.1/8", "10.0.0.1/8", "addresses and networks like 10.0.0.0/8"),
     ],
@@ -249,6 +260,21 @@ def test_a_fault_names_the_wrong_part_and_the_allowed_values(
     assert faulty in fault["msg"]
     assert allowed in fault["msg"]
     assert value == faulty or value not in fault["msg"]
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "*",
+        "https://book.example,http://localhost:5173",
+        "http://b.example:443,https://b.example:80,https://b_b.example.:8443",
+        "http://127.0.0.1:65535,http://[::1]:8080,https://4.b4",
+    ],
+)
+def test_origins_are_written_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch, origins: str) -> None:
+    """With a port that is not the usual one of the scheme, and addresses in their shortest form."""
+    monkeypatch.setenv("CORS_ORIGINS", origins)
+    assert Settings().cors_origins == tuple(origins.split(","))
 
 
 def test_a_level_may_be_written_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
