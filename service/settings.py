@@ -31,8 +31,13 @@ _DATABASE_NUMBER: Final = re.compile(r"[0-9]+")
 # libpq's other form is `host=… password=…`.
 _URL_SCHEME: Final = re.compile(r"postgres(?:ql)?://")
 # User and password have none of the characters that end them.
-_UNAMBIGUOUS: Final = re.compile(r"postgres(?:ql)?://(?:[^@/?#]*@)?[^@]*")
+_UNAMBIGUOUS: Final = re.compile(r"postgres(?:ql)?://(?:[^@/?#\s]*@)?[^@\s]*")
 _LAST_PORT: Final = 65_535
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
+_TOKEN: Final = re.compile(r"[ -~]+")
+# A shell replaces these; a file of settings for systemd or a container does not.
+_FOLDER: Final = re.compile(r"[^~$\s](?:.*\S)?")
+_COLLECTOR_URL: Final = re.compile(r"https?://[^/?#\s]+[^?#\s]*")
 _PORT: Final = re.compile(r"[0-9]{0,5}")
 # Options that libpq reads only when it connects over TCP.
 _NUMBERS: Final = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
@@ -65,6 +70,9 @@ def _check_database_url(url: SecretStr) -> SecretStr:
     """Fails without quoting the URL. The driver's own messages would: where a character of the password is not encoded,
     it takes a part of the password for the host, the port or the database."""
     text = url.get_secret_value()
+    # libpq would connect to whatever its own defaults name.
+    if not text.strip():
+        raise ValueError(_NO_DATABASE_URL)
     try:
         options = {name: str(value) for name, value in conninfo_to_dict(text).items()}
     except psycopg.ProgrammingError:
@@ -141,6 +149,13 @@ def _check_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _check_token(token: SecretStr) -> SecretStr:
+    """Refuses a token that no request can have in its header: every request with it would be unauthorized."""
+    if not _TOKEN.fullmatch(token.get_secret_value()):
+        raise ValueError("has characters that a header can't carry: write it in ASCII, as `openssl rand -hex 32` does")
+    return token
+
+
 def _split(value: Any) -> tuple[Any, ...]:
     """Splits a comma-separated list, dropping spaces and empty entries; returns any other sequence as a tuple."""
     return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else tuple(value)
@@ -178,9 +193,19 @@ def _is_origin(text: str) -> bool:
 
 def _parse_networks(value: Any) -> Any:
     try:
-        return tuple(ip_network(entry) for entry in _split(value))
+        return tuple(_network(entry) for entry in _split(value))
     except ValueError as error:
         raise ValueError(f"{error}: write a list of addresses and networks like 10.0.0.0/8, ::1") from None
+
+
+def _network(entry: Any) -> IPv4Network | IPv6Network:
+    network = ip_network(entry)
+    # Clients that are known by an address of this kind are compared by the IPv4 address in it.
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        raise ValueError(f"{entry} is a network of IPv4 addresses, and is written as one")
+    if "%" in str(entry):
+        raise ValueError(f"{entry} has an interface, and addresses are compared without it")
+    return network
 
 
 def _check_rate(rate: str) -> str:
@@ -201,13 +226,24 @@ def _check_log_level(level: str) -> str:
     return level.lower()
 
 
-def _check_tracing_installed(endpoint: str) -> str:
+def _check_folder(folder: Path) -> Path:
+    if not _FOLDER.fullmatch(str(folder)):
+        raise ValueError(
+            "is not a folder: write the whole path, like /var/lib/holdfast. ~ and $HOME are not replaced, and a path "
+            "has no blanks at its ends"
+        )
+    return folder
+
+
+def _check_collector(endpoint: str) -> str:
     """Checks the import here, where the message reaches the operator; a worker would only fail to start."""
-    if endpoint:
-        try:
-            import_module("service.observability.tracing")
-        except ImportError:
-            raise ValueError("needs the packages of the extra `otel`: pip install 'holdfast[otel]'") from None
+    # The exporter would drop all spans.
+    if not _COLLECTOR_URL.fullmatch(endpoint):
+        raise ValueError("is not the URL of a collector that speaks OTLP over HTTP, like http://127.0.0.1:4318")
+    try:
+        import_module("service.observability.tracing")
+    except ImportError:
+        raise ValueError("needs the packages of the extra `otel`: pip install 'holdfast[otel]'") from None
     return endpoint
 
 
@@ -215,6 +251,7 @@ _Stripped = Annotated[SecretStr, AfterValidator(_strip)]
 _DatabaseUrl = Annotated[_Stripped, AfterValidator(_check_database_url)]
 _beside_database = AfterValidator(_check_beside_database)
 _Secret = Annotated[_Stripped, AfterValidator(_check_secret)]
+_Token = Annotated[_Secret, AfterValidator(_check_token)]
 _Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
@@ -240,10 +277,10 @@ class Settings(BaseSettings):
     migration_database_url: Annotated[SecretStr, AfterValidator(_check_database_urls), _beside_database] | None = None
     # A standby of the database, for reads that may be a moment old.
     standby_database_url: Annotated[_DatabaseUrl, _beside_database] | None = None
-    data_dir: Path = Path(".data")
+    data_dir: Annotated[Path, AfterValidator(_check_folder)] = Path(".data")
 
-    admin_token: _Secret | None = None
-    cron_secret: _Secret | None = None
+    admin_token: _Token | None = None
+    cron_secret: _Token | None = None
     # Comma-separated: the first one signs, all of them verify.
     token_secret: _Secret | None = None
 
@@ -273,7 +310,7 @@ class Settings(BaseSettings):
 
     log_level: Annotated[str, AfterValidator(_check_log_level)] = "info"
     # OpenTelemetry's own variable; enables tracing.
-    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(_check_tracing_installed)] | None = None
+    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(_check_collector)] | None = None
 
     def short_secrets(self) -> list[str]:
         """Returns the environment names of the secrets with an entry shorter than `SECRET_CHARACTERS`."""

@@ -19,6 +19,21 @@ def test_secrets_are_not_blank(monkeypatch: pytest.MonkeyPatch, name: str, blank
         Settings()
 
 
+@pytest.mark.parametrize("name", ["ADMIN_TOKEN", "CRON_SECRET"])
+@pytest.mark.parametrize(
+    "token", ["s3cret-schlüssel", "s3cret\nsecond-line", "s3cret\ttab", "s3cret-\x7f", "s3cret \N{KEY}"]
+)
+def test_a_token_can_be_sent_in_a_header(monkeypatch: pytest.MonkeyPatch, name: str, token: str) -> None:
+    """No request with any other one would be authorized. The message does not quote it."""
+    monkeypatch.setenv(name, token)
+    with pytest.raises(ValidationError, match="characters that a header can't carry: write it in ASCII") as raised:
+        Settings()
+    assert "s3cret" not in str(raised.value)
+    monkeypatch.setenv(name, "!any ASCII~")
+    monkeypatch.setenv("TOKEN_SECRET", token)
+    assert Settings().token_secret is not None
+
+
 def test_a_line_end_is_no_part_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of secrets end with one, and a header cannot contain it."""
     monkeypatch.setenv("ADMIN_TOKEN", "secret\n")
@@ -41,6 +56,7 @@ def test_a_line_end_is_no_part_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> N
         "postgresql://user:3/s?user=cret@127.0.0.1",
         "postgresql://user@127.0.0.1/db?password=s3@cret",
         "postgresql://user:s3cret",
+        *(" ", "\n", "postgresql:// /db", "postgresql://user:s3 cret@127.0.0.1/db", "postgresql://127.0.0.1/d b"),
         "postgresql://user:s3cret@127.0.0.1/db?sslmodus=require",
         "postgresql://user:65536",
         "postgresql://user@127.0.0.1:0/db",
@@ -244,6 +260,9 @@ def test_a_url_for_migrations_alone_is_refused(monkeypatch: pytest.MonkeyPatch) 
                 *("https://*.b.example", "https://B.example", "null", "**", "b.example"),
             )
         ),
+        ("TRUSTED_PROXIES", "::1, ::ffff:10.0.0.0/104", "::ffff:10.0.0.0/104", "is written as one: write a list of"),
+        ("TRUSTED_PROXIES", "::1, ::ffff:10.0.0.1", "::ffff:10.0.0.1", "is written as one: write a list of"),
+        ("TRUSTED_PROXIES", "::1, fe80::1%eth0", "fe80::1%eth0", "compared without it: write a list of"),
         ("TRUSTED_PROXIES", "10.0.0.0/8, proxy", "proxy", "addresses and networks like 10.0.0.0/8"),
         ("TRUSTED_PROXIES", "10.0.0.1/8", "10.0.0.1/8", "addresses and networks like 10.0.0.0/8"),
     ],
@@ -275,6 +294,30 @@ def test_origins_are_written_as_browsers_send_them(monkeypatch: pytest.MonkeyPat
     """With a port that is not the usual one of the scheme, and addresses in their shortest form."""
     monkeypatch.setenv("CORS_ORIGINS", origins)
     assert Settings().cors_origins == tuple(origins.split(","))
+
+
+@pytest.mark.parametrize(
+    "folder", [" ", "\n", "~", "~/data", "~holdfast/data", "$HOME/data", "${HOME}/data", "data\n", " data"]
+)
+def test_a_folder_is_written_as_it_is(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    """A file of settings does not replace what a shell does, and the data would be in a folder named `~`."""
+    monkeypatch.setenv("DATA_DIR", folder)
+    with pytest.raises(ValidationError, match=r"data_dir\n.*~ and \$HOME are not replaced"):
+        Settings()
+    for path in ("d", ".data", "/var/lib/hold fast", "a~b/c$d"):
+        monkeypatch.setenv("DATA_DIR", path)
+        assert str(Settings().data_dir) == path
+
+
+@pytest.mark.parametrize(
+    "url",
+    [" ", "127.0.0.1:4318", "collector", "http://", "http:///v1", "ftp://collector", "http://a b", "http://a?b=c"],
+)
+def test_a_collector_is_found_by_a_url(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """The exporter would drop all spans, with a line in the log for each batch."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    with pytest.raises(ValidationError, match=r"not the URL of a collector .*, like http://127\.0\.0\.1:4318"):
+        Settings()
 
 
 def test_a_level_may_be_written_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
