@@ -252,7 +252,8 @@ _TABLE: Final = (
     Problem(
         "LIMIT_REACHED", 409, "The business has as many entries of this kind as it may: `limit`.",
         "Delete entries that are not needed any more, such as past closures or keys that are not used. Archived "
-        "services and resources count. Nothing was changed.",
+        "services and resources count. A removed resource that is put again brings its opening hours and its places in "
+        "pools back: of these a list has 500. Nothing was changed.",
         members={"limit": 1000},
     ),
     Problem(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from service.booking.catalog_types import MAX_LISTED
 from tests.database import NO_DEADLINE, Outcome, TestDatabase, at
 from tests.sql.catalog import delete_service, put_special_hours
 
@@ -72,6 +73,45 @@ def test_the_opening_hours_of_a_business_are_bounded(database: TestDatabase) -> 
     assert (refused.name, refused.body) == ("limit_reached", {"limit": 5000})
     for _ in range(2):
         assert database.put_hours([entry] * 4990).name == "done"
+
+
+def test_restored_hours_can_be_put_again(database: TestDatabase) -> None:
+    """A request has `MAX_LISTED` entries. A resource comes back with its hours only if all of them are not more."""
+    entry: dict[str, Any] = {"weekday": 1, "opens": "09:00", "closes": "17:00"}
+    for resource_id in ("gone", "without"):
+        database.make_resource(resource_id)
+    assert database.put_hours([{**entry, "resource_id": "gone"}] * 10).name == "done"
+    database.rows("UPDATE booking.resources SET archived_at = now()")
+    assert database.put_hours([entry] * (MAX_LISTED - 9)).name == "done"
+    refused = put(database, "resources", "gone")
+    assert (refused.name, refused.body) == ("limit_reached", {"limit": MAX_LISTED})
+    assert put(database, "resources", "without").name == "done"
+    assert database.put_hours([entry] * (MAX_LISTED - 10)).name == "done"
+    assert put(database, "resources", "gone").name == "done"
+    assert database.value("SELECT count(*) FROM booking.opening_hours('salon')") == MAX_LISTED
+    assert put(database, "resources", "gone").name == "done"
+
+
+def test_a_restored_pool_can_be_put_again(database: TestDatabase) -> None:
+    """A request has `MAX_LISTED` resources. One comes back into its pools only if none of them gets more."""
+    database.make_business()
+    _, columns, values = PLANTED["resources"]
+    plant = (
+        f"INSERT INTO booking.resources (business_id, {columns}) SELECT 'salon', {values} FROM generate_series(0, %s) n"  # noqa: S608 — constants
+    )
+    database.rows(plant, MAX_LISTED)
+    pool = [f"x{n}" for n in range(MAX_LISTED + 1)]
+    assert database.put_service(resource_ids=pool[:-1]).name == "created"
+    database.rows("UPDATE booking.resources SET archived_at = now() WHERE resource_id = 'x0'")
+    assert database.put_service(resource_ids=pool[1:]).name == "done"
+    refused = put(database, "resources", "x0")
+    assert (refused.name, refused.body) == ("limit_reached", {"limit": MAX_LISTED})
+    assert database.put_service(resource_ids=pool[2:]).name == "done"
+    assert put(database, "resources", "x0").name == "done"
+    [listed] = database.rows(
+        "SELECT s ->> 'service_id', jsonb_array_length(s -> 'resource_ids') FROM booking.services('salon') s"
+    )
+    assert listed == ("cut", MAX_LISTED)
 
 
 def test_archived_entries_count(database: TestDatabase) -> None:

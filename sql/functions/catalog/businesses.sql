@@ -112,7 +112,8 @@ $$;
 -- entries count.
 --
 --   p_kind   'services', 'resources', 'closures', 'special_hours', 'opening_hours' or 'api_keys' (revoked ones do not
---            count)
+--            count); 'list': the entries of a list that is put as a whole, of which one request has 500 at most. Archived
+--            ones are not in it
 --   p_count  how many the business would have
 CREATE FUNCTION booking.over_limit(p_kind text, p_count bigint)
 RETURNS booking.outcome LANGUAGE sql IMMUTABLE
@@ -120,6 +121,6 @@ AS $$
   SELECT ROW(NULL, 'limit_reached', jsonb_build_object('limit', kind.most))::booking.outcome
   FROM (VALUES
     ('services', 1000), ('resources', 2000), ('closures', 10000), ('special_hours', 5000), ('opening_hours', 5000),
-    ('api_keys', 200)) AS kind (name, most)
+    ('api_keys', 200), ('list', 500)) AS kind (name, most)
   WHERE kind.name = p_kind AND p_count > kind.most
 $$;

@@ -27,18 +27,21 @@ $$;
 --
 --   p_resource  {name, kind, booking_enabled, seats?, description?, metadata?}, complete; seats is 1 if missing
 -- Refusals  business_not_found; capacity_in_use: more is claimed in some window from now on than the new seats allow;
---           body as in booking.check_claims
+--           body as in booking.check_claims; limit_reached also for one whose hours or pools would be too many to put
 CREATE FUNCTION booking.put_resource(p_business_id text, p_resource_id text, p_resource jsonb, p_deadline timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
   v_has_fewer_seats boolean := booking.has_fewer_seats(p_business_id, p_resource_id, p_resource);
-  v_outcome booking.outcome;
+  v_outcome booking.outcome := booking.over_limit(
+    'list', booking.longest_list_with_archived(p_business_id, p_resource_id));
   v_violation jsonb;
 BEGIN
   IF v_now IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
+  ELSIF v_outcome.outcome IS NOT NULL THEN
+    RETURN v_outcome;
   END IF;
   v_outcome := booking.write_resource(p_business_id, p_resource_id, p_resource, v_now);
   IF v_has_fewer_seats THEN
@@ -50,6 +53,30 @@ EXCEPTION
     GET STACKED DIAGNOSTICS v_violation = PG_EXCEPTION_DETAIL;
     RETURN (NULL, 'capacity_in_use', v_violation)::booking.outcome;
 END
+$$;
+
+-- Returns how many entries the longest list has to which an archived resource comes back when it is restored: the opening
+-- hours, if it has some, and its pools. NULL for another resource. The caller holds the lock of the business.
+--
+-- A document needs no such limit: it restores a resource first, and then puts the lists that it has.
+CREATE FUNCTION booking.longest_list_with_archived(p_business_id text, p_resource_id text)
+RETURNS bigint LANGUAGE sql STABLE
+AS $$
+  SELECT greatest((
+      SELECT count(*) FROM booking.opening_hours o
+      WHERE o.business_id = p_business_id
+        AND (o.resource_id = p_resource_id OR NOT booking.is_archived(p_business_id, o.resource_id))
+      HAVING bool_or(o.resource_id = p_resource_id)
+    ), (
+      SELECT max(1 + live.number)
+      FROM booking.service_resources p
+      CROSS JOIN LATERAL (
+        SELECT count(*) AS number FROM booking.service_resources other
+        JOIN booking.resources r ON r.business_id = p_business_id AND r.resource_id = other.resource_id
+        WHERE other.business_id = p_business_id AND other.service_id = p.service_id AND r.archived_at IS NULL
+      ) AS live
+      WHERE p.business_id = p_business_id AND p.resource_id = p_resource_id))
+  WHERE booking.is_archived(p_business_id, p_resource_id)
 $$;
 
 -- Returns whether a resource, archived or not, has more seats than those that it is to be put with. The caller holds the
