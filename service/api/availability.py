@@ -79,7 +79,7 @@ class AvailabilityApi:
         async def ask() -> Body:
             return Body((await public_catalogue(self._reads, slug)).model_dump_json().encode())
 
-        # The largest take the database half a second, also where the client knows the content.
+        # The largest take the database a tenth of a second, also where the client knows the content.
         return tagged_answer(call, await self._cache.get(slug, PublicCatalogue, ask), JSON)
 
     @endpoint("GET", "/api/booking/availability", tag="availability", answers={200: Availability}, refusals=_REFUSALS)

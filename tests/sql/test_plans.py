@@ -308,6 +308,15 @@ def test_the_rows_and_blocks_that_a_call_reads_do_not_grow(database: TestDatabas
     check_bounds_of_slots(database)
 
 
+def test_the_pools_of_the_public_catalogue_are_joined_at_once(database: TestDatabase) -> None:
+    """Without statistics, PostgreSQL would compare each place in a pool with each resource."""
+    database.make_service(resource_ids=ROOMS)
+    plan = plan_of(database, body_of(database, "public_catalogue"), "public_catalogue")
+    kinds = {node["Node Type"] for node in plan_nodes(plan)}
+    assert "Nested Loop" not in kinds
+    assert kinds & {"Hash Join", "Merge Join"}
+
+
 def test_no_plan_of_a_call_is_compiled(database: TestDatabase) -> None:
     """Up to PostgreSQL 17, a plan node that is disabled and can't be avoided has an estimated cost of 1e10.
 

@@ -3,8 +3,11 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.database import TestDatabase
 from tests.sql.catalog import delete_resource, delete_service
+from tests.sql.measuring import reads_of
 
 DESCRIBED: dict[str, Any] = {"description": "Text", "metadata": {"a": None}}
 # Settings that are left out, as the API puts them: the helper of the tests fills them in.
@@ -142,3 +145,19 @@ def test_the_largest_party_can_be_booked(database: TestDatabase) -> None:
         assert held.name == "done"
         database.release(held.id)
         assert database.reserve(10, quantity=largest + 1).name != "done"
+
+
+@pytest.mark.new_database
+@pytest.mark.parametrize("is_analysed", [False, True])
+def test_a_resource_is_read_once_however_many_pools_it_is_in(database: TestDatabase, is_analysed: bool) -> None:
+    """The largest catalogue, 200 pools of 500 resources, would else be 100,000 look-ups."""
+    staff = [f"r{number}" for number in range(50)]
+    for number in range(20):
+        database.make_service(f"s{number}", resource_ids=staff)
+    if is_analysed:
+        database.rows("VACUUM ANALYZE")
+    services, resources = listed(catalogue(database))
+    assert resources == sorted(staff)
+    assert services == {f"s{number}": resources for number in range(20)}
+    # The places in pools, the resources of the pools, those that are shown, the services and the business.
+    assert reads_of(database, lambda: catalogue(database)).rows <= 20 * 50 + 3 * 50 + 2 * 20 + 20

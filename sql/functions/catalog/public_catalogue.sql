@@ -5,13 +5,28 @@
 --
 --   services   those that the public can book, by id: see booking.public_service
 --   resources  those that the public can book through one of the services, by id
+--
+-- Without statistics PostgreSQL expects a pool of one resource, and would compare each place in a pool with each resource
+-- of the business: so nested loops are switched off.
 CREATE FUNCTION booking.public_catalogue(p_business_id text)
 RETURNS SETOF jsonb LANGUAGE sql STABLE
+SET enable_nestloop = off
 AS $$
-  WITH offered AS MATERIALIZED (
-    SELECT s.service_id, pool.resource_ids, booking.public_service(s, pool.resource_ids, pool.largest) AS body
+  WITH pool AS MATERIALIZED (
+    -- All at once: 200 pools of 500 resources, looked up one by one, took three times as long.
+    SELECT p.service_id, coalesce(max(r.seats), 0) AS largest,
+           coalesce(array_agg(r.resource_id ORDER BY r.resource_id) FILTER (WHERE r.resource_id IS NOT NULL), '{}')
+             AS resource_ids
+    FROM booking.service_resources p
+    LEFT JOIN booking.resources r ON r.business_id = p_business_id AND r.resource_id = p.resource_id
+      AND r.booking_enabled AND r.archived_at IS NULL
+    WHERE p.business_id = p_business_id
+    GROUP BY p.service_id
+  ), offered AS MATERIALIZED (
+    SELECT s.service_id, pool.resource_ids,
+           booking.public_service(s, coalesce(pool.resource_ids, '{}'), pool.largest) AS body
     FROM booking.services s
-    CROSS JOIN LATERAL booking.public_pool(s.business_id, s.service_id) AS pool
+    LEFT JOIN pool USING (service_id)
     WHERE s.business_id = p_business_id AND s.booking_enabled AND s.archived_at IS NULL
   )
   SELECT jsonb_build_object(
@@ -29,22 +44,11 @@ AS $$
   WHERE b.business_id = p_business_id
 $$;
 
--- Returns the resources of a service that the public can book, by id, and the seats of the largest one; '{}' and 0 if
--- there is none, '{}' and NULL for a service without a pool.
-CREATE FUNCTION booking.public_pool(
-  p_business_id text, p_service_id text, OUT resource_ids text[], OUT largest integer)
-LANGUAGE sql STABLE
-AS $$
-  SELECT coalesce(array_agg(m.resource_id ORDER BY m.resource_id), '{}'),
-         CASE WHEN booking.has_pool(p_business_id, p_service_id) THEN coalesce(max(m.seats), 0) END
-  FROM booking.members(p_business_id, p_service_id) AS m
-  WHERE m.booking_enabled
-$$;
-
 -- Returns a service as the public catalogue shows it: with the defaults of the settings that were left out, and NULL for
 -- those that do not apply.
 --
---   p_resource_ids, p_largest  as in booking.public_pool
+--   p_resource_ids  the resources of the service that the public can book, by id; '{}' without a pool
+--   p_largest       the seats of the largest one; 0 if the pool has none, NULL without a pool
 -- Returns  max_quantity: the largest quantity that a claim can have; 0 if the pool has no resource for the public
 CREATE FUNCTION booking.public_service(p_service booking.services, p_resource_ids text[], p_largest integer)
 RETURNS jsonb LANGUAGE sql STABLE
