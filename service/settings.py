@@ -35,6 +35,7 @@ _UNAMBIGUOUS: Final = re.compile(r"postgres(?:ql)?://(?:[^@/?#\s]*@)?[^@\s]*")
 _LAST_PORT: Final = 65_535
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _TOKEN: Final = re.compile(r"[ -~]+")
+_HOST: Final = re.compile(r"[A-Za-z0-9_.-]+")
 # A shell replaces these; a file of settings for systemd or a container does not.
 _FOLDER: Final = re.compile(r"[^~$\s](?:.*\S)?")
 _COLLECTOR_URL: Final = re.compile(r"https?://[^/?#\s]+[^?#\s]*")
@@ -226,6 +227,16 @@ def _check_log_level(level: str) -> str:
     return level.lower()
 
 
+def _check_host(host: str) -> str:
+    try:
+        is_host = _HOST.fullmatch(host) is not None or ip_address(host) is not None
+    except ValueError:
+        is_host = False
+    if not is_host:
+        raise ValueError("is not an address or a name, without a port: 127.0.0.1, 0.0.0.0, ::1, :: or localhost")
+    return host
+
+
 def _check_folder(folder: Path) -> Path:
     if not _FOLDER.fullmatch(str(folder)):
         raise ValueError(
@@ -260,7 +271,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, hide_input_in_errors=True)
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(_check_host)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=_LAST_PORT)] = 8000
     # The origins whose pages may call from a browser, comma-separated; `*`, alone, allows all.
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)] = ()

@@ -320,6 +320,61 @@ def test_a_collector_is_found_by_a_url(monkeypatch: pytest.MonkeyPatch, url: str
         Settings()
 
 
+NUMBERS = ["-1", "1e3", "0x10", "1.5", "ten", "nan", "inf", "99999999", " "]
+SWITCHES = ["2", "flase", "enabled", " "]
+DATABASE_URLS = [" ", "/db", "mysql://host/db", "postgresql://host:0/db", "postgresql://a b/db", "host=a b"]
+TOKENS = [" ", "\n", ",", "schlüssel", "two\nlines"]
+# By name, values that are meant as something else than what the service would do with them.
+HOSTILE = {
+    "HOST": [" ", "*", "127.0.0.1 ", "localhost:8000", "http://localhost", "[::1]", "::1:8000:x", "10.0.0.0/8"],
+    "PORT": [*NUMBERS, "65536", "8000/tcp"],
+    "CORS_ORIGINS": ["https://a.example, *", "https://a.example:443", "https://a.example/", "A.example", "null"],
+    "WORKERS": [*NUMBERS, "0", "auto"],
+    "KEEP_ALIVE_SECONDS": [*NUMBERS, "0", "75s"],
+    "PAGES_ENABLED": SWITCHES,
+    "DATABASE_URL": DATABASE_URLS,
+    "MIGRATION_DATABASE_URL": [*DATABASE_URLS, "postgresql://a/db mysql://b/db"],
+    "STANDBY_DATABASE_URL": DATABASE_URLS,
+    "DATA_DIR": [" ", "~/data", "$HOME/data", "data\n"],
+    "ADMIN_TOKEN": TOKENS,
+    "CRON_SECRET": TOKENS,
+    "TOKEN_SECRET": [" ", "\n", ",", ",,"],
+    "CLEANUP_INTERVAL_SECONDS": ["-1", "nan", "inf", "1m", "0.01", "241", " "],
+    "IDEMPOTENCY_WINDOW_HOURS": ["-1", "0", "nan", "inf", "24h", "87601", " "],
+    "REDIS_URL": [" ", "host:6379", "http://host", "redis://host/notadb", "redis://host:0/0", "redis:///0", "unix:///"],
+    "RATE_LIMIT_ENABLED": SWITCHES,
+    "RATE_LIMIT": [" ", "6000", "6000/day", "0/minute", "-1/minute", "1.5/minute", "6000 / minute", "6000/minute\n"],
+    "MAX_LIVE_HOLDS_PER_CLIENT": [*NUMBERS, "0"],
+    "MAX_DAILY_BOOKINGS_PER_CLIENT": [*NUMBERS, "0"],
+    "TRUSTED_PROXIES": ["*", "10", "10.0.0.1/8", "proxy", "10.0.0.0/33", "::ffff:10.0.0.0/104", "fe80::1%eth0"],
+    "MAX_BATCH": [*NUMBERS, "0", "1001"],
+    "LOG_LEVEL": [" ", "loud", "warn", "info,debug", "20"],
+    "OTEL_EXPORTER_OTLP_ENDPOINT": [" ", "collector:4318", "collector", "http://", "ftp://collector"],
+}
+
+
+def test_every_setting_has_hostile_values() -> None:
+    """A setting that is added needs some."""
+    assert HOSTILE.keys() == {name.upper() for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in HOSTILE for value in HOSTILE[name]])
+def test_a_value_that_means_something_else_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """The message names the setting, and no other one."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1/db")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    assert [fault["loc"] for fault in raised.value.errors()] == [(name.lower(),)]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::", "::1", "fe80::1%eth0", "localhost", "a_b.example.", "0"])
+def test_a_host_is_an_address_or_a_name(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Whether the machine has it, shows when the port is bound."""
+    monkeypatch.setenv("HOST", host)
+    assert Settings().host == host
+
+
 def test_a_level_may_be_written_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most programs accept it."""
     monkeypatch.setenv("LOG_LEVEL", "WARNING")
