@@ -243,10 +243,24 @@ def test_an_appointment_is_shortened_in_its_place(database: TestDatabase) -> Non
     assert reschedule(database, appointment, 11).name == "slot_unavailable"
     shorter = reschedule(database, appointment, 11, slot_end=at(12).isoformat())
     assert (shorter.name, shorter.body["resource_id"]) == ("done", "anna")
-    delete_resource(database, "anna")
-    refused = reschedule(database, appointment, 11, slot_end=at(11.5).isoformat())
-    assert refused.name == "resource_not_found"
     assert database.violations() == {}
+
+
+def test_an_appointment_that_is_shortened_gets_a_resource_that_is_still_there(
+    database: TestDatabase, annas_appointment: str
+) -> None:
+    """The public cannot book Anna any more: Bert takes it over, unless he is busy. Staff keep it with Anna."""
+    delete_resource(database, "anna")
+    with database.admin.transaction(force_rollback=True):
+        database.book(10, resource_id="bert")
+        refused = reschedule(database, annas_appointment, 10, slot_end=at(10.5).isoformat())
+        assert (refused.name, refused.body["resource_id"]) == ("slot_unavailable", "bert")
+    unchanged = reschedule(database, annas_appointment, 10, resource_id="anna")
+    assert (unchanged.name, unchanged.body["version"]) == ("done", 1)
+    shorter = reschedule(database, annas_appointment, 10, slot_end=at(10.75).isoformat(), actor_kind="staff")
+    assert (shorter.name, shorter.body["resource_id"]) == ("done", "anna")
+    shorter = reschedule(database, annas_appointment, 10, slot_end=at(10.5).isoformat())
+    assert (shorter.name, shorter.body["resource_id"]) == ("done", "bert")
 
 
 def test_a_service_that_is_not_offered_any_more_takes_no_moves(database: TestDatabase, booked: str) -> None:

@@ -123,12 +123,14 @@ BEGIN
     ), with_pool AS MATERIALIZED (
       -- The resources that a move may get. An appointment keeps its resource unless it names another one, or is to get
       -- a new window or service on a resource that was archived or is not in the pool: then it gets one of the pool as it
-      -- is now.
+      -- is now. A guest's move is always to a slot that the public can book, so it gets one of the pool also within the
+      -- old window.
       SELECT with_move.*, CASE
           WHEN NOT is_move THEN NULL
           WHEN (after).resource_id = (before).resource_id AND (
             (before).status = 'confirmed' AND (after).occupied <@ (before).occupied
-              AND (after).service_id = (before).service_id OR EXISTS (
+              AND (after).service_id = (before).service_id
+              AND (details ->> 'actor_kind' <> 'guest' OR (after).occupied = (before).occupied) OR EXISTS (
               SELECT FROM booking.members(with_move.business_id, (with_move.after).service_id) AS m
               WHERE m.resource_id = (with_move.before).resource_id))
           THEN ROW(true, (SELECT r.seats FROM booking.resources r
@@ -351,7 +353,8 @@ DECLARE
       (c.before).status = 'confirmed' AND (c.after).service_id = (c.before).service_id
         AND (c.after).occupied <@ (c.before).occupied
         AND (c.after).quantity <= (c.before).quantity
-        AND (c.after).resource_id IS NOT DISTINCT FROM (c.before).resource_id)::booking.claim_request
+        AND (c.after).resource_id IS NOT DISTINCT FROM (c.before).resource_id
+        AND ((c.before).resource_id <> ALL (c.resource_ids)) IS NOT TRUE)::booking.claim_request
     FROM unnest(v_moves) AS c), p_now);
 BEGIN
   RETURN ARRAY(
