@@ -143,6 +143,23 @@ async def test_a_refusal_that_ends_an_expired_hold_is_published(
         assert await browser.next_event() == changed(14)
 
 
+async def test_the_room_of_an_expired_hold_is_published_if_its_guest_is_at_the_limit(
+    app: Starlette, database: TestDatabase
+) -> None:
+    """The refused commit leaves the hold to the cleanup, which publishes that its slot has room."""
+    database.make_service(capacity=1000, max_upcoming_per_guest=1)
+    guest = {"guestEmail": "ada@example.com"}
+    await post(app, "/api/bookings", {**CUT, "slotStart": at(14).isoformat(), **guest})
+    held = await reserve(app, 10)
+    database.move_clock(timedelta(minutes=20))
+    async with Browser(app) as browser, client_of(app) as client:
+        body = {"reservationId": held["reservationId"], "ifExpired": "rebook", **guest}
+        refused = await client.post("/api/booking/commit", json=body)
+        assert refused.json()["code"] == "GUEST_LIMIT_REACHED"
+        await cleanup(app)
+        assert await browser.next_event() == ("resync", {})
+
+
 @asynccontextmanager
 async def behind_proxy(database: TestDatabase) -> AsyncIterator[tuple[Proxy, Starlette]]:
     """Runs the service on a database whose answers can be lost."""

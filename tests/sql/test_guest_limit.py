@@ -141,6 +141,15 @@ def test_an_expired_hold_that_is_refused_keeps_no_room(database: TestDatabase) -
     assert database.reserve(12).name == "done"
 
 
+def test_an_expired_hold_of_a_guest_at_the_limit_is_left_to_the_purge(database: TestDatabase) -> None:
+    """The refusal is not for the expiry. The purge ends the hold and reports its room, also if that is not in use."""
+    make_limited(database, 1)
+    booked(database, hour=10)
+    assert booked(database, "rebook", 12).name == "guest_limit_reached"
+    assert database.purge()[0] == 1
+    assert database.capacity(12)["held"] == 0
+
+
 def test_other_refusals_come_first(database: TestDatabase) -> None:
     """Those about the hold and about the slot; a lack of room comes after it."""
     make_limited(database, 1, capacity=1)

@@ -35,21 +35,22 @@ CREATE FUNCTION booking.commit(p_business_ids text[], p_batches jsonb[], p_now t
 RETURNS SETOF booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
+  v_requests booking.commit_request[];
   v_open booking.commit_request[];
   v_room_requests booking.claim_request[];
   v_decision record;
   v_rebookings booking.rebooking[];
   v_outcomes booking.outcome[];
 BEGIN
-  v_open := ARRAY(
+  v_requests := ARRAY(
     SELECT jsonb_populate_record(NULL::booking.commit_request, request || jsonb_build_object(
       'position', row_number() OVER (), 'business_id', b.business_id))
     FROM unnest(p_business_ids, p_batches) AS b (business_id, batch)
     CROSS JOIN jsonb_array_elements(b.batch -> 'commit') AS request);
 
-  v_outcomes := booking.commit_holds(v_open, NULL, p_now);
+  v_outcomes := booking.commit_holds(v_requests, NULL, p_now);
   v_open := ARRAY(
-    SELECT request FROM unnest(v_open) AS request JOIN unnest(v_outcomes) AS answer USING (operation_id)
+    SELECT request FROM unnest(v_requests) AS request JOIN unnest(v_outcomes) AS answer USING (operation_id)
     WHERE answer.outcome = 'limited' OR (
       (request).if_expired = 'rebook' AND answer.outcome = 'reservation_expired'
       AND booking.can_rebook((request).business_id, (request).reservation_id, p_now)));
@@ -58,6 +59,9 @@ BEGIN
   END IF;
   RETURN QUERY
     SELECT * FROM unnest(v_outcomes) WHERE operation_id NOT IN (SELECT operation_id FROM unnest(v_open));
+  PERFORM booking.end_holds(array_agg(request.business_id), array_agg(request.reservation_id), 'expired', p_now)
+  FROM unnest(v_requests) AS request JOIN unnest(v_outcomes) AS answer USING (operation_id)
+  WHERE answer.outcome = 'reservation_expired' AND operation_id NOT IN (SELECT operation_id FROM unnest(v_open));
   IF v_open = '{}' THEN
     RETURN;
   END IF;
@@ -72,6 +76,11 @@ BEGIN
   v_open := ARRAY(
     SELECT request FROM unnest(v_open) AS request
     WHERE (request).operation_id NOT IN (SELECT operation_id FROM unnest(v_outcomes)));
+  -- The expired hold of a guest at the limit stays as it is: the purge ends it, and announces the room.
+  PERFORM booking.end_holds(array_agg(r.business_id), array_agg(r.reservation_id), 'expired', p_now)
+  FROM unnest(v_open) AS request
+  CROSS JOIN LATERAL booking.reservation_by_id(request.business_id, request.reservation_id) AS r
+  WHERE r.expires_at <= p_now;
 
   FOR v_round IN 1 .. booking.max_rounds() LOOP
     EXIT WHEN cardinality(v_open) = 0;
@@ -170,7 +179,8 @@ BEGIN
 END
 $$;
 
--- Makes the appointments of the holds that can be committed, and returns the outcomes of all requests.
+-- Makes the appointments of the holds that can be committed, and returns the outcomes of all requests. It ends no expired
+-- hold: the caller does.
 --
 --   p_rebooked  the decisions about expired holds; NULL: not decided yet. Expired holds are refused then, and the
 --               outcome of those whose service limits the appointments of a guest is 'limited'
@@ -181,7 +191,6 @@ DECLARE
   v_outcomes booking.outcome[];
   -- The holds of the new appointments whose clients are known.
   v_counted booking.reservations[];
-  v_group record;
 BEGIN
   WITH judged_request AS MATERIALIZED (
     SELECT request.*, request, hold.r AS hold, earlier.a AS earlier, service.s AS service,
@@ -266,15 +275,9 @@ BEGIN
     FROM unnest(v_counted) AS r;
   END IF;
   -- A reservation that was booked again has ended before: end_holds leaves it as it is.
-  FOR v_group IN
-    SELECT CASE answer.outcome WHEN 'done' THEN 'committed' ELSE 'expired' END AS status,
-           array_agg(request.business_id) AS business_ids, array_agg(request.reservation_id) AS reservation_ids
-    FROM unnest(p_open) AS request JOIN unnest(v_outcomes) AS answer USING (operation_id)
-    WHERE answer.outcome IN ('done', 'reservation_expired')
-    GROUP BY 1
-  LOOP
-    PERFORM booking.end_holds(v_group.business_ids, v_group.reservation_ids, v_group.status, p_now);
-  END LOOP;
+  PERFORM booking.end_holds(array_agg(request.business_id), array_agg(request.reservation_id), 'committed', p_now)
+  FROM unnest(p_open) AS request JOIN unnest(v_outcomes) AS answer USING (operation_id)
+  WHERE answer.outcome = 'done';
   RETURN v_outcomes;
 END
 $$;
