@@ -100,8 +100,8 @@ class StreamApi:
         lines that begin with a colon are comments. `changed` says which slots to load again. It names the services
         whose slots have more or less room, also those that share a resource, and a range for the `from` and `to` of
         `availability`, wide enough for the buffers and for slots that overlap. `resync` means that anything may have
-        changed or been missed: load all that is shown. It is also sent after a change of the catalog, after a move, and
-        by the first cleanup after holds have expired.
+        changed or been missed: load all that is shown. It is also sent after a change of the catalog, after a move,
+        with a claim that takes a part of the room of expired holds, and by the first cleanup after holds have expired.
 
         A browser that is cut off reconnects by itself with `Last-Event-ID`, and gets what it missed. After a refusal
         (429, 503) an `EventSource` is closed for good (`readyState` 2): make a new one after some seconds, and load

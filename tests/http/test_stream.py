@@ -29,6 +29,7 @@ from service.sharing.store import Store
 from service.sharing.watchers import Change
 from tests.database import TestDatabase, at
 from tests.faults.proxy import Proxy
+from tests.http.booking_calls import timestamp
 from tests.http.browser import CUT, STREAM, Browser, change_at, changed, missed, post, reserve, running
 from tests.http.conftest import ADMIN, CRON
 from tests.http.describing import check, client_of, served_document
@@ -158,6 +159,23 @@ async def test_the_room_of_an_expired_hold_is_published_if_its_guest_is_at_the_l
         assert refused.json()["code"] == "GUEST_LIMIT_REACHED"
         await cleanup(app)
         assert await browser.next_event() == ("resync", {})
+
+
+async def test_the_rest_of_an_expired_hold_is_published_with_the_claim_that_ends_it(
+    app: Starlette, database: TestDatabase
+) -> None:
+    """The claim names its own slot only, and the cleanup will find nothing that has expired."""
+    database.make_service("perm", resource_ids=["rosa"], max_duration_minutes=240)
+    database.make_service("wash", resource_ids=["rosa"], max_duration_minutes=60)
+    await reserve(app, 10, serviceId="perm", slotEnd=timestamp(at(14)))
+    await reserve(app, 16, serviceId="wash")
+    database.move_clock(timedelta(minutes=20))
+    async with Browser(app, serviceId="wash") as browser:
+        await reserve(app, 10, serviceId="wash")
+        assert await browser.next_event() == ("resync", {})
+        await reserve(app, 16, serviceId="wash")
+        name, slots = await browser.next_event()
+        assert (name, slots["serviceIds"]) == ("changed", ["wash"])
 
 
 @asynccontextmanager

@@ -286,6 +286,36 @@ def test_expired_holds_of_other_windows_free_their_resource(database: TestDataba
     assert database.violations() == {}
 
 
+@pytest.mark.parametrize("way", ["reserve", "book", "rebook", "take back"])
+def test_a_claim_says_that_it_frees_more_than_its_slot(database: TestDatabase, way: str) -> None:
+    """Another window of the resource becomes free with it, but not where the windows are equal; a retry has nothing to
+    say."""
+    database.make_service(resource_ids=["anna"], capacity=1)
+    database.make_service("perm", resource_ids=["anna"], capacity=1)
+    now = database.freeze_clock(at(9))
+    early = database.reserve(12, ttl_minutes=1).id
+    database.freeze_clock(now + 2 * MINUTE)
+    booked = database.book(11).id
+    database.freeze_clock(at(11))
+    database.change(booked, set={"status": "no_show"})
+    wide = database.reserve(11 if way == "take back" else 12, 3, service_id="perm", ttl_minutes=1).id
+    database.freeze_clock(at(11) + 2 * MINUTE)
+    verb, request = {
+        "reserve": ("reserve", reserve_request(12)),
+        "book": ("book", MAKE_REQUEST["book"](12)),
+        "rebook": ("commit", commit_request(early, if_expired="rebook")),
+        "take back": ("change", change_request(booked, set={"status": "confirmed"})),
+    }[way]
+    [outcome] = database.call(verb, [request])
+    assert (outcome.name, outcome.body.get("frees_more"), database.status(wide)) == ("done", True, "expired")
+    [retried] = database.call(verb, [request])
+    assert (retried.name, retried.body.get("frees_more")) == ("done", None)
+    equal = database.reserve(16, ttl_minutes=1)
+    database.freeze_clock(at(11) + 5 * MINUTE)
+    assert "frees_more" not in database.reserve(16).body
+    assert database.status(equal.id) == "expired"
+
+
 def test_holds_of_one_window_with_different_resources_are_ended_by_resource(database: TestDatabase) -> None:
     """The expired hold of the resource that is given away is ended; a live hold of another resource is not."""
     database.make_service(capacity=3, resource_ids=["anna", "bert", "cleo"])

@@ -96,8 +96,9 @@ def take_step(database: TestDatabase, hold: str | None, step: str, now: datetime
 
 
 def comparable(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns a reservation without the business, and, if it is expired, without its version, which may differ."""
-    differing = {"business_id", "version"} if body.get("status") == "expired" else {"business_id"}
+    """Returns a reservation without the business, and, if it is expired, without its version, which may differ. A batch
+    that frees more than its slots says so with each of its claims."""
+    differing = {"business_id", "frees_more"} | ({"version"} if body.get("status") == "expired" else set())
     return {name: value for name, value in body.items() if name not in differing}
 
 

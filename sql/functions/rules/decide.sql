@@ -21,12 +21,14 @@
 --   outcomes      'granted' or 'slot_unavailable'; NULL: not decided in this round
 --   resource_ids  the resource that a granted request gets; NULL: none
 --   in_session    whether the request shares its resource
+-- and one array of its own
+--   freed         as booking.end_expired returns it
 -- The counts include the granted requests; the caller inserts the claims.
 -- Locks  the rows of services whose longest window grows, and those that booking.assign locks; the caller holds the locks
 --        of the businesses
 CREATE FUNCTION booking.decide(
   p_open booking.claim_request[], p_now timestamptz,
-  OUT outcomes text[], OUT resource_ids text[], OUT in_session boolean[])
+  OUT outcomes text[], OUT resource_ids text[], OUT in_session boolean[], OUT freed text[])
 LANGUAGE plpgsql VOLATILE
 AS $$
 #variable_conflict use_column
@@ -142,8 +144,17 @@ BEGIN
       AND s.longest_occupied_seconds < longest.seconds;
   END IF;
   IF v_expired_places IS NOT NULL THEN
-    PERFORM booking.end_expired(
-      array_agg(p_open[place]), array_agg(decide.resource_ids[place]), p_now) FROM unnest(v_expired_places) AS place;
+    SELECT booking.end_expired(array_agg(p_open[place]), array_agg(decide.outcomes[place]),
+      array_agg(decide.resource_ids[place]), p_now)
+    INTO freed FROM unnest(v_expired_places) AS place;
   END IF;
 END
 $$;
+
+-- Returns the body of a granted request. It has frees_more if the decision ended expired holds beside the granted slots,
+-- which nothing else announces: the purge does not find them any more.
+--
+--   p_freed  as booking.decide returns it
+CREATE FUNCTION booking.with_freed(p_body jsonb, p_freed text[])
+RETURNS jsonb LANGUAGE sql IMMUTABLE
+AS $$ SELECT CASE WHEN p_body ->> 'business_id' = ANY (p_freed) THEN p_body || '{"frees_more": true}' ELSE p_body END $$;

@@ -212,16 +212,20 @@ $$;
 --
 -- Parameters
 --   p_decided       the requests of the round that met expired holds
---   p_resource_ids  the resource that each of them got, in the same order; NULL: none
--- Locks  none of its own; the caller holds the locks of the businesses
-CREATE FUNCTION booking.end_expired(p_decided booking.claim_request[], p_resource_ids text[], p_now timestamptz)
-RETURNS void LANGUAGE plpgsql VOLATILE
+--   p_outcomes, p_resource_ids  what each of them got, in the same order, as booking.decide returns it
+-- Returns  the businesses in which other slots than the granted ones have room now: a hold ended that had another window
+--          or another resource. NULL: none
+-- Locks    none of its own; the caller holds the locks of the businesses
+CREATE FUNCTION booking.end_expired(
+  p_decided booking.claim_request[], p_outcomes text[], p_resource_ids text[], p_now timestamptz)
+RETURNS text[] LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_windows booking.occupancy[];
   v_limits bigint[];
   v_business_ids text[];
   v_reservation_ids uuid[];
+  v_ended booking.reservations[] := '{}';
 BEGIN
   SELECT array_agg(stale_window.o), array_agg(stale_window.at_most) INTO v_windows, v_limits
   FROM (
@@ -254,7 +258,8 @@ BEGIN
   FROM generate_subscripts(v_windows, 1) AS n
   CROSS JOIN LATERAL booking.first_expired(ARRAY[v_windows[n]], v_limits[n], p_now) AS held (id);
   LOOP
-    PERFORM booking.end_holds(v_business_ids, v_reservation_ids, 'expired', p_now);
+    v_ended := v_ended || ARRAY(
+      SELECT r FROM booking.end_holds(v_business_ids, v_reservation_ids, 'expired', p_now) AS r);
     -- The excess over the capacity at the fullest instant of each window. Ending holds there can make another
     -- instant the fullest: the loop ends when none exceeds the capacity.
     SELECT array_agg(g.business_id), array_agg(held.id) INTO v_business_ids, v_reservation_ids
@@ -289,6 +294,19 @@ BEGIN
   FROM unnest(v_windows) AS w
   WHERE o.business_id = w.business_id AND o.service_id = w.service_id AND o.starts = w.starts AND o.ends = w.ends
     AND o.resource_id = w.resource_id;
+  IF v_ended = '{}' THEN
+    RETURN NULL;
+  END IF;
+  RETURN (
+    SELECT array_agg(ended.business_id)
+    FROM (
+      SELECT DISTINCT r.business_id, r.service_id, r.resource_id, r.occupied FROM unnest(v_ended) AS r
+    ) AS ended
+    WHERE NOT EXISTS (
+      SELECT FROM unnest(p_decided) WITH ORDINALITY AS g
+      WHERE p_outcomes[g.ordinality] = 'granted' AND p_resource_ids[g.ordinality] IS NOT DISTINCT FROM ended.resource_id
+        AND g.business_id = ended.business_id AND g.service_id = ended.service_id
+        AND tstzrange(g.starts, g.ends) = ended.occupied));
 END
 $$;
 

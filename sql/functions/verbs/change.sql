@@ -365,7 +365,8 @@ BEGIN
             IS DISTINCT FROM ((c.before).resource_id, (c.before).occupied, (c.before).service_id)
               OR (c.before).status <> 'confirmed'
           THEN NOT v_decision.in_session[n] ELSE (c.before).is_exclusive END)),
-        true, c.resource_ids, NULL, NULL)::booking.appointment_change
+        true, c.resource_ids, NULL,
+        booking.with_freed(jsonb_build_object('business_id', c.business_id), v_decision.freed))::booking.appointment_change
       ELSE ROW(c.position, c.business_id, c.operation_id, c.details, c.before, c.after, true, c.resource_ids,
         'slot_unavailable', booking.requested_slot(
           (c.after).service_id, (c.after).slot_start, (c.after).slot_end, (c.after).quantity,
@@ -422,7 +423,7 @@ BEGIN
   RETURN QUERY
     SELECT c.operation_id, coalesce(c.outcome, 'done'),
            CASE WHEN c.outcome IS NULL
-             THEN booking.appointment_body(coalesce(written.after, c.after), service.s) || CASE
+             THEN coalesce(c.body, '{}') || booking.appointment_body(coalesce(written.after, c.after), service.s) || CASE
                WHEN c.is_move AND c.details ->> 'actor_kind' <> 'guest'
                THEN booking.warnings(c.before, c.after, p_now) ELSE '{}' END
              ELSE c.body END

@@ -23,7 +23,8 @@
 --   p_is_alone      whether the call contains no other verb
 -- Returns one booking.outcome for each request, in any order:
 --   done                    the new reservation or appointment, or the one that this operation made before; a new
---                           appointment that is `manual` with what booking.warnings returns
+--                           appointment that is `manual` with what booking.warnings returns; with what
+--                           booking.with_freed adds
 --   replayed                the reservation or appointment that an earlier request with this key made, as it is now
 --   idempotency_key_reused  the key belongs to a different request
 --   service_not_found       no such business or service, or the service is archived
@@ -87,11 +88,13 @@ BEGIN
     v_decision := booking.decide(v_open, p_now);
     v_has_granted := v_has_granted OR 'granted' = ANY (v_decision.outcomes);
     IF 'granted' = ANY (v_decision.outcomes) AND p_verb = 'reserve' THEN
-      RETURN QUERY SELECT * FROM booking.hold_granted(
-        v_open, v_decision.outcomes, v_decision.resource_ids, v_decision.in_session, p_now);
+      RETURN QUERY SELECT granted.operation_id, granted.outcome, booking.with_freed(granted.body, v_decision.freed)
+        FROM booking.hold_granted(
+          v_open, v_decision.outcomes, v_decision.resource_ids, v_decision.in_session, p_now) AS granted;
     ELSIF 'granted' = ANY (v_decision.outcomes) THEN
-      RETURN QUERY SELECT * FROM booking.book_granted(
-        v_open, v_decision.outcomes, v_decision.resource_ids, v_decision.in_session, p_now);
+      RETURN QUERY SELECT granted.operation_id, granted.outcome, booking.with_freed(granted.body, v_decision.freed)
+        FROM booking.book_granted(
+          v_open, v_decision.outcomes, v_decision.resource_ids, v_decision.in_session, p_now) AS granted;
     END IF;
     IF 'slot_unavailable' = ANY (v_decision.outcomes) THEN
       RETURN QUERY SELECT r.operation_id, 'slot_unavailable', NULL::jsonb

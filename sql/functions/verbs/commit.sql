@@ -15,7 +15,8 @@
 --                              audit row; guest_fault is an error in the guest's data, as of booking.fault;
 --                              client_id_hmac identifies the client, whose limits are those of booking.hoarders
 -- Returns one booking.outcome for each request, in any order:
---   done                   the new appointment, or the appointment that this operation made before
+--   done                   the new appointment, or the appointment that this operation made before; with what
+--                          booking.with_freed adds
 --   replayed               the appointment that an earlier commit of this hold made; body: see booking.replayed_commit
 --   validation_failed      the request has a guest_fault and is no replay; body: guest_fault. Not if the hold is unknown:
 --                          a fault may depend on the country of the business, and must not reveal that it exists
@@ -95,7 +96,7 @@ BEGIN
       SELECT request FROM unnest(v_open) AS request
       WHERE (request).operation_id NOT IN (
         SELECT w.operation_id FROM unnest(v_rebookings) AS w WHERE w.outcome IS NULL)), v_rebookings, p_now);
-    RETURN QUERY SELECT * FROM unnest(v_outcomes);
+    RETURN QUERY SELECT operation_id, outcome, booking.with_freed(body, v_decision.freed) FROM unnest(v_outcomes);
     v_open := ARRAY(
       SELECT request FROM unnest(v_open) AS request
       WHERE (request).operation_id NOT IN (SELECT operation_id FROM unnest(v_outcomes)));
