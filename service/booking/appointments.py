@@ -14,13 +14,13 @@ from pydantic import BaseModel, BeforeValidator, Field, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
+from service.booking.businesses import BusinessOf, require_business
 from service.booking.catalog_types import OfBusiness
 from service.booking.contacts import PHONE_MEANING, Email, PhoneOfUrl
 from service.booking.guests import Guests
 from service.booking.instants import Instant, WrittenInstant, after, written_instant
 from service.booking.requests import Attempt, Author, Book, Change, Holder, merged, written
 from service.booking.service_types import OfService
-from service.booking.tenants import Tenants, require_business
 from service.booking.text import BusinessId, Identifier, if_any
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Announce, Rule, Verbs, body_of
@@ -207,7 +207,7 @@ class Appointments:
         self._verbs = verbs
         self._guests = guests
         self._tokens = tokens
-        self._tenants = Tenants(look_ups, query="business_of_appointment", missing="APPOINTMENT_NOT_FOUND")
+        self._business_of = BusinessOf(look_ups, query="business_of_appointment", missing="APPOINTMENT_NOT_FOUND")
 
     async def book(
         self, business_id: str, request: Book, attempt: Attempt, author: Author, holder: Holder | None = None
@@ -222,7 +222,7 @@ class Appointments:
 
     async def get(self, appointment_id: UUID, business_id: str | None) -> Appointment:
         """Returns an appointment as it is now."""
-        business_id = await self._tenants.find(appointment_id, business_id)
+        business_id = await self._business_of.find(appointment_id, business_id)
         [(body,)] = await self._look_ups.fetch("appointment", business_id, appointment_id)
         if body is None:
             raise Refused("APPOINTMENT_NOT_FOUND")
@@ -251,7 +251,7 @@ class Appointments:
     async def audit(self, appointment_id: UUID, business_id: str | None) -> AsyncIterator[list[AuditEntry]]:
         """Returns the trail of an appointment, by version, in pages: a guest may move an appointment any number of
         times. The first page is read before the answer begins, so that a refusal is answered as such."""
-        business_id = await self._tenants.find(appointment_id, business_id)
+        business_id = await self._business_of.find(appointment_id, business_id)
         read = partial(self._lists.fetch, "audit_trail", business_id, appointment_id)
         first = await read(0, AUDIT_ROWS)
         if not first:
@@ -260,7 +260,7 @@ class Appointments:
 
     async def change(self, request: Change, author: Author, business_id: str | None) -> Appointment:
         """Changes, cancels or erases an appointment, and returns it. One that is cancelled already stays as it is."""
-        business_id = await self._tenants.find(request.appointment_id, business_id)
+        business_id = await self._business_of.find(request.appointment_id, business_id)
         request = await self._guests.normalise_change(business_id, request)
         content = merged(written(request), author)
         appointment, _ = await self._verbs.run(business_id, request, content, Appointment.model_validate_json)
@@ -290,7 +290,7 @@ class Appointments:
 
     async def check_token(self, appointment_id: UUID, token: str, business_id: str | None) -> str:
         """Returns the business of an appointment. Raises `HoldfastError` (FORBIDDEN) if the token is another one's."""
-        business_id = await self._tenants.find(appointment_id, business_id)
+        business_id = await self._business_of.find(appointment_id, business_id)
         if not self._tokens.verify(token, business_id, appointment_id):
             raise HoldfastError("FORBIDDEN", "The cancellation token does not belong to this appointment.")
         return business_id

@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
+from service.booking.businesses import require_business
 from service.booking.catalog_types import (
     Business,
     BusinessSettings,
@@ -30,7 +31,6 @@ from service.booking.opening_types import (
     SpecialHoursSettings,
 )
 from service.booking.service_types import PublicService, Service, ServiceSettings
-from service.booking.tenants import require_business
 from service.booking.text import Identifier
 from service.booking.verbs import Announce, announce_unknown, body_of, refusal
 from service.database.connections import CHANGE_SECONDS, Database, Reader

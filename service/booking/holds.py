@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, Field
 
 from service.booking.appointments import BookedAppointment, Claim, KnownAppointment, committed
+from service.booking.businesses import BusinessOf, require_business
 from service.booking.guests import Guests
 from service.booking.instants import Instant, WrittenInstant, after
 from service.booking.requests import Attempt, Author, Commit, Extend, Holder, Release, Reserve, merged, written
-from service.booking.tenants import Tenants, require_business
 from service.booking.text import BusinessId, Identifier
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Verbs
@@ -73,7 +73,7 @@ class Holds:
         self._verbs = verbs
         self._guests = guests
         self._read_committed = partial(committed, tokens)
-        self._tenants = Tenants(look_ups, query="business_of_reservation", missing="RESERVATION_NOT_FOUND")
+        self._business_of = BusinessOf(look_ups, query="business_of_reservation", missing="RESERVATION_NOT_FOUND")
 
     async def reserve(
         self, business_id: str, request: Reserve, attempt: Attempt, holder: Holder
@@ -89,7 +89,7 @@ class Holds:
         content = merged(sent, attempt.members(sent), holder)
         read = Reservation.model_validate_json
         reservation, replayed = await self._verbs.run(business_id, request, content, read, operation_id)
-        self._tenants.remember(reservation.reservation_id, business_id)
+        self._business_of.remember(reservation.reservation_id, business_id)
         return reservation, replayed
 
     async def commit(
@@ -100,7 +100,7 @@ class Holds:
         A replay shows the appointment to the holder only: to the client of the hold, or to a request that repeats all
         of the guest's data.
         """
-        business_id = await self._tenants.find(request.reservation_id, business_id)
+        business_id = await self._business_of.find(request.reservation_id, business_id)
         phone = await self._guests.stored_phone(business_id, request.guest)
         content = merged(written(request), phone, author, holder)
         return await self._verbs.run(business_id, request, content, self._read_committed)
@@ -114,7 +114,7 @@ class Holds:
 
     async def get(self, reservation_id: UUID, business_id: str | None) -> Reservation:
         """Returns a hold as it is now."""
-        business_id = await self._tenants.find(reservation_id, business_id)
+        business_id = await self._business_of.find(reservation_id, business_id)
         [(body,)] = await self._look_ups.fetch("reservation", business_id, reservation_id)
         if body is None:
             raise Refused("RESERVATION_NOT_FOUND")
@@ -141,6 +141,6 @@ class Holds:
         return [Reservation.model_validate_json(body) for (body,) in rows]
 
     async def _run(self, request: Extend | Release, business_id: str | None, read: Callable[[bytes], T]) -> T:
-        business_id = await self._tenants.find(request.reservation_id, business_id)
+        business_id = await self._business_of.find(request.reservation_id, business_id)
         result, _ = await self._verbs.run(business_id, request, written(request), read)
         return result

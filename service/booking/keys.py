@@ -9,8 +9,8 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from service.booking.businesses import require_business
 from service.booking.instants import WrittenInstant
-from service.booking.tenants import require_business
 from service.booking.text import Identifier, Name
 from service.booking.verbs import body_of
 from service.database.connections import Database

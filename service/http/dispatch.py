@@ -8,8 +8,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
+from service.booking.businesses import BusinessNames
 from service.booking.keys import Principal
-from service.booking.tenants import BusinessNames
 from service.errors import HoldfastError, Invalid, Refused
 from service.faults import FaultCode
 from service.http.authentication import Authentication

@@ -29,6 +29,7 @@ from service.api.widget import WidgetApi
 from service.background import end, in_background
 from service.booking.alternatives import Alternatives
 from service.booking.appointments import Appointments
+from service.booking.businesses import BusinessNames
 from service.booking.calendar import Calendars
 from service.booking.catalog import Catalog
 from service.booking.cleanup import Cleanup
@@ -37,7 +38,6 @@ from service.booking.health import HealthMonitor
 from service.booking.holds import Holds
 from service.booking.keys import Keys
 from service.booking.reach import Reaches
-from service.booking.tenants import BusinessNames
 from service.booking.tokens import CalendarKeys, CancellationTokens, ClientNames
 from service.booking.verbs import Verbs
 from service.database.breaker import CircuitBreaker

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.booking.tenants import ID_SECONDS, BusinessNames
+from service.booking.businesses import ID_SECONDS, BusinessNames
 from service.database.connections import nodes_behind
 
 pytestmark = pytest.mark.anyio

@@ -27,7 +27,7 @@ ID_SECONDS: Final = 60.0
 _NAME: Final = re.compile(ID_PATTERN)
 
 
-class Tenants:
+class BusinessOf:
     """Finds the business of a reservation or an appointment. It never changes, so a known one needs no look-up.
 
     An id that is not found while a node is down may be on that node: the answer is `DatabaseDown` then.
