@@ -175,6 +175,7 @@ def test_a_guest_who_sends_too_late_gets_alternatives(open_page: Open, service: 
     notice = page.get_by_role("group", name=NOTICE)
     notice.get_by_role("button", name="09:00").click()
     expect(page.locator("#details .panel")).to_contain_text("09:00")
+    expect(page.get_by_role("heading", name="Your details")).to_be_focused()
     expect(page.get_by_label("Name", exact=True)).to_have_value("Ada Lovelace")
     book(page)
 
@@ -195,8 +196,11 @@ def test_a_guest_may_have_more_time(open_page: Open, service: Service) -> None:
     let_pass(page, timedelta(minutes=2))
     expect(page.get_by_role("timer")).to_have_text("2:59")
     service.database.move_clock(timedelta(minutes=2))
+    # What was said at first.
+    page.evaluate("document.querySelector('#spoken').textContent = ''")
     page.get_by_role("button", name="More time").click()
     expect(page.get_by_role("timer")).to_have_text("4:59")
+    expect(page.get_by_role("status").filter(has_text="300 seconds left")).to_be_attached()
 
 
 def test_a_commit_whose_answer_is_lost_books_once(open_page: Open, service: Service) -> None:

@@ -49,7 +49,7 @@ let pressed;
 
 /** Shows one step, and begins at its heading. @param {string} step @param {string} [heading] */
 function show(step, heading) {
-  const title = step === "choose" ? $("#business") : $(`#${step} h2`);
+  const title = headingOf(step);
   if (heading) title.textContent = heading;
   const name = catalogue?.business.name;
   document.title = (step === "choose" ? text("book.title") : title.textContent) + (name ? ` – ${name}` : "");
@@ -76,6 +76,20 @@ function notice(words, alternatives = []) {
   if (words) $("#notice").focus();
 }
 
+/** The heading with which a step begins. @param {string} step @returns {HTMLElement} */
+const headingOf = (step) => (step === "choose" ? $("#business") : $(`#${step} h2`));
+
+/** Gives the focus back to an element where it was lost, or to the heading of the step if that element is gone.
+ *
+ * @param {any} element */
+function giveBack(element) {
+  const { activeElement, body } = document;
+  const step = SECTIONS.find(isShown);
+  const isSeen = (/** @type {Element | null} */ one) => Boolean(one?.getClientRects().length);
+  if (element === body || !step || (activeElement !== body && isSeen(activeElement))) return;
+  (isSeen(element) ? element : headingOf(step)).focus();
+}
+
 /** Runs a step, one at a time, and shows why it was refused. @param {() => unknown} step */
 async function act(step) {
   if (busy) {
@@ -83,6 +97,7 @@ async function act(step) {
     if (step === route) isAway = true;
     return;
   }
+  const { activeElement } = document;
   notice("");
   busy = $("#guest .primary").disabled = true;
   const slow = setTimeout(() => ($("#waiting").textContent = text("book.waiting")), SLOW);
@@ -95,6 +110,7 @@ async function act(step) {
     clearTimeout(slow);
     $("#waiting").textContent = "";
     busy = $("#guest .primary").disabled = false;
+    giveBack(activeElement);
     if (isAway) act(route);
     isAway = false;
   }
@@ -178,6 +194,7 @@ async function hold(wanted) {
   const held = await holdfast.hold(wanted);
   wish = wanted;
   count(held);
+  return held;
 }
 
 /** Shows the form for the guest, beside a slot. @param {Wish & Partial<Reservation>} slot */
@@ -217,8 +234,11 @@ function ended() {
 }
 
 async function longer() {
-  if (!holdfast.attempt) return wish && hold(wish);
-  await holdfast.extend(serviceOf(wish?.serviceId)?.holdTtlMinutes ?? 1);
+  if (!wish) return;
+  const held = await (holdfast.attempt
+    ? holdfast.extend(serviceOf(wish.serviceId)?.holdTtlMinutes ?? 1)
+    : hold(wish));
+  $("#spoken").textContent = text("book.time_left", { count: Math.round(held.expiresInSeconds) });
 }
 
 async function book() {
@@ -387,7 +407,7 @@ on("#link button", () => navigator.clipboard.writeText(location.href).then(() =>
 for (const selector of ["#back", "#moving button"]) on(selector, () => history.back());
 $("#notice > button").addEventListener("click", () => {
   notice("");
-  pressed?.focus();
+  giveBack(pressed);
 });
 $("#confirm .primary").addEventListener("click", () => $("#confirm").close("yes"));
 $("#confirm button:not(.primary)").addEventListener("click", () => $("#confirm").close());
