@@ -87,6 +87,8 @@ def test_a_guest_cancels_a_booking_by_its_link(open_page: Open, service: Service
     dialog = page.get_by_role("dialog")
     page.get_by_role("button", name="Cancel it").click()
     expect(dialog).to_contain_text("Cancel this booking for good?")
+    # The Enter key, held down a little longer, does not cancel.
+    expect(dialog.get_by_role("button", name="No, go back")).to_be_focused()
     assert serious_faults(page) == []
     page.keyboard.press("Escape")
     assert booked(page, service)["status"] == "confirmed"
