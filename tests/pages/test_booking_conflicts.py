@@ -264,6 +264,41 @@ def test_without_a_network_nothing_is_lost(open_page: Open, service: Service) ->
     assert appointments(service, "offline") == 1
 
 
+def test_a_list_that_is_late_says_so(open_page: Open, service: Service) -> None:
+    """Until it is there, its month looks as if nothing were free: of the days, and of the slots of one of them."""
+    page = open_slots(open_page, make_business(service, "distant"))
+    page.clock.install()
+    waiting = page.get_by_text("This is taking longer than usual")
+    day = page.get_by_role("grid").get_by_role("button", disabled=False).last
+    for step in (page.get_by_role("button", name="Next month").click, day.click):
+        page.route("**/api/booking/availability**", lambda _: None)
+        with page.expect_request("**/api/booking/availability**"):
+            step()
+        expect(waiting).to_be_hidden()
+        page.clock.run_for(3500)
+        expect(waiting).to_be_visible()
+        # The request that waits goes on.
+        page.unroute_all()
+        expect(page.locator("#day")).to_have_js_property("inert", False)
+        expect(waiting).to_be_hidden()
+
+
+def test_a_list_that_failed_can_be_asked_for_again(open_page: Open, service: Service) -> None:
+    """By a button: no date of its month can be pressed."""
+    page = open_slots(open_page, make_business(service, "cut-off"))
+    page.clock.install()
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Next month").click()
+    page.clock.run_for(62_000)
+    notice = page.get_by_role("group", name="We can't be reached")
+    expect(notice).to_be_focused()
+    page.context.set_offline(False)
+    notice.get_by_role("button", name="Try again").click()
+    expect(free_slots(page).first).to_be_visible()
+    expect(notice).to_be_hidden()
+    expect(page.get_by_role("heading", name="The cut-off")).to_be_focused()
+
+
 def test_a_page_that_is_loaded_again_holds_the_same_slot(open_page: Open, service: Service) -> None:
     """With what was typed. Back leads to the choice, gives the slot back, and keeps what was typed."""
     path = make_business(service, "twice")

@@ -15,9 +15,8 @@ import { forget, keep, kept } from "../kept.js";
 import { Listing } from "./listing.js";
 import { hasText, isolated, startPage, text } from "../texts.js";
 import { Clock, MINUTE, addMonths, later } from "./times.js";
+import { patiently } from "./waiting.js";
 
-// After this long a request was probably repeated.
-const SLOW = 3000;
 // In seconds: the countdown stands out from the first on, and a screen reader says the others.
 const [LAST, SPOKEN] = [120, [300, 120, 30]];
 const ENDED = ["RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED"];
@@ -61,20 +60,18 @@ function show(step, heading) {
   title.focus();
 }
 
-/** @param {string} words @param {Alternative[]} [alternatives] to choose from at once. */
-function notice(words, alternatives = []) {
+/** @param {string} words @param {HTMLElement[]} [buttons] the ways out. */
+function notice(words, buttons = []) {
   const { activeElement } = document;
   if (activeElement !== document.body && !$("#notice").contains(activeElement)) pressed = activeElement;
-  $("#notice-text").textContent = alternatives.length ? text("book.nearby", { words }) : words;
-  $("#notice .actions").replaceChildren(
-    ...alternatives.map((slot) => {
-      const button = make("button", {}, `${clock.day(slot.slotStart)}, ${clock.time(slot.slotStart)}`);
-      return Object.assign(button, { onclick: () => pick(slot) });
-    }),
-  );
+  $("#notice-text").textContent = words;
+  $("#notice .actions").replaceChildren(...buttons);
   $("#notice").hidden = !words;
   if (words) $("#notice").focus();
 }
+
+/** @param {string} words @param {() => unknown} onclick */
+const button = (words, onclick) => Object.assign(make("button", { type: "button" }, words), { onclick });
 
 /** The heading with which a step begins. @param {string} step @returns {HTMLElement} */
 const headingOf = (step) => (step === "choose" ? $("#business") : $(`#${step} h2`));
@@ -100,15 +97,12 @@ async function act(step) {
   const { activeElement } = document;
   notice("");
   busy = $("#guest .primary").disabled = true;
-  const slow = setTimeout(() => ($("#waiting").textContent = text("book.waiting")), SLOW);
   try {
-    await step();
+    await patiently(step);
   } catch (error) {
     refused(error);
     if (isShown("choose")) listing.list({ inPlace: true });
   } finally {
-    clearTimeout(slow);
-    $("#waiting").textContent = "";
     busy = $("#guest .primary").disabled = false;
     giveBack(activeElement);
     if (isAway) act(route);
@@ -116,8 +110,8 @@ async function act(step) {
   }
 }
 
-/** @param {unknown} error */
-function refused(error) {
+/** @param {unknown} error @param {() => unknown} [again] a step for which the guest has no button. */
+function refused(error, again) {
   if (error instanceof DOMException) return;
   if (!(error instanceof Refusal)) throw error;
   // The business has cancelled it meanwhile: its present state says so.
@@ -132,9 +126,18 @@ function refused(error) {
     show("failed", words);
     $("#failed button").hidden = !error.isTemporary;
   } else if (!mark(error.errors)) {
-    notice(words, error.alternatives);
+    offer(words, error.alternatives, error.isTemporary ? again : undefined);
   }
   if (isShown("details") && !holdfast.attempt) ended();
+}
+
+/** Shows a refusal with the ways out. @param {string} words @param {Alternative[]} slots @param {() => unknown} [again] */
+function offer(words, slots, again) {
+  const buttons = slots.map((slot) =>
+    button(`${clock.day(slot.slotStart)}, ${clock.time(slot.slotStart)}`, () => pick(slot)),
+  );
+  if (again) buttons.push(button(text("book.retry"), () => act(again)));
+  notice(slots.length ? text("book.nearby", { words }) : words, buttons);
 }
 
 /** Shows the faults of the guest's fields, if there are any. @param {{ field: string, code: string }[]} faults */
@@ -363,7 +366,8 @@ async function load() {
   $("#business").textContent = isolated(business.name);
   $("#about").textContent = isolated(business.description ?? "");
   choice.offer(catalogue, saved().choice ?? {});
-  listing = new Listing(choice, [clock, visitor], { pick, listed: save, failed: refused });
+  const failed = (/** @type {unknown} */ error) => refused(error, () => listing.list());
+  listing = new Listing(choice, [clock, visitor], { pick, listed: save, failed });
   holdfast.watch(async (change) => {
     // Anything may have changed.
     const fresh = change ? catalogue : await holdfast.catalogue().catch(() => catalogue);

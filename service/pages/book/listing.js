@@ -14,6 +14,7 @@ import { Slots } from "./slots.js";
 import { text } from "../texts.js";
 import { MINUTE, addMonths, later, writtenDate } from "./times.js";
 import { holdfast } from "./visit.js";
+import { patiently } from "./waiting.js";
 
 // As many dates as one request may count.
 const YEAR = 366;
@@ -80,6 +81,13 @@ export class Listing {
    */
   async list({ inPlace = false, ahead = !inPlace } = {}) {
     const isInPlace = inPlace && this.#isListed;
+    const step = () => this.#list(isInPlace, ahead);
+    // The guest has not asked for a change in place.
+    await (isInPlace ? step() : patiently(step));
+  }
+
+  /** @param {boolean} isInPlace @param {boolean} ahead */
+  async #list(isInPlace, ahead) {
     const signal = this.#begin(isInPlace);
     const { wanted, service } = this.#choice;
     const first = this.#clock.date(Date.now() + service.minNoticeMinutes * MINUTE);
@@ -129,7 +137,8 @@ export class Listing {
   async #pickDate(date) {
     this.#date = date;
     this.#month.fill(this.#days, date);
-    await this.#listSlots(false, this.#begin(false)).catch(this.#failed);
+    const signal = this.#begin(false);
+    await patiently(() => this.#listSlots(false, signal)).catch(this.#failed);
     $("#day").scrollIntoView({ block: "nearest" });
   }
 
