@@ -184,6 +184,19 @@ def test_right_to_left_turns_the_arrows(open_page: Open) -> None:
         expect(page.get_by_role("button", name=name)).to_have_css("transform", "none")
 
 
+def test_letters_of_double_size_leave_room_for_words(open_page: Open, service: Service) -> None:
+    """On a phone, the sentence beside the countdown has more than a letter in each of its lines."""
+    page = open_page(make_business(service, "large"), viewport=PHONE)
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    next_month(page)
+    hold(page)
+    assert is_narrow(page)
+    box = page.locator("#held p").bounding_box()
+    assert box
+    assert box["width"] > PHONE["width"] / 2
+    picture(page, "large-375")
+
+
 @pytest.mark.parametrize("slug", ["lake-hotel", "salon-rosa"])
 def test_a_narrow_phone_is_wide_enough(open_page: Open, slug: str) -> None:
     """Nothing has to be scrolled sideways, in any step."""
