@@ -197,6 +197,27 @@ def test_letters_of_double_size_leave_room_for_words(open_page: Open, service: S
     picture(page, "large-375")
 
 
+@pytest.mark.parametrize(
+    ("locale", "first", "second"), [("en-GB", "02:00 CEST", "02:00 CET"), ("de-DE", "02:00 MESZ", "02:00 MEZ")]
+)
+def test_an_hour_that_the_clock_shows_twice_names_its_zone(
+    open_page: Open, locale: str, first: str, second: str
+) -> None:
+    """In a list of times, and in a date with a range of times; other times have no zone."""
+    page = open_page(f"/book/yoga-loft?lang={locale}")
+    code = """async (starts) => {
+        const { Clock, later } = await import("/static/book/times.js");
+        const clock = new Clock("Europe/Berlin");
+        return starts.map((start) => [clock.time(start), clock.full(start, later(3600000, start))]);
+    }"""
+    written = page.evaluate(code, ["2027-10-30T23:00Z", "2027-10-31T00:00Z", "2027-10-31T01:00Z", "2027-10-31T02:00Z"])
+    assert [time for time, _ in written] == ["01:00", first, second, "03:00"]
+    ranges = [moment for _, moment in written]
+    assert all(words in moment for words, moment in ((first, ranges[0]), (second, ranges[1]), (second, ranges[2])))
+    assert "CET" not in ranges[3]
+    assert "MEZ" not in ranges[3]
+
+
 @pytest.mark.parametrize("slug", ["lake-hotel", "salon-rosa"])
 def test_a_narrow_phone_is_wide_enough(open_page: Open, slug: str) -> None:
     """Nothing has to be scrolled sideways, in any step."""

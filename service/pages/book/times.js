@@ -32,6 +32,10 @@ export class Clock {
     this.#day = format({ weekday: "short", day: "numeric", month: "short" });
     this.#full = format({ dateStyle: "full", timeStyle: "short" });
     this.#zone = format({ timeZoneName: "longGeneric" });
+    /** @type {Intl.DateTimeFormatOptions} */
+    const exact = { hour: "numeric", minute: "2-digit", timeZoneName: "short" };
+    this.#exactTime = format(exact);
+    this.#exact = format({ weekday: "long", day: "numeric", month: "long", year: "numeric", ...exact });
   }
 
   #date;
@@ -40,6 +44,8 @@ export class Clock {
   #day;
   #full;
   #zone;
+  #exactTime;
+  #exact;
 
   /** @param {string | number} instant */
   date(instant) {
@@ -53,7 +59,7 @@ export class Clock {
 
   /** The time of day, as people read it. @param {string} instant */
   time(instant) {
-    return this.#time.format(new Date(instant));
+    return (this.#isRepeated(instant) ? this.#exactTime : this.#time).format(new Date(instant));
   }
 
   /** The day of the week, the day and the month. @param {string} instant */
@@ -63,7 +69,15 @@ export class Clock {
 
   /** Day and time, of a start and an end. @param {string} start @param {string} [end] */
   full(start, end = start) {
-    return this.#full.formatRange(new Date(start), new Date(end));
+    const both = [start, end].map((instant) => new Date(instant));
+    if (!this.#isRepeated(start) && !this.#isRepeated(end)) return this.#full.formatRange(both[0], both[1]);
+    return [...new Set(both.map((instant) => this.#exact.format(instant)))].join(" – ");
+  }
+
+  /** Whether the clock, put back, shows this time of day twice: then the zone tells which. @param {string} instant */
+  #isRepeated(instant) {
+    const others = [-60, -30, 30, 60].map((minutes) => later(minutes * MINUTE, instant));
+    return others.some((other) => this.hour(other) === this.hour(instant));
   }
 
   /** The name of the time zone. @param {string} instant */
