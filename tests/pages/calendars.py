@@ -1,6 +1,5 @@
 """The calendar page for its tests: keys, days of their own, appointments by the API, and the elements of the page."""
 
-import itertools
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -14,13 +13,12 @@ from tests.pages.conftest import Open, Service
 
 ZONE: Final = ZoneInfo("Europe/Berlin")
 APPOINTMENTS: Final = "/api/booking/appointments"
-_weeks: Final = itertools.count(1)
 
 
-def own_day() -> date:
-    """Returns a Tuesday that no other test of this process has."""
+def own_day(service: Service) -> date:
+    """Returns a Tuesday that no other test with this service has, within the year in which guests may book."""
     today = datetime.now(ZONE).date()
-    return today - timedelta(days=today.weekday()) + timedelta(weeks=next(_weeks), days=1)
+    return today - timedelta(days=today.weekday()) + timedelta(weeks=next(service.weeks), days=1)
 
 
 def at(day: date, hour: float) -> str:

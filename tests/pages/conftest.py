@@ -1,5 +1,6 @@
 """The pages in a real browser: one service with the demo catalog and one Chromium for the tests of a worker."""
 
+import itertools
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -56,6 +57,8 @@ class Service:
         self.process = process
         self.database = database
         self.url = process.url
+        # The weeks of tests that need one of their own.
+        self.weeks = itertools.count(1)
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> Any:
         """Makes a call with the administrator's token, and returns the answer, which must be no error."""

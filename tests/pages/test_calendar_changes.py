@@ -31,7 +31,7 @@ def calendar(open_page: Open, service: Service) -> CalendarPage:
 
 def test_it_is_moved_by_the_keys(calendar: CalendarPage, service: Service) -> None:
     """By the step of the service with the arrows, to the column beside, and dropped with Enter."""
-    day = own_day()
+    day = own_day(service)
     booked = book(service, day, 10)
     calendar.show(day)
     calendar.card("Ada Lovelace").focus()
@@ -58,7 +58,7 @@ def test_it_is_moved_on_a_day_whose_clock_changes(calendar: CalendarPage, servic
 
 def test_a_move_by_the_keys_can_be_left(calendar: CalendarPage, service: Service) -> None:
     """Escape, or leaving the appointment, puts it back."""
-    day = own_day()
+    day = own_day(service)
     booked = book(service, day, 10)
     calendar.show(day)
     for leave in ("Escape", "Tab"):
@@ -72,7 +72,7 @@ def test_a_move_by_the_keys_can_be_left(calendar: CalendarPage, service: Service
 @pytest.mark.parametrize("direction", ["ltr", "rtl"])
 def test_it_is_dragged(calendar: CalendarPage, service: Service, direction: str) -> None:
     """To another hour and another person, in both writing directions."""
-    day = own_day()
+    day = own_day(service)
     booked = book(service, day, 10)
     calendar.page.evaluate("direction => document.documentElement.dir = direction", direction)
     calendar.show(day)
@@ -94,7 +94,7 @@ def test_it_is_dragged(calendar: CalendarPage, service: Service, direction: str)
 @pytest.mark.parametrize(("direction", "forward"), [("ltr", "ArrowRight"), ("rtl", "ArrowLeft")])
 def test_a_day_booking_is_moved_by_days(open_page: Open, service: Service, direction: str, forward: str) -> None:
     """Along its row, to the same time of another day, and to another room: by the keys, and back by the pointer."""
-    day = own_day()
+    day = own_day(service)
     booked = book(service, day, 15, businessId="hotel", serviceId="double", resourceId="room-11")
     calendar = open_calendar(open_page, service, business="hotel")
     calendar.page.evaluate("direction => document.documentElement.dir = direction", direction)
@@ -123,7 +123,7 @@ def test_a_day_booking_is_moved_by_days(open_page: Open, service: Service, direc
 
 def test_a_conflict_names_its_author(calendar: CalendarPage, service: Service) -> None:
     """It names the author, the change and the present state, and the own change can be made again."""
-    day = own_day()
+    day = own_day(service)
     booked = book(service, day, 10)
     calendar.page.route("**/api/booking/stream*", lambda route: route.abort())
     calendar.page.reload()
@@ -148,7 +148,7 @@ def test_a_conflict_names_its_author(calendar: CalendarPage, service: Service) -
 
 def test_a_move_to_a_taken_time_offers_others(calendar: CalendarPage, service: Service) -> None:
     """It stays where it was, and one press moves it to a free time."""
-    day = own_day()
+    day = own_day(service)
     booked = book(service, day, 10)
     book(service, day, 11, guestName="Grace Hopper")
     calendar.show(day)
@@ -163,7 +163,7 @@ def test_a_move_to_a_taken_time_offers_others(calendar: CalendarPage, service: S
 
 def test_a_message_that_is_closed_leaves_the_focus_at_the_calendar(calendar: CalendarPage, service: Service) -> None:
     """Rather than at the top of the page."""
-    day = own_day()
+    day = own_day(service)
     book(service, day, 10)
     book(service, day, 11, guestName="Grace Hopper")
     calendar.show(day)
@@ -176,7 +176,7 @@ def test_a_message_that_is_closed_leaves_the_focus_at_the_calendar(calendar: Cal
 
 def test_a_guest_and_the_notes_are_edited(calendar: CalendarPage, service: Service) -> None:
     """Only what was changed is sent, and the history names who did it."""
-    day = own_day()
+    day = own_day(service)
     booked = book(service, day, 10, guestEmail="ada@example.com")
     calendar.show(day)
     calendar.card("Ada Lovelace").click()
@@ -201,7 +201,7 @@ def test_a_guest_and_the_notes_are_edited(calendar: CalendarPage, service: Servi
 
 def test_it_is_moved_in_the_dialog(calendar: CalendarPage, service: Service) -> None:
     """For hands that can't drag: with the warning where it is outside of the opening hours."""
-    day = own_day()
+    day = own_day(service)
     booked = book(service, day, 10)
     calendar.show(day)
     calendar.card("Ada Lovelace").click()
@@ -217,7 +217,7 @@ def test_it_is_moved_in_the_dialog(calendar: CalendarPage, service: Service) -> 
 
 def test_it_is_cancelled_with_a_reason(calendar: CalendarPage, service: Service) -> None:
     """It leaves the calendar, and its place is free."""
-    day = own_day()
+    day = own_day(service)
     booked = book(service, day, 10)
     calendar.show(day)
     calendar.card("Ada Lovelace").click()
@@ -241,16 +241,16 @@ def test_a_guest_who_did_not_come_and_the_way_back(calendar: CalendarPage, servi
         expect(calendar.dialog).to_be_hidden()
         assert read(service, booked)["status"] == status
     expect(calendar.card("Nobody Came")).to_contain_text("completed")
-    day = own_day()
+    day = own_day(service)
     book(service, day, 10)
     calendar.show(day)
     calendar.card("Ada Lovelace").click()
     expect(calendar.dialog.get_by_role("button", name="Did not come")).to_have_count(0)
 
 
-def test_a_free_place_is_booked_by_the_keys(calendar: CalendarPage) -> None:
+def test_a_free_place_is_booked_by_the_keys(calendar: CalendarPage, service: Service) -> None:
     """The arrows choose the time, and Enter opens the form with it. Faults stand at their fields."""
-    day = own_day()
+    day = own_day(service)
     calendar.show(day)
     free = calendar.column("Maria").get_by_role("button", name="Book Maria")
     free.focus()
@@ -275,9 +275,9 @@ def test_a_free_place_is_booked_by_the_keys(calendar: CalendarPage) -> None:
     expect(calendar.card_at("09:30", "Emmy Noether, Haircut, Maria, confirmed")).to_be_focused()
 
 
-def test_a_free_place_is_booked_by_the_pointer(calendar: CalendarPage) -> None:
+def test_a_free_place_is_booked_by_the_pointer(calendar: CalendarPage, service: Service) -> None:
     """The form has the time and the column that were pressed."""
-    calendar.show(own_day())
+    calendar.show(own_day(service))
     zone = calendar.column("Maria").locator(".zone").bounding_box()
     assert zone
     # The hours of the day begin at 8:00, with 72 pixels for each.
@@ -286,9 +286,9 @@ def test_a_free_place_is_booked_by_the_pointer(calendar: CalendarPage) -> None:
     expect(calendar.dialog.get_by_label("With")).to_have_value("maria")
 
 
-def test_a_new_booking_is_on_the_date_in_view(calendar: CalendarPage) -> None:
+def test_a_new_booking_is_on_the_date_in_view(calendar: CalendarPage, service: Service) -> None:
     """At the next quarter of an hour, also when that is after midnight."""
-    day = own_day()
+    day = own_day(service)
     calendar.show(day)
     for now, time in ((at(day, 9.1), "09:15"), (at(day, 23.9), "23:45")):
         calendar.page.clock.set_fixed_time(now)
@@ -300,7 +300,7 @@ def test_a_new_booking_is_on_the_date_in_view(calendar: CalendarPage) -> None:
 
 def test_a_page_without_https_books_and_closes(open_page: Open, service: Service) -> None:
     """As in a network of one house, where browsers have no randomUUID."""
-    day = own_day()
+    day = own_day(service)
     page = open_page("/")
     page.add_init_script("delete Crypto.prototype.randomUUID")
     page.goto(f"{service.url}/calendar")
@@ -319,7 +319,7 @@ def test_a_page_without_https_books_and_closes(open_page: Open, service: Service
 
 def test_a_booking_whose_answer_was_lost_is_made_once(calendar: CalendarPage, service: Service) -> None:
     """It is sent again under the same key."""
-    day = own_day()
+    day = own_day(service)
     calendar.show(day)
     calendar.page.get_by_role("button", name="New booking").click()
     calendar.dialog.get_by_label("Service").select_option("Colouring")
@@ -346,7 +346,7 @@ def test_a_booking_whose_answer_was_lost_is_made_once(calendar: CalendarPage, se
 
 def test_nights_are_booked_in_their_row(open_page: Open, service: Service) -> None:
     """From the service's own time on, for as many as are chosen."""
-    day = own_day()
+    day = own_day(service)
     calendar = open_calendar(open_page, service, business="hotel")
     calendar.show(day, "Week")
     row = calendar.column("Room 21")
@@ -366,7 +366,7 @@ def test_nights_are_booked_in_their_row(open_page: Open, service: Service) -> No
 
 def test_what_others_book_appears_by_itself(calendar: CalendarPage, service: Service) -> None:
     """A hold with the time that it has left, then the appointment that it becomes."""
-    day = own_day()
+    day = own_day(service)
     calendar.show(day)
     slot = {"businessId": "salon", "serviceId": "haircut", "slotStart": at(day, 10), "resourceId": "rosa"}
     held = service.call("POST", "/api/booking/reserve", slot)
@@ -382,7 +382,7 @@ def test_what_others_book_appears_by_itself(calendar: CalendarPage, service: Ser
 
 def test_hours_that_others_change_appear_by_themselves(calendar: CalendarPage, service: Service) -> None:
     """Special hours of the business, and a closure of one resource; on Saturdays Maria's own hours close her."""
-    day = own_day()
+    day = own_day(service)
     calendar.show(day)
     catalog = "/api/catalog/businesses/salon"
     special = {"date": str(day), "hours": [{"opens": "09:00", "closes": "11:00"}]}
@@ -400,7 +400,7 @@ def test_hours_that_others_change_appear_by_themselves(calendar: CalendarPage, s
 
 def test_a_hidden_calendar_has_no_connection(calendar: CalendarPage, service: Service) -> None:
     """Seen again, it shows what others did meanwhile."""
-    day = own_day()
+    day = own_day(service)
     calendar.show(day)
     wait_until(lambda: service.open_streams() == 1, "the stream")
     become(calendar.page, hidden=True)
@@ -412,7 +412,7 @@ def test_a_hidden_calendar_has_no_connection(calendar: CalendarPage, service: Se
 
 def test_a_lost_network_is_shown(calendar: CalendarPage, service: Service) -> None:
     """The appointment is back at its place, and the calendar is loaded again when the network is back."""
-    day = own_day()
+    day = own_day(service)
     book(service, day, 10)
     calendar.show(day)
     calendar.card("Ada Lovelace").focus()

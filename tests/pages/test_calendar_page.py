@@ -43,7 +43,7 @@ def test_what_the_role_may_not_do_is_not_offered(
     open_page: Open, service: Service, role: str, may_book: bool, may_close: bool
 ) -> None:
     """The slug names the business as well as its id."""
-    day = own_day()
+    day = own_day(service)
     book(service, day, 10)
     calendar = open_calendar(open_page, service, role, business="salon-rosa" if role == "staff" else "salon")
     calendar.show(day)
@@ -93,7 +93,7 @@ def test_it_is_shown_once_the_catalog_is_read(open_page: Open, service: Service)
 
 def test_the_key_is_kept_until_the_sign_out(open_page: Open, service: Service) -> None:
     """In this tab only, with what was shown."""
-    day = own_day()
+    day = own_day(service)
     calendar = open_calendar(open_page, service)
     calendar.show(day, "Week")
     page = calendar.page
@@ -146,7 +146,7 @@ def test_a_key_that_is_revoked_is_signed_out(open_page: Open, service: Service) 
 
 def test_a_day_shows_its_columns(open_page: Open, service: Service) -> None:
     """A resource, or a service without any, each with its hours; guests of one class stand beside each other."""
-    day = own_day()
+    day = own_day(service)
     book(service, day, 9.5)
     book(service, day, 10, resourceId="maria", guestName="Grace Hopper", quantity=1)
     for guest in ("One", "Two"):
@@ -174,7 +174,7 @@ def test_a_day_shows_its_columns(open_page: Open, service: Service) -> None:
 
 def test_a_week_shows_seven_days(open_page: Open, service: Service) -> None:
     """From the first day of the visitor's week, of all or of one resource."""
-    day = own_day()
+    day = own_day(service)
     book(service, day, 10)
     book(service, day + timedelta(2), 10, resourceId="maria", guestName="Grace Hopper")
     calendar = open_calendar(open_page, service)
@@ -193,7 +193,7 @@ def test_a_week_shows_seven_days(open_page: Open, service: Service) -> None:
 
 def test_nights_are_bars_over_their_days(open_page: Open, service: Service) -> None:
     """A row for each room: from the afternoon of the first day to the morning of the last."""
-    day = own_day()
+    day = own_day(service)
     night = {"businessId": "hotel", "serviceId": "double", "resourceId": "room-11"}
     book(service, day, 15, slotEnd=at(day + timedelta(2), 11), **night)
     book(service, day + timedelta(2), 15, guestName="Grace Hopper", **night)
@@ -216,7 +216,7 @@ def test_nights_are_bars_over_their_days(open_page: Open, service: Service) -> N
 
 def test_a_closure_lists_the_appointments_in_it(open_page: Open, service: Service) -> None:
     """The owner opens each from the list; the closure is seen in the calendar, and can be removed."""
-    day = own_day()
+    day = own_day(service)
     booked = book(service, day, 10)
     book(service, day, 10, resourceId="maria", guestName="Grace Hopper")
     calendar = open_calendar(open_page, service, "owner")
@@ -246,7 +246,7 @@ def test_a_closure_lists_the_appointments_in_it(open_page: Open, service: Servic
 
 def test_a_closure_of_hours(open_page: Open, service: Service) -> None:
     """Of the whole business, from one time to another; an end before the beginning is a fault at the field."""
-    day = own_day()
+    day = own_day(service)
     calendar = open_calendar(open_page, service, "owner")
     calendar.show(day)
     calendar.page.get_by_role("button", name="Closures").click()
@@ -273,7 +273,7 @@ def test_a_closure_of_hours(open_page: Open, service: Service) -> None:
 def test_it_goes_on_at_midnight(open_page: Open, service: Service) -> None:
     """Where the present day is shown; a page that is loaded again on the next morning shows that, too."""
     page = open_page("/")
-    day = own_day()
+    day = own_day(service)
     page.clock.install(time=at(day, 23.99))
     page.goto(f"{service.url}/calendar")
     calendar = sign_in(page, "salon", key_of(service, "staff"))
@@ -305,7 +305,7 @@ def test_many_columns_keep_the_hours_in_view(open_page: Open, service: Service) 
 
 def test_a_printed_day_has_all_its_hours(open_page: Open, service: Service) -> None:
     """And nothing to press but its appointments."""
-    day = own_day()
+    day = own_day(service)
     book(service, day, 18, guestName="The last")
     calendar = open_calendar(open_page, service, "owner", viewport={"width": 720, "height": 500})
     calendar.show(day)
@@ -320,7 +320,7 @@ def test_a_printed_day_has_all_its_hours(open_page: Open, service: Service) -> N
 def test_colours_of_the_system_tell_the_view(open_page: Open, service: Service) -> None:
     """The chosen one, and the closed hours from the open ones."""
     calendar = open_calendar(open_page, service)
-    calendar.show(own_day())
+    calendar.show(own_day(service))
     page = calendar.page
     page.emulate_media(forced_colors="active")
     day, week = (
@@ -339,7 +339,7 @@ def test_a_view_has_no_serious_faults(
     open_page: Open, service: Service, business: str, view: str, size: dict[str, int], scheme: str
 ) -> None:
     """In both schemes, on a phone and on a desktop; a picture of each is kept to be looked at."""
-    day = own_day()
+    day = own_day(service)
     fill_a_week(service, business, day)
     calendar = open_calendar(open_page, service, "owner", business, viewport=size, color_scheme=scheme)
     calendar.show(day, view)
@@ -354,7 +354,7 @@ def test_a_view_has_no_serious_faults(
 @pytest.mark.parametrize("locale", ["en-GB", "de-DE"])
 def test_a_small_phone_needs_no_scrolling_to_the_side(open_page: Open, service: Service, locale: str) -> None:
     """Lists of all columns, and the hours of a chosen one; in English and in German."""
-    day = own_day()
+    day = own_day(service)
     book(service, day, 10)
     page = open_page("/calendar", viewport=SMALLEST_PHONE, locale=locale)
     names = {"en-GB": ("Business", "Key", "Sign in", "Show"), "de-DE": ("Betrieb", "Schlüssel", "Anmelden", "Anzeigen")}
