@@ -215,6 +215,23 @@ def test_it_is_moved_in_the_dialog(calendar: CalendarPage, service: Service) -> 
     assert (clock_of(now["slotStart"]), clock_of(now["slotEnd"]), now["resourceId"]) == ("19:00", "19:30", "maria")
 
 
+@pytest.mark.parametrize("field", ["Date", "Time", "Minutes", "Guests"])
+def test_a_field_that_was_cleared_is_a_fault(calendar: CalendarPage, service: Service, field: str) -> None:
+    """The slot has no default: nothing is saved, and nothing says that it were."""
+    day = own_day(service)
+    booked = book(service, day, 10)
+    calendar.show(day)
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Change or move").click()
+    cleared = calendar.dialog.get_by_label(field, exact=True)
+    cleared.fill("")
+    calendar.dialog.get_by_role("button", name="Save").click()
+    expect(cleared).to_have_accessible_description("Please fill this in.")
+    expect(cleared).to_be_focused()
+    expect(calendar.notice).to_be_empty()
+    assert read(service, booked)["version"] == 1
+
+
 def test_it_is_cancelled_with_a_reason(calendar: CalendarPage, service: Service) -> None:
     """It leaves the calendar, and its place is free."""
     day = own_day(service)

@@ -1,8 +1,8 @@
 /** The dialog of one appointment: its data, its changes, and a new booking. */
 import { addDays } from "../dates.js";
 import { $, make } from "../dom.js";
-import { randomId } from "../holdfast.js";
-import { call, mayAct, session, showProblem } from "./api.js";
+import { randomId, Refusal } from "../holdfast.js";
+import { call, mayAct, problemText, session, showProblem } from "./api.js";
 import { columns, isOfDays, resourceName, serviceOf, state } from "./catalog.js";
 import { button, change, entryText, keep, pathOf, tell, warningsOf } from "./change.js";
 import { clockOf, daysBetween, instantOf, localTime, minutesOf, momentText } from "./time.js";
@@ -157,6 +157,13 @@ export async function run(one, act, stays = false) {
 }
 
 async function save() {
+  const missing = ["date", "time", "duration", "quantity"].filter(
+    (name) => !fields[name].disabled && !fields[name].value,
+  );
+  if (missing.length) {
+    const errors = missing.map((field) => ({ field, code: "required" }));
+    throw new Refusal({ code: "VALIDATION_FAILED", errors });
+  }
   const now = members();
   const then = JSON.parse(before);
   if (now.slotStart && now.length && now.length !== then.length) now.slotEnd = endOf(now.slotStart, now.length);
