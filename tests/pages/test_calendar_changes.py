@@ -232,6 +232,18 @@ def test_a_field_that_was_cleared_is_a_fault(calendar: CalendarPage, service: Se
     assert read(service, booked)["version"] == 1
 
 
+def test_a_button_that_is_pressed_twice_changes_once(calendar: CalendarPage, service: Service) -> None:
+    """The second press is no change of a version that the first one has made old."""
+    begun = datetime.now(ZONE) - timedelta(hours=1)
+    booked = book(service, begun.date(), begun.hour, resourceId="maria", guestName="Twice Pressed")
+    calendar.show(begun.date())
+    calendar.card("Twice Pressed").click()
+    calendar.dialog.get_by_role("button", name="Did not come").dblclick()
+    expect(calendar.notice).to_contain_text("Saved")
+    assert read(service, booked)["version"] == 2
+    expect(calendar.notice.get_by_role("button", name="Make my change")).to_have_count(0)
+
+
 def test_it_is_cancelled_with_a_reason(calendar: CalendarPage, service: Service) -> None:
     """It leaves the calendar, and its place is free."""
     day = own_day(service)

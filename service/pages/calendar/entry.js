@@ -145,6 +145,9 @@ function endOf(slotStart, length) {
  */
 export async function run(one, act, stays = false) {
   const send = /** @type {HTMLButtonElement} */ (one.querySelector(".actions button"));
+  // A second press: its change would be one of an old version.
+  if (send.disabled) return;
+  const pressed = /** @type {HTMLElement | null} */ (document.activeElement);
   send.disabled = true;
   try {
     showProblem(one);
