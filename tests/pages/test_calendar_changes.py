@@ -1,5 +1,6 @@
 """The calendar page: what staff change on it, and what others change meanwhile."""
 
+import re
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -242,6 +243,23 @@ def test_a_button_that_is_pressed_twice_changes_once(calendar: CalendarPage, ser
     expect(calendar.notice).to_contain_text("Saved")
     assert read(service, booked)["version"] == 2
     expect(calendar.notice.get_by_role("button", name="Make my change")).to_have_count(0)
+
+
+def test_a_history_is_that_of_the_appointment_in_view(calendar: CalendarPage, service: Service) -> None:
+    """Where it can't be read, the reason stands there, and not the history of the appointment before."""
+    day = own_day(service)
+    book(service, day, 10)
+    book(service, day, 11, guestName="Grace Hopper")
+    calendar.show(day)
+    history = calendar.dialog.locator("#history li")
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("History").click()
+    expect(history).to_have_text([re.compile("booked this at")])
+    calendar.press("Escape")
+    calendar.page.route("**/audit*", lambda route: route.abort())
+    calendar.card("Grace Hopper").click()
+    calendar.dialog.get_by_text("History").click()
+    expect(history).to_have_text(["The service can't be reached. Please try again."])
 
 
 def test_it_is_cancelled_with_a_reason(calendar: CalendarPage, service: Service) -> None:

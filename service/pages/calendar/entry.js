@@ -191,8 +191,12 @@ export function listenToEntry(closed) {
   });
   $("#history").addEventListener("toggle", async () => {
     if (!$("#history").open || !shown) return;
-    const { items } = await call("GET", pathOf(shown, "/audit"));
-    $("#history ol").replaceChildren(...items.map((/** @type {any} */ entry) => make("li", {}, entryText(entry))));
+    const [item, list] = [shown, $("#history ol")];
+    // What it has is of the appointment that was shown before.
+    list.replaceChildren();
+    const read = call("GET", pathOf(item, "/audit"));
+    const lines = await read.then(({ items }) => items.map(entryText)).catch((error) => [problemText(error)]);
+    if (item === shown) list.replaceChildren(...lines.map((/** @type {string} */ line) => make("li", {}, line)));
   });
   dialog.addEventListener("close", () => {
     // The focused element may have been drawn anew.
