@@ -262,6 +262,26 @@ def test_a_history_is_that_of_the_appointment_in_view(calendar: CalendarPage, se
     expect(history).to_have_text(["The service can't be reached. Please try again."])
 
 
+def test_the_focus_stays_in_a_form_that_failed(calendar: CalendarPage, service: Service) -> None:
+    """At the button that was pressed, which is disabled meanwhile."""
+    day = own_day(service)
+    book(service, day, 10)
+    calendar.show(day)
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Change or move").click()
+    calendar.dialog.get_by_label("Notes").fill("Short, please")
+    save = calendar.dialog.get_by_role("button", name="Save")
+    delayed: list[Route] = []
+    calendar.page.route(f"**{APPOINTMENTS}/*", lambda route: delayed.append(route))
+    with calendar.page.expect_request(f"**{APPOINTMENTS}/*"):
+        save.press("Enter")
+    # Without a button the focus is at the body, once the page is drawn.
+    calendar.page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    delayed[0].abort()
+    expect(calendar.dialog.get_by_role("alert").filter(has_text="can't be reached")).to_be_visible()
+    expect(save).to_be_focused()
+
+
 def test_it_is_cancelled_with_a_reason(calendar: CalendarPage, service: Service) -> None:
     """It leaves the calendar, and its place is free."""
     day = own_day(service)
@@ -273,6 +293,8 @@ def test_it_is_cancelled_with_a_reason(calendar: CalendarPage, service: Service)
     calendar.dialog.get_by_role("button", name="Cancel it").click()
     expect(calendar.dialog).to_be_hidden()
     expect(calendar.card("Ada Lovelace")).to_have_count(0)
+    # Its button is gone, and the page does not begin anew at its top.
+    expect(calendar.page.locator("#grid")).to_be_focused()
     now = read(service, booked)
     assert (now["status"], now["cancellationReason"]) == ("cancelled", "Rosa is ill")
 

@@ -157,6 +157,8 @@ export async function run(one, act, stays = false) {
     showProblem(one, error);
   }
   send.disabled = false;
+  // A button that is disabled loses the focus.
+  if (one.closest("dialog")?.open && document.activeElement === document.body) pressed?.focus();
 }
 
 async function save() {
@@ -199,8 +201,9 @@ export function listenToEntry(closed) {
     if (item === shown) list.replaceChildren(...lines.map((/** @type {string} */ line) => make("li", {}, line)));
   });
   dialog.addEventListener("close", () => {
-    // The focused element may have been drawn anew.
-    if (document.activeElement === document.body) $(`[data-id="${shown?.id}"] button`)?.focus();
+    // The focused element may have been drawn anew, or may be gone.
+    const place = $(`[data-id="${shown?.id}"] button`) ?? $("#drawn > :not([hidden])");
+    if (document.activeElement === document.body) place?.focus({ preventScroll: true });
     closed();
   });
 }
