@@ -70,6 +70,43 @@ def test_a_move_by_the_keys_can_be_left(calendar: CalendarPage, service: Service
     assert read(service, booked)["version"] == 1
 
 
+def test_a_move_by_the_keys_goes_on_while_others_book(calendar: CalendarPage, service: Service) -> None:
+    """The words that say where it is and how to end stay in view."""
+    day = own_day(service)
+    book(service, day, 10)
+    calendar.show(day)
+    calendar.card("Ada Lovelace").focus()
+    calendar.press("ArrowDown")
+    with calendar.page.expect_response(f"**{APPOINTMENTS}?*") as read_again:
+        book(service, day, 15, guestName="Grace Hopper")
+    read_again.value.finished()
+    # The answer is handled before a later one.
+    calendar.page.evaluate("fetch('health/live').then((answer) => answer.text())")
+    expect(calendar.page.locator("#status")).to_contain_text("Enter: move here")
+    calendar.press("Escape")
+    expect(calendar.card("Grace Hopper")).to_be_visible()
+
+
+def test_a_drag_that_the_browser_ends_is_left(calendar: CalendarPage, service: Service) -> None:
+    """As where a pen scrolls the page: it is back at its place, and the calendar goes on."""
+    day = own_day(service)
+    booked = book(service, day, 10)
+    calendar.show(day)
+    card = calendar.card("Ada Lovelace").bounding_box()
+    assert card
+    mouse = calendar.page.mouse
+    mouse.move(card["x"] + 20, card["y"] + 10)
+    mouse.down()
+    mouse.move(card["x"] + 20, card["y"] + 80, steps=3)
+    expect(calendar.page.locator(".moving")).to_have_count(1)
+    calendar.page.evaluate("dispatchEvent(new PointerEvent('pointercancel'))")
+    expect(calendar.page.locator(".moving")).to_have_count(0)
+    mouse.up()
+    book(service, day, 15, guestName="Grace Hopper")
+    expect(calendar.card("Grace Hopper")).to_be_visible()
+    assert read(service, booked)["version"] == 1
+
+
 @pytest.mark.parametrize("direction", ["ltr", "rtl"])
 def test_it_is_dragged(calendar: CalendarPage, service: Service, direction: str) -> None:
     """To another hour and another person, in both writing directions."""

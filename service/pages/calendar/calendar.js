@@ -43,8 +43,9 @@ async function load() {
     const items = await readItems(...range());
     if (turn !== state.turn) return;
     state.items = items;
+    if (isMoving()) return;
     $("#status").textContent = "";
-    if (!isMoving()) show();
+    show();
   } catch (error) {
     isCatalogStale ||= readsCatalog;
     if (error instanceof Refusal && error.code === "UNAUTHORIZED") return signOut(error);

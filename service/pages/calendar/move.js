@@ -192,6 +192,7 @@ function drag(item, row, from, down) {
     done,
   );
   addEventListener("pointerup", () => (done.abort(), drop()), done);
+  addEventListener("pointercancel", () => (done.abort(), cancel()), done);
   addEventListener("keydown", ({ key }) => key === "Escape" && (done.abort(), cancel()), done);
 }
 
