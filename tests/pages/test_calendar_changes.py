@@ -404,6 +404,17 @@ def test_a_new_booking_is_on_the_date_in_view(calendar: CalendarPage, service: S
         calendar.press("Escape")
 
 
+def test_a_business_without_services_has_nothing_to_book(open_page: Open, service: Service) -> None:
+    """The button says so."""
+    settings = {"name": "The new one", "slug": "brand-new", "timezone": "Europe/Berlin"}
+    service.call("PUT", "/api/catalog/businesses/brand-new", settings)
+    page = open_page("/calendar")
+    calendar = sign_in(page, "brand-new", key_of(service, "staff", "brand-new"))
+    page.get_by_role("button", name="New booking").click()
+    expect(calendar.notice).to_contain_text("There is no service to book here.")
+    expect(calendar.notice).to_be_focused()
+
+
 def test_a_page_without_https_books_and_closes(open_page: Open, service: Service) -> None:
     """As in a network of one house, where browsers have no randomUUID."""
     day = own_day(service)

@@ -68,7 +68,7 @@ export function openNew(start, column, ofDays = false) {
   shown = null;
   const offered = columns().flatMap(({ id, services }) => (!column || id === column ? services : []));
   const serviceId = offered.find((id) => isOfDays(id) === ofDays) ?? offered[0];
-  if (!serviceId) return;
+  if (!serviceId) return tell(text("calendar.nothing"), true);
   form.reset();
   $("#entry-title").textContent = text("calendar.book");
   for (const part of ["#facts", "#statuses"]) $(part).replaceChildren();
