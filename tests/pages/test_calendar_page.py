@@ -191,6 +191,23 @@ def test_a_week_shows_seven_days(open_page: Open, service: Service) -> None:
     expect(calendar.card("Grace Hopper")).to_have_count(0)
 
 
+def test_each_guest_of_a_class_can_be_pressed(open_page: Open, service: Service) -> None:
+    """Eight guests stand beside each other on one day of a week, whose column grows with them."""
+    day = own_day(service)
+    for number in range(8):
+        book(service, day, 16, serviceId="styling-class", resourceId=None, guestName=f"Guest {number}")
+    calendar = open_calendar(open_page, service)
+    calendar.show(day, "Week")
+    for number in range(8):
+        box = calendar.card(f"Guest {number}").bounding_box()
+        assert box
+        assert box["width"] >= 64
+    assert is_narrow(calendar.page)
+    calendar.page.set_viewport_size(PHONE)
+    assert is_narrow(calendar.page)
+    assert calendar.page.locator("#grid").evaluate("grid => grid.scrollWidth <= grid.clientWidth")
+
+
 def test_nights_are_bars_over_their_days(open_page: Open, service: Service) -> None:
     """A row for each room: from the afternoon of the first day to the morning of the last."""
     day = own_day(service)
