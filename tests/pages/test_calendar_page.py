@@ -208,6 +208,22 @@ def test_each_guest_of_a_class_can_be_pressed(open_page: Open, service: Service)
     assert calendar.page.locator("#grid").evaluate("grid => grid.scrollWidth <= grid.clientWidth")
 
 
+def test_dates_on_the_way_are_told_from_those_in_view(open_page: Open, service: Service) -> None:
+    """What is shown is pale, until what was asked for is there."""
+    day = own_day(service)
+    calendar = open_calendar(open_page, service)
+    calendar.show(day)
+    page, drawn = calendar.page, calendar.page.locator("#drawn")
+    expect(drawn).to_have_css("opacity", "1")
+    page.route("**/booking/appointments?*", lambda _: None)
+    page.get_by_role("button", name="Next").click()
+    expect(drawn).to_have_css("opacity", "0.4")
+    # The request that waits goes on.
+    page.unroute_all()
+    expect(drawn).to_have_css("opacity", "1")
+    expect(page.locator("[data-date]").first).to_have_attribute("data-date", str(day + timedelta(1)))
+
+
 def test_nights_are_bars_over_their_days(open_page: Open, service: Service) -> None:
     """A row for each room: from the afternoon of the first day to the morning of the last."""
     day = own_day(service)

@@ -96,6 +96,7 @@ function watch() {
 /** Draws the calendar and what stands above it. */
 function show() {
   offer(false);
+  $("#drawn").ariaBusy = "false";
   $("#business").textContent = isolated((document.title = state.catalog.name));
   const dates = shownDates();
   const [first, last] = [dates[0], dates[dates.length - 1]];
@@ -117,6 +118,7 @@ function go(wanted) {
   Object.assign(state, wanted);
   if (state.view === "week") state.date = startOfWeek(state.date);
   store();
+  $("#drawn").ariaBusy = "true";
   load();
 }
 
