@@ -224,6 +224,14 @@ def test_dates_on_the_way_are_told_from_those_in_view(open_page: Open, service: 
     expect(page.locator("[data-date]").first).to_have_attribute("data-date", str(day + timedelta(1)))
 
 
+def test_letters_of_double_size_fit_a_phone(open_page: Open, service: Service) -> None:
+    """Nothing has to be scrolled sideways."""
+    calendar = open_calendar(open_page, service, "owner", viewport=PHONE)
+    calendar.page.evaluate("document.documentElement.style.fontSize = '200%'")
+    calendar.show(own_day(service))
+    assert is_narrow(calendar.page)
+
+
 def test_nights_are_bars_over_their_days(open_page: Open, service: Service) -> None:
     """A row for each room: from the afternoon of the first day to the morning of the last."""
     day = own_day(service)
