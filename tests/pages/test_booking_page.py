@@ -358,6 +358,19 @@ def test_a_party_is_a_whole_number(open_page: Open) -> None:
     expect(page.locator("#notice")).to_be_hidden()
 
 
+def test_a_party_that_is_too_large_is_told_so(open_page: Open) -> None:
+    """The field does not become smaller in silence. A party that fits takes the words away."""
+    page = open_page("/book/bistro-anton")
+    free_slots(page).first.wait_for()
+    people = page.get_by_label("People")
+    words = page.get_by_role("status").filter(has_text="No more than 6 can be booked at once.")
+    for party, shown, is_told in (("9", "6", True), ("5", "5", False)):
+        people.fill(party)
+        people.blur()
+        expect(people).to_have_value(shown)
+        expect(words).to_be_visible(visible=is_told)
+
+
 def test_the_present_day_is_marked(open_page: Open, service: Service) -> None:
     """Also where the first day that can be booked is a later one."""
     page = open_page(make_business(service, "planner", minNoticeMinutes=60))

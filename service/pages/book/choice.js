@@ -4,7 +4,7 @@
  * @import { Catalogue, Resource, Service, Wanted } from "../holdfast.js"
  */
 
-import { make } from "../dom.js";
+import { $, make } from "../dom.js";
 import { isolated, locale, text } from "../texts.js";
 
 /** Whether a service ends on another day, at an earlier time than it begins. @param {Service} service */
@@ -91,6 +91,9 @@ export class Choice {
     }
     const seats = resources.find((one) => one.resourceId === resourceId.value)?.seats ?? service.maxQuantity;
     quantity.max = Math.min(seats, service.maxQuantity);
+    // A smaller party than the guest wanted is not booked in silence.
+    const isLess = service.maxQuantity > 1 && Number(quantity.value) > Number(quantity.max);
+    $("#most").textContent = isLess ? text("book.most", { count: Number(quantity.max) }) : "";
     quantity.value = Math.max(1, Math.floor(Math.min(quantity.value, quantity.max)));
     const kind = resources[0]?.kind ?? "";
     for (const [field, isShown, name] of [
