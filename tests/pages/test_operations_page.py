@@ -298,6 +298,7 @@ def test_a_wrong_token_is_refused_and_not_kept(open_page: Open) -> None:
     page.locator("#token").fill(f" {ADMIN_TOKEN} ")
     page.get_by_role("button", name="Show").click()
     expect(summary(page)).to_have_text("All is well")
+    expect(page.locator("#summary")).to_be_focused()
     assert ADMIN_TOKEN not in page.url
     page.reload()
     expect(summary(page)).to_have_text("All is well")

@@ -39,9 +39,12 @@ async function poll() {
   isAsking = false;
   if ([401, 403, 429].includes(overview.status)) return enter(true);
   if (overview.status === 200) keep(TOKEN, token);
+  const hasFocus = $("#enter").contains(document.activeElement);
   $("#enter").hidden = true;
   $("#board").hidden = false;
   show(see(metrics, ready, health, overview));
+  // The form is gone.
+  if (hasFocus) $("#summary").focus();
   if (!document.hidden) timer = setTimeout(poll, POLL_MILLISECONDS);
 }
 
