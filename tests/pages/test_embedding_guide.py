@@ -171,7 +171,7 @@ def test_a_reader_books_and_cancels(url: str, open_window: Open, claims: Claims,
     """A reload in the middle keeps the slot; a fault is shown at its field; the booking can be cancelled."""
     window = open_window(url)
     window.choose()
-    expect(window.guest).to_be_visible()
+    expect(window.guest).to_be_focused()
     chosen = window.guest.locator(".slot").inner_text()
     expect(window.page.locator("#left")).to_have_text(re.compile(r"1[45]:\d\d"))
     window.page.reload()
@@ -183,13 +183,14 @@ def test_a_reader_books_and_cancels(url: str, open_window: Open, claims: Claims,
     email = window.page.get_by_label("E-mail")
     assert email.evaluate("(field) => field.validationMessage")
     window.submit()
-    expect(window.booked).to_be_visible()
+    expect(window.booked).to_be_focused()
     assert claims() == (["released", "committed"], ["confirmed"])
     assert service.database.value("SELECT guest_name FROM booking.appointments") == "Ada"
     window.page.reload()
     expect(window.booked.locator(".slot")).to_have_text(chosen)
     window.press("Cancel the booking")
     expect(window.message).to_have_text(CANCELLED)
+    expect(window.page.locator("#choice")).to_be_focused()
     assert claims()[1] == ["cancelled"]
 
 
