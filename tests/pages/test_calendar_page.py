@@ -208,6 +208,20 @@ def test_each_guest_of_a_class_can_be_pressed(open_page: Open, service: Service)
     assert calendar.page.locator("#grid").evaluate("grid => grid.scrollWidth <= grid.clientWidth")
 
 
+def test_appointments_of_an_hour_that_comes_twice_stand_beside_each_other(open_page: Open, service: Service) -> None:
+    """The clock is put back at three o'clock: the last of them begins at the same place as the first."""
+    day = date(2027, 10, 31)
+    for minutes in (0, 30, 60):
+        times = [datetime(2027, 10, 31, tzinfo=UTC) + timedelta(minutes=minutes + more) for more in (0, 60)]
+        slot = dict(zip(("slotStart", "slotEnd"), map(datetime.isoformat, times), strict=True))
+        book(service, day, 0, serviceId="styling-class", resourceId=None, guestName=f"After {minutes}", **slot)
+    calendar = open_calendar(open_page, service)
+    calendar.show(day)
+    boxes = [calendar.card(f"After {minutes}").bounding_box() for minutes in (0, 60)]
+    left, right = sorted((box for box in boxes if box), key=lambda box: box["x"])
+    assert left["x"] + left["width"] <= right["x"]
+
+
 def test_dates_on_the_way_are_told_from_those_in_view(open_page: Open, service: Service) -> None:
     """What is shown is pale, until what was asked for is there."""
     day = own_day(service)

@@ -158,7 +158,7 @@ function drawZone(zone, items, name, open) {
 /**
  * Lays items that overlap beside each other.
  *
- * @param {Item[]} items by their start @param {(item: Item) => number[]} span
+ * @param {Item[]} items @param {(item: Item) => number[]} span
  * @returns {[Item, number[], {"--lane": number, "--lanes": number}][]}
  */
 function spread(items, span) {
@@ -167,8 +167,10 @@ function spread(items, span) {
   /** @type {number[]} */
   let ends = [];
   let cluster = 0;
-  for (const item of items) {
-    const [from, to] = span(item);
+  /** @type {[Item, number[]][]} */
+  const spans = items.map((item) => [item, span(item)]);
+  // By the clock: where it is put back, an appointment may begin before one that ended.
+  for (const [item, [from, to]] of spans.sort(([, [a]], [, [b]]) => a - b)) {
     if (ends.every((end) => end <= from)) [ends, cluster] = [[], laid.length];
     const free = ends.findIndex((end) => end <= from);
     const lane = free < 0 ? ends.length : free;
