@@ -80,6 +80,15 @@ def test_a_guest_keeps_a_booking_as_it_is(open_page: Open, service: Service) -> 
     assert "#" not in page.url
 
 
+def test_an_address_that_may_not_be_copied_is_shown(open_page: Open, service: Service) -> None:
+    """As in the browser of another app: the guest selects it there."""
+    page = make_booking(open_page, service, "copyist")
+    refusal = "Promise.reject(new DOMException('no', 'NotAllowedError'))"
+    page.evaluate(f"void (navigator.clipboard.writeText = () => {refusal})")
+    page.get_by_role("button", name="Copy the address").click()
+    expect(page.get_by_role("group", name=page.url)).to_be_focused()
+
+
 def test_a_guest_cancels_a_booking_by_its_link(open_page: Open, service: Service) -> None:
     """Once the guest has said yes. The link shows that it is cancelled, and the slot is free again."""
     link = path_of(make_booking(open_page, service, "canceller"), service)

@@ -407,7 +407,11 @@ on("#move", () => {
   history.pushState({ step: "move" }, "");
   startMove();
 });
-on("#link button", () => navigator.clipboard.writeText(location.href).then(() => notice(text("book.copied"))));
+// Where the browser does not allow it, the guest copies the address by hand.
+on("#link button", async () => {
+  const { href } = location;
+  await navigator.clipboard.writeText(href).then(() => notice(text("book.copied")), () => notice(href));
+});
 for (const selector of ["#back", "#moving button"]) on(selector, () => history.back());
 $("#notice > button").addEventListener("click", () => {
   notice("");
