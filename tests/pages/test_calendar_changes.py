@@ -185,7 +185,7 @@ def test_a_conflict_names_its_author(calendar: CalendarPage, service: Service) -
 
 
 def test_a_move_to_a_taken_time_offers_others(calendar: CalendarPage, service: Service) -> None:
-    """It stays where it was, and one press moves it to a free time."""
+    """It stays where it was, and one press moves it to a free time, with the person that the button names."""
     day = own_day(service)
     booked = book(service, day, 10)
     book(service, day, 11, guestName="Grace Hopper")
@@ -194,9 +194,10 @@ def test_a_move_to_a_taken_time_offers_others(calendar: CalendarPage, service: S
     calendar.press(*["ArrowDown"] * 4, "Enter")
     expect(calendar.notice).to_contain_text("That time is taken")
     expect(calendar.card_at("10:00", "Ada Lovelace")).to_be_visible()
-    calendar.notice.get_by_role("button").first.click()
+    calendar.notice.get_by_role("button", name=re.compile("11:00, Maria$")).click()
     expect(calendar.notice).to_contain_text("Saved")
-    assert read(service, booked)["version"] == 2
+    now = read(service, booked)
+    assert (now["version"], clock_of(now["slotStart"]), now["resourceId"]) == (2, "11:00", "maria")
 
 
 def test_a_message_that_is_closed_leaves_the_focus_at_the_calendar(calendar: CalendarPage, service: Service) -> None:

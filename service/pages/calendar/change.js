@@ -5,7 +5,7 @@ import { call, problemText, session } from "./api.js";
 import { columns, itemOf, state } from "./catalog.js";
 import { localTime, momentText, timeText, today } from "./time.js";
 import { draw, itemText } from "./view.js";
-import { hasText, text } from "../texts.js";
+import { hasText, isolated, text } from "../texts.js";
 
 /** @typedef {import("./catalog.js").Item} Item */
 
@@ -94,7 +94,8 @@ function tellAlternatives(item, changes, { alternatives }) {
   const { slotEnd: _, ...rest } = changes;
   const others = alternatives.slice(0, 4).map(({ slotStart, resourceIds: [resourceId] }) => {
     const other = { ...rest, slotStart, ...(resourceId && { resourceId }) };
-    return button(momentText(new Date(slotStart)), () => change(item, other).catch(tellProblem));
+    const words = [momentText(new Date(slotStart)), isolated(nameOf(resourceId))].filter(Boolean).join(", ");
+    return button(words, () => change(item, other).catch(tellProblem));
   });
   tell(text(others.length ? "calendar.taken_others" : "calendar.code_SLOT_UNAVAILABLE"), true, ...others);
 }
@@ -113,5 +114,5 @@ export function entryText({ actor, action, changes, at }) {
   return text(`calendar.did_${did}`, { who, what, time });
 }
 
-/** @param {string | null} id */
+/** @param {string | null | undefined} id */
 const nameOf = (id) => columns().find((column) => column.id === id)?.name ?? id ?? "";
