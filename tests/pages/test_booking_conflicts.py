@@ -6,7 +6,7 @@ from typing import Any
 from playwright.sync_api import Page, Request, Route, expect
 
 from tests.pages.conftest import Open, Service, let_pass
-from tests.pages.guests import ADA, book, booked, fill_in, free_slots, hold, make_business, next_month, slot
+from tests.pages.guests import ADA, book, booked, choose, fill_in, free_slots, hold, make_business, next_month, slot
 
 HOLD_MINUTES = 5
 NOTICE = "Someone else has just taken this time"
@@ -58,6 +58,47 @@ def test_of_two_guests_one_gets_the_slot(open_page: Open, service: Service) -> N
         book(page)
     assert booked(first, service)["slotStart"] != booked(second, service)["slotStart"]
     assert alternative.split(", ")[-1] in second.locator("#booked .panel").inner_text()
+
+
+def test_another_person_is_offered_by_name(open_page: Open, service: Service) -> None:
+    """Who is free at the very time that the wanted person is not: the button gets that slot, and says with whom."""
+    path = make_business(service, "pair")
+    for name in ("Anna", "Bert"):
+        resource = f"/api/catalog/businesses/pair/resources/{name.lower()}"
+        service.call("PUT", resource, {"name": name, "kind": "staff"})
+    members = {"name": "Visit", "durationMinutes": 60, "resourceIds": ["anna", "bert"]}
+    service.call("PUT", "/api/catalog/businesses/pair/services/visit", members)
+    page = open_page(path)
+    choose(page, "Visit", {"Staff": "Anna"})
+    next_month(page)
+    # Changes reach this window late.
+    page.route("**/api/booking/availability*", lambda route: route.abort())
+    ten = slot(page, "10:00")
+    slot_of_anna = {"businessId": "pair", "serviceId": "visit", "resourceId": "anna"}
+    start = {"slotStart": ten.get_attribute("data-start")}
+    service.call("POST", "/api/booking/reserve", slot_of_anna | start)
+    ten.click()
+    page.get_by_role("group", name=NOTICE).get_by_role("button", name="10:00, Bert").click()
+    expect(page.locator("#details .panel")).to_contain_text("Bert")
+    fill_in(page)
+    book(page)
+    assert booked(page, service)["resourceId"] == "bert"
+    # A booking is moved like that, too.
+    page.unroute_all()
+    page.get_by_role("button", name="Move it").click()
+    expect(slot(page, "10:00")).to_have_count(0)
+    expect(page.locator("#day")).to_have_js_property("inert", False)
+    page.route("**/api/booking/availability*", lambda route: route.abort())
+    eleven = {"slotStart": slot(page, "11:00").get_attribute("data-start"), "resourceId": "bert"}
+    service.call("POST", "/api/booking/reserve", slot_of_anna | eleven)
+    slot(page, "11:00").click()
+    yes = page.get_by_role("dialog").get_by_role("button", name="Move it")
+    yes.click()
+    page.get_by_role("group", name=NOTICE).get_by_role("button", name="11:00, Anna").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Anna")
+    yes.click()
+    expect(page.get_by_role("heading", name="Your booking is moved")).to_be_visible()
+    assert booked(page, service)["resourceId"] == "anna"
 
 
 def test_what_others_take_and_free_is_seen_at_once(open_page: Open, service: Service) -> None:

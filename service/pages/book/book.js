@@ -1,7 +1,7 @@
 /**
  * The booking page of a business: a guest chooses a slot, holds it, books it, and moves or cancels the booking later.
  *
- * @import { Alternative, Appointment, Catalogue, Reservation, Ticket, Wish } from "../holdfast.js"
+ * @import { Alternative, Appointment, Catalogue, Reservation, Ticket, Wanted, Wish } from "../holdfast.js"
  */
 
 // First, so that its request does not wait for the other modules.
@@ -131,11 +131,15 @@ function refused(error, again) {
   if (isShown("details") && !holdfast.attempt) ended();
 }
 
-/** Shows a refusal with the ways out. @param {string} words @param {Alternative[]} slots @param {() => unknown} [again] */
+/** Shows a refusal with its ways out. @param {string} words @param {Alternative[]} slots @param {() => void} [again] */
 function offer(words, slots, again) {
-  const buttons = slots.map((slot) =>
-    button(`${clock.day(slot.slotStart)}, ${clock.time(slot.slotStart)}`, () => pick(slot)),
-  );
+  const buttons = slots.map((slot) => {
+    const { resourceId } = wanted();
+    // The very time may be free with another resource.
+    const other = resourceId && !slot.resourceIds.includes(resourceId) ? slot.resourceIds[0] : undefined;
+    const named = [clock.day(slot.slotStart), clock.time(slot.slotStart), ...nameOf(other)];
+    return button(named.join(", "), () => pick(slot, other));
+  });
   if (again) buttons.push(button(text("book.retry"), () => act(again)));
   notice(slots.length ? text("book.nearby", { words }) : words, buttons);
 }
@@ -185,11 +189,18 @@ function choose() {
 
 // Holding and booking
 
-/** @param {{ slotStart: string, slotEnd: string }} slot */
-function pick({ slotStart, slotEnd }) {
-  if (booking) return act(() => move({ slotStart, slotEnd }));
-  const { serviceId, quantity, resourceId } = (isShown("details") && wish) || choice.wanted;
-  return act(() => hold({ serviceId, quantity, resourceId, slotStart, slotEnd }));
+/** What the slot in view is for. @returns {Wanted} */
+const wanted = () => (isShown("details") && wish) || choice.wanted;
+
+/** @param {string | undefined} id @returns {string[]} the name of a resource, if there is one. */
+const nameOf = (id) =>
+  catalogue.resources.filter(({ resourceId }) => resourceId === id).map(({ name }) => isolated(name));
+
+/** @param {{ slotStart: string, slotEnd: string }} slot @param {string} [other] not the wanted resource. */
+function pick({ slotStart, slotEnd }, other) {
+  const { serviceId, quantity, resourceId } = wanted();
+  const slot = { slotStart, slotEnd, resourceId: other ?? resourceId };
+  return act(() => (booking ? move(slot) : hold({ serviceId, quantity, ...slot })));
 }
 
 /** @param {Wish} wanted */
@@ -317,12 +328,12 @@ function startMove() {
   listing.list();
 }
 
-/** @param {{ slotStart: string, slotEnd: string }} slot */
+/** @param {{ slotStart: string, slotEnd: string, resourceId?: string }} slot */
 async function move(slot) {
   const to = ticket();
-  const when = clock.full(slot.slotStart, slot.slotEnd);
+  const when = [clock.full(slot.slotStart, slot.slotEnd), ...nameOf(slot.resourceId)].join(", ");
   if (!to || !(await agreed(text("book.move_question", { when }), text("book.move")))) return;
-  const resourceId = choice.service.resourceIds.length ? (choice.wanted.resourceId ?? null) : undefined;
+  const resourceId = choice.service.resourceIds.length ? (slot.resourceId ?? null) : undefined;
   const moved = await holdfast.reschedule(to, { ...slot, resourceId });
   history.replaceState({ step: "booked" }, "");
   showBooking(moved, text("book.moved"));
