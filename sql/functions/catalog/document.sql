@@ -4,7 +4,7 @@
 CREATE FUNCTION booking.document(p_business_id text)
 RETURNS jsonb LANGUAGE sql STABLE
 AS $$
-  SELECT booking.business(p_business_id) - '{created_at,calendar_generation}'::text[] || jsonb_build_object(
+  SELECT booking.business(p_business_id) - 'created_at' || jsonb_build_object(
     'resources', (
       SELECT coalesce(jsonb_object_agg(r ->> 'resource_id', r - '{business_id,resource_id}'::text[]), '{}')
       FROM booking.resources(p_business_id) AS r),

@@ -10,9 +10,8 @@ RETURNS TABLE (resource_id text, name text, generation text) LANGUAGE sql STABLE
 AS $$
   SELECT NULL, b.name, b.calendar_generation FROM booking.businesses b WHERE b.business_id = p_business_id
   UNION ALL
-  SELECT r.resource_id, r.name, r.calendar_generation
-  FROM booking.businesses b JOIN booking.resources r ON r.business_id = b.business_id
-  WHERE b.business_id = p_business_id AND r.archived_at IS NULL
+  SELECT r.resource_id, r.name, r.calendar_generation FROM booking.resources r
+  WHERE r.business_id = p_business_id AND r.archived_at IS NULL
   ORDER BY 1 NULLS FIRST
 $$;
 
