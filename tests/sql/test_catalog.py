@@ -359,16 +359,24 @@ def test_a_service_that_was_never_reserved_is_deleted(database: TestDatabase) ->
 
 @pytest.mark.parametrize("is_booked", [False, True])
 def test_a_service_that_was_reserved_is_archived(database: TestDatabase, is_booked: bool) -> None:
-    """No new claims are made on it; its holds can still be committed."""
-    database.make_service(capacity=2)
+    """No new claims are made on it; its holds can still be committed. It keeps its pool, and others are left alone."""
+    database.make_service(resource_ids=["anna", "ben"])
+    database.make_service("perm", resource_ids=["anna"])
     hold = database.reserve(10).id
     if is_booked:
         database.commit(hold)
     assert delete_service(database) == "done"
     assert database.reserve(10).name == "service_not_found"
     assert database.capacity(10) is None
-    assert database.rows("SELECT booking.services('salon')") == []
+    [(other,)] = database.rows("SELECT booking.services('salon')")
+    assert (other["service_id"], other["resource_ids"]) == ("perm", ["anna"])
     assert delete_service(database) == "service_not_found"
+    assert delete_service(database, "perm") == "done"
+    assert database.rows("SELECT service_id FROM booking.services") == [("cut",)]
+    assert database.rows("SELECT service_id, resource_id FROM booking.service_resources ORDER BY 2") == [
+        ("cut", "anna"),
+        ("cut", "ben"),
+    ]
     assert database.commit(hold).name == ("replayed" if is_booked else "done")
 
 

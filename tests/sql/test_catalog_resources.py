@@ -98,14 +98,20 @@ def hold_and_forget(database: TestDatabase) -> None:
 
 @pytest.mark.parametrize("use", [put_in_a_pool, give_hours, give_special_hours, close_once, book, hold_and_forget])
 def test_a_used_resource_is_archived(database: TestDatabase, use: Any) -> None:
-    """It leaves the catalog, all rows that refer to it stay, and it is active again when it is put again."""
+    """It leaves the catalog, all rows that refer to it stay, and it is active again when it is put again.
+
+    An unused one beside it is left alone, and deleted when it is named.
+    """
     database.make_resource("anna")
+    database.make_resource("ben")
     use(database)
     referring = ("service_resources", "opening_hours", "special_hours", "closures", "appointments")
     counts = [database.value(f"SELECT count(*) FROM booking.{table}") for table in referring]  # noqa: S608
     assert delete_resource(database).name == "done"
-    assert (active_resources(database), stored_resources(database)) == ([], ["anna"])
+    assert (active_resources(database), stored_resources(database)) == (["ben"], ["anna", "ben"])
     assert delete_resource(database).name == "resource_not_found"
+    assert delete_resource(database, "ben").name == "done"
+    assert stored_resources(database) == ["anna"]
     assert counts == [database.value(f"SELECT count(*) FROM booking.{table}") for table in referring]  # noqa: S608
     database.make_resource("anna")
     assert active_resources(database) == ["anna"]
