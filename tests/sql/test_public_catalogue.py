@@ -90,6 +90,7 @@ def test_what_the_public_cannot_book_is_left_out(database: TestDatabase) -> None
         database.make_service("talk", business_id=business_id)
     complete = {"cut": ["anna", "bert"], "talk": [], "wash": ["anna", "cleo"]}
     assert listed(catalogue(database)) == (complete, ["anna", "bert", "cleo"])
+    assert [entry["service_id"] for entry in catalogue(database)["services"]] == ["cut", "talk", "wash"]
 
     database.make_resource("anna", booking_enabled=False)
     assert listed(catalogue(database)) == ({"cut": ["bert"], "talk": [], "wash": ["cleo"]}, ["bert", "cleo"])

@@ -84,7 +84,13 @@ def test_a_capacity_that_the_pool_lost_is_kept_until_it_changes(rooms: TestDatab
     assert put_seats(rooms, "hall", 1).name == "done"
     read = rooms.value("SELECT booking.services('salon', 'cut')")
     assert rooms.put_service(**read | {"name": "Renamed"}).body == read | {"name": "Renamed"}
-    for change in ({"max_simultaneous_bookings": 5}, {"resource_ids": ["hall"]}):
+    rooms.make_resource("cellar")
+    changes: list[dict[str, Any]] = [
+        {"max_simultaneous_bookings": 5},
+        {"resource_ids": ["hall"]},
+        {"resource_ids": [*ROOMS, "cellar"]},
+    ]
+    for change in changes:
         assert rooms.put_service(**SESSION | capacity | change).name == "validation_failed"
     assert rooms.put_service(**SESSION | {"max_simultaneous_bookings": 3}).name == "done"
 
