@@ -118,18 +118,27 @@ async def test_a_restored_resource_is_as_the_document_says(client: httpx2.AsyncC
     full = document()
     full["openingHours"].append({"weekday": 1, "opens": "09:00", "closes": "10:00", "resourceId": "anna"})
     full["specialHours"]["trip"] = {"date": "2030-12-23", "hours": [], "resourceId": "anna"}
+    days = [{"date": f"2030-11-0{day}", "hours": [], "resourceId": "anna"} for day in (1, 2)]
+    full["specialHours"] |= {"x": days[0], "y": days[1]}
     full["closures"]["leave"] = {"date": "2030-09-01", "resourceId": "anna"}
     await put(client, full)
     assert (await client.delete(f"{SALON}/resources/anna", headers=ADMIN)).status_code == 204
     wanted = await get(client)
     assert wanted["services"]["cut"]["resourceIds"] == ["ben"]
     wanted["resources"]["anna"] = {**wanted["resources"]["ben"], "name": "Anna"}
+    # Dates that these exchange: what was restored makes room first.
+    wanted["specialHours"] |= {
+        "x": {"name": None, "until": None, **days[1]},
+        "y": {"name": None, "until": None, **days[0]},
+    }
     tried = await put(client, wanted, dryRun="true")
     assert texts(tried) == [
         "created resources anna",
         "changed services cut",
         "changed openingHours",
         "removed specialHours trip",
+        "changed specialHours x",
+        "changed specialHours y",
         "removed closures leave",
     ]
     assert await put(client, wanted) == tried
@@ -308,12 +317,20 @@ async def test_a_document_with_too_many_entries_is_refused(client: httpx2.AsyncC
 
 
 async def test_a_pool_names_resources_of_the_document_only(client: httpx2.AsyncClient) -> None:
-    """Also where the service does not change: a resource that the document drops would leave the catalog."""
+    """Also where the service does not change: a resource that the document drops would leave the catalog.
+
+    Archived ones stay in a pool that lost all of its resources.
+    """
     await put(client, document())
     response = await client.put(
         DOCUMENT, json=document(resources={"anna": {"name": "Anna"}}, closures={}), headers=ADMIN
     )
     assert faulty_fields(response) == ["services.cut.resourceIds"]
+    for resource_id in ("anna", "ben"):
+        await client.delete(f"{SALON}/resources/{resource_id}", headers=ADMIN)
+    read = await get(client)
+    assert (read["resources"], read["services"]["cut"]["resourceIds"]) == ({}, ["anna", "ben"])
+    assert await put(client, read) == {"changes": [], "warnings": []}
 
 
 async def test_a_document_is_read_by_all_roles_and_put_by_owners(client: httpx2.AsyncClient) -> None:
