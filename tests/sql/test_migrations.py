@@ -57,8 +57,11 @@ def ledger(database: TestDatabase) -> set[str]:
 
 
 def mark_definitions_as_older(database: TestDatabase) -> None:
-    """Changes the ledger as if the definitions were those of older files."""
-    database.rows("UPDATE booking.schema_migrations SET sha256 = 'of older files' WHERE filename = 'definitions'")
+    """Changes the ledger as if the definitions were those of an older version."""
+    database.rows(
+        "UPDATE booking.schema_migrations SET sha256 = 'of older files', service_version = '{0,0,1}' "
+        "WHERE filename = 'definitions'"
+    )
 
 
 @contextmanager
@@ -104,13 +107,16 @@ def test_a_migration_that_was_changed_is_refused(empty: TestDatabase) -> None:
 
 
 def test_definitions_that_were_changed_are_applied_again(empty: TestDatabase) -> None:
-    """A function that was replaced by hand is restored by the next version."""
+    """A function that was replaced by hand is restored by the next version, which the ledger records."""
     migrate(empty.admin_url)
+    recorded = "SELECT sha256, service_version FROM booking.schema_migrations WHERE filename = 'definitions'"
+    expected = empty.rows(recorded)
     empty.rows("CREATE OR REPLACE FUNCTION booking.now() RETURNS timestamptz LANGUAGE sql AS 'SELECT now()'")
     mark_definitions_as_older(empty)
     assert migrate(empty.admin_url) == ["definitions"]
     shipped = "SELECT date_trunc('milliseconds', clock_timestamp())"
     assert empty.value("SELECT body FROM booking.clock_definition()") == shipped
+    assert empty.rows(recorded) == expected
 
 
 def test_definitions_of_an_older_version_are_dropped(empty: TestDatabase) -> None:
