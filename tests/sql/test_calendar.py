@@ -112,6 +112,7 @@ def test_the_span_of_a_feed_follows_the_setting_and_the_appointments(database: T
     assert span(database) == [("Europe/Berlin", now - 400 * DAY, now - 400 * DAY, now)]
     database.make_service(capacity=10, duration_minutes=24 * 60)
     database.book(24, 24)
+    database.book(12)
     database.rows("UPDATE booking.businesses SET feed_past_days = 7, timezone = 'Mars/Olympus'")
     assert span(database) == [("Mars/Olympus", now - 7 * DAY, now - 8 * DAY, now + 2 * DAY)]
 
