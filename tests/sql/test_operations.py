@@ -109,34 +109,57 @@ def test_the_last_purges_come_first(database: TestDatabase) -> None:
     assert runs == [(now, now + timedelta(minutes=minute), minute, 2, 3, 4) for minute in (2, 1)]
 
 
+def test_the_health_tells_what_became_of_holds(database: TestDatabase) -> None:
+    """A hold has expired from its expires_at on, unless it ended before; what ended counts for an hour."""
+    database.make_service(capacity=9)
+    now = database.freeze_clock()
+    database.release(database.reserve(10).id)
+    database.freeze_clock(now + timedelta(minutes=58))
+    released, committed = (database.reserve(10).id for _ in range(2))
+    database.release(released)
+    database.commit(committed)
+    for minutes in (1, 2, 3):
+        database.reserve(10, ttl_minutes=minutes)
+    database.freeze_clock(now + HOUR)
+    expected = (now + HOUR, 1, 2, now + timedelta(minutes=59), None, 1, 2)
+    assert database.rows("SELECT * FROM booking.reservation_health()") == [expected]
+
+
 def lock_waits(database: TestDatabase) -> list[tuple[Any, ...]]:
     """Returns the businesses that are waited for, with the number of waiting sessions and the blocking ones."""
     return database.rows("SELECT business_id, waiting, blocker_pids FROM booking.lock_waits()")
 
 
 def test_a_lock_that_is_waited_for_is_named_with_its_holder(database: TestDatabase) -> None:
-    """Of two sessions that wait, one waits for the holder, and the other for the first one's place in the queue."""
+    """Of two sessions that wait, one waits for the holder, and the other for the first one's place in the queue.
+
+    The business whose first session has waited longest comes first.
+    """
     database.make_service(capacity=10)
     database.make_service(business_id="kennel", capacity=10)
 
-    def reserve(connection: psycopg.Connection) -> None:
-        database.reserve(10, connection=connection)
+    def reserve(business_id: str, connection: psycopg.Connection) -> None:
+        database.reserve(10, business_id=business_id, connection=connection)
 
     with (
         database.connect() as second,
         database.connect() as first,
-        database.locked("kennel"),
+        database.connect() as visitor,
+        database.locked("kennel") as other_holder,
         database.locked() as holder,
     ):
         assert lock_waits(database) == []
         # The session that was made later, with the higher pid as a rule, waits first.
-        rivals = [Thread(target=reserve, args=(connection,)) for connection in (first, second)]
+        calls = (("salon", first), ("kennel", visitor), ("salon", second))
+        rivals = [Thread(target=reserve, args=call) for call in calls]
         for number, rival in enumerate(rivals, 1):
             rival.start()
             database.wait_until_blocked(number)
-        assert lock_waits(database) == [("salon", 2, [holder.info.backend_pid])]
+        blockers = [[connection.info.backend_pid] for connection in (holder, other_holder)]
+        assert lock_waits(database) == [("salon", 2, blockers[0]), ("kennel", 1, blockers[1])]
         assert 0 < database.value("SELECT seconds FROM booking.lock_waits()") < 60
         holder.rollback()
+        other_holder.rollback()
         for rival in rivals:
             rival.join()
     assert lock_waits(database) == []
