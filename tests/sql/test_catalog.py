@@ -217,6 +217,24 @@ def test_an_id_precedes_an_equal_slug(database: TestDatabase) -> None:
     ]
 
 
+def test_slugs_that_lead_astray_are_reported(database: TestDatabase) -> None:
+    """Those that are claimed for a business that does not have them, and those of a business that lead elsewhere."""
+    for business_id, slug in (("salon", "hair"), ("clinic", "doctor"), ("spa", "bath"), ("quiet", None)):
+        put_business(database, business_id, slug=slug)
+    stray = "SELECT slug, business_id FROM booking.stray_slugs() ORDER BY 1, 2"
+    assert database.rows(stray) == []
+    database.rows("INSERT INTO booking.slugs VALUES ('cuts', 'salon'), ('gone', 'deleted')")
+    database.rows("UPDATE booking.slugs SET business_id = 'salon' WHERE slug = 'doctor'")
+    database.rows("DELETE FROM booking.slugs WHERE slug = 'bath'")
+    assert database.rows(stray) == [
+        ("bath", "spa"),
+        ("cuts", "salon"),
+        ("doctor", "clinic"),
+        ("doctor", "salon"),
+        ("gone", "deleted"),
+    ]
+
+
 def test_a_business_that_ever_had_a_service_cant_be_deleted(database: TestDatabase) -> None:
     """An archived service keeps its business, because of the appointments. A business without any frees its slug."""
     assert delete_business(database, "salon") == "business_not_found"
@@ -241,6 +259,22 @@ def test_a_business_without_services_is_deleted_with_its_dependent_rows(database
     assert delete_business(database, "salon") == "done"
     for table in ("businesses", "resources", "opening_hours", "closures", "api_keys"):
         assert database.value(f"SELECT count(*) FROM booking.{table}") == 0  # noqa: S608
+
+
+def test_entries_are_listed_in_order(database: TestDatabase) -> None:
+    """Services and resources by their ids, closures by their beginning and then by their ids."""
+    for entry_id in ("b", "c", "a"):
+        database.make_service(entry_id)
+        database.make_resource(entry_id)
+    for closure_id, hour in (("c", 9), ("b", 10), ("a", 10)):
+        database.put_closure(closure_id, at(hour), at(11))
+    for function, name, expected in (
+        ("services", "service_id", ["a", "b", "c"]),
+        ("resources", "resource_id", ["a", "b", "c"]),
+        ("closures", "closure_id", ["c", "a", "b"]),
+    ):
+        rows = database.rows(f"SELECT booking.{function}('salon') ->> %s", name)
+        assert [entry_id for (entry_id,) in rows] == expected
 
 
 def test_a_service_is_made_once_and_then_changed(database: TestDatabase) -> None:
