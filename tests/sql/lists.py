@@ -27,7 +27,9 @@ def _rows(
         *(filters.get(name) for name in ("guest_email", "guest_phone")),
         *(*after, limit),
     )
-    return [entry for (entry,) in rows]
+    entries = [entry for (entry,) in rows]
+    assert None not in entries[:-1]
+    return entries
 
 
 def place_of(entry: Appointment, **filters: Any) -> Place:

@@ -16,13 +16,13 @@ def starts(database: TestDatabase, **filters: Any) -> list[datetime]:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
 def test_pages_neither_miss_nor_repeat_anything(database: TestDatabase, limit: int) -> None:
-    """Holds of one call share their start and their expiry, so the order is by their id then; of several services."""
+    """Holds of several services, by their start, then by their expiry. Some share both, and are in the order of ids."""
     database.make_service(capacity=99)
     database.make_service("perm", capacity=99, buffer_before_minutes=30)
     database.freeze_clock()
     for hour, number, service_id in ((10, 8, "cut"), (9, 3, "perm"), (10.5, 2, "perm"), (11, 5, "cut")):
-        for _ in range(number):
-            database.reserve(hour, service_id=service_id)
+        for place in range(number):
+            database.reserve(hour, service_id=service_id, ttl_minutes=15 - place % 3)
     found: list[tuple[Any, ...]] = []
     page = list_holds(database, limit)
     while page:

@@ -59,6 +59,7 @@ def test_holds_of_the_same_call_in_another_business_tell_nothing(database: TestD
 
 def test_the_holds_of_a_client_are_listed_by_their_end(database: TestDatabase) -> None:
     """Live ones only, of one business, made with its id from any address."""
+    database.freeze_clock()
     database.make_service(capacity=200)
     database.make_service(business_id="clinic")
     held = [database.reserve(10, **client(f"a {n}", "id", ttl_minutes=n + 1, max_live_holds=999)) for n in range(3)]

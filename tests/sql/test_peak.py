@@ -34,3 +34,12 @@ def test_back_to_back_claims_use_one_unit(database: TestDatabase, kind: str) -> 
     assert (room["held"] + room["booked"], room["available"]) == (1, 2)
     batch = database.call("reserve", [reserve_request(10, 2), reserve_request(10, 2), reserve_request(10, 2)])
     assert [outcome.name for outcome in batch] == ["done", "done", "slot_unavailable"]
+
+
+def test_the_claims_of_the_fullest_instant_are_told_apart(database: TestDatabase) -> None:
+    """A hold that ends at that instant is not held in it, and one that begins then is."""
+    database.make_service(capacity=3)
+    database.reserve(9)
+    database.book(10, 2, quantity=2)
+    database.reserve(10)
+    assert database.capacity(9, 3) == {"capacity": 3, "held": 1, "booked": 2, "available": 0}

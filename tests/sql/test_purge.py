@@ -72,6 +72,9 @@ def test_ended_reservations_are_deleted_after_the_retention(database: TestDataba
     database.freeze_clock(now + DAY + TTL)
     assert database.purge(retention=DAY) == (0, 1, False)
     assert (statuses(database), database.value("SELECT count(*) FROM booking.appointments")) == ({}, 1)
+    # The appointment has the id of its reservation.
+    business = "SELECT booking.business_of_reservation(%s)"
+    assert (database.value(business, committed), database.value(business, released)) == ("salon", None)
 
 
 def test_the_purge_works_in_bounded_batches(database: TestDatabase) -> None:
