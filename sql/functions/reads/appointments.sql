@@ -118,14 +118,13 @@ AS $$
     AND (p_guest_phone IS NULL OR p_appointment.guest_phone = p_guest_phone)
 $$;
 
--- Returns the appointments whose slot overlaps [p_from, p_to), by start and id.
+-- Returns the appointments whose slot overlaps [p_from, p_to), in any order.
 CREATE FUNCTION booking.overlapping_appointments(p_business_id text, p_from timestamptz, p_to timestamptz)
 RETURNS SETOF booking.appointments LANGUAGE sql STABLE
 AS $$
   SELECT * FROM booking.appointments a
   WHERE a.business_id = p_business_id AND a.slot_start > p_from - booking.longest_claim(p_business_id)
     AND a.slot_start < p_to AND a.slot_end > p_from
-  ORDER BY a.slot_start, a.appointment_id
 $$;
 
 -- Returns the length of the longest window ever claimed in a business, or in one of its services: an appointment that
