@@ -136,7 +136,10 @@ async def test_a_closure_comes_and_goes(client: httpx2.AsyncClient, database: Te
     read = (await client.get(AWAY, headers=ADMIN)).json()
     assert read | {"affectedAppointments": {"count": 0, "items": []}} == response.json()
     assert (await client.get(f"{SALON}/closures", headers=ADMIN)).json() == {"items": [read]}
+    database.put_closure("party", at(10), at(12))
     assert (await client.delete(AWAY, headers=ADMIN)).status_code == 204
+    [left] = (await client.get(f"{SALON}/closures", headers=ADMIN)).json()["items"]
+    assert left["closureId"] == "party"
     assert refusal(await client.delete(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")
     assert refusal(await client.get(AWAY, headers=ADMIN)) == (404, "CLOSURE_NOT_FOUND")
 

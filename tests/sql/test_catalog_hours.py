@@ -55,12 +55,13 @@ def test_hours_of_another_business_stay(database: TestDatabase) -> None:
 
 
 def test_hours_of_an_unknown_resource_are_refused(database: TestDatabase) -> None:
-    """The refusal names the position of the entry, and changes nothing."""
+    """The refusal names the position of the first such entry, and changes nothing."""
     database.make_resource("anna")
     database.make_resource("zoe", business_id="clinic")
     database.put_hours([ANNA])
     for unknown in ("nobody", "zoe"):
-        outcome = database.put_hours([(1, "09:00", "13:00"), ANNA, {**ANNA, "resource_id": unknown}])
+        entries = [{**ANNA, "resource_id": resource_id} for resource_id in ("anna", "anna", unknown, "other")]
+        outcome = database.put_hours(entries)
         assert names_unknown(outcome, unknown, "2.resource_id")
     assert len(hours(database)) == 1
 
