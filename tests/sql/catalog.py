@@ -8,8 +8,8 @@ import psycopg
 from tests.database import NO_DEADLINE, Outcome, TestDatabase
 
 
-def put_seats(database: TestDatabase, resource_id: str, seats: int, *, business_id: str = "salon") -> Outcome:
-    """Puts a resource with a number of seats."""
+def put_seats(database: TestDatabase, resource_id: str, seats: int | None, *, business_id: str = "salon") -> Outcome:
+    """Puts a resource with a number of seats, or with none given."""
     [(name, body)] = database.rows(
         "SELECT outcome, body FROM booking.put_resource(%s, %s, jsonb_build_object("
         "'name', 'room', 'kind', 'room', 'booking_enabled', true, 'seats', %s::integer), 'infinity')",

@@ -156,6 +156,19 @@ def test_of_two_concurrent_businesses_with_one_slug_the_second_waits(
     assert businesses(database) == [("salon" if first_commits else "clinic", "hair")]
 
 
+def test_a_business_that_is_deleted_during_a_put_is_put_again(database: TestDatabase, rivals: Rivals) -> None:
+    """The call finds the business, waits for its lock, and fails with an error after which the service repeats it."""
+    put_business(database, "salon")
+    with database.locked() as connection:
+        answer = rivals.start(lambda rival: put_business_on(rival, "salon"))
+        database.wait_until_blocked()
+        connection.execute("SELECT booking.delete_business('salon', 'infinity')")
+        connection.commit()
+    with raises_sqlstate("40001"):
+        answer.result(SECONDS)
+    assert businesses(database) == []
+
+
 def test_a_slug_is_the_id_of_no_other_business(database: TestDatabase) -> None:
     """Public calls name a business by either. Its own id is free to be its slug, and a deleted one's name too."""
     assert put_business(database, "salon", slug="salon").name == "created"

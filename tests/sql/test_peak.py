@@ -37,7 +37,7 @@ def test_back_to_back_claims_use_one_unit(database: TestDatabase, kind: str) -> 
 
 
 def test_the_claims_of_the_fullest_instant_are_told_apart(database: TestDatabase) -> None:
-    """A hold that ends at that instant is not held in it, and one that begins then is."""
+    """A hold that ends at that instant is not held in it; a hold that begins then is."""
     database.make_service(capacity=3)
     database.reserve(9)
     database.book(10, 2, quantity=2)

@@ -179,10 +179,11 @@ def test_seats_are_not_lowered_below_the_claims(rooms: TestDatabase) -> None:
 
 
 def test_seats_are_not_lowered_below_a_party(rooms: TestDatabase) -> None:
-    """The seats of an exclusive resource can be lowered to its largest party and no further."""
+    """The seats of an exclusive resource can be lowered to its largest party and no further. Left out, they are one."""
     rooms.put_service(**EXCLUSIVE)
     rooms.reserve(resource_id="hall", quantity=3)
-    assert conflict_of(put_seats(rooms, "hall", 2)) == ("capacity_in_use", 10, 11, 3)
+    for seats in (2, None):
+        assert conflict_of(put_seats(rooms, "hall", seats)) == ("capacity_in_use", 10, 11, 3)
     assert put_seats(rooms, "hall", 3).name == "done"
 
 
