@@ -231,7 +231,10 @@ def test_an_id_precedes_an_equal_slug(database: TestDatabase) -> None:
 
 
 def test_slugs_that_lead_astray_are_reported(database: TestDatabase) -> None:
-    """Those that are claimed for a business that does not have them, and those of a business that lead elsewhere."""
+    """Those that are claimed for a business that does not have them, and those of a business that lead elsewhere.
+
+    The former can be released. The release of a slug that its business has is without effect.
+    """
     for business_id, slug in (("salon", "hair"), ("clinic", "doctor"), ("spa", "bath"), ("quiet", None)):
         put_business(database, business_id, slug=slug)
     stray = "SELECT slug, business_id FROM booking.stray_slugs() ORDER BY 1, 2"
@@ -246,6 +249,9 @@ def test_slugs_that_lead_astray_are_reported(database: TestDatabase) -> None:
         ("doctor", "salon"),
         ("gone", "deleted"),
     ]
+    for slug, business_id in (("gone", "deleted"), ("cuts", "salon"), ("hair", "salon")):
+        database.rows("SELECT booking.release_slug(%s, %s)", slug, business_id)
+    assert database.rows(stray) == [("bath", "spa"), ("doctor", "clinic"), ("doctor", "salon")]
 
 
 def test_a_business_that_ever_had_a_service_cant_be_deleted(database: TestDatabase) -> None:
