@@ -218,8 +218,11 @@ def test_an_erased_appointment_can_be_moved_and_cancelled(database: TestDatabase
 
 
 def test_the_trail_has_actor_time_and_changed_fields(database: TestDatabase) -> None:
-    """Each entry has the changed fields before and after; personal fields appear by name only."""
+    """Each entry has the changed fields before and after; personal fields appear by name only. A key has its name."""
     database.make_service(resource_ids=["anna", "bert"], capacity=2)
+    for key_id in ("desk", "office"):
+        create_key = "SELECT booking.create_key('salon', %s, %s, 'staff', sha256('k'), NULL, 'infinity')"
+        database.rows(create_key, key_id, key_id.title())
     created_at = database.freeze_clock(at(0))
     appointment = database.book(10, resource_id="anna", **GUEST, request_id="r1").id
     later = database.freeze_clock(at(1))
@@ -230,7 +233,7 @@ def test_the_trail_has_actor_time_and_changed_fields(database: TestDatabase) -> 
     created, moved, reassigned, cancelled = trail(database, appointment)
     assert [datetime.fromisoformat(entry["at"]) for entry in (created, moved)] == [created_at, later]
     assert created["actor"] == {"kind": "guest", "id": None, "name": None}
-    assert (reassigned["actor"], reassigned["request_id"]) == ({"kind": "staff", "id": "desk", "name": None}, "r2")
+    assert (reassigned["actor"], reassigned["request_id"]) == ({"kind": "staff", "id": "desk", "name": "Desk"}, "r2")
     instants = {
         name: [datetime.fromisoformat(change[when]) for when in ("before", "after")]
         for name, change in moved["changes"].items()
