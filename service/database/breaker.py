@@ -105,7 +105,6 @@ class CircuitBreaker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PROBE_SECONDS - _PAUSE_SECONDS):
                     await self._wanted.wait()
-            await self._check_pools()
         self._probed_at = time.monotonic()
         if self._opened_at is not None:
             log.warning("database_back", seconds=round(time.monotonic() - self._opened_at, 1), **self._about)
