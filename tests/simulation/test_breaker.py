@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
 from unittest.mock import patch
@@ -18,9 +18,19 @@ from tests.simulation.loop import SimulatedLoop, Stalled, simulate
 from tests.simulation.schedule import SILENT
 
 SEEDS: Final = range(40)
-# How long a probe or a new connection takes at most, and a request that joins a probe waits.
+# How long a probe or a new connection takes at most, also if the database does not answer, and a request that joins a
+# probe waits.
 _CONNECT_SECONDS: Final = 0.02
+_SILENT_SECONDS: Final = 5.0
 _JOIN_SECONDS: Final = 0.5
+
+
+def run(seed: int, main: Callable[[SimulatedLoop], Coroutine[Any, Any, None]]) -> None:
+    """Runs a coroutine with breakers in simulated time."""
+    clock = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
+    with patch.object(breaker_module, "time", clock), patch.object(breaker_module, "log", SILENT):
+        loop = simulate(seed, main)
+    assert not loop.failures, loop.failures
 
 
 @dataclass
@@ -57,10 +67,7 @@ class Outage:
 
     def run(self) -> None:
         """Runs it in simulated time."""
-        clock = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
-        with patch.object(breaker_module, "time", clock), patch.object(breaker_module, "log", SILENT):
-            loop = simulate(self._seed, self._main)
-        assert not loop.failures, loop.failures
+        run(self._seed, self._main)
 
     async def _main(self, loop: SimulatedLoop) -> None:
         self.loop = loop
@@ -78,6 +85,7 @@ class Outage:
             self._turn(is_up=True)
         await asyncio.sleep(3)
         assert not breaker.is_open, "it stays open although the database is back"
+        assert all(pool.has_connection for pool in self._pools), "a pool does not connect again"
         for task in (*requests, watch):
             task.cancel()
         ended = await asyncio.gather(*requests, watch, return_exceptions=True)
@@ -115,6 +123,8 @@ class Outage:
         except DatabaseDown:
             self.refused += 1
             assert not was_back, "a request is refused although the database was back before it"
+        if was_back:
+            assert self.loop.time() - began < 0.2, "a request waits although its probe has succeeded"
         assert self.loop.time() - began <= _JOIN_SECONDS + 0.01, "a request waits too long for a probe"
 
     async def _watch(self) -> None:
@@ -182,3 +192,119 @@ def test_a_broken_breaker_breaks_a_rule(name: str) -> None:
     """The rules find what each variant breaks."""
     with BROKEN[name]():
         assert first_failure(SEEDS)
+
+
+@dataclass
+class DownPool:
+    """A pool without a connection. The database refuses each, or does not answer."""
+
+    answers: bool = True
+    has_connection: bool = False
+    error: Exception = field(default_factory=lambda: psycopg.OperationalError("down"))
+    probes: list[float] = field(default_factory=list)
+    checks: list[float] = field(default_factory=list)
+
+    async def probe(self) -> None:
+        """Fails to connect."""
+        self.probes.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0 if self.answers else _SILENT_SECONDS)
+        raise self.error
+
+    async def check(self) -> None:
+        """Takes a moment."""
+        await asyncio.sleep(_CONNECT_SECONDS)
+        self.checks.append(asyncio.get_running_loop().time())
+
+
+async def opened(pool: DownPool) -> CircuitBreaker:
+    """Returns a breaker that is open."""
+    breaker = CircuitBreaker()
+    breaker.guard(pool)
+    breaker.suspect()
+    while not breaker.is_open:  # noqa: ASYNC110 — it has no event
+        await asyncio.sleep(0.01)
+    return breaker
+
+
+def test_a_request_waits_no_longer_for_a_probe_without_an_answer() -> None:
+    """A server that is frozen keeps each probe for seconds."""
+
+    async def main(loop: SimulatedLoop) -> None:
+        breaker = await opened(DownPool(answers=False))
+        for _ in range(20):
+            began = loop.time()
+            with pytest.raises(DatabaseDown):
+                await breaker.probed()
+            assert loop.time() - began <= _JOIN_SECONDS + 0.01
+        await breaker.stop()
+
+    run(0, main)
+
+
+def test_a_request_makes_one_probe_come_sooner() -> None:
+    """Later probes, which no request waits for, come at the usual interval."""
+
+    async def main(loop: SimulatedLoop) -> None:
+        pool = DownPool()
+        breaker = await opened(pool)
+        wanted_at = loop.time()
+        assert wanted_at < GRACE_SECONDS + PROBE_SECONDS
+        with pytest.raises(DatabaseDown):
+            await breaker.probed()
+        assert pool.probes[-1] - wanted_at < PROBE_SECONDS / 2
+        await asyncio.sleep(10 * PROBE_SECONDS)
+        since = [at for at in pool.probes if at > loop.time() - 10 * PROBE_SECONDS]
+        assert 9 <= len(since) <= 11
+        await breaker.stop()
+
+    run(0, main)
+
+
+def test_broken_connections_are_dropped_before_the_database_is_probed() -> None:
+    """No request gets a connection that broke together with another one, in either pool."""
+
+    async def main(_: SimulatedLoop) -> None:
+        pools = DownPool(), DownPool()
+        breaker = CircuitBreaker()
+        for pool in pools:
+            breaker.guard(pool)
+        breaker.suspect()
+        await asyncio.sleep(PROBE_SECONDS)
+        assert all(pool.checks[0] <= pools[0].probes[0] for pool in pools)
+        await breaker.stop()
+
+    run(0, main)
+
+
+def test_a_breaker_whose_probes_ended_by_a_defect_probes_for_the_next_request() -> None:
+    """It would stay open for ever."""
+
+    async def main(_: SimulatedLoop) -> None:
+        pool = DownPool(error=ValueError("a defect"))
+        breaker = CircuitBreaker()
+        breaker.guard(pool)
+        breaker._opened_at = 0.0
+        breaker.suspect()
+        await asyncio.sleep(10 * PROBE_SECONDS)
+        before = len(pool.probes)
+        with pytest.raises(DatabaseDown):
+            await breaker.probed()
+        assert len(pool.probes) > before
+        await breaker.stop()
+
+    run(0, main)
+
+
+def test_a_breaker_that_was_stopped_probes_no_more() -> None:
+    """The pools close their connections after it, and report those that fail meanwhile."""
+
+    async def main(_: SimulatedLoop) -> None:
+        pool = DownPool()
+        breaker = await opened(pool)
+        await breaker.stop()
+        before = len(pool.probes)
+        breaker.suspect()
+        await asyncio.sleep(10 * PROBE_SECONDS)
+        assert len(pool.probes) == before
+
+    run(0, main)
