@@ -213,6 +213,18 @@ def test_the_same_time_with_another_resource_is_offered_first(salon: TestDatabas
     assert [hour for hour, _, _ in alternatives(salon, at(10), resource_id="anna")] == [10, 9, 11, 8, 8 + week]
 
 
+@pytest.mark.parametrize(("starts_on_grid", "nearest"), [(False, [10.5, 10, 11]), (True, [10, 11, 9])])
+def test_the_same_time_is_offered_only_if_the_public_can_book_it(
+    salon: TestDatabase, starts_on_grid: bool, nearest: list[float]
+) -> None:
+    """The business itself may book between two steps, where no guest of a service on a grid may."""
+    make_service(salon, resource_ids=STAFF, starts_on_grid=starts_on_grid)
+    salon.put_hours([(1, "09:00", "12:00")])
+    assert salon.book(10.5, 0.5, resource_id="anna", manual=True).name == "done"
+    offered = [hour for hour, _, _ in alternatives(salon, at(10.5), at(11))]
+    assert offered[:3] == nearest
+
+
 def test_the_named_resource_is_offered_whatever_the_size_of_its_pool(salon: TestDatabase) -> None:
     """A slot lists 50 resources at most, and the named one first of them."""
     rooms = [f"room-{number}" for number in range(100, 152)]

@@ -8,6 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from tests.clusters import RunningCluster
 from tests.database import TestDatabase
 from tests.sql.measuring import reads_of
 
@@ -163,6 +164,43 @@ def test_a_lock_that_is_waited_for_is_named_with_its_holder(database: TestDataba
         for rival in rivals:
             rival.join()
     assert lock_waits(database) == []
+
+
+@pytest.mark.new_database
+def test_a_lock_of_another_table_is_not_named(database: TestDatabase) -> None:
+    """One of its rows has the place that the business has in its own."""
+    for number in range(5):
+        database.make_service(f"cut-{number}")
+    lock = b"SELECT s.* FROM booking.services s JOIN booking.businesses b ON s.ctid = b.ctid FOR UPDATE OF s"
+    with (
+        psycopg.connect(database.admin_url, autocommit=True) as waiting,
+        psycopg.connect(database.admin_url) as holder,
+    ):
+        assert holder.execute(lock).fetchall()
+        rival = Thread(target=waiting.execute, args=(lock,))
+        rival.start()
+        database.wait_until_blocked()
+        assert lock_waits(database) == []
+        holder.rollback()
+        rival.join()
+
+
+@pytest.mark.new_database
+def test_a_lock_of_another_database_of_the_server_is_not_named(
+    database: TestDatabase, running_cluster: RunningCluster
+) -> None:
+    """Copies of one database have the same numbers for their tables, and the same places for their rows."""
+    database.make_business()
+    with running_cluster.new_database() as other:
+        other.make_service()
+        with other.connect() as waiting, other.locked() as holder:
+            rival = Thread(target=other.reserve, args=(10,), kwargs={"connection": waiting})
+            rival.start()
+            other.wait_until_blocked()
+            assert lock_waits(other) == [("salon", 1, [holder.info.backend_pid])]
+            assert lock_waits(database) == []
+            holder.rollback()
+            rival.join()
 
 
 def add_history(database: TestDatabase) -> None:
