@@ -35,6 +35,7 @@ class Writes:
         self.unsent_bytes = 0
         self.is_reading = True
         self.can_write_eof = lambda: False
+        self.write_eof: Callable[[], object] = lambda: None
         # Called when something is written, as if the client took none of it.
         self.filled: Callable[[], None] = lambda: None
 
@@ -231,6 +232,35 @@ async def test_a_refused_request_is_refused_once() -> None:
     assert len(transport.written) == 1
 
 
+async def test_the_connection_of_a_refused_request_stays_open_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client may still be sending, and then reads the answer. One that never closes is disconnected."""
+    monkeypatch.setattr(protocols, "_LINGER_SECONDS", 0.01)
+    protocol, transport = connect(None)
+    ends: list[bytes] = []
+    transport.can_write_eof = lambda: True
+    transport.write_eof = lambda: ends.extend(transport.written)
+    protocol.data_received(b"GET / HTTP/2.0\r\nHost: test\r\n\r\n")
+    assert (len(ends), transport.closed, transport.is_reading) == (1, False, True)
+    async with asyncio.timeout(10):
+        while not transport.closed:  # noqa: ASYNC110 — as the loop has no event for it
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_sent_after_too_many_requests_is_read_and_ignored() -> None:
+    """Bytes that are not read would make the system discard the answers to the requests before them."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": b"abcdef"})
+
+    protocol, transport = connect(app)
+    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n" * (protocols.MAX_AHEAD + 2))
+    assert transport.is_reading
+    protocol.data_received(b"more")
+    await until_idle(protocol)
+    assert (len(transport.written), transport.closed) == (1 + protocols.MAX_AHEAD, True)
+
+
 @pytest.mark.usefixtures("hurried")
 async def test_a_body_that_is_late_ends_its_connection_at_once() -> None:
     """The application has begun, and must not write a second answer."""
@@ -390,6 +420,24 @@ async def test_what_waits_for_its_turn_is_the_last_that_is_read(dear: Dear) -> N
     for _ in range(10 * ITERATIONS_OF_TURN):
         await asyncio.sleep(0)
     assert "/third" in dear.begun
+
+
+async def test_no_more_is_read_while_a_request_waits_for_its_answer(dear: Dear) -> None:
+    """Also if what was received before has its turn in between."""
+    protocol, transport = dear.connect()
+    protocol.data_received(get("/1") + get("/2") + get("/3"))
+    await asyncio.sleep(0)
+    dear.end.set()
+    await asyncio.sleep(0)
+    dear.end.clear()
+    assert (len(transport.written), transport.is_reading) == (1, True)
+    for number in range(2):
+        dear.connect()[0].data_received(get(f"/other/{number}"))
+    protocol.data_received(b"GET /4 HT")
+    assert protocol._is_held
+    for _ in range(10 * ITERATIONS_OF_TURN):
+        await asyncio.sleep(0)
+    assert (protocol._is_held, len(protocol.pipeline), transport.is_reading) == (False, 1, False)
 
 
 async def test_a_request_that_was_held_waits_until_the_last_answer_is_taken(dear: Dear) -> None:
