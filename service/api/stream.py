@@ -21,14 +21,13 @@ from service.booking.text import Identifier, NamedBusiness
 from service.errors import Unavailable
 from service.http.call import Call
 from service.http.endpoint import endpoint
+from service.http.streamed import STALL_SECONDS
 from service.naming import Record
 from service.sharing.feed import Feed
 from service.sharing.watchers import Event, Watcher
 
 # Proxies cut idle connections, usually after a minute.
 HEARTBEAT_SECONDS: Final = 15
-# A client that reads nothing for this long is treated as gone.
-SEND_SECONDS: Final = 10.0
 # The time that streams have to end when the service stops.
 _ENDING_SECONDS: Final = 1.0
 # The time after which browsers reconnect: to the next process, when this one stops.
@@ -114,6 +113,7 @@ class StreamApi:
                 await self._catalog.business(query.business_id)
             else:
                 await self._catalog.get(SERVICE, query.business_id, query.service_id)
+        # No await from here on: the stream, once begun, removes the watcher of a client that leaves.
         last_event_id = call.header(b"last-event-id")
         begins_at = self._feed.last_id
         watcher = self._feed.watch(query.business_id, query.service_id, last_event_id, call.client)
@@ -132,7 +132,7 @@ class _Stream(EventSourceResponse):
             ping=HEARTBEAT_SECONDS,
             ping_message_factory=lambda: ServerSentEvent(comment="still here"),
             sep="\n",
-            send_timeout=SEND_SECONDS,
+            send_timeout=STALL_SECONDS,
             shutdown_event=self._stopping,
             shutdown_grace_period=_ENDING_SECONDS,
         )

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from service.booking.reach import Reaches
 from service.database import group_commit
 from service.database.connections import Database
 from service.errors import DatabaseDown
+from service.http import disconnect
 from service.observability.metrics import REGISTRY
 from service.sharing import feed, watchers
 from service.sharing.feed import Feed
@@ -504,9 +505,42 @@ async def test_a_watcher_that_is_ended_receives_nothing_after_what_it_missed(mon
     assert changes == [Change("salon", **change_at(hour)) for hour in (8, 10, 12, 14)]
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_client_that_leaves_at_any_moment_leaves_its_place(
+    app: Starlette, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool
+) -> None:
+    """In each iteration of the event loop: while the service is looked up, before the stream begins, and later. The
+    same where the server cancels the request."""
+
+    async def get(*_: object) -> None:
+        for _number in range(10):
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Catalog, "get", get)
+    monkeypatch.setattr(disconnect, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(app, "_disconnects", disconnect.Disconnects())
+    before = clients()
+    async with Browser(app):
+        pass  # from here on, the business is known without a call of the database
+    watching = []
+    for iterations in range(60):
+        browser = Browser(app, takes=0)
+        await browser.__aenter__()
+        for _ in range(iterations):
+            await asyncio.sleep(0)
+        watching.append(clients() - before)
+        if is_cancelled:
+            browser.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await browser.__aexit__()
+        assert clients() == before, iterations
+    assert watching == sorted(watching)
+    assert set(watching) == {0, 1}
+
+
 async def test_a_connection_that_hangs_is_closed(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
     """At first it looks like a slow one."""
-    monkeypatch.setattr(stream, "SEND_SECONDS", 0.05)
+    monkeypatch.setattr(stream, "STALL_SECONDS", 0.05)
     before = clients()
     async with Browser(app, takes=1) as hanging:
         await reserve(app)
@@ -559,7 +593,7 @@ async def test_a_stream_opens_while_the_database_is_down(app: Starlette, monkeyp
 async def test_a_client_whose_event_and_heartbeat_time_out_together_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is an error of its own, and both come at once where the loop was busy: that is no defect."""
     monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.02)
-    monkeypatch.setattr(stream, "SEND_SECONDS", 0.1)
+    monkeypatch.setattr(stream, "STALL_SECONDS", 0.1)
     stalled: list[Any] = []
     both = asyncio.Event()
 
