@@ -244,15 +244,22 @@ async def test_a_change_of_the_catalog_is_not_resent_after_a_lost_answer(databas
     assert database.value("SELECT count(*) FROM booking.api_keys") == 1
 
 
-async def test_every_wait_of_the_server_is_limited(database: TestDatabase) -> None:
+@pytest.mark.parametrize(("statement_seconds", "longest"), [(5, "10s"), (60, "1min")])
+async def test_every_wait_of_the_server_is_limited(
+    database: TestDatabase, statement_seconds: int, longest: str
+) -> None:
     """The limits for locks, statements and idle transactions are the server's, in case the service is gone. JIT is off,
     because compiling takes longer than these statements."""
     names = ["jit", "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
-    async with open_database(database.url) as connections, connections.connection() as connection:
+    async with (
+        open_database(database.url, statement_seconds=statement_seconds) as connections,
+        connections.connection() as connection,
+    ):
         cursor = await connection.execute("SELECT current_setting(name, true) FROM unnest(%s::text[]) AS name", [names])
         settings = [setting for (setting,) in await cursor.fetchall()]
-        transaction_timeout = "10s" if connection.info.server_version >= 170000 else None
-    assert settings == ["off", "2s", "5s", "10s", transaction_timeout]
+        transaction_timeout = longest if connection.info.server_version >= 170000 else None
+    statement_timeout = "5s" if statement_seconds == 5 else "1min"
+    assert settings == ["off", "2s", statement_timeout, "10s", transaction_timeout]
 
 
 @pytest.fixture
