@@ -204,7 +204,6 @@ def _set_options(proxy: psycopg.Connection, what: sql.SQL, query: str, wanted: d
     options += [
         sql.SQL(f"{'SET' if name in present else 'ADD'} {{}} {{}}").format(sql.Identifier(name), sql.Literal(value))
         for name, value in wanted.items()
-        if present.get(name) != value
     ]
     proxy.execute(sql.SQL("ALTER {} OPTIONS ({})").format(what, sql.SQL(", ").join(options)))
     return True
