@@ -4,6 +4,7 @@ import re
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.database.migrations import MigrationError, named_queries
 from service.database.proxying import ROUTES, migrate_proxy
@@ -47,6 +48,33 @@ def test_a_second_migration_changes_nothing(servers: Installation) -> None:
     oids = servers.rows(servers.proxy, "SELECT oid FROM pg_proc WHERE pronamespace = 'booking'::regnamespace")
     assert servers.migrate() == []
     assert oids == servers.rows(servers.proxy, "SELECT oid FROM pg_proc WHERE pronamespace = 'booking'::regnamespace")
+
+
+def options(servers: Installation) -> dict[str, str]:
+    """Returns the parameters of the proxy's connections, by partition."""
+    query = "SELECT unnest(srvoptions) FROM pg_foreign_server WHERE srvname = 'holdfast'"
+    return dict(option.split("=", 1) for (option,) in servers.rows(servers.proxy, query))
+
+
+def test_the_options_of_a_url_are_those_of_the_proxys_connections(servers: Installation) -> None:
+    """They have precedence, and the login that migrates is no part of them. Partitions that are no more are dropped."""
+    before = options(servers)
+    try:
+        servers.proxy.execute("ALTER SERVER holdfast OPTIONS (ADD p2 'dbname=gone', ADD p3 'dbname=gone')", "holdfast")
+        proxy, first, second = servers.migration_urls
+        own = make_conninfo(first, application_name="mine", options="-c work_mem=8MB")
+        assert migrate_proxy(proxy, [own, second], servers.url) == ["proxy"]
+        after = options(servers)
+        assert after.keys() == {"p0", "p1"}
+        assert after["p1"] == before["p1"]
+        given = conninfo_to_dict(after["p0"])
+        assert (given["application_name"], given["tcp_user_timeout"]) == ("mine", "3000")
+        assert str(given["options"]).endswith("-c transaction_timeout=0 -c work_mem=8MB")
+        assert given.keys().isdisjoint({"user", "password"})
+        assert conninfo_to_dict(own)["user"]
+    finally:
+        servers.migrate()
+    assert options(servers) == before
 
 
 def test_the_services_role_can_neither_read_the_password_nor_use_the_nodes(servers: Installation) -> None:

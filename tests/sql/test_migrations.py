@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from service.database.migrations import MigrationError, migrate, migration_files
+from service.database.migrations import MigrationError, _begin, migrate, migration_files
 from service.embedded.privileges import EmbeddedServerError
 from service.embedded.server import EmbeddedServer
 from tests.database import PASSWORD, TestDatabase
@@ -95,6 +95,14 @@ def test_six_processes_at_once_migrate_an_empty_database_once(empty: TestDatabas
         assert [process.returncode for process in processes] == [0] * 6, outputs
     assert sorted(name for output in outputs for name in output.split()) == sorted(ALL)
     assert ledger(empty) == set(ALL)
+
+
+def test_a_migration_waits_for_no_lock_for_long(empty: TestDatabase) -> None:
+    """All requests queue behind it. Only the wait for another process that migrates is longer."""
+    with psycopg.connect(empty.admin_url) as connection:
+        _begin(connection)
+        settings = "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')"
+        assert connection.execute(settings).fetchall() == [("5s", "1min")]
 
 
 def test_a_migration_that_was_changed_is_refused(empty: TestDatabase) -> None:

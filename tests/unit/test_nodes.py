@@ -70,6 +70,11 @@ async def test_the_question_to_a_frozen_node_ends_with_the_service(monkeypatch: 
         await asyncio.sleep(0)
     await proxy.nodes.stop()
     assert proxy.ended == [0, 1]
+    for node in proxy.nodes._nodes:
+        node.breaker.suspect()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert proxy.asked == [0, 1]
 
 
 async def test_a_call_about_all_nodes_leaves_out_those_that_are_down() -> None:
