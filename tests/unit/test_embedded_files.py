@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from structlog.testing import capture_logs
@@ -226,6 +227,27 @@ def test_a_restart_is_one_event(
     embedded._child = None
     embedded._restart(status)
     assert embedded._child is None
+
+
+def test_a_server_that_is_started_again_is_supervised_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stop before it is over."""
+    embedded = EmbeddedServer(tmp_path)
+    for step in ("_prepare", "_launch"):
+        monkeypatch.setattr(embedded, step, lambda *_: None)
+    for _ in range(2):
+        with embedded:
+            assert not embedded._stopping.is_set()
+        assert embedded._stopping.is_set()
+
+
+def test_an_initdb_that_is_interrupted_is_killed(tmp_path: Path) -> None:
+    """It would write to a folder that is removed."""
+    process = MagicMock()
+    process.__enter__.return_value = process
+    process.wait.side_effect = KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        Cluster(tmp_path, 18)._initdb(tmp_path, tmp_path, MagicMock(spawn=lambda *_: process))
+    process.kill.assert_called_once()
 
 
 def test_a_server_that_is_never_ready_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
