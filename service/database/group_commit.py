@@ -164,11 +164,11 @@ class GroupCommit:
             log.log(level, "batch_failed", requests=len(batch), error=error_name(error))
             if is_lock_timeout(error):
                 # A call waits for the lock of its first business only.
-                self._queue.note_lock({batch[0].business_id}, timed_out=True)
+                self._queue.note_lock(batch[0].business_id, timed_out=True)
             for operation in batch:
                 self._spawn(self._send_again(operation, error))
         else:
-            self._queue.note_lock({operation.business_id for operation in batch}, timed_out=False)
+            self._queue.note_lock(batch[0].business_id, timed_out=False)
             if deferred:
                 self._queue.put_back(deferred)
 

@@ -181,12 +181,10 @@ class FairQueue:
             self._queues = {operation.business_id: queue, **self._queues}
         self._note_arrivals(len(operations))
 
-    def note_lock(self, business_ids: set[str], *, timed_out: bool) -> None:
-        """Records whether the businesses' locks were acquired."""
-        if timed_out:
-            self._contended |= business_ids
-        else:
-            self._contended -= business_ids
+    def note_lock(self, business_id: str, *, timed_out: bool) -> None:
+        """Records whether the lock of the first business of a batch was acquired. A business whose lock timed out has
+        the next batch for itself."""
+        (self._contended.add if timed_out else self._contended.discard)(business_id)
 
     def take_all(self) -> list[Operation]:
         waiting = [operation for queue in self._queues.values() for operation in queue]
