@@ -242,8 +242,9 @@ def set_rounds(database: TestDatabase, rounds: int) -> None:
 
 
 def comparable(outcome: Outcome) -> tuple[str, dict[str, Any]]:
-    """Returns an outcome without the business, and without the version of an expired hold, which may be ended later."""
-    differing = {"business_id", "version"} if outcome.body.get("status") == "expired" else {"business_id"}
+    """Returns an outcome without the business, and without the version of an expired hold, which may be ended later. A
+    call that frees more than the slots of its claims says so with each of them."""
+    differing = {"business_id", "frees_more"} | ({"version"} if outcome.body.get("status") == "expired" else set())
     return outcome.name, {name: value for name, value in outcome.body.items() if name not in differing}
 
 
