@@ -140,8 +140,15 @@ class OneByOne:
         for request in others:
             if request["operation_id"] not in self.outcomes:
                 same = [r for r in others if r["reservation_id"] == request["reservation_id"]]
-                self._make_all("commit", sorted(same, key=lambda r: self._preview("commit", r).name != "done"))
+                same.sort(key=lambda r: self._preview("commit", r).name != "done")
+                self._make_all("commit", same)
+                # The first one ends an expired hold. Of one call, each of them says so.
+                refused = [r["operation_id"] for r in same if self._is_expired(r)]
+                self.outcomes |= dict.fromkeys(refused, self.outcomes[refused[0]]) if refused else {}
         return self._decide("commit", rebooks, lambda request: request["reservation_id"], self._window_of_hold)
+
+    def _is_expired(self, request: Request) -> bool:
+        return self.outcomes[request["operation_id"]].name == "reservation_expired"
 
     def _extend(self, requests: list[Request]) -> list[Request]:
         """Extends each hold at most once per round of a call, and returns the requests that are left."""
