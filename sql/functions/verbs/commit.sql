@@ -62,7 +62,8 @@ BEGIN
     SELECT * FROM unnest(v_outcomes) WHERE operation_id NOT IN (SELECT operation_id FROM unnest(v_open));
   PERFORM booking.end_holds(array_agg(request.business_id), array_agg(request.reservation_id), 'expired', p_now)
   FROM unnest(v_requests) AS request JOIN unnest(v_outcomes) AS answer USING (operation_id)
-  WHERE answer.outcome = 'reservation_expired' AND operation_id NOT IN (SELECT operation_id FROM unnest(v_open));
+  WHERE answer.outcome = 'reservation_expired' AND operation_id NOT IN (SELECT operation_id FROM unnest(v_open))
+  HAVING count(*) > 0;
   IF v_open = '{}' THEN
     RETURN;
   END IF;
@@ -81,7 +82,8 @@ BEGIN
   PERFORM booking.end_holds(array_agg(r.business_id), array_agg(r.reservation_id), 'expired', p_now)
   FROM unnest(v_open) AS request
   CROSS JOIN LATERAL booking.reservation_by_id(request.business_id, request.reservation_id) AS r
-  WHERE r.expires_at <= p_now;
+  WHERE r.expires_at <= p_now
+  HAVING count(*) > 0;
 
   FOR v_round IN 1 .. booking.max_rounds() LOOP
     EXIT WHEN cardinality(v_open) = 0;
@@ -278,7 +280,8 @@ BEGIN
   -- A reservation that was booked again has ended before: end_holds leaves it as it is.
   PERFORM booking.end_holds(array_agg(request.business_id), array_agg(request.reservation_id), 'committed', p_now)
   FROM unnest(p_open) AS request JOIN unnest(v_outcomes) AS answer USING (operation_id)
-  WHERE answer.outcome = 'done';
+  WHERE answer.outcome = 'done'
+  HAVING count(*) > 0;
   RETURN v_outcomes;
 END
 $$;
