@@ -104,8 +104,11 @@ class Verbs:
                 self._announce(business_id, {}, moved=False)
             elif outcome.name == "done" and request.verb != "extend":
                 changes = request.changes if isinstance(request, Change) else {}
-                # A new service concerns the watchers of two services, so all of the business get it.
-                body = {} if "service_id" in changes else outcome.body
+                body = outcome.body
+                # Those concern the watchers of several services, so all of the business get it: a change to a new
+                # service, and a claim that ended expired holds beside its slot (see booking.with_freed).
+                if "service_id" in changes or "frees_more" in body:
+                    body = {}
                 self._announce(business_id, body, moved=not changes.keys().isdisjoint(_MOVING))
             elif outcome.name == "reservation_expired" and (freed := outcome.body.get("freed")):
                 self._announce(business_id, freed, moved=False)

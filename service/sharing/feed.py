@@ -103,10 +103,8 @@ class Feed:
         """Publishes what a verb changed, by the body of its outcome. Never waits and never fails.
 
         A claim that was `moved` left a slot that the body does not name: any slot of the service may have room then. A
-        body without a service concerns all services of the business; so does one that says it frees more than its slot.
+        body without a service concerns all services of the business.
         """
-        if body.get("frees_more"):
-            body = {}
         self._forget(business_id, body.get("slot_start"))
         if not self._store.exists and not self._watchers.any_within(_RESUME_SECONDS):
             self._skip_to(None)
