@@ -229,11 +229,12 @@ def _check_log_level(level: str) -> str:
 
 def _check_host(host: str) -> str:
     try:
-        is_host = _HOST.fullmatch(host) is not None or ip_address(host) is not None
+        if not _HOST.fullmatch(host):
+            ip_address(host)
     except ValueError:
-        is_host = False
-    if not is_host:
-        raise ValueError("is not an address or a name, without a port: 127.0.0.1, 0.0.0.0, ::1, :: or localhost")
+        raise ValueError(
+            "is not an address or a name, without a port: 127.0.0.1, 0.0.0.0, ::1, :: or localhost"
+        ) from None
     return host
 
 
