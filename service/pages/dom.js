@@ -20,6 +20,13 @@ export function make(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** @param {string} words @param {() => unknown} act @param {string} [label] @returns {HTMLElement} */
+export function button(words, act, label = words) {
+  const element = make("button", { type: "button", "aria-label": label }, words);
+  element.addEventListener("click", act);
+  return element;
+}
+
 /**
  * Shows the faults of a form at their fields, instead of those before, and focuses the first of these fields.
  *

@@ -8,7 +8,7 @@
 import { firstCatalogue, holdfast } from "./visit.js";
 import { calendarFile, lengthOf, summarise, terms } from "./booking.js";
 import { Choice } from "./choice.js";
-import { $, make, showFaults } from "../dom.js";
+import { $, button, showFaults } from "../dom.js";
 import { timeLeft } from "../dates.js";
 import { Refusal } from "../holdfast.js";
 import { forget, keep, kept } from "../kept.js";
@@ -69,9 +69,6 @@ function notice(words, buttons = []) {
   $("#notice").hidden = !words;
   if (words) $("#notice").focus();
 }
-
-/** @param {string} words @param {() => unknown} onclick */
-const button = (words, onclick) => Object.assign(make("button", { type: "button" }, words), { onclick });
 
 /** The heading with which a step begins. @param {string} step @returns {HTMLElement} */
 const headingOf = (step) => (step === "choose" ? $("#business") : $(`#${step} h2`));

@@ -1,5 +1,5 @@
 /** Changes appointments, each only at the version that was shown, and shows the outcome. */
-import { $, make } from "../dom.js";
+import { $, button, make } from "../dom.js";
 import { Refusal } from "../holdfast.js";
 import { call, problemText, session } from "./api.js";
 import { columns, itemOf, state } from "./catalog.js";
@@ -29,13 +29,6 @@ $("#notice").addEventListener("click", (/** @type {any} */ { target }) => {
   // The button had the focus.
   $("#drawn > :not([hidden])")?.focus({ preventScroll: true });
 });
-
-/** @param {string} words @param {() => unknown} act @param {string} [label] @returns {HTMLElement} */
-export function button(words, act, label = words) {
-  const element = make("button", { type: "button", "aria-label": label }, words);
-  element.addEventListener("click", act);
-  return element;
-}
 
 /** @param {unknown} error */
 export const tellProblem = (error) => tell(problemText(error), true);

@@ -1,9 +1,9 @@
 /** The dialog of the closures of a business and its resources. */
-import { $, make } from "../dom.js";
+import { $, button, make } from "../dom.js";
 import { randomId } from "../holdfast.js";
 import { call, session } from "./api.js";
 import { closureTime, itemOf, resourceName, state } from "./catalog.js";
-import { button, pathOf } from "./change.js";
+import { pathOf } from "./change.js";
 import { choose, entered, openItem, run } from "./entry.js";
 import { dateText, instantOf, minutesOf, momentText } from "./time.js";
 import { itemText } from "./view.js";

@@ -1,10 +1,10 @@
 /** The dialog of one appointment: its data, its changes, and a new booking. */
 import { addDays } from "../dates.js";
-import { $, make } from "../dom.js";
+import { $, button, make } from "../dom.js";
 import { randomId, Refusal } from "../holdfast.js";
 import { call, mayAct, problemText, session, showProblem } from "./api.js";
 import { columns, isOfDays, resourceName, serviceOf, state } from "./catalog.js";
-import { button, change, entryText, keep, pathOf, tell, warningsOf } from "./change.js";
+import { change, entryText, keep, pathOf, tell, warningsOf } from "./change.js";
 import { clockOf, daysBetween, instantOf, localTime, minutesOf, momentText } from "./time.js";
 import { itemText, statusText } from "./view.js";
 import { isolated, text } from "../texts.js";
