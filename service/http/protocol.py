@@ -13,14 +13,17 @@ import os
 from asyncio import TimerHandle
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, NoReturn
+from urllib.parse import unquote
 
+import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import HoldfastError
 from service.http.answer import problem_answer
 from service.http.connections import SPARE_CONNECTIONS, Connections
+from service.http.exchange import Exchange
 
 # From the first byte of a request to its last, of 64 KB at most. A phone in a train needs a second or two; behind a
 # proxy that buffers requests, as most do, it is milliseconds.
@@ -49,40 +52,6 @@ _NO_UPGRADE: Final = "This service speaks HTTP/1.1 only: send a request with a b
 
 class _Rejected(Exception):
     """Ends the parsing."""
-
-
-class _HeadWithBody:
-    """Holds the head of an answer back until the first part of its body is written, as ASGI allows: written apart, they
-    are two system calls and two packets."""
-
-    __slots__ = ("_cycle", "_head", "_transport", "close", "is_closing")
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
-        self._transport = cycle.transport
-        self._head: bytes | None = None
-        self.close = self._transport.close
-        self.is_closing = self._transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        if self._head is not None:
-            # Not as a copy: connections share the bytes of a large document.
-            self._transport.writelines((self._head, data))
-            self._cycle.transport = self._transport
-        elif self._cycle.response_started:
-            self._head = data
-        else:
-            self._transport.write(data)  # 100 Continue
-
-
-class _AnyLength(int):
-    """The expected length of a body that ends with its connection: no part is too long, and none is missing."""
-
-    def __lt__(self, other: int) -> bool:
-        return False
-
-    def __sub__(self, other: int) -> Self:
-        return self
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -135,13 +104,10 @@ class BoundedProtocol(HttpToolsProtocol):
                 timer.cancel()
         self._timer = self._unsent_timer = self._deadline = None
         super().connection_lost(exc)
-        if self._answered:
-            # Uvicorn tells the last request only.
-            if not self._answered.response_complete:
-                self._answered.disconnected = True
-                self._answered.message_event.set()
-            # In the place of the writer that holds the head back, which names the request in turn.
-            self._answered.transport = self.transport
+        # Uvicorn tells the last request only.
+        if self._answered and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         # Reference cycles are left to the garbage collector, which takes milliseconds for hundreds of connections.
         self.pipeline.clear()
         self.cycle = self._answered = None  # type: ignore[assignment]  # as before the first request
@@ -204,10 +170,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not cycle.disconnected:
-            if cycle.scope["method"] != "HEAD":  # whose answer has no body to wait for
-                cycle.transport = _HeadWithBody(cycle)  # type: ignore[assignment]  # it has what a cycle calls
-            if cycle.scope["http_version"] == "1.0":  # which has no chunks
-                cycle.chunked_encoding, cycle.expected_content_length = False, _AnyLength()
             super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
@@ -290,9 +252,39 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and any(map(_announces_body, self.headers)):
             self._reject("MALFORMED_REQUEST", _NO_UPGRADE)
         self._in_head = False
-        super().on_headers_complete()
-        if self._probes_only:
-            self.cycle.keep_alive = False
+        self._complete_scope(version)
+        self._begin_exchange(keep_alive=version == "1.1" and self.parser.should_keep_alive() and not self._probes_only)
+
+    def _complete_scope(self, version: str) -> None:
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["path"] = unquote(path) if "%" in path else path
+        self.scope["raw_path"] = url.path
+        self.scope["query_string"] = url.query or b""
+
+    def _begin_exchange(self, *, keep_alive: bool) -> None:
+        """Starts the application, behind the requests that were sent before."""
+        former = self.cycle
+        self.cycle = Exchange(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        if former is None or former.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

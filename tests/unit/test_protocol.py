@@ -312,6 +312,22 @@ async def test_what_an_idle_client_did_not_take_has_its_time(monkeypatch: pytest
         await transport.aborted.wait()
 
 
+@pytest.mark.parametrize("breaking", [b"\r\n", b"\n", b"\r"])
+async def test_a_header_can_not_begin_another_one(breaking: bytes) -> None:
+    """An answer with a line break in a header is not written at all."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
+        headers = [*_HEADERS, (b"location", b"/a" + breaking + b"set-cookie: b")]
+        with pytest.raises(ValueError, match="line break"):
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    protocol, transport = connect(app)
+    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    await until_idle(protocol)
+    assert transport.written == []
+    assert transport.closed
+
+
 @pytest.mark.parametrize(
     ("sent", "waits"),
     [
