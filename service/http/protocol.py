@@ -75,10 +75,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unsent_timer: TimerHandle | None = None
         # Whether the next request waits until the last answer is taken.
         self._waits_for_client = False
-        # One timer for the connection, and the time at which the request must have arrived; None while none is awaited.
-        # A request moves the time only: a timer for each costs more than its parsing.
+        # One timer for the connection: a timer for each request costs more than its parsing. It looks at the time at
+        # which a request must have arrived, None while none is awaited, and at that until which the connection may be
+        # idle, None while it is not.
         self._timer: TimerHandle | None = None
+        self._timer_seconds = min(REQUEST_ARRIVAL_SECONDS, self.timeout_keep_alive)
         self._deadline: float | None = None
+        self._idle_until: float | None = None
         self._in_head = True
         # Bytes of the head in the chunks before the present one, and the length of that one.
         self._head_bytes = 0
@@ -102,7 +105,7 @@ class BoundedProtocol(HttpToolsProtocol):
         for timer in (self._timer, self._unsent_timer):
             if timer:
                 timer.cancel()
-        self._timer = self._unsent_timer = self._deadline = None
+        self._timer = self._unsent_timer = self._deadline = self._idle_until = None
         super().connection_lost(exc)
         # Uvicorn tells the last request only.
         if self._answered and not self._answered.response_complete:
@@ -141,13 +144,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        super().on_response_complete()
-        if self._is_held:
-            self.flow.pause_reading()
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Closes an idle connection."""
-        self._close()
+        """Begins with the next request. Without one, the connection may be idle for a while."""
+        if self.transport.is_closing():
+            return
+        if not self._is_held:
+            self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._deadline is None:
+            self._idle_until = self.loop.time() + self.timeout_keep_alive
+            self._start_timer()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Closes the connection, in a turn of its client: one that leaves hundreds at once must not delay others."""
@@ -311,16 +317,24 @@ class BoundedProtocol(HttpToolsProtocol):
     def _expect(self) -> None:
         """Gives the next request, or the rest of this one, its time to arrive."""
         self._deadline = self.loop.time() + REQUEST_ARRIVAL_SECONDS
+        self._idle_until = None
+        self._start_timer()
+
+    def _start_timer(self) -> None:
+        """Starts the timer, unless it runs. It ends before any time that is set until then."""
         if self._timer is None:
-            self._timer = self.loop.call_later(REQUEST_ARRIVAL_SECONDS, self._on_time)
+            self._timer = self.loop.call_later(self._timer_seconds, self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None
-        if self._deadline is None:
+        due_at = self._deadline or self._idle_until
+        if due_at is None:
             return
-        left = self._deadline - self.loop.time()
+        left = due_at - self.loop.time()
         if left > 0:
-            self._timer = self.loop.call_later(left, self._on_time)
+            self._timer = self.loop.call_later(min(left, self._timer_seconds), self._on_time)
+        elif self._deadline is None:
+            self._close()
         elif self._is_answering() and not self.cycle.more_body:
             # A complete request waits for its answer, and another one behind it has begun and is incomplete.
             self._expect()

@@ -93,11 +93,7 @@ async def until_idle(protocol: BoundedProtocol) -> None:
 async def test_a_request_for_the_head_gets_it() -> None:
     """Its answer has no body, before which the head could be written. The connection takes the next request."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await send({"type": "http.response.body", "body": b"answer"})
-
-    protocol, transport = connect(app)
+    protocol, transport = connect(answer_at_once)
     for method, body in ((b"HEAD", b""), (b"GET", b"answer"), (b"HEAD", b"")):
         protocol.data_received(method + b" / HTTP/1.1\r\nHost: test\r\n\r\n")
         await until_idle(protocol)
@@ -301,15 +297,110 @@ async def test_the_rest_of_a_last_answer_has_its_time(monkeypatch: pytest.Monkey
         await transport.aborted.wait()
 
 
-async def test_what_an_idle_client_did_not_take_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its connection is closed, and dropped if the rest of the last answer is not taken."""
-    monkeypatch.setattr(protocols, "ANSWER_SECONDS", 0.01)
-    protocol, transport = connect(None)
-    transport.unsent_bytes = 6
-    protocol.timeout_keep_alive_handler()
+class Clock:
+    """An event loop whose timers go off when the test says what time it is."""
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        """Replaces the loop of a connection, which has just been opened."""
+        self._loop, protocol.loop = protocol.loop, cast(Any, self)
+        self._now = 0.0
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        assert protocol._timer is not None
+        protocol._timer.cancel()
+        protocol._timer = None
+        protocol._expect()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def time(self) -> float:
+        return self._now
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._timers.append((self._now + seconds, callback))
+
+    def set(self, seconds: float) -> None:
+        """Lets time pass up to that many seconds after the connection was opened."""
+        while due := [timer for timer in self._timers if timer[0] <= seconds]:
+            first = min(due, key=lambda timer: timer[0])
+            self._timers.remove(first)
+            self._now = first[0]
+            first[1]()
+        self._now = seconds
+
+
+async def answer_at_once(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
+    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+    await send({"type": "http.response.body", "body": b"answer"})
+
+
+async def test_a_connection_is_closed_that_is_idle_for_too_long() -> None:
+    """The time counts from the last answer."""
+    protocol, transport = connect(answer_at_once)
+    protocol.timeout_keep_alive = 75
+    clock = Clock(protocol)
+    for seconds in (9, 83, 150):
+        clock.set(seconds)
+        protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        await until_idle(protocol)
+    clock.set(224.9)
+    assert not transport.closed
+    clock.set(225)
     assert transport.closed
-    async with asyncio.timeout(10):
-        await transport.aborted.wait()
+    assert len(transport.written) == 3
+
+
+async def test_a_connection_is_not_idle_while_a_request_is_answered() -> None:
+    """However long that takes."""
+    is_time = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await is_time.wait()
+        await answer_at_once(scope, receive, send)
+
+    protocol, transport = connect(app)
+    protocol.timeout_keep_alive = 75
+    clock = Clock(protocol)
+    for seconds in (5, 1000):
+        is_time.clear()
+        protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        await asyncio.sleep(0)
+        clock.set(seconds + 500)
+        assert not transport.closed
+        is_time.set()
+        await until_idle(protocol)
+    clock.set(1574.9)
+    assert not transport.closed
+    clock.set(1575)
+    assert transport.closed
+
+
+async def test_a_request_that_begins_on_an_idle_connection_has_its_usual_time() -> None:
+    """An empty line counts as its first byte."""
+    protocol, transport = connect(answer_at_once)
+    protocol.timeout_keep_alive = 75
+    clock = Clock(protocol)
+    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    await until_idle(protocol)
+    clock.set(70)
+    protocol.data_received(b"\r\n")
+    clock.set(79.9)
+    assert not transport.closed
+    clock.set(80)
+    assert transport.closed
+
+
+async def test_what_an_idle_client_did_not_take_has_its_time() -> None:
+    """Its connection is closed, and dropped if the rest of the last answer is not taken."""
+    protocol, transport = connect(None)
+    clock = Clock(protocol)
+    transport.unsent_bytes = 6
+    clock.set(10)
+    assert transport.closed
+    clock.set(39.9)
+    assert not transport.aborted.is_set()
+    clock.set(40)
+    assert transport.aborted.is_set()
 
 
 @pytest.mark.parametrize("breaking", [b"\r\n", b"\n", b"\r"])
