@@ -301,6 +301,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 — says that it is not HTTP, and no more
         self._refuse(*self._fault)
 
+    def _should_upgrade(self) -> bool:
+        """Returns False: there are no WebSockets, also where a library for them is installed."""
+        return False
+
     def _unsupported_upgrade_warning(self) -> None:
         """Logs nothing: any client can offer an upgrade with each request."""
 

@@ -419,6 +419,15 @@ async def test_a_header_can_not_begin_another_one(breaking: bytes) -> None:
     assert transport.closed
 
 
+async def test_an_offer_of_web_sockets_is_ignored() -> None:
+    """Also where a library for them is installed: uvicorn would hand the connection over, without any bound."""
+    protocol, transport = connect(answer_at_once)
+    protocol.ws_protocol_class = cast(Any, pytest.fail)
+    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    await until_idle(protocol)
+    assert transport.written == [b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nanswer"]
+
+
 @pytest.mark.parametrize(
     ("sent", "waits"),
     [
