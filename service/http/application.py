@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -99,8 +99,10 @@ class Application(Starlette):
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Gives a request its id, adds to its answer the headers of all answers, counts it and logs it."""
         started = time.perf_counter()
-        request_id = scope["request_id"] = _request_id(scope)
-        self._refused_origins.note(scope)
+        # Of a header that is repeated, the first counts.
+        headers = scope["headers_by_name"] = dict(reversed(scope["headers"]))
+        request_id = scope["request_id"] = _request_id(headers)
+        self._refused_origins.note(headers)
         notes = begin_notes()
         status = _CLIENT_GONE
 
@@ -178,9 +180,7 @@ class Application(Starlette):
         return None, {}
 
 
-def _request_id(scope: Scope) -> str:
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
     """Returns the caller's id if it can be logged, else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return str(value, "ascii")
-    return os.urandom(16).hex()
+    sent = headers.get(b"x-request-id")
+    return sent.decode("ascii") if sent and _REQUEST_ID.fullmatch(sent) else os.urandom(16).hex()

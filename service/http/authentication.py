@@ -1,4 +1,4 @@
-"""Finds the principal of a bearer token, and whether the call needs one."""
+"""Finds the principal of a bearer token."""
 
 import secrets
 
@@ -21,9 +21,7 @@ class Authentication:
         self._keys = keys
 
     async def principal(self, call: Call, access: Access) -> Principal | None:
-        """Returns the principal, or None where the call needs none. Raises `HoldfastError` (UNAUTHORIZED)."""
-        if access is Access.PUBLIC:
-            return None
+        """Returns the principal; None for the scheduler. Raises `HoldfastError` (UNAUTHORIZED)."""
         scheme, _, token = (call.header(b"authorization") or "").partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
         # In constant time, so that the time tells nothing about how much of a token was right.

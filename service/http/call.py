@@ -1,6 +1,6 @@
 """One request, as far as it was read: what the machinery of HTTP and the handlers share about it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import Receive, Scope
@@ -26,14 +26,9 @@ class Call:
     # As the handler declares them.
     body: Any = None
     query: Any = None
-    _headers: dict[bytes, bytes] = field(init=False)
-
-    def __post_init__(self) -> None:
-        # Of a header that is repeated, the first counts.
-        self._headers = dict(reversed(self.scope["headers"]))
 
     def header(self, name: bytes) -> str | None:
-        value = self._headers.get(name)
+        value = self.scope["headers_by_name"].get(name)
         return None if value is None else value.decode("latin-1")
 
     @property

@@ -87,7 +87,7 @@ class Dispatcher:
         no_access: HoldfastError | None = None
         if endpoint.by_guest:
             call.guest_token = call.header(b"guest-token")
-        if call.guest_token is None:
+        if call.guest_token is None and endpoint.access is not Access.PUBLIC:
             try:
                 await self._authorize(endpoint, call)
             except HoldfastError as error:

@@ -2,12 +2,11 @@
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
 from cachetools import TTLCache
-from starlette.types import Scope
 
 # The most origins that are remembered and logged in that time, because a client can make up any number of them.
 _LOGGED: Final = 50
@@ -26,9 +25,8 @@ class RefusedOrigins:
         self._allowed = allowed
         self._logged: TTLCache[bytes, None] = TTLCache(_LOGGED, _SECONDS, clock)
 
-    def note(self, scope: Scope) -> None:
+    def note(self, headers: Mapping[bytes, bytes]) -> None:
         """Logs the origin of a request, unless it may call, is that of this service, or was logged."""
-        headers = dict(scope["headers"])
         origin = headers.get(b"origin")
         if origin is None or origin in self._logged or len(self._logged) == _LOGGED:
             return

@@ -261,7 +261,7 @@ def test_a_call_is_about_the_named_business_or_else_that_of_its_key(
     path: dict[str, str], query: Named | None, body: Named | None, wanted: str
 ) -> None:
     """A caller with a key need not name its business."""
-    call = Call({"headers": []}, unread, path)
+    call = Call({"headers_by_name": {}}, unread, path)
     call.query, call.body, call.principal = query, body, Principal("staff", "clinic", "k1")
     assert call.business_id == wanted
     if wanted == "clinic":

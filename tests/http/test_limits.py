@@ -419,8 +419,8 @@ async def test_malformed_headers_are_ignored(database: TestDatabase) -> None:
 def request(peer: str | None, forwarded: list[str]) -> Call:
     """Creates a request from a peer, with these headers."""
     headers = [(b"x-forwarded-for", value.encode("latin-1")) for value in forwarded]
-    scope = {"type": "http", "client": None if peer is None else (peer, 1), "headers": headers}
-    return Call(scope, unread, {})
+    client = None if peer is None else (peer, 1)
+    return Call({"client": client, "headers": headers, "headers_by_name": dict(headers)}, unread, {})
 
 
 async def unread() -> Message:

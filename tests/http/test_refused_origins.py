@@ -68,6 +68,6 @@ def test_made_up_origins_fill_neither_memory_nor_log(lines: list[Any]) -> None:
     for hour in range(3):
         now = hour * 3600.0
         for number in range(1000):
-            refused.note({"headers": [(b"origin", b"https://%d.example" % number), (b"host", b"here")]})
+            refused.note({b"origin": b"https://%d.example" % number, b"host": b"here"})
         assert len(lines) == 50 * (hour + 1)
         assert len(refused._logged) == 50
