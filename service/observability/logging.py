@@ -116,7 +116,7 @@ def _is_not_explained(record: logging.LogRecord) -> bool:
 
 # One list for good: a logger keeps the list of its first line, also if the log is configured anew, and tests replace
 # what is in it.
-_PROCESSORS: Final[list[structlog.typing.Processor]] = [structlog.processors.format_exc_info, _render]
+_PROCESSORS: Final[list[structlog.typing.Processor]] = [_render]
 
 
 def configure_logging(level: str) -> None:
