@@ -3,7 +3,7 @@
 -- after the dashes begins a statement, which lasts until the next such line; placeholders are psycopg's.
 
 -- name: execute
-SELECT operation_id, outcome, body FROM booking.execute(%s, %b, %s)
+SELECT operation_id::text, outcome, body FROM booking.execute(%s, %b, %s)
 
 -- name: session
 SELECT pg_backend_pid(), ARRAY(SELECT name FROM unnest(%s::text[]) AS name WHERE current_setting(name) = '0'),

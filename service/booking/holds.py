@@ -84,7 +84,7 @@ class Holds:
         `holder`, are no part of its fingerprint, because either may differ at a retry.
         """
         # The id of a reservation is the credential of its holder: all of it random.
-        operation_id = uuid4()
+        operation_id = str(uuid4())
         sent = written(request)
         content = merged(sent, attempt.members(sent), holder)
         read = Reservation.model_validate_json

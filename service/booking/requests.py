@@ -11,7 +11,7 @@ from uuid import UUID
 
 import orjson
 from pydantic import BaseModel, Field, TypeAdapter
-from uuid_utils import compat
+from uuid_utils import uuid7
 
 from service.booking.contacts import EMAIL_MEANING, PHONE_MEANING, Email, Phone
 from service.booking.text import METADATA_MEANING, Metadata, Name, Notes
@@ -168,9 +168,9 @@ class Attempt:
         return {"idempotency_key": self.idempotency_key, "fingerprint": hashlib.sha256(bound).hexdigest()}
 
 
-def new_operation_id() -> UUID:
+def new_operation_id() -> str:
     """Returns the id of an operation, made before the call, so that a call whose answer was lost can be recognised.
 
     A version 7 UUID: rows that are made together lie together in their index.
     """
-    return compat.uuid7()
+    return str(uuid7())

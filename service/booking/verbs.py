@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal, Protocol, TypeVar
-from uuid import UUID
 
 from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
@@ -91,7 +90,7 @@ class Verbs:
         self._announce = announce
 
     async def run(
-        self, business_id: str, request: Request, body: bytes, read: Callable[[bytes], T], operation: UUID | None = None
+        self, business_id: str, request: Request, body: bytes, read: Callable[[bytes], T], operation: str | None = None
     ) -> tuple[T, bool]:
         """Runs the verb of a request; `body` is the request with all that the verb takes, in JSON.
 

@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
-from uuid import UUID
 from weakref import WeakValueDictionary
 
 import structlog
@@ -95,16 +94,16 @@ class GroupCommit:
         self,
         verb: str,
         business_id: str,
-        operation_id: UUID,
+        operation_id: str,
         arguments: bytes,
         on_outcome: Callable[[Outcome], None] = lambda _: None,
     ) -> Outcome:
         """Runs a verb and returns its outcome.
 
-        `arguments` is a JSON object. An operation is sent again under the same `operation_id`. `on_outcome` is called
-        with the outcome too, also if the caller has left by then, or with `UNKNOWN`; it must neither wait nor fail.
-        Raises `Overloaded` (the queue is full, the turn came too late, or five attempts failed) or `DatabaseDown`: then
-        the operation may have had its effect, once.
+        `arguments` is a JSON object. An operation is sent again under the same `operation_id`, a UUID. `on_outcome` is
+        called with the outcome too, also if the caller has left by then, or with `UNKNOWN`; it must neither wait nor
+        fail. Raises `Overloaded` (the queue is full, the turn came too late, or five attempts failed) or
+        `DatabaseDown`: then the operation may have had its effect, once.
         """
         await self._database.refuse_if_down(business_id)
         operation = self._queue.add(verb, business_id, operation_id, arguments, on_outcome)
@@ -288,7 +287,7 @@ def _batches(operations: list[Operation]) -> tuple[list[str], list[Jsonb]]:
     batches: dict[str, dict[str, list[bytes]]] = {}
     for operation in operations:
         requests = batches.setdefault(operation.business_id, {}).setdefault(operation.verb, [])
-        requests.append(b'{"operation_id":"%s",%s' % (str(operation.operation_id).encode(), operation.arguments[1:]))
+        requests.append(b'{"operation_id":"%s",%s' % (operation.operation_id.encode(), operation.arguments[1:]))
     return list(batches), [
         Jsonb(
             b"{%s}" % b",".join(b'"%s":[%s]' % (verb.encode(), b",".join(batch[verb])) for verb in batch), dumps=bytes

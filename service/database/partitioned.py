@@ -6,7 +6,6 @@ the slowest of them. So a node that is down or slow delays no request of another
 
 import asyncio
 from collections.abc import Callable
-from uuid import UUID
 
 from service.database.connections import Database
 from service.database.group_commit import GroupCommit
@@ -40,7 +39,7 @@ class PartitionedCommit:
             await database.close()
 
     async def submit(
-        self, verb: str, business_id: str, operation_id: UUID, arguments: bytes, on_outcome: Callable[[Outcome], None]
+        self, verb: str, business_id: str, operation_id: str, arguments: bytes, on_outcome: Callable[[Outcome], None]
     ) -> Outcome:
         """Runs a verb on the node of a business: see `GroupCommit.submit`."""
         group_commit = await self._of(self._nodes.partition(business_id) or 0)

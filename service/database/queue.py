@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
-from uuid import UUID
 
 from pydantic_core import from_json
 
@@ -54,7 +53,8 @@ class Operation:
 
     business_id: str
     verb: str
-    operation_id: UUID
+    # A UUID as text, which is hashed faster.
+    operation_id: str
     arguments: bytes
     # Is called with the outcome even if the caller has left, and with `UNKNOWN` if that can't be found out.
     on_outcome: Callable[[Outcome], None]
@@ -121,7 +121,7 @@ class FairQueue:
         self._arrived = asyncio.Event()
 
     def add(
-        self, verb: str, business_id: str, operation_id: UUID, arguments: bytes, on_outcome: Callable[[Outcome], None]
+        self, verb: str, business_id: str, operation_id: str, arguments: bytes, on_outcome: Callable[[Outcome], None]
     ) -> Operation:
         """Adds a request behind those of its business. Raises `Overloaded` if its turn would come too late."""
         queue = self._queues.get(business_id)

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
 
 import orjson
 
@@ -30,7 +29,7 @@ async def reserve(
 ) -> Outcome:
     """Reserves through a group commit."""
     arguments = reserve_request(hour, **request)
-    return await group_commit.submit("reserve", business_id, UUID(arguments["operation_id"]), orjson.dumps(arguments))
+    return await group_commit.submit("reserve", business_id, arguments["operation_id"], orjson.dumps(arguments))
 
 
 def fail_first_calls(database: TestDatabase, count: int, sqlstate: str) -> None:

@@ -220,7 +220,7 @@ async def test_a_timeout_behind_a_lock_tells_whether_the_request_was_sent(
 async def test_a_request_with_hardly_any_time_left_is_not_sent(in_doubt: int, expected: type[Exception]) -> None:
     """A batch has the deadline of its earliest request. A request that was sent before may have taken effect."""
     operation = queue_module.Operation(
-        "salon", "reserve", uuid4(), b"{}", print, time.monotonic() - REQUEST_SECONDS + 0.1, 0
+        "salon", "reserve", str(uuid4()), b"{}", print, time.monotonic() - REQUEST_SECONDS + 0.1, 0
     )
     operation.in_doubt = in_doubt
     assert queue_module.still_in_time([operation]) == []
@@ -233,7 +233,7 @@ async def test_a_request_that_could_not_wait_for_its_lock_is_not_sent(in_doubt: 
     is sent: its effect may be known already."""
     left = LOCK_SECONDS + 0.1
     operation = queue_module.Operation(
-        "salon", "reserve", uuid4(), b"{}", print, time.monotonic() - REQUEST_SECONDS + left, 0
+        "salon", "reserve", str(uuid4()), b"{}", print, time.monotonic() - REQUEST_SECONDS + left, 0
     )
     operation.in_doubt = in_doubt
     assert bool(queue_module.still_in_time([operation])) == is_sent

@@ -21,7 +21,7 @@ async def test_a_batch_has_a_fair_share_of_each_business() -> None:
     queue = FairQueue(max_batch=8)
     for business_id in ("a", "b", "c", "d"):
         for _ in range(8):
-            queue.add("reserve", business_id, uuid4(), b"{}", print)
+            queue.add("reserve", business_id, str(uuid4()), b"{}", print)
     batch = await queue.take()
     assert Counter(operation.business_id for operation in batch) == {"a": 2, "b": 2, "c": 2, "d": 2}
 
@@ -56,7 +56,7 @@ async def test_a_request_that_would_wait_too_long_is_refused_at_once(monkeypatch
     queue = queue_module.FairQueue(max_batch=2)
 
     def add(business_id: str = "salon") -> None:
-        queue.add("reserve", business_id, uuid4(), b"{}", print)
+        queue.add("reserve", business_id, str(uuid4()), b"{}", print)
 
     for _ in range(5):
         add()  # without an estimate yet, all are admitted

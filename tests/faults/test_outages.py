@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import ClassVar, Self
-from uuid import UUID
 
 import httpx2
 import orjson
@@ -374,9 +373,7 @@ async def test_a_step_of_the_process_clock_changes_no_deadline(
         for ahead in (timedelta(0), step):
             monkeypatch.setattr(SteppingClock, "ahead", ahead)
             request = reserve_request(10)
-            outcome = await group_commit.submit(
-                "reserve", "salon", UUID(request["operation_id"]), orjson.dumps(request)
-            )
+            outcome = await group_commit.submit("reserve", "salon", request["operation_id"], orjson.dumps(request))
             assert outcome.name == "done"
             assert abs(connections.deadline(0) - datetime.now(UTC)) < timedelta(seconds=5)
     assert database.value("SELECT count(*) FROM booking.reservations") == 2

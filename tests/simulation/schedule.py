@@ -45,7 +45,7 @@ SILENT: Final = _Silent()
 class Caller:
     """One request, and what became of it."""
 
-    operation_id: UUID
+    operation_id: str
     business: str
     arguments: dict[str, bool]
     arrives_at: float
@@ -127,7 +127,7 @@ class Schedule:
         luck = self._random.random()
         arguments = {"is_defect": True} if luck < 0.04 else {"is_refused": True} if luck < 0.2 else {}
         patience = self._random.uniform(0, 4) if self._random.random() < 0.15 else None
-        operation_id = UUID(int=self._random.getrandbits(128), version=4)
+        operation_id = str(UUID(int=self._random.getrandbits(128), version=4))
         arrives_at = self._random.choice([0.0, self._random.uniform(0, 0.2), self._random.uniform(0, 4)])
         return Caller(operation_id, self._random.choice(self._businesses), arguments, arrives_at, patience)
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
-from uuid import UUID
 
 import orjson
 import psycopg
@@ -46,7 +45,7 @@ class Faults:
 class SentCall:
     """One call of booking.execute."""
 
-    operation_ids: list[UUID]
+    operation_ids: list[str]
     business_ids: list[str]
     is_single: bool
     sent_at: float
@@ -55,7 +54,7 @@ class SentCall:
     ended_at: float | None = None
     is_known_dead: bool = False
     sqlstate: str | None = None
-    deferred_ids: set[UUID] = field(default_factory=set)
+    deferred_ids: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -69,8 +68,8 @@ class SimulatedDatabase:
     connections: int = 8
     calls: list[SentCall] = field(default_factory=list)
     # The operations that had their effect, each as often as it did.
-    effects: list[UUID] = field(default_factory=list)
-    refusals: set[UUID] = field(default_factory=set)
+    effects: list[str] = field(default_factory=list)
+    refusals: set[str] = field(default_factory=set)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -108,7 +107,7 @@ class SimulatedDatabase:
         ]
         task = asyncio.current_task()
         is_single = task is not None and "_send_again" in repr(task.get_coro())
-        ids = [UUID(request["operation_id"]) for _, request in requests]
+        ids = [request["operation_id"] for _, request in requests]
         call = SentCall(ids, business_ids, is_single, self.loop.time(), deadline)
         self.on_sent(call)
         self.calls.append(call)
@@ -183,7 +182,7 @@ class SimulatedDatabase:
             raise _DEFECT
         rows: list[tuple[Any, ...]] = []
         for business, request in requests:
-            operation_id = UUID(request["operation_id"])
+            operation_id = request["operation_id"]
             # A request that is alone in its call depends on no other, and needs one round.
             if business not in held or (len(requests) > 1 and self._happens(self.faults.deferred)):
                 rows.append((operation_id, "deferred", None))

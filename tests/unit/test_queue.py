@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 def add(queue: FairQueue, business_id: str) -> Operation:
     """Adds a request of a business."""
-    return queue.add("reserve", business_id, uuid4(), b"{}", lambda _: None)
+    return queue.add("reserve", business_id, str(uuid4()), b"{}", lambda _: None)
 
 
 async def test_deferred_requests_come_before_those_of_other_businesses() -> None:
