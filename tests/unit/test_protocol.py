@@ -419,6 +419,21 @@ async def test_a_header_can_not_begin_another_one(breaking: bytes) -> None:
     assert transport.closed
 
 
+async def test_a_failure_of_the_application_ends_the_connection() -> None:
+    """Uvicorn answers in its place, and says that it closes."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
+        raise RuntimeError
+
+    protocol, transport = connect(app)
+    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n" * 2)
+    await until_idle(protocol)
+    [answer] = transport.written
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert answer.count(b"connection: close\r\n") == 1
+    assert transport.closed
+
+
 async def test_an_offer_of_web_sockets_is_ignored() -> None:
     """Also where a library for them is installed: uvicorn would hand the connection over, without any bound."""
     protocol, transport = connect(answer_at_once)
