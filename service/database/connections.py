@@ -51,6 +51,9 @@ _CONNECT_OPTIONS: Final[dict[str, Any]] = {
 Rows = list[tuple[Any, ...]]
 _Run = Callable[[psycopg.AsyncConnection], Awaitable[Rows]]
 
+# How long the question to a node waits for a connection of its pool: a busy pool must not delay those of the others.
+_ASK_SECONDS: Final = 0.1
+
 # How long the server's clock is assumed to run like our monotonic one before it is read again.
 _CLOCK_SECONDS = 10.0
 
@@ -86,7 +89,21 @@ class _ServerClock:
 
 class _LastInFirstOut(deque[psycopg.AsyncConnection]):
     """The idle connections of a pool, of which the one that was returned last is lent first: the caches of its backend
-    are warm. In turns, as the pool lends them by itself, a refusal cost PostgreSQL a third more."""
+    are warm. In turns, as the pool lends them by itself, a refusal cost PostgreSQL a third more.
+
+    A connection of `unlinked` is lent last: it did not reach a node behind the proxy, and the others may have a link.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unlinked = WeakSet[psycopg.AsyncConnection]()
+
+    def append(self, connection: psycopg.AsyncConnection) -> None:
+        if connection in self.unlinked:
+            self.unlinked.discard(connection)
+            self.appendleft(connection)
+        else:
+            super().append(connection)
 
     def popleft(self) -> psycopg.AsyncConnection:
         return self.pop()
@@ -98,7 +115,7 @@ class _Pool(AsyncConnectionPool):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._pool = _LastInFirstOut()
+        self._pool = self.idle = _LastInFirstOut()
 
     @staticmethod
     async def check_connection(connection: psycopg.AsyncConnection) -> None:
@@ -203,7 +220,7 @@ class Database:
         """Raises `DatabaseDown` while the database, or the node of a business, is known to be down."""
         if self._breaker.is_open:
             await self._breaker.probed()
-        await self.nodes.refuse_if_down(business_id)
+        await self.nodes.refuse_if_down(business_id, self)
 
     @property
     def has_connection(self) -> bool:
@@ -218,6 +235,16 @@ class Database:
         """Drops idle connections that are broken, and begins to connect if none is left."""
         await self._pool.check()
 
+    async def ask(self, partition: int) -> None:
+        """Asks a node behind the proxy over a connection of the pool. Raises `psycopg.Error`."""
+        async with self._pool.connection(_ASK_SECONDS) as connection:
+            try:
+                with _answered_within(self._statement_seconds + 1, connection):
+                    await connection.execute(self._queries["ask_node"], [partition])
+            except psycopg.Error:
+                self._pool.idle.unlinked.add(connection)
+                raise
+
     async def rows(self, connection: psycopg.AsyncConnection, name: str, *parameters: object) -> Rows:
         """Runs a named statement on the caller's connection, once. Raises `psycopg.Error`."""
         began = time.monotonic()
@@ -231,6 +258,7 @@ class Database:
             elif error.sqlstate == "55P03":
                 _record_lock_timeout(parameters[0], time.monotonic() - began)
             if self.nodes.lost(error, parameters[0] if parameters else None):
+                self._pool.idle.unlinked.add(connection)
                 raise NodeLost("the outcome is unknown") from error
             raise
 

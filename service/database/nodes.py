@@ -2,12 +2,17 @@
 
 A proxy (sql/proxy/) routes each call to the PostgreSQL server of its business. Each node has a circuit breaker of its
 own: while it is down, the calls for its businesses fail at once, and all others go on.
+
+A node at its limit of connections refuses new ones and serves those that it has. PL/Proxy reports that node and one
+that is gone by the same SQLSTATE, XX000. So the breaker opens, and is half-open for the pools whose own connections
+reach the node: their calls go on. Calls about all businesses leave the node out, because a connection without a link
+to it would fail them.
 """
 
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import psycopg
 
@@ -27,6 +32,13 @@ class NodeLost(psycopg.OperationalError):
     """A node behind the proxy did not answer. The statement may have had its effect."""
 
 
+class Pool(Protocol):
+    """The view that a node has of a pool of connections to the proxy."""
+
+    async def ask(self, partition: int) -> None:
+        """Asks a node over a connection of the pool. Raises `psycopg.Error`."""
+
+
 class _Node:
     """A node as its circuit breaker sees it: it is asked through the proxy, and has no connections here."""
 
@@ -38,21 +50,57 @@ class _Node:
         self._partition = partition
         self._ask = ask
         self._asked: asyncio.Task[None] | None = None
+        # The pools whose calls concern this node, and those that reached it although it refused a new connection.
+        self._pools: set[Pool] = set()
+        self._reaching: set[Pool] = set()
+
+    async def refuse_if_down(self, pool: Pool) -> None:
+        """Raises `DatabaseDown` while the node is known to be down and not reached by the connections of the pool."""
+        self._pools.add(pool)
+        if not self.breaker.is_open or pool in self._reaching:
+            return
+        try:
+            await self.breaker.probed()
+        except DatabaseDown:
+            if pool not in self._reaching:
+                raise
+
+    def suspect(self) -> None:
+        """Probes the node, and admits no call to it meanwhile if its breaker is open."""
+        self._reaching.clear()
+        self.breaker.suspect()
 
     async def probe(self) -> None:
         """Waits for an answer of the node. Raises `psycopg.Error`.
 
         A frozen node holds the proxy's connection until it goes on, so there is never more than one such statement.
         """
-        asked = self._asked = self._asked or asyncio.create_task(self._ask(self._partition))
+        asked = self._asked = self._asked or asyncio.create_task(self._answer())
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
                 await asyncio.shield(asked)
         except TimeoutError:
+            self._reaching.clear()
             raise NodeLost("no answer in time") from None
         finally:
             if asked.done():
                 self._asked = None
+
+    async def _answer(self) -> None:
+        """Asks the node over a new connection and, if it is refused, finds the pools whose connections reach it."""
+        try:
+            await self._ask(self._partition)
+        except psycopg.Error:
+            await asyncio.gather(*map(self._ask_over, self._pools))
+            raise
+
+    async def _ask_over(self, pool: Pool) -> None:
+        try:
+            await pool.ask(self._partition)
+        except psycopg.Error:
+            self._reaching.discard(pool)
+        else:
+            self._reaching.add(pool)
 
     async def check(self) -> None:
         pass
@@ -66,7 +114,7 @@ class _Node:
 class Nodes:
     """The nodes behind one proxy as all pools of a process see them. Without a proxy there are none.
 
-    `ask` sends a statement through the proxy to the node of a partition. It raises `psycopg.Error`.
+    `ask` sends a statement to the node of a partition over a new connection to the proxy. It raises `psycopg.Error`.
     """
 
     def __init__(self, ask: Callable[[int], Coroutine[Any, Any, None]]) -> None:
@@ -100,11 +148,11 @@ class Nodes:
             raise DatabaseDown
         return down
 
-    async def refuse_if_down(self, name: object) -> None:
-        """Raises `DatabaseDown` while the node of a business is known to be down."""
+    async def refuse_if_down(self, name: object, pool: Pool) -> None:
+        """Raises `DatabaseDown` while the node of a business is known to be down and not reached by the pool."""
         partition = self.partition(name)
-        if partition is not None and (breaker := self._nodes[partition].breaker).is_open:
-            await breaker.probed()
+        if partition is not None:
+            await self._nodes[partition].refuse_if_down(pool)
 
     def lost(self, error: psycopg.Error, about: object) -> bool:
         """Tells whether the proxy's error leaves the outcome of a statement unknown.
@@ -121,7 +169,7 @@ class Nodes:
         if lost or isinstance(error, NoAnswer):
             for partition, node in enumerate(self._nodes):
                 if partitions & {partition, None}:
-                    node.breaker.suspect()
+                    node.suspect()
         return lost
 
     async def stop(self) -> None:

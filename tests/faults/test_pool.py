@@ -2,6 +2,7 @@
 
 import asyncio
 
+import psycopg
 import pytest
 
 from service.database.connections import Database
@@ -69,3 +70,22 @@ async def test_the_connection_that_was_returned_last_is_lent_first(database: Tes
             await until_idle(pool, 3)
             pids.add((await pool.fetch("pid"))[0])
         assert len(pids) == 1
+
+
+async def test_a_connection_that_reached_no_node_is_lent_after_the_others(database: TestDatabase) -> None:
+    """Behind a proxy, where the others may have a link to the node and this one gets none. Lent first, it would fail
+    every call of a quiet service."""
+    async with open_database(database.url, connections=3) as pool:
+        pool._queries["pid"] = b"SELECT pg_backend_pid()"
+        pool._queries["fail"] = b"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'XX000'; END $$"
+        await until_idle(pool, 3)
+        pool.nodes.count(2)
+        for fails in (lambda: pool.attempt("fail"), lambda: pool.ask(0)):
+            [before] = await pool.fetch("pid")
+            await until_idle(pool, 3)
+            with pytest.raises(psycopg.Error):
+                await fails()
+            await until_idle(pool, 3)
+            [after] = await pool.fetch("pid")
+            assert after != before
+            await until_idle(pool, 3)

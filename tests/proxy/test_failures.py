@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from service.database.group_commit import RESEND_SECONDS
 from tests.acceptance.clients import race, reserves
-from tests.database import LOGIN, NO_DEADLINE, reserve_request
+from tests.database import LOGIN, NO_DEADLINE, at, reserve_request
 from tests.proxy.calls import ADMIN, BUSINESSES, commit, hold, load, make_business, put
 from tests.proxy.conftest import SETTINGS
 from tests.proxy.installation import Installation
@@ -147,6 +147,38 @@ async def test_a_frozen_node_delays_only_its_own_businesses(servers: Installatio
         assert rounds > 2
         await knows(service, "database_back", back)
         await asyncio.gather(north.acknowledge(20), south.acknowledge(20), *stuck)
+
+
+async def test_a_node_at_its_limit_of_connections_serves_those_that_it_has(
+    servers: Installation, tmp_path: Path
+) -> None:
+    """PL/Proxy reports it as it reports a node that is gone. Bookings go on; only lists, whose pool has no link to the
+    node yet, are refused."""
+    query = {"serviceId": "cut", "from": at(9).isoformat(), "to": at(12).isoformat()}
+    with ServiceProcess(tmp_path / "log", DATABASE_URL=servers.url, **SETTINGS) as service:
+        async with (
+            service.client(connections=30) as client,
+            load(client, servers, businesses := two_businesses(servers)) as both,
+        ):
+            north_list, south_list = (
+                client.build_request("GET", "/api/booking/availability", params={"businessId": business_id, **query})
+                for business_id in businesses
+            )
+            await asyncio.gather(*(clients.acknowledge(20) for clients in both))
+            servers.partitions[1].execute(f"ALTER ROLE {LOGIN} CONNECTION LIMIT 0")
+            try:
+                assert (await client.send(south_list)).status_code == 503
+                await knows(service, "database_gone", 0)
+                async with asyncio.timeout(20):
+                    await asyncio.gather(*(clients.acknowledge(50) for clients in both))
+                assert service.events("database_back") == []
+                assert (await client.send(south_list)).status_code == 503
+                assert (await client.send(north_list)).status_code == 200
+                assert (await client.get("/health/reservations")).json()["reasons"][0].startswith("partition_down")
+            finally:
+                servers.partitions[1].execute(f"ALTER ROLE {LOGIN} CONNECTION LIMIT -1")
+            await knows(service, "database_back", 0)
+            assert (await client.send(south_list)).status_code == 200
 
 
 async def test_a_killed_proxy_loses_nothing(servers: Installation, service: ServiceProcess) -> None:

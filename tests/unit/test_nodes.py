@@ -1,11 +1,13 @@
 """The nodes behind a proxy: their probes, and which of them are down."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
 
 from service.database import nodes as nodes_module
+from service.database.failures import NoAnswer
 from service.database.nodes import NodeLost, Nodes
 from service.errors import DatabaseDown
 
@@ -35,6 +37,21 @@ class Proxy:
     def open(self, partition: int) -> None:
         """Opens the circuit breaker of a node."""
         self.nodes._nodes[partition].breaker._opened_at = 0.0
+
+
+class LinkedPool:
+    """A pool whose connections to the proxy have links to each node, or to none."""
+
+    def __init__(self, *, links: bool = True) -> None:
+        self.links = links
+        self.asked = 0
+
+    async def ask(self, partition: int) -> None:
+        """Fails without links."""
+        assert partition == 0
+        self.asked += 1
+        if not self.links:
+            raise psycopg.errors.InternalError_("too many connections")
 
 
 async def test_a_frozen_node_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,14 +134,67 @@ async def test_only_the_businesses_of_a_node_that_is_down_are_refused(is_down: b
     proxy.error = psycopg.errors.InternalError_("connection refused") if is_down else None
     proxy.thawed.set()
     here, there = (next(name for name in "abcdefgh" if proxy.nodes.partition(name) == number) for number in (0, 1))
+    pool = LinkedPool(links=False)
     proxy.open(0)
-    await proxy.nodes.refuse_if_down(there)
-    await proxy.nodes.refuse_if_down(None)
+    await proxy.nodes.refuse_if_down(there, pool)
+    await proxy.nodes.refuse_if_down(None, pool)
     assert proxy.asked == []
     if is_down:
         with pytest.raises(DatabaseDown):
-            await proxy.nodes.refuse_if_down(here)
+            await proxy.nodes.refuse_if_down(here, pool)
     else:
-        await proxy.nodes.refuse_if_down(here)
+        await proxy.nodes.refuse_if_down(here, pool)
         assert proxy.nodes.down == ()
     await proxy.nodes.stop()
+
+
+@pytest.fixture
+async def limited() -> AsyncIterator[Proxy]:
+    """Yields a proxy whose node 0 refuses new connections, with its breaker open."""
+    proxy = Proxy()
+    proxy.error = psycopg.errors.InternalError_("too many connections")
+    proxy.thawed.set()
+    proxy.open(0)
+    yield proxy
+    await proxy.nodes.stop()
+
+
+async def test_a_node_at_its_limit_serves_the_pools_that_have_a_link(limited: Proxy) -> None:
+    """Calls of the others are refused, and so is none about all nodes: it leaves the node out."""
+    linked, unlinked = LinkedPool(), LinkedPool(links=False)
+    here = next(name for name in "abcdefgh" if limited.nodes.partition(name) == 0)
+    with pytest.raises(DatabaseDown):
+        await limited.nodes.refuse_if_down(here, unlinked)
+    await limited.nodes.refuse_if_down(here, linked)
+    assert limited.nodes.down == (0,)
+    before = linked.asked
+    await limited.nodes.refuse_if_down(here, linked)
+    assert linked.asked == before, "a call waits although the pool is known to reach the node"
+
+
+async def test_a_call_that_loses_a_node_at_its_limit_ends_its_trust(limited: Proxy) -> None:
+    """The node may have gone down since: the next call waits for a probe, which finds out."""
+    pool = LinkedPool()
+    here = next(name for name in "abcdefgh" if limited.nodes.partition(name) == 0)
+    await limited.nodes.refuse_if_down(here, pool)
+    pool.links = False
+    limited.nodes.lost(NoAnswer("no answer in time"), here)
+    with pytest.raises(DatabaseDown):
+        await limited.nodes.refuse_if_down(here, pool)
+
+
+async def test_a_frozen_node_is_asked_over_no_connection_of_a_pool(
+    limited: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would keep the connection. That it served the pool at its limit counts no longer."""
+    monkeypatch.setattr(nodes_module, "_PROBE_SECONDS", 0.01)
+    pool = LinkedPool()
+    here = next(name for name in "abcdefgh" if limited.nodes.partition(name) == 0)
+    await limited.nodes.refuse_if_down(here, pool)
+    limited.thawed.clear()
+    before = pool.asked
+    with pytest.raises(NodeLost):
+        await limited.nodes._nodes[0].probe()
+    with pytest.raises(DatabaseDown):
+        await limited.nodes.refuse_if_down(here, pool)
+    assert pool.asked == before
