@@ -83,16 +83,16 @@ def version_tag(appointment: Appointment) -> dict[str, str]:
 
 
 def expected_version(call: Call) -> int | None:
-    """Reads the version that a change expects, None for any: from the body or from `If-Match`, where `*` is any. Both,
-    if given, must agree. Raises `Invalid`."""
+    """Reads the version that a change expects, None for any: from the body or from `If-Match`. Both, if they name one,
+    must agree. Raises `Invalid`."""
     in_body: int | None = getattr(call.body, "expected_version", None)
-    in_header = call.header(b"if-match")
+    in_header = _version_in_header(call)
     if in_header is None:
         return in_body
-    tag = _TAG.fullmatch(in_header.strip())
-    if not tag and in_header.strip() != "*":
+    tag = _TAG.fullmatch(in_header)
+    if not tag:
         raise Invalid.at("If-Match", FaultCode.INVALID_IF_MATCH)
-    version = int(tag[1]) if tag else None
+    version = int(tag[1])
     if in_body not in (None, version):
         raise Invalid.at("expectedVersion", FaultCode.DIFFERS, field="If-Match")
     return version
@@ -104,6 +104,12 @@ def precondition(call: Call) -> Iterator[None]:
     try:
         yield
     except Refused as refused:
-        if refused.code == "VERSION_CONFLICT" and call.header(b"if-match") is not None:
+        if refused.code == "VERSION_CONFLICT" and _version_in_header(call) is not None:
             refused.status = 412
         raise
+
+
+def _version_in_header(call: Call) -> str | None:
+    """Returns the `If-Match` of a call as it was sent; None without one, and for `*`, which any version meets."""
+    sent = call.header(b"if-match")
+    return None if sent is None or sent.strip() == "*" else sent.strip()

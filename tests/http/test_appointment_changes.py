@@ -104,6 +104,16 @@ async def test_a_change_needs_one_version(client: httpx2.AsyncClient, database: 
     assert (response.status_code, response.json()["version"]) == (200, 2)
 
 
+async def test_any_version_leaves_the_decision_to_the_body(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """`If-Match: *` is met by any version (RFC 9110, 13.1.1), so a conflict is that of the body, a 409."""
+    database.make_service()
+    appointment = await create(client)
+    for version, answer in ((2, 409), (1, 200)):
+        body = {"expectedVersion": version, "notes": "window"}
+        assert (await change(client, appointment, body, "*")).status_code == answer
+    assert (await change(client, appointment, {"notes": "door"}, "*")).json()["version"] == 3
+
+
 @pytest.mark.parametrize(
     ("member", "value"),
     [
