@@ -244,7 +244,7 @@ CREATE UNIQUE INDEX appointments_reservation_id_key
 CREATE INDEX idx_appointments_calendar ON booking.appointments (business_id, slot_start, appointment_id);
 CREATE INDEX idx_appointments_changes ON booking.appointments (business_id, updated_at, appointment_id);
 CREATE INDEX idx_appointments_guest_email
-  ON booking.appointments (business_id, lower(guest_email), slot_start, appointment_id)
+  ON booking.appointments (business_id, translate(lower(translate(guest_email, 'İI'::text, 'ii'::text)), 'ς'::text, 'σ'::text), slot_start, appointment_id)
   WHERE guest_email IS NOT NULL;
 CREATE INDEX idx_appointments_guest_phone
   ON booking.appointments (business_id, guest_phone, slot_start, appointment_id)

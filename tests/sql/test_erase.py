@@ -72,6 +72,33 @@ def test_an_erasure_finds_an_address_in_any_case(database: TestDatabase) -> None
     assert emails(database) == [None] * 3
 
 
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("νίκος@example.com", "ΝΊΚΟΣ@example.com"),
+        ("ΝΊΚΟΣ@example.com", "νίκος@example.com"),
+        ("İnci@x.com", "inci@x.com"),
+    ],
+)
+def test_an_erasure_finds_an_address_in_capitals_of_other_alphabets(
+    database: TestDatabase, written: str, asked: str
+) -> None:
+    """A capital may have two small letters, or one by some rules and two by others."""
+    database.make_service()
+    database.book(10, guest_email=written)
+    assert erased(database, guest_email=asked) == 1
+
+
+def test_addresses_are_compared_alike_in_each_locale(database: TestDatabase) -> None:
+    """Those of the server with a small letter for each capital, and those with the full rules of Unicode."""
+    written = ["İNCİ", "INCI", "inci", "ΝΙΚΟΣ@Σ.gr", "νικος@ς.gr", "MÜLLER"]
+    collations = "SELECT collname FROM pg_collation WHERE collname IN ('C.utf8', 'pg_c_utf8', 'pg_unicode_fast')"
+    for (collation,) in [("default",), *database.rows(collations)]:
+        query = f'SELECT booking.folded_email(email COLLATE "{collation}") FROM unnest(%s::text[]) AS email'  # noqa: S608
+        folded = [email for (email,) in database.rows(query, written)]
+        assert folded == ["inci", "inci", "inci", folded[4], "νικος@ς.gr".casefold(), "müller"], collation
+
+
 def test_only_the_named_guest_is_erased(database: TestDatabase) -> None:
     """Other guests, and the same guest in another business, stay."""
     for business_id in ("salon", "clinic"):

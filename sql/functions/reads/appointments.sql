@@ -54,6 +54,7 @@ DECLARE
   v_after_at timestamptz := greatest(
     p_after_at, coalesce(date_trunc('milliseconds', p_updated_since), v_from) - interval '1 microsecond');
   v_after_id uuid := coalesce(p_after_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+  v_email text := booking.folded_email(p_guest_email);
   -- One more than the page shows whether there is a next one.
   v_found booking.appointments[];
 BEGIN
@@ -67,11 +68,11 @@ BEGIN
   ELSIF p_guest_email IS NOT NULL THEN
     v_found := ARRAY(
       SELECT a FROM booking.appointments a
-      WHERE a.business_id = p_business_id AND lower(a.guest_email) <= lower(p_guest_email)
-        AND (lower(a.guest_email), a.slot_start, a.appointment_id) > (lower(p_guest_email), v_after_at, v_after_id)
-        AND (lower(a.guest_email), a.slot_start) < (lower(p_guest_email), v_to)
+      WHERE a.business_id = p_business_id AND booking.folded_email(a.guest_email) <= v_email
+        AND (booking.folded_email(a.guest_email), a.slot_start, a.appointment_id) > (v_email, v_after_at, v_after_id)
+        AND (booking.folded_email(a.guest_email), a.slot_start) < (v_email, v_to)
         AND booking.is_wanted(a, v_ends_after, p_resource_id, p_service_id, p_status, NULL, p_guest_phone)
-      ORDER BY lower(a.guest_email), a.slot_start, a.appointment_id LIMIT p_limit + 1);
+      ORDER BY booking.folded_email(a.guest_email), a.slot_start, a.appointment_id LIMIT p_limit + 1);
   ELSIF p_guest_phone IS NOT NULL THEN
     v_found := ARRAY(
       SELECT a FROM booking.appointments a
@@ -114,7 +115,7 @@ AS $$
     AND (p_resource_id IS NULL OR p_appointment.resource_id = p_resource_id)
     AND (p_service_id IS NULL OR p_appointment.service_id = p_service_id)
     AND (p_status IS NULL OR p_appointment.status = p_status)
-    AND (p_guest_email IS NULL OR lower(p_appointment.guest_email) = lower(p_guest_email))
+    AND (p_guest_email IS NULL OR booking.folded_email(p_appointment.guest_email) = booking.folded_email(p_guest_email))
     AND (p_guest_phone IS NULL OR p_appointment.guest_phone = p_guest_phone)
 $$;
 

@@ -24,23 +24,26 @@ BEGIN
       CROSS JOIN LATERAL (
         SELECT count(*) AS number FROM (
           SELECT FROM booking.appointments a
-          WHERE a.business_id = c.business_id AND (lower(a.guest_email), a.slot_start) > (lower(c.guest_email), p_now)
-            AND lower(a.guest_email) <= lower(c.guest_email) AND a.service_id = c.service_id AND a.status = 'confirmed'
-          ORDER BY lower(a.guest_email), a.slot_start LIMIT service.max_upcoming_per_guest) AS found
+          WHERE a.business_id = c.business_id
+            AND (booking.folded_email(a.guest_email), a.slot_start) > (booking.folded_email(c.guest_email), p_now)
+            AND booking.folded_email(a.guest_email) <= booking.folded_email(c.guest_email)
+            AND a.service_id = c.service_id AND a.status = 'confirmed'
+          ORDER BY booking.folded_email(a.guest_email), a.slot_start LIMIT service.max_upcoming_per_guest) AS found
       ) AS by_email
       CROSS JOIN LATERAL (
         SELECT count(*) AS number FROM (
           SELECT FROM booking.appointments a
           WHERE a.business_id = c.business_id AND (a.guest_phone, a.slot_start) > (c.guest_phone, p_now)
             AND a.guest_phone <= c.guest_phone AND a.service_id = c.service_id AND a.status = 'confirmed'
-            AND (lower(a.guest_email) = lower(c.guest_email)) IS NOT TRUE -- those are in by_email
+            -- Those with the same address are in by_email.
+            AND (booking.folded_email(a.guest_email) = booking.folded_email(c.guest_email)) IS NOT TRUE
           ORDER BY a.guest_phone, a.slot_start LIMIT service.max_upcoming_per_guest) AS found
       ) AS by_phone
       WHERE service.max_upcoming_per_guest IS NOT NULL
     ), ranked_request AS (
       -- Those ahead that match in both are counted twice, which may defer a request without need.
       SELECT request.*, CASE WHEN guest_email IS NOT NULL THEN row_number() OVER (
-          PARTITION BY business_id, service_id, lower(guest_email) ORDER BY position) - 1 ELSE 0 END
+          PARTITION BY business_id, service_id, booking.folded_email(guest_email) ORDER BY position) - 1 ELSE 0 END
         + CASE WHEN guest_phone IS NOT NULL THEN row_number() OVER (
           PARTITION BY business_id, service_id, guest_phone ORDER BY position) - 1 ELSE 0 END AS ahead
       FROM request WHERE upcoming < max_upcoming_per_guest

@@ -20,6 +20,7 @@ SET enable_memoize = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
+  v_email text := booking.folded_email(p_guest_email);
   v_due booking.appointments[];
 BEGIN
   IF v_now IS NULL THEN
@@ -29,8 +30,8 @@ BEGIN
   IF p_guest_email IS NOT NULL THEN
     v_due := ARRAY(
       SELECT a FROM booking.appointments a
-      WHERE a.business_id = p_business_id AND lower(a.guest_email) BETWEEN lower(p_guest_email) AND lower(p_guest_email)
-      ORDER BY lower(a.guest_email) LIMIT p_limit);
+      WHERE a.business_id = p_business_id AND booking.folded_email(a.guest_email) BETWEEN v_email AND v_email
+      ORDER BY booking.folded_email(a.guest_email) LIMIT p_limit);
   ELSE
     v_due := ARRAY(
       SELECT a FROM booking.appointments a
