@@ -39,7 +39,8 @@ CREATE VIEW booking.double_booked_resources AS
       WHERE c.business_id = busy.business_id AND c.service_id = busy.service_id AND c.resource_id = busy.resource_id
         AND c.occupied = tstzrange(busy.starts, busy.ends)) > 1;
 
--- Windows whose count is not the sum of their claims, or whose next_expiry is later than the expiry of a hold.
+-- Windows whose count is not the sum of their claims, whose next_expiry is later than the expiry of a hold, or that are
+-- longer than longest_occupied_seconds of their service or resource: decisions would not find them.
 CREATE VIEW booking.miscounted_windows AS
   SELECT * FROM booking.find_miscounted('-infinity');
 
