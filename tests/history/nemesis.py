@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import psycopg
 
+from tests.database import LOGIN
 from tests.history.clients import Recorder
 from tests.history.postgres import Member
 from tests.history.record import Call
@@ -35,6 +36,7 @@ class Nemesis:
             self.kill_backend,
             self.terminate_backend,
             self.freeze_backend,
+            self.refuse_connections,
             self.kill_worker,
             self.freeze_worker,
             self.cut_postgres_links,
@@ -90,6 +92,14 @@ class Nemesis:
 
     async def freeze_backend(self) -> bool:
         return await self._freeze(await self._backend())
+
+    async def refuse_connections(self) -> bool:
+        """A server at its limit grants the service no connection, and goes on with those that it has."""
+        server = self._server()
+        await self._execute(server, f"ALTER ROLE {LOGIN} CONNECTION LIMIT 0")
+        await asyncio.sleep(self._random.choice([0.3, 1.5, 4]))
+        await self._execute(server, f"ALTER ROLE {LOGIN} CONNECTION LIMIT -1")
+        return True
 
     async def _backend(self) -> int | None:
         backends = await self._server().backends()
@@ -190,18 +200,17 @@ class Nemesis:
         number, started = self._recorder.number(), self._recorder.now()
         self._ahead += step
         for server in self._stage.postgres.servers:
-            await self._set_clock(server)
+            await self._execute(server, f"UPDATE testing.clock SET ahead = make_interval(secs => {self._ahead})")  # noqa: S608
         ended = self._recorder.now()
         self._recorder.add(Call(number, "move_clock", "", {"seconds": step}, started, ended, 200))
         return True
 
-    async def _set_clock(self, server: Member) -> None:
+    async def _execute(self, server: Member, statement: str) -> None:
+        """Runs a statement on a server as superuser, as soon as that is up."""
         while True:
             with suppress(psycopg.OperationalError):
                 async with await server.connect() as connection:
-                    await connection.execute(
-                        "UPDATE testing.clock SET ahead = make_interval(secs => %s)", [self._ahead]
-                    )
+                    await connection.execute(statement.encode())
                     return
             await asyncio.sleep(0.05)
 
