@@ -2,12 +2,9 @@
 
 import asyncio
 import math
-import os
-import socket
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 from weakref import WeakSet
@@ -15,12 +12,13 @@ from weakref import WeakSet
 import psycopg
 import structlog
 from psycopg.types.json import set_json_loads
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool import PoolTimeout, TooManyRequests
 
 from service.database.breaker import CircuitBreaker
 from service.database.failures import NoAnswer, is_connection_lost, is_passing, pauses, translated
 from service.database.migrations import named_queries
 from service.database.nodes import NodeLost, Nodes
+from service.database.pool import ConnectionPool, answered_within
 from service.errors import DatabaseDown, Overloaded
 from service.observability.logging import error_name
 from service.observability.metrics import LOCK_WAIT_SECONDS, POOL_CONNECTIONS, POOL_WAITING
@@ -87,43 +85,6 @@ class _ServerClock:
         return self._server_time + timedelta(seconds=time.monotonic() - self._set_at + seconds)
 
 
-class _LastInFirstOut(deque[psycopg.AsyncConnection]):
-    """The idle connections of a pool, of which the one that was returned last is lent first: the caches of its backend
-    are warm. In turns, as the pool lends them by itself, a refusal cost PostgreSQL a third more.
-
-    A connection of `unlinked` is lent last: it did not reach a node behind the proxy, and the others may have a link.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.unlinked = WeakSet[psycopg.AsyncConnection]()
-
-    def append(self, connection: psycopg.AsyncConnection) -> None:
-        if connection in self.unlinked:
-            self.unlinked.discard(connection)
-            self.appendleft(connection)
-        else:
-            super().append(connection)
-
-    def popleft(self) -> psycopg.AsyncConnection:
-        return self.pop()
-
-
-class _Pool(AsyncConnectionPool):
-    """A pool that lends a few connections often rather than all in turn, and whose check of an idle one has a time
-    limit."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._pool = self.idle = _LastInFirstOut()
-
-    @staticmethod
-    async def check_connection(connection: psycopg.AsyncConnection) -> None:
-        """Checks that a connection is answered. The pool replaces an idle one that fails."""
-        with _answered_within(1, connection):
-            await connection.execute("")
-
-
 class Reader(Protocol):
     """What runs reads: one database, or a standby with its primary."""
 
@@ -164,7 +125,7 @@ class Database:
         self._warned = False
         self._url = url
         self.nodes = nodes or nodes_behind(url)
-        self._pool = _Pool(
+        self._pool = ConnectionPool(
             url,
             name=pool,
             open=False,
@@ -239,17 +200,17 @@ class Database:
         """Asks a node behind the proxy over a connection of the pool. Raises `psycopg.Error`."""
         async with self._pool.connection(_ASK_SECONDS) as connection:
             try:
-                with _answered_within(self._statement_seconds + 1, connection):
+                with answered_within(self._statement_seconds + 1, connection):
                     await connection.execute(self._queries["ask_node"], [partition])
             except psycopg.Error:
-                self._pool.idle.unlinked.add(connection)
+                self._pool.lend_last(connection)
                 raise
 
     async def rows(self, connection: psycopg.AsyncConnection, name: str, *parameters: object) -> Rows:
         """Runs a named statement on the caller's connection, once. Raises `psycopg.Error`."""
         began = time.monotonic()
         try:
-            with _answered_within(self._statement_seconds + 1, connection):
+            with answered_within(self._statement_seconds + 1, connection):
                 cursor = await connection.execute(self._queries[name], parameters)
                 return await cursor.fetchall()
         except psycopg.Error as error:
@@ -258,7 +219,7 @@ class Database:
             elif error.sqlstate == "55P03":
                 _record_lock_timeout(parameters[0], time.monotonic() - began)
             if self.nodes.lost(error, parameters[0] if parameters else None):
-                self._pool.idle.unlinked.add(connection)
+                self._pool.lend_last(connection)
                 raise NodeLost("the outcome is unknown") from error
             raise
 
@@ -355,7 +316,7 @@ class Database:
         }
         if connection.info.server_version >= 170000:
             timeouts["transaction_timeout"] = max(TRANSACTION_SECONDS, self._statement_seconds)
-        with _answered_within(CONNECT_SECONDS, connection):
+        with answered_within(CONNECT_SECONDS, connection):
             await connection.execute("SET timezone = 'UTC'")  # poolers keep this setting for each client
             [(pid, missing, partitions)] = await self.rows(connection, "session", [*timeouts])
             self.nodes.count(partitions)
@@ -402,29 +363,3 @@ def _record_lock_timeout(business: object, seconds: float) -> None:
     LOCK_WAIT_SECONDS.observe(seconds)
     business_id = business[0] if isinstance(business, list) else business
     log.warning("lock_timed_out", business_id=business_id, seconds=round(seconds, 2))
-
-
-@contextmanager
-def _answered_within(seconds: float, connection: psycopg.AsyncConnection) -> Iterator[None]:
-    """Shuts a connection down if no answer comes in time. The server would have ended the statement by then, so it is
-    unreachable, stopped, or paused by a pooler. Raises `NoAnswer`.
-
-    Cancelling the task would not do: psycopg then asks the server to cancel the statement, and waits for that.
-    """
-    ended = False
-
-    def end() -> None:
-        nonlocal ended
-        ended = True
-        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as shared:
-            shared.shutdown(socket.SHUT_RDWR)
-
-    timer = asyncio.get_running_loop().call_later(seconds, end)
-    try:
-        yield
-    except psycopg.OperationalError as error:
-        if ended:
-            raise NoAnswer("no answer in time") from error
-        raise
-    finally:
-        timer.cancel()

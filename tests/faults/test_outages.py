@@ -24,6 +24,7 @@ from service.database import breaker as breaker_module
 from service.database import connections as connections_module
 from service.database.connections import CONNECT_SECONDS, Database
 from service.database.failures import NoAnswer
+from service.database.pool import ConnectionPool
 from service.errors import DatabaseDown
 from tests.acceptance.clients import Clients, guest, race, reserves, slot
 from tests.acceptance.conftest import Serve
@@ -222,7 +223,7 @@ async def test_a_database_that_does_not_answer_is_an_outage(database: TestDataba
         async with connections.connection() as connection:
             proxy.freeze()
             with pytest.raises(NoAnswer):
-                await connections_module._Pool.check_connection(connection)
+                await ConnectionPool.check_connection(connection)
         with pytest.raises(DatabaseDown):
             await connections.fetch("server_time")
         proxy.thaw()

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp
 
 from service.database import connections
+from service.database.pool import ConnectionPool
 from service.process.app import create_app
 from service.settings import Settings
 from service.sharing import cache
@@ -37,7 +38,7 @@ def no_answer_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "LIFE_SECONDS", 0)
 
 
-class _GrowingPool(connections._Pool):
+class _GrowingPool(ConnectionPool):
     """A pool that connects when a caller finds no idle connection, up to its size."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -47,7 +48,7 @@ class _GrowingPool(connections._Pool):
 @pytest.fixture(autouse=True)
 def pools_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the connections that a test uses, one to three of the twelve that the service opens at its start."""
-    monkeypatch.setattr(connections, "_Pool", _GrowingPool)
+    monkeypatch.setattr(connections, "ConnectionPool", _GrowingPool)
 
 
 def client_at(app: ASGIApp, address: str) -> httpx2.AsyncClient:

@@ -47,7 +47,7 @@ def test_settings_show_no_secret() -> None:
 def test_no_object_of_the_application_shows_a_secret() -> None:
     """A traceback with local variables would print endpoints, pools and signers."""
     shown = {type(found).__name__: repr(found) for found in reachable(create_app(settings_with_secrets()))}
-    assert {"Application", "Database", "_Pool", "CancellationTokens", "Authentication"} <= shown.keys()
+    assert {"Application", "Database", "ConnectionPool", "CancellationTokens", "Authentication"} <= shown.keys()
     assert {name for name, text in shown.items() if PASSWORD in text} == set()
 
 
