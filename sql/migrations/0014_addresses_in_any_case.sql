@@ -6,6 +6,5 @@ SET LOCAL statement_timeout = 0;
 
 DROP INDEX booking.idx_appointments_guest_email;
 CREATE INDEX idx_appointments_guest_email
-  ON booking.appointments (
-    business_id, translate(lower(translate(guest_email, 'İI', 'ii')), 'ς', 'σ'), slot_start, appointment_id)
+  ON booking.appointments (business_id, lower(guest_email), slot_start, appointment_id)
   WHERE guest_email IS NOT NULL;
