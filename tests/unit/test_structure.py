@@ -38,8 +38,9 @@ FORBIDDEN = {
 }
 
 
-# A statement that is one call of one function, which PL/Proxy can route. Its arguments are parameters or casts of them.
-ONE_CALL = re.compile(r"SELECT ([\w, *]+\sFROM )?booking\.\w+\(([%\w:, ]|\w+\([%\w, ]*\))*\)")
+# A statement that is one call of one function, which PL/Proxy can route. Its arguments are parameters or casts of them,
+# and it returns columns or casts of them.
+ONE_CALL = re.compile(r"SELECT ([\w:, *]+\sFROM )?booking\.\w+\(([%\w:, ]|\w+\([%\w, ]*\))*\)")
 # Statements about the connected server, of sessions and of migrations.
 OF_THE_SERVER = {"session", "server_time", "log_position", "leave_out", "migration_ledger", "record_migration"}
 
