@@ -1,5 +1,6 @@
 """The calendar page: what staff change on it, and what others change meanwhile."""
 
+import json
 import re
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -460,6 +461,70 @@ def test_a_booking_whose_answer_was_lost_is_made_once(calendar: CalendarPage, se
     assert len(set(keys)) == 1
     listed = listed_on(service, day.isoformat())
     assert [(one["guestName"], one["serviceId"]) for one in listed] == [("Lise Meitner", "colouring")]
+
+
+@pytest.mark.parametrize("is_again", [False, True], ids=["repeated_by_the_page", "repeated_by_hand"])
+def test_a_change_whose_answer_was_lost_is_no_conflict(
+    calendar: CalendarPage, service: Service, is_again: bool
+) -> None:
+    """The page repeats it, or its user does with more: the first attempt has changed the appointment already."""
+    day = own_day(service)
+    booked = book(service, day, 10)
+    calendar.page.route("**/api/booking/stream*", lambda route: route.abort())
+    calendar.page.reload()
+    calendar.show(day)
+    attempts = []
+
+    def lose(route: Route) -> None:
+        attempts.append(json.loads(route.request.post_data or "")["expectedVersion"])
+        if len(attempts) == 1:
+            route.fetch()
+        if len(attempts) <= (3 if is_again else 1):
+            route.abort()
+        else:
+            route.fallback()
+
+    calendar.page.route(
+        re.compile(f"{APPOINTMENTS}/[^/]*$"), lambda r: lose(r) if r.request.method == "PATCH" else r.fallback()
+    )
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Change or move").click()
+    calendar.dialog.get_by_label("Phone").fill("030 901820")
+    calendar.dialog.get_by_role("button", name="Save").click()
+    if is_again:
+        expect(calendar.dialog.get_by_role("alert").first).to_contain_text("can't be reached")
+        calendar.dialog.get_by_label("Notes").fill("Came by phone")
+        calendar.dialog.get_by_role("button", name="Save").click()
+    expect(calendar.notice).to_contain_text("Saved")
+    expect(calendar.notice).not_to_have_class(re.compile("bad"))
+    now = read(service, booked)
+    assert (now["version"], now["notes"]) == ((3, "Came by phone") if is_again else (2, None))
+    assert attempts == ([1, 1, 1, 1, 2] if is_again else [1, 1, 2])
+
+
+def test_a_cancellation_whose_answer_was_lost_is_made_once(calendar: CalendarPage, service: Service) -> None:
+    """It is sent again, and keeps its reason."""
+    day = own_day(service)
+    booked = book(service, day, 10)
+    calendar.show(day)
+    attempts = []
+
+    def lose(route: Route) -> None:
+        attempts.append(route.request)
+        if len(attempts) == 1:
+            route.fetch()
+            route.abort()
+        else:
+            route.fallback()
+
+    calendar.page.route("**/cancel?*", lose)
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Cancel the appointment").click()
+    calendar.dialog.get_by_label("Reason").fill("Ill")
+    calendar.dialog.get_by_role("button", name="Cancel it").click()
+    expect(calendar.notice).to_contain_text("Saved")
+    now = read(service, booked)
+    assert (now["status"], now["cancellationReason"], now["version"]) == ("cancelled", "Ill", 2)
 
 
 def test_nights_are_booked_in_their_row(open_page: Open, service: Service) -> None:

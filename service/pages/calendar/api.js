@@ -5,6 +5,7 @@ import { hasText, locale, text } from "../texts.js";
 
 const ATTEMPTS = 3;
 const SECONDS = 15;
+const SECONDS_TO_BEGIN = 30;
 const MOST_SECONDS_TO_WAIT = 5;
 
 /** The address of the API. */
@@ -17,34 +18,43 @@ export const session = { businessId: "", key: "", role: "" };
 export const mayAct = (...roles) => ["owner", "admin", ...roles].includes(session.role);
 
 /**
- * Makes a call, and returns the body of the answer. A read, and a call with a key, is repeated after a failure. Throws a
- * `Refusal`, whose code is `OFFLINE` where no answer came.
+ * Makes a call, and returns the body of the answer. It is repeated after a failure: no call of this page has a second
+ * effect. Throws a `Refusal`, whose code is `OFFLINE` where no answer came.
  *
- * @param {string} method @param {string} path below `api/` @param {object} [body] @param {string} [idempotencyKey]
+ * @param {string} method @param {string} path below `api/` @param {object} [body] @param {Record<string, string>} [names]
+ *   the headers that name the request
  * @returns {Promise<any>}
  */
-export async function call(method, path, body, idempotencyKey) {
-  const repeatable = method !== "PATCH" && (method !== "POST" || idempotencyKey);
+export async function call(method, path, body, names) {
+  const lastBegin = performance.now() + SECONDS_TO_BEGIN * 1000;
   for (let attempt = 1; ; attempt++) {
-    const answer = await send(method, path, body, idempotencyKey);
-    if (answer?.ok) return answer.status === 204 ? null : answer.json();
+    const { answer, content } = await send(method, path, body, names);
+    if (answer?.ok) return content;
     const busy = !answer || answer.status === 429 || answer.status === 503;
-    if (!busy || !repeatable || attempt === ATTEMPTS) {
-      throw new Refusal(answer ? await answer.json().catch(() => ({ code: "OTHER" })) : { code: "OFFLINE" });
-    }
     const seconds = Math.min(Number(answer?.headers.get("Retry-After")) || attempt, MOST_SECONDS_TO_WAIT);
+    if (!busy || attempt === ATTEMPTS || performance.now() + seconds * 1000 > lastBegin) {
+      throw new Refusal(content ?? { code: "OFFLINE" });
+    }
     await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
   }
 }
 
-/** @param {string} method @param {string} path @param {object} [body] @param {string} [idempotencyKey] */
-async function send(method, path, body, idempotencyKey) {
+/**
+ * @param {string} method @param {string} path @param {object} [body] @param {Record<string, string>} [names]
+ * @returns {Promise<{answer?: Response, content?: any}>} nothing where no answer came, or not all of it.
+ */
+async function send(method, path, body, names) {
   /** @type {Record<string, string>} */
-  const headers = session.key ? { Authorization: `Bearer ${session.key}` } : {};
+  const headers = { ...names };
+  if (session.key) headers.Authorization = `Bearer ${session.key}`;
   if (body) headers["Content-Type"] = "application/json";
-  if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
   const options = { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(SECONDS * 1000) };
-  return fetch(new URL(path, BASE), options).catch(() => null);
+  try {
+    const answer = await fetch(new URL(path, BASE), options);
+    return { answer, content: answer.status === 204 ? null : await answer.json() };
+  } catch {
+    return {};
+  }
 }
 
 /** @param {unknown} error @returns {string} the message of a failed call. */

@@ -1,6 +1,6 @@
 /** Changes appointments, each only at the version that was shown, and shows the outcome. */
 import { $, button, make } from "../dom.js";
-import { Refusal } from "../holdfast.js";
+import { randomId, Refusal } from "../holdfast.js";
 import { call, problemText, session } from "./api.js";
 import { columns, itemOf, state } from "./catalog.js";
 import { localTime, momentText, timeText, today } from "./time.js";
@@ -8,6 +8,9 @@ import { draw, itemText } from "./view.js";
 import { hasText, isolated, text } from "../texts.js";
 
 /** @typedef {import("./catalog.js").Item} Item */
+
+/** The ids of this page's own changes, which the audit trail has. */
+const own = new Set();
 
 /**
  * Shows a message above the calendar, in the place of an open dialog.
@@ -50,16 +53,19 @@ export function keep(body) {
  * Changes an appointment. Shows a conflict and a lack of room with the ways out; throws other problems.
  *
  * @param {Item} item as it was shown @param {Record<string, any>} changes with a `reason`: it is cancelled
+ * @returns {Promise<void>}
  */
 export async function change(item, changes) {
+  const id = randomId();
+  own.add(id);
   try {
     const [method, path] = "reason" in changes ? ["POST", pathOf(item, "/cancel")] : ["PATCH", pathOf(item)];
-    const saved = keep(await call(method, path, { expectedVersion: item.version, ...changes }));
+    const saved = keep(await call(method, path, { expectedVersion: item.version, ...changes }, { "X-Request-Id": id }));
     tell([text("calendar.saved", { what: itemText(saved) }), ...warningsOf(saved)].join(" "));
   } catch (error) {
     draw();
     if (!(error instanceof Refusal)) throw error;
-    if (error.code === "VERSION_CONFLICT") await tellConflict(item, changes);
+    if (error.code === "VERSION_CONFLICT") await resolve(item, changes);
     else if (error.code === "SLOT_UNAVAILABLE") tellAlternatives(item, changes, error);
     else throw error;
   }
@@ -71,13 +77,17 @@ export const warningsOf = ({ warnings = [] }) => [
 ];
 
 /**
- * Shows who changed an appointment meanwhile, and offers the change again.
+ * Repeats a change in a conflict with changes of this page, whose answers were lost: one that was made already changes
+ * nothing. In a conflict with others, shows who changed the appointment meanwhile, and offers the change again.
  *
  * @param {Item} item @param {Record<string, any>} changes
  */
-async function tellConflict(item, changes) {
+async function resolve(item, changes) {
   const [body, { items }] = await Promise.all([call("GET", pathOf(item)), call("GET", pathOf(item, "/audit"))]);
   const now = keep(body);
+  const later = items.filter((/** @type {any} */ { version }) => version > item.version);
+  const isOwn = later.length && later.every((/** @type {any} */ { requestId }) => own.has(requestId));
+  if (isOwn) return change(now, changes);
   const again = button(text("calendar.again"), () => change(now, changes).catch(tellProblem));
   tell(text("calendar.conflict", { did: entryText(items.at(-1)), what: itemText(now) }), true, again);
 }

@@ -179,7 +179,7 @@ async function save() {
   const body = { businessId: session.businessId, ...Object.fromEntries(changed) };
   // The same request after a lost answer has no second effect.
   if (attempt.body !== JSON.stringify(body)) attempt = { body: JSON.stringify(body), key: randomId() };
-  shown = keep(await call("POST", "booking/appointments", body, attempt.key));
+  shown = keep(await call("POST", "booking/appointments", body, { "Idempotency-Key": attempt.key }));
   tell([text("calendar.booked", { what: itemText(shown) }), ...warningsOf(shown)].join(" "));
 }
 
