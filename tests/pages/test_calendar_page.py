@@ -91,6 +91,46 @@ def test_it_is_shown_once_the_catalog_is_read(open_page: Open, service: Service)
     expect(page.get_by_role("button", name="Today")).to_be_focused()
 
 
+def test_a_slow_sign_in_says_that_it_waits(open_page: Open, service: Service) -> None:
+    """It is sent once, however often the key is pressed. A page that is loaded again says it too."""
+    page = open_page("/calendar")
+    waiting: list[Route] = []
+    page.route(re.compile("/public/salon$|/document$"), lambda route: waiting.append(route))
+    sign_in(page, "salon", key_of(service, "staff"))
+    expect(page.get_by_role("button", name="Sign in")).to_be_disabled()
+    expect(page.get_by_role("alert").first).to_have_text("Waiting for an answer …")
+    assert serious_faults(page) == []
+    page.get_by_label("Key").press("Enter")
+    assert len(waiting) == 1
+    with page.expect_request("**/document"):
+        waiting.pop().continue_()
+    expect(page.get_by_role("button", name="Sign in")).to_be_disabled()
+    waiting.pop().continue_()
+    expect(page.get_by_role("button", name="Today")).to_be_focused()
+    page.reload()
+    expect(page.locator("#status")).to_have_text("Waiting for an answer …")
+    waiting.pop().continue_()
+    expect(page.get_by_role("button", name="Today")).to_be_visible()
+    expect(page.locator("#status")).to_be_empty()
+
+
+def test_a_sign_in_without_an_answer_ends(open_page: Open, service: Service) -> None:
+    """Its words say so, and the form can be sent again."""
+    page = open_page("/")
+    page.add_init_script(
+        "const timeout = AbortSignal.timeout; AbortSignal.timeout = () => timeout.call(AbortSignal, 200)"
+    )
+    page.goto(f"{service.url}/calendar")
+    page.route("**/public/salon", lambda _: None)
+    sign_in(page, "salon", key_of(service, "staff"))
+    expect(page.get_by_role("alert").first).to_contain_text("it answers too slowly")
+    expect(page.get_by_role("button", name="Sign in")).to_be_enabled()
+    expect(page.get_by_role("button", name="Sign in")).to_be_focused()
+    page.unroute("**/public/salon")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="Today")).to_be_focused()
+
+
 def test_the_key_is_kept_until_the_sign_out(open_page: Open, service: Service) -> None:
     """In this tab only, with what was shown."""
     day = own_day(service)

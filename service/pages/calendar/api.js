@@ -7,6 +7,8 @@ const ATTEMPTS = 3;
 const SECONDS = 15;
 const SECONDS_TO_BEGIN = 30;
 const MOST_SECONDS_TO_WAIT = 5;
+/** After this long without an answer, the page says that it waits. */
+export const SLOW_MILLISECONDS = 1000;
 
 /** The address of the API. */
 const BASE = new URL("api/", location.href.replace(/[^/]*$/, ""));
@@ -64,6 +66,19 @@ export function problemText(error) {
   return hasText(`calendar.code_${code}`) ? text(`calendar.code_${code}`) : text("calendar.code_OTHER", { code });
 }
 
+/** Says in a form that its answer takes long. @param {HTMLFormElement} form */
+export const showWaiting = (form) => showMessage(form, text("calendar.waiting")).classList.remove("bad");
+
+/** @param {HTMLFormElement} form @param {string} words @returns {HTMLElement} its alert. */
+function showMessage(form, words) {
+  const alert = /** @type {HTMLElement} */ (form.querySelector("[role=alert]"));
+  alert.textContent = words;
+  alert.classList.add("bad");
+  const details = form.closest("details");
+  if (details && words) details.open = true;
+  return alert;
+}
+
 /** The inputs of members that have another name in a form. @type {Record<string, string>} */
 const INPUTS = { slotStart: "date", slotEnd: "duration", from: "date", to: "until" };
 
@@ -73,10 +88,7 @@ const INPUTS = { slotStart: "date", slotEnd: "duration", from: "date", to: "unti
  * @param {HTMLFormElement} form @param {unknown} [error]
  */
 export function showProblem(form, error) {
-  const alert = /** @type {HTMLElement} */ (form.querySelector("[role=alert]"));
-  alert.textContent = error ? problemText(error) : "";
-  const details = form.closest("details");
-  if (details && error) details.open = true;
+  const alert = showMessage(form, error ? problemText(error) : "");
   /** @type {Record<string, string>} */
   const faults = {};
   for (const { field, code, message } of error instanceof Refusal ? error.errors : []) {

@@ -3,10 +3,10 @@ import { addDays } from "../dates.js";
 import { $ } from "../dom.js";
 import { Holdfast, Refusal } from "../holdfast.js";
 import { forget, keep, kept } from "../kept.js";
-import { call, mayAct, problemText, session, showProblem } from "./api.js";
+import { SLOW_MILLISECONDS, call, mayAct, problemText, session, showProblem } from "./api.js";
 import { columns, readItems, state } from "./catalog.js";
 import { listenToClosures, openClosures } from "./closures.js";
-import { choose, listenToEntry, openNew } from "./entry.js";
+import { choose, listenToEntry, openNew, run } from "./entry.js";
 import { isMoving, listen } from "./move.js";
 import { dateText, instantOf, localTime, setZone, startOfWeek, today } from "./time.js";
 import { countDown, draw, shownDates } from "./view.js";
@@ -33,6 +33,8 @@ async function load() {
   const turn = ++state.turn;
   const readsCatalog = isCatalogStale;
   isCatalogStale = false;
+  const isBlank = $("#calendar").hidden && $("#sign-in").hidden;
+  const slow = isBlank && setTimeout(() => ($("#status").textContent = text("calendar.waiting")), SLOW_MILLISECONDS);
   try {
     if (readsCatalog) {
       state.catalog = await call("GET", `catalog/businesses/${session.businessId}/document`);
@@ -51,6 +53,8 @@ async function load() {
     if (error instanceof Refusal && error.code === "UNAUTHORIZED") return signOut(error);
     $("#status").textContent = problemText(error);
     plan(RECONNECT_MILLISECONDS);
+  } finally {
+    if (slow) clearTimeout(slow);
   }
 }
 
@@ -193,8 +197,7 @@ $("#filter").addEventListener("change", () => go({ filter: $("#filter").value })
 $("#sign-in").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
   event.preventDefault();
   const { business, key } = Object.fromEntries(new FormData($("#sign-in")));
-  showProblem($("#sign-in"));
-  signIn(String(business).trim(), String(key).trim()).catch((error) => showProblem($("#sign-in"), error));
+  run($("#sign-in"), () => signIn(String(business).trim(), String(key).trim()));
 });
 setInterval(() => countDown() && !isMoving() && draw(), 1000);
 setInterval(() => session.key && !document.hidden && load(), REFRESH_SECONDS * 1000);

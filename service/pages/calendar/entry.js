@@ -2,7 +2,7 @@
 import { addDays } from "../dates.js";
 import { $, button, make } from "../dom.js";
 import { randomId, Refusal } from "../holdfast.js";
-import { call, mayAct, problemText, session, showProblem } from "./api.js";
+import { SLOW_MILLISECONDS, call, mayAct, problemText, session, showProblem, showWaiting } from "./api.js";
 import { columns, isOfDays, resourceName, serviceOf, state } from "./catalog.js";
 import { change, entryText, keep, pathOf, tell, warningsOf } from "./change.js";
 import { clockOf, daysBetween, instantOf, localTime, minutesOf, momentText } from "./time.js";
@@ -139,7 +139,7 @@ function endOf(slotStart, length) {
 }
 
 /**
- * Runs the action of a form: shows a problem in it, and closes the dialog after a success.
+ * Runs the action of a form: says when it takes long, shows a problem in the form, and closes the dialog after a success.
  *
  * @param {HTMLFormElement} one @param {() => Promise<void>} act @param {boolean} [stays] whether the dialog stays open
  */
@@ -149,16 +149,20 @@ export async function run(one, act, stays = false) {
   if (send.disabled) return;
   const pressed = /** @type {HTMLElement | null} */ (document.activeElement);
   send.disabled = true;
+  showProblem(one);
+  const slow = setTimeout(() => showWaiting(one), SLOW_MILLISECONDS);
   try {
-    showProblem(one);
     await act();
+    showProblem(one);
     if (!stays) one.closest("dialog")?.close();
   } catch (error) {
     showProblem(one, error);
+  } finally {
+    clearTimeout(slow);
+    send.disabled = false;
   }
-  send.disabled = false;
   // A button that is disabled loses the focus.
-  if (one.closest("dialog")?.open && document.activeElement === document.body) pressed?.focus();
+  if (document.activeElement === document.body) pressed?.focus();
 }
 
 async function save() {
