@@ -9,8 +9,13 @@ export const LANGUAGES = ["en", "de"];
 /** The locale of dates and numbers. */
 export const locale = wantedLocales().find((tag) => LANGUAGES.includes(languageOf(tag))) ?? LANGUAGES[0];
 
-const texts = await (await fetch(new URL(`${languageOf(locale)}.json`, import.meta.url))).json();
+const answer = await fetch(new URL(`${languageOf(locale)}.json`, import.meta.url));
+const texts = await answer.json();
+const skew = Date.parse(answer.headers.get("Date") ?? "") - Date.now() || 0;
 const plural = new Intl.PluralRules(locale);
+
+/** The time by the clock of the service: that of the visitor may be years away. */
+export const now = () => Date.now() + skew;
 
 /** @returns {string[]} */
 function wantedLocales() {

@@ -3,12 +3,15 @@
 import os
 import re
 import shutil
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from functools import partial
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.pages.conftest import PHONE, SMALLEST_PHONE, Open, Service, is_narrow, serious_faults
 from tests.pages.guests import (
@@ -340,6 +343,28 @@ def test_long_names_are_broken(open_page: Open, service: Service) -> None:
     picture(page, "long-names-320")
 
 
+@pytest.mark.parametrize("years", [-3, 3])
+def test_a_clock_of_another_year_hides_no_slot(open_page: Open, service: Service, years: int) -> None:
+    """The time is that of the service, also for what the guest may do with a booking, and once the texts are known."""
+    page = open_page("/")
+    page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=365 * years))
+    path = make_business(service, f"lasting{years}")
+    # Loaded again, the texts are those that the browser has kept.
+    for load in (partial(page.goto, service.url + path), page.reload):
+        days = [today()]
+        with page.expect_request("**/availability/days?*") as asked:
+            load()
+        days.append(today())
+        [first] = parse_qs(urlsplit(asked.value.url).query)["from"]
+        assert first in {f"{day:%F}" for day in days}
+    next_month(page)
+    hold(page)
+    fill_in(page)
+    book(page)
+    for name in ("Move it", "Cancel it"):
+        expect(page.get_by_role("button", name=name)).to_be_visible()
+
+
 def test_a_language_tag_that_is_none_is_ignored(open_page: Open) -> None:
     """As from a page that writes the country behind a hyphen, but has none."""
     page = open_page("/book/yoga-loft?lang=de-", locale="en-GB")
@@ -376,7 +401,13 @@ def test_the_present_day_is_marked(open_page: Open, service: Service) -> None:
     page = open_page(make_business(service, "planner", minNoticeMinutes=60))
     # In the middle of the next month: the service lists its days, and both dates are in view.
     tenth = datetime(*following_month(today()), 10, 23, 30, tzinfo=ZoneInfo("Europe/Berlin"))
-    page.clock.set_fixed_time(tenth)
+    answered = {"date": format_datetime(tenth.astimezone(UTC), usegmt=True)}
+
+    def at_the_tenth(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, headers=response.headers | answered)
+
+    page.route("**/en.json", at_the_tenth)
     page.reload()
     free_slots(page).first.wait_for()
     expect(page.locator("#month [aria-current=date]")).to_have_attribute("data-date", f"{tenth:%F}")

@@ -10,7 +10,7 @@
 import { DAY } from "../dates.js";
 import { isByNight, writtenLength } from "./choice.js";
 import { make } from "../dom.js";
-import { isolated, locale, text } from "../texts.js";
+import { isolated, locale, now, text } from "../texts.js";
 import { MINUTE } from "./times.js";
 
 /** The length in the unit of the service. @param {Booked} booked @param {Catalogue} catalogue @param {Clock} clock */
@@ -61,7 +61,7 @@ export function summarise(panel, booked, catalogue, clock, visitor) {
 export function terms({ cancellableUntil, reschedulableUntil }, clock, business) {
   /** @type {(until: string, open: string, closed: string) => string} */
   const term = (until, open, closed) =>
-    text(Date.parse(until) > Date.now() ? open : closed, { until: clock.full(until), business });
+    text(Date.parse(until) > now() ? open : closed, { until: clock.full(until), business });
   if (cancellableUntil === reschedulableUntil) return term(cancellableUntil, "book.change_until", "book.change_closed");
   return [
     term(reschedulableUntil, "book.move_until", "book.move_closed"),
@@ -83,7 +83,7 @@ export function calendarFile({ appointmentId, businessId, slotStart, slotEnd, ve
     // As in the calendar feeds of the business: one event, whichever way it comes.
     `UID:${appointmentId}@${businessId}`,
     `SEQUENCE:${version - 1}`,
-    `DTSTAMP:${utc(Date.now())}`,
+    `DTSTAMP:${utc(now())}`,
     `DTSTART:${utc(slotStart)}`,
     `DTEND:${utc(slotEnd)}`,
     `SUMMARY:${escaped(summary)}`,

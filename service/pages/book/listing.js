@@ -11,7 +11,7 @@ import { $ } from "../dom.js";
 import { isByNight } from "./choice.js";
 import { Month } from "./month.js";
 import { Slots } from "./slots.js";
-import { text } from "../texts.js";
+import { now, text } from "../texts.js";
 import { MINUTE, addMonths, later, writtenDate } from "./times.js";
 import { holdfast } from "./visit.js";
 import { patiently } from "./waiting.js";
@@ -90,15 +90,15 @@ export class Listing {
   async #list(isInPlace, ahead) {
     const signal = this.#begin(isInPlace);
     const { wanted, service } = this.#choice;
-    const first = this.#clock.date(Date.now() + service.minNoticeMinutes * MINUTE);
-    const last = this.#clock.date(Date.now() + service.maxAdvanceDays * DAY);
+    const first = this.#clock.date(now() + service.minNoticeMinutes * MINUTE);
+    const last = this.#clock.date(now() + service.maxAdvanceDays * DAY);
     const month = this.#month.month || addMonths(first, 0);
     const days = async (/** @type {string} */ from, /** @type {string} */ to) =>
       from <= last && to >= first
         ? holdfast.days({ ...wanted, from: from < first ? first : from, to: to < last ? to : last }, { signal })
         : [];
     try {
-      if (!isInPlace) this.#month.show(month, first, last, this.#clock.date(Date.now()));
+      if (!isInPlace) this.#month.show(month, first, last, this.#clock.date(now()));
       const next = addMonths(month, 1);
       this.#days = await days(month, addDays(next, -1));
       const free = this.#days.filter(({ slots }) => slots);

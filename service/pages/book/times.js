@@ -1,11 +1,11 @@
 /** Dates and times of a business, by its clock and in the visitor's locale. A date is written like 2026-12-01. */
 
-import { locale } from "../texts.js";
+import { locale, now } from "../texts.js";
 
 export const MINUTE = 60_000;
 
 /** @param {number} milliseconds @param {string | number} [from] an instant, by default now. */
-export function later(milliseconds, from = Date.now()) {
+export function later(milliseconds, from = now()) {
   return new Date(new Date(from).getTime() + milliseconds).toISOString();
 }
 
