@@ -343,6 +343,45 @@ def test_long_names_are_broken(open_page: Open, service: Service) -> None:
     picture(page, "long-names-320")
 
 
+def test_long_names_of_double_size_fit_a_phone(open_page: Open, service: Service) -> None:
+    """Nothing is wider than its place, and the values of the summary have more than a letter in each of their lines."""
+    name = "Donaudampfschifffahrtsgesellschaft" * 3
+    path = make_business(service, "wordier", description=name)
+    resource = {"name": name, "kind": "Dampfschifffahrtskapitaenskajuete"}
+    business = "/api/catalog/businesses/wordier"
+    for resource_id in ("one", "two"):
+        service.call("PUT", f"{business}/resources/{resource_id}", resource)
+    members = {"name": name, "durationMinutes": 60, "maxDurationMinutes": 120, "resourceIds": ["one", "two"]}
+    service.call("PUT", f"{business}/services/visit", members)
+    page = open_page(path, viewport=SMALLEST_PHONE, locale="de-DE")
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    free_slots(page).first.wait_for()
+    assert too_wide(page) == []
+    free_slots(page).first.click()
+    expect(page.locator("#guest")).to_be_visible()
+    assert too_wide(page) == []
+    for value in page.locator("#details dd").all():
+        assert value.evaluate("dd => dd.clientWidth") > 150
+    fill_in(page, {"Name": name, "E-Mail": "ada@example.com"})
+    page.locator("#guest .primary").click()
+    expect(page.locator("#booked")).to_be_visible()
+    assert too_wide(page) == []
+    page.set_viewport_size({"width": 1000, "height": 800})
+    assert too_wide(page) == []
+
+
+def too_wide(page: Page) -> list[str]:
+    """Returns the elements that do not fit into the window, or whose content does not fit into them."""
+    found: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll("main *")]
+          .filter(({ tagName }) => !["INPUT", "SELECT"].includes(tagName))
+          .filter((one) => one.getBoundingClientRect().right > innerWidth || one.scrollWidth > one.clientWidth + 1)
+          .filter((one) => getComputedStyle(one).display !== "inline")
+          .map((one) => one.outerHTML.slice(0, 80))"""
+    )
+    return found
+
+
 @pytest.mark.parametrize("years", [-3, 3])
 def test_a_clock_of_another_year_hides_no_slot(open_page: Open, service: Service, years: int) -> None:
     """The time is that of the service, also for what the guest may do with a booking, and once the texts are known."""
