@@ -166,6 +166,24 @@ def test_what_the_business_changes_is_seen_at_once(open_page: Open, service: Ser
     expect(page.get_by_role("heading", name="nothing to book online")).to_be_visible()
 
 
+def test_what_the_business_changes_leaves_the_focus(open_page: Open, service: Service) -> None:
+    """At a service, a date or a slot that is still there, and else at the heading."""
+    page = open_slots(open_page, make_business(service, "focused"))
+    dates = page.get_by_role("grid").get_by_role("button", disabled=False)
+    service_path = "/api/catalog/businesses/focused/services/visit"
+    for number, place in enumerate((page.get_by_role("radio"), dates.nth(3), slot(page, "10:00"))):
+        place.focus()
+        made = {"name": f"Visit {number}", "durationMinutes": 60}
+        with page.expect_response("**/api/booking/availability?*"):
+            service.call("PUT", service_path, made)
+        expect(page.get_by_role("radio", name=f"Visit {number}")).to_be_visible()
+        expect(place).to_be_focused()
+    slot(page, "11:00").focus()
+    service.call("PUT", service_path, {"name": "Visit", "durationMinutes": 120})
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    expect(slot(page, "11:00")).to_have_count(0)
+
+
 def end_hold(page: Page, service: Service) -> None:
     """Lets the time of a hold pass, for the browser and for the service."""
     service.database.move_clock(timedelta(minutes=HOLD_MINUTES, seconds=1))

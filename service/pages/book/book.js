@@ -84,6 +84,14 @@ function giveBack(element) {
   (isSeen(element) ? element : headingOf(step)).focus();
 }
 
+/** Returns how to find an element once a list was made again, with another one in its place. @param {any} element */
+function madeAgain(element) {
+  const { value, dataset } = element;
+  const [name] = Object.keys(dataset);
+  const selector = name ? `[data-${name}="${dataset[name]}"]` : `#services [value="${value}"]`;
+  return () => (element.isConnected ? element : $(selector));
+}
+
 /** Runs a step, one at a time, and shows why it was refused. @param {() => unknown} step */
 async function act(step) {
   if (busy) {
@@ -160,7 +168,7 @@ function save() {
 
 const saved = () => kept(KEPT) ?? {};
 
-/** Leads to the choice of a slot. */
+/** Leads to the choice of a slot. @returns {Promise<void> | void} once the slots are listed. */
 function choose() {
   const { business, services } = catalogue;
   if (!services.length) return show("failed", text("book.nothing", { business: business.name }));
@@ -181,7 +189,7 @@ function choose() {
     else refused(error);
   });
   // Afterwards, so that the guest's own slot is among the free ones.
-  released.then(() => listing.list());
+  return released.then(() => listing.list());
 }
 
 // Holding and booking
@@ -310,7 +318,7 @@ async function showChanges() {
   if (fresh && fresh.version !== booking?.version && isIdle()) showBooking(fresh);
 }
 
-/** Lets the guest choose another slot of the booking. */
+/** Lets the guest choose another slot of the booking. @returns {Promise<void> | void} once the slots are listed. */
 function startMove() {
   if (!booking) return;
   const { serviceId, resourceId, quantity } = booking;
@@ -322,7 +330,7 @@ function startMove() {
   const date = clock.date(booking.slotStart);
   listing.place = { date, month: addMonths(date, 0) };
   show("choose");
-  listing.list();
+  return listing.list();
 }
 
 /** @param {{ slotStart: string, slotEnd: string, resourceId?: string }} slot */
@@ -382,7 +390,10 @@ async function load() {
     const isSame = JSON.stringify(fresh) === JSON.stringify(catalogue);
     if (isSame) return listing.changed(change, () => isShown("choose") && !busy);
     catalogue = fresh;
-    if (isShown("choose")) (booking ? startMove : choose)();
+    if (!isShown("choose") || busy) return;
+    const again = madeAgain(document.activeElement);
+    await (booking ? startMove : choose)();
+    giveBack(again());
   });
 }
 
@@ -390,7 +401,8 @@ async function start() {
   if (!catalogue) await load();
   if (ticket()) return route();
   const { slot, ticket: done } = holdfast.attempt ?? {};
-  if (!slot || done) return choose();
+  // The list is no part of the step: the guest can go on before it is there.
+  if (!slot || done) return void choose();
   for (const [name, value] of Object.entries(saved().typed ?? {})) {
     $(`#guest [name=${name}]`).value = value;
   }

@@ -32,6 +32,7 @@ export class Month {
       this.#buttons[place].addEventListener("click", () => turn(addMonths(this.month, months)));
     }
     this.#table.addEventListener("keydown", (/** @type {any} */ event) => this.#move(event));
+    this.#table.addEventListener("focusin", (/** @type {any} */ event) => this.#stopAt(event.target.dataset.date));
     this.#table.addEventListener("click", (/** @type {any} */ event) => {
       const { date } = event.target.dataset;
       if (date) this.#stopAt(date);
@@ -118,7 +119,6 @@ export class Month {
     event.preventDefault();
     const target = [this.#first, wanted, this.#last].sort()[1];
     if (!this.#dates.has(target)) this.#turn(addMonths(target, 0));
-    this.#stopAt(target);
     this.#dates.get(target)?.focus();
   }
 }
