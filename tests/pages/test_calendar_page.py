@@ -339,6 +339,35 @@ def test_a_closure_lists_the_appointments_in_it(open_page: Open, service: Servic
     assert service.call("GET", f"{APPOINTMENTS}/{booked['appointmentId']}")["status"] == "confirmed"
 
 
+def test_a_closure_whose_answers_were_lost_is_made_and_removed_once(open_page: Open, service: Service) -> None:
+    """By the page, and by its user who repeats it."""
+    day = own_day(service)
+    calendar = open_calendar(open_page, service, "owner")
+    calendar.show(day)
+    attempts: list[str] = []
+
+    def lose(route: Route) -> None:
+        attempts.append(route.request.method)
+        if len(attempts) in (1, 5):
+            route.fetch()
+        if len(attempts) in (1, 2, 3, 5):
+            route.abort()
+        else:
+            route.fallback()
+
+    calendar.page.route("**/closures/*", lose)
+    calendar.page.get_by_role("button", name="Closures").click()
+    dialog = calendar.dialog
+    dialog.get_by_role("button", name="Close then").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("can't be reached")
+    dialog.get_by_role("button", name="Close then").click()
+    expect(dialog.get_by_role("status")).to_have_text("Closed.")
+    expect(dialog.get_by_role("button", name="Remove")).to_have_count(1)
+    dialog.get_by_role("button", name="Remove").click()
+    expect(dialog.get_by_text("None from now on")).to_be_visible()
+    assert attempts == ["PUT"] * 4 + ["DELETE"] * 2
+
+
 def test_a_closure_of_hours(open_page: Open, service: Service) -> None:
     """Of the whole business, from one time to another; an end before the beginning is a fault at the field."""
     day = own_day(service)
@@ -359,7 +388,7 @@ def test_a_closure_of_hours(open_page: Open, service: Service) -> None:
     expect(first).not_to_have_attribute("aria-describedby", re.compile("."))
     calendar.dialog.get_by_label("Time", exact=True).fill("16:00")
     calendar.dialog.get_by_role("button", name="Close then").click()
-    expect(calendar.dialog.get_by_role("status")).to_contain_text("0 appointments")
+    expect(calendar.dialog.get_by_role("status")).to_have_text("Closed.")
     [closure] = service.call("GET", "/api/catalog/businesses/salon/closures")["items"]
     assert (closure["date"], closure["from"], closure["to"]) == (None, utc(at(day, 14)), utc(at(day, 16)))
     service.call("DELETE", f"/api/catalog/businesses/salon/closures/{closure['closureId']}")

@@ -13,6 +13,7 @@ const dialog = $("#closures");
 const form = /** @type {HTMLFormElement} */ ($("#closures form"));
 /** @type {() => Promise<void>} */
 let reload;
+let attempt = { body: "", id: "" };
 
 /** @param {string} id */
 const pathOfClosure = (id) => `catalog/businesses/${session.businessId}/closures/${encodeURIComponent(id)}`;
@@ -36,7 +37,8 @@ function list() {
     const when = date ? dateText(date, until ?? date) : momentText(start, end);
     const words = [when, resourceName(resourceId), reason ?? ""].filter(Boolean).map(isolated).join(", ");
     const remove = async () => {
-      await call("DELETE", pathOfClosure(id));
+      // After a lost answer it may be gone already.
+      await call("DELETE", pathOfClosure(id)).catch((error) => error.code === "CLOSURE_NOT_FOUND" || Promise.reject(error));
       await reload();
       list();
       form.querySelector("input")?.focus();
@@ -57,12 +59,14 @@ async function close() {
     const to = instantOf(until ?? date, minutesOf(untilTime ?? "24:00"));
     Object.assign(body, { date: null, until: null, from, to });
   }
-  const put = await call("PUT", pathOfClosure(randomId()), body);
+  // The same closure after a lost answer is no second one.
+  if (attempt.body !== JSON.stringify(body)) attempt = { body: JSON.stringify(body), id: randomId() };
+  const put = await call("PUT", pathOfClosure(attempt.id), body);
   const { count, items } = put.affectedAppointments;
   await reload();
   list();
   $("#affected").replaceChildren(
-    make("p", {}, text("calendar.affected", { count })),
+    make("p", {}, count ? text("calendar.affected", { count }) : `${text("calendar.closed")}.`),
     ...items.map((/** @type {any} */ one) => {
       const item = itemOf(one);
       const open = async () => (dialog.close(), openItem(itemOf(await call("GET", pathOf(item)))));
