@@ -5,7 +5,7 @@ from typing import Any
 
 from playwright.sync_api import Page, Request, Route, expect
 
-from tests.pages.conftest import Open, Service, let_pass
+from tests.pages.conftest import PHONE, Open, Service, let_pass
 from tests.pages.guests import ADA, book, booked, choose, fill_in, free_slots, hold, make_business, next_month, slot
 
 HOLD_MINUTES = 5
@@ -230,8 +230,14 @@ def test_a_guest_who_sends_too_late_gets_alternatives(open_page: Open, service: 
         "FROM booking.reservations WHERE business_id = 'lost'"
     )
     reserve(service, "lost", start)
+    page.set_viewport_size(PHONE)
     page.get_by_role("button", name="Book now").click()
     notice = page.get_by_role("group", name=NOTICE)
+    expect(notice).to_be_in_viewport()
+    # At its end, the page has each button in sight.
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    for name in ("Book now", "Choose another time"):
+        page.get_by_role("button", name=name).click(trial=True)
     notice.get_by_role("button", name="09:00").click()
     expect(page.locator("#details .panel")).to_contain_text("09:00")
     expect(page.get_by_role("heading", name="Your details")).to_be_focused()
