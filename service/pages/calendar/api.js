@@ -1,5 +1,5 @@
 /** Calls of the API with the key of a business, and their problems in the visitor's language. */
-import { showFaults } from "../dom.js";
+import { $, showFaults } from "../dom.js";
 import { Refusal } from "../holdfast.js";
 import { hasText, locale, text } from "../texts.js";
 
@@ -7,8 +7,7 @@ const ATTEMPTS = 3;
 const SECONDS = 15;
 const SECONDS_TO_BEGIN = 30;
 const MOST_SECONDS_TO_WAIT = 5;
-/** After this long without an answer, the page says that it waits. */
-export const SLOW_MILLISECONDS = 1000;
+const SLOW_MILLISECONDS = 1000;
 
 /** The address of the API. */
 const BASE = new URL("api/", location.href.replace(/[^/]*$/, ""));
@@ -56,6 +55,21 @@ async function send(method, path, body, names) {
     return { answer, content: answer.status === 204 ? null : await answer.json() };
   } catch {
     return {};
+  }
+}
+
+/**
+ * Runs a step, and says that it takes long.
+ *
+ * @template T @param {() => Promise<T>} step @param {() => unknown} [say] by default at the bottom of the page
+ * @returns {Promise<T>}
+ */
+export async function patiently(step, say = () => ($("#status").textContent = text("calendar.waiting"))) {
+  const slow = setTimeout(say, SLOW_MILLISECONDS);
+  try {
+    return await step();
+  } finally {
+    clearTimeout(slow);
   }
 }
 

@@ -3,7 +3,7 @@ import { addDays } from "../dates.js";
 import { $ } from "../dom.js";
 import { Holdfast, Refusal } from "../holdfast.js";
 import { forget, keep, kept } from "../kept.js";
-import { SLOW_MILLISECONDS, call, mayAct, problemText, session, showProblem } from "./api.js";
+import { call, mayAct, patiently, problemText, session, showProblem } from "./api.js";
 import { columns, readItems, state } from "./catalog.js";
 import { listenToClosures, openClosures } from "./closures.js";
 import { choose, listenToEntry, openNew, run } from "./entry.js";
@@ -26,15 +26,18 @@ let stopWatching;
 let planned;
 let isCatalogStale = true;
 
+function load() {
+  const isBlank = $("#calendar").hidden && $("#sign-in").hidden;
+  return isBlank ? patiently(read) : read();
+}
+
 /** Reads the shown range, and the catalog where it may have changed; draws it unless an appointment is being moved. */
-async function load() {
+async function read() {
   clearTimeout(planned);
   if (!session.key) return;
   const turn = ++state.turn;
   const readsCatalog = isCatalogStale;
   isCatalogStale = false;
-  const isBlank = $("#calendar").hidden && $("#sign-in").hidden;
-  const slow = isBlank && setTimeout(() => ($("#status").textContent = text("calendar.waiting")), SLOW_MILLISECONDS);
   try {
     if (readsCatalog) {
       state.catalog = await call("GET", `catalog/businesses/${session.businessId}/document`);
@@ -53,8 +56,6 @@ async function load() {
     if (error instanceof Refusal && error.code === "UNAUTHORIZED") return signOut(error);
     $("#status").textContent = problemText(error);
     plan(RECONNECT_MILLISECONDS);
-  } finally {
-    if (slow) clearTimeout(slow);
   }
 }
 

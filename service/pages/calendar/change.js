@@ -1,7 +1,7 @@
 /** Changes appointments, each only at the version that was shown, and shows the outcome. */
 import { $, button, make } from "../dom.js";
 import { randomId, Refusal } from "../holdfast.js";
-import { call, problemText, session } from "./api.js";
+import { call, patiently, problemText, session } from "./api.js";
 import { columns, itemOf, state } from "./catalog.js";
 import { localTime, momentText, timeText, today } from "./time.js";
 import { draw, itemText } from "./view.js";
@@ -60,7 +60,8 @@ export async function change(item, changes) {
   own.add(id);
   try {
     const [method, path] = "reason" in changes ? ["POST", pathOf(item, "/cancel")] : ["PATCH", pathOf(item)];
-    const saved = keep(await call(method, path, { expectedVersion: item.version, ...changes }, { "X-Request-Id": id }));
+    const body = { expectedVersion: item.version, ...changes };
+    const saved = keep(await patiently(() => call(method, path, body, { "X-Request-Id": id })));
     tell([text("calendar.saved", { what: itemText(saved) }), ...warningsOf(saved)].join(" "));
   } catch (error) {
     draw();
@@ -68,6 +69,8 @@ export async function change(item, changes) {
     if (error.code === "VERSION_CONFLICT") await resolve(item, changes);
     else if (error.code === "SLOT_UNAVAILABLE") tellAlternatives(item, changes, error);
     else throw error;
+  } finally {
+    $("#status").textContent = "";
   }
 }
 

@@ -2,7 +2,7 @@
 import { addDays } from "../dates.js";
 import { $, button, make } from "../dom.js";
 import { randomId, Refusal } from "../holdfast.js";
-import { SLOW_MILLISECONDS, call, mayAct, problemText, session, showProblem, showWaiting } from "./api.js";
+import { call, mayAct, patiently, problemText, session, showProblem, showWaiting } from "./api.js";
 import { columns, isOfDays, resourceName, serviceOf, state } from "./catalog.js";
 import { change, entryText, keep, pathOf, tell, warningsOf } from "./change.js";
 import { clockOf, daysBetween, instantOf, localTime, minutesOf, momentText } from "./time.js";
@@ -150,15 +150,13 @@ export async function run(one, act, stays = false) {
   const pressed = /** @type {HTMLElement | null} */ (document.activeElement);
   send.disabled = true;
   showProblem(one);
-  const slow = setTimeout(() => showWaiting(one), SLOW_MILLISECONDS);
   try {
-    await act();
+    await patiently(act, () => showWaiting(one));
     showProblem(one);
     if (!stays) one.closest("dialog")?.close();
   } catch (error) {
     showProblem(one, error);
   } finally {
-    clearTimeout(slow);
     send.disabled = false;
   }
   // A button that is disabled loses the focus.
