@@ -42,11 +42,11 @@ class Exchange(RequestResponseCycle):
             self._complete()
 
     def _written_head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-        """Returns the head as bytes. Raises `ValueError` for a header with a line break, which would begin another."""
+        """Returns the head as bytes. Raises `RuntimeError` for a header with a line break, which would begin another."""
         lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *headers)]
         head = b"".join((STATUS_LINE[status], *lines))
         if not head.count(b"\n") == head.count(b"\r") == len(lines) + 1:
-            raise ValueError("a header has a line break")
+            raise RuntimeError("a header has a line break")
         has_body = self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY
         # HTTP/1.0 has no chunks: the end of the connection ends the body.
         chunked = has_body and b"\r\ncontent-length: " not in head and self.scope["http_version"] == "1.1"

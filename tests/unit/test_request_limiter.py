@@ -24,7 +24,7 @@ def make_limiter(count: int) -> RequestLimiter:
 def call_of(client: str, business_id: str) -> Call:
     """Returns a call of a client that names a business."""
     receive: Any = None
-    return Call({"headers": []}, receive, {"businessId": business_id}, client=client)
+    return Call({"headers_by_name": {}}, receive, {"businessId": business_id}, client=client)
 
 
 def shown(call: Call) -> dict[str, int]:

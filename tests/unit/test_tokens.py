@@ -89,5 +89,5 @@ def test_an_id_of_a_client_has_another_name_than_an_address() -> None:
     """A client that sends the network of another one as its id has none of that one's holds."""
     names, network = ClientNames(SecretStr("secret")), "2001:db8:0:1::/64"
     receive: Any = None
-    call = Call({"headers": [(b"x-client-id", network.encode())]}, receive, {}, client="another")
+    call = Call({"headers_by_name": {b"x-client-id": network.encode()}}, receive, {}, client="another")
     assert Holders(names, None, None).holder(call).client_id_hmac != names.make(network)
