@@ -42,7 +42,7 @@ class Exchange(RequestResponseCycle):
             self._complete()
 
     def _written_head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-        """Returns the head as bytes. Raises `RuntimeError` for a header with a line break, which would begin another."""
+        """Returns the head as bytes. Raises `RuntimeError` for a line break in a header, which would begin another."""
         lines = [b"%b: %b\r\n" % header for header in (*self.default_headers, *headers)]
         head = b"".join((STATUS_LINE[status], *lines))
         if not head.count(b"\n") == head.count(b"\r") == len(lines) + 1:
