@@ -523,3 +523,8 @@ CREATE TABLE booking.client_bookings (
   CONSTRAINT client_bookings_pkey PRIMARY KEY (business_id, day, client_hmac),
   CONSTRAINT client_bookings_places_check CHECK (places > 0)
 ) WITH (fillfactor=70);
+
+CREATE TYPE booking.slot_group AS (
+  length interval,
+  ends timestamptz
+);

@@ -7,6 +7,7 @@ import pytest
 
 from tests.database import TestDatabase, at
 from tests.sql.listings import availability, available_days
+from tests.sql.local_slots import put_service
 from tests.sql.measuring import Reads, compiled_in, reads_of, rows_returned_by, statements_of
 
 pytestmark = pytest.mark.new_database
@@ -180,6 +181,30 @@ def test_a_fine_grid_is_generated_as_far_as_it_is_needed(salon: TestDatabase, is
         fill(salon, 40, 62)
     for call, most in calls.items():
         assert starts_of(salon, call) <= most
+
+
+def test_slots_with_one_end_are_computed_at_once(salon: TestDatabase) -> None:
+    """Slots that start at each minute and end at 11:00 have 1440 lengths; a resource is looked at once an end."""
+
+    def computed(call: Callable[[], object]) -> tuple[int, int]:
+        """Counts how often the starts of a resource are computed, and the room of slots."""
+        with rows_returned_by(salon, "pool_starts") as starts:
+            call()
+        with rows_returned_by(salon, "room_in_windows") as rooms:
+            call()
+        return sum(starts) // len(STAFF), len(rooms)
+
+    days: dict[str, Any] = {"duration_days": 1, "end_time": "11:00", "resource_ids": STAFF, "capacity": 2}
+    put_service(salon, **days, slot_step_minutes=1)
+    alternatives = "SELECT * FROM booking.alternatives('salon', 'cut', %s, NULL, 1, NULL)"
+    # The dates that are looked at and one more, of which the page and the alternatives have one or two.
+    assert computed(month(salon, 7)) == (9, 0)
+    assert computed(lambda: availability(salon, at(0), at(0, day=7), limit=1)) == (3 + 1, 1)
+    assert computed(lambda: availability(salon, at(0), at(0, day=7), limit=1000)) == (3 + 2, 2)
+    assert computed(lambda: salon.rows(alternatives, at(12))) == (15 + 1, 1)
+    # Nights have one length, and more ends.
+    put_service(salon, **days, start_times=["14:00"])
+    assert computed(lambda: availability(salon, at(0), at(0, day=7))) == (1 + 1 + 1, 1)
 
 
 def test_hours_that_overlap_have_each_start_once(salon: TestDatabase) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.database import TestDatabase, at
 from tests.sql.catalog import delete_resource
 from tests.sql.listings import availability, hour_of_iso
+from tests.sql.local_slots import put_service
 from tests.sql.random_examples import random_examples
 
 RESOURCES = ("attic", "cellar", "hall")
@@ -183,3 +184,15 @@ def listed_hours(database: TestDatabase, service_id: str, quantity: int) -> dict
     assert outcome.name in ("done", "validation_failed")
     slots = outcome.body.get("slots", [])
     return {hour_of_iso(slot["slot_start"]): (slot["available"], slot["resource_ids"]) for slot in slots}
+
+
+def test_a_session_shorter_than_the_buffers_of_today_is_not_listed(database: TestDatabase) -> None:
+    """Its window with larger buffers would end before it starts; the claim bars other slots as before."""
+    database.make_resource("hall", seats=5)
+    settings: dict[str, Any] = {"duration_days": 1, "slot_step_minutes": 60, "resource_sharing": "session"}
+    put_service(database, "UTC", **settings, end_time="12:00", resource_ids=["hall"], capacity=5)
+    assert database.book(11, 1).name == "done"
+    settings |= {"buffer_before_minutes": 60, "buffer_after_minutes": 60}
+    put_service(database, **settings, end_time="11:00", resource_ids=["hall"], capacity=5)
+    slots = availability(database, at(0), at(24)).body["slots"]
+    assert [hour_of_iso(slot["slot_start"]) for slot in slots] == list(range(13, 24))

@@ -279,7 +279,7 @@ DECLARE
   v_extra timestamptz := CASE WHEN p_near <@ v_within AND NOT v_service.starts_on_grid THEN p_near END;
   v_starts timestamptz[];
   v_ends timestamptz[];
-  v_lengths interval[];
+  v_groups booking.slot_group[];
   v_slots tstzrange;
 BEGIN
   IF isempty(v_within) THEN
@@ -289,8 +289,8 @@ BEGIN
     RETURN QUERY
     SELECT slot.starts, slot.starts + p_listing.length
     FROM booking.free_starts(
-      p_listing, ARRAY[p_listing.length], tstzrange(lower(v_within), upper(v_within) + p_listing.length), p_quantity,
-      p_now, p_own) AS possible
+      p_listing, ARRAY[ROW(p_listing.length, NULL)::booking.slot_group],
+      tstzrange(lower(v_within), upper(v_within) + p_listing.length), p_quantity, p_now, p_own) AS possible
     CROSS JOIN LATERAL (
       SELECT listed.at FROM booking.listed_starts(
         v_service, p_listing.timezone, possible.starts * tstzmultirange(v_within), p_limit, p_near) AS listed
@@ -300,9 +300,8 @@ BEGIN
     RETURN;
   END IF;
 
-  SELECT array_agg(slot.starts), array_agg(slot.ends), array_agg(DISTINCT booking.elapsed(slot.starts, slot.ends)),
-         tstzrange(min(slot.starts), max(slot.ends))
-  INTO v_starts, v_ends, v_lengths, v_slots
+  SELECT array_agg(slot.starts), array_agg(slot.ends), tstzrange(min(slot.starts), max(slot.ends))
+  INTO v_starts, v_ends, v_slots
   FROM (
     SELECT listed.slot_start, listed.slot_end
     FROM booking.listed_slots(
@@ -311,61 +310,106 @@ BEGIN
     SELECT v_extra, booking.end_of_days(v_service, p_listing.timezone, v_extra, p_listing.days)
     WHERE v_extra IS NOT NULL
   ) AS slot (starts, ends);
+  v_groups := booking.slot_groups(v_starts, v_ends);
   RETURN QUERY
   SELECT slot.starts, slot.ends
-  FROM unnest(v_starts, v_ends) AS slot (starts, ends)
-  JOIN booking.free_starts(p_listing, v_lengths, v_slots, p_quantity, p_now, p_own) AS possible
-    ON possible.starts @> slot.starts AND possible.length = booking.elapsed(slot.starts, slot.ends);
+  FROM booking.free_starts(p_listing, v_groups, v_slots, p_quantity, p_now, p_own) AS possible
+  JOIN booking.slots_by_group(v_groups, v_starts, v_ends) AS listed USING (of_group)
+  CROSS JOIN LATERAL unnest(listed.starts, listed.ends) AS slot (starts, ends)
+  WHERE possible.starts @> slot.starts;
 END
 $$;
 
+-- Returns the groups of slots for which a listing computes at once when they may start: slots that have a length in
+-- common, or an end, whichever makes fewer groups. Nights from 14:00 to 11:00 have one length or, where the clock
+-- changes, three; slots that start at each minute and end at 11:00 have 1440 lengths and one end a day.
+--
+--   p_starts, p_ends  the slots: parallel arrays
+-- Returns  length or ends of each group, the other one is NULL; NULL: no slots
+CREATE FUNCTION booking.slot_groups(p_starts timestamptz[], p_ends timestamptz[])
+RETURNS booking.slot_group[] LANGUAGE plpgsql IMMUTABLE
+AS $$
+DECLARE
+  v_lengths booking.slot_group[] := (
+    SELECT array_agg(ROW(slot.length, NULL)::booking.slot_group)
+    FROM (
+      SELECT DISTINCT booking.elapsed(given.starts, given.ends) FROM unnest(p_starts, p_ends) AS given (starts, ends)
+    ) AS slot (length));
+  v_ends booking.slot_group[];
+BEGIN
+  IF cardinality(v_lengths) > 1 THEN
+    v_ends := (
+      SELECT array_agg(ROW(NULL, slot.ends)::booking.slot_group) FROM (SELECT DISTINCT unnest(p_ends)) AS slot (ends));
+  END IF;
+  RETURN CASE WHEN cardinality(v_ends) < cardinality(v_lengths) THEN v_ends ELSE v_lengths END;
+END
+$$;
+
+-- Returns the group of a slot among those of booking.slot_groups.
+CREATE FUNCTION booking.group_of(p_groups booking.slot_group[], p_start timestamptz, p_end timestamptz)
+RETURNS booking.slot_group LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT CASE WHEN (p_groups[1]).ends IS NULL THEN ROW(booking.elapsed(p_start, p_end), NULL)::booking.slot_group
+    ELSE ROW(NULL, p_end)::booking.slot_group END
+$$;
+
+-- Returns slots, as parallel arrays, by their groups among those of booking.slot_groups.
+CREATE FUNCTION booking.slots_by_group(p_groups booking.slot_group[], p_starts timestamptz[], p_ends timestamptz[])
+RETURNS TABLE (of_group booking.slot_group, starts timestamptz[], ends timestamptz[]) LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT booking.group_of(p_groups, slot.starts, slot.ends), array_agg(slot.starts), array_agg(slot.ends)
+  FROM unnest(p_starts, p_ends) AS slot (starts, ends) GROUP BY 1
+$$;
+
 -- Returns when slots may start, whether listed or not, so that they are permitted by hours and have room: one row for
--- each length. The instants are computed as ranges: from the hours of the business, the times at which the service is
+-- each group. The instants are computed as ranges: from the hours of the business, the times at which the service is
 -- full, and those of each resource. Whether a slot can be booked is then one search in these ranges, however many
 -- resources there are.
 --
 -- Parameters
---   p_lengths  the lengths of the slots
---   p_slots    from the first start to the last end
---   p_own      a claim that does not count; NULL: none
+--   p_groups  of the slots
+--   p_slots   from the first start to the last end
+--   p_own     a claim that does not count; NULL: none
 CREATE FUNCTION booking.free_starts(
-  p_listing booking.listing, p_lengths interval[], p_slots tstzrange, p_quantity integer, p_now timestamptz,
+  p_listing booking.listing, p_groups booking.slot_group[], p_slots tstzrange, p_quantity integer, p_now timestamptz,
   p_own booking.own_claim)
-RETURNS TABLE (length interval, starts tstzmultirange) LANGUAGE plpgsql STABLE
+RETURNS TABLE (of_group booking.slot_group, starts tstzmultirange) LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_service booking.services := p_listing.service;
   v_before interval := make_interval(mins => v_service.buffer_before_minutes);
   v_after interval := make_interval(mins => v_service.buffer_after_minutes);
+  v_apply text := booking.hours_apply(v_service);
   v_limit record;
   v_is_limited boolean;
 BEGIN
   SELECT * INTO v_limit FROM booking.capacity_of(v_service);
-  IF p_lengths IS NULL OR p_quantity > v_limit.capacity THEN
+  IF p_groups IS NULL OR p_quantity > v_limit.capacity THEN
     RETURN;
   END IF;
   v_is_limited := booking.limits_its_pool(v_service, p_slots, p_now);
 
   RETURN QUERY
   WITH full_time AS MATERIALIZED (
-    SELECT coalesce(range_agg(tstzrange(level.at, level.until)), '{}') AS during
+    SELECT coalesce(range_agg(tstzrange(level.at - v_after, level.until + v_before)), '{}') AS during
     FROM booking.claim_levels(
       v_service.business_id, v_service.service_id, v_service.longest_occupied_seconds, v_limit.counted_ids,
       greatest(lower(p_slots) - v_before, p_now), upper(p_slots) + v_after, p_own, p_now, NULL) AS level
     WHERE v_is_limited AND level.claimed + p_quantity > v_limit.capacity
   ), of_pool AS MATERIALIZED (
-    SELECT resource.length, range_agg(resource.starts) AS starts
-    FROM booking.pool_starts(p_listing, p_lengths, p_slots, p_now, p_own) AS resource
+    SELECT resource.of_group, range_agg(resource.starts) AS starts
+    FROM booking.pool_starts(p_listing, p_groups, p_slots, p_now, p_own) AS resource
     WHERE resource.seats >= p_quantity
-    GROUP BY resource.length
+    GROUP BY resource.of_group
+  ), business AS MATERIALIZED (
+    SELECT period.hours, booking.barred_times(period.hours, period.closed, full_time.during, v_apply) AS barred
+    FROM booking.open_periods(v_service.business_id, '{""}', p_slots) AS period CROSS JOIN full_time
   )
-  SELECT given.length, booking.possible_starts(
-      business.hours, business.closed, full_time.during, booking.hours_apply(v_service), given.length, v_before, v_after)
+  SELECT given, booking.possible_starts(business.hours, business.barred, v_apply, given)
     * CASE WHEN p_listing.pool IS NULL THEN '{(,)}' ELSE coalesce(of_pool.starts, '{}') END
-  FROM booking.open_periods(v_service.business_id, '{""}', p_slots) AS business
-  CROSS JOIN full_time
-  CROSS JOIN unnest(p_lengths) AS given (length)
-  LEFT JOIN of_pool ON of_pool.length = given.length;
+  FROM business
+  CROSS JOIN unnest(p_groups) AS given
+  LEFT JOIN of_pool ON of_pool.of_group = given;
 END
 $$;
 
@@ -386,19 +430,21 @@ AS $$
         upper(p_slots) + make_interval(mins => p_service.buffer_after_minutes), NULL, p_now, 0))
 $$;
 
--- Returns when slots may start on the resources of a pool: for each resource and length one row with the starts at which
+-- Returns when slots may start on the resources of a pool: for each resource and group one row with the starts at which
 -- it is open and free, and one with those of the begun sessions, for each number of seats left in them.
 --
 -- Parameters
---   p_lengths  the lengths of the slots
---   p_slots    from the first start to the last end
---   p_own      a claim that does not count; NULL: none
+--   p_groups  of the slots
+--   p_slots   from the first start to the last end
+--   p_own     a claim that does not count; NULL: none
 -- Returns
 --   seats   that a slot with such a start has left
 --   starts  exact for slots within p_slots
 CREATE FUNCTION booking.pool_starts(
-  p_listing booking.listing, p_lengths interval[], p_slots tstzrange, p_now timestamptz, p_own booking.own_claim)
-RETURNS TABLE (resource_id text, length interval, seats bigint, starts tstzmultirange) LANGUAGE plpgsql STABLE
+  p_listing booking.listing, p_groups booking.slot_group[], p_slots tstzrange, p_now timestamptz,
+  p_own booking.own_claim)
+RETURNS TABLE (resource_id text, of_group booking.slot_group, seats bigint, starts tstzmultirange)
+LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_service booking.services := p_listing.service;
@@ -419,55 +465,71 @@ BEGIN
       upper(p_slots) + v_after, p_now, p_own) AS w
     WHERE w.claimed > 0
   ), busy_time AS MATERIALIZED (
-    SELECT busy.resource_id, range_agg(busy.during) AS during FROM busy GROUP BY busy.resource_id
+    SELECT busy.resource_id, range_agg(tstzrange(lower(busy.during) - v_after, upper(busy.during) + v_before)) AS during
+    FROM busy GROUP BY busy.resource_id
+  ), open AS MATERIALIZED (
+    SELECT resource.resource_id, resource.seats, resource.hours,
+           booking.barred_times(resource.hours, resource.closed, coalesce(busy_time.during, '{}'), v_apply) AS barred
+    FROM resource LEFT JOIN busy_time USING (resource_id)
   )
-  SELECT resource.resource_id, given.length, resource.seats::bigint, booking.possible_starts(
-    resource.hours, resource.closed, coalesce(busy_time.during, '{}'), v_apply, given.length, v_before, v_after)
-  FROM resource
-  LEFT JOIN busy_time USING (resource_id)
-  CROSS JOIN unnest(p_lengths) AS given (length)
+  SELECT open.resource_id, given, open.seats::bigint, booking.possible_starts(open.hours, open.barred, v_apply, given)
+  FROM open CROSS JOIN unnest(p_groups) AS given
   UNION ALL
-  SELECT session.resource_id, session.length, session.seats, range_agg(tstzrange(session.start, session.start, '[]'))
+  SELECT session.resource_id, session.of_group, session.seats,
+         range_agg(tstzrange(session.start, session.start, '[]'))
   FROM (
-    SELECT resource.resource_id, lower(busy.during) + v_before AS start, resource.seats - busy.claimed AS seats,
-           booking.elapsed(lower(busy.during) + v_before, upper(busy.during) - v_after) AS length,
-           resource.hours, resource.closed
-    FROM busy JOIN resource USING (resource_id)
+    SELECT resource.resource_id, slot.start, slot.ends, resource.seats - busy.claimed AS seats,
+           booking.group_of(p_groups, slot.start, slot.ends) AS of_group, resource.hours, resource.closed
+    FROM busy
+    JOIN resource USING (resource_id)
+    CROSS JOIN LATERAL (
+      SELECT lower(busy.during) + v_before AS start, upper(busy.during) - v_after AS ends
+    ) AS slot
     WHERE v_service.resource_sharing = 'session' AND busy.service_id = v_service.service_id
   ) AS session
-  WHERE session.length = ANY (p_lengths)
-    AND booking.is_open(session.hours, session.closed, v_apply, tstzrange(session.start, session.start + session.length))
-  GROUP BY session.resource_id, session.length, session.seats;
+  WHERE session.of_group = ANY (p_groups)
+    -- A session from before the buffers grew can be shorter than they are: no slot is left of it.
+    AND CASE WHEN session.start < session.ends THEN booking.is_open(
+      session.hours, session.closed, v_apply, tstzrange(session.start, session.ends)) END
+  GROUP BY session.resource_id, session.of_group, session.seats;
 END
 $$;
 
--- Returns the instants at which a slot may start so that it is permitted by hours (booking.is_open) and its window
--- overlaps no busy time.
+-- Returns the times that a slot must not overlap: closures, busy times, and those outside of hours that apply throughout.
 --
 -- Parameters
 --   p_hours, p_closed, p_hours_apply  as in booking.is_open
---   p_busy             times that the window of the slot must not overlap
---   p_length           of the slot
---   p_before, p_after  the buffers of its window
-CREATE FUNCTION booking.possible_starts(
-  p_hours tstzmultirange, p_closed tstzmultirange, p_busy tstzmultirange, p_hours_apply text, p_length interval,
-  p_before interval, p_after interval)
+--   p_busy  with the buffers that the window of the slot needs before and after
+CREATE FUNCTION booking.barred_times(
+  p_hours tstzmultirange, p_closed tstzmultirange, p_busy tstzmultirange, p_hours_apply text)
 RETURNS tstzmultirange LANGUAGE sql IMMUTABLE
 AS $$
-  SELECT coalesce((
-      SELECT range_agg(CASE p_hours_apply
-        -- The ends of these slots lie within the period; their starts must lie within some period too.
-        WHEN 'ends' THEN tstzrange(lower(period) - p_length, upper(period) - p_length, '[]')
-        ELSE tstzrange(lower(period), upper(period) - p_length, '[]') END)
-      FROM unnest(p_hours) AS period
-      WHERE p_hours_apply = 'ends' OR (lower(period) > upper(period) - p_length) IS NOT TRUE), '{}')
-    * p_hours
-    -- A slot that starts strictly within these ranges overlaps a closure, or its window a busy time.
-    - coalesce((
-      SELECT range_agg(tstzrange(lower(period) - p_length, upper(period), '()')) FROM unnest(p_closed) AS period), '{}')
-    - coalesce((
-      SELECT range_agg(tstzrange(lower(busy) - p_length - p_after, upper(busy) + p_before, '()'))
-      FROM unnest(p_busy) AS busy), '{}')
+  SELECT CASE
+    WHEN p_hours_apply = 'ends' OR p_hours = '{(,)}' THEN p_closed + p_busy
+    -- Subtractions, because a sum of multiranges sorts all their ranges unless one is empty.
+    ELSE '{(,)}' - (p_hours - p_closed - p_busy) END
+$$;
+
+-- Returns the instants at which slots of a group may start so that they overlap no barred time (booking.barred_times)
+-- and, if the hours apply to their ends, start and end within the hours.
+CREATE FUNCTION booking.possible_starts(
+  p_hours tstzmultirange, p_barred tstzmultirange, p_hours_apply text, p_group booking.slot_group)
+RETURNS tstzmultirange LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT CASE
+    WHEN p_group.ends IS NULL THEN
+      CASE WHEN p_hours_apply = 'ends' THEN p_hours * coalesce((
+        SELECT range_agg(tstzrange(lower(period) - p_group.length, upper(period) - p_group.length, '[]'))
+        FROM unnest(p_hours) AS period), '{}') ELSE '{(,)}' END
+      -- A slot that starts strictly within these ranges overlaps a barred time.
+      - coalesce((
+        SELECT range_agg(tstzrange(lower(barred) - p_group.length, upper(barred), '()'))
+        FROM unnest(p_barred) AS barred), '{}')
+    WHEN p_hours @> p_group.ends OR p_hours @> p_group.ends - interval '1 microsecond' THEN
+      -- From the end of the last barred time that begins before the slots end.
+      p_hours * tstzmultirange(
+        tstzrange(upper(p_barred * tstzmultirange(tstzrange(NULL, p_group.ends))), p_group.ends))
+    ELSE '{}' END
 $$;
 
 -- Returns how much room the public has in slots that booking.free_slots found.
@@ -486,40 +548,37 @@ DECLARE
   v_service booking.services := p_listing.service;
   v_before interval := make_interval(mins => v_service.buffer_before_minutes);
   v_after interval := make_interval(mins => v_service.buffer_after_minutes);
-  v_lengths interval[];
-  v_slots tstzrange;
+  v_groups booking.slot_group[] := booking.slot_groups(p_starts, p_ends);
+  v_slots tstzrange := (
+    SELECT tstzrange(min(slot.starts), max(slot.ends)) FROM unnest(p_starts, p_ends) AS slot (starts, ends));
 BEGIN
-  SELECT array_agg(DISTINCT booking.elapsed(slot.starts, slot.ends)), tstzrange(min(slot.starts), max(slot.ends))
-  INTO v_lengths, v_slots
-  FROM unnest(p_starts, p_ends) AS slot (starts, ends);
-  IF v_lengths IS NULL THEN
+  IF v_groups IS NULL THEN
     RETURN;
   END IF;
   RETURN QUERY
-  WITH slot AS MATERIALIZED (
-    SELECT given.starts, given.ends, booking.elapsed(given.starts, given.ends) AS length
-    FROM unnest(p_starts, p_ends) AS given (starts, ends)
+  WITH wanted AS MATERIALIZED (
+    SELECT * FROM booking.slots_by_group(v_groups, p_starts, p_ends)
   ), room AS MATERIALIZED (
     SELECT lower(peak.during) + v_before AS starts, peak.room
-    FROM (
-      SELECT array_agg(tstzrange(slot.starts - v_before, slot.ends + v_after)) AS windows
-      FROM slot GROUP BY slot.length
-    ) AS of_length
-    CROSS JOIN LATERAL booking.room_in_windows(v_service, of_length.windows, p_now, p_own) AS peak
+    FROM wanted
+    CROSS JOIN LATERAL booking.room_in_windows(v_service, ARRAY(
+      SELECT tstzrange(slot.starts - v_before, slot.ends + v_after)
+      FROM unnest(wanted.starts, wanted.ends) AS slot (starts, ends)), p_now, p_own) AS peak
     WHERE booking.limits_its_pool(v_service, v_slots, p_now)
   ), of_pool AS MATERIALIZED (
     SELECT slot.starts, sum(resource.seats) AS seats, max(resource.seats) AS most,
            array_agg(
              resource.resource_id ORDER BY resource.resource_id IS DISTINCT FROM p_resource_id, resource.resource_id)
              FILTER (WHERE resource.seats >= p_quantity) AS ids
-    FROM slot
-    JOIN booking.pool_starts(p_listing, v_lengths, v_slots, p_now, p_own) AS resource
-      ON resource.length = slot.length AND resource.starts @> slot.starts
+    FROM booking.pool_starts(p_listing, v_groups, v_slots, p_now, p_own) AS resource
+    JOIN wanted USING (of_group)
+    CROSS JOIN LATERAL unnest(wanted.starts) AS slot (starts)
+    WHERE resource.starts @> slot.starts
     GROUP BY slot.starts
   )
   SELECT slot.starts, slot.ends, least(room.room, of_pool.seats)::bigint, least(room.room, of_pool.most)::bigint,
          coalesce(of_pool.ids[1:50], '{}')
-  FROM slot
+  FROM unnest(p_starts, p_ends) AS slot (starts, ends)
   LEFT JOIN room USING (starts)
   LEFT JOIN of_pool USING (starts);
 END
@@ -529,13 +588,15 @@ $$;
 -- has not ended also occupies p_now, so the fullest instant of a window is never one that is over, and the windows need
 -- not be cut.
 --
---   p_windows  all of the same length, a whole number of seconds; no duplicates, and none that is over
+--   p_windows  all with the same length, a whole number of seconds, or with the same end; no duplicates, and none that is
+--              over
 --   p_own      a claim that does not count; NULL: none
 --
 -- Every count is read once. The edges of the counts and of the windows are sorted, and a running sum gives the units
 -- claimed from each edge on. The maximum within each window then takes two passes in all: time is cut into bins as long
--- as a window, so a window is the tail of one bin and the head of the next, and its maximum is the larger of a suffix
--- maximum of the one and a prefix maximum of the other (the van Herk/Gil-Werman algorithm for sliding maxima).
+-- as the longest window, so a window is the tail of one bin and the head of the next, and its maximum is the larger of a
+-- suffix maximum of the one and a prefix maximum of the other (the van Herk/Gil-Werman algorithm for sliding maxima).
+-- Windows with the same end are tails of the first bin.
 CREATE FUNCTION booking.room_in_windows(
   p_service booking.services, p_windows tstzrange[], p_now timestamptz, p_own booking.own_claim)
 RETURNS TABLE (during tstzrange, room bigint) LANGUAGE plpgsql STABLE
@@ -543,7 +604,7 @@ AS $$
 DECLARE
   v_from timestamptz := (SELECT min(lower(w)) FROM unnest(p_windows) AS w);
   v_to timestamptz := (SELECT max(upper(w)) FROM unnest(p_windows) AS w);
-  v_length interval := booking.elapsed(lower(p_windows[1]), upper(p_windows[1]));
+  v_length interval := (SELECT max(booking.elapsed(lower(w), upper(w))) FROM unnest(p_windows) AS w);
   v_limit record;
 BEGIN
   SELECT * INTO v_limit FROM booking.capacity_of(p_service);
