@@ -105,11 +105,12 @@ class Verbs:
                 changes = request.changes if isinstance(request, Change) else {}
                 body = outcome.body
                 # Those concern the watchers of several services, so all of the business get it: a change to a new
-                # service, and a claim that ended expired holds beside its slot (see booking.with_freed).
+                # service, and a claim that ended expired holds beside its slot or on another resource (see
+                # booking.with_freed and booking.with_freed_hold).
                 if "service_id" in changes or "frees_more" in body:
                     body = {}
                 self._announce(business_id, body, moved=not changes.keys().isdisjoint(_MOVING))
-            elif outcome.name == "reservation_expired" and (freed := outcome.body.get("freed")):
+            elif outcome.name in ("reservation_expired", "slot_unavailable") and (freed := outcome.body.get("freed")):
                 self._announce(business_id, freed, moved=False)
 
         operation = operation or new_operation_id()

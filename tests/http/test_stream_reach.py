@@ -16,7 +16,7 @@ from service.errors import DatabaseDown
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import timestamp
 from tests.http.browser import Browser, changed, post, reserve, running
-from tests.http.describing import faults, served_document
+from tests.http.describing import client_of, faults, served_document
 
 pytestmark = pytest.mark.anyio
 
@@ -170,6 +170,36 @@ async def test_a_claim_of_an_archived_service_concerns_those_that_share_its_reso
     async with Browser(app, serviceId=None) as browser:
         await post(app, f"/api/booking/reservations/{held['reservationId']}", {}, "DELETE")
         assert (await slots_of(browser))["serviceIds"] == ["perm"]
+
+
+async def test_a_rebook_on_another_resource_makes_all_load_again(app: Starlette, database: TestDatabase) -> None:
+    """The hold that it ends leaves the former one, which the answer does not name, to the services that share it."""
+    held = await reserve(app, 10, serviceId="cut")
+    database.move_clock(timedelta(minutes=20))
+    # Of two that are free, the one with less work gets the claim.
+    await reserve(app, 14, serviceId="cut", resourceId=held["resourceId"])
+    async with Browser(app, serviceId="perm") as perm, Browser(app, serviceId="rent") as rent:
+        body = {"reservationId": held["reservationId"], "ifExpired": "rebook", **GUEST}
+        booked = await post(app, "/api/booking/commit", body)
+        assert booked["resourceId"] != held["resourceId"]
+        assert await perm.next_event() == await rent.next_event() == ("resync", {})
+
+
+async def test_a_refused_rebook_of_an_archived_service_concerns_those_that_share_its_resource(
+    app: Starlette, database: TestDatabase
+) -> None:
+    """It ends the hold, so the cleanup will find nothing that has expired. Repeated, it ends nothing."""
+    held = await reserve(app, 10, serviceId="cut", resourceId="rosa")
+    await post(app, "/api/catalog/businesses/salon/services/cut", None, "DELETE")
+    database.move_clock(timedelta(minutes=20))
+    async with Browser(app, serviceId="perm") as browser, client_of(app) as client:
+        body = {"reservationId": held["reservationId"], "ifExpired": "rebook", **GUEST}
+        for _ in range(2):
+            assert (await client.post("/api/booking/commit", json=body)).json()["code"] == "SLOT_UNAVAILABLE"
+        freed = await slots_of(browser)
+        assert freed["serviceIds"] == ["perm"]
+        assert datetime.fromisoformat(freed["from"]) < at(10) < at(11) < datetime.fromisoformat(freed["to"])
+        assert browser.waiting == 0
 
 
 async def test_a_change_of_the_resource_makes_all_load_again(app: Starlette) -> None:

@@ -179,6 +179,28 @@ def test_a_refused_rebook_ends_its_hold_even_if_the_clock_steps_back(database: T
     assert database.commit(expired).name == "reservation_expired"
 
 
+def test_a_refused_rebook_returns_the_slot_that_its_hold_leaves(database: TestDatabase, expired: str) -> None:
+    """It returns the slot once, with the call that ends the hold: the purge will not find it."""
+    delete_service(database)
+    freed = {"service_id": "cut", "resource_id": None, "slot_start": at(10).isoformat(), "slot_end": at(11).isoformat()}
+    assert [rebook(database, expired).body.get("freed") for _ in range(2)] == [freed, None]
+
+
+def test_a_rebook_on_another_resource_says_that_it_frees_more(database: TestDatabase) -> None:
+    """The former resource has room; a rebook on the same resource frees nothing."""
+    database.make_service(resource_ids=["anna", "bert"])
+    now = database.freeze_clock()
+    hold, named = database.reserve(10), database.reserve(14, resource_id="anna")
+    database.freeze_clock(now + TTL)
+    # The resource with less work on the day gets a claim.
+    database.book(12, resource_id=hold.body["resource_id"])
+    request = commit_request(hold.id, if_expired="rebook")
+    booked = database.call("commit", [request])[0].body
+    assert (booked["resource_id"] == hold.body["resource_id"], booked["frees_more"]) == (False, True)
+    assert "frees_more" not in database.call("commit", [request])[0].body
+    assert "frees_more" not in rebook(database, named.id).body
+
+
 def test_rebooks_in_one_batch_share_the_room(database: TestDatabase) -> None:
     """The first request gets the room, and a second rebook of its hold is replayed."""
     database.make_service(capacity=2)

@@ -16,7 +16,7 @@
 --                              client_id_hmac identifies the client, whose limits are those of booking.hoarders
 -- Returns one booking.outcome for each request, in any order:
 --   done                   the new appointment, or the appointment that this operation made before; with what
---                          booking.with_freed adds
+--                          booking.with_freed and booking.with_freed_hold add
 --   replayed               the appointment that an earlier commit of this hold made; body: see booking.replayed_commit
 --   validation_failed      the request has a guest_fault and is no replay; body: guest_fault. Not if the hold is unknown:
 --                          a fault may depend on the country of the business, and must not reveal that it exists
@@ -27,7 +27,7 @@
 --   version_conflict       the version of the hold is not expected_version; body: {current_version}
 --   guest_limit_reached    the guest has as many upcoming appointments of the service as it allows; the hold stays
 --   slot_unavailable       rebook only: there is no room, or the slot is over, or the service is archived; body: see
---                          booking.requested_slot
+--                          booking.requested_slot, with what booking.with_freed_hold adds
 --   deferred               the request depends on others of its guest in this call; rebook: or it needs more rounds than
 --                          booking.max_rounds
 -- Locks  none of its own; the caller holds the locks of the businesses
@@ -42,6 +42,7 @@ DECLARE
   v_decision record;
   v_rebookings booking.rebooking[];
   v_outcomes booking.outcome[];
+  v_ended booking.reservations[];
 BEGIN
   v_requests := ARRAY(
     SELECT jsonb_populate_record(NULL::booking.commit_request, request || jsonb_build_object(
@@ -79,11 +80,15 @@ BEGIN
     SELECT request FROM unnest(v_open) AS request
     WHERE (request).operation_id NOT IN (SELECT operation_id FROM unnest(v_outcomes)));
   -- The expired hold of a guest at the limit stays as it is: the purge ends it, and announces the room.
-  PERFORM booking.end_holds(array_agg(r.business_id), array_agg(r.reservation_id), 'expired', p_now)
-  FROM unnest(v_open) AS request
-  CROSS JOIN LATERAL booking.reservation_by_id(request.business_id, request.reservation_id) AS r
-  WHERE r.expires_at <= p_now
-  HAVING count(*) > 0;
+  SELECT array_agg(ended) INTO v_ended
+  FROM (
+    SELECT array_agg(r.business_id) AS business_ids, array_agg(r.reservation_id) AS ids
+    FROM unnest(v_open) AS request
+    CROSS JOIN LATERAL booking.reservation_by_id(request.business_id, request.reservation_id) AS r
+    WHERE r.expires_at <= p_now
+    HAVING count(*) > 0
+  ) AS expired
+  CROSS JOIN LATERAL booking.end_holds(expired.business_ids, expired.ids, 'expired', p_now) AS ended;
 
   FOR v_round IN 1 .. booking.max_rounds() LOOP
     EXIT WHEN cardinality(v_open) = 0;
@@ -98,13 +103,35 @@ BEGIN
       SELECT request FROM unnest(v_open) AS request
       WHERE (request).operation_id NOT IN (
         SELECT w.operation_id FROM unnest(v_rebookings) AS w WHERE w.outcome IS NULL)), v_rebookings, p_now);
-    RETURN QUERY SELECT operation_id, outcome, booking.with_freed(body, v_decision.freed) FROM unnest(v_outcomes);
+    RETURN QUERY
+      SELECT answer.operation_id, answer.outcome, booking.with_freed_hold(
+        answer.outcome, booking.with_freed(answer.body, v_decision.freed), ended)
+      FROM unnest(v_outcomes) AS answer
+      JOIN unnest(v_open) AS request USING (operation_id)
+      LEFT JOIN unnest(v_ended) AS ended
+        ON ended.business_id = request.business_id AND ended.reservation_id = request.reservation_id;
     v_open := ARRAY(
       SELECT request FROM unnest(v_open) AS request
       WHERE (request).operation_id NOT IN (SELECT operation_id FROM unnest(v_outcomes)));
   END LOOP;
   RETURN QUERY SELECT operation_id, 'deferred', NULL::jsonb FROM unnest(v_open);
 END
+$$;
+
+-- Returns the body of a rebook with the room that the end of its hold leaves, which nothing else announces: the purge does
+-- not find the hold any more. The appointment has frees_more if it took another resource; a refusal has {freed}, see
+-- booking.freed_slot.
+--
+--   p_ended  the hold, if this call ended it
+CREATE FUNCTION booking.with_freed_hold(p_outcome text, p_body jsonb, p_ended booking.reservations)
+RETURNS jsonb LANGUAGE sql STABLE
+AS $$
+  SELECT CASE
+    WHEN p_ended.reservation_id IS NULL THEN p_body
+    WHEN p_outcome = 'slot_unavailable' THEN p_body || jsonb_build_object('freed', booking.freed_slot(p_ended))
+    WHEN p_outcome = 'done' AND p_body ->> 'resource_id' IS DISTINCT FROM p_ended.resource_id
+    THEN p_body || '{"frees_more": true}'
+    ELSE p_body END
 $$;
 
 -- Returns whether a hold lasted long enough for its guest to pay. An expired one is booked again although the notice, the
