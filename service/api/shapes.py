@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, Valida
 from service.booking.catalog_types import Units
 from service.booking.contacts import EMAIL_MEANING, PHONE_MEANING, Email, Phone
 from service.booking.instants import EndOfSlot, SlotInstant, after
-from service.booking.requests import Author, Guest, Slot
+from service.booking.requests import Author, Guest, RequestedSlot
 from service.booking.text import IdempotencyKey, Identifier, NamedBusiness, ServiceId
 from service.faults import FaultCode, fault_error, fault_error_at
 from service.http.call import Call
@@ -88,8 +88,8 @@ class SlotBody(Body):
     quantity: Units = Field(1, description="How many units of the service's capacity.")
     resource_id: Identifier | None = Field(None, description="One resource of the service. Left out, any free one.")
 
-    def slot(self) -> Slot:
-        return Slot(self.service_id, self.slot_start, self.slot_end, self.quantity, self.resource_id)
+    def slot(self) -> RequestedSlot:
+        return RequestedSlot(self.service_id, self.slot_start, self.slot_end, self.quantity, self.resource_id)
 
 
 class GuestBody(Guest, Body):

@@ -9,7 +9,7 @@ from service.booking.alternatives import Alternative
 from service.booking.appointments import Appointments, BookedAppointment
 from service.booking.contacts import EMAIL_MEANING, PHONE_MEANING, Email, Phone
 from service.booking.instants import EndOfSlot, SlotInstant, after
-from service.booking.requests import Book, Guest, Slot
+from service.booking.requests import Book, Guest, RequestedSlot
 from service.booking.text import FirstName, ForeignId, Identifier, LastName, Notes, ServiceId, if_any
 from service.errors import Invalid
 from service.http.answer import PUBLIC, Answer
@@ -36,7 +36,7 @@ class WidgetBody(Body):
     location_id: ForeignId | None = Field(None, description="Kept in `metadata` as it is.")
 
     def request(self) -> Book:
-        slot = Slot(self.service_id, self.start_time, self.slot_end, 1, self.staff_id)
+        slot = RequestedSlot(self.service_id, self.start_time, self.slot_end, 1, self.staff_id)
         # Not validated again: it has the members of this body.
         guest = Guest.model_construct(
             guest_name=f"{self.first_name} {self.last_name}" if self.last_name else self.first_name,

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field
 
 from service.booking.instants import WrittenInstant
-from service.booking.requests import Slot
+from service.booking.requests import RequestedSlot
 from service.database.connections import Database
 from service.database.failures import logged
 from service.naming import Record
@@ -33,7 +33,7 @@ class Alternative(Record):
     resource_ids: list[str] = Field(description="The resources that are free then; none where the service has none.")
 
 
-_MEMBERS: Final = attrgetter(*Slot.__dataclass_fields__)
+_MEMBERS: Final = attrgetter(*RequestedSlot.__dataclass_fields__)
 
 
 class Alternatives:
@@ -48,7 +48,9 @@ class Alternatives:
         )
         self._look_ups = asyncio.Semaphore(LOOK_UPS)
 
-    async def nearest(self, business_id: str, slot: Slot, appointment_id: UUID | None = None) -> list[dict[str, Any]]:
+    async def nearest(
+        self, business_id: str, slot: RequestedSlot, appointment_id: UUID | None = None
+    ) -> list[dict[str, Any]]:
         """Returns at most five slots as members of `Alternative`, the best first. The claim of an appointment that is
         to be moved does not occupy them.
 

@@ -18,7 +18,7 @@ from service.booking.text import METADATA_MEANING, Metadata, Name, Notes
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class RequestedSlot:
     """The slot that a caller asks for. The verb takes from the catalog what is None."""
 
     service_id: str
@@ -63,7 +63,7 @@ class Reserve:
     """Hold a slot for `ttl_minutes`."""
 
     verb: ClassVar = "reserve"
-    slot: Slot
+    slot: RequestedSlot
     ttl_minutes: float | None
 
 
@@ -72,7 +72,7 @@ class Book:
     """Book a slot at once; `manual`: on behalf of the business, for which hours, notice and the past don't bind."""
 
     verb: ClassVar = "book"
-    slot: Slot
+    slot: RequestedSlot
     guest: Guest
     source: str
     manual: bool = False

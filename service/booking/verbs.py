@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from service.booking.alternatives import Alternatives
 from service.booking.instants import WrittenInstant
-from service.booking.requests import Book, Change, Request, Reserve, Slot, new_operation_id
+from service.booking.requests import Book, Change, Request, RequestedSlot, Reserve, new_operation_id
 from service.booking.text import if_any
 from service.database.group_commit import GroupCommit
 from service.database.partitioned import PartitionedCommit
@@ -29,7 +29,7 @@ _NO_ROOM_TO_MOVE = "No available capacity for the new time slot"
 # The members of a change by which an appointment may leave its slot or its resource.
 _MOVING: Final = ("slot_start", "slot_end", "resource_id", "service_id")
 # Read from the body of the refusal: see booking.requested_slot.
-_SLOT: Final = TypeAdapter(Slot)
+_SLOT: Final = TypeAdapter(RequestedSlot)
 
 
 class RefusalDetails(Record):

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from service.booking import alternatives
 from service.booking.alternatives import Alternatives
-from service.booking.requests import Slot
+from service.booking.requests import RequestedSlot
 from service.database.connections import Database
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import slot, timestamp
@@ -157,7 +157,7 @@ async def counted(database: TestDatabase) -> AsyncIterator[CountedDatabase]:
 
 async def nearest(finder: Alternatives, hour: float = 10) -> list[dict[str, Any]]:
     """Finds alternatives to an hour."""
-    return await finder.nearest("salon", Slot("cut", at(hour), None, 1, None))
+    return await finder.nearest("salon", RequestedSlot("cut", at(hour), None, 1, None))
 
 
 async def test_concurrent_lookups_for_one_slot_are_a_single_flight(

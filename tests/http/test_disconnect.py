@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.booking.alternatives import Alternatives
-from service.booking.requests import Reserve, Slot, written
+from service.booking.requests import RequestedSlot, Reserve, written
 from service.booking.verbs import Verbs
 from service.http import application, disconnect
 from service.http.disconnect import Disconnects
@@ -74,7 +74,7 @@ async def test_a_change_for_a_disconnected_client_is_announced(database: TestDat
     """The request was already sent to the database and occupied a slot, so browsers must be notified."""
     database.make_service(capacity=5)
     announced = asyncio.Event()
-    request = Reserve(Slot("cut", at(10), at(11), 1, None), None)
+    request = Reserve(RequestedSlot("cut", at(10), at(11), 1, None), None)
     async with (
         open_database(database.url, connections=4) as connections,
         running_group_commit(connections) as group_commit,

@@ -17,17 +17,17 @@ from service.booking.requests import (
     Guest,
     Release,
     Request,
+    RequestedSlot,
     Reserve,
-    Slot,
     merged,
     written,
 )
 
-SLOT = Slot("cut", datetime(2027, 1, 11, 9, tzinfo=UTC), None, 1, None)
+SLOT = RequestedSlot("cut", datetime(2027, 1, 11, 9, tzinfo=UTC), None, 1, None)
 GUEST = Guest.model_validate({"guest_name": "Ada", "guest_email": "ada@example.com"})
 
 slots = st.builds(
-    Slot,
+    RequestedSlot,
     st.sampled_from(["cut", "perm"]),
     st.sampled_from([SLOT.slot_start, SLOT.slot_start + timedelta(microseconds=1)]),
     st.sampled_from([None, SLOT.slot_start + timedelta(hours=1)]),
@@ -73,7 +73,7 @@ def test_objects_are_merged_in_their_order() -> None:
 
 
 @given(slots, slots)
-def test_different_requests_have_different_fingerprints(one: Slot, other: Slot) -> None:
+def test_different_requests_have_different_fingerprints(one: RequestedSlot, other: RequestedSlot) -> None:
     """A replay with the same key is recognised, and another request with it is refused."""
     requests = [Reserve(one, None), Reserve(other, None), Reserve(one, 5)]
     first, second, third = (Attempt("a", None).members(written(request))["fingerprint"] for request in requests)
