@@ -4,7 +4,11 @@
 --
 -- A listing takes three steps. booking.free_starts computes the instants at which a slot may start as ranges, so its time
 -- grows with the counts plus the slots and not with their product. booking.free_slots lists the slots that start then:
--- no more than a page needs, however fine the grid is. booking.slot_room reads how much room these slots have.
+-- of a service by minutes no more than a page needs, however fine the grid is. booking.slot_room reads how much room these
+-- slots have.
+--
+-- The first step takes slots of one length, or slots with one end (booking.slot_groups). Those of a service by days are
+-- therefore all listed before it, because their ends depend on their local dates.
 
 -- Returns a page of the slots of a service that the public can book.
 --
