@@ -51,7 +51,7 @@ _TABLES: Final = """
 """
 _OTHER_SESSIONS: Final = """
   SELECT FROM pg_stat_get_activity(NULL) AS a JOIN pg_database AS d ON d.oid = a.datid
-  WHERE d.datname = current_database() AND a.pid <> pg_backend_pid()
+  WHERE d.datname = current_database() AND a.pid NOT IN (pg_backend_pid(), %s)
 """
 # What DISCARD ALL does, without DISCARD PLANS: the plans are what makes a used session fast.
 _RESET_SESSION: Final = """
@@ -64,21 +64,22 @@ _RESET_SESSION: Final = """
   DISCARD TEMP;
   DISCARD SEQUENCES;
 """
-_WITHOUT_TRIGGERS: Final = sql.SQL("SET session_replication_role = replica;")
+# For a session of its own: any change of this setting discards all plans of a session.
+_WITHOUT_TRIGGERS: Final = "-c session_replication_role=replica"
 _RESTORE_CLOCK: Final = sql.SQL(
     "UPDATE testing.clock SET frozen_at = NULL, ahead = '0' WHERE frozen_at IS NOT NULL OR ahead <> '0';"
 )
-_WITH_TRIGGERS: Final = sql.SQL("RESET session_replication_role;")
 # Clients have disconnected by then; only a forgotten session is still there after the last pause.
 _PAUSES_SECONDS: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
 
 
 class ReusedDatabase:
-    """A copy of the template, and a superuser's session of it that its tests share."""
+    """A copy of the template, a superuser's session of it that its tests share, and one that puts rows back."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._admin = TestDatabase(url).admin
+        self._restoring = psycopg.connect(url, autocommit=True, options=_WITHOUT_TRIGGERS)
         [(since,)] = self._admin.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
         catalogs = [
             _ROWS_OF_A_CATALOG.format(sql.Literal(catalog), sql.Literal(since), sql.Identifier(catalog))
@@ -95,21 +96,22 @@ class ReusedDatabase:
             for table, content in zip(tables, self._rows, strict=True)
             if content is None
         ]
-        self._restore = self._text(sql.SQL("").join([_WITHOUT_TRIGGERS, *deletions, _RESTORE_CLOCK, _WITH_TRIGGERS]))
+        self._restore = self._text(sql.SQL("").join([*deletions, _RESTORE_CLOCK]))
 
     def lend(self) -> TestDatabase:
         """Returns the database for a test, which leaves its connection open."""
         return TestDatabase(self._url, self._admin)
 
     def restore(self) -> bool:
-        """Puts the database back, and returns whether it is as the template is, with no session but the shared one."""
+        """Puts the database back, and returns whether it is as the template is, with no session but these two."""
         try:
             return self._is_alone() and self._is_restored()
         except psycopg.Error:
             return False  # the shared session was lost, or left within a failed transaction
 
     def close(self) -> None:
-        """Disconnects the shared session."""
+        """Disconnects both sessions."""
+        self._restoring.close()
         self._admin.close()
 
     def _text(self, statement: sql.Composable) -> bytes:
@@ -118,7 +120,7 @@ class ReusedDatabase:
 
     def _is_alone(self) -> bool:
         for pause in _PAUSES_SECONDS:
-            if not self._admin.execute(_OTHER_SESSIONS).rowcount:
+            if not self._admin.execute(_OTHER_SESSIONS, [self._restoring.info.backend_pid]).rowcount:
                 return True
             time.sleep(pause)
         return False
@@ -129,5 +131,5 @@ class ReusedDatabase:
         self._admin.execute(_RESET_SESSION)
         if self._admin.execute(self._read_state).fetchall() != self._state:
             return False
-        self._admin.execute(self._restore)
+        self._restoring.execute(self._restore)
         return self._admin.execute(self._read_rows).fetchall() == [self._rows]

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tests.clusters import RunningCluster
-from tests.database import at
+from tests.database import TestDatabase, at
 from tests.reused_database import ReusedDatabase
 
 LARGE = """
@@ -71,6 +71,36 @@ def test_rows_the_clock_and_the_session_are_put_back(reused: ReusedDatabase) -> 
     assert second.value("SELECT abs(extract(epoch FROM booking.now() - clock_timestamp())) < 60")
     for table in ("businesses", "services", "resources", "reservations", "appointments", "audit_logs", "occupancy"):
         assert second.value(f"SELECT count(*) FROM booking.{table}") == 0, table  # noqa: S608 — one of these
+
+
+def plannings(database: TestDatabase) -> int:
+    """Counts how many statements the server plans for one hold."""
+    planned: list[str] = []
+
+    def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+        if diagnostic.message_primary == "PLANNER STATISTICS":
+            planned.append(diagnostic.context or "")
+
+    database.rows("SET log_planner_stats = on")
+    database.rows("SET client_min_messages = log")
+    database.admin.add_notice_handler(note)
+    database.reserve(10)
+    database.admin.remove_notice_handler(note)
+    database.rows("RESET ALL")
+    return len(planned)
+
+
+def test_the_next_test_has_the_plans_of_the_session(reused: ReusedDatabase) -> None:
+    """Making them anew would take longer than the test."""
+    database = reused.lend()
+    database.make_service(capacity=50)
+    for _ in range(10):
+        database.reserve(10)
+    first = plannings(database)
+    assert reused.restore()
+    database = reused.lend()
+    database.make_service(capacity=50)
+    assert plannings(database) == first
 
 
 def test_truncated_tables_do_not_count_as_changed(reused: ReusedDatabase) -> None:
