@@ -335,8 +335,7 @@ def test_a_call_has_the_effect_of_its_requests_one_by_one(
         assert {name: comparable(outcomes_of_call[left, name]) for name in operation_ids} == {
             name: comparable(singles.outcomes[name]) for name in operation_ids
         }
-        for table, rows in stored_state(database, left).items():
-            assert rows == stored_state(database, right)[table], table
+        assert stored_state(database, left) == stored_state(database, right)
         for name in operation_ids:
             event(outcomes_of_call[left, name].name)
     assert database.violations() == {}
