@@ -87,8 +87,9 @@ export function fillTexts(root) {
   }
 }
 
-/** Sets the language and the writing direction of the document, and fills in its texts. */
+/** Sets the language and the writing direction of the document, and fills in its texts: it has loaded. */
 export function startPage() {
+  document.documentElement.dataset.started = "";
   document.documentElement.lang = locale;
   const { textInfo, getTextInfo } = /** @type {any} */ (new Intl.Locale(locale));
   document.documentElement.dir = (getTextInfo?.call(new Intl.Locale(locale)) ?? textInfo)?.direction ?? "ltr";

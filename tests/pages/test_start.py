@@ -36,6 +36,30 @@ def test_a_language_without_texts_gets_english(open_page: Open) -> None:
     expect(open_page("/", locale="fr-FR").get_by_role("heading", name="Book at a business")).to_be_visible()
 
 
+@pytest.mark.parametrize("path", ["/", "/book/salon-rosa", "/calendar", "/ops"])
+@pytest.mark.parametrize("lost", ["en.json", "texts.js"])
+def test_a_page_that_did_not_load_completely_says_so(
+    profiles: Profiles, service: Service, path: str, lost: str
+) -> None:
+    """After some seconds, in which a slow network may bring the rest. Nothing else of it can be read."""
+    profile = profiles.take(locale="en-GB")
+    page = profile.new_page()
+    is_lost = True
+    page.route(f"**/{lost}", lambda route: route.abort() if is_lost else route.fallback())
+    page.goto(service.url + path)
+    message = page.get_by_text("This page did not load completely")
+    expect(message).to_be_hidden()
+    page.evaluate("document.getAnimations().forEach((animation) => animation.finish())")
+    expect(message).to_be_visible()
+    is_lost = False
+    page.reload()
+    expect(page.get_by_role("heading").first).not_to_be_empty()
+    page.evaluate("document.getAnimations().forEach((animation) => animation.finish())")
+    expect(message).to_be_hidden()
+    page.close()
+    profiles.give_back(profile, locale="en-GB")
+
+
 def test_a_profile_that_was_used_is_as_a_new_one(profiles: Profiles, service: Service) -> None:
     """Its next test finds no data of the last one. One whose clock was replaced is not used again."""
     first = profiles.take(locale="nl-NL")
