@@ -19,7 +19,8 @@ class _LastInFirstOut(deque[psycopg.AsyncConnection]):
     """The idle connections of a pool, of which the one that was returned last is lent first: the caches of its backend
     are warm. In turns, as the pool lends them by itself, a refusal cost PostgreSQL a third more.
 
-    Those in `failed` are lent last.
+    The next one to be lent is the leftmost, where the pool takes it. Its check puts the rightmost back first, and so
+    keeps the order. Those in `failed` are lent last.
     """
 
     def __init__(self) -> None:
@@ -29,12 +30,9 @@ class _LastInFirstOut(deque[psycopg.AsyncConnection]):
     def append(self, connection: psycopg.AsyncConnection) -> None:
         if connection in self.failed:
             self.failed.discard(connection)
-            self.appendleft(connection)
-        else:
             super().append(connection)
-
-    def popleft(self) -> psycopg.AsyncConnection:
-        return self.pop()
+        else:
+            self.appendleft(connection)
 
 
 class ConnectionPool(AsyncConnectionPool):

@@ -72,6 +72,18 @@ async def test_the_connection_that_was_returned_last_is_lent_first(database: Tes
         assert len(pids) == 1
 
 
+async def test_a_check_keeps_the_order_of_connections(database: TestDatabase) -> None:
+    """After a connection was lost, the others are checked. The one that was used last is still the next."""
+    async with open_database(database.url, connections=3) as pool:
+        pool._queries["pid"] = b"SELECT pg_backend_pid()"
+        await until_idle(pool, 3)
+        [before] = await pool.fetch("pid")
+        await until_idle(pool, 3)
+        await pool.check()
+        await until_idle(pool, 3)
+        assert await pool.fetch("pid") == [before]
+
+
 async def test_a_connection_that_reached_no_node_is_lent_after_the_others(database: TestDatabase) -> None:
     """Behind a proxy, where the others may have a link to the node and this one gets none. Lent first, it would fail
     every call of a quiet service."""
