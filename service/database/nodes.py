@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
 import psycopg
+from psycopg_pool import PoolTimeout
 
 from service.background import end
 from service.database.breaker import CircuitBreaker
@@ -36,7 +37,7 @@ class Pool(Protocol):
     """The view that a node has of a pool of connections to the proxy."""
 
     async def ask(self, partition: int) -> None:
-        """Asks a node over a connection of the pool. Raises `psycopg.Error`."""
+        """Asks a node over a connection of the pool. Raises `psycopg.Error`; `PoolTimeout` if all are lent."""
 
 
 class _Node:
@@ -97,6 +98,8 @@ class _Node:
     async def _ask_over(self, pool: Pool) -> None:
         try:
             await pool.ask(self._partition)
+        except PoolTimeout:
+            pass  # not asked: all of its connections are lent
         except psycopg.Error:
             self._reaching.discard(pool)
         else:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
+from psycopg_pool import PoolTimeout
 
 from service.database import nodes as nodes_module
 from service.database.failures import NoAnswer
@@ -44,12 +45,15 @@ class LinkedPool:
 
     def __init__(self, *, links: bool = True) -> None:
         self.links = links
+        self.is_busy = False
         self.asked = 0
 
     async def ask(self, partition: int) -> None:
-        """Fails without links."""
+        """Fails without links, and without a free connection."""
         assert partition == 0
         self.asked += 1
+        if self.is_busy:
+            raise PoolTimeout
         if not self.links:
             raise psycopg.errors.InternalError_("too many connections")
 
@@ -170,6 +174,19 @@ async def test_a_node_at_its_limit_serves_the_pools_that_have_a_link(limited: Pr
     before = linked.asked
     await limited.nodes.refuse_if_down(here, linked)
     assert linked.asked == before, "a call waits although the pool is known to reach the node"
+
+
+async def test_a_busy_pool_keeps_its_trust_in_a_node_at_its_limit(limited: Proxy) -> None:
+    """That all of its connections are lent for a while says nothing about the node that they reach."""
+    pool = LinkedPool()
+    here = next(name for name in "abcdefgh" if limited.nodes.partition(name) == 0)
+    await limited.nodes.refuse_if_down(here, pool)
+    pool.is_busy = True
+    before = pool.asked
+    with pytest.raises(psycopg.errors.InternalError_):
+        await limited.nodes._nodes[0].probe()
+    assert pool.asked == before + 1
+    await limited.nodes.refuse_if_down(here, pool)
 
 
 async def test_a_call_that_loses_a_node_at_its_limit_ends_its_trust(limited: Proxy) -> None:
