@@ -144,13 +144,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Begins with the next request. Without one, the connection may be idle for a while."""
+        """Begins with the next request. Without one, the connection may be idle for a while if it takes another."""
         if self.transport.is_closing():
             return
         if not self._is_held:
             self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._deadline is None and self._refused:
+            self._close()
         elif self._deadline is None:
             self._idle_until = self.loop.time() + self.timeout_keep_alive
             self._start_timer()

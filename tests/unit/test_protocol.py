@@ -257,6 +257,19 @@ async def test_what_is_sent_after_too_many_requests_is_read_and_ignored() -> Non
     assert (len(transport.written), transport.closed) == (1 + protocols.MAX_AHEAD, True)
 
 
+async def test_a_connection_that_takes_no_more_is_closed_after_the_last_answer() -> None:
+    """Also if the answer was complete and waited for its client: a next request would be ignored."""
+    protocol, transport = connect(answer_at_once)
+    transport.filled = protocol.pause_writing
+    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    await until_idle(protocol)
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 99999\r\n\r\n")
+    protocol.data_received(b"x" * protocols.MAX_AHEAD_BYTES)
+    assert not transport.closed
+    protocol.resume_writing()
+    assert (len(transport.written), transport.closed) == (1, True)
+
+
 @pytest.mark.usefixtures("hurried")
 async def test_a_body_that_is_late_ends_its_connection_at_once() -> None:
     """The application has begun, and must not write a second answer."""
