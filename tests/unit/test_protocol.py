@@ -317,7 +317,7 @@ class Clock:
         """Replaces the loop of a connection, which has just been opened."""
         self._loop, protocol.loop = protocol.loop, cast(Any, self)
         self._now = 0.0
-        self._timers: list[tuple[float, Callable[[], None]]] = []
+        self._timers: list[asyncio.TimerHandle] = []
         assert protocol._timer is not None
         protocol._timer.cancel()
         protocol._timer = None
@@ -329,16 +329,18 @@ class Clock:
     def time(self) -> float:
         return self._now
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        self._timers.append((self._now + seconds, callback))
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        self._timers.append(asyncio.TimerHandle(self._now + seconds, callback, (), self._loop))
+        return self._timers[-1]
 
     def set(self, seconds: float) -> None:
         """Lets time pass up to that many seconds after the connection was opened."""
-        while due := [timer for timer in self._timers if timer[0] <= seconds]:
-            first = min(due, key=lambda timer: timer[0])
+        while due := [timer for timer in self._timers if timer.when() <= seconds]:
+            first = min(due)
             self._timers.remove(first)
-            self._now = first[0]
-            first[1]()
+            self._now = first.when()
+            if not first.cancelled():
+                first._run()
         self._now = seconds
 
 
@@ -388,18 +390,19 @@ async def test_a_connection_is_not_idle_while_a_request_is_answered() -> None:
     assert transport.closed
 
 
-async def test_a_request_that_begins_on_an_idle_connection_has_its_usual_time() -> None:
+@pytest.mark.parametrize("begins_at", [20, 70])
+async def test_a_request_that_begins_on_an_idle_connection_has_its_usual_time(begins_at: int) -> None:
     """An empty line counts as its first byte."""
     protocol, transport = connect(answer_at_once)
     protocol.timeout_keep_alive = 75
     clock = Clock(protocol)
     protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
     await until_idle(protocol)
-    clock.set(70)
+    clock.set(begins_at)
     protocol.data_received(b"\r\n")
-    clock.set(79.9)
+    clock.set(begins_at + 9.9)
     assert not transport.closed
-    clock.set(80)
+    clock.set(begins_at + 10)
     assert transport.closed
 
 
