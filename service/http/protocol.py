@@ -225,7 +225,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._rest_bytes += received
         if self._rest_bytes > MAX_REST_BYTES:
             if self.cycle.response_started:
-                self._refused = True  # it has its answer, and the timer of the request gives time to read that
+                self._refused = True
+                self._expect()  # it has its answer, and some time to read that
             else:
                 self._refuse("PAYLOAD_TOO_LARGE")
 
@@ -295,10 +296,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def on_message_complete(self) -> None:
+        """Ends a request. One that was refused may have been answered before."""
         super().on_message_complete()
-        # A request that was answered before its end was refused: the timer goes on, and closes the connection.
-        if self._is_answering():
-            self._deadline = None
+        self._deadline = None
+        if not self._is_answering() and not self._waits_for_client:
+            self._go_on()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 — says that it is not HTTP, and no more
         self._refuse(*self._fault)

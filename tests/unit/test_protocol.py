@@ -390,6 +390,38 @@ async def test_a_connection_is_not_idle_while_a_request_is_answered() -> None:
     assert transport.closed
 
 
+async def test_a_connection_is_idle_once_the_rest_of_an_answered_request_arrived() -> None:
+    """Many clients send the body behind the head: a refusal for the head alone must not close their connection early,
+    when a proxy in front may be sending the next request."""
+    protocol, transport = connect(answer_at_once)
+    protocol.timeout_keep_alive = 75
+    clock = Clock(protocol)
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n")
+    await until_idle(protocol)
+    clock.set(5)
+    protocol.data_received(b"body")
+    clock.set(79.9)
+    assert not transport.closed
+    clock.set(80)
+    assert transport.closed
+
+
+async def test_too_long_a_rest_of_an_answered_request_ends_the_connection() -> None:
+    """Nothing that follows is read, so that it does not wait for the end of the idle time."""
+    protocol, transport = connect(answer_at_once)
+    clock = Clock(protocol)
+    length = protocols.MAX_REST_BYTES + 1
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % length)
+    await until_idle(protocol)
+    protocol.timeout_keep_alive = 75
+    clock.set(5)
+    protocol.data_received(b"x" * length)
+    clock.set(14.9)
+    assert not transport.closed
+    clock.set(15)
+    assert transport.closed
+
+
 @pytest.mark.parametrize("begins_at", [20, 70])
 async def test_a_request_that_begins_on_an_idle_connection_has_its_usual_time(begins_at: int) -> None:
     """An empty line counts as its first byte."""
