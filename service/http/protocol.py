@@ -224,11 +224,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._rest_bytes += received
         if self._rest_bytes > MAX_REST_BYTES:
-            if self.cycle.response_started:
-                self._refused = True
-                self._expect()  # it has its answer, and some time to read that
-            else:
-                self._refuse("PAYLOAD_TOO_LARGE")
+            self._refuse("PAYLOAD_TOO_LARGE")
 
     def on_message_begin(self) -> None:
         """Begins a request, whose time starts with its first byte."""
@@ -355,12 +351,15 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse(self, code: str, detail: str | None = None) -> None:
-        """Answers a request that never reached the application."""
+        """Answers a request in place of the application, unless that did, and takes no more."""
         # The answer would be taken for that to the request before.
         if self.pipeline or (self._is_answering() and not self.cycle.more_body):
             self._take_no_more()
             return
         self._refused = True
+        if not self._in_head and self.cycle.response_started:
+            self._expect()  # it has its answer, and some time to read that
+            return
         self._deadline = None
         if self.transport.is_closing():
             return

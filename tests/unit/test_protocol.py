@@ -406,20 +406,28 @@ async def test_a_connection_is_idle_once_the_rest_of_an_answered_request_arrived
     assert transport.closed
 
 
-async def test_too_long_a_rest_of_an_answered_request_ends_the_connection() -> None:
-    """Nothing that follows is read, so that it does not wait for the end of the idle time."""
+@pytest.mark.parametrize(
+    ("framing", "rest"),
+    [
+        (b"Content-Length: %d" % (protocols.MAX_REST_BYTES + 1), b"x" * (protocols.MAX_REST_BYTES + 1)),
+        (b"Transfer-Encoding: chunked", b"no chunk"),
+    ],
+    ids=["too long", "malformed"],
+)
+async def test_the_rest_of_an_answered_request_gets_no_second_answer(framing: bytes, rest: bytes) -> None:
+    """It would be taken for that to the next request. Nothing that follows is read, so it does not wait for the end of
+    the idle time."""
     protocol, transport = connect(answer_at_once)
-    clock = Clock(protocol)
-    length = protocols.MAX_REST_BYTES + 1
-    protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % length)
-    await until_idle(protocol)
     protocol.timeout_keep_alive = 75
+    clock = Clock(protocol)
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\n%s\r\n\r\n" % framing)
+    await until_idle(protocol)
     clock.set(5)
-    protocol.data_received(b"x" * length)
+    protocol.data_received(rest)
     clock.set(14.9)
     assert not transport.closed
     clock.set(15)
-    assert transport.closed
+    assert (len(transport.written), transport.closed) == (1, True)
 
 
 @pytest.mark.parametrize("begins_at", [20, 70])
