@@ -54,6 +54,8 @@ class _Node:
         # The pools whose calls concern this node, and those that reached it although it refused a new connection.
         self._pools: set[Pool] = set()
         self._reaching: set[Pool] = set()
+        # The questions over their connections that are not answered yet, one of each pool.
+        self._asked_over: dict[Pool, asyncio.Task[None]] = {}
 
     async def refuse_if_down(self, pool: Pool) -> None:
         """Raises `DatabaseDown` while the node is known to be down and not reached by the connections of the pool."""
@@ -76,24 +78,27 @@ class _Node:
 
         A frozen node holds the proxy's connection until it goes on, so there is never more than one such statement.
         """
-        asked = self._asked = self._asked or asyncio.create_task(self._answer())
+        asked = self._asked = self._asked or asyncio.create_task(self._ask(self._partition))
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
                 await asyncio.shield(asked)
         except TimeoutError:
             self._reaching.clear()
             raise NodeLost("no answer in time") from None
+        except psycopg.Error:
+            await self._find_reaching()
+            raise
         finally:
             if asked.done():
                 self._asked = None
 
-    async def _answer(self) -> None:
-        """Asks the node over a new connection and, if it is refused, finds the pools whose connections reach it."""
-        try:
-            await self._ask(self._partition)
-        except psycopg.Error:
-            await asyncio.gather(*map(self._ask_over, self._pools))
-            raise
+    async def _find_reaching(self) -> None:
+        """Finds the pools whose connections reach a node that refused a new one. A link without an answer delays no
+        other pool."""
+        for pool in self._pools - self._asked_over.keys():
+            self._asked_over[pool] = asyncio.create_task(self._ask_over(pool))
+        if self._asked_over:
+            await asyncio.wait(self._asked_over.values(), timeout=_PROBE_SECONDS)
 
     async def _ask_over(self, pool: Pool) -> None:
         try:
@@ -104,14 +109,15 @@ class _Node:
             self._reaching.discard(pool)
         else:
             self._reaching.add(pool)
+        finally:
+            del self._asked_over[pool]
 
     async def check(self) -> None:
         pass
 
     async def stop(self) -> None:
         await self.breaker.stop()
-        if self._asked:
-            await end([self._asked])
+        await end([*([self._asked] if self._asked else []), *self._asked_over.values()])
 
 
 class Nodes:

@@ -46,6 +46,8 @@ class LinkedPool:
     def __init__(self, *, links: bool = True) -> None:
         self.links = links
         self.is_busy = False
+        self.thawed = asyncio.Event()
+        self.thawed.set()
         self.asked = 0
 
     async def ask(self, partition: int) -> None:
@@ -54,6 +56,7 @@ class LinkedPool:
         self.asked += 1
         if self.is_busy:
             raise PoolTimeout
+        await self.thawed.wait()
         if not self.links:
             raise psycopg.errors.InternalError_("too many connections")
 
@@ -187,6 +190,24 @@ async def test_a_busy_pool_keeps_its_trust_in_a_node_at_its_limit(limited: Proxy
         await limited.nodes._nodes[0].probe()
     assert pool.asked == before + 1
     await limited.nodes.refuse_if_down(here, pool)
+
+
+async def test_a_link_without_an_answer_takes_no_trust_from_other_pools(
+    limited: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked again while it is waited for, and the pool with that link is asked once."""
+    monkeypatch.setattr(nodes_module, "_PROBE_SECONDS", 0.01)
+    linked, stuck = LinkedPool(), LinkedPool()
+    here = next(name for name in "abcdefgh" if limited.nodes.partition(name) == 0)
+    for pool in (linked, stuck):
+        await limited.nodes.refuse_if_down(here, pool)
+    stuck.thawed.clear()
+    before = linked.asked, stuck.asked
+    for _ in range(2):
+        with pytest.raises(psycopg.errors.InternalError_):
+            await limited.nodes._nodes[0].probe()
+    await limited.nodes.refuse_if_down(here, linked)
+    assert (linked.asked, stuck.asked) == (before[0] + 2, before[1] + 1)
 
 
 async def test_a_call_that_loses_a_node_at_its_limit_ends_its_trust(limited: Proxy) -> None:
