@@ -201,6 +201,14 @@ def test_a_rebook_on_another_resource_says_that_it_frees_more(database: TestData
     assert "frees_more" not in rebook(database, named.id).body
 
 
+def test_of_two_refused_rebooks_of_a_hold_the_first_returns_its_slot(database: TestDatabase, expired: str) -> None:
+    """In one call as in two."""
+    delete_service(database)
+    outcomes = database.call("commit", [commit_request(expired, if_expired="rebook") for _ in range(2)])
+    assert names(outcomes) == ["slot_unavailable", "slot_unavailable"]
+    assert ["freed" in outcome.body for outcome in outcomes] == [True, False]
+
+
 def test_rebooks_in_one_batch_share_the_room(database: TestDatabase) -> None:
     """The first request gets the room, and a second rebook of its hold is replayed."""
     database.make_service(capacity=2)

@@ -105,11 +105,14 @@ BEGIN
         SELECT w.operation_id FROM unnest(v_rebookings) AS w WHERE w.outcome IS NULL)), v_rebookings, p_now);
     RETURN QUERY
       SELECT answer.operation_id, answer.outcome, booking.with_freed_hold(
-        answer.outcome, booking.with_freed(answer.body, v_decision.freed), ended)
+        answer.outcome, booking.with_freed(answer.body, v_decision.freed), first_request.ended)
       FROM unnest(v_outcomes) AS answer
-      JOIN unnest(v_open) AS request USING (operation_id)
-      LEFT JOIN unnest(v_ended) AS ended
-        ON ended.business_id = request.business_id AND ended.reservation_id = request.reservation_id;
+      LEFT JOIN (
+        -- Of several requests with one hold the first one says it, as in a call of its own.
+        SELECT DISTINCT ON (hold.business_id, hold.reservation_id) request.operation_id, hold AS ended
+        FROM unnest(v_ended) AS hold JOIN unnest(v_open) AS request USING (business_id, reservation_id)
+        ORDER BY hold.business_id, hold.reservation_id, request.position
+      ) AS first_request USING (operation_id);
     v_open := ARRAY(
       SELECT request FROM unnest(v_open) AS request
       WHERE (request).operation_id NOT IN (SELECT operation_id FROM unnest(v_outcomes)));
