@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import date, datetime, timedelta
+from time import sleep
 from typing import Any
 
 import pytest
@@ -500,6 +501,38 @@ def test_a_change_whose_answer_was_lost_is_no_conflict(
     now = read(service, booked)
     assert (now["version"], now["notes"]) == ((3, "Came by phone") if is_again else (2, None))
     assert attempts == ([1, 1, 1, 1, 2] if is_again else [1, 1, 2])
+
+
+def test_a_change_of_another_person_after_one_whose_answer_was_lost_is_a_conflict(
+    calendar: CalendarPage, service: Service
+) -> None:
+    """Also where it is made while the page reads who changed the appointment."""
+    day = own_day(service)
+    booked = book(service, day, 10)
+    calendar.page.route("**/api/booking/stream*", lambda route: route.abort())
+    calendar.page.reload()
+    calendar.show(day)
+    lost: list[object] = []
+
+    def answer(route: Route) -> None:
+        if route.request.method == "PATCH" and not lost:
+            lost.append(route.fetch())
+            route.abort()
+            return
+        if route.request.method == "GET":
+            # Whatever else the page asks for is answered first.
+            sleep(0.5)
+            path = f"{APPOINTMENTS}/{booked['appointmentId']}?businessId=salon"
+            service.call("PATCH", path, {"guestPhone": "+4930901821", "expectedVersion": 2})
+        route.fallback()
+
+    calendar.page.route(re.compile(f"{APPOINTMENTS}/[^/]*$"), answer)
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Change or move").click()
+    calendar.dialog.get_by_label("Phone").fill("030 901820")
+    calendar.dialog.get_by_role("button", name="Save").click()
+    expect(calendar.notice.get_by_role("button", name="Make my change all the same")).to_be_visible()
+    assert read(service, booked)["guestPhone"] == "+4930901821"
 
 
 def test_a_cancellation_whose_answer_was_lost_is_made_once(calendar: CalendarPage, service: Service) -> None:

@@ -86,8 +86,9 @@ export const warningsOf = ({ warnings = [] }) => [
  * @param {Item} item @param {Record<string, any>} changes
  */
 async function resolve(item, changes) {
-  const [body, { items }] = await Promise.all([call("GET", pathOf(item)), call("GET", pathOf(item, "/audit"))]);
-  const now = keep(body);
+  const now = keep(await call("GET", pathOf(item)));
+  // Afterwards, so that it has all changes up to that version.
+  const { items } = await call("GET", pathOf(item, "/audit"));
   const later = items.filter((/** @type {any} */ { version }) => version > item.version);
   const isOwn = later.length && later.every((/** @type {any} */ { requestId }) => own.has(requestId));
   if (isOwn) return change(now, changes);
