@@ -9,7 +9,8 @@ export const LANGUAGES = ["en", "de"];
 /** The locale of dates and numbers. */
 export const locale = wantedLocales().find((tag) => LANGUAGES.includes(languageOf(tag))) ?? LANGUAGES[0];
 
-const answer = await fetch(new URL(`${languageOf(locale)}.json`, import.meta.url));
+// Its date is that of now: in history, a browser takes a file that it keeps without asking whether it is still the same.
+const answer = await fetch(new URL(`${languageOf(locale)}.json`, import.meta.url), { cache: "no-cache" });
 const texts = await answer.json();
 const skew = Date.parse(answer.headers.get("Date") ?? "") - Date.now() || 0;
 const plural = new Intl.PluralRules(locale);

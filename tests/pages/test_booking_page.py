@@ -404,6 +404,18 @@ def test_a_clock_of_another_year_hides_no_slot(open_page: Open, service: Service
         expect(page.get_by_role("button", name=name)).to_be_visible()
 
 
+def test_a_page_of_the_history_takes_the_time_of_now(open_page: Open, service: Service) -> None:
+    """The browser has kept its texts, with the time of then, which may be of another day after a restart."""
+    page = open_page("/book/yoga-loft")
+    free_slots(page).first.wait_for()
+    page.goto(f"{service.url}/docs/errors")
+    # Longer than an answer of now may be late: its time is that of a second, and it is on the way.
+    page.wait_for_timeout(5000)
+    page.go_back()
+    free_slots(page).first.wait_for()
+    assert page.evaluate("import('/static/texts.js').then(({ now }) => Date.now() - now())") < 4000
+
+
 def test_a_language_tag_that_is_none_is_ignored(open_page: Open) -> None:
     """As from a page that writes the country behind a hyphen, but has none."""
     page = open_page("/book/yoga-loft?lang=de-", locale="en-GB")
