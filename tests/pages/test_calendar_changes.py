@@ -464,6 +464,20 @@ def test_a_booking_whose_answer_was_lost_is_made_once(calendar: CalendarPage, se
     assert [(one["guestName"], one["serviceId"]) for one in listed] == [("Lise Meitner", "colouring")]
 
 
+def test_two_guests_without_a_name_are_two_bookings(calendar: CalendarPage, service: Service) -> None:
+    """The second one is no repetition of the first, which was answered."""
+    day = own_day(service)
+    calendar.show(day)
+    for number in (1, 2):
+        calendar.page.get_by_role("button", name="New booking").click()
+        calendar.dialog.get_by_label("Service").select_option("Styling class")
+        calendar.dialog.get_by_label("Time").fill("13:00")
+        calendar.dialog.get_by_role("button", name="Save").click()
+        expect(calendar.notice).to_contain_text("Booked")
+        calendar.notice.get_by_role("button").click()
+        assert len(listed_on(service, day.isoformat())) == number
+
+
 @pytest.mark.parametrize("is_again", [False, True], ids=["repeated_by_the_page", "repeated_by_hand"])
 def test_a_change_whose_answer_was_lost_is_no_conflict(
     calendar: CalendarPage, service: Service, is_again: bool

@@ -182,6 +182,8 @@ async function save() {
   // The same request after a lost answer has no second effect.
   if (attempt.body !== JSON.stringify(body)) attempt = { body: JSON.stringify(body), key: randomId() };
   shown = keep(await call("POST", "booking/appointments", body, { "Idempotency-Key": attempt.key }));
+  // The same words for the next guest are another request.
+  attempt = { body: "", key: "" };
   tell([text("calendar.booked", { what: itemText(shown) }), ...warningsOf(shown)].join(" "));
 }
 
