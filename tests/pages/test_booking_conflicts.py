@@ -184,6 +184,22 @@ def test_what_the_business_changes_leaves_the_focus(open_page: Open, service: Se
     expect(slot(page, "11:00")).to_have_count(0)
 
 
+def test_what_the_business_changes_during_a_step_is_seen_after_it(open_page: Open, service: Service) -> None:
+    """The step was refused, so the guest chooses again, of what there is now."""
+    page = open_slots(open_page, make_business(service, "busy"))
+    waiting: list[Route] = []
+    page.route("**/api/booking/reserve", lambda route: waiting.append(route))
+    with page.expect_request("**/api/booking/reserve"):
+        slot(page, "10:00").click()
+    made = {"name": "Long visit", "durationMinutes": 120}
+    with page.expect_response("**/public/busy*"):
+        service.call("PUT", "/api/catalog/businesses/busy/services/visit", made)
+    waiting.pop().fulfill(status=409, json={"code": "SLOT_UNAVAILABLE", "alternatives": []})
+    expect(page.get_by_role("radio", name="Long visit")).to_be_checked()
+    expect(slot(page, "01:00")).to_have_count(0)
+    expect(page.get_by_role("group", name=NOTICE)).to_be_focused()
+
+
 def end_hold(page: Page, service: Service) -> None:
     """Lets the time of a hold pass, for the browser and for the service."""
     service.database.move_clock(timedelta(minutes=HOLD_MINUTES, seconds=1))

@@ -32,6 +32,8 @@ const choice = new Choice($("#choice"), () => listing.list());
 let clock = visitor;
 /** @type {Catalogue} */
 let catalogue;
+/** @type {Catalogue} the one of which the guest chooses. */
+let offered;
 /** @type {Listing} */
 let listing;
 /** @type {Wish | undefined} the slot that is held, or was. */
@@ -111,6 +113,7 @@ async function act(step) {
     busy = $("#guest .primary").disabled = false;
     giveBack(activeElement);
     if (isAway) act(route);
+    else offerAgain();
     isAway = false;
   }
 }
@@ -178,7 +181,7 @@ function choose() {
   listing.place = place;
   $("#choose").classList.remove("moves");
   $("#moving").hidden = true;
-  choice.offer(catalogue, chosen);
+  choice.offer((offered = catalogue), chosen);
   show("choose");
   // A long list scrolls by itself.
   const [list, chosenLabel] = [$("#services"), $("#services label:has(:checked)")];
@@ -323,7 +326,7 @@ function startMove() {
   if (!booking) return;
   const { serviceId, resourceId, quantity } = booking;
   const duration = lengthOf(booking, catalogue, clock);
-  choice.offer(catalogue, { serviceId, resourceId: resourceId ?? "", quantity, duration });
+  choice.offer((offered = catalogue), { serviceId, resourceId: resourceId ?? "", quantity, duration });
   $("#choose").classList.add("moves");
   $("#moving").hidden = false;
   $("#moving span").textContent = text("book.moving", { when: clock.full(booking.slotStart, booking.slotEnd) });
@@ -390,11 +393,16 @@ async function load() {
     const isSame = JSON.stringify(fresh) === JSON.stringify(catalogue);
     if (isSame) return listing.changed(change, () => isShown("choose") && !busy);
     catalogue = fresh;
-    if (!isShown("choose") || busy) return;
-    const again = madeAgain(document.activeElement);
-    await (booking ? startMove : choose)();
-    giveBack(again());
+    return offerAgain();
   });
+}
+
+/** Leads to the choice again where the catalogue has changed: not below a step that is under way. */
+async function offerAgain() {
+  if (!isShown("choose") || busy || offered === catalogue) return;
+  const again = madeAgain(document.activeElement);
+  await (booking ? startMove : choose)();
+  giveBack(again());
 }
 
 async function start() {
