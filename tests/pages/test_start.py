@@ -60,6 +60,15 @@ def test_a_page_that_did_not_load_completely_says_so(
     profiles.give_back(profile, locale="en-GB")
 
 
+def test_a_page_without_scripts_says_only_that(profiles: Profiles, service: Service) -> None:
+    """To load it again would be in vain."""
+    profile = profiles.take(java_script_enabled=False)
+    page = profile.new_page()
+    page.goto(f"{service.url}/calendar")
+    expect(page.locator("#unloaded")).to_have_css("display", "none")
+    profile.close()
+
+
 def test_a_profile_that_was_used_is_as_a_new_one(profiles: Profiles, service: Service) -> None:
     """Its next test finds no data of the last one. One whose clock was replaced is not used again."""
     first = profiles.take(locale="nl-NL")
