@@ -357,11 +357,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._take_no_more()
             return
         self._refused = True
-        if not self._in_head and self.cycle.response_started:
-            self._expect()  # it has its answer, and some time to read that
-            return
         self._deadline = None
         if self.transport.is_closing():
+            return
+        if not self._in_head and self.cycle.response_started:
+            self._expect()  # it has its answer, and some time to read that
             return
         self.transport.write(_answer(self.url, HoldfastError(code, detail)))
         if self._is_answering() or not self.transport.can_write_eof():
