@@ -27,8 +27,10 @@ CRON_SECRET: Final = "cron-secret-of-the-tests"
 TOKEN_SECRET: Final = "token-secret-of-the-tests"
 SECRETS: Final = {"ADMIN_TOKEN": ADMIN_TOKEN, "CRON_SECRET": CRON_SECRET, "TOKEN_SECRET": TOKEN_SECRET}
 
-# Below the ports of the embedded servers and the ephemeral ports.
-_PORTS: Final = range(10_000, 20_000)
+# Below the ports of the embedded servers and the ephemeral ports. Each worker of pytest-xdist has its own: another one
+# could take a port between its choice and the start of its server.
+_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS: Final = range(10_000 + _WORKER % 16, 20_000, 16)
 _READY_SECONDS: Final = 60.0
 # Far less than KEEP_ALIVE_SECONDS, after which the service closes an idle connection: a request sent on it at that
 # moment would fail. The rest is for a client that reads an answer late, or sends late, because the machine is busy.
