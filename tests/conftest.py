@@ -63,8 +63,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Sets `-n auto` to two workers for each core, since many tests wait; to none if all would share one server."""
-    return 0 if TEST_DATABASE_URL else 2 * (os.cpu_count() or 1)
+    """Sets `-n auto` to three workers for two cores, since many tests wait; to none if all would share one server."""
+    return 0 if TEST_DATABASE_URL else (os.cpu_count() or 1) * 3 // 2
 
 
 class OneWorkerForEachGroup(LoadScopeScheduling):
