@@ -161,13 +161,19 @@ def test_a_day_booking_is_moved_by_days(open_page: Open, service: Service, direc
     assert (now["slotStart"], now["resourceId"]) == (booked["slotStart"], "room-11")
 
 
-def test_a_conflict_names_its_author(calendar: CalendarPage, service: Service) -> None:
-    """It names the author, the change and the present state, and the own change can be made again."""
+def show_booking_without_news(calendar: CalendarPage, service: Service) -> tuple[date, dict[str, Any]]:
+    """Books, and shows the day on a page that does not hear of changes. Returns the day and the appointment."""
     day = own_day(service)
     booked = book(service, day, 10)
     calendar.page.route("**/api/booking/stream*", lambda route: route.abort())
     calendar.page.reload()
     calendar.show(day)
+    return day, booked
+
+
+def test_a_conflict_names_its_author(calendar: CalendarPage, service: Service) -> None:
+    """It names the author, the change and the present state, and the own change can be made again."""
+    day, booked = show_booking_without_news(calendar, service)
     expect(calendar.card("Ada Lovelace")).to_be_visible()
     maria = {"Authorization": f"Bearer {key_of(service, 'owner', name='Maria')}"}
     moved = {"expectedVersion": 1, "slotStart": at(day, 15)}
@@ -483,11 +489,7 @@ def test_a_change_whose_answer_was_lost_is_no_conflict(
     calendar: CalendarPage, service: Service, is_again: bool
 ) -> None:
     """The page repeats it, or its user does with more: the first attempt has changed the appointment already."""
-    day = own_day(service)
-    booked = book(service, day, 10)
-    calendar.page.route("**/api/booking/stream*", lambda route: route.abort())
-    calendar.page.reload()
-    calendar.show(day)
+    _, booked = show_booking_without_news(calendar, service)
     attempts = []
 
     def lose(route: Route) -> None:
@@ -521,11 +523,7 @@ def test_a_change_of_another_person_after_one_whose_answer_was_lost_is_a_conflic
     calendar: CalendarPage, service: Service
 ) -> None:
     """Also where it is made while the page reads who changed the appointment."""
-    day = own_day(service)
-    booked = book(service, day, 10)
-    calendar.page.route("**/api/booking/stream*", lambda route: route.abort())
-    calendar.page.reload()
-    calendar.show(day)
+    _, booked = show_booking_without_news(calendar, service)
     lost: list[object] = []
 
     def answer(route: Route) -> None:
