@@ -1,6 +1,6 @@
 /** Calls of the API with the key of a business, and their problems in the visitor's language. */
 import { $, showFaults } from "../dom.js";
-import { Refusal } from "../holdfast.js";
+import { randomId, Refusal } from "../holdfast.js";
 import { hasText, locale, text } from "../texts.js";
 
 const ATTEMPTS = 3;
@@ -55,6 +55,24 @@ async function send(method, path, body, names) {
     return { answer, content: answer.status === 204 ? null : await answer.json() };
   } catch {
     return {};
+  }
+}
+
+/** The attempts of a form to make something: the same entries after a lost answer are the same attempt. */
+export class Attempt {
+  #body = "";
+  #id = "";
+
+  /** Returns the id of the attempt with a body. @param {object} body @returns {string} */
+  id(body) {
+    const written = JSON.stringify(body);
+    if (this.#body !== written) [this.#body, this.#id] = [written, randomId()];
+    return this.#id;
+  }
+
+  /** Ends the attempt: the same entries are another one from now on. */
+  end() {
+    this.#body = "";
   }
 }
 

@@ -1,7 +1,6 @@
 /** The dialog of the closures of a business and its resources. */
 import { $, button, make } from "../dom.js";
-import { randomId } from "../holdfast.js";
-import { call, session } from "./api.js";
+import { Attempt, call, session } from "./api.js";
 import { closureTime, itemOf, resourceName, state } from "./catalog.js";
 import { pathOf } from "./change.js";
 import { choose, entered, openItem, run } from "./entry.js";
@@ -13,7 +12,7 @@ const dialog = $("#closures");
 const form = /** @type {HTMLFormElement} */ ($("#closures form"));
 /** @type {() => Promise<void>} */
 let reload;
-let attempt = { body: "", id: "" };
+const attempt = new Attempt();
 
 /** @param {string} id */
 const pathOfClosure = (id) => `catalog/businesses/${session.businessId}/closures/${encodeURIComponent(id)}`;
@@ -59,9 +58,7 @@ async function close() {
     const to = instantOf(until ?? date, minutesOf(untilTime ?? "24:00"));
     Object.assign(body, { date: null, until: null, from, to });
   }
-  // The same closure after a lost answer is no second one.
-  if (attempt.body !== JSON.stringify(body)) attempt = { body: JSON.stringify(body), id: randomId() };
-  const put = await call("PUT", pathOfClosure(attempt.id), body);
+  const put = await call("PUT", pathOfClosure(attempt.id(body)), body);
   const { count, items } = put.affectedAppointments;
   await reload();
   list();

@@ -1,8 +1,8 @@
 /** The dialog of one appointment: its data, its changes, and a new booking. */
 import { addDays } from "../dates.js";
 import { $, button, make } from "../dom.js";
-import { randomId, Refusal } from "../holdfast.js";
-import { call, mayAct, patiently, problemText, session, showProblem, showWaiting } from "./api.js";
+import { Refusal } from "../holdfast.js";
+import { Attempt, call, mayAct, patiently, problemText, session, showProblem, showWaiting } from "./api.js";
 import { columns, isOfDays, resourceName, serviceOf, state } from "./catalog.js";
 import { change, entryText, keep, pathOf, tell, warningsOf } from "./change.js";
 import { clockOf, daysBetween, instantOf, localTime, minutesOf, momentText } from "./time.js";
@@ -20,7 +20,7 @@ const fields = /** @type {Record<string, HTMLInputElement>} */ (/** @type {unkno
 /** @type {Item | null} */
 let shown = null;
 let before = "";
-let attempt = { body: "", key: "" };
+const attempt = new Attempt();
 
 /** @param {HTMLSelectElement | HTMLInputElement} select @param {string[][]} entries @param {string} chosen */
 export function choose(select, entries, chosen) {
@@ -179,11 +179,8 @@ async function save() {
   );
   if (shown) return change(shown, Object.fromEntries(changed));
   const body = { businessId: session.businessId, ...Object.fromEntries(changed) };
-  // The same request after a lost answer has no second effect.
-  if (attempt.body !== JSON.stringify(body)) attempt = { body: JSON.stringify(body), key: randomId() };
-  shown = keep(await call("POST", "booking/appointments", body, { "Idempotency-Key": attempt.key }));
-  // The same words for the next guest are another request.
-  attempt = { body: "", key: "" };
+  shown = keep(await call("POST", "booking/appointments", body, { "Idempotency-Key": attempt.id(body) }));
+  attempt.end(); // the next guest may have the same data
   tell([text("calendar.booked", { what: itemText(shown) }), ...warningsOf(shown)].join(" "));
 }
 
