@@ -21,7 +21,7 @@ from service.booking.guests import Guests
 from service.booking.instants import Instant, WrittenInstant, after, written_instant
 from service.booking.requests import Attempt, Author, Book, Change, Holder, merged, written
 from service.booking.service_types import OfService
-from service.booking.text import BusinessId, Identifier, if_any
+from service.booking.text import BusinessId, Identifier, WrittenUuid, if_any
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Announce, Rule, Verbs, body_of
 from service.database.connections import Database, Reader, Rows
@@ -86,14 +86,16 @@ class Claim(OfService, OfBusiness):
 class KnownAppointment(Record):
     """An appointment as a repeated commit shows it to a caller that is not known to be the holder."""
 
-    appointment_id: UUID = Field(description="The appointment, by its id.")
+    appointment_id: WrittenUuid = Field(description="The appointment, by its id.")
     status: Status = Field(description="`confirmed`, or how it ended. Only a confirmed one takes room.")
 
 
 class Appointment(Claim, KnownAppointment):
     """A confirmed booking, or an ended one."""
 
-    reservation_id: UUID | None = Field(description="Its hold, if any; hidden as `null` in lists and from readers.")
+    reservation_id: WrittenUuid | None = Field(
+        description="Its hold, if any; hidden as `null` in lists and from readers."
+    )
     version: int = Field(description="Rises by 1 with every change of the appointment.")
     guest_name: str | None = Field(description="The guest's name.")
     guest_email: str | None = Field(description="The guest's e-mail address.")
@@ -163,7 +165,7 @@ class AuditEntry(Record):
 def booked(tokens: CancellationTokens, body: bytes) -> BookedAppointment:
     """Reads an appointment that a verb made, and adds its token."""
     fields = from_json(body)
-    token = tokens.make(fields["business_id"], UUID(fields["appointment_id"]))
+    token = tokens.make(fields["business_id"], fields["appointment_id"])
     return BookedAppointment.model_validate({**fields, "cancellation_token": token})
 
 

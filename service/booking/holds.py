@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Literal, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from pydantic import BaseModel, Field
 
@@ -12,8 +12,19 @@ from service.booking.appointments import BookedAppointment, Claim, KnownAppointm
 from service.booking.businesses import BusinessOf, require_business
 from service.booking.guests import Guests
 from service.booking.instants import Instant, WrittenInstant, after
-from service.booking.requests import Attempt, Author, Commit, Extend, Holder, Release, Reserve, merged, written
-from service.booking.text import BusinessId, Identifier
+from service.booking.requests import (
+    Attempt,
+    Author,
+    Commit,
+    Extend,
+    Holder,
+    Release,
+    Reserve,
+    merged,
+    new_secret_operation_id,
+    written,
+)
+from service.booking.text import BusinessId, Identifier, WrittenUuid
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Verbs
 from service.database.connections import Database
@@ -40,7 +51,9 @@ class Listed(BaseModel):
 
 
 class OfReservation(Record):
-    reservation_id: UUID = Field(description="The hold. This id can commit or release it: show it to its holder only.")
+    reservation_id: WrittenUuid = Field(
+        description="The hold. This id can commit or release it: show it to its holder only."
+    )
 
 
 class Reservation(Claim, OfReservation):
@@ -56,7 +69,7 @@ class Reservation(Claim, OfReservation):
 class Hold(Claim):
     """A live hold as its business sees it: without the id by which its holder can commit or release it."""
 
-    hold_id: UUID = Field(description="Names the hold in this list, and nowhere else.")
+    hold_id: WrittenUuid = Field(description="Names the hold in this list, and nowhere else.")
     created_at: WrittenInstant = Field(description="When it was made.")
     expires_at: WrittenInstant = Field(description="When it ends by itself, unless it is committed or extended before.")
     expires_in_seconds: float = Field(description="Seconds to `expiresAt`, to count down from.")
@@ -83,8 +96,8 @@ class Holds:
         The request is compared as the caller sent it, with the client's own id: what the catalog fills in, and the
         `holder`, are no part of its fingerprint, because either may differ at a retry.
         """
-        # The id of a reservation is the credential of its holder: all of it random.
-        operation_id = str(uuid4())
+        # The id of a reservation is the credential of its holder.
+        operation_id = new_secret_operation_id()
         sent = written(request)
         content = merged(sent, attempt.members(sent), holder)
         read = Reservation.model_validate_json

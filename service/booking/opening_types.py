@@ -3,7 +3,6 @@ read."""
 
 from datetime import date
 from typing import Annotated, Any, Final, Self
-from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -16,7 +15,7 @@ from pydantic import (
 
 from service.booking.catalog_types import MAX_LISTED, OfBusiness, Settings
 from service.booking.instants import EndTime, LocalDate, ShownInstant, TimeOfDay, WrittenInstant, after
-from service.booking.text import Identifier, Name, Notes
+from service.booking.text import Identifier, Name, Notes, WrittenUuid
 from service.faults import FaultCode, fault_error, fault_error_at
 from service.naming import Record
 
@@ -194,7 +193,7 @@ class Closure(ClosureEntry, OfClosure, OfBusiness):
 class AffectedAppointment(Record):
     """An appointment at a time that is no longer open."""
 
-    appointment_id: UUID = Field(description="The appointment.")
+    appointment_id: WrittenUuid = Field(description="The appointment.")
     service_id: str = Field(description="Its service.")
     resource_id: str | None = Field(description="Its resource, if the service has any.")
     slot_start: WrittenInstant = Field(description="When it begins.")

@@ -4,14 +4,15 @@ The members have the names of sql/functions/verbs, where they are documented.
 """
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 from uuid import UUID
 
 import orjson
+import uuid_utils
 from pydantic import BaseModel, Field, TypeAdapter
-from uuid_utils import uuid7
 
 from service.booking.contacts import EMAIL_MEANING, PHONE_MEANING, Email, Phone
 from service.booking.text import METADATA_MEANING, Metadata, Name, Notes
@@ -173,4 +174,9 @@ def new_operation_id() -> str:
 
     A version 7 UUID: rows that are made together lie together in their index.
     """
-    return str(uuid7())
+    return str(uuid_utils.uuid7())
+
+
+def new_secret_operation_id() -> str:
+    """Returns the id of an operation whose result has the same id as its credential: all of it random."""
+    return str(uuid_utils.UUID(bytes=os.urandom(16), version=4))

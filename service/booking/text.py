@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Final, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, JsonValue, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    JsonValue,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from service.faults import FaultCode, fault_error
@@ -56,6 +64,9 @@ def if_any(description: str) -> Any:
     """Declares a member that an answer has only where it is not None."""
     return Field(default=None, exclude_if=lambda value: value is None, description=description)
 
+
+# An id in an answer, as the database writes it.
+WrittenUuid = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 
 Identifier = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$"), OneFault(FaultCode.INVALID_ID)]
 BusinessId = Annotated[Identifier, Field(description="The business, by its id in the catalog.")]
