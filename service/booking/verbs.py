@@ -1,7 +1,7 @@
 """Runs the verbs that decide: sends a request to group commit, and returns the body or raises the refusal."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, Literal, Protocol, TypeVar
 
@@ -69,7 +69,9 @@ def body_of(outcome: str, body: bytes | None = None) -> bytes:
 class Announce(Protocol):
     """Reports what a verb changed to those who watch a calendar. It neither waits nor fails."""
 
-    def __call__(self, business_id: str, body: dict[str, Any], *, moved: bool) -> None: ...
+    def __call__(
+        self, business_id: str, body: dict[str, Any] | Callable[[], dict[str, Any]], *, moved: bool
+    ) -> None: ...
 
 
 def announce_unknown(announce: Announce | None, business_id: str, seconds: float) -> None:
@@ -77,6 +79,16 @@ def announce_unknown(announce: Announce | None, business_id: str, seconds: float
     then. All watchers of the business are concerned."""
     if announce:
         asyncio.get_running_loop().call_later(seconds, partial(announce, business_id, {}, moved=False))
+
+
+def _concerned(outcome: Outcome, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the body of an outcome, or an empty one if it concerns the watchers of several services.
+
+    That is a change to a new service, and a claim that ended expired holds beside its slot or on another resource (see
+    booking.with_freed and booking.with_freed_hold).
+    """
+    body = outcome.body
+    return {} if "service_id" in changes or "frees_more" in body else body
 
 
 class Verbs:
@@ -103,13 +115,8 @@ class Verbs:
                 self._announce(business_id, {}, moved=False)
             elif outcome.name == "done" and request.verb != "extend":
                 changes = request.changes if isinstance(request, Change) else {}
-                body = outcome.body
-                # Those concern the watchers of several services, so all of the business get it: a change to a new
-                # service, and a claim that ended expired holds beside its slot or on another resource (see
-                # booking.with_freed and booking.with_freed_hold).
-                if "service_id" in changes or "frees_more" in body:
-                    body = {}
-                self._announce(business_id, body, moved=not changes.keys().isdisjoint(_MOVING))
+                moved = not changes.keys().isdisjoint(_MOVING)
+                self._announce(business_id, partial(_concerned, outcome, changes), moved=moved)
             elif outcome.name in ("reservation_expired", "slot_unavailable") and (freed := outcome.body.get("freed")):
                 self._announce(business_id, freed, moved=False)
 

@@ -99,16 +99,19 @@ class Feed:
             await self._send_unsent()
         self._watchers.end()
 
-    def announce(self, business_id: str, body: dict[str, Any], *, moved: bool) -> None:
+    def announce(self, business_id: str, body: dict[str, Any] | Callable[[], dict[str, Any]], *, moved: bool) -> None:
         """Publishes what a verb changed, by the body of its outcome. Never waits and never fails.
+
+        The body may be a function that reads it, which is called if somebody watches: then no settings have changed.
 
         A claim that was `moved` left a slot that the body does not name: any slot of the service may have room then. A
         body without a service concerns all services of the business.
         """
-        self._forget(business_id, body.get("slot_start"))
+        self._forget(business_id, has_settings=isinstance(body, dict) and "slot_start" not in body)
         if not self._store.exists and not self._watchers.any_within(_RESUME_SECONDS):
             self._skip_to(None)
             return
+        body = body if isinstance(body, dict) else body()
         slot = (None, None) if moved else (body.get("slot_start"), body.get("slot_end"))
         change = Change(business_id, body.get("service_id"), body.get("resource_id"), *slot)
         if self._store.up and len(self._unsent) < _UNSENT:
@@ -134,12 +137,12 @@ class Feed:
             self._before = _new_id()
         return self._before
 
-    def _forget(self, business_id: str | None, slot_start: str | None) -> None:
-        """Gives no more answers about a business, or about any with None, from before a change; one without a slot may
-        be of its settings."""
+    def _forget(self, business_id: str | None, *, has_settings: bool) -> None:
+        """Gives no more answers about a business, or about any with None, from before a change, which may be one of its
+        settings."""
         for forget in self._forget_answers:
             forget(business_id)
-        if slot_start is None:
+        if has_settings:
             for forget in self._forget_settings:
                 forget(business_id)
 
@@ -160,7 +163,7 @@ class Feed:
         if event.change is None:
             self._publish_gap(event.id)
             return
-        self._forget(event.change.business_id, event.change.slot_start)
+        self._forget(event.change.business_id, has_settings=event.change.slot_start is None)
         if not self._watchers.any_within(_RESUME_SECONDS):
             self._skip_to(event.id)
             return
@@ -179,7 +182,7 @@ class Feed:
 
     def _publish_gap(self, event_id: str) -> None:
         """Makes all watchers load again: changes before this event may have been missed."""
-        self._forget(None, None)
+        self._forget(None, has_settings=True)
         self._skip_to(event_id)
         self._watchers.send(Event(event_id))
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -372,13 +373,22 @@ async def test_a_watcher_that_missed_a_change_no_longer_recorded_loads_again(mon
 
 
 async def test_changes_without_watchers_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No change and no event is created, and nothing is recorded."""
+    """No outcome is read, no change and no event is created, and nothing is recorded."""
     for name in ("Change", "Event", "_new_id"):
         monkeypatch.setattr(feed, name, None)
     of_process = Feed(Store(None))
     for hour in range(10):
         of_process.announce("salon", change_at(hour), moved=False)
+        of_process.announce("salon", partial(pytest.fail, "an outcome is read for nobody"), moved=False)
     assert not of_process._events
+
+
+async def test_an_outcome_is_read_for_a_watcher() -> None:
+    of_process = Feed(Store(None))
+    cut_off_at = of_process.last_id
+    of_process.watch("salon", "cut", None, None)
+    of_process.announce("salon", partial(change_at, 8), moved=False)
+    assert await missed(of_process, cut_off_at) == [Change("salon", **change_at(8))]
 
 
 async def test_changes_without_watchers_make_a_reconnecting_one_load_again(monkeypatch: pytest.MonkeyPatch) -> None:

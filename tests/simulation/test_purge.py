@@ -65,7 +65,7 @@ def run(*steps: tuple[object, ...] | Exception) -> tuple[CleanupReport, Due, lis
     announced: list[dict[str, Any]] = []
     reports: list[CleanupReport] = []
 
-    def announce(business_id: str, body: dict[str, Any], *, moved: bool) -> None:  # noqa: ARG001 — as Announce
+    def announce(business_id: str, body: Any, *, moved: bool) -> None:  # noqa: ARG001 — as Announce
         announced.append(body)
 
     async def main(_: SimulatedLoop) -> None:
