@@ -10,6 +10,7 @@ HoldfastError            an answer that is no success: a code of the table and t
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Self, cast
 
 from pydantic import ValidationError
@@ -20,7 +21,7 @@ from service.faults import Fault, FaultCode, fault, faults_of
 MAX_FAULTS: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """One code: its HTTP status, what a person reads, and what a caller does about it."""
 
@@ -34,7 +35,7 @@ class Problem:
     # The title, if it is not the code in words.
     other_title: str = ""
 
-    @property
+    @cached_property
     def title(self) -> str:
         return self.other_title or self.code.replace("_", " ").capitalize()
 

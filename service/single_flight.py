@@ -42,7 +42,7 @@ class SingleFlight(Generic[K, V]):
 
     async def run(self, key: K, load: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """Returns the result of the key's task, or raises its exception. Starts `load` where there is no task."""
-        task = self._running.get(key) or self._kept.get(key)
+        task = self._find(key)
         if task is None:
             task = self._running[key] = asyncio.create_task(load())
             task.add_done_callback(lambda ended: self._end(key, ended))
@@ -57,6 +57,12 @@ class SingleFlight(Generic[K, V]):
                 tasks.clear()
             else:
                 tasks.pop(key, None)
+
+    def _find(self, key: K) -> asyncio.Task[V] | None:
+        try:
+            return self._running.get(key) or self._kept[key]  # `get` would look three times
+        except KeyError:
+            return None
 
     async def _wait(self, key: K, task: asyncio.Task[V]) -> None:
         self._callers[task] += 1

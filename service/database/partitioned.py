@@ -30,7 +30,7 @@ class PartitionedCommit:
 
     async def start(self) -> None:
         """Opens the first one; the others are opened with the first request of their partition."""
-        await self._of(0)
+        await self._open(0)
 
     async def stop(self) -> None:
         """Ends the lanes, once every request has been answered, and closes the connections."""
@@ -42,17 +42,18 @@ class PartitionedCommit:
         self, verb: str, business_id: str, operation_id: str, arguments: bytes, on_outcome: Callable[[Outcome], None]
     ) -> Outcome:
         """Runs a verb on the node of a business: see `GroupCommit.submit`."""
-        group_commit = await self._of(self._nodes.partition(business_id) or 0)
+        partition = self._nodes.partition(business_id) or 0
+        _, group_commit = self._opened.get(partition) or await self._open(partition)
         return await group_commit.submit(verb, business_id, operation_id, arguments, on_outcome)
 
-    async def _of(self, partition: int) -> GroupCommit:
-        if partition not in self._opened:
-            async with self._opening:
-                if partition not in self._opened:
-                    # The name of its pool in metrics; the first partition is the only one without a proxy.
-                    database = self._connect(f"lanes_{partition}" if partition else "lanes")
-                    await database.open()
-                    group_commit = self._commit(database)
-                    group_commit.start()
-                    self._opened[partition] = database, group_commit
-        return self._opened[partition][1]
+    async def _open(self, partition: int) -> tuple[Database, GroupCommit]:
+        """Returns the pool and the group commit of a partition. Opens them unless another caller has."""
+        async with self._opening:
+            if partition not in self._opened:
+                # The name of its pool in metrics; the first partition is the only one without a proxy.
+                database = self._connect(f"lanes_{partition}" if partition else "lanes")
+                await database.open()
+                group_commit = self._commit(database)
+                group_commit.start()
+                self._opened[partition] = database, group_commit
+        return self._opened[partition]

@@ -99,13 +99,13 @@ def is_guessable(name: str | None) -> bool:
 
 def client_id(call: Call) -> str | None:
     """Reads the id that a frontend gives its guest. Raises `Invalid`."""
-    return made_up_name(call, "X-Client-Id")
+    return made_up_name(call, b"x-client-id")
 
 
-def made_up_name(call: Call, header: str) -> str | None:
+def made_up_name(call: Call, header: bytes) -> str | None:
     """Reads a header with a name that a client made up: an idempotency key, or its own id. Raises `Invalid`."""
-    sent = call.header(header.lower().encode())
+    sent = call.header(header)
     try:
         return None if sent is None else _MADE_UP.validate_python(sent)
     except ValidationError as error:
-        raise Invalid.of_input(error, header) from None
+        raise Invalid.of_input(error, header.decode().title()) from None

@@ -44,7 +44,7 @@ def attempt(call: Call) -> Attempt:
 def _idempotency_key(call: Call) -> str | None:
     """Reads the key from the body or the header; both, if given, must agree. Raises `Invalid`."""
     in_body: str | None = getattr(call.body, "idempotency_key", None)
-    in_header = made_up_name(call, "Idempotency-Key")
+    in_header = made_up_name(call, b"idempotency-key")
     if None not in (in_body, in_header) and in_body != in_header:
         raise Invalid("IDEMPOTENCY_KEY_MISMATCH")
     return in_header or in_body

@@ -15,7 +15,7 @@ from service.faults import FaultCode
 from service.http.authentication import Authentication
 from service.http.call import Call
 from service.http.clients import Clients
-from service.http.endpoint import Access, Endpoint, NoQuery, may_omit_body
+from service.http.endpoint import Endpoint, NoQuery, may_omit_body
 from service.http.limits import RequestLimiter
 
 # The statuses of refusals that may only mean that the name, taken for the id of a business, is a slug.
@@ -49,7 +49,7 @@ class Dispatcher:
         client_counted = limiter is not None and await limiter.count_suspect(call)
         try:
             await self._read(endpoint, call)
-            name = call.business_name if endpoint.access is Access.PUBLIC or endpoint.by_guest else None
+            name = call.business_name if endpoint.is_public or endpoint.by_guest else None
             id_first = name is not None and endpoint.proves_business and self._names.may_be_id(name)
             if name and not id_first:
                 # The look-up comes after the limit of the client, which only a key lifts.
@@ -87,7 +87,7 @@ class Dispatcher:
         no_access: HoldfastError | None = None
         if endpoint.by_guest:
             call.guest_token = call.header(b"guest-token")
-        if call.guest_token is None and endpoint.access is not Access.PUBLIC:
+        if call.guest_token is None and not endpoint.is_public:
             try:
                 await self._authorize(endpoint, call)
             except HoldfastError as error:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from types import NoneType
 from typing import Any, Final, TypeVar, get_type_hints
 
@@ -161,15 +162,21 @@ class Endpoint(endpoint):
     takes: tuple[str, ...]
     path_parameters: tuple[PathParameter, ...]
 
-    @property
+    # Looked at for each request: an `Enum` takes five times as long to name a member as an object an attribute.
+    @cached_property
+    def is_public(self) -> bool:
+        """Whether anybody may call."""
+        return self.access is Access.PUBLIC
+
+    @cached_property
     def takes_token_in_body(self) -> bool:
         """Whether the token of a guest may also be in the body, so that access is known only when that is read."""
         return self.by_guest and self.body is not None and "cancellation_token" in self.body.model_fields
 
-    @property
+    @cached_property
     def is_counted(self) -> bool:
         """Whether requests can be refused by a limit. Where a secret is needed, wrong ones are counted in any case."""
-        return self.limited or self.access is not Access.PUBLIC
+        return self.limited or not self.is_public
 
     def arguments(self, call: Call) -> dict[str, Any]:
         """Returns the arguments of the handler for a call whose body and query were read. Raises `HoldfastError`."""

@@ -99,7 +99,7 @@ def codes(endpoint: Endpoint) -> list[str]:
         met |= {"PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE"}
         if "idempotency_key" in endpoint.body.model_fields:
             met.add("IDEMPOTENCY_KEY_MISMATCH")
-    if endpoint.access is not Access.PUBLIC:
+    if not endpoint.is_public:
         met.add("UNAUTHORIZED")
     if endpoint.access.roles:
         # A valid key may be one of another business, or of too low a role; a guest's token one of another appointment.

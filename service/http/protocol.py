@@ -236,7 +236,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Takes a header. Trailers are ignored."""
         if self._in_head:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Ends the head, and starts the application unless the head is too large."""
@@ -248,7 +251,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if version not in ("1.1", "1.0"):
             self._reject("MALFORMED_REQUEST", _NOT_HTTP_1)
         # RFC 9112, 3.2. HTTP/1.0 had none.
-        hosts = sum(name == b"host" for name, _ in self.headers)
+        hosts = [name for name, _ in self.headers].count(b"host")
         if hosts > 1 or (hosts == 0 and version == "1.1"):
             self._reject("MALFORMED_REQUEST", _NO_HOST)
         if self._probes_only and not self.url.startswith(_PROBES):
