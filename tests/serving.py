@@ -9,7 +9,8 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -69,6 +70,17 @@ def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 3
     while not condition():
         assert time.monotonic() < give_up_at, f"waited in vain for {what}"
         time.sleep(0.01)
+
+
+@contextmanager
+def hangup(action: signal.Handlers) -> Iterator[None]:
+    """Lets the processes that are started in the block begin with this action of SIGHUP: under `nohup make test` they
+    would ignore it, like the tests."""
+    former = signal.signal(signal.SIGHUP, action)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 class ServiceProcess:

@@ -25,7 +25,7 @@ from service.settings import Settings
 from tests.acceptance.clients import Clients, guest, race
 from tests.database import at, with_database
 from tests.folders import data_folder
-from tests.serving import SECRETS, ServiceProcess, run_command, wait_until
+from tests.serving import SECRETS, ServiceProcess, hangup, run_command, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -240,7 +240,9 @@ async def test_a_second_service_on_the_same_folder_is_refused(data_dir: Path) ->
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_terminal_that_is_closed_stops_the_service_and_its_database(data_dir: Path, workers: int) -> None:
     """It sends SIGHUP. PostgreSQL, in a session of its own, would run on."""
-    with service_on(data_dir, WORKERS=workers) as service:
+    with hangup(signal.SIG_DFL):
+        service = service_on(data_dir, WORKERS=workers)
+    with service:
         service.process.send_signal(signal.SIGHUP)
         assert service.wait() == 0
     assert find_running(data_dir) is None
@@ -249,11 +251,8 @@ def test_a_terminal_that_is_closed_stops_the_service_and_its_database(data_dir: 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_nohup_lets_the_service_run_on(data_dir: Path, workers: int) -> None:
     """It makes the service ignore SIGHUP."""
-    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with hangup(signal.SIG_IGN):
         service = service_on(data_dir, WORKERS=workers)
-    finally:
-        signal.signal(signal.SIGHUP, former)
     with service:
         workers_before = service.worker_pids()
         service.process.send_signal(signal.SIGHUP)

@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.clients import Clients, race_behind_lock, reserves, slot, statuses
 from tests.acceptance.conftest import Serve
 from tests.database import TestDatabase
-from tests.serving import ServiceProcess, wait_until
+from tests.serving import ServiceProcess, hangup, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,8 @@ async def test_requests_in_flight_are_answered_when_the_service_stops(
     that is closed sends SIGHUP to all of its processes."""
     database.make_service(capacity=30)
     # At this level uvicorn logs the steps of its shutdown.
-    service = serve(WORKERS=workers, LOG_LEVEL="debug")
+    with hangup(signal.SIG_DFL):
+        service = serve(WORKERS=workers, LOG_LEVEL="debug")
 
     def stop() -> None:
         # A request that no worker has read is not in flight: its client gets no answer, and may retry.
