@@ -34,6 +34,7 @@ _SAFE_HEADERS: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 )
+_SAFE_NAMES: Final = frozenset(name for name, _ in _SAFE_HEADERS)
 _CORS_OPTIONS: Final[dict[str, Any]] = {
     "allow_methods": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
     # Also those that tracing or a proxy of the page adds: there are no cookies that they could misuse.
@@ -110,11 +111,10 @@ class Application(Starlette):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                names = dict(message["headers"])
                 # The state of a limit belongs to answers and refusals alike.
                 message["headers"] = [
                     *message["headers"],
-                    *[header for header in _SAFE_HEADERS if header[0] not in names],
+                    *_safe_headers(message["headers"]),
                     (b"x-request-id", request_id.encode()),
                     *scope.get("limit_headers", ()),
                 ]
@@ -178,6 +178,14 @@ class Application(Starlette):
             if match := pattern.fullmatch(path):  # its `$` would let a newline pass
                 return address, match.groupdict()
         return None, {}
+
+
+def _safe_headers(headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+    own = dict(headers)
+    # Few answers have one of them.
+    if _SAFE_NAMES.isdisjoint(own):
+        return _SAFE_HEADERS
+    return [header for header in _SAFE_HEADERS if header[0] not in own]
 
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:
