@@ -17,7 +17,7 @@ from service.sharing.store import Store
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import timestamp
 from tests.http.conftest import ADMIN
-from tests.http.test_limits import Clock
+from tests.manual_clock import ManualClock
 from tests.redis_server import RedisServer, sharing, until_both_listen
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +61,7 @@ def test_the_life_of_an_answer_is_less_than_a_second() -> None:
 
 async def test_an_answer_is_given_again_until_it_is_too_old() -> None:
     """Its age counts from before the database was asked: a change in the meantime may be missing."""
-    clock, oracle = Clock(), Oracle()
+    clock, oracle = ManualClock(), Oracle()
     answers = AnswerCache[bytes](clock)
     hits, misses = counted("hit"), counted("miss")
     oracle.may_answer.clear()
@@ -106,7 +106,7 @@ async def test_a_look_up_ends_when_its_callers_have_left() -> None:
 
 async def test_who_comes_late_does_not_join_a_look_up_that_began_long_ago() -> None:
     """Its answer may be as old as the look-up, and without Redis no change of another process drops it."""
-    clock, oracle = Clock(), Oracle()
+    clock, oracle = ManualClock(), Oracle()
     answers = AnswerCache[bytes](clock)
     oracle.may_answer.clear()
     first = asyncio.create_task(answers.get("salon", "question", oracle))
@@ -155,7 +155,7 @@ async def test_what_was_asked_before_a_change_is_no_answer_after_it() -> None:
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
     """Long answers by their bytes, and short ones too: there are as many questions as there are intervals."""
     monkeypatch.setattr(cache, "MAX_BYTES", 10_000 + 5 * length)
-    answers = AnswerCache[bytes](Clock())
+    answers = AnswerCache[bytes](ManualClock())
 
     async def ask() -> bytes:
         return b"x" * length
@@ -173,7 +173,7 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch, length: 
 async def test_an_answer_that_is_larger_than_all_is_given_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """And drops no other one."""
     monkeypatch.setattr(cache, "MAX_BYTES", 10_000)
-    answers, oracle = AnswerCache[bytes](Clock()), Oracle()
+    answers, oracle = AnswerCache[bytes](ManualClock()), Oracle()
     assert await answers.get("salon", "small", oracle) == b"1"
 
     async def ask() -> bytes:
@@ -186,7 +186,7 @@ async def test_an_answer_that_is_larger_than_all_is_given_and_not_kept(monkeypat
 async def test_the_businesses_with_kept_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their names are what callers send."""
     monkeypatch.setattr(cache, "_BUSINESSES", 4)
-    answers, oracle = AnswerCache[bytes](Clock()), Oracle()
+    answers, oracle = AnswerCache[bytes](ManualClock()), Oracle()
     for business in range(10):
         await answers.get(str(business), "question", oracle)
     assert len(answers._epochs) == 4
@@ -202,7 +202,7 @@ async def two_processes(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, 
     Its clock stands still, so no answer expires.
     """
     async with sharing(redis) as one, sharing(redis) as two:
-        answers = AnswerCache[bytes](Clock())
+        answers = AnswerCache[bytes](ManualClock())
         feeds = Feed(one), Feed(two, answers.forget)
         for each in feeds:
             each.start()

@@ -7,23 +7,14 @@ from hypothesis import strategies as st
 from service.settings import Settings
 from service.sharing.limits import Limit, Rate, RequestLimits
 from service.sharing.store import Store
+from tests.manual_clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
 
-class Clock:
-    """Stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 async def test_by_default_a_burst_of_a_thousand_goes_through() -> None:
     """A school class behind one address or a ticket drop in an office is legitimate."""
-    limiter = RequestLimits(Store(None), Clock())
+    limiter = RequestLimits(Store(None), ManualClock())
     limit = Limit("client", "somebody", Rate.parse(Settings().rate_limit))
     assert all([(await limiter.hit([limit])).granted for _ in range(1000)])
 
@@ -35,7 +26,7 @@ async def test_by_default_a_burst_of_a_thousand_goes_through() -> None:
 )
 async def test_the_verdict_about_a_limit_is_true(count: int, seconds: int, bursts: list[tuple[float, int]]) -> None:
     """The remaining requests are granted, and no more; after Retry-After the next one is, whatever happened before."""
-    clock = Clock()
+    clock = ManualClock()
     limiter = RequestLimits(Store(None), clock)
     limit = Limit("client", "somebody", Rate(count, seconds))
     for pause, burst in bursts:
@@ -54,7 +45,7 @@ async def test_the_verdict_about_a_limit_is_true(count: int, seconds: int, burst
 
 async def test_a_caller_cannot_make_twice_the_limit_around_the_turn_of_a_window() -> None:
     """The seconds before the turn and those after it are within one minute."""
-    clock = Clock()
+    clock = ManualClock()
     limiter = RequestLimits(Store(None), clock)
     limit = Limit("client", "somebody", Rate(100, 60))
     clock.now += 59.9
@@ -66,7 +57,7 @@ async def test_a_caller_cannot_make_twice_the_limit_around_the_turn_of_a_window(
 
 async def test_a_request_refused_by_one_limit_counts_against_no_other() -> None:
     """A client beyond its own limit must not use up that of its business."""
-    limiter = RequestLimits(Store(None), Clock())
+    limiter = RequestLimits(Store(None), ManualClock())
     client, business = Limit("client", "c", Rate(1, 60)), Limit("business", "b", Rate(3, 60))
     verdicts = [(await limiter.hit([client, business])) for _ in range(5)]
     assert [verdict.granted for verdict in verdicts] == [True, False, False, False, False]
@@ -77,7 +68,7 @@ async def test_a_request_refused_by_one_limit_counts_against_no_other() -> None:
 async def test_the_callers_counted_by_a_process_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses can be made up by the million. The most recent callers are kept."""
     monkeypatch.setattr("service.sharing.limits._CALLERS", 10)
-    limiter = RequestLimits(Store(None), Clock())
+    limiter = RequestLimits(Store(None), ManualClock())
     callers = [Limit("client", str(number), Rate(1, 60)) for number in range(30)]
     for caller in callers:
         await limiter.hit([caller])
@@ -88,7 +79,7 @@ async def test_the_callers_counted_by_a_process_are_bounded(monkeypatch: pytest.
 
 async def test_the_tightest_limit_is_reported_and_the_longest_wait() -> None:
     """The limit with the least left, if the request is granted; else the limit with the longest wait."""
-    limiter = RequestLimits(Store(None), Clock())
+    limiter = RequestLimits(Store(None), ManualClock())
     client, business = Limit("client", "c", Rate(2, 60)), Limit("business", "b", Rate(3, 3600))
     verdicts = [limiter.count([client, business]) for _ in range(2)]
     assert [(verdict.limit, verdict.remaining, verdict.reset_seconds) for verdict in verdicts] == [

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.single_flight import SingleFlight
+from tests.manual_clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -28,16 +29,6 @@ class Source:
         if self.fails:
             raise ValueError(number)
         return number
-
-
-class Clock:
-    """Stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def test_concurrent_callers_of_a_key_share_one_task() -> None:
@@ -85,7 +76,7 @@ async def test_a_task_goes_on_when_all_its_callers_are_cancelled() -> None:
 
 async def test_a_result_is_kept_from_the_end_of_its_task() -> None:
     """And not from its beginning: a slow source would else be asked all the time."""
-    source, clock = Source(), Clock()
+    source, clock = Source(), ManualClock()
     flight = SingleFlight[str, int](keep_seconds=10, clock=clock)
     source.may_finish.clear()
     caller = asyncio.create_task(flight.run("a", source))
@@ -111,7 +102,7 @@ async def test_a_failure_reaches_all_callers_and_is_not_kept() -> None:
 
 async def test_a_failure_is_kept_if_asked_for() -> None:
     """For as long as a result."""
-    source, clock = Source(), Clock()
+    source, clock = Source(), ManualClock()
     flight = SingleFlight[str, int](keep_seconds=10, keep_failures=True, clock=clock)
     source.fails = True
     for _ in range(3):
