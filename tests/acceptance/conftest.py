@@ -1,13 +1,16 @@
 """The real service with real workers, on the test's own database."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Protocol
+from uuid import uuid4
 
+import psycopg
 import pytest
+from psycopg import sql
 
-from tests.database import TestDatabase
+from tests.database import TestDatabase, with_database
 from tests.serving import SECRETS, ServiceProcess
 
 _OFF: Final = {"CLEANUP_INTERVAL_SECONDS": 0, "RATE_LIMIT_ENABLED": False}
@@ -34,3 +37,22 @@ def serve(database: TestDatabase, tmp_path: Path) -> Iterator[Serve]:
             return services.enter_context(ServiceProcess(log, **SECRETS | database_urls | _OFF | settings))
 
         yield start
+
+
+@contextmanager
+def new_database(cluster: str, options: str = "") -> Iterator[str]:
+    """Makes an empty database, and gives a superuser's URL of it."""
+    name = f"holdfast_empty_{uuid4().hex}"
+    with psycopg.connect(cluster, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} {options}".encode())
+        try:
+            yield with_database(cluster, name)
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def empty_database(cluster: str) -> Iterator[str]:
+    """Returns a superuser's URL of an empty database."""
+    with new_database(cluster) as url:
+        yield url
