@@ -12,7 +12,7 @@ from tests.acceptance.readme import RUNBOOK, TOURS, as_shown, normalized, rewrit
 @pytest.mark.skipif(not shutil.which("curl"), reason="the tours use curl")
 @pytest.mark.parametrize("document", TOURS, ids=lambda path: path.name)
 def test_the_tour_shows_what_is_answered(document: Path) -> None:
-    """Compares each answer with the one that is shown. `python -m tests.acceptance.readme` renews them."""
+    """Compares each answer with that of the README. `python -m tests.acceptance.readme` renews them."""
     text = document.read_text()
     with tour() as shell:
         assert normalized(rewritten(text, shell)) == normalized(text)
@@ -78,7 +78,7 @@ def test_a_long_answer_is_broken_between_its_members() -> None:
 
 
 def test_the_width_of_a_value_is_no_difference() -> None:
-    """A longer duration may move the break of a line, and the answer is still the one that is shown."""
+    """A longer duration may move the break of a line, and the answer still agrees."""
     short, long = (f'{{"a": "{"x" * 80}", "durationMs": {duration}, "b": 1}}' for duration in ("1", "1000000000"))
     assert as_shown(short, "{}") != as_shown(long, "{}")
     assert normalized(as_shown(short, "{}")) == normalized(as_shown(long, "{}"))

@@ -33,7 +33,7 @@ _COLUMNS: Final[tuple[tuple[str, Callable[[Figures], float | None], str], ...]] 
 
 
 def report(bench: Bench) -> None:
-    """Prints medians over the rounds, and how they compare with what is wanted."""
+    """Prints medians over the rounds, and compares them with the wanted ratios."""
     results = bench.results
     bare = results[HTTP_ONLY][BARE]
     click.echo(f"\n{bench.plan.connections} connections; us: microseconds of processor time a request")
