@@ -519,11 +519,13 @@ def fill_a_week(service: Service, business: str, day: date) -> None:
 
 def test_local_times_are_found_around_a_change_of_the_clock(open_page: Open) -> None:
     """Also where the offset of the same digits in UTC is another one, and in a year that was typed with two digits. A
-    skipped time is beside the gap."""
+    skipped time is after the gap."""
     page = open_page("/calendar")
     cases = {
         ("Europe/Berlin", "2027-03-28", 60): "2027-03-28T00:00:00.000Z",
         ("Europe/Berlin", "2027-10-31", 1440): "2027-10-31T23:00:00.000Z",
+        ("America/Santiago", "2027-09-05", 0): "2027-09-05T04:00:00.000Z",
+        ("Africa/Cairo", "2027-04-30", 0): "2027-04-29T22:00:00.000Z",
         ("America/New_York", "2027-03-14", 360): "2027-03-14T10:00:00.000Z",
         ("America/New_York", "2027-11-07", 180): "2027-11-07T08:00:00.000Z",
         ("Pacific/Apia", "2027-06-01", 0): "2027-05-31T11:00:00.000Z",

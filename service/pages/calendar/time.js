@@ -51,12 +51,13 @@ export function minutesFrom(date, instant) {
   return daysBetween(date, local.date) * 1440 + local.minutes;
 }
 
-/** @param {string} date @param {number} minutes @returns {Date} for a time that the clock skips, one beside the gap. */
+/** @param {string} date @param {number} minutes @returns {Date} for a time that the clock skips, one after the gap. */
 export function instantOf(date, minutes) {
   const wanted = Date.parse(date) + minutes * 60_000;
   /** @param {number} guess */
   const nearer = (guess) => guess + (minutes - minutesFrom(date, guess)) * 60_000;
-  return new Date(nearer(nearer(wanted)));
+  const found = nearer(nearer(wanted));
+  return new Date(Math.max(found, nearer(found)));
 }
 
 /** @param {string} from @param {string} to @returns {number} */
