@@ -221,6 +221,30 @@ def test_an_hour_that_the_clock_shows_twice_names_its_zone(
     assert "MEZ" not in ranges[3]
 
 
+def test_a_stay_up_to_a_skipped_midnight_has_its_days(open_page: Open) -> None:
+    """It ends an hour later by the clock than it began, and is no day longer. A move asks for as many days."""
+    page = open_page("/book/harbour-boats")
+    cases = {
+        # In Cairo the clock goes from 00:00 to 01:00 on 30 April.
+        ("Africa/Cairo", "2027-04-28T22:00Z", "2027-04-29T22:00Z"): 1,
+        ("Africa/Cairo", "2027-04-29T22:00Z", "2027-04-30T21:00Z"): 1,
+        ("Africa/Cairo", "2027-04-28T22:00Z", "2027-04-30T21:00Z"): 2,
+        # From half past two to three o'clock, to half past two again, for nights and from nine to six.
+        ("Europe/Berlin", "2027-03-27T01:30Z", "2027-03-28T01:00Z"): 1,
+        ("Europe/Berlin", "2027-03-28T01:00Z", "2027-03-29T00:30Z"): 1,
+        ("Europe/Berlin", "2027-03-27T13:00Z", "2027-03-29T09:00Z"): 2,
+        ("Europe/Berlin", "2027-03-27T08:00Z", "2027-03-28T16:00Z"): 2,
+    }
+    code = """async (cases) => {
+        const [{ lengthOf }, { Clock }] =
+            await Promise.all(["booking", "times"].map((name) => import(`/static/book/${name}.js`)));
+        const services = [{ serviceId: "stay", durationDays: 1 }];
+        return cases.map(([zone, slotStart, slotEnd]) =>
+            lengthOf({ serviceId: "stay", slotStart, slotEnd }, { services }, new Clock(zone)));
+    }"""
+    assert page.evaluate(code, [list(case) for case in cases]) == list(cases.values())
+
+
 @pytest.mark.parametrize("slug", ["lake-hotel", "salon-rosa"])
 def test_a_narrow_phone_is_wide_enough(open_page: Open, slug: str) -> None:
     """Nothing has to be scrolled sideways, in any step."""

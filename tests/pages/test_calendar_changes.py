@@ -161,6 +161,31 @@ def test_a_day_booking_is_moved_by_days(open_page: Open, service: Service, direc
     assert (now["slotStart"], now["resourceId"]) == (booked["slotStart"], "room-11")
 
 
+def test_a_day_is_changed_and_moved_where_midnight_is_skipped(open_page: Open, service: Service) -> None:
+    """In Santiago the clock goes from 00:00 to 01:00 on 5 September: the day before ends then, and is one day."""
+    business = "/api/catalog/businesses/chile"
+    service.call("PUT", business, {"name": "Chile", "slug": "chile", "timezone": "America/Santiago"})
+    service.call("PUT", f"{business}/services/van", {"name": "Van", "durationDays": 1})
+    members = {"businessId": "chile", "serviceId": "van", "resourceId": None}
+    booked = book(service, date(2027, 9, 4), 0, slotStart="2027-09-04T04:00Z", **members)
+    calendar = open_calendar(open_page, service, business="chile")
+    calendar.show(date(2027, 9, 4), "Week")
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Change or move").click()
+    days = calendar.dialog.get_by_label("Days or nights")
+    expect(days).to_have_value("1")
+    days.fill("2")
+    calendar.dialog.get_by_role("button", name="Save").click()
+    expect(calendar.notice).to_contain_text("Saved")
+    assert read(service, booked)["slotEnd"] == "2027-09-06T03:00:00.000Z"
+    calendar.notice.get_by_role("button", name="Close").click()
+    calendar.card("Ada Lovelace").focus()
+    calendar.press("ArrowRight", "Enter")
+    expect(calendar.notice).to_contain_text("Saved")
+    now = read(service, booked)
+    assert (now["slotStart"], now["slotEnd"]) == ("2027-09-05T04:00:00.000Z", "2027-09-07T03:00:00.000Z")
+
+
 def show_booking_without_news(calendar: CalendarPage, service: Service) -> tuple[date, dict[str, Any]]:
     """Books, and shows the day on a page that does not hear of changes. Returns the day and the appointment."""
     day = own_day(service)

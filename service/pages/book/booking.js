@@ -11,15 +11,16 @@ import { DAY } from "../dates.js";
 import { isByNight, writtenLength } from "./choice.js";
 import { make } from "../dom.js";
 import { isolated, locale, now, text } from "../texts.js";
-import { MINUTE } from "./times.js";
+import { MINUTE, later } from "./times.js";
 
 /** The length in the unit of the service. @param {Booked} booked @param {Catalogue} catalogue @param {Clock} clock */
 export function lengthOf({ serviceId, slotStart, slotEnd }, { services }, clock) {
   const service = services.find((one) => one.serviceId === serviceId);
   if (!service?.durationDays) return (Date.parse(slotEnd) - Date.parse(slotStart)) / MINUTE;
-  const days = (Date.parse(clock.date(slotEnd)) - Date.parse(clock.date(slotStart))) / DAY;
-  // If it ends later by the clock than it began, it has another day.
-  return days + (clock.hour(slotEnd) > clock.hour(slotStart) ? 1 : 0);
+  // The end itself may be late by the clock: after an hour that it skips.
+  const last = later(-MINUTE, slotEnd);
+  const days = (Date.parse(clock.date(last)) - Date.parse(clock.date(slotStart))) / DAY;
+  return days + (clock.hour(last) >= clock.hour(slotStart) ? 1 : 0);
 }
 
 /**

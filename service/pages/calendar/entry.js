@@ -113,8 +113,9 @@ function fillService(resourceId, length) {
 /** @param {Item} item @returns {number} in the unit of its service */
 function lengthOf({ serviceId, start, end }) {
   if (!isOfDays(serviceId)) return (+end - +start) / 60_000;
-  const [from, to] = [localTime(start), localTime(end)];
-  return daysBetween(from.date, to.date) + (to.minutes > from.minutes ? 1 : 0);
+  // The end itself may be late by the clock: after an hour that it skips.
+  const [first, last] = [localTime(start), localTime(+end - 60_000)];
+  return daysBetween(first.date, last.date) + (last.minutes >= first.minutes ? 1 : 0);
 }
 
 /** @param {HTMLFormElement} one @returns {Record<string, any>} the values of a form; null for an empty one. */
