@@ -59,6 +59,26 @@ def test_it_is_moved_on_a_day_whose_clock_changes(calendar: CalendarPage, servic
     assert clock_of(read(service, booked)["slotStart"]) == "10:15"
 
 
+def test_a_start_that_the_clock_shows_twice_stays(calendar: CalendarPage, service: Service) -> None:
+    """Whichever of the two it is, if another length or person is chosen."""
+    day = date(2027, 10, 31)
+    guests = {"Castor": "2027-10-31T00:30:00.000Z", "Pollux": "2027-10-31T01:30:00.000Z"}
+    ends = ["2027-10-31T01:00:00.000Z", "2027-10-31T02:00:00.000Z"]
+    for (guest, start), end in zip(guests.items(), ends, strict=True):
+        booked = book(service, day, 0, slotStart=start, guestName=guest)
+        calendar.show(day)
+        calendar.card(guest).click()
+        calendar.dialog.get_by_text("Change or move").click()
+        calendar.dialog.get_by_label("Minutes").fill("30")
+        calendar.dialog.get_by_role("button", name="Save").click()
+        expect(calendar.notice).to_contain_text(f"{guest}, Haircut, Rosa")
+        calendar.card(guest).focus()
+        calendar.press("ArrowRight", "Enter")
+        expect(calendar.notice).to_contain_text(f"{guest}, Haircut, Maria")
+        now = read(service, booked)
+        assert (now["slotStart"], now["slotEnd"]) == (start, end)
+
+
 def test_a_move_by_the_keys_can_be_left(calendar: CalendarPage, service: Service) -> None:
     """Escape, or leaving the appointment, puts it back."""
     day = own_day(service)

@@ -174,7 +174,9 @@ async function save() {
   }
   const now = members();
   const then = JSON.parse(before);
-  if (now.slotStart && now.length && now.length !== then.length) now.slotEnd = endOf(now.slotStart, now.length);
+  // Its own start, if that stays: the clock may show the time of the field twice.
+  const start = shown && now.slotStart === then.slotStart ? shown.start.toISOString() : now.slotStart;
+  if (start && now.length && now.length !== then.length) now.slotEnd = endOf(start, now.length);
   const changed = Object.entries(now).filter(
     ([name, value]) => name !== "length" && (shown ? value !== then[name] : value !== null),
   );

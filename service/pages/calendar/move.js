@@ -208,7 +208,8 @@ function drop() {
   const { item, zone, at } = moving;
   moving = null;
   say("");
-  const start = instantAt(zone, at);
+  // Its own start, if that stays: the clock may show the time of its place twice.
+  const start = at === placeIn(zone, item) ? item.start : instantAt(zone, at);
   const column = zone.dataset.column || columnOf(item);
   const changes = {
     ...(+start !== +item.start && { slotStart: start.toISOString() }),
