@@ -192,6 +192,21 @@ def test_a_booking_that_is_left_open_shows_a_cancellation(open_page: Open, servi
     expect(page.get_by_role("button", name="Cancel it")).to_have_count(0)
 
 
+def test_a_booking_of_a_service_that_is_withdrawn_is_not_moved(open_page: Open, service: Service) -> None:
+    """The guest, who is about to move it, sees the booking again, and no slots of another service."""
+    page = make_booking(open_page, service, "shrinking")
+    path = "/api/catalog/businesses/shrinking/services"
+    service.call("PUT", f"{path}/other", {"name": "Another service", "durationMinutes": 30})
+    page.get_by_role("button", name="Move it").click()
+    expect(slot(page, "11:00")).to_be_visible()
+    service.call("DELETE", f"{path}/visit")
+    expect(page.get_by_role("heading", name="Your booking")).to_be_visible()
+    expect(page.get_by_role("button", name="Move it")).to_have_count(0)
+    expect(page.get_by_role("button", name="Cancel it")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("heading", name="Your booking")).to_be_visible()
+
+
 def cancel_at(page: Page, service: Service) -> None:
     """Cancels the booking of a page, as its business does."""
     path = f"/api/booking/appointments/{booked(page, service)['appointmentId']}/cancel"

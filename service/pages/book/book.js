@@ -325,6 +325,8 @@ async function showChanges() {
 function startMove() {
   if (!booking) return;
   const { serviceId, resourceId, quantity } = booking;
+  // The business offers it no more: the slots would be those of another service.
+  if (!serviceOf(serviceId)) return showBooking(booking);
   const duration = lengthOf(booking, catalogue, clock);
   choice.offer((offered = catalogue), { serviceId, resourceId: resourceId ?? "", quantity, duration });
   $("#choose").classList.add("moves");
