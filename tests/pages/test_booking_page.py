@@ -322,6 +322,21 @@ def test_the_first_month_with_a_free_day_is_shown(open_page: Open, service: Serv
     expect(page.get_by_text("Nothing is free in this month.")).to_be_visible()
 
 
+def test_a_service_that_ends_before_the_month_in_view_shows_its_first_days(open_page: Open, service: Service) -> None:
+    """A guest who looked at next year for another service does not find it booked out."""
+    path = make_business(service, "hasty")
+    soon = {"name": "Soon", "durationMinutes": 60, "maxAdvanceDays": 10}
+    service.call("PUT", "/api/catalog/businesses/hasty/services/soon", soon)
+    page = open_page(path)
+    choose(page, "Visit")
+    free_slots(page).first.wait_for()
+    for _ in range(2):
+        next_month(page)
+    choose(page, "Soon")
+    days = [f'[data-date="{today() + timedelta(days=days):%F}"][aria-disabled="false"]' for days in (0, 1)]
+    expect(page.locator(", ".join(days)).first).to_be_visible()
+
+
 def test_it_works_behind_the_prefix_of_a_proxy(open_page: Open, service: Service) -> None:
     """All addresses are relative."""
     page = open_page("/static/start.html")

@@ -92,7 +92,9 @@ export class Listing {
     const { wanted, service } = this.#choice;
     const first = this.#clock.date(now() + service.minNoticeMinutes * MINUTE);
     const last = this.#clock.date(now() + service.maxAdvanceDays * DAY);
-    const month = this.#month.month || addMonths(first, 0);
+    // The month in view may be later than the service can be booked.
+    const inView = this.#month.month;
+    const month = inView && inView <= last ? inView : addMonths(first, 0);
     const days = async (/** @type {string} */ from, /** @type {string} */ to) =>
       from <= last && to >= first
         ? holdfast.days({ ...wanted, from: from < first ? first : from, to: to < last ? to : last }, { signal })
