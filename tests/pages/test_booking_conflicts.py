@@ -416,6 +416,21 @@ def test_a_hold_of_an_earlier_visit_leads_back_to_the_choice(open_page: Open, se
         hold(page)
 
 
+def test_a_guest_who_goes_back_before_the_hold_is_there_stays_there(open_page: Open, service: Service) -> None:
+    """At the choice: the hold that the form has waited for is released."""
+    page = open_slots(open_page, make_business(service, "hurried"))
+    hold(page)
+    waiting: list[Route] = []
+    page.route("**/api/booking/reserve", lambda route: waiting.append(route))
+    with page.expect_request("**/api/booking/reserve"):
+        page.reload()
+    page.go_back()
+    with page.expect_response("**/release?*"):
+        waiting.pop().continue_()
+    expect(free_slots(page).first).to_be_visible()
+    expect(page.get_by_role("heading", name="Your details")).to_be_hidden()
+
+
 def test_a_notice_fits_into_a_small_window(open_page: Open, service: Service) -> None:
     """As at a zoom of 400 %: it scrolls, and its button gives the focus back."""
     path = make_business(service, "zoomed")

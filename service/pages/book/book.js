@@ -222,8 +222,9 @@ async function hold(wanted) {
 /** Shows the form for the guest, beside a slot. @param {Wish & Partial<Reservation>} slot */
 function fillIn(slot) {
   const { slotStart, slotEnd = slotStart, quantity = 1, resourceId = null, serviceId } = slot;
-  // The way back leads to the choice: also from a hold of an earlier visit, with which the page begins.
-  if (history.state?.step !== "details") history.pushState({ step: "details" }, "");
+  // The way back leads to the choice: also from a hold of an earlier visit, with which the page begins. A guest who
+  // took it meanwhile stays there.
+  if (!isAway && history.state?.step !== "details") history.pushState({ step: "details" }, "");
   summarise($("#details .panel"), { serviceId, slotStart, slotEnd, quantity, resourceId }, catalogue, clock, visitor);
   const { cancellationWindowMinutes = 0, rescheduleWindowMinutes = 0 } = serviceOf(serviceId) ?? {};
   const cancellableUntil = later(-cancellationWindowMinutes * MINUTE, slotStart);
