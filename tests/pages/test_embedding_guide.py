@@ -194,6 +194,22 @@ def test_a_reader_books_and_cancels(url: str, open_window: Open, claims: Claims,
     assert claims()[1] == ["cancelled"]
 
 
+def test_a_booking_that_the_business_has_moved_shows_its_new_time(
+    url: str, open_window: Open, service: Service
+) -> None:
+    """After a reload, and not the time at which it was made."""
+    window = open_window(url)
+    window.choose()
+    window.submit()
+    expect(window.booked).to_be_visible()
+    last = "SELECT appointment_id FROM booking.appointments ORDER BY created_at DESC LIMIT 1"
+    appointment_id = service.database.value(last)
+    change = {"expectedVersion": 1, "slotStart": "2027-06-01T10:00Z"}
+    service.call("PATCH", f"/api/booking/appointments/{appointment_id}", change)
+    window.page.reload()
+    expect(window.booked.locator(".slot")).to_contain_text("1 June 2027")
+
+
 def test_of_two_windows_that_race_for_a_slot_one_gets_it(
     url: str, service: Service, open_window: Open, claims: Claims
 ) -> None:
