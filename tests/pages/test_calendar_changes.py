@@ -307,6 +307,30 @@ def test_it_is_moved_in_the_dialog(calendar: CalendarPage, service: Service) -> 
     assert (clock_of(now["slotStart"]), clock_of(now["slotEnd"]), now["resourceId"]) == ("19:00", "19:30", "maria")
 
 
+def test_another_service_has_the_length_that_was_entered(calendar: CalendarPage, service: Service) -> None:
+    """Also the length of the former service, in a new booking and in a change."""
+    day = own_day(service)
+    book(service, day, 10)
+    calendar.show(day)
+    minutes = calendar.dialog.get_by_label("Minutes")
+
+    def save_as(name: str) -> None:
+        before = minutes.input_value()
+        calendar.dialog.get_by_label("Service").select_option(name)
+        expect(minutes).not_to_have_value(before)
+        minutes.fill(before)
+        calendar.dialog.get_by_role("button", name="Save").click()
+
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Change or move").click()
+    save_as("Colouring")
+    expect(calendar.notice).to_contain_text("10:45, Ada Lovelace, Colouring")
+    calendar.column("Maria").get_by_role("button", name="Book Maria").press("Enter")
+    calendar.dialog.get_by_label("Time").fill("14:00")
+    save_as("Colouring")
+    expect(calendar.notice).to_contain_text("14:45, Colouring, Maria")
+
+
 @pytest.mark.parametrize("field", ["Date", "Time", "Minutes", "Guests"])
 def test_a_field_that_was_cleared_is_a_fault(calendar: CalendarPage, service: Service, field: str) -> None:
     """The slot has no default: nothing is saved, and nothing says that it were."""

@@ -176,7 +176,9 @@ async function save() {
   const then = JSON.parse(before);
   // Its own start, if that stays: the clock may show the time of the field twice.
   const start = shown && now.slotStart === then.slotStart ? shown.start.toISOString() : now.slotStart;
-  if (start && now.length && now.length !== then.length) now.slotEnd = endOf(start, now.length);
+  // Another service has another length by default.
+  const isLengthNew = now.length !== then.length || now.serviceId !== then.serviceId;
+  if (start && now.length && isLengthNew) now.slotEnd = endOf(start, now.length);
   const changed = Object.entries(now).filter(
     ([name, value]) => name !== "length" && (shown ? value !== then[name] : value !== null),
   );
