@@ -253,6 +253,26 @@ def test_a_move_to_a_taken_time_offers_others(calendar: CalendarPage, service: S
     assert (now["version"], clock_of(now["slotStart"]), now["resourceId"]) == (2, "11:00", "maria")
 
 
+def test_another_time_has_the_length_that_was_wanted(open_page: Open, service: Service) -> None:
+    """A longer stay that has no room is offered at other times, and not the former stay."""
+    day = own_day(service)
+    stay = {"businessId": "hotel", "serviceId": "family", "resourceId": None}
+    booked = book(service, day, 15, **stay)
+    book(service, day + timedelta(2), 15, guestName="Grace Hopper", **stay)
+    calendar = open_calendar(open_page, service, business="hotel")
+    calendar.show(day, "Week")
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Change or move").click()
+    calendar.dialog.get_by_label("Days or nights").fill("3")
+    calendar.dialog.get_by_role("button", name="Save").click()
+    expect(calendar.notice).to_contain_text("That time is taken")
+    calendar.notice.get_by_role("button", name="15:00, Room 21").first.click()
+    expect(calendar.notice).to_contain_text("Saved")
+    now = read(service, booked)
+    nights = datetime.fromisoformat(now["slotEnd"]).date() - datetime.fromisoformat(now["slotStart"]).date()
+    assert nights.days == 3
+
+
 def test_a_message_that_is_closed_leaves_the_focus_at_the_calendar(calendar: CalendarPage, service: Service) -> None:
     """Rather than at the top of the page."""
     day = own_day(service)

@@ -98,9 +98,8 @@ async function resolve(item, changes) {
 
 /** @param {Item} item @param {Record<string, any>} changes @param {Refusal} problem */
 function tellAlternatives(item, changes, { alternatives }) {
-  const { slotEnd: _, ...rest } = changes;
-  const others = alternatives.slice(0, 4).map(({ slotStart, resourceIds: [resourceId] }) => {
-    const other = { ...rest, slotStart, ...(resourceId && { resourceId }) };
+  const others = alternatives.slice(0, 4).map(({ slotStart, slotEnd, resourceIds: [resourceId] }) => {
+    const other = { ...changes, slotStart, slotEnd, ...(resourceId && { resourceId }) };
     const words = [momentText(new Date(slotStart)), isolated(nameOf(resourceId))].filter(Boolean).join(", ");
     return button(words, () => change(item, other).catch(tellProblem));
   });
