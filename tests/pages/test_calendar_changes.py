@@ -445,6 +445,13 @@ def test_a_guest_who_did_not_come_and_the_way_back(calendar: CalendarPage, servi
         expect(calendar.dialog).to_be_hidden()
         assert read(service, booked)["status"] == status
     expect(calendar.card("Nobody Came")).to_contain_text("completed")
+    # Its time may be taken meanwhile, and there is no other for an appointment that has ended.
+    book(service, begun.date(), begun.hour, guestName="A stand-in")
+    calendar.card("Nobody Came").click()
+    calendar.dialog.get_by_role("button", name="Confirmed again").click()
+    expect(calendar.dialog.get_by_role("alert").filter(visible=True)).to_have_text("That time is taken.")
+    expect(calendar.notice.get_by_role("button", name="Rosa")).to_have_count(0)
+    calendar.dialog.get_by_role("button", name="Close").click()
     day = own_day(service)
     book(service, day, 10)
     calendar.show(day)

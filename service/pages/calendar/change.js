@@ -67,7 +67,8 @@ export async function change(item, changes) {
     draw();
     if (!(error instanceof Refusal)) throw error;
     if (error.code === "VERSION_CONFLICT") await resolve(item, changes);
-    else if (error.code === "SLOT_UNAVAILABLE") tellAlternatives(item, changes, error);
+    // The slot of one that has ended is final: it is confirmed again there, or not at all.
+    else if (error.code === "SLOT_UNAVAILABLE" && !changes.status) tellAlternatives(item, changes, error);
     else throw error;
   } finally {
     $("#status").textContent = "";
