@@ -237,6 +237,21 @@ def test_a_conflict_names_its_author(calendar: CalendarPage, service: Service) -
     assert read(service, booked)["version"] == 3
 
 
+def test_a_length_is_changed_again_after_a_move_of_others(calendar: CalendarPage, service: Service) -> None:
+    """From the new start on."""
+    day, booked = show_booking_without_news(calendar, service)
+    path = f"{APPOINTMENTS}/{booked['appointmentId']}"
+    service.call("PATCH", path, {"expectedVersion": 1, "slotStart": at(day, 9)})
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Change or move").click()
+    calendar.dialog.get_by_label("Minutes").fill("90")
+    calendar.dialog.get_by_role("button", name="Save").click()
+    calendar.notice.get_by_role("button", name="Make my change all the same").click()
+    expect(calendar.notice).to_contain_text("Saved")
+    now = read(service, booked)
+    assert (clock_of(now["slotStart"]), clock_of(now["slotEnd"])) == ("09:00", "10:30")
+
+
 def test_a_move_to_a_taken_time_offers_others(calendar: CalendarPage, service: Service) -> None:
     """It stays where it was, and one press moves it to a free time, with the person that the button names."""
     day = own_day(service)

@@ -3,7 +3,7 @@ import { $, button, make } from "../dom.js";
 import { randomId, Refusal } from "../holdfast.js";
 import { call, patiently, problemText, session } from "./api.js";
 import { columns, itemOf, state } from "./catalog.js";
-import { localTime, momentText, timeText, today } from "./time.js";
+import { instantOf, localTime, minutesFrom, momentText, timeText, today } from "./time.js";
 import { draw, itemText } from "./view.js";
 import { hasText, isolated, text } from "../texts.js";
 
@@ -93,8 +93,21 @@ async function resolve(item, changes) {
   const later = items.filter((/** @type {any} */ { version }) => version > item.version);
   const isOwn = later.length && later.every((/** @type {any} */ { requestId }) => own.has(requestId));
   if (isOwn) return change(now, changes);
-  const again = button(text("calendar.again"), () => change(now, changes).catch(tellProblem));
+  const again = button(text("calendar.again"), () => change(now, following(changes, item, now)).catch(tellProblem));
   tell(text("calendar.conflict", { did: entryText(items.at(-1)), what: itemText(now) }), true, again);
+}
+
+/**
+ * Changes of the length go with a start that others have moved: as much later or earlier by the clock.
+ *
+ * @param {Record<string, any>} changes @param {Item} item as it was shown @param {Item} now
+ * @returns {Record<string, any>}
+ */
+function following(changes, item, now) {
+  if (!changes.slotEnd || changes.slotStart) return changes;
+  const [from, to] = [localTime(item.start), localTime(now.start)];
+  const length = minutesFrom(from.date, new Date(changes.slotEnd)) - from.minutes;
+  return { ...changes, slotEnd: instantOf(to.date, to.minutes + length).toISOString() };
 }
 
 /** @param {Item} item @param {Record<string, any>} changes @param {Refusal} problem */
