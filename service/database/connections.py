@@ -329,6 +329,9 @@ class Database:
                 return
             # For the reads; the verbs switch it off themselves. See sql/README.md.
             await connection.execute("SET jit = off")
+            # A pool keeps idle connections. One that the server ended takes the first booking after a pause with it.
+            if connection.info.server_version >= 140000:
+                await connection.execute("SET idle_session_timeout = 0")
             for name, seconds in timeouts.items():
                 await connection.execute("SELECT set_config(%s, %s, false)", [name, f"{seconds}s"])
 

@@ -262,6 +262,28 @@ async def test_every_wait_of_the_server_is_limited(
     assert settings == ["off", "2s", statement_timeout, "10s", transaction_timeout]
 
 
+@contextmanager
+def default_setting(database: TestDatabase, name: str, value: str) -> Iterator[None]:
+    """Gives new sessions of the database another default of a setting of PostgreSQL."""
+    what = sql.SQL("ALTER DATABASE {}").format(sql.Identifier(database.value("SELECT current_database()")))
+    setting = sql.Identifier(name)
+    database.admin.execute(sql.SQL("{} SET {} = {}").format(what, setting, value))
+    try:
+        yield
+    finally:
+        database.admin.execute(sql.SQL("{} RESET {}").format(what, setting))
+
+
+async def test_the_server_ends_no_idle_connection(database: TestDatabase) -> None:
+    """A booking whose connection was ended would have to wait until its lost call can have no effect any more."""
+    with default_setting(database, "idle_session_timeout", "300ms"):
+        async with open_database(database.url) as connections:
+            [(before,)] = await connections.fetch("server_time")
+            await asyncio.sleep(0.5)
+            [(after,)] = await connections.attempt("server_time")
+    assert after > before
+
+
 @pytest.fixture
 def small_disk(cluster: str) -> Iterator[Path]:
     """Mounts a disk of 64 MB in memory to which PostgreSQL can write."""
