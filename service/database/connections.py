@@ -317,7 +317,8 @@ class Database:
         if connection.info.server_version >= 170000:
             timeouts["transaction_timeout"] = max(TRANSACTION_SECONDS, self._statement_seconds)
         with answered_within(CONNECT_SECONDS, connection):
-            await connection.execute("SET timezone = 'UTC'")  # poolers keep this setting for each client
+            # Poolers keep these settings for each client. The driver reads instants in the style ISO only.
+            await connection.execute("SET timezone = 'UTC'; SET datestyle = 'ISO'")
             [(pid, missing, partitions)] = await self.rows(connection, "session", [*timeouts])
             self.nodes.count(partitions)
             # The backend that answers is not the one that was connected to: there is a pooler in between.

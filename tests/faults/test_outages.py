@@ -274,6 +274,14 @@ def default_setting(database: TestDatabase, name: str, value: str) -> Iterator[N
         database.admin.execute(sql.SQL("{} RESET {}").format(what, setting))
 
 
+async def test_instants_are_read_whatever_the_style_of_the_server(database: TestDatabase) -> None:
+    """The driver raises an error for an instant in any style but ISO."""
+    with default_setting(database, "datestyle", "SQL, DMY"):
+        async with open_database(database.url) as connections:
+            [(now,)] = await connections.fetch("server_time")
+    assert abs(now - datetime.now(UTC)) < timedelta(minutes=1)
+
+
 async def test_the_server_ends_no_idle_connection(database: TestDatabase) -> None:
     """A booking whose connection was ended would have to wait until its lost call can have no effect any more."""
     with default_setting(database, "idle_session_timeout", "300ms"):

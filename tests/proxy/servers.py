@@ -32,6 +32,7 @@ _SETTINGS: Final = {
     "fsync": "off",
     "full_page_writes": "off",
     "timezone": "Pacific/Apia",
+    "datestyle": "SQL, DMY",
 }
 _PASSWORD: Final = "superuser"
 _READY_SECONDS: Final = 60.0
