@@ -55,22 +55,19 @@ from service.http.endpoint import Endpoint, endpoints_of
 from service.http.limits import RequestLimiter
 from service.observability import logging
 from service.observability.metrics import keep_flushing
+from service.process.pools import (
+    LIST_CONNECTIONS,
+    LOOK_UP_CONNECTIONS,
+    OTHER_CONNECTIONS,
+    lane_connections,
+    lanes,
+)
 from service.settings import Settings
 from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed
 from service.sharing.limits import Rate, RequestLimits
 from service.sharing.store import Store
 
-# Calls under way at once in one process. While one waits for its fsync the other works; more lanes would only make
-# smaller batches. Without batches each request needs a lane of its own.
-LANES: Final = 2
-LANES_WITHOUT_BATCHES: Final = 16
-# Connections of a process besides those of the lanes: for look-ups that take a millisecond, such as those of keys and
-# probes; for lists, which take longer; and for the catalog, the purge and health, which wait for locks. Each kind has a
-# pool of its own, so that neither long lists nor a locked catalog delay the look-up of a key.
-LOOK_UP_CONNECTIONS: Final = 3
-LIST_CONNECTIONS: Final = 3
-OTHER_CONNECTIONS: Final = 2
 # The time limit of a read on the standby, after which the primary is asked.
 STANDBY_SECONDS: Final = 2.0
 
@@ -78,7 +75,6 @@ STANDBY_SECONDS: Final = 2.0
 def create_app(settings: Settings) -> Application:
     """Builds the application. The settings must have a database and all secrets."""
     logging.configure_logging(settings.log_level)
-    lanes = LANES if settings.max_batch > 1 else LANES_WITHOUT_BATCHES
     url = _required(settings.database_url).get_secret_value()
     breaker = CircuitBreaker()
     nodes = nodes_behind(url)
@@ -89,9 +85,8 @@ def create_app(settings: Settings) -> Application:
     databases = [look_ups, lists, database]
     group_commit = PartitionedCommit(
         nodes,
-        # Twice as many, because requests are sent again beside the lanes.
-        lambda pool: connect(connections=2 * lanes, pool=pool),
-        lambda lane_database: GroupCommit(lane_database, max_batch=settings.max_batch, lanes=lanes),
+        lambda pool: connect(connections=lane_connections(settings.max_batch), pool=pool),
+        lambda lane_database: GroupCommit(lane_database, max_batch=settings.max_batch, lanes=lanes(settings.max_batch)),
     )
     token_secret = _required(settings.token_secret)
     tokens = CancellationTokens(token_secret)

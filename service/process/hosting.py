@@ -22,12 +22,16 @@ from service.database.migrations import connect, migrate
 from service.database.proxying import migrate_proxy
 from service.embedded.cluster import write_private
 from service.embedded.server import EmbeddedServer, find_running
+from service.process.pools import connections_of_worker
 from service.settings import SECRETS, Settings, split_urls
 
 T = TypeVar("T")
 
 _DATABASE: Final = "holdfast"
 _LOGIN: Final = "holdfast"
+# What the embedded server admits at least, and besides the workers: commands, and the administrators' sessions.
+_LEAST_CONNECTIONS: Final = 100
+_FURTHER_CONNECTIONS: Final = 20
 # Files in the form that `catalog apply` takes.
 _DEMO_CATALOG: Final = Path(__file__).parent / "demo_catalog"
 # With the embedded server, no scheduler calls the cron endpoint.
@@ -69,7 +73,9 @@ def host_database(settings: Settings) -> Iterator[HostedDatabase]:
     """Provides the database to serve from. An embedded server is started, supervised, and stopped at the end. Raises
     `EmbeddedServerError`, also if another service uses the data folder, and `MigrationError`."""
     if settings.database_url is None:
-        with EmbeddedServer(settings.data_dir) as server:
+        needed = settings.workers * connections_of_worker(settings.max_batch) + _FURTHER_CONNECTIONS
+        server_settings = {"max_connections": str(max(needed, _LEAST_CONNECTIONS))}
+        with EmbeddedServer(settings.data_dir, settings=server_settings) as server:
             yield _prepare_embedded(server.url())
     else:
         url = settings.database_url.get_secret_value()

@@ -20,7 +20,13 @@ from service.database import migrations
 from service.database.migrations import MigrationError, migration_files
 from service.embedded.postmaster import recorded_postmaster
 from service.embedded.server import EmbeddedServer, find_running
-from service.process.hosting import HostedDatabase, HostingError, complete_settings, open_database
+from service.process.hosting import (
+    HostedDatabase,
+    HostingError,
+    complete_settings,
+    host_database,
+    open_database,
+)
 from service.settings import Settings
 from tests.acceptance.clients import Clients, guest, race
 from tests.database import at, with_database
@@ -225,6 +231,19 @@ def announced_url(service: ServiceProcess) -> str:
     """Returns the URL that the service has announced, or an empty string before it has."""
     announcement = re.search(r"^Serving on (\S+) ", service.log(), re.MULTILINE)
     return announcement[1] if announcement else ""
+
+
+@pytest.mark.parametrize(("workers", "max_batch", "needed"), [(1, 128, 100), (20, 128, 20 * 12), (4, 1, 4 * 40)])
+def test_the_server_admits_the_connections_of_all_workers(
+    data_dir: Path, workers: int, max_batch: int, needed: int
+) -> None:
+    """Without them, requests would wait in vain for a connection."""
+    with (
+        host_database(Settings(data_dir=data_dir, workers=workers, max_batch=max_batch)) as hosted,
+        psycopg.connect(hosted.url) as connection,
+    ):
+        [(admitted,)] = connection.execute("SELECT current_setting('max_connections')::integer").fetchall()
+    assert admitted >= needed
 
 
 async def test_a_second_service_on_the_same_folder_is_refused(data_dir: Path) -> None:

@@ -15,7 +15,7 @@ import redis
 import yaml
 
 from service.database.connections import TRANSACTION_SECONDS
-from service.process.app import LANES, LIST_CONNECTIONS, LOOK_UP_CONNECTIONS, OTHER_CONNECTIONS
+from service.process.pools import connections_of_worker
 from service.process.serving import _GRACE_SECONDS
 from service.settings import Settings
 from tests.deploy.installation import DEPLOY
@@ -262,12 +262,10 @@ def test_pods_have_no_unneeded_privileges(role: str) -> None:
 def test_the_connections_of_all_pods_fit() -> None:
     """They are below PostgreSQL's default of 100, with one more pod during a rollout. The documents state twelve for
     each worker."""
-    connections_of_worker = 2 * LANES + LOOK_UP_CONNECTIONS + LIST_CONNECTIONS + OTHER_CONNECTIONS
-    assert connections_of_worker == 12
+    connections = connections_of_worker(Settings().max_batch)
+    assert connections == 12
     workers = int(manifest_of_kind("ConfigMap")["data"]["WORKERS"])
-    assert (
-        manifest_of_kind("HorizontalPodAutoscaler")["spec"]["maxReplicas"] + 1
-    ) * workers * connections_of_worker < 90
+    assert (manifest_of_kind("HorizontalPodAutoscaler")["spec"]["maxReplicas"] + 1) * workers * connections < 90
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is missing")

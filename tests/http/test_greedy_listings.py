@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 import httpx2
 import pytest
 
-from service.process.app import LIST_CONNECTIONS, create_app
+from service.process.app import create_app
+from service.process.pools import LIST_CONNECTIONS
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import timestamp
 from tests.http.conftest import ADMIN, make_settings
