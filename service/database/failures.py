@@ -56,8 +56,8 @@ def is_connection_lost(error: BaseException) -> bool:
 
 
 def is_unable(error: BaseException) -> bool:
-    """Returns whether the server can't work: out of disk, memory or connections, or with an I/O error."""
-    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(("53", "58"))
+    """Returns whether the server can't work: out of disk, memory or connections, with an I/O error, or read-only."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(("53", "58", "25006"))
 
 
 def reason(error: BaseException) -> str:
@@ -69,8 +69,7 @@ def translated(error: Exception) -> Exception:
     """Returns the error that the caller gets for a temporary one; any other is a defect and is returned as it is."""
     if is_passing(error):
         return Overloaded()
-    is_read_only = getattr(error, "sqlstate", None) == "25006"
-    if is_connection_lost(error) or is_unable(error) or is_read_only:
+    if is_connection_lost(error) or is_unable(error):
         return DatabaseDown()
     return error
 
@@ -81,7 +80,10 @@ def logged(event: str) -> Iterator[None]:
     tried again later."""
     try:
         yield
-    except DatabaseDown:
-        log.debug(event)  # the breaker has logged it
+    except DatabaseDown as error:
+        if error.__cause__ and is_unable(error.__cause__):
+            log.warning(event, error=error_name(error.__cause__))
+        else:
+            log.debug(event)  # the breaker has logged it
     except Exception as error:
         log.warning(event, error=error_name(error))
