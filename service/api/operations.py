@@ -12,6 +12,7 @@ from service.booking.cleanup import Cleanup, CleanupReport
 from service.booking.health import HealthMonitor, ReservationHealth
 from service.booking.overview import Overview, overview
 from service.database.connections import Database
+from service.database.failures import is_without_schema
 from service.database.migrations import migration_files
 from service.errors import Unavailable
 from service.http.answer import Answer, answer
@@ -85,7 +86,12 @@ class OperationsApi:
 
         An older process stays ready on a newer schema.
         """
-        rows, _ = await self._database.fetch_everywhere("applied_migrations")
+        try:
+            rows, _ = await self._database.fetch_everywhere("applied_migrations")
+        except Exception as error:
+            if not is_without_schema(error):
+                raise
+            rows = []  # the database was replaced by an empty one
         if not {path.name for path in migration_files()} <= {filename for filename, *_ in rows}:
             raise Unavailable("DATABASE_UNAVAILABLE", "The database lacks migrations: run `holdfast migrate`")
         return Ready()

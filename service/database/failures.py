@@ -60,6 +60,11 @@ def is_unable(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(("53", "58", "25006"))
 
 
+def is_without_schema(error: BaseException) -> bool:
+    """Returns whether the schema, or the function that was called, does not exist."""
+    return isinstance(error, psycopg.Error) and error.sqlstate in ("3F000", "42883")
+
+
 def reason(error: BaseException) -> str:
     """Returns the driver's message for a failed connection on one line. It names host and user, and no password."""
     return " ".join(str(error).split())

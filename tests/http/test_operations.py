@@ -138,10 +138,28 @@ async def test_the_probes_answer(client: httpx2.AsyncClient) -> None:
     assert (await client.head("/health/ready")).status_code == 200
 
 
-async def test_not_ready_without_migrations(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM booking.schema_migrations WHERE filename LIKE '0001%%'",
+        "DROP FUNCTION booking.applied_migrations()",
+    ],
+)
+async def test_not_ready_without_migrations(client: httpx2.AsyncClient, database: TestDatabase, change: str) -> None:
     """A new version on an old schema must get no traffic."""
-    database.rows("DELETE FROM booking.schema_migrations WHERE filename LIKE '0001%%'")
+    database.rows(change)
     response = await client.get("/health/ready")
+    assert response.status_code == 503
+    assert "holdfast migrate" in response.json()["detail"]
+
+
+async def test_not_ready_without_the_schema(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The database was replaced by an empty one while the service runs."""
+    database.rows("ALTER SCHEMA booking RENAME TO former")
+    try:
+        response = await client.get("/health/ready")
+    finally:
+        database.rows("ALTER SCHEMA former RENAME TO booking")
     assert response.status_code == 503
     assert "holdfast migrate" in response.json()["detail"]
 
