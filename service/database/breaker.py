@@ -25,6 +25,8 @@ GRACE_SECONDS: Final = 1.0
 # How often the database is probed without requests, and with them: a PostgreSQL that starts has to do other work.
 PROBE_SECONDS: Final = 0.5
 _PAUSE_SECONDS: Final = 0.1
+# How often a database that grants no more connections is logged, while those that exist serve.
+_LOG_SECONDS: Final = 60.0
 # How long a request waits for a probe that is not answered.
 _JOIN_SECONDS: Final = 0.5
 
@@ -56,6 +58,7 @@ class CircuitBreaker:
         self._wanted = asyncio.Event()
         self._ended = asyncio.Event()
         self._probed_at = -math.inf
+        self._logged_at = -math.inf
         self._stopped = False
         self._watch: asyncio.Task[None] | None = None
 
@@ -96,6 +99,7 @@ class CircuitBreaker:
         await asyncio.sleep(self._probed_at + PROBE_SECONDS - began)
         while failure := await self._failure():
             if any(pool.has_connection for pool in self._pools):
+                self._log_refusal(failure)
                 break  # they serve; more are made when the database grants them
             if self._opened_at is None and time.monotonic() - began >= GRACE_SECONDS:
                 self._opened_at = time.monotonic()
@@ -111,6 +115,11 @@ class CircuitBreaker:
             self._opened_at = None
         self._end_waits()
         await self._check_pools()
+
+    def _log_refusal(self, failure: str) -> None:
+        if time.monotonic() - self._logged_at >= _LOG_SECONDS:
+            self._logged_at = time.monotonic()
+            log.warning("connection_refused", reason=failure, **self._about)
 
     def _end_waits(self) -> None:
         self._wanted.clear()

@@ -195,7 +195,8 @@ async def test_a_login_that_can_not_be_used_is_not_tried_in_a_loop(
 
 
 async def test_one_connection_that_works_is_no_outage(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PostgreSQL grants no more connections, as at its limit, and one of two is lost: the other one serves all."""
+    """PostgreSQL grants no more connections, as at its limit, and one of two is lost: the other one serves all. The log
+    has the reason, once: a pool that has no connection at all refuses its requests."""
     monkeypatch.setattr(breaker_module, "GRACE_SECONDS", 0)
     monkeypatch.setattr(breaker_module, "PROBE_SECONDS", 0.05)
     [(name,)] = database.rows("SELECT current_database()")
@@ -210,6 +211,8 @@ async def test_one_connection_that_works_is_no_outage(database: TestDatabase, mo
                 connections._breaker.suspect()
                 assert await connections.fetch("server_time")
         assert [line for line in lines if line["event"] == "database_gone"] == []
+        [refused] = [line for line in lines if line["event"] == "connection_refused"]
+        assert "too many connections for database" in refused["reason"]
         database.rows(f'ALTER DATABASE "{name}" CONNECTION LIMIT -1')
 
 
