@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from service.background import end
+from service.background import end, in_background
 from service.database.breaker import CircuitBreaker
 from service.database.failures import NoAnswer
 from service.errors import DatabaseDown
@@ -129,6 +129,8 @@ class Nodes:
     def __init__(self, ask: Callable[[int], Coroutine[Any, Any, None]]) -> None:
         self._ask = ask
         self._nodes: list[_Node] = []
+        # Ends the probes of nodes that were replaced.
+        self._replacement: asyncio.Task[None] | None = None
 
     @property
     def exist(self) -> bool:
@@ -137,6 +139,7 @@ class Nodes:
     def count(self, partitions: int) -> None:
         """Records the number of partitions, a power of two, as a new connection reports it; 0 without a proxy."""
         if partitions != len(self._nodes):
+            self._replacement = in_background("stop former nodes", _stop(self._nodes))
             self._nodes = [_Node(partition, self._ask) for partition in range(partitions)]
 
     def partition(self, name: object) -> int | None:
@@ -183,5 +186,11 @@ class Nodes:
 
     async def stop(self) -> None:
         """Ends the probes, for good."""
-        for node in self._nodes:
-            await node.stop()
+        if self._replacement:
+            await self._replacement
+        await _stop(self._nodes)
+
+
+async def _stop(nodes: list[_Node]) -> None:
+    for node in nodes:
+        await node.stop()

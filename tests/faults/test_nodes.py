@@ -1,8 +1,11 @@
 """The errors of a proxy: which of them leave the outcome of a call unknown, and which node they concern."""
 
+import asyncio
+
 import psycopg
 import pytest
 
+from service.database import breaker as breaker_module
 from service.database.failures import NoAnswer
 from service.database.nodes import Nodes
 from tests.database import TestDatabase
@@ -71,3 +74,27 @@ async def test_only_the_nodes_of_a_lost_call_are_probed(database: TestDatabase) 
                 await node.breaker._watch
         assert set(probed) == expected
         await behind.stop()
+
+
+async def test_a_former_number_of_nodes_is_probed_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a change of the number of partitions while a node was down."""
+    monkeypatch.setattr(breaker_module, "GRACE_SECONDS", 0)
+    monkeypatch.setattr(breaker_module, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(breaker_module, "_PAUSE_SECONDS", 0.01)
+    probed: list[int] = []
+
+    async def ask(partition: int) -> None:
+        probed.append(partition)
+        raise psycopg.OperationalError("the node is down")
+
+    behind = Nodes(ask)
+    behind.count(2)
+    behind.lost(NoAnswer("no answer in time"), None)
+    await asyncio.sleep(0.1)
+    assert behind._nodes[0].breaker.is_open
+    behind.count(4)
+    await asyncio.sleep(0.1)
+    probed.clear()
+    await asyncio.sleep(0.1)
+    assert probed == []
+    await behind.stop()
