@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,7 @@ def host_database(settings: Settings) -> Iterator[HostedDatabase]:
     """Provides the database to serve from. An embedded server is started, supervised, and stopped at the end. Raises
     `EmbeddedServerError`, also if another service uses the data folder, and `MigrationError`."""
     if settings.database_url is None:
+        _forget_libpq_variables()
         needed = settings.workers * connections_of_worker(settings.max_batch) + _FURTHER_CONNECTIONS
         server_settings = {"max_connections": str(max(needed, _LEAST_CONNECTIONS))}
         with EmbeddedServer(settings.data_dir, settings=server_settings) as server:
@@ -91,6 +93,8 @@ def open_database(settings: Settings, *, create: bool = False) -> Iterator[Hoste
     first must not succeed. Raises also what `host_database` does.
     """
     embedded = settings.database_url is None
+    if embedded:
+        _forget_libpq_variables()
     if embedded and not create and not EmbeddedServer(settings.data_dir).has_data():
         raise HostingError(
             f"There is no data in {settings.data_dir.resolve()}: set DATABASE_URL, "
@@ -101,6 +105,13 @@ def open_database(settings: Settings, *, create: bool = False) -> Iterator[Hoste
     else:
         with host_database(settings) as database:
             yield database
+
+
+def _forget_libpq_variables() -> None:
+    """Removes the variables of libpq, such as PGSSLMODE, from the environment of this process and its workers: they
+    describe other servers, and keep it from the embedded one."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def complete_settings(settings: Settings, database: HostedDatabase) -> tuple[Settings, list[str]]:

@@ -233,6 +233,14 @@ def announced_url(service: ServiceProcess) -> str:
     return announcement[1] if announcement else ""
 
 
+async def test_variables_of_libpq_do_not_reach_the_embedded_server(data_dir: Path) -> None:
+    """A shell that has them, for another server, starts the service and its commands."""
+    variables = {"PGSSLMODE": "require", "PGHOSTADDR": "127.0.0.9", "PGTARGETSESSIONATTRS": "standby"}
+    with service_on(data_dir, WORKERS=2, **variables):
+        assert run_command("check", DATA_DIR=data_dir, **variables).returncode == 0
+    assert run_command("check", DATA_DIR=data_dir, **variables).returncode == 0
+
+
 @pytest.mark.parametrize(("workers", "max_batch", "needed"), [(1, 128, 100), (20, 128, 20 * 12), (4, 1, 4 * 40)])
 def test_the_server_admits_the_connections_of_all_workers(
     data_dir: Path, workers: int, max_batch: int, needed: int
