@@ -113,16 +113,17 @@ def check() -> None:
     """Check the invariants, the time zones and the slugs of businesses; exit status 1 if one is wrong."""
     from service.booking import health
 
-    with _settings() as settings, open_database(settings) as opened:
-        found = run_on_database(opened.url, health.check, statement_seconds=_CHECK_SECONDS)
-    for invariant, count in found.violations.items():
-        click.echo(f"{invariant}: {count}")
-    for timezone, businesses in found.unknown_timezones.items():
-        click.echo(f"unknown_timezone {timezone}: {businesses}")
-    for slug, business_id in found.stray_slugs:
-        click.echo(f"stray_slug {slug}: {business_id}")
-    for partition in found.partitions_down:
-        click.echo(f"partition_down: {partition}")
+    with _settings() as settings:
+        with open_database(settings) as opened:
+            found = run_on_database(opened.url, health.check, statement_seconds=_CHECK_SECONDS)
+        for invariant, count in found.violations.items():
+            click.echo(f"{invariant}: {count}")
+        for timezone, businesses in found.unknown_timezones.items():
+            click.echo(f"unknown_timezone {timezone}: {businesses}")
+        for slug, business_id in found.stray_slugs:
+            click.echo(f"stray_slug {slug}: {business_id}")
+        for partition in found.partitions_down:
+            click.echo(f"partition_down: {partition}")
     wrong = (found.unknown_timezones, found.stray_slugs, found.partitions_down)
     sys.exit(1 if any(found.violations.values()) or any(wrong) else 0)
 

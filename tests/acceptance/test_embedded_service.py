@@ -7,6 +7,8 @@ import re
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +33,15 @@ from service.settings import Settings
 from tests.acceptance.clients import Clients, guest, race
 from tests.database import at, with_database
 from tests.folders import data_folder
-from tests.serving import SECRETS, ServiceProcess, hangup, run_command, wait_until
+from tests.serving import (
+    REPOSITORY,
+    SECRETS,
+    ServiceProcess,
+    environment,
+    hangup,
+    run_command,
+    wait_until,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -198,6 +208,27 @@ def test_an_error_of_the_file_system_is_one_line(data_dir: Path) -> None:
     [line] = ended.stderr.splitlines()
     assert line.startswith("Error: [Errno")
     assert str(data_dir / "postgres.password") in line
+
+
+def start_without_wait(*words: str, data_dir: Path, stdout: int, stderr: int, port: int = 0) -> subprocess.Popen[str]:
+    """Starts a command of the service whose output the test takes itself."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "service", *words],
+        env=environment({"DATA_DIR": data_dir, "PORT": port}),
+        cwd=REPOSITORY,
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+    )
+
+
+def test_a_check_that_can_not_be_printed_is_no_violation(data_dir: Path) -> None:
+    """A full disk under the report is an error of one line; exit status 1 would report a violation."""
+    assert run_command("migrate", DATA_DIR=data_dir).returncode == 0
+    with Path("/dev/full").open("w") as full:
+        check = start_without_wait("check", data_dir=data_dir, stdout=full.fileno(), stderr=subprocess.PIPE)
+    _, error = check.communicate(timeout=60)
+    assert (check.returncode, error) == (2, "Error: [Errno 28] No space left on device\n")
 
 
 def test_a_failed_start_makes_no_secrets(data_dir: Path) -> None:
