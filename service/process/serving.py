@@ -63,7 +63,7 @@ def serve(settings: Settings) -> None:
             _print_secrets(complete, generated)
             run_on_database(database.url, make_demo_catalog)
             page = "/book/salon-rosa" if complete.pages_enabled else "/docs"  # of the demo catalog
-            click.echo(f"Serving on {_url(listening)} — try {page}", err=True)
+            _tell(f"Serving on {_url(listening)} — try {page}")
         _export_settings(complete)
         log.info(
             "starting",
@@ -218,8 +218,14 @@ def _export_settings(settings: Settings) -> None:
 
 
 def _print_secrets(settings: Settings, generated: list[str]) -> None:
-    click.echo(f"PostgreSQL is embedded and keeps its data in {settings.data_dir.resolve()}", err=True)
+    _tell(f"PostgreSQL is embedded and keeps its data in {settings.data_dir.resolve()}")
     if generated:
-        click.echo("These secrets were generated, are kept in secrets.json there, and are not shown again:", err=True)
+        _tell("These secrets were generated, are kept in secrets.json there, and are not shown again:")
     for name in generated:
-        click.echo(f"  export {name.upper()}={getattr(settings, name).get_secret_value()}", err=True)
+        _tell(f"  export {name.upper()}={getattr(settings, name).get_secret_value()}")
+
+
+def _tell(line: str) -> None:
+    """Prints a line for the person who starts the service, which goes on without a reader, as the log does."""
+    with suppress(OSError):
+        click.echo(line, err=True)

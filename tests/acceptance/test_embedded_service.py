@@ -34,10 +34,12 @@ from tests.acceptance.clients import Clients, guest, race
 from tests.database import at, with_database
 from tests.folders import data_folder
 from tests.serving import (
+    NO_CERTIFICATES,
     REPOSITORY,
     SECRETS,
     ServiceProcess,
     environment,
+    free_port,
     hangup,
     run_command,
     wait_until,
@@ -229,6 +231,29 @@ def test_a_check_that_can_not_be_printed_is_no_violation(data_dir: Path) -> None
         check = start_without_wait("check", data_dir=data_dir, stdout=full.fileno(), stderr=subprocess.PIPE)
     _, error = check.communicate(timeout=60)
     assert (check.returncode, error) == (2, "Error: [Errno 28] No space left on device\n")
+
+
+def test_the_service_starts_without_a_reader_of_its_output(data_dir: Path) -> None:
+    """As behind a `| head` that has read enough: the secrets are in their file."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    port = free_port()
+    service = start_without_wait("serve", data_dir=data_dir, stdout=write_end, stderr=write_end, port=port)
+    os.close(write_end)
+
+    def is_ready() -> bool:
+        assert service.poll() is None
+        with contextlib.suppress(httpx2.TransportError):
+            answer = httpx2.get(f"http://127.0.0.1:{port}/health/ready", trust_env=False, verify=NO_CERTIFICATES)
+            return answer.status_code == 200
+        return False
+
+    try:
+        wait_until(is_ready, "the service to be ready", seconds=60)
+    finally:
+        service.terminate()
+        service.wait(60)
+    assert service.returncode == 0
 
 
 def test_a_failed_start_makes_no_secrets(data_dir: Path) -> None:
