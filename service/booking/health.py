@@ -116,12 +116,14 @@ class HealthMonitor:
 
 async def check(database: Database, *, recent: bool = False) -> Findings:
     """Counts the rows of each invariant's view, and looks for an altered clock, for unknown time zones and, unless
-    `recent`, for stray slugs."""
+    `recent`, for stray slugs. Of these there are none if a partition is down: its slugs and businesses are missing."""
     rows, partitions_down = await database.fetch_everywhere("invariant_violations", recent)
     definitions, _ = await database.fetch_everywhere("clock_definition")
     violations = {**dict(rows), "altered_clock": int(definitions != [_CLOCK])}
-    stray_slugs, _ = ([], ()) if recent else await database.fetch_everywhere("stray_slugs")
-    return Findings(violations, await unknown_timezones(database), stray_slugs, partitions_down)
+    stray_slugs, left_out = ([], ()) if recent else await database.fetch_everywhere("stray_slugs")
+    return Findings(
+        violations, await unknown_timezones(database), [] if left_out else stray_slugs, partitions_down or left_out
+    )
 
 
 async def unknown_timezones(database: Database) -> dict[str, int]:

@@ -18,7 +18,7 @@ from tests.proxy.calls import ADMIN, BUSINESSES, commit, hold, load, make_busine
 from tests.proxy.conftest import SETTINGS
 from tests.proxy.installation import Installation
 from tests.proxy.servers import NODE_PROGRAMS, Server
-from tests.serving import CRON_SECRET, ServiceProcess, wait_until
+from tests.serving import CRON_SECRET, ServiceProcess, run_command, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -120,6 +120,23 @@ async def test_answers_say_what_could_not_be_asked(
         await knows(service, "database_back", back)
         assert (await commit(client, holds[0])).status_code == 201
         assert (await client.get(BUSINESSES, headers=ADMIN)).status_code == 200
+
+
+async def test_check_takes_no_slug_for_stray_while_a_node_is_down(
+    servers: Installation, service: ServiceProcess
+) -> None:
+    """The business of a slug is on the node that is down, its claim on the other one."""
+    [business_id, slug] = two_businesses(servers)
+    async with service.client() as client:
+        assert (await put(client, business_id, slug=slug)).status_code == 201
+    servers.partitions[0].kill()
+    try:
+        checked = await asyncio.to_thread(run_command, "check", DATABASE_URL=servers.url, **SETTINGS)
+    finally:
+        servers.partitions[0].start()
+    assert checked.returncode == 1
+    assert "partition_down: 0" in checked.stdout
+    assert "stray_slug" not in checked.stdout
 
 
 async def test_a_frozen_node_delays_only_its_own_businesses(servers: Installation, service: ServiceProcess) -> None:
