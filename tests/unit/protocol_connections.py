@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.http.connections import Connections
@@ -74,12 +74,26 @@ def connect(
     return protocol, transport
 
 
+def answering(*parts: bytes, status: int = 200, headers: Iterable[tuple[bytes, bytes]] = HEADERS) -> ASGIApp:
+    """Makes an application that sends the parts of a body at once."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for number, part in enumerate(parts, 1):
+            await send({"type": "http.response.body", "body": part, "more_body": number < len(parts)})
+
+    return app
+
+
+answer_at_once = answering(b"answer")
+
+
+def get(path: str = "/") -> bytes:
+    """Writes a request."""
+    return f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
+
+
 async def until_idle(protocol: BoundedProtocol) -> None:
     """Returns when the application has ended."""
     while protocol.tasks:  # noqa: ASYNC110 — a set of uvicorn's
         await asyncio.sleep(0)
-
-
-async def answer_at_once(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
-    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-    await send({"type": "http.response.body", "body": b"answer"})

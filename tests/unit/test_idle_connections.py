@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.http import protocol as protocols
 from service.http.protocol import BoundedProtocol
-from tests.unit.protocol_connections import answer_at_once, connect, until_idle
+from tests.unit.protocol_connections import Writes, answer_at_once, connect, get, until_idle
 
 pytestmark = pytest.mark.anyio
 
@@ -48,19 +48,29 @@ class Clock:
         self._now = seconds
 
 
+def connect_with_clock(app: ASGIApp) -> tuple[BoundedProtocol, Writes, Clock]:
+    """Opens a connection that may be idle for 75 seconds, by a clock that the test sets."""
+    protocol, transport = connect(app)
+    protocol.timeout_keep_alive = 75
+    return protocol, transport, Clock(protocol)
+
+
+def assert_closed_at(seconds: float, transport: Writes, clock: Clock) -> None:
+    """Lets time pass, and checks that the connection is closed then and not before."""
+    clock.set(seconds - 0.1)
+    assert not transport.closed
+    clock.set(seconds)
+    assert transport.closed
+
+
 async def test_a_connection_is_closed_that_is_idle_for_too_long() -> None:
     """The time counts from the last answer."""
-    protocol, transport = connect(answer_at_once)
-    protocol.timeout_keep_alive = 75
-    clock = Clock(protocol)
+    protocol, transport, clock = connect_with_clock(answer_at_once)
     for seconds in (9, 83, 150):
         clock.set(seconds)
-        protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        protocol.data_received(get())
         await until_idle(protocol)
-    clock.set(224.9)
-    assert not transport.closed
-    clock.set(225)
-    assert transport.closed
+    assert_closed_at(225, transport, clock)
     assert len(transport.written) == 3
 
 
@@ -72,37 +82,27 @@ async def test_a_connection_is_not_idle_while_a_request_is_answered() -> None:
         await is_time.wait()
         await answer_at_once(scope, receive, send)
 
-    protocol, transport = connect(app)
-    protocol.timeout_keep_alive = 75
-    clock = Clock(protocol)
+    protocol, transport, clock = connect_with_clock(app)
     for seconds in (5, 1000):
         is_time.clear()
-        protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        protocol.data_received(get())
         await asyncio.sleep(0)
         clock.set(seconds + 500)
         assert not transport.closed
         is_time.set()
         await until_idle(protocol)
-    clock.set(1574.9)
-    assert not transport.closed
-    clock.set(1575)
-    assert transport.closed
+    assert_closed_at(1575, transport, clock)
 
 
 async def test_a_connection_is_idle_once_the_rest_of_an_answered_request_arrived() -> None:
     """Many clients send the body behind the head: a refusal for the head alone must not close their connection early,
     when a proxy in front may be sending the next request."""
-    protocol, transport = connect(answer_at_once)
-    protocol.timeout_keep_alive = 75
-    clock = Clock(protocol)
+    protocol, transport, clock = connect_with_clock(answer_at_once)
     protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n")
     await until_idle(protocol)
     clock.set(5)
     protocol.data_received(b"body")
-    clock.set(79.9)
-    assert not transport.closed
-    clock.set(80)
-    assert transport.closed
+    assert_closed_at(80, transport, clock)
 
 
 @pytest.mark.parametrize(
@@ -116,33 +116,24 @@ async def test_a_connection_is_idle_once_the_rest_of_an_answered_request_arrived
 async def test_the_rest_of_an_answered_request_gets_no_second_answer(framing: bytes, rest: bytes) -> None:
     """It would be taken for that to the next request. Nothing that follows is read, so it does not wait for the end of
     the idle time."""
-    protocol, transport = connect(answer_at_once)
-    protocol.timeout_keep_alive = 75
-    clock = Clock(protocol)
+    protocol, transport, clock = connect_with_clock(answer_at_once)
     protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\n%s\r\n\r\n" % framing)
     await until_idle(protocol)
     clock.set(5)
     protocol.data_received(rest)
-    clock.set(14.9)
-    assert not transport.closed
-    clock.set(15)
-    assert (len(transport.written), transport.closed) == (1, True)
+    assert_closed_at(15, transport, clock)
+    assert len(transport.written) == 1
 
 
 @pytest.mark.parametrize("begins_at", [20, 70])
 async def test_a_request_that_begins_on_an_idle_connection_has_its_usual_time(begins_at: int) -> None:
     """An empty line counts as its first byte."""
-    protocol, transport = connect(answer_at_once)
-    protocol.timeout_keep_alive = 75
-    clock = Clock(protocol)
-    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    protocol, transport, clock = connect_with_clock(answer_at_once)
+    protocol.data_received(get())
     await until_idle(protocol)
     clock.set(begins_at)
     protocol.data_received(b"\r\n")
-    clock.set(begins_at + 9.9)
-    assert not transport.closed
-    clock.set(begins_at + 10)
-    assert transport.closed
+    assert_closed_at(begins_at + 10, transport, clock)
 
 
 async def test_what_an_idle_client_did_not_take_has_its_time() -> None:

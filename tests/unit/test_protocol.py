@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from service.http import protocol as protocols
-from tests.unit.protocol_connections import HEADERS, answer_at_once, connect, until_idle
+from tests.unit.protocol_connections import HEADERS, answer_at_once, answering, connect, get, until_idle
 
 pytestmark = pytest.mark.anyio
 
@@ -27,15 +27,9 @@ async def test_a_request_for_the_head_gets_it() -> None:
 
 async def test_the_head_is_written_with_the_body() -> None:
     """At once, for each request of a connection. What follows of a stream is written as it comes."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
-        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await send({"type": "http.response.body", "body": b"abc", "more_body": True})
-        await send({"type": "http.response.body", "body": b"def"})
-
-    protocol, transport = connect(app)
+    protocol, transport = connect(answering(b"abc", b"def"))
     for _ in range(2):
-        protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        protocol.data_received(get())
         await until_idle(protocol)
     assert transport.written == [b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc", b"def"] * 2
 
@@ -43,13 +37,7 @@ async def test_the_head_is_written_with_the_body() -> None:
 @pytest.mark.parametrize("headers", [[], HEADERS], ids=["stream", "with length"])
 async def test_a_client_of_http_1_0_gets_no_chunks(headers: list[tuple[bytes, bytes]]) -> None:
     """It would take their lengths for a part of the body, which ends with the connection (RFC 9112, section 6.1)."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"abc", "more_body": True})
-        await send({"type": "http.response.body", "body": b"def"})
-
-    protocol, transport = connect(app)
+    protocol, transport = connect(answering(b"abc", b"def", headers=headers))
     protocol.data_received(b"GET / HTTP/1.0\r\n\r\n")
     await until_idle(protocol)
     head = b"".join(b"%s: %s\r\n" % header for header in headers)
@@ -58,11 +46,7 @@ async def test_a_client_of_http_1_0_gets_no_chunks(headers: list[tuple[bytes, by
 
 
 async def test_an_answer_without_a_body_is_written() -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    protocol, transport = connect(app)
+    protocol, transport = connect(answering(b"", status=204, headers=[]))
     protocol.data_received(b"DELETE / HTTP/1.1\r\nHost: test\r\n\r\n")
     await until_idle(protocol)
     assert transport.written == [b"HTTP/1.1 204 No Content\r\n\r\n"]
@@ -71,10 +55,9 @@ async def test_an_answer_without_a_body_is_written() -> None:
 async def test_the_permission_to_send_a_body_is_not_held_back() -> None:
     """The client waits for it."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await send({"type": "http.response.body", "body": b"abcdef"})
+        await answer_at_once(scope, receive, send)
 
     protocol, transport = connect(app)
     protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
@@ -83,7 +66,7 @@ async def test_the_permission_to_send_a_body_is_not_held_back() -> None:
     assert transport.written == [b"HTTP/1.1 100 Continue\r\n\r\n"]
     protocol.data_received(b"{}")
     await until_idle(protocol)
-    assert transport.written[1:] == [b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabcdef"]
+    assert transport.written[1:] == [b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nanswer"]
 
 
 async def test_a_head_without_a_body_is_not_sent() -> None:
@@ -93,7 +76,7 @@ async def test_a_head_without_a_body_is_not_sent() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
 
     protocol, transport = connect(app)
-    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    protocol.data_received(get())
     await until_idle(protocol)
     assert (transport.written, transport.closed) == ([], True)
 
@@ -101,12 +84,7 @@ async def test_a_head_without_a_body_is_not_sent() -> None:
 @pytest.mark.parametrize(("count", "is_refused"), [(protocols.MAX_HEADERS, False), (protocols.MAX_HEADERS + 1, True)])
 async def test_the_headers_of_a_request_are_bounded(count: int, is_refused: bool) -> None:
     """As many as that reach the application."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
-        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await send({"type": "http.response.body", "body": b"abcdef"})
-
-    protocol, transport = connect(app)
+    protocol, transport = connect(answer_at_once)
     protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n" + b"X: 1\r\n" * (count - 1) + b"\r\n")
     await until_idle(protocol)
     assert [written.split(b" ")[1] for written in transport.written] == [b"431" if is_refused else b"200"]
@@ -131,7 +109,7 @@ async def test_what_comes_beside_an_answer_does_not_cut_it(head: bytes) -> None:
         await send({"type": "http.response.body", "body": b"def"})
 
     protocol, transport = connect(app)
-    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    protocol.data_received(get())
     await asyncio.sleep(0)
     protocol.data_received(head)
     await asyncio.sleep(0.05)
@@ -168,13 +146,8 @@ async def test_the_connection_of_a_refused_request_stays_open_for_a_while(monkey
 
 async def test_what_is_sent_after_too_many_requests_is_read_and_ignored() -> None:
     """Bytes that are not read would make the system discard the answers to the requests before them."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
-        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await send({"type": "http.response.body", "body": b"abcdef"})
-
-    protocol, transport = connect(app)
-    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n" * (protocols.MAX_AHEAD + 2))
+    protocol, transport = connect(answer_at_once)
+    protocol.data_received(get() * (protocols.MAX_AHEAD + 2))
     assert transport.is_reading
     protocol.data_received(b"more")
     await until_idle(protocol)
@@ -185,7 +158,7 @@ async def test_a_connection_that_takes_no_more_is_closed_after_the_last_answer()
     """Also if the answer was complete and waited for its client: a next request would be ignored."""
     protocol, transport = connect(answer_at_once)
     transport.filled = protocol.pause_writing
-    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    protocol.data_received(get())
     await until_idle(protocol)
     protocol.data_received(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 99999\r\n\r\n")
     protocol.data_received(b"x" * protocols.MAX_AHEAD_BYTES)
@@ -215,12 +188,7 @@ async def test_a_body_that_is_late_ends_its_connection_at_once() -> None:
 async def test_the_rest_of_a_last_answer_has_its_time(monkeypatch: pytest.MonkeyPatch, is_full: bool) -> None:
     """Also if it fits into the buffer, or a part of it is taken: the end of a transport that closes is not reported."""
     monkeypatch.setattr(protocols, "ANSWER_SECONDS", 0.01)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
-        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await send({"type": "http.response.body", "body": b"abcdef"})
-
-    protocol, transport = connect(app)
+    protocol, transport = connect(answer_at_once)
     transport.unsent_bytes = 6
     if is_full:
         transport.filled = protocol.pause_writing
@@ -244,7 +212,7 @@ async def test_a_header_can_not_begin_another_one(breaking: bytes) -> None:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
 
     protocol, transport = connect(app)
-    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    protocol.data_received(get())
     await until_idle(protocol)
     assert transport.written == []
     assert transport.closed
@@ -257,7 +225,7 @@ async def test_a_failure_of_the_application_ends_the_connection() -> None:
         raise RuntimeError
 
     protocol, transport = connect(app)
-    protocol.data_received(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n" * 2)
+    protocol.data_received(get() * 2)
     await until_idle(protocol)
     [answer] = transport.written
     assert answer.startswith(b"HTTP/1.1 500 ")
@@ -277,7 +245,7 @@ async def test_an_offer_of_web_sockets_is_ignored() -> None:
 @pytest.mark.parametrize(
     ("sent", "waits"),
     [
-        pytest.param(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n" * 3, False, id="requests that wait"),
+        pytest.param(get() * 3, False, id="requests that wait"),
         pytest.param(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n", True, id="a body to come"),
     ],
 )

@@ -13,7 +13,7 @@ from service.http.connections import Connections
 from service.http.protocol import BoundedProtocol
 from service.http.turns import ITERATIONS_OF_TURN, TURN_SECONDS, Turns
 from service.process.serving import _RECEIVE_BUFFER_BYTES, _SEND_BUFFER_BYTES, _listen
-from tests.unit.protocol_connections import Writes, connect, until_idle
+from tests.unit.protocol_connections import Writes, connect, get, until_idle
 
 pytestmark = pytest.mark.anyio
 
@@ -53,6 +53,12 @@ class Dear:
             await until_idle(protocol)
 
 
+async def iterations(count: int) -> None:
+    """Lets the event loop run some iterations."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 @pytest.fixture
 async def dear() -> AsyncIterator[Dear]:
     """Returns the application. Its requests end with the test."""
@@ -61,26 +67,19 @@ async def dear() -> AsyncIterator[Dear]:
     await dear.finish()
 
 
-def get(path: str) -> bytes:
-    """Writes a request."""
-    return f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
-
-
 async def test_what_a_client_sends_on_many_connections_is_parsed_in_its_turns(dear: Dear) -> None:
     """A client that sends once is not behind all of it: the rest is not parsed, and no more is read. It has been
     parsed after a turn for each connection, and then reading goes on."""
     greedy = [dear.connect() for _ in range(10)]
     for number, (protocol, _) in enumerate(greedy):
         protocol.data_received(get(f"/{number}"))
-    for _ in range(ITERATIONS_OF_TURN + 1):
-        await asyncio.sleep(0)
+    await iterations(ITERATIONS_OF_TURN + 1)
     dear.connect("127.0.0.2")[0].data_received(get("/other"))
     assert [protocol.cycle is not None for protocol, _ in greedy] == [True] * 3 + [False] * 7
     assert [transport.is_reading for _, transport in greedy] == [True] * 3 + [False] * 7
     await asyncio.sleep(0)
     assert dear.begun == ["/0", "/1", "/2", "/other"]
-    for _ in range(10 * ITERATIONS_OF_TURN):
-        await asyncio.sleep(0)
+    await iterations(10 * ITERATIONS_OF_TURN)
     assert sorted(dear.begun) == sorted(["/other", *(f"/{number}" for number in range(10))])
     assert all(transport.is_reading for _, transport in greedy)
 
@@ -92,11 +91,9 @@ async def test_what_waits_for_its_turn_is_the_last_that_is_read(dear: Dear) -> N
     dear.connect()[0].data_received(get("/second"))
     protocol.data_received(get("/third"))
     dear.end.set()
-    for _ in range(ITERATIONS_OF_TURN - 1):
-        await asyncio.sleep(0)
+    await iterations(ITERATIONS_OF_TURN - 1)
     assert (len(transport.written), transport.is_reading) == (1, False)
-    for _ in range(10 * ITERATIONS_OF_TURN):
-        await asyncio.sleep(0)
+    await iterations(10 * ITERATIONS_OF_TURN)
     assert "/third" in dear.begun
 
 
@@ -113,8 +110,7 @@ async def test_no_more_is_read_while_a_request_waits_for_its_answer(dear: Dear) 
         dear.connect()[0].data_received(get(f"/other/{number}"))
     protocol.data_received(b"GET /4 HT")
     assert protocol._is_held
-    for _ in range(10 * ITERATIONS_OF_TURN):
-        await asyncio.sleep(0)
+    await iterations(10 * ITERATIONS_OF_TURN)
     assert (protocol._is_held, len(protocol.pipeline), transport.is_reading) == (False, 1, False)
 
 
@@ -126,13 +122,11 @@ async def test_a_request_that_was_held_waits_until_the_last_answer_is_taken(dear
     protocol.data_received(get("/third"))
     transport.filled = protocol.pause_writing
     dear.end.set()
-    for _ in range(10 * ITERATIONS_OF_TURN):
-        await asyncio.sleep(0)
+    await iterations(10 * ITERATIONS_OF_TURN)
     assert (sorted(dear.begun), transport.is_reading) == (["/first", "/second"], False)
     transport.filled = lambda: None
     protocol.resume_writing()
-    for _ in range(10 * ITERATIONS_OF_TURN):
-        await asyncio.sleep(0)
+    await iterations(10 * ITERATIONS_OF_TURN)
     assert (sorted(dear.begun), transport.is_reading) == (["/first", "/second", "/third"], True)
 
 
@@ -142,11 +136,9 @@ async def test_a_request_behind_another_one_has_a_turn_of_its_own(dear: Dear) ->
     for number in range(3):
         dear.connect()[0].data_received(get(f"/{number}"))
     dear.end.set()
-    for _ in range(ITERATIONS_OF_TURN - 1):
-        await asyncio.sleep(0)
+    await iterations(ITERATIONS_OF_TURN - 1)
     assert dear.begun == ["/first", "/0"]
-    for _ in range(10 * ITERATIONS_OF_TURN):
-        await asyncio.sleep(0)
+    await iterations(10 * ITERATIONS_OF_TURN)
     assert sorted(dear.begun) == ["/0", "/1", "/2", "/behind", "/first"]
 
 
@@ -155,7 +147,7 @@ async def test_what_a_trusted_proxy_sends_is_parsed_at_once(dear: Dear) -> None:
     dear.connections = Connections([ip_network("127.0.0.1")])
     for _ in range(10):
         protocol, transport = dear.connect()
-        protocol.data_received(get("/"))
+        protocol.data_received(get())
         assert protocol.cycle is not None
         assert transport.is_reading
 
