@@ -77,6 +77,12 @@ class TestDatabase:
         """Returns the single value of a statement."""
         return self.rows(query, *parameters)[0][0]
 
+    def outcome(self, function: str, *parameters: object) -> Outcome:
+        """Calls a function of the schema that returns one outcome."""
+        places = ", ".join(["%s"] * len(parameters))
+        [(name, body)] = self.rows(f"SELECT outcome, body FROM booking.{function}({places})", *parameters)  # noqa: S608
+        return Outcome(name, body)
+
     def violations(self) -> dict[str, int]:
         """Returns the violated invariants, with the number of rows in their views."""
         return {name: count for name, count in self.rows("SELECT * FROM booking.invariant_violations(false)") if count}
@@ -142,27 +148,14 @@ class TestDatabase:
             "booking_enabled": True,
             **settings,
         }
-        [(name, body)] = self.rows(
-            "SELECT outcome, body FROM booking.put_service(%s, %s, %s, %s)",
-            business_id,
-            service_id,
-            json.dumps(complete),
-            NO_DEADLINE,
-        )
-        return Outcome(name, body)
+        return self.outcome("put_service", business_id, service_id, json.dumps(complete), NO_DEADLINE)
 
     def make_resource(self, resource_id: str = "chair", *, business_id: str = "salon", **settings: object) -> str:
         """Makes a resource, and its business if that is missing."""
         self.make_business(business_id)
         complete = {"name": resource_id, "kind": "staff", "booking_enabled": True, **settings}
-        [(name, body)] = self.rows(
-            "SELECT outcome, body FROM booking.put_resource(%s, %s, %s, %s)",
-            business_id,
-            resource_id,
-            json.dumps(complete),
-            NO_DEADLINE,
-        )
-        assert name in ("created", "done"), body
+        outcome = self.outcome("put_resource", business_id, resource_id, json.dumps(complete), NO_DEADLINE)
+        assert outcome.name in ("created", "done"), outcome
         return resource_id
 
     def put_hours(
@@ -173,13 +166,7 @@ class TestDatabase:
             entry if isinstance(entry, dict) else dict(zip(("weekday", "opens", "closes"), entry, strict=True))
             for entry in hours
         ]
-        [(name, body)] = self.rows(
-            "SELECT outcome, body FROM booking.put_opening_hours(%s, %s, %s)",
-            business_id,
-            json.dumps(entries),
-            NO_DEADLINE,
-        )
-        return Outcome(name, body)
+        return self.outcome("put_opening_hours", business_id, json.dumps(entries), NO_DEADLINE)
 
     def put_closure(
         self,
@@ -190,14 +177,8 @@ class TestDatabase:
         business_id: str = "salon",
     ) -> Outcome:
         """Puts a closure and returns the verb's outcome."""
-        [(name, body)] = self.rows(
-            "SELECT outcome, body FROM booking.put_closure(%s, %s, %s, %s)",
-            business_id,
-            closure_id,
-            Jsonb({"from": start.isoformat(), "to": end.isoformat(), "resource_id": resource_id}),
-            NO_DEADLINE,
-        )
-        return Outcome(name, body)
+        settings = {"from": start.isoformat(), "to": end.isoformat(), "resource_id": resource_id}
+        return self.outcome("put_closure", business_id, closure_id, json.dumps(settings), NO_DEADLINE)
 
     # The verbs.
 
@@ -221,32 +202,32 @@ class TestDatabase:
 
     def reserve(self, hour: float = 10, hours: float = 1, **request: Any) -> Outcome:
         """Reserves one slot on the Monday of the tests."""
-        keywords = {name: request.pop(name) for name in ("business_id", "deadline", "connection") if name in request}
-        return self.call("reserve", [reserve_request(hour, hours, **request)], **keywords)[0]
+        return self._call_one("reserve", reserve_request(hour, hours, **request))
 
     def commit(self, reservation_id: str, **request: Any) -> Outcome:
         """Commits one hold."""
-        keywords = {name: request.pop(name) for name in ("business_id", "deadline", "connection") if name in request}
-        return self.call("commit", [commit_request(reservation_id, **request)], **keywords)[0]
+        return self._call_one("commit", commit_request(reservation_id, **request))
 
     def extend(self, reservation_id: str, ttl_minutes: float = 30, **request: Any) -> Outcome:
         """Extends one hold."""
-        keywords = {name: request.pop(name) for name in ("business_id", "deadline", "connection") if name in request}
-        return self.call("extend", [extend_request(reservation_id, ttl_minutes, **request)], **keywords)[0]
+        return self._call_one("extend", extend_request(reservation_id, ttl_minutes, **request))
 
     def book(self, hour: float = 10, hours: float = 1, **request: Any) -> Outcome:
         """Books one slot on the Monday of the tests without a hold, for the public unless `manual`."""
-        keywords = {name: request.pop(name) for name in ("business_id", "deadline", "connection") if name in request}
-        return self.call("book", [book_request(hour, hours, **request)], **keywords)[0]
+        return self._call_one("book", book_request(hour, hours, **request))
 
     def change(self, appointment_id: str, **request: Any) -> Outcome:
         """Changes one appointment: by its `action`, what to `set`, the `expected_version`, the `actor_kind`."""
-        keywords = {name: request.pop(name) for name in ("business_id", "deadline", "connection") if name in request}
-        return self.call("change", [change_request(appointment_id, **request)], **keywords)[0]
+        return self._call_one("change", change_request(appointment_id, **request))
 
     def release(self, reservation_id: str, **keywords: Any) -> Outcome:
         """Releases one hold."""
-        return self.call("release", [release_request(reservation_id)], **keywords)[0]
+        return self._call_one("release", release_request(reservation_id) | keywords)
+
+    def _call_one(self, verb: str, request: dict[str, Any]) -> Outcome:
+        """Calls a verb with one request, among whose members may be further arguments of `call`."""
+        keywords = {name: request.pop(name) for name in ("business_id", "deadline", "connection") if name in request}
+        return self.call(verb, [request], **keywords)[0]
 
     def purge(self, *, retention: timedelta = timedelta(hours=24), limit: int = 1000) -> tuple[int, int, bool]:
         """Purges the salon, and returns (expired, deleted, busy)."""

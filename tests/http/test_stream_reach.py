@@ -17,6 +17,7 @@ from tests.database import TestDatabase, at
 from tests.http.booking_calls import timestamp
 from tests.http.browser import Browser, changed, post, reserve, running
 from tests.http.describing import client_of, faults, served_document
+from tests.sql.listings import availability
 
 pytestmark = pytest.mark.anyio
 
@@ -68,12 +69,9 @@ def listed(database: TestDatabase) -> dict[tuple[str, str], str]:
     """Returns all slots of three days around the Monday, by their service and start."""
     found: dict[tuple[str, str], str] = {}
     for service_id in SERVICES:
-        outcome, body = database.rows(
-            "SELECT outcome, body FROM booking.availability('salon', %s, %s, %s, NULL, NULL, 1, NULL, 2000)",
-            *(service_id, at(0, day=-1), at(24, day=1)),
-        )[0]
-        assert outcome == "done"
-        found |= {(service_id, slot["slot_start"]): json.dumps(slot) for slot in body["slots"]}
+        outcome = availability(database, at(0, day=-1), at(24, day=1), service_id=service_id)
+        assert outcome.name == "done"
+        found |= {(service_id, slot["slot_start"]): json.dumps(slot) for slot in outcome.body["slots"]}
     return found
 
 

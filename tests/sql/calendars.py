@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
-from tests.database import TestDatabase
+from tests.database import NO_DEADLINE, TestDatabase
 
 MINUTE = timedelta(minutes=1)
 QUARTER = timedelta(minutes=15)
@@ -284,8 +284,9 @@ def put_hours(database: TestDatabase, calendar: Calendar) -> None:
     )
     for owner, (_, entries) in calendar.special.items():
         special = {"date": calendar.special_date(owner).isoformat(), "hours": items(entries), "resource_id": owner}
-        query = "SELECT outcome FROM booking.put_special_hours('salon', %s, %s, 'infinity')"
-        assert database.value(query, f"s-{owner}", Jsonb(special)) == "created"
+        assert (
+            database.outcome("put_special_hours", "salon", f"s-{owner}", Jsonb(special), NO_DEADLINE).name == "created"
+        )
     for number, (start, length, owner) in enumerate(calendar.closures):
         closed_at = calendar.midnight + start * QUARTER
         database.put_closure(f"c{number}", closed_at, closed_at + length * QUARTER, owner)

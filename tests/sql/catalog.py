@@ -10,19 +10,13 @@ from tests.database import NO_DEADLINE, Outcome, TestDatabase
 
 def put_seats(database: TestDatabase, resource_id: str, seats: int | None, *, business_id: str = "salon") -> Outcome:
     """Puts a resource with a number of seats, or with none given."""
-    [(name, body)] = database.rows(
-        "SELECT outcome, body FROM booking.put_resource(%s, %s, jsonb_build_object("
-        "'name', 'room', 'kind', 'room', 'booking_enabled', true, 'seats', %s::integer), 'infinity')",
-        *(business_id, resource_id, seats),
-    )
-    return Outcome(name, body)
+    settings = {"name": "room", "kind": "room", "booking_enabled": True, "seats": seats}
+    return database.outcome("put_resource", business_id, resource_id, json.dumps(settings), NO_DEADLINE)
 
 
 def delete_resource(database: TestDatabase, resource_id: str = "anna", *, business_id: str = "salon") -> Outcome:
     """Deletes a resource, or archives it if it was ever used."""
-    query = "SELECT outcome, body FROM booking.delete_resource(%s, %s, 'infinity')"
-    [(name, body)] = database.rows(query, business_id, resource_id)
-    return Outcome(name, body)
+    return database.outcome("delete_resource", business_id, resource_id, NO_DEADLINE)
 
 
 def put_special_hours(
@@ -30,20 +24,13 @@ def put_special_hours(
 ) -> Outcome:
     """Puts special hours of the salon: (opens, closes) of each entry, and optional members."""
     body = {"date": date, "hours": [{"opens": opens, "closes": closes} for opens, closes in hours], **members}
-    [(name, answer)] = database.rows(
-        "SELECT outcome, body FROM booking.put_special_hours('salon', %s, %s, %s)",
-        *(special_hours_id, json.dumps(body), NO_DEADLINE),
-    )
-    return Outcome(name, answer)
+    return database.outcome("put_special_hours", "salon", special_hours_id, json.dumps(body), NO_DEADLINE)
 
 
 def put_back(database: TestDatabase, service: dict[str, Any]) -> Outcome:
     """Puts a service as booking.services returned it."""
-    [(name, body)] = database.rows(
-        "SELECT outcome, body FROM booking.put_service(%s, %s, %s, %s)",
-        *(service["business_id"], service["service_id"], json.dumps(service), NO_DEADLINE),
-    )
-    return Outcome(name, body)
+    ids = service["business_id"], service["service_id"]
+    return database.outcome("put_service", *ids, json.dumps(service), NO_DEADLINE)
 
 
 def put_service_on(connection: psycopg.Connection, settings: dict[str, Any]) -> str:
@@ -55,9 +42,7 @@ def put_service_on(connection: psycopg.Connection, settings: dict[str, Any]) -> 
 
 def delete_service(database: TestDatabase, service_id: str = "cut", *, business_id: str = "salon") -> str:
     """Deletes a service, or archives it if it was ever claimed, and returns the name of the outcome."""
-    query = "SELECT outcome FROM booking.delete_service(%s, %s, 'infinity')"
-    name: str = database.value(query, business_id, service_id)
-    return name
+    return database.outcome("delete_service", business_id, service_id, NO_DEADLINE).name
 
 
 def names_unknown(outcome: Outcome, resource_id: str, field: str = "resource_id") -> bool:

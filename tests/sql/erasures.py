@@ -16,8 +16,4 @@ def erase_guest(
     limit: int = 1000,
 ) -> Outcome:
     """Erases one guest from a business, in one step, and returns the outcome."""
-    [(name, body)] = database.rows(
-        "SELECT outcome, body FROM booking.erase_guest(%s, %s, %s, %s, %s, %s)",
-        *(business_id, guest_email, guest_phone, Jsonb(AUTHOR), limit, NO_DEADLINE),
-    )
-    return Outcome(name, body)
+    return database.outcome("erase_guest", business_id, guest_email, guest_phone, Jsonb(AUTHOR), limit, NO_DEADLINE)

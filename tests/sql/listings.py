@@ -20,9 +20,8 @@ def availability(
     limit: int = 2000,
 ) -> Outcome:
     """Lists a page of the bookable slots of a service of the salon that start in a range."""
-    query = "SELECT outcome, body FROM booking.availability('salon', %s, %s, %s, %s, %s, %s, %s, %s)"
-    [(name, body)] = database.rows(query, service_id, start, end, minutes, days, quantity, resource_id, limit)
-    return Outcome(name, body)
+    wanted = minutes, days, quantity, resource_id, limit
+    return database.outcome("availability", "salon", service_id, start, end, *wanted)
 
 
 def pages(
@@ -51,9 +50,8 @@ def available_days(
     resource_id: str | None = None,
 ) -> Outcome:
     """Counts the bookable slots of a service of the salon on each of some local dates."""
-    query = "SELECT outcome, body FROM booking.available_days('salon', %s, %s, %s, %s, %s, %s, %s)"
-    [(name, body)] = database.rows(query, service_id, first, last, minutes, days, quantity, resource_id)
-    return Outcome(name, body)
+    wanted = minutes, days, quantity, resource_id
+    return database.outcome("available_days", "salon", service_id, first, last, *wanted)
 
 
 def hour_of_iso(iso_instant: str) -> float:

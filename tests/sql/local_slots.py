@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tests.database import TestDatabase
+from tests.database import NO_DEADLINE, TestDatabase
 
 # Time zones and the UTC dates on which their clocks are changed.
 CHANGES = {
@@ -66,8 +66,8 @@ def put_special_hours(
         "hours": [{"opens": opens, "closes": closes} for opens, closes in hours],
         "resource_id": owner or None,
     }
-    query = "SELECT outcome FROM booking.put_special_hours('salon', %s, %s, 'infinity')"
-    assert database.value(query, f"{owner}{day}", json.dumps(settings)) == "created"
+    outcome = database.outcome("put_special_hours", "salon", f"{owner}{day}", json.dumps(settings), NO_DEADLINE)
+    assert outcome.name == "created"
 
 
 def listed(

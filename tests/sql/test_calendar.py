@@ -43,8 +43,7 @@ def calendars(database: TestDatabase, business_id: str = "salon") -> list[tuple[
 
 def rotate(database: TestDatabase, business_id: str = "salon", deadline: datetime = NO_DEADLINE) -> str:
     """Rotates the keys of the calendars, and returns the outcome."""
-    name: str = database.value("SELECT outcome FROM booking.rotate_calendar(%s, %s)", business_id, deadline)
-    return name
+    return database.outcome("rotate_calendar", business_id, deadline).name
 
 
 def test_a_business_and_each_of_its_resources_have_a_feed(database: TestDatabase) -> None:

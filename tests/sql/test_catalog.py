@@ -46,8 +46,7 @@ def delete_late(connection: psycopg.Connection, deadline: datetime) -> object:
 
 def delete_business(database: TestDatabase, business_id: str) -> str:
     """Deletes a business, and returns the name of the outcome."""
-    name: str = database.value("SELECT outcome FROM booking.delete_business(%s, %s)", business_id, NO_DEADLINE)
-    return name
+    return database.outcome("delete_business", business_id, NO_DEADLINE).name
 
 
 def businesses(database: TestDatabase) -> list[tuple[Any, ...]]:

@@ -10,11 +10,8 @@ from tests.database import NO_DEADLINE, Outcome, TestDatabase, at
 
 def put(database: TestDatabase, date: str, until: str | None = None, **members: str) -> Outcome:
     """Puts the closure "days" of the salon."""
-    [(name, body)] = database.rows(
-        "SELECT outcome, body FROM booking.put_closure('salon', 'days', %s, %s)",
-        *(json.dumps({"date": date, "until": until, **members}), NO_DEADLINE),
-    )
-    return Outcome(name, body)
+    settings = json.dumps({"date": date, "until": until, **members})
+    return database.outcome("put_closure", "salon", "days", settings, NO_DEADLINE)
 
 
 def move_to(database: TestDatabase, timezone: str) -> None:

@@ -37,9 +37,7 @@ def put(database: TestDatabase, kind: str, entry_id: str, business_id: str = "sa
         number = 100 + int(entry_id[1:]) if entry_id != "new" else 0
         return put_special_hours(database, entry_id, f"{2100 + number}-12-31", [])
     settings = {"name": entry_id, "kind": "staff", "booking_enabled": True}
-    query = "SELECT outcome, body FROM booking.put_resource(%s, %s, %s, %s)"
-    [(name, body)] = database.rows(query, business_id, entry_id, json.dumps(settings), NO_DEADLINE)
-    return Outcome(name, body)
+    return database.outcome("put_resource", business_id, entry_id, json.dumps(settings), NO_DEADLINE)
 
 
 @pytest.mark.parametrize("kind", PLANTED)

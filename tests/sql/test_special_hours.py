@@ -28,9 +28,7 @@ def special_hours(database: TestDatabase, business_id: str = "salon") -> list[di
 
 def delete_special_hours(database: TestDatabase, special_hours_id: str, business_id: str = "salon") -> str:
     """Deletes special hours, and returns the name of the outcome."""
-    query = "SELECT outcome FROM booking.delete_special_hours(%s, %s, %s)"
-    name: str = database.value(query, business_id, special_hours_id, NO_DEADLINE)
-    return name
+    return database.outcome("delete_special_hours", business_id, special_hours_id, NO_DEADLINE).name
 
 
 def reserve(database: TestDatabase, day: int, hour: int, resource_id: str | None = None) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.database import NO_DEADLINE, Outcome, TestDatabase, at, book_request, commit_request, reserve_request
 from tests.sql.catalog import put_special_hours
+from tests.sql.listings import availability, available_days
 from tests.sql.requests import names
 
 NIGHT: dict[str, Any] = {"duration_minutes": None, "min_duration_minutes": None, "max_duration_minutes": None}
@@ -36,10 +37,7 @@ STRAY_NAMES += ["CEST", "Europe", "Europe/", "Europe//Berlin", "Europe/Berlin ",
 def put_business(database: TestDatabase, timezone: str, business_id: str = "salon") -> str:
     """Puts a business in a time zone, and returns the name of the outcome."""
     settings = json.dumps({"name": "x", "timezone": timezone})
-    name: str = database.value(
-        "SELECT outcome FROM booking.put_business(%s, %s, %s)", business_id, settings, NO_DEADLINE
-    )
-    return name
+    return database.outcome("put_business", business_id, settings, NO_DEADLINE).name
 
 
 def lose_zone(database: TestDatabase) -> None:
@@ -65,14 +63,8 @@ def salon(database: TestDatabase) -> TestDatabase:
 def listing(database: TestDatabase, service_id: str) -> set[str]:
     """Returns the outcomes of both listings of a service."""
     return {
-        database.value(
-            "SELECT outcome FROM booking.availability('salon', %s, %s, %s, NULL, NULL, 1, NULL, 10)",
-            *(service_id, at(0), at(24)),
-        ),
-        database.value(
-            "SELECT outcome FROM booking.available_days('salon', %s, %s, %s, NULL, NULL, 1, NULL)",
-            *(service_id, at(0).date(), at(24).date()),
-        ),
+        availability(database, at(0), at(24), service_id=service_id).name,
+        available_days(database, at(0).date(), at(24).date(), service_id=service_id).name,
     }
 
 
