@@ -29,7 +29,7 @@ _UNBREAKABLE: Final = "\u00a0"
 
 
 def steps(block: str) -> list[tuple[str, str]]:
-    """The commands of a block with the answers shown for them.
+    """Returns the commands of a block with the answers shown for them.
 
     A command begins with a prompt and goes on while its lines end with a backslash.
     """
@@ -47,7 +47,7 @@ def steps(block: str) -> list[tuple[str, str]]:
 
 
 def rewritten(document: str, shell: "Shell") -> str:
-    """The document with the answers of today, cut like those that it shows."""
+    """Returns the document with the answers of today, cut like those that it shows."""
 
     def answered(block: re.Match[str]) -> str:
         lines = [f"$ {command}\n{as_shown(shell.run(command), shown)}" for command, shown in steps(block[1])]
@@ -57,7 +57,7 @@ def rewritten(document: str, shell: "Shell") -> str:
 
 
 def as_shown(answer: str, shown: str) -> str:
-    """An answer cut like the one that is shown; as it is, unless both are JSON."""
+    """Cuts an answer to the members that its document shows, if both are JSON; else returns it as it is."""
     try:
         pattern = json.loads(re.sub(rf",\s*{_REST}\s*(?=[}}\]])", _marked, shown))
         return _rendered(cut(json.loads(answer), pattern))
@@ -66,7 +66,7 @@ def as_shown(answer: str, shown: str) -> str:
 
 
 def cut(answer: Any, shown: Any) -> Any:
-    """Leaves out of an answer what is left out where "…" is shown, and nothing else."""
+    """Leaves out of an answer the members and entries for which "…" stands, and nothing else."""
     if isinstance(answer, dict) and isinstance(shown, dict):
         names = [name for name in shown if name in answer] if _REST in shown else list(answer)
         members = {name: cut(answer[name], shown.get(name, answer[name])) for name in names}
@@ -113,7 +113,7 @@ class Shell:
         )
 
     def run(self, command: str) -> str:
-        """What a command prints, ending with a line end if it prints anything."""
+        """Runs a command, and returns its output, which ends with a line end unless it is empty."""
         assert self._bash.stdin is not None
         assert self._bash.stdout is not None
         # The documents name the default address; this run has a port of its own.
@@ -137,7 +137,7 @@ class Shell:
 
 @contextmanager
 def tour() -> Iterator[Shell]:
-    """A shell beside a service that has just been started for the first time, in a folder like a checkout."""
+    """Runs a shell beside a service that has just been started for the first time, in a folder like a checkout."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)  # the embedded server may run as another user
@@ -151,12 +151,12 @@ def tour() -> Iterator[Shell]:
 
 
 def _marked(rest: re.Match[str]) -> str:
-    """The ellipsis as JSON: a member of an object, or an entry of a list."""
+    """Returns the ellipsis as JSON: a member of an object, or an entry of a list."""
     return f', "{_REST}": "{_REST}"' if rest.string[rest.end()] == "}" else f', "{_REST}"'
 
 
 def _rendered(value: Any) -> str:
-    """JSON in lines of a readable width, broken between members and entries only."""
+    """Writes JSON in lines of a readable width, broken between members and entries only."""
     text = json.dumps(value, ensure_ascii=False, separators=(", ", f":{_UNBREAKABLE}"))
     text = _STRING.sub(lambda string: string[0].replace(" ", _UNBREAKABLE), text)
     text = text.replace(f'"{_REST}":{_UNBREAKABLE}"{_REST}"', _REST).replace(f'"{_REST}"', _REST)

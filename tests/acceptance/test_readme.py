@@ -12,7 +12,7 @@ from tests.acceptance.readme import RUNBOOK, TOURS, as_shown, normalized, rewrit
 @pytest.mark.skipif(not shutil.which("curl"), reason="the tours use curl")
 @pytest.mark.parametrize("document", TOURS, ids=lambda path: path.name)
 def test_the_tour_shows_what_is_answered(document: Path) -> None:
-    """Compares each answer with that of the README. `python -m tests.acceptance.readme` renews them."""
+    """Compares each answer with that of its document. `python -m tests.acceptance.readme` renews them."""
     text = document.read_text()
     with tour() as shell:
         assert normalized(rewritten(text, shell)) == normalized(text)

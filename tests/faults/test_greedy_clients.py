@@ -180,7 +180,7 @@ async def test_a_client_that_leaves_ends_its_stream_despite_requests_behind_it(s
 async def test_a_client_that_reads_no_feed_is_gone_and_no_error(
     capfd: pytest.CaptureFixture[str], service: Listener, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The line of its request is all that the log has. The log goes to what is captured when the service starts."""
+    """The line of its request is all that the log has. The log goes to the stderr of its start."""
     monkeypatch.setattr(streamed, "STALL_SECONDS", 0.1)
     database.make_service(capacity=100)
     for _ in range(50):

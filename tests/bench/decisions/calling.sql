@@ -15,7 +15,7 @@ AS $$
     'fingerprint', md5(random()::text) || md5(random()::text))
 $$;
 
--- Prepares calls with so many requests each, for random businesses (b1 … bN), services and slots of most of a year.
+-- Prepares calls with p_requests requests each, for random businesses (b1 … bN), services and slots of most of a year.
 CREATE PROCEDURE bench.prepare_spread(p_calls integer, p_requests integer, p_businesses integer, p_services integer)
 LANGUAGE sql
 AS $$
@@ -35,7 +35,7 @@ AS $$
   GROUP BY number
 $$;
 
--- Prepares calls with so many requests each for one service: p_slots times for the first slot and the next ones in turn.
+-- Prepares calls with p_requests requests each for one service: for the first slot and the next ones, p_slots in turn.
 CREATE PROCEDURE bench.prepare_slots(
   p_calls integer, p_requests integer, p_business_id text, p_service_id text, p_first_slot integer, p_slots integer)
 LANGUAGE sql

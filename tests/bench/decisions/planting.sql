@@ -41,7 +41,7 @@ AS $$
   UPDATE booking.services SET longest_occupied_seconds = 3600 WHERE longest_occupied_seconds < 3600
 $$;
 
--- Holds of one unit each, on so many consecutive slots in turn.
+-- Plants p_holds holds of one unit each, on p_slots consecutive slots in turn.
 CREATE PROCEDURE bench.plant_holds(
   p_business_id text, p_service_id text, p_slots integer, p_holds integer, p_expires_at timestamptz)
 LANGUAGE sql
@@ -65,7 +65,7 @@ AS $$
   CALL bench.note_hours()
 $$;
 
--- Confirmed appointments of one unit each, on so many consecutive slots in turn.
+-- Plants p_bookings confirmed appointments of one unit each, on p_slots consecutive slots in turn.
 CREATE PROCEDURE bench.plant_bookings(p_business_id text, p_service_id text, p_slots integer, p_bookings integer)
 LANGUAGE sql
 AS $$

@@ -63,7 +63,7 @@ class Scratch:
         self.database.rows("CALL bench.plant_services(%s, %s)", businesses, SERVICES)
 
     def make_service(self, service_id: str, capacity: int) -> None:
-        """Makes a service of business b1, or gives the one that is there another capacity."""
+        """Makes a service of business b1, or gives an existing one another capacity."""
         self.database.make_service(service_id, business_id="b1", capacity=capacity)
 
     def settle(self) -> None:
