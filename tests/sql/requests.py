@@ -34,6 +34,10 @@ def keyed_booking(key: str, fingerprint: str = "this", hour: float = 10, **reque
     return book_request(hour, idempotency_key=key, fingerprint=fingerprint, **request)
 
 
+# The builder of a request with a key for each of these verbs.
+MAKE_KEYED_REQUEST = {"reserve": keyed_request, "book": keyed_booking}
+
+
 def granted_resources(outcomes: Iterable[Outcome]) -> list[str | None]:
     """Returns the resources of the requests that were granted."""
     return [outcome.body["resource_id"] for outcome in outcomes if outcome.name in ("done", "replayed")]

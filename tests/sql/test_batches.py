@@ -17,11 +17,12 @@ def test_first_come_first_served_within_a_window(database: TestDatabase) -> None
     assert names(database.call("reserve", requests)) == ["done"] * 4 + ["slot_unavailable"] * 6
 
 
-def test_a_large_request_that_does_not_fit_does_not_stop_a_smaller_one_behind_it(database: TestDatabase) -> None:
-    """Otherwise a requested unit would stay unsold."""
+@pytest.mark.parametrize("verb", MAKE_REQUEST)
+def test_a_large_request_does_not_stop_a_smaller_one_behind_it(database: TestDatabase, verb: str) -> None:
+    """One that does not fit leaves the room: otherwise a requested unit would stay unsold."""
     database.make_service(capacity=5)
-    requests = [reserve_request(10, quantity=quantity) for quantity in (3, 3, 2, 1)]
-    assert names(database.call("reserve", requests)) == ["done", "slot_unavailable", "done", "slot_unavailable"]
+    requests = [MAKE_REQUEST[verb](10, quantity=quantity) for quantity in (3, 3, 2, 1)]
+    assert names(database.call(verb, requests)) == ["done", "slot_unavailable", "done", "slot_unavailable"]
 
 
 def test_a_batch_counts_the_claims_that_were_there_before_it(database: TestDatabase) -> None:

@@ -62,7 +62,7 @@ def test_metadata_defaults_to_an_empty_object(database: TestDatabase) -> None:
     assert database.call("book", [request])[0].body["metadata"] == {}
 
 
-# One effect per key.
+# One effect per key: what holds for reserve as well is in test_idempotency.py.
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -128,30 +128,6 @@ def test_invalid_guest_data_is_refused_unless_the_request_is_a_replay(database: 
     assert database.value("SELECT count(*) FROM booking.appointments") == 2
 
 
-def test_keys_of_two_businesses_are_independent(database: TestDatabase) -> None:
-    """Each business has its own keys, and a caller learns nothing about the keys of others."""
-    for business_id in ("clinic", "salon"):
-        database.make_service(business_id=business_id)
-    [clinic] = database.call("book", [keyed_booking("k")], business_id="clinic")
-    [salon] = database.call("book", [keyed_booking("k", "that")])
-    assert names([clinic, salon]) == ["done", "done"]
-    assert clinic.id != salon.id
-
-
-@pytest.mark.parametrize("size", [1, 2])
-def test_a_refusal_keeps_no_key(database: TestDatabase, size: int) -> None:
-    """When there is room again, the same key gets it, for the same request or for another one."""
-    database.make_service(capacity=1)
-    rival = database.reserve(10)
-    assert set(names(database.call("book", [keyed_booking("k") for _ in range(size)]))) == {"slot_unavailable"}
-    assert set(names(database.call("book", [keyed_booking("l", hour=-999) for _ in range(size)]))) == {
-        "slot_not_bookable"
-    }
-    database.release(rival.id)
-    assert names(database.call("book", [keyed_booking("k")])) == ["done"]
-    assert names(database.call("book", [keyed_booking("l", "that", 15)])) == ["done"]
-
-
 def test_equal_keys_within_one_batch_have_one_effect(database: TestDatabase) -> None:
     """Equal requests make one appointment, a different one is refused, and a refused one leaves the key to others."""
     database.make_service(capacity=3)
@@ -180,14 +156,6 @@ def test_an_operation_that_is_sent_again_has_one_effect(database: TestDatabase, 
     assert (again.name, again.body) == ("done", first.body)
     assert names(others) == ["done"] * (size - 1)
     assert count(database) == count(database, "audit_logs") == size
-
-
-def test_a_repeated_operation_is_answered_before_its_key(database: TestDatabase) -> None:
-    """The answer is `done` and not `replayed`, because the first answer was lost."""
-    database.make_service(capacity=5)
-    request = keyed_booking("k")
-    outcomes = [database.call("book", batch)[0] for batch in ([request], [request], [request, keyed_booking("k")])]
-    assert names(outcomes) == ["done"] * 3
 
 
 # Rules for the public and for the business.
@@ -271,13 +239,6 @@ def test_a_batch_for_one_slot_is_granted_exactly_the_capacity(database: TestData
     outcomes = database.call("book", [book_request(10) for _ in range(10)])
     assert names(outcomes) == ["done"] * 4 + ["slot_unavailable"] * 6
     assert count(database) == count(database, "audit_logs") == 4
-
-
-def test_a_large_request_that_does_not_fit_does_not_stop_a_smaller_one(database: TestDatabase) -> None:
-    """Otherwise a requested unit would stay unsold."""
-    database.make_service(capacity=5)
-    outcomes = database.call("book", [book_request(10, quantity=quantity) for quantity in (3, 3, 2, 1)])
-    assert names(outcomes) == ["done", "slot_unavailable", "done", "slot_unavailable"]
 
 
 def test_windows_that_overlap_are_decided_in_order(database: TestDatabase) -> None:

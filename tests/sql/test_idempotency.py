@@ -1,4 +1,4 @@
-"""Idempotency keys of booking.reserve: one effect per key, and what a retry gets."""
+"""Idempotency keys of booking.reserve and booking.book: one effect per key, and what a retry gets."""
 
 from datetime import datetime, timedelta
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.database import TestDatabase, at, reserve_request
 from tests.sql.catalog import delete_service
-from tests.sql.requests import keyed_request, names
+from tests.sql.requests import MAKE_KEYED_REQUEST, keyed_request, names
 
 DAY = timedelta(hours=24)
 
@@ -42,12 +42,14 @@ def test_another_request_with_the_key_is_refused(database: TestDatabase) -> None
     assert database.call("reserve", [keyed_request("k")])[0].id == first.id
 
 
-def test_keys_of_two_businesses_are_independent(database: TestDatabase) -> None:
+@pytest.mark.parametrize("verb", MAKE_KEYED_REQUEST)
+def test_keys_of_two_businesses_are_independent(database: TestDatabase, verb: str) -> None:
     """Each business has its own keys, and a caller learns nothing about the keys of others."""
+    make = MAKE_KEYED_REQUEST[verb]
     for business_id in ("clinic", "salon"):
         database.make_service(business_id=business_id)
-    [clinic] = database.call("reserve", [keyed_request("k")], business_id="clinic")
-    [salon] = database.call("reserve", [keyed_request("k", "that")])
+    [clinic] = database.call(verb, [make("k")], business_id="clinic")
+    [salon] = database.call(verb, [make("k", "that")])
     assert (clinic.name, salon.name) == ("done", "done")
     assert clinic.id != salon.id
 
@@ -96,17 +98,17 @@ def test_a_retry_precedes_every_other_rule(database: TestDatabase, size: int) ->
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_a_refusal_keeps_no_key(database: TestDatabase, size: int) -> None:
+@pytest.mark.parametrize("verb", MAKE_KEYED_REQUEST)
+def test_a_refusal_keeps_no_key(database: TestDatabase, verb: str, size: int) -> None:
     """When there is room again, the same key gets it, for the same request or for another one."""
+    make = MAKE_KEYED_REQUEST[verb]
     database.make_service(capacity=1)
     rival = database.reserve(10)
-    assert set(names(database.call("reserve", [keyed_request("k") for _ in range(size)]))) == {"slot_unavailable"}
-    assert set(names(database.call("reserve", [keyed_request("l", hour=-999) for _ in range(size)]))) == {
-        "slot_not_bookable"
-    }
+    assert set(names(database.call(verb, [make("k") for _ in range(size)]))) == {"slot_unavailable"}
+    assert set(names(database.call(verb, [make("l", hour=-999) for _ in range(size)]))) == {"slot_not_bookable"}
     database.release(rival.id)
-    assert names(database.call("reserve", [keyed_request("k")])) == ["done"]
-    assert names(database.call("reserve", [keyed_request("l", "that", 15)])) == ["done"]
+    assert names(database.call(verb, [make("k")])) == ["done"]
+    assert names(database.call(verb, [make("l", "that", 15)])) == ["done"]
 
 
 def test_a_new_key_is_a_new_attempt(database: TestDatabase) -> None:
@@ -135,11 +137,13 @@ def test_an_operation_that_is_sent_again_has_one_effect(database: TestDatabase, 
     assert count(database) == size
 
 
-def test_a_repeated_operation_is_answered_before_its_key(database: TestDatabase) -> None:
+@pytest.mark.parametrize("verb", MAKE_KEYED_REQUEST)
+def test_a_repeated_operation_is_answered_before_its_key(database: TestDatabase, verb: str) -> None:
     """The answer is `done` and not `replayed`, because the first answer was lost."""
+    make = MAKE_KEYED_REQUEST[verb]
     database.make_service(capacity=5)
-    request = keyed_request("k")
-    outcomes = [database.call("reserve", batch)[0] for batch in ([request], [request], [request, keyed_request("k")])]
+    request = make("k")
+    outcomes = [database.call(verb, batch)[0] for batch in ([request], [request], [request, make("k")])]
     assert names(outcomes) == ["done"] * 3
 
 
