@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from service.embedded.privileges import Account, EmbeddedServerError
 
@@ -35,10 +34,9 @@ class Cluster:
         """The file with the output of initdb and postgres."""
         return self.data_dir / "postgres.log"
 
-    def url(self, port: int, database: str = "postgres") -> str:
-        """Returns the superuser's URL of a database, password included."""
-        password = superuser_password(self.data_dir)
-        return f"postgresql://postgres:{password}@{HOST}:{port}/{quote(database, safe='')}"
+    def url(self, port: int) -> str:
+        """Returns the superuser's URL, password included."""
+        return f"postgresql://postgres:{superuser_password(self.data_dir)}@{HOST}:{port}/postgres"
 
     def create(self, programs: Path, account: Account) -> None:
         """Creates the folder, which must not exist, with initdb from `programs`, run as `account`.

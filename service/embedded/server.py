@@ -119,9 +119,9 @@ class EmbeddedServer:
         with _readable(self._cluster.data_dir):
             return self._cluster.folder.exists()
 
-    def url(self, database: str = "postgres") -> str:
-        """Returns the superuser's URL of a database, password included; valid once the server has started."""
-        return self._cluster.url(self._port, database)
+    def url(self) -> str:
+        """Returns the superuser's URL, password included; valid once the server has started."""
+        return self._cluster.url(self._port)
 
     def __enter__(self) -> Self:
         self.start()

@@ -13,6 +13,7 @@ import pytest
 from service.database.migrations import migrate
 from service.embedded.cluster import find_programs
 from service.embedded.server import EmbeddedServer
+from tests.database import with_database
 from tests.deploy.installation import DEPLOY, MIGRATOR_PASSWORD, SERVICE_PASSWORD, Installation, installation
 from tests.deploy.pages import Shell, commands
 from tests.folders import data_folder
@@ -93,13 +94,13 @@ def test_a_dump_and_a_copy_are_backups_of_the_embedded_server() -> None:
         run_command("migrate", DATA_DIR=data).check_returncode()
         made = shell(folder)
         with EmbeddedServer(data) as server:
-            with psycopg.connect(server.url("holdfast")) as connection:
+            with psycopg.connect(with_database(server.url(), "holdfast")) as connection:
                 connection.execute(BUSINESS)
             made.run(block("PROGRAMS="))
         made.run(block("cp --archive"))
         shutil.rmtree(data)
         (folder / ".data-backup").rename(data)
-        with EmbeddedServer(data) as server, psycopg.connect(server.url("holdfast")) as connection:
+        with EmbeddedServer(data) as server, psycopg.connect(with_database(server.url(), "holdfast")) as connection:
             assert connection.execute("SELECT booking.business('salon') ->> 'name'").fetchall() == [("Salon",)]
         with installation(MAJOR, roles=False) as new:
             restore(new, folder)

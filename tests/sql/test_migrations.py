@@ -14,7 +14,7 @@ from psycopg import sql
 from service.database.migrations import MigrationError, _begin, migrate, migration_files
 from service.embedded.privileges import EmbeddedServerError
 from service.embedded.server import EmbeddedServer
-from tests.database import PASSWORD, TestDatabase
+from tests.database import PASSWORD, TestDatabase, with_database
 from tests.folders import data_folder
 
 ALL = [path.name for path in migration_files()] + ["definitions"]
@@ -291,9 +291,9 @@ def test_the_error_of_a_role_that_may_not_create_roles_names_them(cluster: str) 
             with pytest.raises(
                 MigrationError, match=r"(?s)may not create the roles.*CREATE ROLE holdfast_owner NOLOGIN"
             ):
-                migrate(as_role(server.url("fresh"), MIGRATOR))
+                migrate(as_role(with_database(server.url(), "fresh"), MIGRATOR))
             with psycopg.connect(server.url(), autocommit=True) as connection:
                 connection.execute(f"ALTER ROLE {MIGRATOR} CREATEROLE".encode())
-            assert migrate(as_role(server.url("fresh"), MIGRATOR)) == ALL
+            assert migrate(as_role(with_database(server.url(), "fresh"), MIGRATOR)) == ALL
     except EmbeddedServerError as error:
         pytest.skip(f"no second embedded server: {error}")

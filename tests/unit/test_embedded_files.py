@@ -117,11 +117,11 @@ def test_a_secret_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_the_password_is_made_once(tmp_path: Path) -> None:
-    """A line end that an editor adds is no part of it. Names of databases are quoted in URLs."""
+    """A line end that an editor adds is no part of it."""
     password = superuser_password(tmp_path)
     (tmp_path / "postgres.password").write_text(f"{password}\n")
     assert superuser_password(tmp_path) == password
-    assert Cluster(tmp_path, 18).url(5432, "a/b?c") == f"postgresql://postgres:{password}@127.0.0.1:5432/a%2Fb%3Fc"
+    assert Cluster(tmp_path, 18).url(5432) == f"postgresql://postgres:{password}@127.0.0.1:5432/postgres"
 
 
 def test_a_folder_changes_its_owner_from_the_bottom_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

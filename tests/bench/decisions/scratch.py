@@ -15,7 +15,7 @@ from psycopg import sql
 from service.database.migrations import migrate
 from service.embedded.server import EmbeddedServer
 from service.process.hosting import create_login
-from tests.database import LOGIN, PASSWORD, TestDatabase
+from tests.database import LOGIN, PASSWORD, TestDatabase, with_database
 
 SERVICES: Final = 4
 CAPACITY: Final = 5
@@ -110,7 +110,7 @@ class ScratchServer:
         self._server = server
         self._made = 0
         self._create(_TEMPLATE)
-        url = server.url(_TEMPLATE)
+        url = with_database(server.url(), _TEMPLATE)
         migrate(url)
         with psycopg.connect(url, autocommit=True) as connection:
             create_login(connection, LOGIN, PASSWORD)
@@ -123,7 +123,7 @@ class ScratchServer:
         self._made += 1
         name = f"bench_{self._made}"
         self._create(name, template=_TEMPLATE)
-        scratch = Scratch(TestDatabase(self._server.url(name)))
+        scratch = Scratch(TestDatabase(with_database(self._server.url(), name)))
         try:
             yield scratch
         finally:
