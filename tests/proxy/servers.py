@@ -4,7 +4,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import psycopg
 from service.embedded.cluster import find_programs
 from service.embedded.postmaster import recorded_postmaster
 from service.embedded.privileges import choose_account
+from tests.serving import free_port
 
 # Debian's package; there is no PL/Proxy for the embedded server.
 PROXY_PROGRAMS: Final = Path("/usr/lib/postgresql/15/bin")
@@ -44,7 +44,7 @@ class Server:
     def __init__(self, programs: Path, folder: Path, settings: Mapping[str, str] = {}) -> None:
         folder.mkdir()
         self.folder = folder / "data"
-        self.port = _free_port()
+        self.port = free_port()
         self._programs = programs
         self._log = folder / "log"
         self._account = choose_account(programs / "postgres", folder)
@@ -166,10 +166,3 @@ def _stopped(postmaster: subprocess.Popen[bytes]) -> list[int]:
     # It takes notice after the call that sends the signal.
     os.waitid(os.P_PID, postmaster.pid, os.WSTOPPED | os.WNOWAIT)
     return _children(postmaster.pid)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
