@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx2
@@ -41,9 +40,7 @@ class Prometheus:
         wait_until(self._is_ready, "Prometheus to answer")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
 
