@@ -193,8 +193,8 @@ class AppointmentApi:
         earlier request with this idempotency key made it.
         """
         request = Book(body.slot(), body, "online")
-        who = attempt(call), author(call), self._holders.holder(call)
-        return created_answer(*await self._appointments.book(body.business_id, request, *who))
+        caller = attempt(call), author(call), self._holders.holder(call)
+        return created_answer(*await self._appointments.book(body.business_id, request, *caller))
 
     @_book(_APPOINTMENTS, access=Access.STAFF, refusals=CLAIM_REFUSALS)
     async def create_appointment(self, call: Call, body: AppointmentBody) -> Answer:

@@ -97,9 +97,9 @@ class WidgetApi:
         One call, for a booking widget. Every error has the widget's own format; a slot that was taken is a 400 with
         `TIME_CONFLICT` and `alternatives`.
         """
-        who = attempt(call), author(call), self._holders.holder(call)
+        caller = attempt(call), author(call), self._holders.holder(call)
         try:
-            booked, replayed = await self._appointments.book(slug, body.request(), *who)
+            booked, replayed = await self._appointments.book(slug, body.request(), *caller)
         except Invalid as error:
             for fault in error.faults:
                 if fault["field"] == "guestPhone":  # as the rest of the API names it

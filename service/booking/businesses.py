@@ -42,19 +42,19 @@ class BusinessOf:
         # By the ids as text, which is hashed faster.
         self._known: LRUCache[str, str] = LRUCache(_REMEMBERED)
 
-    async def find(self, of_id: UUID, named: str | None) -> str:
-        """Returns the business that the request named, else that of the id. Raises `Refused` and `Unavailable`."""
-        if known := named or self._known.get(str(of_id)):
+    async def find(self, row_id: UUID, named_id: str | None) -> str:
+        """Returns the business that the request named, else that of the row. Raises `Refused` and `Unavailable`."""
+        if known := named_id or self._known.get(str(row_id)):
             return known
-        [(business_id,)], left_out = await self._database.fetch_everywhere(self._query, of_id)
+        [(business_id,)], left_out = await self._database.fetch_everywhere(self._query, row_id)
         if business_id is None:
             raise DatabaseDown if left_out else Refused(self._missing)
-        self.remember(str(of_id), business_id)
+        self.remember(str(row_id), business_id)
         return str(business_id)
 
-    def remember(self, of_id: str, business_id: str) -> None:
-        """Stores the business of an id that a verb has just returned."""
-        self._known[of_id] = business_id
+    def remember(self, row_id: str, business_id: str) -> None:
+        """Stores the business of a row that a verb has just returned."""
+        self._known[row_id] = business_id
 
 
 async def require_business(database: Database, business_id: str) -> None:

@@ -164,8 +164,8 @@ def _event(business_id: str, entry: _Entry, busy: bool) -> Event:
 
 
 def _summary(entry: _Entry) -> str:
-    what = entry.service_name if entry.quantity == 1 else f"{entry.service_name} \u00d7 {entry.quantity}"
-    return f"{what} \u2013 {entry.guest_name}" if entry.guest_name else what
+    claimed = entry.service_name if entry.quantity == 1 else f"{entry.service_name} \u00d7 {entry.quantity}"
+    return f"{claimed} \u2013 {entry.guest_name}" if entry.guest_name else claimed
 
 
 class _Text(vText):

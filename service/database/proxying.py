@@ -195,7 +195,7 @@ _SERVER_OPTIONS: Final = "SELECT unnest(srvoptions) FROM pg_foreign_server WHERE
 _LOGIN_OPTIONS: Final = "SELECT unnest(umoptions) FROM pg_user_mappings WHERE srvname = 'holdfast'"
 
 
-def _set_options(proxy: psycopg.Connection, what: sql.SQL, query: str, wanted: dict[str, str]) -> bool:
+def _set_options(proxy: psycopg.Connection, subject: sql.SQL, query: str, wanted: dict[str, str]) -> bool:
     """Makes the options of an object equal to the wanted ones; returns whether any differed."""
     present = dict(option.split("=", 1) for (option,) in proxy.execute(query.encode()).fetchall())
     if present == wanted:
@@ -205,7 +205,7 @@ def _set_options(proxy: psycopg.Connection, what: sql.SQL, query: str, wanted: d
         sql.SQL(f"{'SET' if name in present else 'ADD'} {{}} {{}}").format(sql.Identifier(name), sql.Literal(value))
         for name, value in wanted.items()
     ]
-    proxy.execute(sql.SQL("ALTER {} OPTIONS ({})").format(what, sql.SQL(", ").join(options)))
+    proxy.execute(sql.SQL("ALTER {} OPTIONS ({})").format(subject, sql.SQL(", ").join(options)))
     return True
 
 

@@ -51,9 +51,9 @@ class Exchange(RequestResponseCycle):
         # HTTP/1.0 has no chunks: the end of the connection ends the body.
         chunked = has_body and b"\r\ncontent-length: " not in head and self.scope["http_version"] == "1.1"
         self.chunked_encoding = chunked
-        said = b"\r\nconnection: close\r\n" in head
-        self.keep_alive = self.keep_alive and not said
-        closing = b"" if self.keep_alive or said else b"connection: close\r\n"
+        has_close = b"\r\nconnection: close\r\n" in head
+        self.keep_alive = self.keep_alive and not has_close
+        closing = b"" if self.keep_alive or has_close else b"connection: close\r\n"
         return b"%b%b%b\r\n" % (head, closing, b"transfer-encoding: chunked\r\n" if chunked else b"")
 
     def _framed(self, body: bytes, is_last: bool) -> bytes:
