@@ -30,6 +30,9 @@ _CALL_SECONDS: Final = 1.0
 # The longest run: less than the minute after which a scheduler calls again.
 _RUN_SECONDS: Final = 30.0
 
+# What is counted, in the order of booking.purge and booking.record_purge.
+_RESULTS: Final = ("expired", "deleted", "erased")
+
 log = structlog.get_logger(__name__)
 
 
@@ -65,7 +68,7 @@ class Cleanup:
         rows, left_out = await self._database.fetch_everywhere("due_businesses", self._retention)
         if left_out:
             log.warning("purge_incomplete", partitions_down=left_out)
-        purged = Counter(expired=0, deleted=0, erased=0)  # in the order of booking.purge and booking.record_purge
+        purged = Counter(dict.fromkeys(_RESULTS, 0))
         due = [business_id for business_id, _ in rows]
         for first in range(0, len(due), _STEP_ROWS):
             await self._purge(due[first : first + _STEP_ROWS], purged, until=started + _RUN_SECONDS)
@@ -82,37 +85,13 @@ class Cleanup:
         attempts = 0
         while time.monotonic() < until:
             step_started = time.monotonic()
-            try:
-                async with self._database.connection() as connection:
-                    [(*numbers, freed, busy)] = await self._database.rows(
-                        connection,
-                        "purge",
-                        business_ids,
-                        self._retention,
-                        _STEP_ROWS,
-                        self._database.deadline(_CALL_SECONDS),
-                    )
-            except (psycopg.Error, asyncio.CancelledError) as error:
-                if is_passing(error):
-                    return
-                for business_id in business_ids:
-                    announce_unknown(self._announce, business_id, _CALL_SECONDS)
-                if is_connection_lost(error):
-                    return
-                raise
-            step = dict(zip(purged, numbers, strict=True))
-            purged.update(step)
-            if self._announce:
-                for service in from_json(freed):
-                    # The expiry itself was announced by no request.
-                    self._announce(service.pop("business_id"), service, moved=False)
-                # The report does not tell which of them had guests to erase.
-                for business_id in business_ids if step["erased"] else ():
-                    self._announce(business_id, {}, moved=False)
-            for what, number in step.items():
-                PURGED.labels(what).inc(number)
-            attempts = 0 if any(numbers) else attempts + 1
-            if max(numbers) < _STEP_ROWS:
+            step = await self._step(business_ids)
+            if step is None:
+                return
+            numbers, busy = step
+            purged.update(numbers)
+            attempts = 0 if any(numbers.values()) else attempts + 1
+            if max(numbers.values()) < _STEP_ROWS:
                 # Nothing is left to purge in the others. Rows that become due meanwhile wait for the next run: with
                 # them, a few busy businesses could take all of the time of this run.
                 business_ids = busy
@@ -120,6 +99,34 @@ class Cleanup:
                 return
             # Leaves the locks and the processor to the requests for as long as the step took.
             await asyncio.sleep(time.monotonic() - step_started)
+
+    async def _step(self, business_ids: list[str]) -> tuple[dict[str, int], list[str]] | None:
+        """Purges a few rows of businesses in one transaction. Returns the numbers of rows, and the businesses that were
+        locked; None if the database failed in a way that may pass."""
+        try:
+            async with self._database.connection() as connection:
+                deadline = self._database.deadline(_CALL_SECONDS)
+                arguments = business_ids, self._retention, _STEP_ROWS, deadline
+                [(*counts, freed, busy)] = await self._database.rows(connection, "purge", *arguments)
+        except (psycopg.Error, asyncio.CancelledError) as error:
+            if is_passing(error):
+                return None
+            for business_id in business_ids:
+                announce_unknown(self._announce, business_id, _CALL_SECONDS)
+            if is_connection_lost(error):
+                return None
+            raise
+        numbers = dict(zip(_RESULTS, counts, strict=True))
+        for what, number in numbers.items():
+            PURGED.labels(what).inc(number)
+        if self._announce:
+            for service in from_json(freed):
+                # The expiry itself was announced by no request.
+                self._announce(service.pop("business_id"), service, moved=False)
+            # The answer does not tell which of them had guests to erase.
+            for business_id in business_ids if numbers["erased"] else ():
+                self._announce(business_id, {}, moved=False)
+        return numbers, busy
 
     async def run_every(self, interval_seconds: float) -> None:
         """Runs for ever. Processes share the interval: one that finds a recent run of another skips its own."""
