@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any, Final
 
 import httpx2
@@ -13,6 +14,14 @@ from tests.serving import ADMIN_TOKEN
 
 ADMIN: Final = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 BUSINESSES: Final = "/api/catalog/businesses"
+# Of the businesses that tests make on the same nodes.
+NUMBERS: Final = count(1)
+
+
+def one_of_each(servers: Installation) -> list[str]:
+    """Returns new ids, one of each partition."""
+    number = next(NUMBERS)
+    return [servers.business(partition, number) for partition in range(2)]
 
 
 def settings(**members: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@ the businesses of the other node go on."""
 
 import asyncio
 import subprocess
-from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,21 +13,13 @@ from psycopg.types.json import Jsonb
 from service.database.group_commit import RESEND_SECONDS
 from tests.acceptance.clients import race, reserves
 from tests.database import LOGIN, NO_DEADLINE, at, reserve_request
-from tests.proxy.calls import ADMIN, BUSINESSES, commit, hold, load, make_business, put
+from tests.proxy.calls import ADMIN, BUSINESSES, NUMBERS, commit, hold, load, make_business, one_of_each, put
 from tests.proxy.conftest import SETTINGS
 from tests.proxy.installation import Installation
 from tests.proxy.servers import NODE_PROGRAMS, Server
 from tests.serving import CRON_SECRET, ServiceProcess, run_command, wait_until
 
 pytestmark = pytest.mark.anyio
-
-NUMBERS = count(1000)
-
-
-def two_businesses(servers: Installation) -> list[str]:
-    """Returns new ids, one of each partition."""
-    number = next(NUMBERS)
-    return [servers.business(partition, number) for partition in range(2)]
 
 
 async def knows(service: ServiceProcess, event: str, before: int) -> None:
@@ -41,10 +32,7 @@ async def test_a_killed_node_takes_none_of_the_others_businesses_with_it(
 ) -> None:
     """Its own get 503 with Retry-After at once, all others go on, and it serves again once it is back."""
     gone, back = (len(service.events(name)) for name in ("database_gone", "database_back"))
-    async with (
-        service.client(connections=30) as client,
-        load(client, servers, two_businesses(servers)) as [north, south],
-    ):
+    async with service.client(connections=30) as client, load(client, servers, one_of_each(servers)) as [north, south]:
         await asyncio.gather(north.acknowledge(20), south.acknowledge(20))
         servers.partitions[1].kill()
         async with asyncio.timeout(RESEND_SECONDS):  # a request of a failed batch would take longer
@@ -142,10 +130,7 @@ async def test_check_takes_no_slug_for_stray_while_a_node_is_down(
 async def test_a_frozen_node_delays_only_its_own_businesses(servers: Installation, service: ServiceProcess) -> None:
     """It keeps its connections and answers nothing: the time limits end the calls, and the others never wait for it."""
     gone, back = (len(service.events(name)) for name in ("database_gone", "database_back"))
-    async with (
-        service.client(connections=30) as client,
-        load(client, servers, two_businesses(servers)) as [north, south],
-    ):
+    async with service.client(connections=30) as client, load(client, servers, one_of_each(servers)) as [north, south]:
         await asyncio.gather(north.acknowledge(20), south.acknowledge(20))
         servers.partitions[1].freeze()
         # More than there are connections for them.
@@ -175,7 +160,7 @@ async def test_a_node_at_its_limit_of_connections_serves_those_that_it_has(
     with ServiceProcess(tmp_path / "log", DATABASE_URL=servers.url, **SETTINGS) as service:
         async with (
             service.client(connections=30) as client,
-            load(client, servers, businesses := two_businesses(servers)) as both,
+            load(client, servers, businesses := one_of_each(servers)) as both,
         ):
             north_list, south_list = (
                 client.build_request("GET", "/api/booking/availability", params={"businessId": business_id, **query})
@@ -200,7 +185,7 @@ async def test_a_node_at_its_limit_of_connections_serves_those_that_it_has(
 
 async def test_a_killed_proxy_loses_nothing(servers: Installation, service: ServiceProcess) -> None:
     """The calls that it had sent take effect on the nodes, and the repeated requests find out."""
-    async with service.client(connections=30) as client, load(client, servers, two_businesses(servers)) as both:
+    async with service.client(connections=30) as client, load(client, servers, one_of_each(servers)) as both:
         for _ in range(2):
             await asyncio.gather(*(clients.acknowledge(20) for clients in both))
             servers.proxy.kill()
@@ -213,10 +198,7 @@ async def test_a_partition_moves_by_a_dump(servers: Installation, service: Servi
     former = servers.partitions[1]
     server = await asyncio.to_thread(servers.add_server, "south-restored")
     dump = server.folder.with_name("dump")
-    async with (
-        service.client(connections=30) as client,
-        load(client, servers, two_businesses(servers)) as [north, south],
-    ):
+    async with service.client(connections=30) as client, load(client, servers, one_of_each(servers)) as [north, south]:
         await asyncio.gather(north.acknowledge(20), south.acknowledge(20))
         former.execute(f"REVOKE CONNECT ON DATABASE holdfast FROM PUBLIC, {LOGIN}")
         servers.rows(former, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", LOGIN)
@@ -235,10 +217,7 @@ async def test_a_partition_moves_by_a_dump(servers: Installation, service: Servi
 async def test_a_partition_moves_to_another_server(servers: Installation, service: ServiceProcess) -> None:
     """By streaming replication and a change of the proxy's options, under load: the steps of deploy/scaling.md."""
     former = servers.partitions[1]
-    async with (
-        service.client(connections=30) as client,
-        load(client, servers, two_businesses(servers)) as [north, south],
-    ):
+    async with service.client(connections=30) as client, load(client, servers, one_of_each(servers)) as [north, south]:
         await south.acknowledge(20)
         server = Server(NODE_PROGRAMS, servers.folder / "south-again")
         await asyncio.to_thread(server.copy_of, former.url())

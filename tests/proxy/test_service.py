@@ -1,7 +1,6 @@
 """A service on a proxy with two nodes: its callers notice nothing."""
 
 import asyncio
-from itertools import count
 from uuid import uuid4
 
 import psycopg
@@ -10,20 +9,23 @@ from psycopg.types.json import Jsonb
 
 from tests.acceptance.clients import race, reserves, statuses
 from tests.database import NO_DEADLINE, at, reserve_request
-from tests.proxy.calls import ADMIN, BUSINESSES, commit, hold, make_business, partitions_with, put, settings
+from tests.proxy.calls import (
+    ADMIN,
+    BUSINESSES,
+    NUMBERS,
+    commit,
+    hold,
+    make_business,
+    one_of_each,
+    partitions_with,
+    put,
+    settings,
+)
 from tests.proxy.conftest import SETTINGS
 from tests.proxy.installation import Installation
 from tests.serving import CRON_SECRET, ServiceProcess, run_command, wait_until
 
 pytestmark = pytest.mark.anyio
-
-NUMBERS = count(1)
-
-
-def one_of_each(servers: Installation) -> list[str]:
-    """Returns new ids, one of each partition."""
-    number = next(NUMBERS)
-    return [servers.business(partition, number) for partition in range(2)]
 
 
 async def test_two_hundred_requests_for_a_slot_of_each_node(servers: Installation, service: ServiceProcess) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from itertools import count
 
 import psycopg
 import pytest
@@ -10,11 +9,10 @@ from psycopg.types.json import Jsonb
 
 from service.database.proxying import migrate_proxy
 from tests.database import LOGIN, NO_DEADLINE, PASSWORD
+from tests.proxy.calls import NUMBERS
 from tests.proxy.installation import Installation
 
 pytestmark = pytest.mark.anyio
-
-NUMBERS = count(2000)
 
 
 @pytest.fixture(scope="module")
