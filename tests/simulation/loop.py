@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import Context
 from typing import Any, TypeVarTuple
 
@@ -89,3 +89,13 @@ def simulate(seed: int, main: Callable[[SimulatedLoop], Coroutine[Any, Any, None
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(main(loop))
     return loop
+
+
+def first_failure(run: Callable[[int], object], seeds: Iterable[int]) -> tuple[int, BaseException] | None:
+    """Runs simulations until one breaks a rule, and returns its seed and the error."""
+    for seed in seeds:
+        try:
+            run(seed)
+        except (AssertionError, Stalled, ExceptionGroup) as error:
+            return seed, error
+    return None
