@@ -41,10 +41,7 @@ Slot = tuple[datetime, datetime, int, int, list[str]]
 
 @pytest.fixture
 def salon(database: TestDatabase) -> TestDatabase:
-    """Makes a business with three resources."""
-    database.make_business()
-    for resource_id in RESOURCES:
-        database.make_resource(resource_id)
+    """Makes the function that tries quantities out."""
     database.rows(LARGEST_GRANTED)
     return database
 

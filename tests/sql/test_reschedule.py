@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.database import Outcome, TestDatabase, at, change_request, reserve_request
-from tests.sql.calendars import RESOURCES, SERVICES, Calendar, calendars, prepare
+from tests.sql.calendars import SERVICES, Calendar, calendars, prepare
 from tests.sql.catalog import delete_resource, delete_service
 from tests.sql.changes import actions, move, slot_of, stored_appointment, trail
 from tests.sql.measuring import rolled_back
@@ -320,26 +320,17 @@ def test_a_call_decides_a_bounded_number_of_moves(database: TestDatabase) -> Non
 # One predicate.
 
 
-@pytest.fixture
-def salon(database: TestDatabase) -> TestDatabase:
-    """Makes a business with three resources."""
-    database.make_business()
-    for resource_id in RESOURCES:
-        database.make_resource(resource_id)
-    return database
-
-
 @settings(max_examples=15, database=None, suppress_health_check=list(HealthCheck))
 @given(calendar=calendars())
-def test_a_guest_may_move_exactly_where_the_public_may_reserve(salon: TestDatabase, calendar: Calendar) -> None:
+def test_a_guest_may_move_exactly_where_the_public_may_reserve(database: TestDatabase, calendar: Calendar) -> None:
     """On random calendars, for each listed slot and resource: the same outcome and the same reason."""
-    prepare(salon, calendar)
+    prepare(database, calendar)
     for service_id in SERVICES:
         slots = list(calendar.slots(service_id, calendar.window(service_id)).items())[:6]
         pool = calendar.pools[service_id]
-        with rolled_back(salon):
+        with rolled_back(database):
             far: dict[str, Any] = {"slot_start": "2040-01-02T12:00:00Z", "slot_end": "2040-01-02T13:00:00Z"}
-            booked = salon.book(manual=True, service_id=service_id, **far)
+            booked = database.book(manual=True, service_id=service_id, **far)
             if booked.name != "done":
                 continue  # each resource of the pool is archived
             for starts, ends in slots:
@@ -350,8 +341,8 @@ def test_a_guest_may_move_exactly_where_the_public_may_reserve(salon: TestDataba
                     reserving = reserve_request(service_id=service_id, **members)
                     answers = []
                     for verb, request in (("change", moving), ("reserve", reserving)):
-                        with rolled_back(salon):
-                            [outcome] = salon.call(verb, [request])
+                        with rolled_back(database):
+                            [outcome] = database.call(verb, [request])
                         body = outcome.body.get("reason") if outcome.name == "slot_not_bookable" else None
                         answers.append((outcome.name, body))
                     assert answers[0] == answers[1], (service_id, starts, ends, resource_id)
