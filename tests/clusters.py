@@ -74,18 +74,14 @@ class RunningCluster:
     def reused_database(self) -> Iterator[TestDatabase]:
         """Lends the copy of the template that tests use one after another: another one if it can't be restored."""
         if self._reused is None:
-            self._reused = self._copy_stack.enter_context(self._reusable())
+            url = self._copy_stack.enter_context(self.copy_of_template())
+            self._reused = self._copy_stack.enter_context(closing(ReusedDatabase(url)))
         try:
             yield self._reused.lend()
         finally:
             if not self._reused.restore():
                 self._reused = None
                 self._copy_stack.close()
-
-    @contextmanager
-    def _reusable(self) -> Iterator[ReusedDatabase]:
-        with self.copy_of_template() as url, closing(ReusedDatabase(url)) as database:
-            yield database
 
     def _create(self, name: str, options: sql.Composable = _NO_OPTIONS) -> None:
         self._admin.execute(sql.SQL("CREATE DATABASE {}{}").format(sql.Identifier(name), options))
