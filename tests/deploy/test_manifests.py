@@ -14,6 +14,7 @@ import pytest
 import redis
 import yaml
 
+from service.api.guides import anchor
 from service.database.connections import TRANSACTION_SECONDS
 from service.process.pools import connections_of_worker
 from service.process.serving import _GRACE_SECONDS
@@ -303,12 +304,12 @@ def test_links_between_the_documents_are_valid() -> None:
         for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
             if target.startswith(("http", "mailto:")):
                 continue
-            name, _, anchor = target.partition("#")
+            name, _, place = target.partition("#")
             path = (document.parent / name).resolve() if name else document
             assert path.exists(), (document.name, target)
-            if anchor:
+            if place:
                 headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
-                assert anchor in {_anchor(heading) for heading in headings}, (document.name, target)
+                assert place in {anchor(heading) for heading in headings}, (document.name, target)
 
 
 def test_the_tests_named_in_security_md_exist() -> None:
@@ -321,7 +322,3 @@ def test_the_tests_named_in_security_md_exist() -> None:
         assert paths, row
         for name in paths:
             assert (DEPLOY.parent / name).is_file(), name
-
-
-def _anchor(heading: str) -> str:
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
