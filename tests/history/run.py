@@ -204,7 +204,7 @@ async def _read(recorder: Recorder, kind: str, business: str, request: dict[str,
 
 async def _all(reads: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Runs coroutines, a few at a time."""
-    waiting = iter(list(reads))
+    waiting = iter(reads)
 
     async def work() -> None:
         for read in waiting:

@@ -95,7 +95,6 @@ class Connection(asyncio.Transport):
     def cut(self, *, arrived: float) -> None:
         """Resets the connection. This share of the bytes on their way to the server still arrives."""
         data = self.to_server.drop()
-        self.to_client.drop()
         if part := data[: round(len(data) * arrived)]:
             self._arrive_at_server(part)
         self.to_client.drop()
@@ -161,7 +160,6 @@ class Link:
         self.connections: dict[Connection, None] = {}
         self._random = randomness
         self._server = server
-        self._stalled: set[str] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
 

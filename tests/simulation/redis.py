@@ -31,6 +31,7 @@ class RedisSession:
         self._read: tuple[str, EntryId, int] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_overdue = False
+        self._is_closed = False
 
     def received(self, data: bytes) -> None:
         """Takes commands, of which the last may be a part."""
@@ -45,8 +46,6 @@ class RedisSession:
         if not self._redis.is_frozen:
             self._redis.forget(self)
         self._is_closed = True
-
-    _is_closed = False
 
     def run(self) -> None:
         """Runs what can be run."""
@@ -233,10 +232,8 @@ class SimulatedRedis:
         self.appending.set()
         self.appending.clear()
         entry_id = self.append(key, fields)
-        stream = self.streams[key]
-        while len(stream) - self._node_entries >= int(maxlen):
-            self.trim(key, len(stream) - self._node_entries)
-            stream = self.streams[key]
+        while (without_a_node := len(self.streams[key]) - self._node_entries) >= int(maxlen):
+            self.trim(key, without_a_node)
         return entry_id
 
     def _out_of_memory(self) -> Exception | None:

@@ -69,7 +69,6 @@ class SimulatedDatabase:
     calls: list[SentCall] = field(default_factory=list)
     # The operations that had their effect, each as often as it did.
     effects: list[str] = field(default_factory=list)
-    refusals: set[str] = field(default_factory=set)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -187,7 +186,6 @@ class SimulatedDatabase:
             if business not in held or (len(requests) > 1 and self._happens(self.faults.deferred)):
                 rows.append((operation_id, "deferred", None))
             elif request.get("is_refused"):
-                self.refusals.add(operation_id)
                 rows.append((operation_id, "slot_unavailable", None))
             else:
                 if operation_id not in self.effects:
