@@ -1,4 +1,4 @@
-"""Folders for the data of embedded servers, in memory where there is room."""
+"""Folders for other users, and for the data of embedded servers, in memory where there is room."""
 
 import os
 import shutil
@@ -16,19 +16,28 @@ _MEMORY_BYTES: Final = 2 * 1024**3
 
 
 @contextmanager
-def data_folder() -> Iterator[Path]:
-    """Makes a folder that every user can reach, because PostgreSQL does not run as root, and removes it at the end.
-
-    What a server wrote outlives its processes, as on a disk: only a loss of power would show the difference. Servers
-    that still run in it are stopped.
-    """
-    folder = Path(tempfile.mkdtemp(prefix=f"holdfast-test-{os.getpid()}-", dir=_memory())).resolve()
+def public_folder(prefix: str = "holdfast-test-", parent: Path | None = None) -> Iterator[Path]:
+    """Makes a folder that every user can reach, because PostgreSQL and PgBouncer do not run as root, and removes it at
+    the end."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
     folder.chmod(0o755)
     try:
         yield folder
     finally:
-        stop_servers(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def data_folder() -> Iterator[Path]:
+    """Makes a public folder for the data of servers, and stops those that still run in it at the end.
+
+    What a server wrote outlives its processes, as on a disk: only a loss of power would show the difference.
+    """
+    with public_folder(f"holdfast-test-{os.getpid()}-", _memory()) as folder:
+        try:
+            yield folder
+        finally:
+            stop_servers(folder)
 
 
 def stop_servers(data_dir: Path) -> None:

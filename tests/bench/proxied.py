@@ -5,13 +5,10 @@ with two partitions on two servers; all with fsync. On one machine they share it
 a request shows the cost, and the rate shows what a second node brings only if the processors are not the limit.
 """
 
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import click
@@ -25,6 +22,7 @@ from tests.bench.rounds import Plan, say
 from tests.bench.scenarios import SCENARIOS
 from tests.bench.targets import WORKERS
 from tests.database import LOGIN, PASSWORD, TestDatabase
+from tests.folders import public_folder
 from tests.proxy.servers import NODE_PROGRAMS, PROXY_PROGRAMS, Server
 from tests.serving import SECRETS, ServiceProcess
 
@@ -91,10 +89,7 @@ def _demand(setup: _Setup, service_id: str, number: int, plan: Plan) -> tuple[Me
 
 @contextmanager
 def _setups() -> Iterator[dict[str, _Setup]]:
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
-    folder.chmod(0o755)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder)
+    with public_folder() as folder, ExitStack() as stack:
         programs = {"proxy": PROXY_PROGRAMS, "north": NODE_PROGRAMS, "south": NODE_PROGRAMS}
         servers = {name: Server(which, folder / name, _SETTINGS) for name, which in programs.items()}
         for server in servers.values():

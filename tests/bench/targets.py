@@ -1,10 +1,8 @@
 """Runs what is measured: the embedded server, the service in two variants, and the bare application."""
 
 import itertools
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from tests.bench.load import generate
 from tests.bench.processes import cpu_seconds, parent
 from tests.bench.scenarios import health_requests
 from tests.database import LOGIN, PASSWORD, TestDatabase
+from tests.folders import public_folder
 from tests.serving import REPOSITORY, SECRETS, ServiceProcess, free_port, wait_until
 
 WORKERS: Final = 2
@@ -73,10 +72,7 @@ class Machinery:
 @contextmanager
 def machinery() -> Iterator[Machinery]:
     """Runs an embedded server with its default settings, and checks the invariants of its data at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
-    folder.chmod(0o755)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder)
+    with public_folder() as folder, ExitStack() as stack:
         # Two services and pgbench at once are more clients than the default allows.
         server = stack.enter_context(EmbeddedServer(folder, settings={"max_connections": "200"}))
         made = Machinery(folder, server.url())

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import psycopg
 import pytest
 
 from tests.deploy.installation import DEPLOY, SERVICE_PASSWORD, Installation, installation
+from tests.folders import public_folder
 from tests.serving import ADMIN_TOKEN, SECRETS, ServiceProcess, free_port, run_command, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -32,14 +32,14 @@ def installed() -> Iterator[Installation]:
         pytest.skip("pgbouncer is not installed")
     with installation(18) as direct:
         run_command("migrate", DATABASE_URL=direct.migration_url).check_returncode()
-        with _pooler(program, direct.url) as port:
+        with public_folder() as folder, _pooler(program, direct.url, folder) as port:
             parts = urlsplit(direct.url)
             pooled = parts._replace(netloc=f"holdfast:{SERVICE_PASSWORD}@127.0.0.1:{port}").geturl()
             yield Installation(direct.administrator_url, direct.migration_url, pooled)
 
 
 @contextmanager
-def _pooler(program: str, server_url: str) -> Iterator[int]:
+def _pooler(program: str, server_url: str, folder: Path) -> Iterator[int]:
     """Runs PgBouncer by its entrypoint and with its configuration, but for the addresses and three connections to the
     server."""
     server, port = urlsplit(server_url), free_port()
@@ -53,7 +53,6 @@ def _pooler(program: str, server_url: str) -> Iterator[int]:
     }.items():
         text, count = re.subn(pattern, value, text)
         assert count == 1, pattern
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
     (folder / "pgbouncer.ini").write_text(text)
     folder.chmod(0o777)
     # As root, PgBouncer runs as another user, like in its image.
@@ -73,7 +72,6 @@ def _pooler(program: str, server_url: str) -> Iterator[int]:
             yield port
         finally:
             process.send_signal(signal.SIGKILL)
-    shutil.rmtree(folder)
 
 
 def _answers(server_url: str, port: int) -> bool:

@@ -9,11 +9,9 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -26,6 +24,7 @@ from tests.acceptance.clients import Clients, guest, race, race_behind_lock, res
 from tests.acceptance.conftest import Serve
 from tests.connections import open_database
 from tests.database import LOGIN, PASSWORD, TestDatabase, at
+from tests.folders import public_folder
 from tests.serving import ADMIN_TOKEN, free_port, wait_until
 
 pytestmark = [
@@ -55,23 +54,21 @@ query_wait_timeout = 5
 def pooled(database: TestDatabase) -> Iterator[str]:
     """Returns the URL of the test's database through a pooler."""
     server, port = urlsplit(database.url), free_port()
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
-    folder.chmod(0o755)
-    (folder / "pgbouncer.ini").write_text(
-        CONFIGURATION.format(
-            host=server.hostname, port=server.port, listen_port=port, server_connections=SERVER_CONNECTIONS
+    with public_folder() as folder:
+        (folder / "pgbouncer.ini").write_text(
+            CONFIGURATION.format(
+                host=server.hostname, port=server.port, listen_port=port, server_connections=SERVER_CONNECTIONS
+            )
         )
-    )
-    (folder / "userlist.txt").write_text(f'"{LOGIN}" "{PASSWORD}"\n')
-    url = server._replace(netloc=f"{LOGIN}:{PASSWORD}@127.0.0.1:{port}").geturl()
-    arguments = ["pgbouncer", "-q", *(["-u", "nobody"] if os.geteuid() == 0 else []), "pgbouncer.ini"]
-    with (folder / "log").open("wb") as log, subprocess.Popen(arguments, cwd=folder, stderr=log) as process:
-        try:
-            wait_until(lambda: answers(url), f"PgBouncer; {(folder / 'log').read_text()}")
-            yield url
-        finally:
-            process.send_signal(signal.SIGKILL)
-    shutil.rmtree(folder)
+        (folder / "userlist.txt").write_text(f'"{LOGIN}" "{PASSWORD}"\n')
+        url = server._replace(netloc=f"{LOGIN}:{PASSWORD}@127.0.0.1:{port}").geturl()
+        arguments = ["pgbouncer", "-q", *(["-u", "nobody"] if os.geteuid() == 0 else []), "pgbouncer.ini"]
+        with (folder / "log").open("wb") as log, subprocess.Popen(arguments, cwd=folder, stderr=log) as process:
+            try:
+                wait_until(lambda: answers(url), f"PgBouncer; {(folder / 'log').read_text()}")
+                yield url
+            finally:
+                process.send_signal(signal.SIGKILL)
 
 
 def answers(url: str) -> bool:

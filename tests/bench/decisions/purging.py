@@ -10,10 +10,10 @@ from datetime import timedelta
 from typing import Final
 
 from service.booking.cleanup import Cleanup
-from service.database.connections import Database
 from tests.bench.decisions.plan import Plan
 from tests.bench.decisions.report import Row
 from tests.bench.decisions.scratch import HUGE_CAPACITY, Scratch, expect
+from tests.connections import open_database
 
 _CALLS_PER_SECOND: Final = 200.0
 # The stream is called for in pieces of a second, and ends with the piece in which the purge ended.
@@ -101,13 +101,9 @@ def _stream_beside_purge(scratch: Scratch, stream: _Stream) -> list[_Call]:
 
 async def _purge(url: str) -> None:
     """Purges as the service does, in its steps, until nothing is due."""
-    database = Database(url, connections=1)
-    await database.open()
-    try:
+    async with open_database(url) as database:
         while (await Cleanup(database, retention=_RETENTION).run()).remaining:
             pass
-    finally:
-        await database.close()
 
 
 def _p99(calls: list[_Call]) -> float:

@@ -1,8 +1,6 @@
 """Databases to measure in: on one embedded server with its default settings, each a copy of a migrated one."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from service.database.migrations import migrate
 from service.embedded.server import EmbeddedServer
 from service.process.hosting import create_login
 from tests.database import LOGIN, PASSWORD, TestDatabase, with_database
+from tests.folders import public_folder
 
 SERVICES: Final = 4
 CAPACITY: Final = 5
@@ -140,11 +139,6 @@ class ScratchServer:
 
 @contextmanager
 def scratch_server() -> Iterator[ScratchServer]:
-    """An embedded server as the product starts it, fsync included, in a folder that is removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
-    folder.chmod(0o755)
-    try:
-        with EmbeddedServer(folder) as server:
-            yield ScratchServer(server)
-    finally:
-        shutil.rmtree(folder)
+    """Runs an embedded server as the product starts it, fsync included, in a folder that is removed at the end."""
+    with public_folder() as folder, EmbeddedServer(folder) as server:
+        yield ScratchServer(server)
