@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 import httpx2
 
 from service.settings import Settings
+from tests.processes import children
 
 REPOSITORY: Final = Path(__file__).parents[1]
 _PRODUCTION: Final = Path(__file__).parent / "production"
@@ -161,11 +162,7 @@ class ServiceProcess:
 
     def worker_pids(self) -> set[int]:
         """Returns the pids of the workers, where there are several. Reads /proc, so it works on Linux only."""
-        return {
-            int(stat.parent.name)
-            for stat in Path("/proc").glob("[0-9]*/stat")
-            if _parent(stat) == self.process.pid and b"spawn_main" in _read(stat.with_name("cmdline"))
-        }
+        return children(self.process.pid, "spawn_main")
 
     def connections_read(self) -> int:
         """Returns the number of connections that workers accepted and read empty. Works on Linux only."""
@@ -200,17 +197,3 @@ def free_port() -> int:
                 continue
             return port
     raise AssertionError(f"no port from {_PORTS[0]} to {_PORTS[-1]} is free")
-
-
-def _read(path: Path) -> bytes:
-    """Reads a file in /proc; empty if the process has ended."""
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
-
-
-def _parent(stat: Path) -> int:
-    """Parses the parent in /proc/…/stat. The name of the program, in brackets, may contain brackets."""
-    _, _, fields = _read(stat).rpartition(b") ")
-    return int(fields.split()[1]) if fields else 0

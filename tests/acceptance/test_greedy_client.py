@@ -1,7 +1,6 @@
 """One client does all that it may, and more, against a running service: the memory of the process stays where it was,
 and the calls of another business, from another address, succeed."""
 
-import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from tests.acceptance.clients import guest, slot
 from tests.acceptance.conftest import Serve
 from tests.attacks import ATTACKS, GREEDY, close, send_all
 from tests.database import TestDatabase
+from tests.processes import peak_bytes, resident_bytes
 from tests.serving import ADMIN_TOKEN, NO_CERTIFICATES, ServiceProcess
 
 pytestmark = [
@@ -32,14 +32,6 @@ def service(serve: Serve, database: TestDatabase) -> ServiceProcess:
     database.make_service(capacity=1000)
     database.make_service(business_id=GREEDY, slot_step_minutes=1, resource_ids=[f"r{n:02}" for n in range(40)])
     return serve(RATE_LIMIT_ENABLED=True)
-
-
-def memory(service: ServiceProcess, name: str) -> int:
-    """Returns the memory of the process in bytes: `VmRSS`, or `VmHWM`, the most that it was."""
-    status = Path(f"/proc/{service.process.pid}/status").read_text()
-    found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found
-    return int(found[1]) * 1024
 
 
 @asynccontextmanager
@@ -76,7 +68,7 @@ async def test_a_greedy_client_changes_nothing_for_another(service: ServiceProce
         assert (await client.get("/openapi.json")).status_code == 200
         good = await use_all(client, key, 0)
         assert good == [201, 201, 200, 200, 200, 200]
-        before = memory(service, "VmRSS")
+        before = resident_bytes(service.process.pid)
         opened: list[socket.socket] = []
         for position, (name, (count, request)) in enumerate(ATTACKS.items()):
             opened += await send_all(service.port, [request(number) for number in range(count)])
@@ -85,4 +77,4 @@ async def test_a_greedy_client_changes_nothing_for_another(service: ServiceProce
             if len(opened) > CONNECTIONS_OF_ADDRESS:
                 close(opened)
         close(opened)
-        assert memory(service, "VmHWM") - before <= MAX_GROWTH_BYTES
+        assert peak_bytes(service.process.pid) - before <= MAX_GROWTH_BYTES

@@ -28,9 +28,9 @@ import httpx2
 from service.observability.logging import configure_logging
 from tests.attacks import ATTACKS, GREEDY, close, send_all
 from tests.bench.load import Measurement, generate, get, post_json
-from tests.bench.processes import forget_peak, peak_bytes
 from tests.bench.targets import Machinery, machinery
 from tests.database import at
+from tests.processes import forget_peak, peak_bytes
 from tests.serving import ADMIN_TOKEN, ServiceProcess, free_port
 
 PER_SECOND: Final = 40.0

@@ -11,10 +11,10 @@ from typing import Final
 
 from service.embedded.cluster import find_programs
 from tests.bench.figures import Figures
-from tests.bench.processes import cpu_seconds
 from tests.bench.scenarios import Scenario
 from tests.bench.targets import Machinery
 from tests.database import at
+from tests.processes import cpu_seconds
 from tests.serving import wait_until
 
 _THREADS: Final = 2

@@ -17,12 +17,12 @@ from service.database.migrations import migrate
 from service.database.proxying import migrate_proxy
 from tests.bench.figures import Figures, Rounds, median_of
 from tests.bench.load import Measurement, generate
-from tests.bench.processes import cpu_seconds
 from tests.bench.rounds import Plan, say
 from tests.bench.scenarios import SCENARIOS
 from tests.bench.targets import WORKERS
 from tests.database import LOGIN, PASSWORD, TestDatabase
 from tests.folders import public_folder
+from tests.processes import cpu_seconds
 from tests.proxy.servers import NODE_PROGRAMS, PROXY_PROGRAMS, Server
 from tests.serving import SECRETS, ServiceProcess
 

@@ -15,10 +15,10 @@ from service.database.migrations import migrate
 from service.embedded.server import EmbeddedServer
 from service.process.hosting import create_login
 from tests.bench.load import generate
-from tests.bench.processes import cpu_seconds, parent
 from tests.bench.scenarios import health_requests
 from tests.database import LOGIN, PASSWORD, TestDatabase
 from tests.folders import public_folder
+from tests.processes import cpu_seconds, parent
 from tests.serving import REPOSITORY, SECRETS, ServiceProcess, free_port, wait_until
 
 WORKERS: Final = 2

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.bench.load import Measurement
-from tests.bench.processes import resident_bytes
 from tests.bench.targets import Machinery
+from tests.processes import resident_bytes
 from tests.serving import ServiceProcess
 from tests.soak.guests import Guests
 

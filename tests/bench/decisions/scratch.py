@@ -1,6 +1,5 @@
 """Databases to measure in: on one embedded server with its default settings, each a copy of a migrated one."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ from service.embedded.server import EmbeddedServer
 from service.process.hosting import create_login
 from tests.database import LOGIN, PASSWORD, TestDatabase, with_database
 from tests.folders import public_folder
+from tests.processes import cpu_seconds
 
 SERVICES: Final = 4
 CAPACITY: Final = 5
 HUGE_CAPACITY: Final = 1_000_000
 _FOLDER: Final = Path(__file__).parent
-_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _TEMPLATE: Final = "bench_template"
 
 
@@ -84,22 +83,16 @@ class Scratch:
 
     def call_prepared(self, first: int, last: int) -> Timings:
         """Makes the prepared calls, as the service's login."""
-        before = self._cpu_seconds()
+        before = cpu_seconds(self._pid)
         row = self.login.execute("CALL bench.call_prepared(%s, %s)", [first, last]).fetchone()
         assert row
-        return Timings(row[0], self._cpu_seconds() - before, row[1])
+        return Timings(row[0], cpu_seconds(self._pid) - before, row[1])
 
     def list_month(self, service_id: str, calls: int) -> tuple[list[float], int]:
         """Lists a month of a service of business b1 so often: the seconds of each, and how many slots there were."""
         row = self.login.execute("CALL bench.list_month('b1', %s, %s)", [service_id, calls]).fetchone()
         assert row
         return row[0], row[1]
-
-    def _cpu_seconds(self) -> float:
-        """The processor time of the login's backend so far: in ticks of usually ten milliseconds."""
-        # After the name, which is in parentheses and may have blanks: fields 3 and up of proc(5), utime is the 14th.
-        words = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / _TICKS_PER_SECOND
 
 
 class ScratchServer:

@@ -1,4 +1,4 @@
-"""Reads the processor time and the memory of processes from /proc: works on Linux only."""
+"""Reads the parents, the processor time and the memory of processes from /proc: works on Linux only."""
 
 import os
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ def cpu_seconds(root: int) -> float:
 
     A process that has ended is counted with the parent that has waited for it.
     """
-    processes = {int(path.name): process for path in Path("/proc").glob("[0-9]*") if (process := _process(path))}
+    processes = _processes()
     tree, found = {root}, 0
     while len(tree) > found:
         found = len(tree)
@@ -43,6 +43,12 @@ def parent(pid: int) -> int:
     return process.parent
 
 
+def children(pid: int, argument: str) -> set[int]:
+    """Returns the children of a process that have this in their command line."""
+    found = {child for child, process in _processes().items() if process.parent == pid}
+    return {child for child in found if argument.encode() in _read(Path("/proc", str(child), "cmdline"))}
+
+
 def resident_bytes(pid: int) -> int:
     """Returns the resident set size of a running process."""
     return int(Path("/proc", str(pid), "statm").read_text().split()[1]) * _PAGE_BYTES
@@ -60,11 +66,15 @@ def peak_bytes(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
+def _processes() -> dict[int, _Process]:
+    return {int(path.name): process for path in Path("/proc").glob("[0-9]*") if (process := _process(path))}
+
+
 def _process(folder: Path) -> _Process | None:
     line = _read(folder / "stat")
     # The name of the program, in parentheses, may contain anything. After it come the fields 3 and up of proc(5):
     # ppid is the 4th, utime, stime, cutime and cstime are the 14th to the 17th.
-    fields = line.rpartition(")")[2].split()
+    fields = line.rpartition(b")")[2].split()
     if not fields:
         return None
     used, reaped = (sum(map(int, fields[first : first + 2])) / _TICKS_PER_SECOND for first in (11, 13))
@@ -76,9 +86,9 @@ def _threads_cpu_seconds(pid: int) -> float:
     return sum(int(line.split()[0]) for line in lines if line) / 1e9
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> bytes:
     """Reads a file in /proc; empty if the process has ended meanwhile."""
     try:
-        return path.read_text()
+        return path.read_bytes()
     except (FileNotFoundError, ProcessLookupError):
-        return ""
+        return b""
