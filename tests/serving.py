@@ -64,6 +64,14 @@ def run_command(*words: str, **settings: object) -> subprocess.CompletedProcess[
     )
 
 
+def error_of(*words: str, **settings: object) -> str:
+    """Runs a command that fails, and returns the line in which it names what its operator has to change."""
+    ended = run_command(*words, **settings)
+    assert (ended.returncode, ended.stdout) == (2, ""), ended
+    [line] = ended.stderr.splitlines()
+    return line
+
+
 def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 30.0) -> None:
     """Returns when a condition holds; fails after `seconds`, naming what was expected."""
     give_up_at = time.monotonic() + seconds

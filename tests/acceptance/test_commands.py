@@ -10,10 +10,7 @@ from service import __version__
 from service.database.migrations import migration_files
 from tests.acceptance.conftest import Serve
 from tests.database import TestDatabase
-from tests.serving import (
-    run_command,
-    wait_until,
-)
+from tests.serving import error_of, run_command, wait_until
 from tests.shipped_clock import restore_clock
 
 pytestmark = pytest.mark.anyio
@@ -51,9 +48,7 @@ def test_migrate_lists_the_applied_files(empty_database: str) -> None:
 @pytest.mark.parametrize("words", [["check"], ["cleanup"], ["catalog", "export", "salon"]])
 def test_the_error_for_a_database_without_the_schema_suggests_migrate(empty_database: str, words: list[str]) -> None:
     """It is one line, and the exit status differs from that of a violated invariant."""
-    ended = run_command(*words, DATABASE_URL=empty_database)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    [line] = ended.stderr.splitlines()
+    line = error_of(*words, DATABASE_URL=empty_database)
     assert "The database refused (" in line
     assert line.endswith("is it migrated, and may this role use it? Run migrate.")
 

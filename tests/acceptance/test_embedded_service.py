@@ -39,6 +39,7 @@ from tests.serving import (
     SECRETS,
     ServiceProcess,
     environment,
+    error_of,
     free_port,
     hangup,
     run_command,
@@ -160,9 +161,7 @@ async def test_commands_work_beside_the_running_service_and_without_it(data_dir:
 def test_a_command_in_an_empty_folder_makes_no_database(data_dir: Path, words: list[str]) -> None:
     """In the wrong folder, `check` must not report success for a database that it has just made."""
     folder = data_dir / "of-nobody"
-    ended = run_command(*words, DATA_DIR=folder)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    [line] = ended.stderr.splitlines()
+    line = error_of(*words, DATA_DIR=folder)
     assert line.startswith(f"Error: There is no data in {folder}: set DATABASE_URL, or DATA_DIR")
     assert not folder.exists()
 
@@ -205,9 +204,7 @@ def test_a_damaged_file_of_secrets_is_named_and_kept(tmp_path: Path, text: str) 
 def test_an_error_of_the_file_system_is_one_line(data_dir: Path) -> None:
     """Such as a full disk, here a folder in the place of a file. It names the file."""
     (data_dir / "postgres.password").mkdir()
-    ended = run_command("migrate", DATA_DIR=data_dir)
-    assert ended.returncode == 2
-    [line] = ended.stderr.splitlines()
+    line = error_of("migrate", DATA_DIR=data_dir)
     assert line.startswith("Error: [Errno")
     assert str(data_dir / "postgres.password") in line
 

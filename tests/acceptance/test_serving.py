@@ -30,6 +30,7 @@ from tests.serving import (
     SECRETS,
     TOKEN_SECRET,
     ServiceProcess,
+    error_of,
     run_command,
     wait_until,
 )
@@ -84,9 +85,7 @@ def count_blocked(connection: psycopg.Connection) -> int:
 def test_with_an_external_database_every_secret_must_be_set(database: TestDatabase, missing: list[str]) -> None:
     """A generated secret would change at the next start, so the error lists the missing ones."""
     given = {name: secret for name, secret in SECRETS.items() if name not in missing}
-    ended = run_command("serve", DATABASE_URL=database.url, MIGRATION_DATABASE_URL=database.admin_url, **given)
-    assert ended.returncode == 2
-    [line] = ended.stderr.splitlines()
+    line = error_of("serve", DATABASE_URL=database.url, MIGRATION_DATABASE_URL=database.admin_url, **given)
     assert all(name in line for name in missing)
     assert not any(name in line for name in given)
     assert not any(secret in line for secret in given.values())
@@ -109,9 +108,7 @@ def test_the_error_for_an_unreachable_database_has_no_password(url: str, monkeyp
 
 def test_a_wrong_login_is_not_waited_for(database: TestDatabase) -> None:
     """The server accepts connections, so a wait would not help."""
-    ended = run_command("migrate", DATABASE_URL=database.url.replace(f":{PASSWORD}@", ":sesame@"))
-    assert ended.returncode == 2
-    [line] = ended.stderr.splitlines()
+    line = error_of("migrate", DATABASE_URL=database.url.replace(f":{PASSWORD}@", ":sesame@"))
     assert line.startswith("Error: The database does not answer: ")
     assert "authentication failed" in line
     assert "sesame" not in line
@@ -142,9 +139,7 @@ async def test_the_version_of_the_database_is_checked_before_all_else(database: 
     proxy.replace = (b"server_version\x0018.", b"server_version\x0015.")
     async with proxy.running():
         for role in ("serve", "migrate"):
-            ended = await asyncio.to_thread(run_command, role, DATABASE_URL=proxy.url, **SECRETS)
-            assert ended.returncode == 2
-            [line] = ended.stderr.splitlines()
+            line = await asyncio.to_thread(error_of, role, DATABASE_URL=proxy.url, **SECRETS)
             assert re.fullmatch(r"Error: PostgreSQL 15\.\S* is too old: Holdfast needs 16 or later\.", line)
 
 
@@ -153,9 +148,7 @@ def test_a_database_in_another_encoding_is_refused(cluster: str, encoding: str) 
     """The first is the default of a server that was set up without a locale, and its texts are read as bytes; in the
     second some names can't be stored."""
     with new_database(cluster, f"TEMPLATE template0 ENCODING '{encoding}' LOCALE_PROVIDER libc LOCALE 'C'") as url:
-        ended = run_command("migrate", DATABASE_URL=url)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    [line] = ended.stderr.splitlines()
+        line = error_of("migrate", DATABASE_URL=url)
     assert line.startswith(f"Error: The database has the encoding {encoding}")
     assert "ENCODING 'UTF8' TEMPLATE template0" in line
 
@@ -164,9 +157,7 @@ def test_serving_before_the_migration_names_the_command(empty_database: str) -> 
     """The role of the service may not migrate."""
     parts = urlsplit(empty_database)
     url = parts._replace(netloc=f"{LOGIN}:{PASSWORD}@{parts.hostname}:{parts.port}").geturl()
-    ended = run_command("serve", DATABASE_URL=url, **SECRETS)
-    assert ended.returncode == 2
-    [line] = ended.stderr.splitlines()
+    line = error_of("serve", DATABASE_URL=url, **SECRETS)
     assert line.startswith("Error: The database lacks migrations of this version")
     assert "run `python -m service migrate`" in line
 
@@ -178,20 +169,16 @@ def test_a_password_with_a_raw_character_is_refused_and_not_shown(setting: str) 
         "DATABASE_URL": "postgresql://owner@127.0.0.1:1/none",
         setting: "postgresql://owner:open@sesame@127.0.0.1/x",
     }
-    ended = run_command("serve", **urls, **SECRETS)
-    assert ended.returncode == 2
-    [line] = ended.stderr.splitlines()
+    line = error_of("serve", **urls, **SECRETS)
     assert line.startswith(f"Error: {setting}: ")
     assert "@ is %40" in line
     assert "open" not in line
-    assert "sesame" not in ended.stderr + ended.stdout
+    assert "sesame" not in line
 
 
 def test_the_error_for_wrong_settings_names_all_of_them(database: TestDatabase) -> None:
     """They have the names of the environment."""
-    ended = run_command("serve", DATABASE_URL=database.url, PORT="http", WORKERS=0, LOG_LEVEL="loud", **SECRETS)
-    assert ended.returncode == 2
-    [line] = ended.stderr.splitlines()
+    line = error_of("serve", DATABASE_URL=database.url, PORT="http", WORKERS=0, LOG_LEVEL="loud", **SECRETS)
     assert "PORT: " in line
     assert "WORKERS: " in line
     assert "LOG_LEVEL: loud is not a level" in line
@@ -202,17 +189,14 @@ def test_a_port_that_is_taken_is_the_only_error(database: TestDatabase, workers:
     """It is one line, and no URL is announced before."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        ended = run_command("serve", DATABASE_URL=database.url, PORT=port, WORKERS=workers, **SECRETS)
-    assert ended.returncode == 2
-    assert ended.stderr == f"Error: Port {port} of 127.0.0.1 is taken: choose another PORT.\n"
+        line = error_of("serve", DATABASE_URL=database.url, PORT=port, WORKERS=workers, **SECRETS)
+    assert line == f"Error: Port {port} of 127.0.0.1 is taken: choose another PORT."
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "nowhere.invalid"])
 def test_the_error_for_a_foreign_address_names_the_setting(database: TestDatabase, host: str) -> None:
     """The address belongs to another machine, or its name has none."""
-    ended = run_command("serve", DATABASE_URL=database.url, HOST=host, PORT=0, **SECRETS)
-    assert ended.returncode == 2
-    [line] = ended.stderr.splitlines()
+    line = error_of("serve", DATABASE_URL=database.url, HOST=host, PORT=0, **SECRETS)
     assert line.startswith(f"Error: Port 0 of {host} can't be had: ")
     assert line.endswith("Choose another HOST or PORT.")
 
