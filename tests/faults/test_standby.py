@@ -18,12 +18,11 @@ from service.database import standby
 from service.database.connections import Database
 from service.embedded.server import EmbeddedServer
 from service.observability.metrics import REGISTRY
-from service.process.app import create_app
 from service.sharing import cache
 from tests.clusters import RunningCluster
 from tests.database import TestDatabase, at, with_database
 from tests.folders import data_folder
-from tests.http.conftest import ADMIN, CRON, make_settings
+from tests.http.conftest import ADMIN, CRON, running
 from tests.proxy.servers import NODE_PROGRAMS, Server
 from tests.redis_server import RedisServer
 from tests.serving import REPOSITORY, wait_until
@@ -109,11 +108,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 async def serving(replicated: Replicated, **changes: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """Runs the application with the standby, and gives a client of it."""
     settings = {"standby_database_url": SecretStr(replicated.standby_url), "rate_limit_enabled": False}
-    app = create_app(make_settings(replicated.database.url).model_copy(update=settings | changes))
-    async with (
-        app.router.lifespan_context(app),
-        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test") as client,
-    ):
+    async with running(replicated.database, **settings | changes) as client:
         yield client
 
 

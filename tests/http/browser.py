@@ -11,13 +11,11 @@ from urllib.parse import urlencode
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from service.process.app import create_app
 from service.sharing.feed import Feed
 from service.sharing.watchers import Change
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import timestamp
-from tests.http.conftest import ADMIN, make_settings
-from tests.http.describing import client_of
+from tests.http.conftest import ADMIN, client_of, running_app
 from tests.redis_server import RedisServer
 
 STREAM: Final = "/api/booking/stream"
@@ -113,8 +111,7 @@ async def running(
     """Runs an application with these settings."""
     if redis:
         settings["redis_url"] = SecretStr(redis.url)
-    app = create_app(make_settings(database.url).model_copy(update=settings))
-    async with app.router.lifespan_context(app):
+    async with running_app(database, **settings) as app:
         yield app
 
 

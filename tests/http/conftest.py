@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from service.database import connections
 from service.database.pool import ConnectionPool
+from service.http.application import Application
 from service.process.app import create_app
 from service.settings import Settings
 from service.sharing import cache
@@ -51,19 +52,23 @@ def pools_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "ConnectionPool", _GrowingPool)
 
 
-def client_at(app: ASGIApp, address: str) -> httpx2.AsyncClient:
-    """Makes a client at an address."""
+def client_of(app: ASGIApp, address: str = "127.0.0.1") -> httpx2.AsyncClient:
+    """Makes a client that calls an application in this process from an address."""
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app, client=(address, 12345)), base_url="http://test")
 
 
 @asynccontextmanager
-async def running(database: TestDatabase) -> AsyncIterator[httpx2.AsyncClient]:
-    """Runs the application, and gives a client of it."""
-    app = create_app(make_settings(database.url))
-    async with (
-        app.router.lifespan_context(app),
-        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test") as client,
-    ):
+async def running_app(database: TestDatabase, **settings: Any) -> AsyncIterator[Application]:
+    """Runs the application with these settings."""
+    app = create_app(make_settings(database.url).model_copy(update=settings))
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@asynccontextmanager
+async def running(database: TestDatabase, **settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    """Runs the application with these settings, and gives a client of it."""
+    async with running_app(database, **settings) as app, client_of(app) as client:
         yield client
 
 

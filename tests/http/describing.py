@@ -7,11 +7,10 @@ from typing import Any
 
 import httpx2
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
-from starlette.types import ASGIApp
 
 from service.http.application import Application
 from service.process.app import create_app
-from tests.http.conftest import make_settings
+from tests.http.conftest import client_of, make_settings
 
 Json = dict[str, Any]
 
@@ -35,11 +34,6 @@ PAGES = ("/book/salon-rosa", "/calendar", "/ops", "/static/holdfast.js", "/stati
 def make_app() -> Application:
     """Makes an application that never connects to a database, because its lifespan is not started."""
     return create_app(make_settings("postgresql://nobody@127.0.0.1:1/none"))
-
-
-def client_of(app: ASGIApp) -> httpx2.AsyncClient:
-    """Makes a client that calls the application in this process."""
-    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test")
 
 
 async def served_document() -> Json:

@@ -19,8 +19,8 @@ from service.faults import FaultCode
 from service.http.openapi import codes
 from service.process.app import create_app
 from tests.database import TestDatabase
-from tests.http.conftest import make_settings
-from tests.http.describing import client_of, example_bodies, make_app, operations, served_document
+from tests.http.conftest import client_of, make_settings
+from tests.http.describing import example_bodies, make_app, operations, served_document
 from tests.serving import SECRETS, ServiceProcess
 
 pytestmark = pytest.mark.anyio

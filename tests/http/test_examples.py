@@ -18,18 +18,16 @@ import pytest
 import service.http
 from service.booking import health
 from service.http.openapi import EXAMPLE_DAY, recorded_examples
-from service.process.app import create_app
 from service.process.hosting import make_demo_catalog
 from tests.connections import open_database
 from tests.database import TestDatabase
-from tests.http.conftest import ADMIN, CRON, make_settings
+from tests.http.conftest import ADMIN, CRON, running
 from tests.http.describing import (
     PAGES,
     PROBLEM,
     TO_READ,
     Json,
     check,
-    client_of,
     example_bodies,
     example_body,
     example_ids,
@@ -315,9 +313,8 @@ async def operate(recorder: Recorder, database: TestDatabase, monkeypatch: pytes
     await recorder.call("GET", "/health/reservations", 503)
     [definition] = database.rows("SELECT * FROM booking.clock_definition()")
     monkeypatch.setattr(health, "_CLOCK", definition)
-    app = create_app(make_settings(database.url))
     former = recorder.client
-    async with app.router.lifespan_context(app), client_of(app) as other:
+    async with running(database) as other:
         recorder.client = other
         await recorder.call("GET", "/health/reservations", 200)
     recorder.client = former

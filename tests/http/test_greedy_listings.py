@@ -2,16 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
 import httpx2
 import pytest
 
-from service.process.app import create_app
 from service.process.pools import LIST_CONNECTIONS
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import timestamp
-from tests.http.conftest import ADMIN, make_settings
+from tests.http.conftest import ADMIN, client_of, running_app
 
 pytestmark = pytest.mark.anyio
 
@@ -37,16 +35,12 @@ async def clients(database: TestDatabase) -> AsyncIterator[tuple[httpx2.AsyncCli
         $$
         """
     )
-    app = create_app(make_settings(database.url))
-    async with app.router.lifespan_context(app), AsyncExitStack() as stack:
-        greedy, other = [
-            await stack.enter_async_context(
-                httpx2.AsyncClient(
-                    transport=httpx2.ASGITransport(app, client=(address, 1)), base_url="http://test", timeout=60
-                )
-            )
-            for address in ("192.0.2.1", "192.0.2.2")
-        ]
+    async with (
+        running_app(database) as app,
+        client_of(app, "192.0.2.1") as greedy,
+        client_of(app, "192.0.2.2") as other,
+    ):
+        greedy.timeout = other.timeout = 60
         yield greedy, other
 
 

@@ -8,7 +8,6 @@ import pytest
 from pydantic import SecretStr
 
 from service.booking.tokens import CancellationTokens
-from service.process.app import create_app
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import (
     APPOINTMENTS,
@@ -25,8 +24,8 @@ from tests.http.booking_calls import (
     slot,
     timestamp,
 )
-from tests.http.conftest import ADMIN, make_settings
-from tests.http.describing import Json, client_of
+from tests.http.conftest import ADMIN, running
+from tests.http.describing import Json
 from tests.http.keys import bearer, make_key
 from tests.http.refusals import faulty_fields, refusal
 
@@ -346,8 +345,7 @@ async def test_guests_calls_count_against_their_client(database: TestDatabase) -
     """As every other public call: a client that tries tokens is limited."""
     database.make_service()
     booked = {"appointmentId": database.book(10).id}
-    app = create_app(make_settings(database.url).model_copy(update={"rate_limit": "3/hour"}))
-    async with app.router.lifespan_context(app), client_of(app) as client:
+    async with running(database, rate_limit="3/hour") as client:
         wrong = {"Guest-Token": "v1.wrong"}
         answers = [
             await client.get(address(booked), headers=wrong),
@@ -361,8 +359,7 @@ async def test_guests_calls_count_against_their_client(database: TestDatabase) -
 async def test_a_page_may_send_the_token(database: TestDatabase) -> None:
     """The preflight of a page of CORS_ORIGINS allows the header."""
     origin = "https://salon.example"
-    app = create_app(make_settings(database.url).model_copy(update={"cors_origins": origin}))
-    async with app.router.lifespan_context(app), client_of(app) as client:
+    async with running(database, cors_origins=origin) as client:
         preflight = {
             "Origin": origin,
             "Access-Control-Request-Method": "POST",

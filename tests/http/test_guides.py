@@ -9,7 +9,8 @@ import pytest
 
 from service.api.guides import guide_page, guides
 from tests.deploy.installation import DEPLOY
-from tests.http.describing import client_of, make_app
+from tests.http.conftest import client_of
+from tests.http.describing import make_app
 
 pytestmark = pytest.mark.anyio
 

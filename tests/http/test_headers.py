@@ -8,8 +8,8 @@ from service.process.app import create_app
 from service.settings import Settings
 from tests.database import TestDatabase
 from tests.http.booking_calls import slot
-from tests.http.conftest import ADMIN, make_settings
-from tests.http.describing import client_of, operations, served_document
+from tests.http.conftest import ADMIN, client_of, make_settings
+from tests.http.describing import operations, served_document
 
 pytestmark = pytest.mark.anyio
 

@@ -8,10 +8,9 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from service.process.app import create_app
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import APPOINTMENTS, commit, slot
-from tests.http.conftest import ADMIN, client_at, make_settings
+from tests.http.conftest import ADMIN, client_of, running_app
 from tests.http.refusals import refusal
 
 pytestmark = pytest.mark.anyio
@@ -24,18 +23,14 @@ DAILY = 4
 async def app(database: TestDatabase) -> AsyncIterator[Starlette]:
     """Runs the application with a limit of two live holds, and of four bookings on a day, for each client."""
     database.make_service(capacity=100)
-    settings = make_settings(database.url).model_copy(
-        update={"max_live_holds_per_client": CAP, "max_daily_bookings_per_client": DAILY}
-    )
-    app = create_app(settings)
-    async with app.router.lifespan_context(app):
+    async with running_app(database, max_live_holds_per_client=CAP, max_daily_bookings_per_client=DAILY) as app:
         yield app
 
 
 @pytest.fixture
 async def client(app: Starlette) -> AsyncIterator[httpx2.AsyncClient]:
     """Makes a client of the application."""
-    async with client_at(app, "127.0.0.1") as client:
+    async with client_of(app, "127.0.0.1") as client:
         yield client
 
 
@@ -121,7 +116,7 @@ async def test_a_retry_may_have_another_address(app: Starlette, secret: str) -> 
     headers = {"X-Client-Id": "guest 7", "Idempotency-Key": "same", secret: str(uuid4())}
     answers = []
     for number in (1, 2):
-        async with client_at(app, f"192.0.2.{number}") as client:
+        async with client_of(app, f"192.0.2.{number}") as client:
             answers.append(await reserve(client, **headers))
     assert [answer.status_code for answer in answers] == [201, 200]
     assert len({answer.json()["reservationId"] for answer in answers}) == 1
@@ -131,7 +126,7 @@ async def test_a_retry_may_have_another_address(app: Starlette, secret: str) -> 
 async def test_a_guessed_key_does_not_hand_over_the_hold(app: Starlette, headers: dict[str, str]) -> None:
     """A key and an id that are too short to be secrets are valid at the address that sent them only."""
     headers["Idempotency-Key"] = "attempt-1"
-    async with client_at(app, "192.0.2.1") as guest, client_at(app, "192.0.2.2") as other:
+    async with client_of(app, "192.0.2.1") as guest, client_of(app, "192.0.2.2") as other:
         held = await reserve(guest, **headers)
         assert refusal(await reserve(other, **headers)) == (422, "IDEMPOTENCY_KEY_REUSED")
         assert (await reserve(guest, **headers)).json()["reservationId"] == held.json()["reservationId"]
@@ -142,7 +137,7 @@ async def test_a_guessable_id_does_not_use_up_the_limit_of_another_client(
     app: Starlette, client_id: str, expected: int
 ) -> None:
     """An id is counted across addresses only if it is long enough to be a secret of its client."""
-    async with client_at(app, "192.0.2.1") as other, client_at(app, "192.0.2.2") as guest:
+    async with client_of(app, "192.0.2.1") as other, client_of(app, "192.0.2.2") as guest:
         for _ in range(CAP):
             assert (await reserve(other, **{"X-Client-Id": client_id})).status_code == 201
         assert (await reserve(guest, **{"X-Client-Id": client_id})).status_code == expected

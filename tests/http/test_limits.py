@@ -19,9 +19,8 @@ from service.booking.tokens import ClientNames
 from service.http import limits
 from service.http.call import Call
 from service.http.clients import Clients
-from service.process.app import create_app
 from tests.database import TestDatabase, at
-from tests.http.conftest import ADMIN, CRON, make_settings
+from tests.http.conftest import ADMIN, CRON, client_of, running_app
 from tests.http.describing import check, served_document
 
 pytestmark = pytest.mark.anyio
@@ -48,8 +47,7 @@ class Service:
     ) -> httpx2.Response:
         """Sends one request from an address, by default for the capacity of a slot."""
         options = {"params": ROOM} | options if path == CAPACITY else options
-        transport = httpx2.ASGITransport(self._app, client=(address, 12345))
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with client_of(self._app, address) as client:
             return await client.request(method, path, **options)
 
 
@@ -57,15 +55,13 @@ class Service:
 async def running(database: TestDatabase, **settings: Any) -> AsyncIterator[Service]:
     """Runs the application with these settings and one service in the catalog."""
     database.make_service(capacity=5)
-    app = create_app(make_settings(database.url).model_copy(update=settings))
-    async with app.router.lifespan_context(app):
+    async with running_app(database, **settings) as app:
         yield Service(app)
 
 
 async def book(service: Service, address: str = HERE) -> httpx2.Response:
     """Sends a booking as a widget at an address does."""
-    transport = httpx2.ASGITransport(service._app, client=(address, 1))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with client_of(service._app, address) as client:
         body = {"serviceId": "cut", "startTime": at(10).isoformat(), "firstName": "Ada", "email": "ada@example.com"}
         return await client.post("/api/v1/public/salon/book", json=body)
 
@@ -179,11 +175,10 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def make_key(service: Service, business_id: str) -> dict[str, str]:
     """Creates a key and returns its header."""
-    transport = httpx2.ASGITransport(service._app)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://test", headers=ADMIN) as client:
+    async with client_of(service._app) as client:
         path = f"/api/catalog/businesses/{business_id}"
-        await client.put(path, json={"name": "A business", "country": "DE"})
-        made = await client.post(f"{path}/keys", json={"name": "Server", "role": "readonly"})
+        await client.put(path, json={"name": "A business", "country": "DE"}, headers=ADMIN)
+        made = await client.post(f"{path}/keys", json={"name": "Server", "role": "readonly"}, headers=ADMIN)
     return {"Authorization": f"Bearer {made.json()['key']}"}
 
 

@@ -22,8 +22,8 @@ from service.observability.metrics import exposition
 from tests.connections import open_database, running_group_commit
 from tests.database import TestDatabase, at, reserve_request
 from tests.faults.proxy import Proxy
-from tests.http.conftest import CRON
-from tests.http.describing import client_of, make_app
+from tests.http.conftest import CRON, client_of
+from tests.http.describing import make_app
 from tests.scraping import Scrape, grown, scrape
 from tests.serving import wait_until
 

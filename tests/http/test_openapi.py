@@ -19,13 +19,12 @@ from service.http import openapi
 from service.http.endpoint import endpoints_of
 from service.http.openapi import TAGS, codes
 from service.http.openapi import document as make_document
-from tests.http.conftest import ADMIN
+from tests.http.conftest import ADMIN, client_of
 from tests.http.describing import (
     PROBLEM,
     Json,
     answers,
     check,
-    client_of,
     example_bodies,
     example_of,
     faults,

@@ -7,10 +7,9 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from service.process.app import create_app
 from tests.database import TestDatabase
 from tests.http.booking_calls import slot
-from tests.http.conftest import client_at, make_settings
+from tests.http.conftest import client_of, running_app
 from tests.http.refusals import faulty_fields, refusal
 
 pytestmark = pytest.mark.anyio
@@ -24,23 +23,21 @@ HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
 async def app(database: TestDatabase, request: pytest.FixtureRequest) -> AsyncIterator[Starlette]:
     """Runs the application with a limit of two live holds for each client, and without limits."""
     database.make_service(capacity=100)
-    settings = {"max_live_holds_per_client": 2, "rate_limit_enabled": request.param}
-    app = create_app(make_settings(database.url).model_copy(update=settings))
-    async with app.router.lifespan_context(app):
+    async with running_app(database, max_live_holds_per_client=2, rate_limit_enabled=request.param) as app:
         yield app
 
 
 async def reserve(app: Starlette, client_id: str | None, address: str = HERE, **members: object) -> httpx2.Response:
     """Holds one of a hundred places."""
     headers = {"X-Client-Id": client_id} if client_id else {}
-    async with client_at(app, address) as client:
+    async with client_of(app, address) as client:
         return await client.post("/api/booking/reserve", json=slot() | members, headers=headers)
 
 
 async def own(app: Starlette, client_id: str | None, address: str = HERE, business: str = "salon") -> httpx2.Response:
     """Asks for the holds of a client."""
     headers = {"X-Client-Id": client_id} if client_id else {}
-    async with client_at(app, address) as client:
+    async with client_of(app, address) as client:
         return await client.get(OWN, params={"businessId": business}, headers=headers)
 
 
@@ -55,7 +52,7 @@ async def test_a_client_finds_its_holds_again(app: Starlette, database: TestData
         items = (await own(app, me, ELSEWHERE, business)).json()["items"]
         assert [item["reservationId"] for item in items] == [sooner["reservationId"], later["reservationId"]]
     assert items[0].keys() == sooner.keys()
-    async with client_at(app, HERE) as client:
+    async with client_of(app, HERE) as client:
         await client.delete(f"/api/booking/reservations/{sooner['reservationId']}")
     assert len((await own(app, me)).json()["items"]) == 1
     assert (await own(app, str(uuid4()))).json() == {"items": []}

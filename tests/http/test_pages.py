@@ -10,8 +10,8 @@ import pytest
 
 from service.api import pages
 from service.process.app import create_app
-from tests.http.conftest import make_settings
-from tests.http.describing import client_of, make_app
+from tests.http.conftest import client_of, make_settings
+from tests.http.describing import make_app
 
 pytestmark = pytest.mark.anyio
 

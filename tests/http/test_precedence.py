@@ -8,11 +8,9 @@ import httpx2
 import pytest
 
 from service.errors import PROBLEMS
-from service.process.app import create_app
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import slot
-from tests.http.conftest import ADMIN, make_settings
-from tests.http.describing import client_of
+from tests.http.conftest import ADMIN, running
 from tests.http.keys import bearer, make_key
 
 pytestmark = pytest.mark.anyio
@@ -248,8 +246,7 @@ async def test_a_business_and_a_guests_token_are_looked_up_behind_the_body(
 
 async def test_a_request_beyond_the_limit_is_rate_limited_whatever_else_is_wrong(database: TestDatabase) -> None:
     """So a flood of malformed requests, or of requests with wrong tokens, is limited too."""
-    app = create_app(make_settings(database.url).model_copy(update={"rate_limit": "2/hour"}))
-    async with app.router.lifespan_context(app), client_of(app) as client:
+    async with running(database, rate_limit="2/hour") as client:
         answers = [await client.put(CUT, content=HUGE) for _ in range(3)]
         assert [answer.json()["code"] for answer in answers] == ["UNAUTHORIZED", "UNAUTHORIZED", "RATE_LIMITED"]
     order = list(PROBLEMS)

@@ -5,9 +5,8 @@ import json
 import httpx2
 import pytest
 
-from service.process.app import create_app
 from tests.database import TestDatabase
-from tests.http.conftest import ADMIN, make_settings
+from tests.http.conftest import ADMIN, running
 from tests.http.describing import Json
 from tests.http.refusals import refusal
 
@@ -122,10 +121,7 @@ async def test_the_largest_metadata_is_shown(salon: httpx2.AsyncClient) -> None:
 
 async def test_requests_are_limited(database: TestDatabase) -> None:
     """Each counts against the limit of its client, also when its answer is a 304."""
-    settings = make_settings(database.url).model_copy(update={"rate_limit": "2/minute"})
-    app = create_app(settings)
-    transport = httpx2.ASGITransport(app)
-    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://t") as client:
+    async with running(database, rate_limit="2/minute") as client:
         await put(client, "", {"name": "Salon Rosa", "slug": "salon-rosa"})
         answers = [await read(client, "*") for _ in range(3)]
     assert [response.status_code for response in answers] == [304, 304, 429]

@@ -9,8 +9,7 @@ from structlog.testing import LogCapture
 from service.http import origins
 from service.http.origins import RefusedOrigins
 from service.process.app import create_app
-from tests.http.conftest import make_settings
-from tests.http.describing import client_of
+from tests.http.conftest import client_of, make_settings
 
 pytestmark = pytest.mark.anyio
 

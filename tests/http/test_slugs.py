@@ -7,12 +7,12 @@ import httpx2
 import pytest
 
 from service.database.connections import Database
-from service.process.app import create_app
+from service.http.application import Application
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import slot, timestamp
 from tests.http.browser import Browser, post
-from tests.http.conftest import ADMIN, make_settings
-from tests.http.describing import client_of, make_app
+from tests.http.conftest import ADMIN, client_of, running_app
+from tests.http.describing import make_app
 from tests.http.refusals import refusal
 
 pytestmark = pytest.mark.anyio
@@ -100,8 +100,7 @@ async def test_a_path_takes_the_id_too(salon: httpx2.AsyncClient) -> None:
 async def test_a_stream_by_slug_has_the_changes_of_the_business(database: TestDatabase) -> None:
     """A change that names the business by its id reaches it."""
     database.make_service(capacity=10)
-    app = create_app(make_settings(database.url))
-    async with app.router.lifespan_context(app):
+    async with running_app(database) as app:
         await post(
             app, "/api/catalog/businesses/salon", {"name": "S", "slug": "salon-rosa", "timezone": "UTC"}, method="PUT"
         )
@@ -164,26 +163,24 @@ async def test_limits_count_a_slug_as_its_business(database: TestDatabase, monke
     """The limit of the business and that of the client are the same by either name, and each request counts once."""
     monkeypatch.setattr("service.http.limits.BUSINESS_FACTOR", 2)
     database.make_service(capacity=10)
-    app = create_app(make_settings(database.url).model_copy(update={"rate_limit": "4/hour"}))
 
-    async def look(name: str, address: str) -> tuple[int, str]:
-        transport = httpx2.ASGITransport(app, client=(address, 1))
+    async def look(app: Application, name: str, address: str) -> tuple[int, str]:
         query = {"slotStart": timestamp(at(10)), "slotEnd": timestamp(at(11)), "businessId": name, **OF_CUT}
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with client_of(app, address) as client:
             answer = await client.get("/api/booking/capacity", params=query)
         return answer.status_code, answer.headers["ratelimit-remaining"]
 
-    async with app.router.lifespan_context(app):
+    async with running_app(database, rate_limit="4/hour") as app:
         database.rows("INSERT INTO booking.slugs VALUES ('salon-rosa', 'salon')")
         names = ("salon", "salon-rosa", "salon", "salon-rosa", "salon-rosa", "salon")
-        of_one = [await look(name, "192.0.2.1") for name in names]
+        of_one = [await look(app, name, "192.0.2.1") for name in names]
         assert of_one == [(200, "3"), (200, "2"), (200, "1"), (200, "0"), (429, "0"), (429, "0")]
-        of_other = [await look(name, "192.0.2.2") for name in ("salon-rosa", "salon", "salon-rosa", "salon")]
+        of_other = [await look(app, name, "192.0.2.2") for name in ("salon-rosa", "salon", "salon-rosa", "salon")]
         assert of_other == [(200, "3"), (200, "2"), (200, "1"), (200, "0")]
         # Eight of the business, by both names.
-        assert (await look("salon-rosa", "192.0.2.3"))[0] == 429
+        assert (await look(app, "salon-rosa", "192.0.2.3"))[0] == 429
         # A name of no business is counted for its client.
-        assert [(await look("nobody", "192.0.2.4"))[1] for _ in range(2)] == ["3", "2"]
+        assert [(await look(app, "nobody", "192.0.2.4"))[1] for _ in range(2)] == ["3", "2"]
 
 
 async def test_a_call_by_id_looks_no_name_up(salon: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:

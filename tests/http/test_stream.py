@@ -18,8 +18,7 @@ from tests.database import TestDatabase, at
 from tests.faults.proxy import Proxy
 from tests.http.booking_calls import timestamp
 from tests.http.browser import CUT, Browser, changed, post, reserve, running
-from tests.http.conftest import ADMIN, CRON
-from tests.http.describing import client_of
+from tests.http.conftest import ADMIN, CRON, client_of
 from tests.serving import wait_until
 
 pytestmark = pytest.mark.anyio

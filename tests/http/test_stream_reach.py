@@ -16,7 +16,8 @@ from service.errors import DatabaseDown
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import timestamp
 from tests.http.browser import Browser, changed, post, reserve, running
-from tests.http.describing import client_of, faults, served_document
+from tests.http.conftest import client_of
+from tests.http.describing import faults, served_document
 from tests.sql.listings import availability
 
 pytestmark = pytest.mark.anyio

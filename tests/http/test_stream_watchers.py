@@ -7,7 +7,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
@@ -25,7 +24,8 @@ from service.sharing.store import Store
 from service.sharing.watchers import Change
 from tests.database import TestDatabase
 from tests.http.browser import CUT, STREAM, Browser, change_at, changed, missed, post, reserve, running
-from tests.http.describing import check, client_of, served_document
+from tests.http.conftest import client_of
+from tests.http.describing import check, served_document
 
 pytestmark = pytest.mark.anyio
 
@@ -173,8 +173,7 @@ def clients() -> float:
 
 async def refusal(app: Starlette, address: str = "192.0.2.9", **watched: str) -> str | None:
     """Returns the code with which one more browser is refused, by default at an address without watchers."""
-    transport = httpx2.ASGITransport(app, client=(address, 1))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client, asyncio.timeout(20):
+    async with client_of(app, address) as client, asyncio.timeout(20):
         return check(await served_document(), await client.get(STREAM, params=CUT | watched))
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import audit_trail, cancel, read, timestamp
-from tests.http.conftest import ADMIN
-from tests.http.describing import Json, client_of, make_app
+from tests.http.conftest import ADMIN, client_of
+from tests.http.describing import Json, make_app
 
 pytestmark = pytest.mark.anyio
 
