@@ -74,9 +74,10 @@ CLOSURE: Final = Noun(
 
 
 class Catalog:
-    """The verbs on the catalog. Each raises `Refused`, `Invalid` and `Unavailable`, and takes the lock of its business.
+    """The verbs on the catalog, and its reads. Each raises `Refused`, `Invalid` and `Unavailable`.
 
-    A put returns the entry, and whether it is new. With `announce`, changes are reported to those who watch.
+    A change takes the lock of its business, and is reported by `announce`. A put of a business or of an entry returns
+    it, and whether it is new.
     """
 
     def __init__(self, database: Database, announce: Announce | None = None) -> None:

@@ -116,7 +116,8 @@ class HealthMonitor:
 
 async def check(database: Database, *, recent: bool = False) -> Findings:
     """Counts the rows of each invariant's view, and looks for an altered clock, for unknown time zones and, unless
-    `recent`, for stray slugs. Of these there are none if a partition is down: its slugs and businesses are missing."""
+    `recent`, for stray slugs. Of these there are none if a partition is down: its slugs and businesses are missing.
+    Raises `Unavailable`."""
     rows, partitions_down = await database.fetch_everywhere("invariant_violations", recent)
     definitions, _ = await database.fetch_everywhere("clock_definition")
     violations = {**dict(rows), "altered_clock": int(definitions != [_CLOCK])}
@@ -127,7 +128,7 @@ async def check(database: Database, *, recent: bool = False) -> Findings:
 
 
 async def unknown_timezones(database: Database) -> dict[str, int]:
-    """Counts the businesses of each time zone that the database server does not know."""
+    """Counts the businesses of each time zone that the database server does not know. Raises `Unavailable`."""
     rows, _ = await database.fetch_everywhere("unknown_timezones")
     return dict(rows)
 

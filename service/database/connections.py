@@ -97,8 +97,8 @@ class Database:
 
     `statement_seconds` is the time limit of a statement, `pool` the name of the pool in metrics, `breaker` and `nodes`
     those of all pools on the same database. The statements of one business, their first parameter, take half of the
-    connections at most; behind a proxy, so do those of one node. Values of type jsonb are returned as bytes: the model
-    that they belong to parses them.
+    connections at most, rounded up; behind a proxy, so do those of one node. Values of type jsonb are returned as
+    bytes: the model that they belong to parses them.
     """
 
     def __init__(
@@ -231,9 +231,9 @@ class Database:
         )
 
     async def fetch_everywhere(self, name: str, *parameters: object) -> tuple[Rows, tuple[int, ...]]:
-        """Like `fetch`, for a statement about all businesses: of a proxy, it asks all nodes that are up.
+        """Runs a statement about all businesses like `fetch`: of a proxy, it asks all nodes that are up.
 
-        Returns the rows, and the partitions that were left out.
+        Returns the rows, and the partitions that were left out. Raises `Overloaded` or `DatabaseDown`.
         """
         left_out: tuple[int, ...] = ()
 

@@ -75,7 +75,8 @@ class Store:
             self._turns.release()
 
     async def wait(self, purpose: str, command: "Callable[[Redis], Awaitable[T]]", seconds: float) -> T:
-        """Runs a command that Redis answers late on purpose, after at most `seconds`, without taking a turn."""
+        """Runs a command that Redis answers late on purpose, after at most `seconds`, without taking a turn. Raises
+        `StoreDown`."""
         if not self._up:
             raise StoreDown
         return await self._run(purpose, command, seconds + TIMEOUT_SECONDS)
