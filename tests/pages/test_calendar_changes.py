@@ -7,7 +7,7 @@ from time import sleep
 from typing import Any
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.pages.calendars import (
     APPOINTMENTS,
@@ -32,11 +32,63 @@ def calendar(open_page: Open, service: Service) -> CalendarPage:
     return open_calendar(open_page, service, timezone_id="Asia/Tokyo")
 
 
+def show_booking(calendar: CalendarPage, service: Service, **members: Any) -> tuple[date, dict[str, Any]]:
+    """Books an appointment of Ada's at ten, and shows its day. Returns the day and the appointment."""
+    day = own_day(service)
+    booked = book(service, day, 10, **members)
+    calendar.show(day)
+    return day, booked
+
+
+def show_booking_without_news(calendar: CalendarPage, service: Service) -> tuple[date, dict[str, Any]]:
+    """Does the same on a page that does not hear of changes."""
+    calendar.page.route("**/api/booking/stream*", lambda route: route.abort())
+    calendar.page.reload()
+    return show_booking(calendar, service)
+
+
+def edit(calendar: CalendarPage) -> None:
+    """Opens the form of Ada's appointment."""
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Change or move").click()
+
+
+def cancel(calendar: CalendarPage, reason: str) -> None:
+    """Cancels Ada's appointment in its dialog."""
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Cancel the appointment").click()
+    calendar.dialog.get_by_label("Reason").fill(reason)
+    calendar.dialog.get_by_role("button", name="Cancel it").click()
+
+
+def drag(page: Page, *way: tuple[float, float]) -> None:
+    """Presses the button of the mouse at the first place, and moves it to each of the others in three steps."""
+    first, *others = way
+    page.mouse.move(*first)
+    page.mouse.down()
+    for place in others:
+        page.mouse.move(*place, steps=3)
+
+
+def lose_first_answer(calendar: CalendarPage, address: str) -> list[Route]:
+    """Lets the answer to the first call of an address get lost, whose effect stays. Returns the calls."""
+    calls: list[Route] = []
+
+    def answer(route: Route) -> None:
+        calls.append(route)
+        if len(calls) == 1:
+            route.fetch()
+            route.abort()
+        else:
+            route.fallback()
+
+    calendar.page.route(address, answer)
+    return calls
+
+
 def test_it_is_moved_by_the_keys(calendar: CalendarPage, service: Service) -> None:
     """By the step of the service with the arrows, to the column beside, and dropped with Enter."""
-    day = own_day(service)
-    booked = book(service, day, 10)
-    calendar.show(day)
+    _, booked = show_booking(calendar, service)
     calendar.card("Ada Lovelace").focus()
     calendar.press("ArrowDown", "ArrowDown", "ArrowRight")
     expect(calendar.page.get_by_role("status")).to_contain_text("Maria")
@@ -81,9 +133,7 @@ def test_a_start_that_the_clock_shows_twice_stays(calendar: CalendarPage, servic
 
 def test_a_move_by_the_keys_can_be_left(calendar: CalendarPage, service: Service) -> None:
     """Escape, or leaving the appointment, puts it back."""
-    day = own_day(service)
-    booked = book(service, day, 10)
-    calendar.show(day)
+    _, booked = show_booking(calendar, service)
     for leave in ("Escape", "Tab"):
         calendar.card("Ada Lovelace").focus()
         calendar.press("ArrowDown", leave)
@@ -94,9 +144,7 @@ def test_a_move_by_the_keys_can_be_left(calendar: CalendarPage, service: Service
 
 def test_a_move_by_the_keys_goes_on_while_others_book(calendar: CalendarPage, service: Service) -> None:
     """The words that say where it is and how to end stay in view."""
-    day = own_day(service)
-    book(service, day, 10)
-    calendar.show(day)
+    day, _ = show_booking(calendar, service)
     calendar.card("Ada Lovelace").focus()
     calendar.press("ArrowDown")
     with calendar.page.expect_response(f"**{APPOINTMENTS}?*") as read_again:
@@ -111,19 +159,14 @@ def test_a_move_by_the_keys_goes_on_while_others_book(calendar: CalendarPage, se
 
 def test_a_drag_that_the_browser_ends_is_left(calendar: CalendarPage, service: Service) -> None:
     """As where a pen scrolls the page: it is back at its place, and the calendar goes on."""
-    day = own_day(service)
-    booked = book(service, day, 10)
-    calendar.show(day)
+    day, booked = show_booking(calendar, service)
     card = calendar.card("Ada Lovelace").bounding_box()
     assert card
-    mouse = calendar.page.mouse
-    mouse.move(card["x"] + 20, card["y"] + 10)
-    mouse.down()
-    mouse.move(card["x"] + 20, card["y"] + 80, steps=3)
+    drag(calendar.page, (card["x"] + 20, card["y"] + 10), (card["x"] + 20, card["y"] + 80))
     expect(calendar.page.locator(".moving")).to_have_count(1)
     calendar.page.evaluate("dispatchEvent(new PointerEvent('pointercancel'))")
     expect(calendar.page.locator(".moving")).to_have_count(0)
-    mouse.up()
+    calendar.page.mouse.up()
     book(service, day, 15, guestName="Grace Hopper")
     expect(calendar.card("Grace Hopper")).to_be_visible()
     assert read(service, booked)["version"] == 1
@@ -140,12 +183,9 @@ def test_it_is_dragged(calendar: CalendarPage, service: Service, direction: str)
     target = calendar.column("Maria").bounding_box()
     assert card
     assert target
-    mouse = calendar.page.mouse
-    mouse.move(card["x"] + 20, card["y"] + 10)
-    mouse.down()
-    mouse.move(target["x"] + 40, card["y"] + 40, steps=3)
-    mouse.move(target["x"] + 40, card["y"] + 10 + 72, steps=3)
-    mouse.up()
+    x, y = target["x"] + 40, card["y"]
+    drag(calendar.page, (card["x"] + 20, y + 10), (x, y + 40), (x, y + 10 + 72))
+    calendar.page.mouse.up()
     expect(calendar.notice).to_contain_text("Saved")
     now = read(service, booked)
     assert (clock_of(now["slotStart"]), now["resourceId"]) == ("11:00", "maria")
@@ -171,11 +211,8 @@ def test_a_day_booking_is_moved_by_days(open_page: Open, service: Service, direc
     after = calendar.card("Ada Lovelace").bounding_box()
     assert before
     assert after
-    mouse = calendar.page.mouse
-    mouse.move(after["x"] + 20, after["y"] + 10)
-    mouse.down()
-    mouse.move(before["x"] + 20, before["y"] + 10, steps=3)
-    mouse.up()
+    drag(calendar.page, (after["x"] + 20, after["y"] + 10), (before["x"] + 20, before["y"] + 10))
+    calendar.page.mouse.up()
     expect(calendar.notice).to_contain_text("Saved")
     now = read(service, booked)
     assert (now["slotStart"], now["resourceId"]) == (booked["slotStart"], "room-11")
@@ -204,16 +241,6 @@ def test_a_day_is_changed_and_moved_where_midnight_is_skipped(open_page: Open, s
     expect(calendar.notice).to_contain_text("Saved")
     now = read(service, booked)
     assert (now["slotStart"], now["slotEnd"]) == ("2027-09-05T04:00:00.000Z", "2027-09-07T03:00:00.000Z")
-
-
-def show_booking_without_news(calendar: CalendarPage, service: Service) -> tuple[date, dict[str, Any]]:
-    """Books, and shows the day on a page that does not hear of changes. Returns the day and the appointment."""
-    day = own_day(service)
-    booked = book(service, day, 10)
-    calendar.page.route("**/api/booking/stream*", lambda route: route.abort())
-    calendar.page.reload()
-    calendar.show(day)
-    return day, booked
 
 
 def test_a_conflict_names_its_author(calendar: CalendarPage, service: Service) -> None:
@@ -303,9 +330,7 @@ def test_a_message_that_is_closed_leaves_the_focus_at_the_calendar(calendar: Cal
 
 def test_a_guest_and_the_notes_are_edited(calendar: CalendarPage, service: Service) -> None:
     """Only what was changed is sent, and the history names who did it."""
-    day = own_day(service)
-    booked = book(service, day, 10, guestEmail="ada@example.com")
-    calendar.show(day)
+    _, booked = show_booking(calendar, service, guestEmail="ada@example.com")
     calendar.card("Ada Lovelace").click()
     expect(calendar.dialog.get_by_role("link", name="ada@example.com")).to_be_visible()
     assert serious_faults(calendar.page) == []
@@ -328,11 +353,8 @@ def test_a_guest_and_the_notes_are_edited(calendar: CalendarPage, service: Servi
 
 def test_it_is_moved_in_the_dialog(calendar: CalendarPage, service: Service) -> None:
     """For hands that can't drag: with the warning where it is outside of the opening hours."""
-    day = own_day(service)
-    booked = book(service, day, 10)
-    calendar.show(day)
-    calendar.card("Ada Lovelace").click()
-    calendar.dialog.get_by_text("Change or move").click()
+    _, booked = show_booking(calendar, service)
+    edit(calendar)
     calendar.dialog.get_by_label("Time").fill("19:00")
     calendar.dialog.get_by_label("With").select_option("Maria")
     calendar.dialog.get_by_label("Minutes").fill("30")
@@ -369,11 +391,8 @@ def test_another_service_has_the_length_that_was_entered(calendar: CalendarPage,
 @pytest.mark.parametrize("field", ["Date", "Time", "Minutes", "Guests"])
 def test_a_field_that_was_cleared_is_a_fault(calendar: CalendarPage, service: Service, field: str) -> None:
     """The slot has no default: nothing is saved, and nothing says that it were."""
-    day = own_day(service)
-    booked = book(service, day, 10)
-    calendar.show(day)
-    calendar.card("Ada Lovelace").click()
-    calendar.dialog.get_by_text("Change or move").click()
+    _, booked = show_booking(calendar, service)
+    edit(calendar)
     cleared = calendar.dialog.get_by_label(field, exact=True)
     cleared.fill("")
     calendar.dialog.get_by_role("button", name="Save").click()
@@ -414,11 +433,8 @@ def test_a_history_is_that_of_the_appointment_in_view(calendar: CalendarPage, se
 
 def test_the_focus_stays_in_a_form_that_failed(calendar: CalendarPage, service: Service) -> None:
     """At the button that was pressed, which is disabled meanwhile."""
-    day = own_day(service)
-    book(service, day, 10)
-    calendar.show(day)
-    calendar.card("Ada Lovelace").click()
-    calendar.dialog.get_by_text("Change or move").click()
+    show_booking(calendar, service)
+    edit(calendar)
     calendar.dialog.get_by_label("Notes").fill("Short, please")
     save = calendar.dialog.get_by_role("button", name="Save")
     delayed: list[Route] = []
@@ -434,13 +450,8 @@ def test_the_focus_stays_in_a_form_that_failed(calendar: CalendarPage, service: 
 
 def test_it_is_cancelled_with_a_reason(calendar: CalendarPage, service: Service) -> None:
     """It leaves the calendar, and its place is free."""
-    day = own_day(service)
-    booked = book(service, day, 10)
-    calendar.show(day)
-    calendar.card("Ada Lovelace").click()
-    calendar.dialog.get_by_text("Cancel the appointment").click()
-    calendar.dialog.get_by_label("Reason").fill("Rosa is ill")
-    calendar.dialog.get_by_role("button", name="Cancel it").click()
+    _, booked = show_booking(calendar, service)
+    cancel(calendar, "Rosa is ill")
     expect(calendar.dialog).to_be_hidden()
     expect(calendar.card("Ada Lovelace")).to_have_count(0)
     # Its button is gone, and the page does not begin anew at its top.
@@ -467,9 +478,7 @@ def test_a_guest_who_did_not_come_and_the_way_back(calendar: CalendarPage, servi
     expect(calendar.dialog.get_by_role("alert").filter(visible=True)).to_have_text("That time is taken.")
     expect(calendar.notice.get_by_role("button", name="Rosa")).to_have_count(0)
     calendar.dialog.get_by_role("button", name="Close").click()
-    day = own_day(service)
-    book(service, day, 10)
-    calendar.show(day)
+    show_booking(calendar, service)
     calendar.card("Ada Lovelace").click()
     expect(calendar.dialog.get_by_role("button", name="Did not come")).to_have_count(0)
 
@@ -562,21 +571,11 @@ def test_a_booking_whose_answer_was_lost_is_made_once(calendar: CalendarPage, se
     calendar.dialog.get_by_label("Service").select_option("Colouring")
     calendar.dialog.get_by_label("Time").fill("13:00")
     calendar.dialog.get_by_label("Name").fill("Lise Meitner")
-    keys = []
-
-    def lose(route: Route) -> None:
-        keys.append(route.request.headers["idempotency-key"])
-        if len(keys) == 1:
-            route.fetch()
-            route.abort()
-        else:
-            route.fallback()
-
-    calendar.page.route(f"**{APPOINTMENTS}", lose)
+    calls = lose_first_answer(calendar, f"**{APPOINTMENTS}")
     calendar.dialog.get_by_role("button", name="Save").click()
     expect(calendar.notice).to_contain_text("Booked")
-    assert len(keys) == 2
-    assert len(set(keys)) == 1
+    first, second = (call.request.headers["idempotency-key"] for call in calls)
+    assert first == second
     listed = listed_on(service, day.isoformat())
     assert [(one["guestName"], one["serviceId"]) for one in listed] == [("Lise Meitner", "colouring")]
 
@@ -615,8 +614,7 @@ def test_a_change_whose_answer_was_lost_is_no_conflict(
     calendar.page.route(
         re.compile(f"{APPOINTMENTS}/[^/]*$"), lambda r: lose(r) if r.request.method == "PATCH" else r.fallback()
     )
-    calendar.card("Ada Lovelace").click()
-    calendar.dialog.get_by_text("Change or move").click()
+    edit(calendar)
     calendar.dialog.get_by_label("Phone").fill("030 901820")
     calendar.dialog.get_by_role("button", name="Save").click()
     if is_again:
@@ -650,8 +648,7 @@ def test_a_change_of_another_person_after_one_whose_answer_was_lost_is_a_conflic
         route.fallback()
 
     calendar.page.route(re.compile(f"{APPOINTMENTS}/[^/]*$"), answer)
-    calendar.card("Ada Lovelace").click()
-    calendar.dialog.get_by_text("Change or move").click()
+    edit(calendar)
     calendar.dialog.get_by_label("Phone").fill("030 901820")
     calendar.dialog.get_by_role("button", name="Save").click()
     expect(calendar.notice.get_by_role("button", name="Make my change all the same")).to_be_visible()
@@ -660,24 +657,9 @@ def test_a_change_of_another_person_after_one_whose_answer_was_lost_is_a_conflic
 
 def test_a_cancellation_whose_answer_was_lost_is_made_once(calendar: CalendarPage, service: Service) -> None:
     """It is sent again, and keeps its reason."""
-    day = own_day(service)
-    booked = book(service, day, 10)
-    calendar.show(day)
-    attempts = []
-
-    def lose(route: Route) -> None:
-        attempts.append(route.request)
-        if len(attempts) == 1:
-            route.fetch()
-            route.abort()
-        else:
-            route.fallback()
-
-    calendar.page.route("**/cancel?*", lose)
-    calendar.card("Ada Lovelace").click()
-    calendar.dialog.get_by_text("Cancel the appointment").click()
-    calendar.dialog.get_by_label("Reason").fill("Ill")
-    calendar.dialog.get_by_role("button", name="Cancel it").click()
+    _, booked = show_booking(calendar, service)
+    lose_first_answer(calendar, "**/cancel?*")
+    cancel(calendar, "Ill")
     expect(calendar.notice).to_contain_text("Saved")
     now = read(service, booked)
     assert (now["status"], now["cancellationReason"], now["version"]) == ("cancelled", "Ill", 2)
@@ -751,9 +733,7 @@ def test_a_hidden_calendar_has_no_connection(calendar: CalendarPage, service: Se
 
 def test_a_slow_move_says_that_it_waits(calendar: CalendarPage, service: Service) -> None:
     """Until it is answered: nothing else on the page would show that it is under way."""
-    day = own_day(service)
-    book(service, day, 10)
-    calendar.show(day)
+    show_booking(calendar, service)
     waiting: list[Route] = []
     calendar.page.route(f"**{APPOINTMENTS}/*", lambda route: waiting.append(route))
     calendar.card("Ada Lovelace").focus()
@@ -766,9 +746,7 @@ def test_a_slow_move_says_that_it_waits(calendar: CalendarPage, service: Service
 
 def test_a_lost_network_is_shown(calendar: CalendarPage, service: Service) -> None:
     """The appointment is back at its place, and the calendar is loaded again when the network is back."""
-    day = own_day(service)
-    book(service, day, 10)
-    calendar.show(day)
+    show_booking(calendar, service)
     calendar.card("Ada Lovelace").focus()
     calendar.page.context.set_offline(True)
     calendar.press("ArrowDown", "Enter")
