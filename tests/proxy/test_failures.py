@@ -114,7 +114,7 @@ async def test_check_takes_no_slug_for_stray_while_a_node_is_down(
     servers: Installation, service: ServiceProcess
 ) -> None:
     """The business of a slug is on the node that is down, its claim on the other one."""
-    [business_id, slug] = two_businesses(servers)
+    [business_id, slug] = one_of_each(servers)
     async with service.client() as client:
         assert (await put(client, business_id, slug=slug)).status_code == 201
     servers.partitions[0].kill()
