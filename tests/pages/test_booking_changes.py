@@ -192,6 +192,22 @@ def test_a_booking_that_is_left_open_shows_a_cancellation(open_page: Open, servi
     expect(page.get_by_role("button", name="Cancel it")).to_have_count(0)
 
 
+def test_a_change_of_the_business_leaves_the_month_of_a_move(open_page: Open, service: Service) -> None:
+    """The guest goes on where they were looking, and not at the booking."""
+    page = make_booking(open_page, service, "steady")
+    page.get_by_role("button", name="Move it").click()
+    free_slots(page).first.wait_for()
+    next_month(page)
+    shown = page.locator("#month-name").inner_text()
+    chosen = page.get_by_role("grid").get_by_role("button", pressed=True).get_attribute("data-date")
+    visit = "/api/catalog/businesses/steady/services/visit"
+    with page.expect_response("**/api/booking/availability?*"):
+        service.call("PUT", visit, {"name": "Visit", "durationMinutes": 60, "description": "At ours"})
+    expect(page.locator("#day")).to_have_js_property("inert", False)
+    expect(page.locator("#month-name")).to_have_text(shown)
+    expect(page.get_by_role("grid").get_by_role("button", pressed=True)).to_have_attribute("data-date", str(chosen))
+
+
 def test_a_booking_of_a_service_that_is_withdrawn_is_not_moved(open_page: Open, service: Service) -> None:
     """The guest, who is about to move it, sees the booking again, and no slots of another service."""
     page = make_booking(open_page, service, "shrinking")

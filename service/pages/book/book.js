@@ -322,19 +322,21 @@ async function showChanges() {
   if (fresh && fresh.version !== booking?.version && isIdle()) showBooking(fresh);
 }
 
-/** Lets the guest choose another slot of the booking. @returns {Promise<void> | void} once the slots are listed. */
-function startMove() {
+/** Lets the guest choose another slot of the booking. @param {boolean} [isAgain] where the guest was looking already.
+ * @returns {Promise<void> | void} once the slots are listed. */
+function startMove(isAgain = false) {
   if (!booking) return;
   const { serviceId, resourceId, quantity } = booking;
   // The business offers it no more: the slots would be those of another service.
   if (!serviceOf(serviceId)) return showBooking(booking);
   const duration = lengthOf(booking, catalogue, clock);
-  choice.offer((offered = catalogue), { serviceId, resourceId: resourceId ?? "", quantity, duration });
+  const chosen = isAgain ? choice.kept.resourceId : (resourceId ?? "");
+  choice.offer((offered = catalogue), { serviceId, resourceId: chosen, quantity, duration });
   $("#choose").classList.add("moves");
   $("#moving").hidden = false;
   $("#moving span").textContent = text("book.moving", { when: clock.full(booking.slotStart, booking.slotEnd) });
   const date = clock.date(booking.slotStart);
-  listing.place = { date, month: addMonths(date, 0) };
+  if (!isAgain) listing.place = { date, month: addMonths(date, 0) };
   show("choose");
   return listing.list();
 }
@@ -404,7 +406,7 @@ async function load() {
 async function offerAgain() {
   if (!isShown("choose") || busy || offered === catalogue) return;
   const again = madeAgain(document.activeElement);
-  await (booking ? startMove : choose)();
+  await (booking ? startMove(true) : choose());
   giveBack(again());
 }
 
