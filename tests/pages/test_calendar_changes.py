@@ -685,6 +685,19 @@ def test_nights_are_booked_in_their_row(open_page: Open, service: Service) -> No
     assert nights.days == 3
 
 
+def test_a_stay_begins_at_the_time_of_the_service_that_is_chosen(open_page: Open, service: Service) -> None:
+    """In a business that has services by the hour, too."""
+    business = "/api/catalog/businesses/spa"
+    service.call("PUT", business, {"name": "Spa", "slug": "spa", "timezone": "Europe/Berlin"})
+    service.call("PUT", f"{business}/services/bath", {"name": "Bath", "durationMinutes": 60})
+    nights = {"name": "Night", "durationDays": 1, "startTimes": ["15:05"], "endTime": "11:00"}
+    service.call("PUT", f"{business}/services/night", nights)
+    calendar = open_calendar(open_page, service, business="spa")
+    calendar.page.get_by_role("button", name="New booking").click()
+    calendar.dialog.get_by_label("Service").select_option("Night")
+    expect(calendar.dialog.get_by_label("Time")).to_have_value("15:05")
+
+
 def test_what_others_book_appears_by_itself(calendar: CalendarPage, service: Service) -> None:
     """A hold with the time that it has left, then the appointment that it becomes."""
     day = own_day(service)

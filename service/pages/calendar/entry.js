@@ -95,8 +95,14 @@ function fill(serviceId, resourceId, start, length) {
   fillService(resourceId, length);
   const { date, minutes } = localTime(start);
   fields.date.value = date;
-  const [first] = serviceOf(serviceId).startTimes ?? [];
-  fields.time.value = !shown && first && isOfDays(serviceId) ? first : clockOf(minutes);
+  fields.time.value = clockOf(minutes);
+  fillTime();
+}
+
+/** Begins a new stay or rental at the first time of its service. */
+function fillTime() {
+  const { durationDays, startTimes } = serviceOf(fields.serviceId.value);
+  if (!shown && durationDays && startTimes) fields.time.value = startTimes[0];
 }
 
 /** @param {string} resourceId @param {number} [length] in minutes or days */
@@ -191,7 +197,10 @@ async function save() {
 
 /** @param {() => void} closed */
 export function listenToEntry(closed) {
-  fields.serviceId.addEventListener("change", () => fillService(fields.resourceId.value));
+  fields.serviceId.addEventListener("change", () => {
+    fillService(fields.resourceId.value);
+    fillTime();
+  });
   form.addEventListener("submit", (event) => (event.preventDefault(), run(form, save)));
   cancelling.addEventListener("submit", (event) => {
     event.preventDefault();
