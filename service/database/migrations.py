@@ -98,7 +98,8 @@ def migrate(url: str) -> list[str]:
         raise MigrationError(
             "The database lacks migrations of this version, and this role may not apply them "
             f"({error.diag.message_primary}): run `python -m service migrate` as the role that owns the database, or "
-            "give `serve` the URL of that role as MIGRATION_DATABASE_URL."
+            "give `serve` the URL of that role as MIGRATION_DATABASE_URL. If it finds nothing to do, this role is no "
+            "member of holdfast_service: GRANT holdfast_service TO it."
         ) from error
     except psycopg.Error as error:
         raise MigrationError(f"The database could not be migrated: {error}") from error

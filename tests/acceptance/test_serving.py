@@ -162,6 +162,17 @@ def test_serving_before_the_migration_names_the_command(empty_database: str) -> 
     assert "run `python -m service migrate`" in line
 
 
+def test_a_role_without_the_rights_of_the_service_is_named_the_grant(database: TestDatabase) -> None:
+    """The database is migrated, so that `migrate` alone does not help."""
+    database.rows(f"REVOKE holdfast_service FROM {LOGIN}")
+    try:
+        ended = run_command("serve", DATABASE_URL=database.url, **SECRETS)
+    finally:
+        database.rows(f"GRANT holdfast_service TO {LOGIN}")
+    assert ended.returncode == 2
+    assert "GRANT holdfast_service TO" in ended.stderr
+
+
 @pytest.mark.parametrize("setting", ["DATABASE_URL", "MIGRATION_DATABASE_URL"])
 def test_a_password_with_a_raw_character_is_refused_and_not_shown(setting: str) -> None:
     """The driver takes a part of it for the host, and would name that in its error."""
