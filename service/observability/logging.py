@@ -87,8 +87,8 @@ class LineLogger:
     def flush(self) -> None:
         lines, self._lines, self._loop = self._lines, [], None
         # Without its reader, or on a full disk, the log loses lines. What logs them must go on: a request, a probe of
-        # the database, the supervisor of the embedded server.
-        if lines:
+        # the database, the supervisor of the embedded server. A process that was started without stderr has none.
+        if lines and sys.stderr:
             with suppress(OSError):
                 sys.stderr.write(b"".join(lines).decode())
                 sys.stderr.flush()

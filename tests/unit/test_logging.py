@@ -37,6 +37,12 @@ def test_a_line_that_can_not_be_written_is_lost_and_raises_nothing(
     assert stream.getvalue() == "written\n"
 
 
+def test_a_line_without_stderr_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was started with it closed (`2>&-`) has none."""
+    monkeypatch.setattr(sys, "stderr", None)
+    LineLogger().warning(b"lost\n")
+
+
 def test_a_logger_is_captured_after_the_log_was_configured_anew() -> None:
     """It keeps the configuration of its first line, and each application in this process configures the log."""
     configure_logging("warning")
