@@ -211,6 +211,20 @@ async def test_a_change_of_the_resource_makes_all_load_again(app: Starlette) -> 
         assert await perm.next_event() == await rent.next_event() == ("resync", {})
 
 
+async def test_a_move_off_a_resource_makes_all_load_again(app: Starlette) -> None:
+    """Its service has no pool any more, so the answer names no resource."""
+    slot = {"businessId": "salon", "serviceId": "cut", "slotStart": at(10).isoformat(), "resourceId": "rosa"}
+    booked = await post(app, "/api/bookings", {**slot, "slotEnd": at(10.5).isoformat(), **GUEST})
+    address = "/api/catalog/businesses/salon/services/cut"
+    service = await post(app, address, None, "GET")
+    await post(app, address, {**service, "resourceIds": []}, "PUT")
+    async with Browser(app, serviceId="perm") as perm:
+        change = {"expectedVersion": 1, "slotStart": at(14).isoformat()}
+        moved = await post(app, f"/api/booking/appointments/{booked['appointmentId']}", change, "PATCH")
+        assert moved["resourceId"] is None
+        assert await perm.next_event() == ("resync", {})
+
+
 async def test_without_the_settings_of_the_services_browsers_load_all_again(
     app: Starlette, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -366,7 +366,10 @@ BEGIN
               OR (c.before).status <> 'confirmed'
           THEN NOT v_decision.in_session[n] ELSE (c.before).is_exclusive END)),
         true, c.resource_ids, NULL,
-        booking.with_freed(jsonb_build_object('business_id', c.business_id), v_decision.freed))::booking.appointment_change
+        booking.with_freed(jsonb_build_object('business_id', c.business_id), CASE
+          -- Its service has no pool any more: the answer does not name the resource that the appointment leaves.
+          WHEN (c.before).resource_id IS NOT NULL AND v_decision.resource_ids[n] IS NULL THEN ARRAY[c.business_id]
+          ELSE v_decision.freed END))::booking.appointment_change
       ELSE ROW(c.position, c.business_id, c.operation_id, c.details, c.before, c.after, true, c.resource_ids,
         'slot_unavailable', booking.requested_slot(
           (c.after).service_id, (c.after).slot_start, (c.after).slot_end, (c.after).quantity,
