@@ -178,8 +178,9 @@ class Catalog:
         outcome, body = await self._send(query, business_id, *parameters)
         body_of(outcome, body)
         if self._announce:
-            # Without a service, all watchers of the business are concerned.
-            about = parameters[0] if query in (SERVICE.put, SERVICE.delete) else None
+            # Without a service, all watchers of the business are concerned: see booking.put_service.
+            concerns_all = query not in (SERVICE.put, SERVICE.delete) or "frees_more" in from_json(body or b"{}")
+            about = None if concerns_all else parameters[0]
             self._announce(business_id, {"service_id": about}, moved=False)
         return outcome, body
 

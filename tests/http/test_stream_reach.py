@@ -225,6 +225,23 @@ async def test_a_move_off_a_resource_makes_all_load_again(app: Starlette) -> Non
         assert await perm.next_event() == ("resync", {})
 
 
+async def test_a_change_of_a_service_that_ends_expired_holds_makes_all_load_again(
+    app: Starlette, database: TestDatabase
+) -> None:
+    """The cleanup will find nothing that has expired. Without such holds it concerns its own service only."""
+    await reserve(app, 10, serviceId="class")
+    await reserve(app, 10, serviceId="cut", resourceId="rosa")
+    database.move_clock(timedelta(minutes=20))
+    address = "/api/catalog/businesses/salon/services/class"
+    service = await post(app, address, None, "GET")
+    async with Browser(app, serviceId="perm") as browser:
+        await post(app, address, service, "PUT")
+        assert await browser.next_event() == ("resync", {})
+        await post(app, address, service, "PUT")
+        await reserve(app, 10, serviceId="cut", resourceId="rosa")
+        assert (await slots_of(browser))["serviceIds"] == ["perm"]
+
+
 async def test_without_the_settings_of_the_services_browsers_load_all_again(
     app: Starlette, monkeypatch: pytest.MonkeyPatch
 ) -> None:

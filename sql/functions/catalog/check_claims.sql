@@ -3,11 +3,12 @@
 -- Ends the expired holds of a business, and checks that its claims fit the catalog as the caller has changed it.
 --
 --   p_service_id, p_resource_id  what was changed: one of the two; the other is NULL
+-- Returns  whether it ended holds
 -- Raises  HF004 if the claims do not fit. The DETAIL is the body of capacity_in_use: {slot_start, slot_end, claimed},
 --         the first time that they do not. The caller catches the error, which undoes its change
 -- Locks   none of its own; the caller holds the lock of the business
 CREATE FUNCTION booking.check_claims(p_business_id text, p_service_id text, p_resource_id text, p_now timestamptz)
-RETURNS void LANGUAGE plpgsql VOLATILE
+RETURNS boolean LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_expired uuid[] := ARRAY(
@@ -22,6 +23,7 @@ BEGIN
   IF v_violation IS NOT NULL THEN
     RAISE EXCEPTION 'the claims exceed the new capacity' USING ERRCODE = 'HF004', DETAIL = v_violation;
   END IF;
+  RETURN v_expired <> '{}';
 END
 $$;
 

@@ -5,6 +5,8 @@
 --   p_service  the settings of booking.services by their columns' names, and resource_ids?: the pool. A setting that is
 --              missing or null gets its default. Archived resources that booking.listed_pool does not list stay in the
 --              pool, because callers do not see them in the list that they change; an empty list removes them too
+-- Body      the service, with frees_more if expired holds were ended, also those of other services: the purge does not find
+--           them any more
 -- Refusals
 --   business_not_found
 --   validation_failed  body of booking.fault: the first resource that does not exist, or is archived and not in the
@@ -25,6 +27,7 @@ DECLARE
   v_new booking.services;
   v_new_pool text[];
   v_seats bigint;
+  v_has_ended_holds boolean := false;
   v_violation jsonb;
   v_refusal booking.outcome;
 BEGIN
@@ -88,10 +91,11 @@ BEGIN
   ON CONFLICT ON CONSTRAINT service_resources_pkey DO NOTHING;
   -- 0: the service was never claimed, so whatever changes, no claim is in the way.
   IF v_new.longest_occupied_seconds > 0 THEN
-    PERFORM booking.check_claims(p_business_id, p_service_id, NULL, v_now);
+    v_has_ended_holds := booking.check_claims(p_business_id, p_service_id, NULL, v_now);
   END IF;
   RETURN (NULL, CASE WHEN v_old.service_id IS NULL THEN 'created' ELSE 'done' END, (
-    SELECT booking.services(p_business_id, p_service_id)))::booking.outcome;
+    SELECT booking.services(p_business_id, p_service_id))
+    || CASE WHEN v_has_ended_holds THEN '{"frees_more": true}' ELSE '{}' END::jsonb)::booking.outcome;
 EXCEPTION
   WHEN SQLSTATE 'HF004' THEN -- the writes above are undone
     GET STACKED DIAGNOSTICS v_violation = PG_EXCEPTION_DETAIL;
