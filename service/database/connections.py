@@ -95,10 +95,10 @@ class Reader(Protocol):
 class Database:
     """A pool of connections, and the statements of sql/queries.sql by their names.
 
-    `statement_seconds` is the time limit of a statement, `pool` the name of the pool in metrics, `breaker` and `nodes`
-    those of all pools on the same database. The statements of one business, their first parameter, take half of the
-    connections at most, rounded up; behind a proxy, so do those of one node. Values of type jsonb are returned as
-    bytes: the model that they belong to parses them.
+    `statement_seconds` is the time limit of a statement, `wait_seconds` that of the wait for a connection, `pool` the
+    name of the pool in metrics, `breaker` and `nodes` those of all pools on the same database. The statements of one
+    business, their first parameter, take half of the connections at most, rounded up; behind a proxy, so do those of
+    one node. Values of type jsonb are returned as bytes: the model that they belong to parses them.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class Database:
         *,
         connections: int,
         statement_seconds: float = STATEMENT_SECONDS,
+        wait_seconds: float = CONNECT_SECONDS,
         pool: str = "other",
         breaker: CircuitBreaker | None = None,
         nodes: Nodes | None = None,
@@ -131,7 +132,7 @@ class Database:
             open=False,
             min_size=connections,
             max_size=connections,
-            timeout=CONNECT_SECONDS,
+            timeout=wait_seconds,
             max_waiting=MAX_WAITING,
             # The breaker makes the pool connect again, without the pool's pauses.
             reconnect_timeout=0,

@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from service.database.connections import STATEMENT_SECONDS, Database
+from service.database.connections import CONNECT_SECONDS, STATEMENT_SECONDS, Database
 from service.database.migrations import connect, migrate
 from service.database.proxying import migrate_proxy
 from service.embedded.cluster import write_private
@@ -195,9 +195,12 @@ def run_on_database(
     url: str, work: Callable[[Database], Awaitable[T]], *, statement_seconds: float = STATEMENT_SECONDS
 ) -> T:
     """Runs `work` in a new event loop, on a pool with one connection, and returns its result."""
+    # Each host that does not answer takes its time before the next one is tried.
+    hosts = str(conninfo_to_dict(url).get("host", "")).split(",")
 
     async def run() -> T:
-        database = Database(url, connections=1, statement_seconds=statement_seconds)
+        wait_seconds = CONNECT_SECONDS * len(hosts)
+        database = Database(url, connections=1, statement_seconds=statement_seconds, wait_seconds=wait_seconds)
         await database.open()
         try:
             return await work(database)

@@ -1,15 +1,17 @@
 """The command line of the service, and the purge that runs by itself."""
 
 import json
+import socket
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from service import __version__
 from service.database.migrations import migration_files
 from tests.acceptance.conftest import Serve
-from tests.database import TestDatabase
+from tests.database import LOGIN, PASSWORD, TestDatabase
 from tests.serving import error_of, run_command, wait_until
 from tests.shipped_clock import restore_clock
 
@@ -71,6 +73,16 @@ def test_cleanup_purges_once_and_reports(database: TestDatabase) -> None:
     report: dict[str, Any] = json.loads(output)
     assert (report["expired"], report["deleted"], report["remaining"]) == (1, 0, 0)
     assert database.status(hold.id) == "expired"
+
+
+def test_a_command_tries_every_host_of_the_database(database: TestDatabase) -> None:
+    """As after a failover, while the former primary accepts connections, or drops them, and answers nothing."""
+    parts = urlsplit(database.url)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = f"127.0.0.1:{silent.getsockname()[1]},{parts.hostname}:{parts.port}"
+        url = parts._replace(netloc=f"{LOGIN}:{PASSWORD}@{hosts}").geturl()
+        ended = run_command("cleanup", DATABASE_URL=url)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_the_log_of_a_purge_has_the_field_names_of_the_log(database: TestDatabase) -> None:
