@@ -101,6 +101,13 @@ def migrate(url: str) -> list[str]:
             "give `serve` the URL of that role as MIGRATION_DATABASE_URL. If it finds nothing to do, this role is no "
             "member of holdfast_service: GRANT holdfast_service TO it."
         ) from error
+    except psycopg.errors.DependentObjectsStillExist as error:
+        # Without the error's context, the statement that drops hundreds of functions by their signatures.
+        dependent = "; ".join((error.diag.message_detail or "").splitlines())
+        raise MigrationError(
+            f"The database could not be migrated: {dependent}. Drop these objects of your own first, and create them "
+            "again afterwards."
+        ) from error
     except psycopg.Error as error:
         raise MigrationError(f"The database could not be migrated: {error}") from error
     for name in applied:
