@@ -7,9 +7,10 @@ from functools import cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, Route, expect
 
 from tests.pages.conftest import Open, Service
+from tests.serving import wait_until
 
 ZONE: Final = ZoneInfo("Europe/Berlin")
 APPOINTMENTS: Final = "/api/booking/appointments"
@@ -110,3 +111,70 @@ def open_calendar(
     expect(calendar.page.get_by_role("button", name="Today")).to_be_visible()
     expect(calendar.page.locator(".zone").first).to_be_attached()
     return calendar
+
+
+def show_booking(calendar: CalendarPage, service: Service, **members: Any) -> tuple[date, dict[str, Any]]:
+    """Books an appointment of Ada's at ten, and shows its day. Returns the day and the appointment."""
+    day = own_day(service)
+    booked = book(service, day, 10, **members)
+    calendar.show(day)
+    return day, booked
+
+
+def show_booking_without_news(calendar: CalendarPage, service: Service) -> tuple[date, dict[str, Any]]:
+    """Does the same on a page that does not hear of changes."""
+    calendar.page.route("**/api/booking/stream*", lambda route: route.abort())
+    calendar.page.reload()
+    return show_booking(calendar, service)
+
+
+def edit(calendar: CalendarPage) -> None:
+    """Opens the form of Ada's appointment."""
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Change or move").click()
+
+
+def cancel(calendar: CalendarPage, reason: str) -> None:
+    """Cancels Ada's appointment in its dialog."""
+    calendar.card("Ada Lovelace").click()
+    calendar.dialog.get_by_text("Cancel the appointment").click()
+    calendar.dialog.get_by_label("Reason").fill(reason)
+    calendar.dialog.get_by_role("button", name="Cancel it").click()
+
+
+def box_of(element: Locator) -> FloatRect:
+    """Returns the place of an element. At the moment at which the calendar is drawn anew, it has none."""
+    found: list[FloatRect] = []
+
+    def look() -> list[FloatRect]:
+        if box := element.bounding_box():
+            found.append(box)
+        return found
+
+    wait_until(look, "the place of an element")
+    return found[0]
+
+
+def drag(page: Page, *way: tuple[float, float]) -> None:
+    """Presses the button of the mouse at the first place, and moves it to each of the others in three steps."""
+    first, *others = way
+    page.mouse.move(*first)
+    page.mouse.down()
+    for place in others:
+        page.mouse.move(*place, steps=3)
+
+
+def lose_first_answer(calendar: CalendarPage, address: str) -> list[Route]:
+    """Lets the answer to the first call of an address get lost, whose effect stays. Returns the calls."""
+    calls: list[Route] = []
+
+    def answer(route: Route) -> None:
+        calls.append(route)
+        if len(calls) == 1:
+            route.fetch()
+            route.abort()
+        else:
+            route.fallback()
+
+    calendar.page.route(address, answer)
+    return calls

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -84,3 +86,18 @@ def booked(page: Page, service: Service) -> Any:
     """Returns the appointment whose ticket is in the address of the page."""
     [appointment_id] = parse_qs(urlsplit(page.url).fragment)["appointment"]
     return service.call("GET", f"/api/booking/appointments/{appointment_id}")
+
+
+def date_of(page: Page) -> datetime:
+    """Returns the date that has the focus."""
+    return datetime.fromisoformat(str(page.locator(":focus").get_attribute("data-date")))
+
+
+def today() -> datetime:
+    """Returns the date in the businesses of the demo."""
+    return datetime.now(ZoneInfo("Europe/Berlin")).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+
+
+def following_month(day: datetime) -> tuple[int, int]:
+    """Returns the year and the number of the month after that of a day."""
+    return (day.year + day.month // 12, day.month % 12 + 1)
