@@ -66,6 +66,24 @@ def test_imports_point_down_only(layer: str) -> None:
             assert not any(module == name or module.startswith(name + ".") for name in FORBIDDEN[layer]), (path, module)
 
 
+def modules() -> list[Path]:
+    """Returns the modules of the service and of the tests."""
+    found = [*SERVICE.rglob("*.py"), *(REPOSITORY / "tests").rglob("*.py")]
+    return [path for path in found if "node_modules" not in path.parts]
+
+
+def test_no_module_has_more_than_500_lines() -> None:
+    lines = {str(path.relative_to(REPOSITORY)): path.read_text().count("\n") for path in modules()}
+    assert len(lines) > 300
+    assert {path: count for path, count in lines.items() if count > 500} == {}
+
+
+def test_no_module_imports_from_a_module_of_tests() -> None:
+    """What several of them need is in a helper module."""
+    imported = {(path.name, module) for path in modules() for module in imports(path)}
+    assert {names for names in imported if names[1].rpartition(".")[2].startswith("test_")} == set()
+
+
 def test_the_pattern_of_ids_is_written_once() -> None:
     """Layers that do not import each other share it, so that what one of them accepts the other does not refuse."""
     assert [path.name for path in SERVICE.rglob("*.py") if ID_PATTERN in path.read_text()] == ["naming.py"]
