@@ -234,6 +234,9 @@ def _definitions() -> bytes:
 def _begin(connection: psycopg.Connection) -> None:
     """Takes the advisory lock until the end of the transaction, and creates the ledger if missing."""
     connection.execute("SET LOCAL statement_timeout = '60s'")
+    # Of the server, database or role. A migration that rewrites tables is one transaction, of minutes.
+    if connection.info.server_version >= 170000:
+        connection.execute("SET LOCAL transaction_timeout = 0")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
     # All requests queue behind a migration that waits for its table's lock, so that wait is short.
     connection.execute("SET LOCAL lock_timeout = '5s'")

@@ -220,6 +220,16 @@ def test_a_process_killed_half_way_leaves_no_lock_and_the_next_one_goes_on(empty
     assert empty.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
 
 
+def test_a_migration_may_take_longer_than_the_transactions_of_the_server(empty: TestDatabase) -> None:
+    """A migration of a large database is one transaction of minutes. The setting exists since PostgreSQL 17."""
+    with psycopg.connect(empty.admin_url) as connection:
+        if connection.info.server_version >= 170000:
+            connection.execute("SET transaction_timeout = '200ms'")
+            connection.commit()
+        _begin(connection)
+        assert connection.execute("SELECT 1 FROM pg_sleep(0.4)").fetchall() == [(1,)]
+
+
 def test_a_process_killed_at_the_beginning_leaves_nothing(empty: TestDatabase) -> None:
     """Neither a lock nor a schema is left, and the next process applies all files."""
     with killed_migration(empty, "CREATE SCHEMA booking"):
