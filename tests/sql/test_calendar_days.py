@@ -94,6 +94,13 @@ def test_each_date_has_its_night_in_every_zone(house: TestDatabase, year: int) -
     assert odd == (dict.fromkeys(SAMOA, (0, 1, [date(2011, 12, 29)])) if year == 2011 else {})
 
 
+def test_no_day_of_any_zone_is_longer_than_watchers_are_told(house: TestDatabase) -> None:
+    """Also where the clock changes by two hours, in Antarctica/Troll: a claim at the end of a day concerns its slot."""
+    put_service(house, duration_days=1)
+    longest = "(SELECT r.longest_slot FROM booking.reaches('salon') AS r WHERE r.service_id = 'cut')"
+    assert in_every_zone(house, 2027, f"slot_end > slot_start + {longest}") == {}
+
+
 @pytest.mark.parametrize("change", MIDNIGHTS)
 def test_days_around_a_midnight_that_is_changed_are_booked_as_they_are_listed(house: TestDatabase, change: str) -> None:
     """Two weeks of days on either side are listed, back to back, and each is what a request without an end gets."""

@@ -6,7 +6,7 @@
 --   is_listed       whether its slots are listed: it is not archived
 --   resource_ids    its pool
 --   before, after   its buffers
---   longest_slot    of the public; days are counted with an hour for a change of the clock
+--   longest_slot    of the public; days are counted with two hours for a change of the clock, as in Antarctica/Troll
 --   longest_window  the longest one that was ever claimed
 CREATE FUNCTION booking.reaches(p_business_id text)
 RETURNS TABLE (
@@ -19,7 +19,7 @@ AS $$
                WHERE p.business_id = p_business_id AND p.service_id = s.service_id),
          make_interval(mins => s.buffer_before_minutes), make_interval(mins => s.buffer_after_minutes),
          CASE WHEN s.duration_days IS NULL THEN make_interval(mins => booking.max_length(s))
-         ELSE make_interval(hours => 24 * booking.max_length(s) + 1) END,
+         ELSE make_interval(hours => 24 * booking.max_length(s) + 2) END,
          make_interval(secs => s.longest_occupied_seconds)
   FROM booking.services s
   WHERE s.business_id = p_business_id
