@@ -52,7 +52,7 @@ def new_database(cluster: str, options: str = "") -> Iterator[str]:
 
 
 @pytest.fixture
-def empty_database(cluster: str) -> Iterator[str]:
+def empty_database(cluster: str, template: str) -> Iterator[str]:  # noqa: ARG001 — with the template comes the login
     """Returns a superuser's URL of an empty database."""
     with new_database(cluster) as url:
         yield url
