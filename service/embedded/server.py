@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
 from typing import Self
@@ -46,6 +46,8 @@ SETTLED_SECONDS = 10.0
 # Long enough to replay max_wal_size after a crash.
 READY_SECONDS = 60.0
 FAST_SHUTDOWN_SECONDS = 20.0
+# PostgreSQL itself kills its processes five seconds after an immediate shutdown. A postmaster that is frozen does not.
+IMMEDIATE_SHUTDOWN_SECONDS = 10.0
 
 SETTINGS = {
     "listen_addresses": HOST,
@@ -101,12 +103,7 @@ class EmbeddedServer:
             self._stopping.set()
             child, self._child = self._child, None
         if child:
-            child.send_signal(signal.SIGINT)
-            try:
-                child.wait(FAST_SHUTDOWN_SECONDS)
-            except TimeoutExpired:
-                child.send_signal(signal.SIGQUIT)
-                child.wait()
+            _end(child)
         if self._supervisor:
             self._supervisor.join()
             self._supervisor = None
@@ -222,6 +219,17 @@ def _readable(data_dir: Path) -> Iterator[None]:
             f"{data_dir.resolve()} can't be read by this user ({error}). "
             "Run this as the user who runs the service, or choose another DATA_DIR, or set DATABASE_URL."
         ) from error
+
+
+def _end(child: Popen[bytes]) -> None:
+    """Ends the postmaster: by a fast shutdown, else by an immediate one, else at once."""
+    for how, seconds in ((signal.SIGINT, FAST_SHUTDOWN_SECONDS), (signal.SIGQUIT, IMMEDIATE_SHUTDOWN_SECONDS)):
+        child.send_signal(how)
+        with suppress(TimeoutExpired):
+            child.wait(seconds)
+            return
+    child.kill()
+    child.wait()
 
 
 def _free_port() -> int:

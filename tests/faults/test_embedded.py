@@ -188,6 +188,21 @@ def test_a_shutdown_that_hangs_is_forced(
     assert not [pid for pid in pids if is_running(pid)]
 
 
+def test_a_frozen_postmaster_is_killed(
+    make_server: MakeServer, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reacts to no other signal. Its processes end by themselves, and the next start recovers."""
+    for name in ("FAST_SHUTDOWN_SECONDS", "IMMEDIATE_SHUTDOWN_SECONDS"):
+        monkeypatch.setattr(server_module, name, 0.1)
+    server = make_server(data_dir)
+    server.start()
+    os.kill(postmaster_pid(data_dir), signal.SIGSTOP)
+    server.stop()
+    server.start()
+
+    assert answers(server.url())
+
+
 def test_a_stopped_server_can_be_started_again(make_server: MakeServer, data_dir: Path) -> None:
     """Stop releases the lock, and the new start is supervised again."""
     server = make_server(data_dir)
