@@ -162,7 +162,7 @@ class Endpoint(endpoint):
     takes: tuple[str, ...]
     path_parameters: tuple[PathParameter, ...]
 
-    # Looked at for each request: an `Enum` takes five times as long to name a member as an object an attribute.
+    # Looked at for each request: to name a member of an `Enum` and compare it takes four times as long.
     @cached_property
     def is_public(self) -> bool:
         """Whether anybody may call."""

@@ -235,6 +235,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Takes a header. Trailers are ignored."""
+        # As uvicorn does, without one more call for each header.
         if self._in_head:
             name = name.lower()
             if name == b"expect" and value.lower() == b"100-continue":
