@@ -65,6 +65,14 @@ async def running_app(database: TestDatabase, **settings: Any) -> AsyncIterator[
         yield app
 
 
+@pytest.fixture
+async def app(database: TestDatabase) -> AsyncIterator[Application]:
+    """Runs an application with a service to watch."""
+    database.make_service(capacity=1000)
+    async with running_app(database) as app:
+        yield app
+
+
 @asynccontextmanager
 async def running(database: TestDatabase, **settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """Runs the application with these settings, and gives a client of it."""

@@ -26,14 +26,6 @@ pytestmark = pytest.mark.anyio
 BUSINESS = "/api/catalog/businesses/salon"
 
 
-@pytest.fixture
-async def app(database: TestDatabase) -> AsyncIterator[Starlette]:
-    """Runs an application with a service to watch."""
-    database.make_service(capacity=1000)
-    async with running(database) as app:
-        yield app
-
-
 async def cleanup(app: Starlette) -> None:
     """Runs the scheduler's purge."""
     async with client_of(app) as client:

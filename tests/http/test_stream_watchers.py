@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -28,14 +27,6 @@ from tests.http.conftest import client_of
 from tests.http.describing import check, served_document
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def app(database: TestDatabase) -> AsyncIterator[Starlette]:
-    """Runs an application with a service to watch."""
-    database.make_service(capacity=1000)
-    async with running(database) as app:
-        yield app
 
 
 # Reconnects.
