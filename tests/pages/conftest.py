@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import httpx2
 import pytest
@@ -24,6 +24,9 @@ from tests.clusters import RunningCluster
 from tests.database import TestDatabase
 from tests.pages.profiles import Profiles
 from tests.serving import ADMIN_TOKEN, NO_CERTIFICATES, SECRETS, ServiceProcess
+
+if TYPE_CHECKING:
+    from tests.pages.calendars import CalendarPage
 
 CHROMIUM: Final = shutil.which("chromium")
 DEMO_CATALOG: Final = Path(__file__).parents[2] / "service" / "process" / "demo_catalog"
@@ -189,3 +192,11 @@ def serious_faults(page: Page) -> list[str]:
     found = Axe().run(page).response["violations"]
     serious = [fault for fault in found if fault["impact"] in _SERIOUS]
     return [f"{fault['id']}: {node['html']}: {node['failureSummary']}" for fault in serious for node in fault["nodes"]]
+
+
+@pytest.fixture
+def calendar(open_page: Open, service: Service) -> "CalendarPage":
+    """Opens the salon's calendar for its staff, who are far away: the times are those of the salon all the same."""
+    from tests.pages.calendars import open_calendar  # which imports this module
+
+    return open_calendar(open_page, service, timezone_id="Asia/Tokyo")

@@ -32,12 +32,6 @@ from tests.pages.conftest import Open, Service, become, serious_faults
 from tests.serving import wait_until
 
 
-@pytest.fixture
-def calendar(open_page: Open, service: Service) -> CalendarPage:
-    """Opens the salon's calendar for its staff, who are far away: the times are those of the salon all the same."""
-    return open_calendar(open_page, service, timezone_id="Asia/Tokyo")
-
-
 def test_a_message_that_is_closed_leaves_the_focus_at_the_calendar(calendar: CalendarPage, service: Service) -> None:
     """Rather than at the top of the page."""
     day = own_day(service)

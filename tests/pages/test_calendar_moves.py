@@ -24,12 +24,6 @@ from tests.pages.calendars import (
 from tests.pages.conftest import Open, Service, serious_faults
 
 
-@pytest.fixture
-def calendar(open_page: Open, service: Service) -> CalendarPage:
-    """Opens the salon's calendar for its staff, who are far away: the times are those of the salon all the same."""
-    return open_calendar(open_page, service, timezone_id="Asia/Tokyo")
-
-
 def test_it_is_moved_by_the_keys(calendar: CalendarPage, service: Service) -> None:
     """By the step of the service with the arrows, to the column beside, and dropped with Enter."""
     _, booked = show_booking(calendar, service)
