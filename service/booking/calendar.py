@@ -1,29 +1,21 @@
 """Calendar feeds: the appointments of a business, or of one of its resources, for calendar programs (RFC 5545)."""
 
 import asyncio
-import re
-import unicodedata
-from collections.abc import AsyncIterator, Iterable
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from icalendar import Calendar, Event, Timezone, vDuration, vText
-from pydantic import AwareDatetime
-
-from service.booking.calendar_zone import time_zone
 from service.booking.text import Identifier
 from service.booking.tokens import CalendarKeys
 from service.booking.verbs import body_of
 from service.database.connections import Database, Reader
 from service.errors import Refused
-from service.naming import Record
 
 # Rows that are read at once: a feed of any length needs the memory of one page.
 PAGE_ROWS: Final = 500
 
 _END: Final = b"END:VCALENDAR\r\n"
-_REFRESH: Final = timedelta(minutes=15)
 _WRONG_KEY: Final = "There is no calendar at this address, or its key is no longer valid."
 
 
@@ -33,23 +25,6 @@ class _Source(NamedTuple):
     resource_id: str | None
     name: str
     generation: str
-
-
-class _Entry(Record):
-    """An appointment, as a feed shows it."""
-
-    appointment_id: UUID
-    slot_start: AwareDatetime
-    slot_end: AwareDatetime
-    quantity: int
-    version: int
-    guest_name: str | None
-    guest_email: str | None
-    guest_phone: str | None
-    notes: str | None
-    service_name: str
-    resource_name: str | None
-    updated_at: AwareDatetime
 
 
 class Calendars:
@@ -94,7 +69,8 @@ class Calendars:
             raise forbidden()
         [(timezone, since, starts, ends)] = span
         pages = self._pages(business_id, resource_id, since, busy)
-        return _parts(_head(name, time_zone(timezone, starts, ends)) + await anext(pages), pages)
+        head = await asyncio.to_thread(_head, name, timezone, starts, ends)
+        return _parts(head + await anext(pages), pages)
 
     async def _pages(
         self, business_id: str, resource_id: str | None, since: datetime, busy: bool
@@ -102,9 +78,9 @@ class Calendars:
         place: tuple[datetime | None, UUID | None] = (None, None)
         while True:
             rows = await self._reads.fetch("calendar_feed", business_id, resource_id, since, *place, PAGE_ROWS)
-            entries = [_Entry.model_validate_json(body) for _, _, body in rows if body is not None]
+            bodies = [body for _, _, body in rows if body is not None]
             # In a thread: a page takes about a tenth of a second to write.
-            yield await asyncio.to_thread(_events, business_id, entries, busy)
+            yield await asyncio.to_thread(_events, business_id, bodies, busy)
             if len(rows) < PAGE_ROWS:
                 return
             place = rows[-1][:2]
@@ -125,62 +101,18 @@ async def _parts(first: bytes, pages: AsyncIterator[bytes]) -> AsyncIterator[byt
     yield _END
 
 
-def _head(name: str, zone: Timezone) -> bytes:
-    """Writes the properties of a calendar and its time zone, without the end of the calendar."""
-    calendar = Calendar()
-    calendar.add("VERSION", "2.0")
-    calendar.add("PRODID", "-//Holdfast//Calendar feed//EN")
-    calendar.add("X-WR-CALNAME", _on_one_line(name))
-    # The standard's property, and the older one that programs still read.
-    calendar.add("REFRESH-INTERVAL", _REFRESH, parameters={"VALUE": "DURATION"})
-    calendar.add("X-PUBLISHED-TTL", vDuration(_REFRESH))
-    calendar.add_component(zone)
-    return bytes(calendar.to_ical()).removesuffix(_END)
+# The text of feeds is written in threads. They also import its module: with the library that takes a tenth of a start,
+# and few workers are asked for a feed.
 
 
-def _events(business_id: str, entries: Iterable[_Entry], busy: bool) -> bytes:
-    return b"".join(_event(business_id, entry, busy).to_ical() for entry in entries)
+def _head(name: str, timezone: str, starts: datetime, ends: datetime) -> bytes:
+    """Writes a calendar up to its first event."""
+    from service.booking.calendar_text import empty_calendar
+
+    return empty_calendar(name, timezone, starts, ends).removesuffix(_END)
 
 
-def _event(business_id: str, entry: _Entry, busy: bool) -> Event:
-    event = Event()
-    event.add("UID", f"{entry.appointment_id}@{business_id}")
-    event.add("DTSTAMP", entry.updated_at)
-    event.add("LAST-MODIFIED", entry.updated_at)
-    event.add("SEQUENCE", entry.version - 1)
-    event.add("DTSTART", entry.slot_start)
-    event.add("DTEND", entry.slot_end)
-    event.add("STATUS", "CONFIRMED")
-    if busy:
-        event.add("SUMMARY", "busy")
-        return event
-    event.add("SUMMARY", _on_one_line(_summary(entry)))
-    about = "\n".join(filter(None, (entry.guest_email, entry.guest_phone, entry.notes)))
-    if about:
-        event.add("DESCRIPTION", _on_lines(about))
-    if entry.resource_name:
-        event.add("LOCATION", _on_one_line(entry.resource_name))
-    return event
+def _events(business_id: str, bodies: list[bytes], busy: bool) -> bytes:
+    from service.booking.calendar_text import events
 
-
-def _summary(entry: _Entry) -> str:
-    claimed = entry.service_name if entry.quantity == 1 else f"{entry.service_name} \u00d7 {entry.quantity}"
-    return f"{claimed} \u2013 {entry.guest_name}" if entry.guest_name else claimed
-
-
-class _Text(vText):
-    """A text as the standard escapes it (section 3.3.11): the library takes `\\N` for a line break."""
-
-    def to_ical(self) -> bytes:
-        return re.sub(r"[\\;,]", r"\\\g<0>", self).replace("\n", "\\n").encode()
-
-
-def _on_one_line(text: str) -> _Text:
-    return _Text(" ".join(_on_lines(text).split("\n")))
-
-
-def _on_lines(text: str) -> _Text:
-    """Removes control characters, which the format can't write, and turns every line break into a newline: some
-    programs break lines where the standard does not, and a guest's notes must not become lines of the feed."""
-    lines = ("".join(c for c in line if unicodedata.category(c) != "Cc" or c == "\t") for line in text.splitlines())
-    return _Text("\n".join(lines))
+    return events(business_id, bodies, busy)

@@ -5,11 +5,11 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
 
-import yaml
 from pydantic import TypeAdapter
 
 from service import __version__
@@ -20,12 +20,6 @@ from service.http.answer import PROBLEM, problem_body, widget_body
 from service.http.endpoint import Access, Endpoint, may_omit_body
 from service.http.schemas import Json, Schemas, component, in_json_names, problem_schema
 
-# The parts that no declaration contains: the introduction, tags, headers and security schemes.
-_SKELETON: Final[Json] = yaml.safe_load(files("service.http").joinpath("openapi.yaml").read_text(encoding="utf-8"))
-TAGS: Final = [tag["name"] for tag in _SKELETON["tags"]]
-_REQUEST_HEADERS: Final[dict[str, Json]] = _SKELETON["components"].pop("parameters")
-for _name in ("Idempotency-Key", "X-Client-Id"):
-    _REQUEST_HEADERS[_name]["schema"] = TypeAdapter(IdempotencyKey).json_schema()
 # The security schemes by the kind of principal, some named after the setting that has the secret.
 _SCHEMES: Final = {
     "guest": "GUEST_TOKEN",
@@ -50,17 +44,38 @@ def document(endpoints: Sequence[Endpoint]) -> Json:
     """Builds the document for these endpoints, in the order of their tags."""
     schemas = Schemas(endpoints)
     examples = shifted(recorded_examples())
+    skeleton = _skeleton()
+    tags = [tag["name"] for tag in skeleton["tags"]]
     paths: dict[str, Json] = defaultdict(dict)
-    for endpoint in sorted(endpoints, key=lambda endpoint: TAGS.index(endpoint.tag)):
+    for endpoint in sorted(endpoints, key=lambda endpoint: tags.index(endpoint.tag)):
         example = examples.get(endpoint.operation_id, {})
         paths[endpoint.path][endpoint.method.lower()] = _operation(endpoint, schemas, example)
-    components = {"schemas": schemas.named, "examples": {code: _problem_example(code) for code in PROBLEMS}}
+    components = {name: part for name, part in skeleton["components"].items() if name != "parameters"}
+    components |= {"schemas": schemas.named, "examples": {code: _problem_example(code) for code in PROBLEMS}}
     return {
-        **_SKELETON,
-        "info": {**_SKELETON["info"], "version": __version__},
+        **skeleton,
+        "info": {**skeleton["info"], "version": __version__},
         "paths": dict(paths),
-        "components": {**_SKELETON["components"], **components},
+        "components": components,
     }
+
+
+@cache
+def _skeleton() -> Json:
+    """Reads the parts that no declaration contains: the introduction, tags, headers and security schemes."""
+    # Imported here: with the file it takes a twentieth of a start, and few workers are asked for the document.
+    import yaml
+
+    skeleton: Json = yaml.safe_load(files("service.http").joinpath("openapi.yaml").read_text(encoding="utf-8"))
+    return skeleton
+
+
+@cache
+def _request_headers() -> dict[str, Json]:
+    """Returns the headers that handlers declare, by their names."""
+    headers: dict[str, Json] = _skeleton()["components"]["parameters"]
+    schema = TypeAdapter(IdempotencyKey).json_schema()
+    return headers | {name: {**headers[name], "schema": schema} for name in ("Idempotency-Key", "X-Client-Id")}
 
 
 def recorded_examples() -> Json:
@@ -162,8 +177,9 @@ def _parameters(endpoint: Endpoint, schemas: Schemas, example: Json) -> list[Jso
         schema = read.adapter.json_schema()
         about = schema.pop("description", "")
         parameters.append({"name": read.name, "in": "path", "required": True, "description": about, "schema": schema})
-    parameters += [dict(_REQUEST_HEADERS[name]) for name in endpoint.request_headers]
-    parameters += [{**_REQUEST_HEADERS[name], "required": True} for name in endpoint.required_headers]
+    headers = _request_headers()
+    parameters += [dict(headers[name]) for name in endpoint.request_headers]
+    parameters += [{**headers[name], "required": True} for name in endpoint.required_headers]
     parameters += schemas.parameters(endpoint.query) if endpoint.query else []
     for parameter in parameters:
         given: Mapping[str, Any] = example.get(parameter["in"], {})

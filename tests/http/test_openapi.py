@@ -17,7 +17,7 @@ from service.database.migrations import sql_folder
 from service.errors import PROBLEMS, HoldfastError
 from service.http import openapi
 from service.http.endpoint import endpoints_of
-from service.http.openapi import TAGS, codes
+from service.http.openapi import codes
 from service.http.openapi import document as make_document
 from tests.http.conftest import ADMIN, client_of
 from tests.http.describing import (
@@ -100,9 +100,10 @@ async def test_instants_have_one_shape_in_all_answers() -> None:
 
 def test_every_declaration_names_codes_and_tags_that_exist() -> None:
     """A misspelt code would promise an answer that can't come; a misspelt tag would hide its call."""
+    tags = {tag["name"] for tag in make_document([])["tags"]}
     for endpoint in make_app().endpoints:
         assert set(endpoint.refusals) | set(endpoint.statuses) <= set(PROBLEMS), endpoint.operation_id
-        assert endpoint.tag in TAGS, endpoint.operation_id
+        assert endpoint.tag in tags, endpoint.operation_id
         assert endpoint.summary, endpoint.operation_id
     [endpoint, *_] = endpoints_of(DocsApi([], "docs"))
     with pytest.raises(ValueError, match="NO_SUCH_CODE"):
