@@ -217,14 +217,14 @@ def test_an_application_that_fails_to_start_ends_the_service(
     database: TestDatabase, tmp_path: Path, workers: int
 ) -> None:
     """A restarted worker would fail as well, so the supervisor logs the error and ends."""
-    (tmp_path / "icalendar.py").write_text("raise OSError('the disk is broken')")
+    (tmp_path / "phonenumbers.py").write_text("raise OSError('the disk is broken')")
     settings: dict[str, object] = {**SECRETS, "DATABASE_URL": database.url, "PORT": 0, "WORKERS": workers}
     ended = run_command("serve", PYTHONPATH=tmp_path, **settings)
     assert ended.returncode == 3
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
     failed = [line for line in lines if line["event"] == "start_failed"]
     assert 1 <= len(failed) <= workers
-    assert all(line["error"] == "OSError" and "icalendar.py" in line["traceback"] for line in failed)
+    assert all(line["error"] == "OSError" and "phonenumbers.py" in line["traceback"] for line in failed)
 
 
 def test_a_short_secret_causes_a_warning(serve: Serve) -> None:
