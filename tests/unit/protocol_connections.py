@@ -49,9 +49,6 @@ class Writes:
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
-
-    def writelines(self, parts: Iterable[bytes]) -> None:
-        self.written.append(b"".join(parts))
         self.filled()
 
     def close(self) -> None:

@@ -34,6 +34,21 @@ async def test_the_head_is_written_with_the_body() -> None:
     assert transport.written == [b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc", b"def"] * 2
 
 
+async def test_a_large_body_is_written_without_a_copy() -> None:
+    """All connections that read a document share its bytes. Short bodies are copied behind their heads."""
+    short, large = b"s" * 16_384, b"l" * 16_385
+    protocol, transport = connect(answering(short, headers=[(b"content-length", b"16384")]))
+    protocol.data_received(get())
+    await until_idle(protocol)
+    assert len(transport.written) == 1
+    protocol, transport = connect(answering(large, headers=[(b"content-length", b"16385")]))
+    protocol.data_received(get())
+    await until_idle(protocol)
+    head, body = transport.written
+    assert head == b"HTTP/1.1 200 OK\r\ncontent-length: 16385\r\n\r\n"
+    assert body is large
+
+
 @pytest.mark.parametrize("headers", [[], HEADERS], ids=["stream", "with length"])
 async def test_a_client_of_http_1_0_gets_no_chunks(headers: list[tuple[bytes, bytes]]) -> None:
     """It would take their lengths for a part of the body, which ends with the connection (RFC 9112, section 6.1)."""
