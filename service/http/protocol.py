@@ -260,17 +260,19 @@ class BoundedProtocol(HttpToolsProtocol):
         # Without a body the offer may be ignored; with one, the parser leaves the body to the other protocol.
         if self.parser.should_upgrade() and any(map(_announces_body, self.headers)):
             self._reject("MALFORMED_REQUEST", _NO_UPGRADE)
-        self._in_head = False
+        # It fails for a malformed URL. Until it is done, there is no request that could have an answer of its own.
         self._complete_scope(version)
+        self._in_head = False
         self._begin_exchange(keep_alive=version == "1.1" and self.parser.should_keep_alive() and not self._probes_only)
 
     def _complete_scope(self, version: str) -> None:
         url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
+        raw_path = url.path or b"/"  # RFC 9112, 3.2.2: a URL without a path
+        path = raw_path.decode("ascii")
         self.scope["method"] = self.parser.get_method().decode("ascii")
         self.scope["http_version"] = version
         self.scope["path"] = unquote(path) if "%" in path else path
-        self.scope["raw_path"] = url.path
+        self.scope["raw_path"] = raw_path
         self.scope["query_string"] = url.query or b""
 
     def _begin_exchange(self, *, keep_alive: bool) -> None:

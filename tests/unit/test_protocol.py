@@ -105,6 +105,38 @@ async def test_the_headers_of_a_request_are_bounded(count: int, is_refused: bool
     assert [written.split(b" ")[1] for written in transport.written] == [b"431" if is_refused else b"200"]
 
 
+@pytest.mark.parametrize("answered", [0, 1])
+@pytest.mark.parametrize(
+    "line", ["CONNECT test:443", "GET http://test:port/", "GET http://[::1/", "GET http:///", "GET http://test:99999/"]
+)
+async def test_a_malformed_url_is_refused(line: str, answered: int) -> None:
+    """The parser of requests takes it, and the one of URLs does not. The client learns why its connection is closed,
+    also behind an answered request."""
+    protocol, transport = connect(answer_at_once)
+    for _ in range(answered):
+        protocol.data_received(get())
+        await until_idle(protocol)
+    protocol.data_received(f"{line} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    [refusal] = transport.written[answered:]
+    assert refusal.startswith(b"HTTP/1.1 400 ")
+    assert b"MALFORMED_REQUEST" in refusal
+    assert transport.closed
+
+
+@pytest.mark.parametrize(("url", "query"), [("http://test", b""), ("http://test?a=b", b"a=b")])
+async def test_a_url_without_a_path_means_the_root(url: str, query: bytes) -> None:
+    """RFC 9112, section 3.2.2."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/", b"/", query)
+        await answer_at_once(scope, receive, send)
+
+    protocol, transport = connect(app)
+    protocol.data_received(get(url))
+    await until_idle(protocol)
+    assert transport.written == [b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nanswer"]
+
+
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives a request a hundredth of a second to arrive."""
