@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from service.booking.requests import Change, Guest
 from service.database.connections import Database
-from service.errors import Invalid
+from service.errors import Invalid, Refused
 from service.faults import FaultCode
 from service.single_flight import SingleFlight
 
@@ -115,12 +115,14 @@ class Guests:
             return {}
         try:
             return {"guest_phone": await self.normalised(business_id, guest.guest_phone)}
+        except Refused:
+            return {"guest_phone": None}  # the verb refuses an unknown business itself
         except Invalid as invalid:
             [fault] = invalid.faults
             return {"guest_phone": None, "guest_fault": fault | {"field": "guest_phone"}}
 
     async def normalise_change(self, business_id: str, request: Change) -> Change:
-        """Returns a change with the phone number that it sets as E.164. Raises `Invalid` and `Unavailable`."""
+        """Returns a change with the phone number that it sets as E.164. Raises as `normalised`."""
         phone = request.changes.get("guest_phone")
         if phone is None:
             return request
@@ -128,7 +130,8 @@ class Guests:
         return replace(request, changes={**request.changes, "guest_phone": normalised})
 
     async def normalised(self, business_id: str, phone: str) -> str:
-        """Returns a phone number of a business as E.164. Raises `Invalid` and `Unavailable`."""
+        """Returns a phone number of a business as E.164. Raises `Invalid`, `Refused` (BUSINESS_NOT_FOUND, of a number
+        without a country's code) and `Unavailable`."""
         country = None
         # A number with its country's code does not depend on the business.
         if not phone.startswith("+"):
@@ -137,4 +140,7 @@ class Guests:
 
     async def _find_country(self, business_id: str) -> str | None:
         rows = await self._database.fetch("business", business_id)
-        return from_json(rows[0][0])["country"] if rows else None
+        if not rows:
+            raise Refused("BUSINESS_NOT_FOUND")
+        country: str | None = from_json(rows[0][0])["country"]
+        return country

@@ -119,8 +119,9 @@ async def test_a_faulty_list_query_names_its_field(
 async def test_the_list_of_an_unknown_business_is_a_404(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """It differs from an empty list, so that an administrator notices a misspelt id."""
     database.make_service()
-    unknown = await client.get(APPOINTMENTS, params={**MONDAY, "businessId": "nobody"}, headers=ADMIN)
-    assert refusal(unknown) == (404, "BUSINESS_NOT_FOUND")
+    for guest in ({}, {"guestPhone": "030 1234567"}):
+        unknown = await client.get(APPOINTMENTS, params={**MONDAY, **guest, "businessId": "nobody"}, headers=ADMIN)
+        assert refusal(unknown) == (404, "BUSINESS_NOT_FOUND")
     assert (await list_day(client)) == {"items": [], "nextCursor": None}
 
 

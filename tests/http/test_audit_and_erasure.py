@@ -196,8 +196,9 @@ async def test_a_person_is_named_in_one_way(client: httpx2.AsyncClient, database
         response = await client.post(ERASE, json={"businessId": "salon", **person}, headers=ADMIN)
         assert refusal(response) == (400, "VALIDATION_FAILED")
         assert [error["field"] for error in response.json()["errors"]] == [field]
-    unknown = await client.post(ERASE, json={"businessId": "nobody", **email}, headers=ADMIN)
-    assert refusal(unknown) == (404, "BUSINESS_NOT_FOUND")
+    for person in (email, phone, {"guestPhone": "030 1234567"}):
+        unknown = await client.post(ERASE, json={"businessId": "nobody", **person}, headers=ADMIN)
+        assert refusal(unknown) == (404, "BUSINESS_NOT_FOUND")
 
 
 async def test_only_the_owner_erases_a_person(client: httpx2.AsyncClient, database: TestDatabase) -> None:

@@ -11,7 +11,7 @@ from service.booking import guests
 from service.booking.guests import Guests
 from service.booking.requests import Change, Guest
 from service.database.connections import Database
-from service.errors import Invalid
+from service.errors import Invalid, Refused
 from service.faults import FaultCode, fault
 from tests.connections import open_database
 from tests.database import TestDatabase
@@ -64,9 +64,12 @@ async def test_a_number_with_a_country_code_needs_no_lookup(database: TestDataba
 
 
 async def test_for_an_unknown_business_a_number_needs_its_country_code(guests_of_two_countries: Guests) -> None:
-    """A number that cannot be dialled is never stored."""
-    with pytest.raises(Invalid):
+    """There is no country to read it for, so the business is at fault and not the number. The verbs that book refuse
+    that themselves."""
+    with pytest.raises(Refused, match="BUSINESS_NOT_FOUND"):
         await phone_of(guests_of_two_countries, "030 1234567", "nobody")
+    guest = Guest.model_validate({"guest_phone": "030 1234567"})
+    assert await guests_of_two_countries.stored_phone("nobody", guest) == {"guest_phone": None}
     assert await phone_of(guests_of_two_countries, "+49 30 1234567", "nobody") == "+49301234567"
 
 
