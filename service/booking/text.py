@@ -158,9 +158,11 @@ def _levels(value: Any) -> int:
 
 
 _trim, _store = BeforeValidator(_trimmed), AfterValidator(_storable)
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200), _trim, _store, AfterValidator(_visible)]
+# A name of blanks is not too short for its reader: it is refused as invisible, and so is an empty one.
+_see = Field(json_schema_extra={"minLength": 1})
+Name = Annotated[str, StringConstraints(max_length=200), _see, _trim, _store, AfterValidator(_visible)]
 # Together, and with a blank between them, they fit into a `Name`.
-FirstName = Annotated[str, StringConstraints(min_length=1, max_length=99), _trim, _store, AfterValidator(_visible)]
+FirstName = Annotated[str, StringConstraints(max_length=99), _see, _trim, _store, AfterValidator(_visible)]
 LastName = Annotated[str, StringConstraints(max_length=99), _trim, _store, AfterValidator(_visible_or_empty)]
 Notes = Annotated[str, StringConstraints(max_length=2000), _store]
 # The caller's own id of something else.

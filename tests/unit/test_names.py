@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from service.booking.text import FirstName, LastName, Name
+from service.faults import FaultCode
 
 NAME: TypeAdapter[str] = TypeAdapter(Name)
 FIRST: TypeAdapter[str] = TypeAdapter(FirstName)
@@ -32,10 +33,11 @@ NAMES = (
 
 @pytest.mark.parametrize("name", ["", *BLANKS, *INVISIBLE])
 def test_a_name_without_a_visible_character_is_refused(name: str) -> None:
-    """Lists and calendars would show an empty place."""
+    """Lists and calendars would show an empty place. However many blanks it has, it is not called too short."""
     for kind in (NAME, FIRST):
-        with pytest.raises(ValidationError):
+        with pytest.raises(ValidationError) as refused:
             kind.validate_python(name)
+        assert [error["type"] for error in refused.value.errors()] == [FaultCode.INVISIBLE]
 
 
 @pytest.mark.parametrize("name", NAMES)
