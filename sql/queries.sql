@@ -58,10 +58,10 @@ SELECT * FROM booking.audit_trail(%s, %s, %s, %s)
 SELECT * FROM booking.capacity(%s, %s, %s, %s)
 
 -- name: availability
-SELECT outcome, body FROM booking.availability(%s, %s, %s, %s, %s, %s, %s, %s, %s)
+SELECT outcome, body FROM booking.availability(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: available_days
-SELECT outcome, body FROM booking.available_days(%s, %s, %s, %s, %s, %s, %s, %s)
+SELECT outcome, body FROM booking.available_days(%s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 -- name: reaches
 SELECT * FROM booking.reaches(%s)

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Coroutine
 from datetime import date
+from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from service.api.shapes import PathBusiness, Query
+from service.booking.appointments import Appointments
 from service.booking.availability import Availability, AvailableDays, Wanted, availability, available_days
 from service.booking.catalog import PublicCatalogue, public_catalogue
 from service.booking.instants import Instant, LocalDate, after
@@ -23,7 +25,9 @@ from service.sharing.cache import AnswerCache
 # 366 dates, both ends included.
 _MAX_DAYS_AFTER: Final = 365
 
-_REFUSALS: Final = ("SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND")
+_REFUSALS: Final = ("SERVICE_NOT_FOUND", "BUSINESS_MISCONFIGURED", "RESOURCE_NOT_FOUND", "FORBIDDEN")
+
+_listing = partial(endpoint, "GET", tag="availability", refusals=_REFUSALS, request_headers=("Guest-Token",))
 
 
 class AvailabilityQuery(Wanted, Query):
@@ -54,8 +58,9 @@ class AvailableDaysQuery(Wanted, Query):
 
 
 class AvailabilityApi:
-    def __init__(self, reads: Reader, cache: AnswerCache[Body]) -> None:
+    def __init__(self, reads: Reader, cache: AnswerCache[Body], appointments: Appointments) -> None:
         self._reads = reads
+        self._appointments = appointments
         self._cache = cache
         # A list may take half a second of a processor, whatever the limit of requests says.
         self._clients = Shares(1)
@@ -82,21 +87,20 @@ class AvailabilityApi:
         # The largest take the database a tenth of a second, also where the client knows the content.
         return tagged_answer(call, await self._cache.get(slug, PublicCatalogue, ask), JSON)
 
-    @endpoint("GET", "/api/booking/availability", tag="availability", answers={200: Availability}, refusals=_REFUSALS)
+    @_listing("/api/booking/availability", answers={200: Availability})
     async def get_availability(self, call: Call, query: AvailabilityQuery) -> Answer:
         """List the slots that can be booked.
 
         Slots that start in `[from, to)`, by the same rules as `reserve`, in pages: `nextFrom` is the `from` of the next
         one. A page covers 62 days and 512 KB at most, so it may be short, even empty, with a `nextFrom`. `limit=1`
-        finds the first free slot. Send the `slotEnd` of the slot that the guest chose.
+        finds the first free slot. Send the `slotEnd` of the slot that the guest chose. With the `appointmentId` and the
+        `Guest-Token` of a booking, the slots are those to which its guest can move it.
         """
         return await self._answer(
             call, query, lambda: availability(self._reads, query, query.from_, query.to, query.limit)
         )
 
-    @endpoint(
-        "GET", "/api/booking/availability/days", tag="availability", answers={200: AvailableDays}, refusals=_REFUSALS
-    )
+    @_listing("/api/booking/availability/days", answers={200: AvailableDays})
     async def get_available_days(self, call: Call, query: AvailableDaysQuery) -> Answer:
         """Count the slots of each date.
 
@@ -107,7 +111,11 @@ class AvailabilityApi:
 
     async def _answer(self, call: Call, query: Wanted, find: Callable[[], Coroutine[Any, Any, bytes]]) -> Answer:
         """Answers from the cache, or with what `find` finds; a client waits for one list at a time. The two lists have
-        queries of their own types, so their answers have keys of their own."""
+        queries of their own types, so their answers have keys of their own. A guest's token is checked before: the
+        lists for an appointment tell when it is."""
+        if query.appointment_id:
+            token = call.header(b"guest-token") or ""
+            await self._appointments.check_token(query.appointment_id, token, query.business_id)
 
         async def ask() -> Body:
             return Body(await find())

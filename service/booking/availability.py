@@ -3,6 +3,7 @@
 import asyncio
 from datetime import date, datetime, timedelta
 from typing import Final, Self
+from uuid import UUID
 
 from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
@@ -81,6 +82,9 @@ class Wanted(BaseModel):
     duration_days: SlotDays | None = Field(
         None, description="The length of the slots, of a service by days. Left out, it is as long as the service."
     )
+    appointment_id: UUID | None = Field(
+        None, description="An appointment that is to be moved, with its `Guest-Token`: it takes no room from itself."
+    )
 
     @model_validator(mode="after")
     def _of_one_length(self) -> Self:
@@ -133,7 +137,8 @@ async def _listed(reads: Reader, query: str, wanted: Wanted, first: date, last: 
     """Calls one of the listings of sql/functions/reads/availability.sql, from a date or an instant to another."""
     length = wanted.duration_minutes, wanted.duration_days
     room = wanted.quantity, wanted.resource_id
-    [row] = await reads.fetch(query, wanted.business_id, wanted.service_id, first, last, *length, *room, *limit)
+    asked = wanted.business_id, wanted.service_id, first, last, *length, *room, *limit, wanted.appointment_id
+    [row] = await reads.fetch(query, *asked)
     return body_of(*row)
 
 

@@ -5,6 +5,8 @@ export interface Wanted {
   resourceId?: string;
   durationMinutes?: number;
   durationDays?: number;
+  /** A booking that is to be moved: it takes no room from itself. */
+  moved?: Ticket;
 }
 
 /** A slot to hold. `slotEnd` is that which was listed: so the guest gets the length that was shown, or a refusal. */

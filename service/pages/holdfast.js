@@ -84,19 +84,25 @@ export class Holdfast {
 
   /** @type {Client["days"]} */
   async days(wanted, options) {
-    return (await this.#call("GET", `api/booking/availability/days?${this.#query(wanted)}`, options)).days;
+    return (await this.#list("/days", wanted, options)).days;
   }
 
   /** @type {Client["slots"]} */
   async slots(wanted, options) {
     const slots = [];
     for (let from = wanted.from; from; ) {
-      const query = this.#query({ ...wanted, from });
-      const page = await this.#call("GET", `api/booking/availability?${query}`, options);
+      const page = await this.#list("", { ...wanted, from }, options);
       slots.push(...page.slots);
       from = page.nextFrom;
     }
     return slots;
+  }
+
+  /** @param {string} path @param {Api.Wanted & { from: string }} wanted @param {Options} [options] */
+  #list(path, { moved, ...wanted }, options) {
+    const query = this.#query({ ...wanted, appointmentId: moved?.appointmentId });
+    const token = moved?.cancellationToken;
+    return this.#call("GET", `api/booking/availability${path}?${query}`, options, { token });
   }
 
   /** @type {Client["ownHolds"]} */

@@ -132,7 +132,7 @@ def create_app(settings: Settings) -> Application:
 
     apis: list[object] = [
         HoldApi(Holds(look_ups, lists, verbs, guests, tokens), reads, holders),
-        AvailabilityApi(reads, cache),
+        AvailabilityApi(reads, cache, appointments),
         StreamApi(feed, Catalog(look_ups), reaches),
         AppointmentApi(appointments, holders),
         WidgetApi(appointments, holders),

@@ -177,6 +177,8 @@ async def use_a_hold(call: Call, held: Json) -> None:
     await call("GET", "/api/booking/availability/days", 200, params=dates)
     await call("GET", "/api/booking/availability/days", 404, params={**dates, "serviceId": "perm"})
     await call("GET", "/api/booking/availability/days", 404, params={**dates, "resourceId": "chair"})
+    for path, query in (("", listing), ("/days", dates)):
+        await call("GET", f"/api/booking/availability{path}", 403, params={**query, "appointmentId": str(uuid4())})
     await call("GET", own, 200)
     await call("GET", HOLDS, 200, headers=ADMIN, params={"businessId": "salon"})
     await call("GET", HOLDS, 404, headers=ADMIN, params={"businessId": "nobody"})

@@ -28,10 +28,10 @@ async def clients(database: TestDatabase) -> AsyncIterator[tuple[httpx2.AsyncCli
         """
         CREATE FUNCTION booking.available_days(
           p_business_id text, p_service_id text, p_first date, p_last date, p_minutes integer, p_days integer,
-          p_quantity integer, p_resource_id text)
+          p_quantity integer, p_resource_id text, p_except uuid)
         RETURNS booking.outcome LANGUAGE sql SECURITY DEFINER AS $$
           SELECT pg_advisory_xact_lock_shared(1) WHERE p_business_id <> 'salon';
-          SELECT booking.quick_days($1, $2, $3, $4, $5, $6, $7, $8)
+          SELECT booking.quick_days($1, $2, $3, $4, $5, $6, $7, $8, $9)
         $$
         """
     )

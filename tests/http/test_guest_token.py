@@ -28,8 +28,11 @@ from tests.http.conftest import ADMIN, running
 from tests.http.describing import Json
 from tests.http.keys import bearer, make_key
 from tests.http.refusals import faulty_fields, refusal
+from tests.sql.listings import hour_of_iso
 
 pytestmark = pytest.mark.anyio
+
+AVAILABILITY = "/api/booking/availability"
 
 
 def address(appointment: Json) -> str:
@@ -336,6 +339,34 @@ async def test_a_faulty_move_names_its_field(
     booked = await book(client)
     assert faulty_fields(await reschedule(client, booked, 14, **members)) == [field]
     assert (await reschedule(client, booked, 14, slotEnd=None)).json()["slotEnd"] == timestamp(at(15))
+
+
+async def test_a_guest_lists_the_slots_to_move_to(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """By the token of the appointment alone: its own claim takes no room then, and the lists tell when it is."""
+    database.make_service(slot_step_minutes=30)
+    booked, other = await book(client, 10), await book(client, 13)
+    own: Json = {"appointmentId": booked["appointmentId"]}
+    cut = {"businessId": "salon", "serviceId": "cut"}
+    times = cut | {"from": timestamp(at(9)), "to": timestamp(at(12))}
+    dates = cut | {"from": str(at(0).date()), "to": str(at(0).date())}
+
+    async def listed(headers: dict[str, str], members: Json) -> tuple[list[float], int]:
+        slots = await client.get(AVAILABILITY, params=times | members, headers=headers)
+        days = await client.get(f"{AVAILABILITY}/days", params=dates | members, headers=headers)
+        starts = [hour_of_iso(slot["slotStart"]) for slot in slots.json()["slots"]]
+        return starts, days.json()["days"][0]["slots"]
+
+    starts, count = await listed({}, {})
+    assert starts == [9, 11, 11.5]
+    assert await listed(by_token(booked), own) == ([9, 9.5, 10, 10.5, 11, 11.5], count + 3)
+    assert await listed(by_token(booked), {}) == (starts, count)
+    for query, path in ((times | own, AVAILABILITY), (dates | own, f"{AVAILABILITY}/days")):
+        for headers in ({}, ADMIN, by_token(other), {"Guest-Token": ""}):
+            assert refusal(await client.get(path, params=query, headers=headers)) == (403, "FORBIDDEN")
+        faulty = await client.get(path, params=query | {"appointmentId": "mine"}, headers=by_token(booked))
+        assert faulty_fields(faulty) == ["appointmentId"]
+    for hour in (9.5, 10.5):
+        assert (await reschedule(client, booked, hour)).status_code == 200
 
 
 # Limits and browsers.

@@ -1,15 +1,30 @@
 """The booking by its link: its terms, its calendar file, a move and a cancellation."""
 
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, expect
 
 from tests.pages.conftest import PHONE, Open, Service, become, serious_faults
-from tests.pages.guests import ADA, book, booked, fill_in, free_slots, hold, make_business, next_month, picture, slot
+from tests.pages.guests import (
+    ADA,
+    book,
+    booked,
+    choose,
+    fill_in,
+    free_slots,
+    hold,
+    make_business,
+    next_month,
+    picture,
+    slot,
+)
 
 MONTHS_MINUTES = 60 * 24 * 90
+SLOT = ("slotStart", "slotEnd")
+DAY = timedelta(days=1)
 
 
 def make_booking(open_page: Open, service: Service, business_id: str, **members: Any) -> Page:
@@ -42,7 +57,7 @@ def test_a_guest_moves_a_booking_by_its_link(open_page: Open, service: Service) 
     expect(page.get_by_text("It stays yours until you have the new time")).to_be_visible()
     # On the day of the booking.
     expect(slot(page, "11:00")).to_be_visible()
-    expect(slot(page, "10:00")).to_have_count(0)
+    expect(slot(page, "10:00")).to_have_text("10:00Your booking")
     picture(page, "move-375")
     assert serious_faults(page) == []
     slot(page, "15:00").click()
@@ -78,6 +93,38 @@ def test_a_guest_keeps_a_booking_as_it_is(open_page: Open, service: Service) -> 
     page.get_by_role("link", name="Make another booking").click()
     free_slots(page).first.wait_for()
     assert "#" not in page.url
+
+
+def test_a_stay_is_moved_by_a_night_and_prolonged(open_page: Open, service: Service) -> None:
+    """Also to nights of the stay itself, which nobody else has; its own place moves nothing."""
+    nights = {"durationMinutes": None, "durationDays": 1, "maxDurationDays": 5, "startTimes": ["14:00"]}
+    page = open_page(make_business(service, "inn", endTime="11:00", **nights))
+    choose(page, "Visit", {"Length of stay": "3 nights"})
+    next_month(page)
+    hold(page)
+    fill_in(page)
+    book(page)
+    stay = booked(page, service)
+
+    def move(day: int, heading: str) -> tuple[timedelta, timedelta]:
+        date = datetime.fromisoformat(stay["slotStart"]).date() + timedelta(days=day)
+        page.locator(f"[data-date='{date}'][aria-disabled=false]").click()
+        page.locator(f"#slots [data-start^='{date}'][aria-disabled=false]").click()
+        page.get_by_role("dialog").get_by_role("button", name="Move it").click()
+        expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+        now = booked(page, service)
+        start, end = (datetime.fromisoformat(now[at]) - datetime.fromisoformat(stay[at]) for at in SLOT)
+        return start, end
+
+    page.get_by_role("button", name="Move it").click()
+    expect(free_slots(page)).to_contain_text("Your booking")
+    assert serious_faults(page) == []
+    assert move(0, "Your booking") == (0 * DAY, 0 * DAY)
+    page.get_by_role("button", name="Move it").click()
+    assert move(1, "Your booking is moved") == (DAY, DAY)
+    page.get_by_role("button", name="Move it").click()
+    page.get_by_role("combobox", name="Length of stay").select_option(label="4 nights")
+    assert move(1, "Your booking is moved") == (DAY, 2 * DAY)
 
 
 def test_an_address_that_may_not_be_copied_is_shown(open_page: Open, service: Service) -> None:

@@ -18,9 +18,10 @@ def availability(
     quantity: int = 1,
     resource_id: str | None = None,
     limit: int = 2000,
+    appointment_id: str | None = None,
 ) -> Outcome:
     """Lists a page of the bookable slots of a service of the salon that start in a range."""
-    wanted = minutes, days, quantity, resource_id, limit
+    wanted = minutes, days, quantity, resource_id, limit, appointment_id
     return database.outcome("availability", "salon", service_id, start, end, *wanted)
 
 
@@ -48,9 +49,10 @@ def available_days(
     days: int | None = None,
     quantity: int = 1,
     resource_id: str | None = None,
+    appointment_id: str | None = None,
 ) -> Outcome:
     """Counts the bookable slots of a service of the salon on each of some local dates."""
-    wanted = minutes, days, quantity, resource_id
+    wanted = minutes, days, quantity, resource_id, appointment_id
     return database.outcome("available_days", "salon", service_id, first, last, *wanted)
 
 

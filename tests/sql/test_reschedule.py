@@ -4,14 +4,17 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.database import Outcome, TestDatabase, at, change_request, reserve_request
 from tests.sql.calendars import SERVICES, Calendar, calendars, prepare
 from tests.sql.catalog import delete_resource, delete_service
 from tests.sql.changes import actions, move, slot_of, stored_appointment, trail
+from tests.sql.listings import availability, available_days
 from tests.sql.measuring import rolled_back
 from tests.sql.requests import names
 
@@ -346,3 +349,34 @@ def test_a_guest_may_move_exactly_where_the_public_may_reserve(database: TestDat
                         body = outcome.body.get("reason") if outcome.name == "slot_not_bookable" else None
                         answers.append((outcome.name, body))
                     assert answers[0] == answers[1], (service_id, starts, ends, resource_id)
+
+
+@settings(max_examples=15, database=None, suppress_health_check=list(HealthCheck))
+@given(calendar=calendars(), nth=st.integers(0, 9))
+def test_the_lists_for_a_move_have_exactly_the_slots_that_it_gets(
+    database: TestDatabase, calendar: Calendar, nth: int
+) -> None:
+    """The appointment takes no room from itself, and keeps its buffers after those of the service have changed."""
+    prepare(database, calendar)
+    for service_id in SERVICES:
+        window = calendar.window(service_id)
+        free = availability(database, *window, service_id=service_id).body["slots"]
+        with rolled_back(database):
+            for slot in free[nth % len(free) :][:1] if free else []:
+                own = {name: slot[name] for name in ("slot_start", "slot_end")}
+                booked = database.book(service_id=service_id, **own)
+                database.rows("UPDATE booking.services SET buffer_before_minutes = 25 - buffer_before_minutes")
+                wanted: Any = {"service_id": service_id, "appointment_id": booked.id}
+                listed = availability(database, *window, **wanted).body["slots"]
+                resources = {datetime.fromisoformat(one["slot_start"]): one["resource_ids"] for one in listed}
+                for starts, ends in calendar.slots(service_id, window).items():
+                    for resource_id in [None, *calendar.pools[service_id]]:
+                        to = {"slot_start": starts.isoformat(), "slot_end": ends.isoformat()}
+                        with rolled_back(database):
+                            moved = reschedule(database, booked.id, 0, resource_id=resource_id, **to)
+                        is_listed = starts in resources and resource_id in [None, *resources[starts]]
+                        assert (moved.name == "done") == is_listed, (own, to, resource_id, moved)
+                dates = [start.astimezone(ZoneInfo(calendar.timezone)).date() for start in resources]
+                for date in set(dates):
+                    [day] = available_days(database, date, date, **wanted).body["days"]
+                    assert day["slots"] >= dates.count(date)

@@ -59,8 +59,8 @@ VERBS = {
     "rotate_calendar(text, timestamp with time zone)",
     "capacity(text, text, timestamp with time zone, timestamp with time zone)",
     "availability(text, text, timestamp with time zone, timestamp with time zone, integer, integer, integer, text,"
-    " integer)",
-    "available_days(text, text, date, date, integer, integer, integer, text)",
+    " integer, uuid)",
+    "available_days(text, text, date, date, integer, integer, integer, text, uuid)",
     "alternatives(text, text, timestamp with time zone, timestamp with time zone, integer, text, uuid)",
     "reaches(text)",
     "business_of_reservation(uuid)",

@@ -326,12 +326,12 @@ async function showChanges() {
  * @returns {Promise<void> | void} once the slots are listed. */
 function startMove(isAgain = false) {
   if (!booking) return;
-  const { serviceId, resourceId, quantity } = booking;
+  const [{ serviceId, resourceId, quantity }, of] = [booking, ticket()];
   // The business offers it no more: the slots would be those of another service.
-  if (!serviceOf(serviceId)) return showBooking(booking);
-  const duration = lengthOf(booking, catalogue, clock);
-  const chosen = isAgain ? choice.kept.resourceId : (resourceId ?? "");
-  choice.offer((offered = catalogue), { serviceId, resourceId: chosen, quantity, duration });
+  if (!of || !serviceOf(serviceId)) return showBooking(booking);
+  const present = { resourceId: resourceId ?? "", duration: lengthOf(booking, catalogue, clock) };
+  const chosen = { ...(isAgain ? choice.kept : present), serviceId, quantity };
+  choice.offer((offered = catalogue), chosen, { ...booking, ...of });
   $("#choose").classList.add("moves");
   $("#moving").hidden = false;
   $("#moving span").textContent = text("book.moving", { when: clock.full(booking.slotStart, booking.slotEnd) });
@@ -349,7 +349,7 @@ async function move(slot) {
   const resourceId = choice.service.resourceIds.length ? (slot.resourceId ?? null) : undefined;
   const moved = await holdfast.reschedule(to, { ...slot, resourceId });
   history.replaceState({ step: "booked" }, "");
-  showBooking(moved, text("book.moved"));
+  showBooking(moved, moved.version === booking?.version ? undefined : text("book.moved"));
 }
 
 async function cancel() {

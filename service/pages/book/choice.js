@@ -1,7 +1,7 @@
 /**
  * What a guest looks for: a service and, where it has them, one of its resources, a number of people and a length.
  *
- * @import { Catalogue, Resource, Service, Wanted } from "../holdfast.js"
+ * @import { Appointment, Catalogue, Resource, Service, Ticket, Wanted } from "../holdfast.js"
  */
 
 import { $, make } from "../dom.js";
@@ -51,10 +51,13 @@ export class Choice {
   /** @type {Catalogue} */
   #catalogue = { business: /** @type {any} */ (null), services: [], resources: [] };
   #fitted = "";
+  /** @type {(Appointment & Ticket) | undefined} */
+  moved;
 
-  /** @param {Catalogue} catalogue @param {Record<string, any>} kept the fields as they were. */
-  offer(catalogue, kept) {
-    this.#catalogue = catalogue;
+  /** @param {Catalogue} catalogue @param {Record<string, any>} kept the fields as they were.
+   * @param {Appointment & Ticket} [moved] the booking that is to be moved. */
+  offer(catalogue, kept, moved) {
+    [this.#catalogue, this.moved] = [catalogue, moved];
     const { services } = catalogue;
     const chosen = services.find(({ serviceId }) => serviceId === kept.serviceId) ?? services[0];
     this.#form.querySelector("#services")?.replaceChildren(
@@ -132,6 +135,7 @@ export class Choice {
       resourceId: resourceId.value || undefined,
       quantity: maxQuantity > 1 ? Number(quantity.value) : undefined,
       [durationDays ? "durationDays" : "durationMinutes"]: duration.length > 1 ? Number(duration.value) : undefined,
+      moved: this.moved,
     };
   }
 }

@@ -164,6 +164,11 @@ export class Listing {
     if (isByNight(service)) time = text("book.night", { start, end, day });
     else if (service.durationDays) time += ` – ${isOneDay ? "" : `${day}, `}${end}`;
     const yours = this.#isFar(slotStart) ? [`(${this.#visitor.time(slotStart)})`] : [];
+    const { moved } = this.#choice;
+    const isKept = [undefined, moved?.resourceId].includes(wanted.resourceId);
+    if (moved?.slotStart === slotStart && moved.slotEnd === slotEnd && isKept) {
+      return [time, ...yours, text("book.yours")];
+    }
     const isShared = !service.resourceIds.length || service.resourceSharing === "session";
     const isOne = isShared ? service.maxQuantity === 1 : wanted.resourceId || service.resourceIds.length === 1;
     return [time, ...yours, isOne ? "" : text("book.left", { count: isShared ? available : resourceIds.length })];

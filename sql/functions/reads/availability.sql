@@ -19,6 +19,7 @@
 --   p_quantity     units wanted at once
 --   p_resource_id  only slots in which this resource is free, and no other resource; NULL: any
 --   p_limit        slots in a page
+--   p_except       as in booking.alternatives
 -- Outcomes
 --   done  body {slots: [{slot_start, slot_end, available, max_quantity, resource_ids}], next_from} by start. available:
 --         the units left; max_quantity: the most that one claim can get; resource_ids: the resources that have room for
@@ -28,14 +29,15 @@
 --   validation_failed  no resource seats p_quantity, or the service has no slots of this length; body of booking.fault
 CREATE FUNCTION booking.availability(
   p_business_id text, p_service_id text, p_from timestamptz, p_to timestamptz, p_minutes integer, p_days integer,
-  p_quantity integer, p_resource_id text, p_limit integer)
+  p_quantity integer, p_resource_id text, p_limit integer, p_except uuid DEFAULT NULL)
 RETURNS booking.outcome LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   v_now timestamptz := booking.now();
   v_listing booking.listing := booking.begin_listing(
-    p_business_id, p_service_id, p_minutes, p_days, p_quantity, p_resource_id);
+    p_business_id, p_service_id, p_minutes, p_days, p_quantity, p_resource_id, p_except);
+  v_own booking.own_claim := booking.own_claim_of(p_business_id, p_except);
   v_within tstzrange;
   v_time interval;
   v_page_ends timestamptz;
@@ -59,7 +61,7 @@ BEGIN
     FROM (
       SELECT slot.*, row_number() OVER (ORDER BY slot.slot_start) AS place
       FROM booking.free_slots(
-        v_listing, v_within * tstzrange(NULL, v_page_ends), p_quantity, v_now, NULL, p_limit + 1) AS slot
+        v_listing, v_within * tstzrange(NULL, v_page_ends), p_quantity, v_now, v_own, p_limit + 1) AS slot
     ) AS page
     WHERE page.place <= p_limit + 1;
     EXIT WHEN v_next IS NOT NULL OR NOT v_within @> v_page_ends;
@@ -72,7 +74,7 @@ BEGIN
   FROM (
     SELECT slot.slot_start, to_jsonb(slot) AS slot, sum(length(to_jsonb(slot)::text)) OVER (
              ORDER BY slot.slot_start) AS length
-    FROM booking.slot_room(v_listing, v_starts, v_ends, p_quantity, v_now, NULL, NULL) AS slot
+    FROM booking.slot_room(v_listing, v_starts, v_ends, p_quantity, v_now, v_own, NULL) AS slot
   ) AS page;
   RETURN (NULL, 'done', jsonb_build_object('slots', coalesce(v_slots, '[]'), 'next_from', v_next))::booking.outcome;
 END
@@ -88,14 +90,15 @@ $$;
 --         many or more
 CREATE FUNCTION booking.available_days(
   p_business_id text, p_service_id text, p_first date, p_last date, p_minutes integer, p_days integer,
-  p_quantity integer, p_resource_id text)
+  p_quantity integer, p_resource_id text, p_except uuid DEFAULT NULL)
 RETURNS booking.outcome LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   v_now timestamptz := booking.now();
   v_listing booking.listing := booking.begin_listing(
-    p_business_id, p_service_id, p_minutes, p_days, p_quantity, p_resource_id);
+    p_business_id, p_service_id, p_minutes, p_days, p_quantity, p_resource_id, p_except);
+  v_own booking.own_claim := booking.own_claim_of(p_business_id, p_except);
   v_midnights timestamptz[];
   v_days jsonb;
 BEGIN
@@ -112,7 +115,7 @@ BEGIN
            min(slot.slot_start) AS first
     -- Where the clock is set back across midnight, a date goes on after the next one has begun.
     FROM booking.free_slots(
-      v_listing, tstzrange(v_midnights[1], v_midnights[2] + interval '24 hours'), p_quantity, v_now, NULL, 100) AS slot
+      v_listing, tstzrange(v_midnights[1], v_midnights[2] + interval '24 hours'), p_quantity, v_now, v_own, 100) AS slot
     GROUP BY 1
   ) AS of_day ON of_day.date = p_first + n;
   RETURN (NULL, 'done', jsonb_build_object('days', v_days))::booking.outcome;
@@ -135,10 +138,10 @@ SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_gener
 AS $$
 DECLARE
   v_now timestamptz := booking.now();
-  v_listing booking.listing := booking.begin_listing(p_business_id, p_service_id, NULL, NULL, p_quantity, NULL);
+  v_listing booking.listing := booking.begin_listing(
+    p_business_id, p_service_id, NULL, NULL, p_quantity, NULL, p_except);
+  v_own booking.own_claim := booking.own_claim_of(p_business_id, p_except);
   v_searches booking.listing[];
-  v_moved booking.appointments;
-  v_own booking.own_claim;
   v_starts tstzrange := tstzrange(p_slot_start - interval '168 hours', p_slot_start + interval '168 hours', '[]');
   v_free_starts timestamptz[];
   v_free_ends timestamptz[];
@@ -152,15 +155,6 @@ BEGIN
     v_listing.days := (booking.days_of(v_listing.service, v_listing.timezone, p_slot_start, p_slot_end)).days;
   ELSIF p_slot_end IS NOT NULL THEN
     v_listing.length := booking.elapsed(p_slot_start, p_slot_end);
-  END IF;
-  SELECT * INTO v_moved FROM booking.appointment_by_id(p_business_id, p_except) AS a WHERE a.status = 'confirmed';
-  IF FOUND THEN
-    v_own := ROW(coalesce(v_moved.resource_id, ''), lower(v_moved.occupied), upper(v_moved.occupied), v_moved.quantity,
-      v_moved.service_id);
-  END IF;
-  IF v_moved.service_id = p_service_id THEN
-    v_listing.service.buffer_before_minutes := extract(epoch FROM v_moved.slot_start - lower(v_moved.occupied)) / 60;
-    v_listing.service.buffer_after_minutes := extract(epoch FROM upper(v_moved.occupied) - v_moved.slot_end) / 60;
   END IF;
 
   -- The five nearest slots of any resource, and of the requested one.
@@ -189,20 +183,31 @@ BEGIN
 END
 $$;
 
+-- Returns the claim of a confirmed appointment, which takes no room from its own move; NULL: none.
+CREATE FUNCTION booking.own_claim_of(p_business_id text, p_appointment_id uuid)
+RETURNS booking.own_claim LANGUAGE sql STABLE
+AS $$
+  SELECT ROW(coalesce(a.resource_id, ''), lower(a.occupied), upper(a.occupied), a.quantity, a.service_id
+    )::booking.own_claim
+  FROM booking.appointment_by_id(p_business_id, p_appointment_id) AS a WHERE a.status = 'confirmed'
+$$;
+
 -- Reads what a listing needs of the catalog, and checks its parameters, which are those of booking.availability.
 --
 -- Returns
---   service, timezone  of the business
+--   service, timezone  of the business; the service with the buffers that the slots get
 --   pool               the resources of which a slot needs one; NULL: the service has no pool
 --   length, days       the length of the slots as elapsed time or in calendar days: one of the two is NULL
 --   outcome, body      a refusal as in booking.availability; NULL: none
 CREATE FUNCTION booking.begin_listing(
-  p_business_id text, p_service_id text, p_minutes integer, p_days integer, p_quantity integer, p_resource_id text)
+  p_business_id text, p_service_id text, p_minutes integer, p_days integer, p_quantity integer, p_resource_id text,
+  p_except uuid)
 RETURNS booking.listing LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_listing booking.listing;
   v_service booking.services;
+  v_moved booking.appointments;
   v_pool booking.pool;
 BEGIN
   SELECT * INTO v_service FROM booking.services s
@@ -210,6 +215,12 @@ BEGIN
   IF NOT FOUND THEN
     v_listing.outcome := 'service_not_found';
     RETURN v_listing;
+  END IF;
+  SELECT * INTO v_moved FROM booking.appointment_by_id(p_business_id, p_except) AS a
+  WHERE a.service_id = p_service_id AND a.status = 'confirmed';
+  IF FOUND THEN
+    v_service.buffer_before_minutes := extract(epoch FROM v_moved.slot_start - lower(v_moved.occupied)) / 60;
+    v_service.buffer_after_minutes := extract(epoch FROM upper(v_moved.occupied) - v_moved.slot_end) / 60;
   END IF;
   v_listing.service := v_service;
   v_listing.timezone := booking.timezone_of(p_business_id);
