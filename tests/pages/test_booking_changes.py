@@ -268,6 +268,8 @@ def test_a_booking_of_a_service_that_is_withdrawn_is_not_moved(open_page: Open, 
     expect(page.get_by_role("button", name="Cancel it")).to_be_visible()
     page.reload()
     expect(page.get_by_role("heading", name="Your booking")).to_be_visible()
+    expect(page.locator("#booked .terms")).to_have_text(re.compile(r"^You can cancel it online until [^.]*\.$"))
+    expect(page.locator("#booked h3")).to_be_hidden()
 
 
 def cancel_at(page: Page, service: Service) -> None:

@@ -302,7 +302,8 @@ function showBooking(appointment, heading = text("book.yours")) {
   const now = later(0);
   const isLive = status === "confirmed" && slotEnd > now;
   summarise($("#booked .panel"), appointment, catalogue, clock, visitor);
-  $("#booked .terms").textContent = isLive ? terms(appointment, clock, business.name) : "";
+  const until = { cancellableUntil, reschedulableUntil: service && reschedulableUntil };
+  $("#booked .terms").textContent = isLive ? terms(until, clock, business.name) : "";
   $("#move").hidden = !isLive || !service || reschedulableUntil < now;
   $("#cancel").hidden = !isLive || cancellableUntil < now;
   $("#calendar").hidden = $("#link").hidden = !isLive;

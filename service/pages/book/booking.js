@@ -46,16 +46,18 @@ export function summarise(panel, booked, catalogue, clock, visitor) {
   if (quantity > 1) rows.push([text(resource ? "book.people" : "book.quantity"), quantity.toLocaleString(locale)]);
   if (guestName) rows.push([text("book.name"), isolated(guestName)]);
   const length = service && writtenLength(service, lengthOf(booked, catalogue, clock));
-  panel.querySelector("h3").textContent = service ? `${isolated(service.name)}, ${length}` : "";
+  const heading = panel.querySelector("h3");
+  heading.hidden = !service;
+  heading.textContent = service ? `${isolated(service.name)}, ${length}` : "";
   panel.querySelector("dl").replaceChildren(
     ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]),
   );
 }
 
 /**
- * Says until when a booking can be moved and cancelled.
+ * Says until when a booking can be moved and cancelled. One of a service that is not offered any more is not moved.
  *
- * @param {Pick<Appointment, "cancellableUntil" | "reschedulableUntil">} booked
+ * @param {Pick<Appointment, "cancellableUntil"> & { reschedulableUntil?: string }} booked
  * @param {Clock} clock
  * @param {string} business its name.
  */
@@ -64,10 +66,8 @@ export function terms({ cancellableUntil, reschedulableUntil }, clock, business)
   const term = (until, open, closed) =>
     text(Date.parse(until) > now() ? open : closed, { until: clock.full(until), business });
   if (cancellableUntil === reschedulableUntil) return term(cancellableUntil, "book.change_until", "book.change_closed");
-  return [
-    term(reschedulableUntil, "book.move_until", "book.move_closed"),
-    term(cancellableUntil, "book.cancel_until", "book.cancel_closed"),
-  ].join(" ");
+  const cancel = term(cancellableUntil, "book.cancel_until", "book.cancel_closed");
+  return reschedulableUntil ? `${term(reschedulableUntil, "book.move_until", "book.move_closed")} ${cancel}` : cancel;
 }
 
 /** Writes an iCalendar file (RFC 5545). @param {Appointment} booked @param {string} summary @param {string} location */
