@@ -205,6 +205,9 @@ export class Holdfast {
 
   /** @type {Client["extend"]} */
   async extend(ttlMinutes, options) {
+    const { key, direct, hold } = this.#attempt;
+    // A page that the browser has just restored has given it back.
+    if (key && !direct && !hold) await this.#hold(options);
     const path = this.#path(this.#attempt.hold, "/extend");
     return this.#count(await this.#call("POST", path, options, { body: { ttlMinutes } }));
   }

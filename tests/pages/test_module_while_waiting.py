@@ -172,6 +172,18 @@ def test_a_page_that_the_back_button_restores_holds_its_slot_again(caching_tab: 
     assert tab.call("commit", GUEST)["status"] == "confirmed"
 
 
+def test_a_slot_that_was_given_back_is_held_again_to_prolong_it(tab: Tab) -> None:
+    """The guest of a restored page presses the button before the slot is held again."""
+    tab.call("hold", tab.slot())
+    tab.page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    tab.wait_for_claims(["released"])
+    assert tab.call("extend", 30)["status"] == "held"
+    assert tab.claims() == (["released", "held"], [])
+    tab.call("commit", GUEST)
+    assert tab.call("extend", 30)["code"] == "RESERVATION_NOT_FOUND"
+    assert tab.claims() == (["released", "committed"], ["confirmed"])
+
+
 # Live changes.
 
 
