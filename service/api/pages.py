@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
 from typing import Annotated, Final
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -35,19 +36,21 @@ _PAGES: Final = ("book", "calendar", "ops")
 
 Asset = Annotated[str, Field(description="The name of the file.")]
 Page = Annotated[str, Field(description="The page that the file belongs to.")]
-_file = partial(
+_page = partial(
     endpoint,
     "GET",
     tag="pages",
-    answers={200: None, 304: None},
-    answer_headers={200: CONTENT_HEADERS, 304: CONTENT_HEADERS},
-    request_headers=("If-None-Match",),
     # A page asks for each of its dozen files again, mostly to hear that it is unchanged. Behind one address there may
     # be a school, whose guests need their limit for bookings.
     limited=False,
     asks_database=False,
 )
-
+_file = partial(
+    _page,
+    answers={200: None, 304: None},
+    answer_headers={200: CONTENT_HEADERS, 304: CONTENT_HEADERS},
+    request_headers=("If-None-Match",),
+)
 _asset = partial(
     _file, refusals=("NOT_FOUND",), media_type="text/html, text/css, text/javascript, application/json, text/plain"
 )
@@ -90,6 +93,13 @@ class PagesApi:
         Guests choose a slot there, book it, and move or cancel their booking.
         """
         return self._pages["book"](call)
+
+    @_page("/book/{business}/", answers={307: None}, answer_headers={307: ("Location",)})
+    async def get_booking_page_without_slash(self, call: Call, business: PathBusiness) -> Answer:
+        """Go to the booking page of a business, from its address with a slash at the end."""
+        query = call.scope["query_string"].decode("latin-1")
+        # Relative, so that it is right behind a prefix. The browser keeps the fragment, which may have a booking.
+        return Answer(status=307, headers={"Location": f"../{quote(business)}" + (f"?{query}" if query else "")})
 
     @_file("/calendar", media_type="text/html")
     async def get_calendar_page(self, call: Call) -> Answer:

@@ -16,6 +16,14 @@ PROBLEM: Final = "application/problem+json"
 # The calls of a business by its slug. Below the slug they are those of booking widgets, whose errors of every status
 # have a shape of their own.
 PUBLIC: Final = "/api/v1/public/"
+# For a browser, in which a person has opened a wrong link. It refers to no file, whose place would depend on the link.
+# Programs may accept HTML as well without meaning it, so the API has no such answer.
+_NO_PAGE: Final = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    '<meta name="color-scheme" content="light dark"><title>Holdfast</title>'
+    "<h1>There is no page at this address. Please check the link.</h1>"
+    '<p lang="de">Unter dieser Adresse gibt es keine Seite. Bitte pr\u00fcfen Sie den Link.</p></html>'
+).encode()
 _OF_WIDGET: Final = re.compile(PUBLIC + "[^/]*/")
 
 
@@ -80,10 +88,18 @@ def problem_answer(scope: Scope, error: HoldfastError, headers: Mapping[str, str
         headers["Retry-After"] = str(error.retry_after_seconds)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if error.code == "NOT_FOUND" and _is_opened(scope):
+        return Answer(_NO_PAGE, error.status, headers, "text/html; charset=utf-8")
     if _OF_WIDGET.match(scope["path"]):
         status = 400 if error.code == "SLOT_UNAVAILABLE" else error.status
         return Answer(orjson.dumps(widget_body(error.code, error.detail, error.members)), status, headers, JSON)
     return Answer(orjson.dumps(problem_body(error, scope["request_id"])), error.status, headers, PROBLEM)
+
+
+def _is_opened(scope: Scope) -> bool:
+    """Returns whether a browser opens an address outside of the API."""
+    accepted: bytes = scope["headers_by_name"].get(b"accept", b"")
+    return b"text/html" in accepted and not scope["path"].startswith("/api/")
 
 
 def problem_body(error: HoldfastError, request_id: str | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import { startPage } from "./texts.js";
 startPage();
 $("#book").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
   event.preventDefault();
-  const slug = String(new FormData($("#book")).get("slug")).trim();
+  // Of a whole address, the name is the end.
+  const slug = String(new FormData($("#book")).get("slug")).trim().split("/").filter(Boolean).pop() ?? "";
   location.href = new URL(`../book/${encodeURIComponent(slug)}`, location.href).href;
 });

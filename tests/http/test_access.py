@@ -73,6 +73,7 @@ PUBLIC: Final = {
     "/docs/{asset}",
     "/docs/deploy/{guide}",
     "/book/{business}",
+    "/book/{business}/",
     "/calendar",
     "/ops",
     "/static/{asset}",

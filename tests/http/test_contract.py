@@ -393,6 +393,7 @@ async def operate(call: Call) -> None:
         await call("POST", path, 200, headers=CRON)
     await call("GET", "/api/operations/overview", 200, headers=ADMIN)
     await call("GET", "/", 307)
+    await call("GET", "/book/salon/", 307)
     for path in (*TO_READ, "/docs/docs.css", *PAGES):
         await call("GET", path, 200)
     for path in PAGES:

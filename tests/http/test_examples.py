@@ -319,6 +319,7 @@ async def operate(recorder: Recorder, database: TestDatabase, monkeypatch: pytes
         await recorder.call("GET", "/health/reservations", 200)
     recorder.client = former
     await recorder.call("GET", "/", 307)
+    await recorder.call("GET", "/book/salon-rosa/", 307)
     for path in (*TO_READ, *PAGES):
         await recorder.call("GET", path, 200)
 

@@ -121,6 +121,20 @@ async def test_only_the_files_of_the_pages_are_served() -> None:
             assert (await client.get(f"/static/{name}")).status_code == 404, name
 
 
+async def test_an_unknown_address_answers_a_browser_with_a_page() -> None:
+    """A program gets a problem, and so does each call of the API: its clients may accept HTML by default."""
+    browser, program = {"Accept": "text/html,*/*;q=0.8"}, {"Accept": "*/*"}
+    async with client_of(make_app()) as client:
+        for path, headers, media_type in (
+            ("/nothing", browser, "text/html; charset=utf-8"),
+            ("/nothing", program, "application/problem+json"),
+            ("/api/nothing", browser, "application/problem+json"),
+        ):
+            answer = await client.get(path, headers=headers)
+            assert (answer.status_code, answer.headers["content-type"]) == (404, media_type)
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
 async def test_the_pages_can_be_switched_off() -> None:
     """Only the API and its documentation are left."""
     settings = make_settings("postgresql://nobody@127.0.0.1:1/none").model_copy(update={"pages_enabled": False})

@@ -31,6 +31,35 @@ def test_it_leads_to_a_booking_page(open_page: Open, locale: str, heading: str) 
     page.wait_for_url("**/book/salon-rosa")
 
 
+def test_a_whole_address_leads_to_its_booking_page(open_page: Open, service: Service) -> None:
+    """As a guest copies it from elsewhere."""
+    page = open_page("/")
+    page.get_by_role("textbox").fill(f"{service.url}/book/salon-rosa/")
+    page.get_by_role("textbox").press("Enter")
+    page.wait_for_url("**/book/salon-rosa")
+
+
+@pytest.mark.parametrize(
+    ("path", "heading"),
+    [
+        ("/book/salon-rosa/?lang=de#x", "Salon Rosa"),
+        ("/book/%E0%A4%A", "There is no booking page at this address"),
+        ("/book/%FF/", "There is no booking page at this address"),
+        ("/book/nobody", "There is no booking page at this address"),
+        ("/book/http%3A%2F%2Fsalon.example%2Fbook", "There is no page at this address"),
+        ("/book/", "There is no page at this address"),
+        ("/calender", "There is no page at this address"),
+    ],
+)
+def test_a_mistyped_address_shows_a_page(open_page: Open, path: str, heading: str) -> None:
+    """The page that is meant, where that is clear, or else words; never JSON or nothing."""
+    page = open_page(path, viewport=PHONE)
+    expect(page.get_by_role("heading", name=heading)).to_be_visible()
+    assert serious_faults(page) == []
+    if "lang" in path:
+        assert page.url.endswith("/book/salon-rosa?lang=de#x")
+
+
 def test_a_language_without_texts_gets_english(open_page: Open) -> None:
     """Rather than an empty page."""
     expect(open_page("/", locale="fr-FR").get_by_role("heading", name="Book at a business")).to_be_visible()

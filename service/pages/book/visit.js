@@ -2,7 +2,9 @@
 
 import { Holdfast } from "../holdfast.js";
 
-export const holdfast = new Holdfast({ business: decodeURIComponent(location.pathname.split("/").pop() ?? "") });
+// Unlike decodeURIComponent, this takes a malformed address too: the business is unknown then.
+const business = new URLSearchParams(`name=${location.pathname.split("/").pop()}`).get("name") ?? "";
+export const holdfast = new Holdfast({ business });
 export const firstCatalogue = holdfast.catalogue();
 // A refusal is shown by the page, which awaits it later.
 firstCatalogue.catch(() => {});
