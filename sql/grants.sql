@@ -20,6 +20,7 @@ GRANT EXECUTE ON FUNCTION
   booking.businesses(),
   booking.services(text, text),
   booking.resources(text, text),
+  booking.archived_names(text),
   booking.opening_hours(text),
   booking.closures(text, text),
   booking.document(text),

@@ -153,6 +153,9 @@ SELECT outcome, body FROM booking.delete_resource(%s, %s, %s)
 -- name: resources
 SELECT * FROM booking.resources(%s, %s)
 
+-- name: archived_names
+SELECT * FROM booking.archived_names(%s)
+
 -- name: put_opening_hours
 SELECT outcome, body FROM booking.put_opening_hours(%s, %s::jsonb, %s)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from service.api.shapes import Query
-from service.booking.catalog import RESOURCE, SERVICE, Catalog
+from service.booking.catalog import RESOURCE, SERVICE, ArchivedNames, Catalog
 from service.booking.catalog_types import Business, BusinessSettings, Resource, ResourceSettings
 from service.booking.document import AppliedDocument, CatalogDocument, CatalogSettings
 from service.booking.service_types import Service, ServiceSettings
@@ -177,6 +177,14 @@ class CatalogApi:
         `archivedResourceIds`, and can't be booked until it is put with another, or without any.
         """
         await self._catalog.delete(RESOURCE, business_id, resource_id)
+
+    @_get(_BUSINESS + "/archived")
+    async def get_archived_names(self, business_id: BusinessId) -> ArchivedNames:
+        """Get the names of archived services and resources.
+
+        Removed from the catalog, they stay because of their bookings, which name them by their ids.
+        """
+        return await self._catalog.archived_names(business_id)
 
 
 class DocumentApi:

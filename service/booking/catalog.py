@@ -73,6 +73,13 @@ CLOSURE: Final = Noun(
 )
 
 
+class ArchivedNames(Record):
+    """The names of what the catalog of a business has no more."""
+
+    services: dict[str, str] = Field(description="The names of archived services, by their ids.")
+    resources: dict[str, str] = Field(description="The names of archived resources, by their ids.")
+
+
 class Catalog:
     """The verbs on the catalog, and its reads. Each raises `Refused`, `Invalid` and `Unavailable`.
 
@@ -130,6 +137,11 @@ class Catalog:
             if refused.code == noun.not_found:
                 await require_business(self._database, business_id)
             raise
+
+    async def archived_names(self, business_id: Identifier) -> ArchivedNames:
+        """Returns the names of the archived services and resources of a business."""
+        [body] = await self._all("archived_names", business_id)
+        return ArchivedNames.model_validate_json(body)
 
     async def put_opening_hours(
         self, business_id: Identifier, hours: list[OpeningHoursSettings]

@@ -44,6 +44,21 @@ async def test_a_resource_comes_and_goes(client: httpx2.AsyncClient, database: T
     assert (await client.get(f"{SALON}/resources", headers=ADMIN)).json() == {"items": []}
 
 
+async def test_what_is_archived_keeps_its_name(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """For appointments, which have ids only. What is put again is in the catalog, and no longer archived."""
+    database.make_service(resource_ids=["anna"], name="Haircut")
+    database.make_service("perm")
+    database.make_resource("bert")
+    database.book(resource_id="anna")
+    for path in (f"{SALON}/services/perm", f"{SALON}/resources/bert", ANNA, CUT):
+        assert (await client.delete(path, headers=ADMIN)).status_code == 204
+    archived = await client.get(f"{SALON}/archived", headers=ADMIN)
+    assert archived.json() == {"services": {"cut": "Haircut"}, "resources": {"anna": "anna"}}
+    await client.put(ANNA, json={"name": "Anna"}, headers=ADMIN)
+    archived = await client.get(f"{SALON}/archived", headers=ADMIN)
+    assert archived.json() == {"services": {"cut": "Haircut"}, "resources": {}}
+
+
 @pytest.mark.parametrize(
     ("member", "value"), [("name", ""), ("kind", "two words"), ("bookingEnabled", "yes"), ("capacity", 2), ("seats", 0)]
 )

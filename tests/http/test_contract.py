@@ -94,11 +94,11 @@ async def use_the_catalog(call: Call) -> None:
     await call("PUT", CUT, 201, SETTINGS, headers=ADMIN)
     await call("PUT", CUT, 200, SETTINGS, headers=ADMIN)
     await call("PUT", f"{CATALOG}/nobody/services/cut", 404, SETTINGS, headers=ADMIN)
-    for path in (f"{CATALOG}/nobody", f"{CATALOG}/nobody/services", f"{CATALOG}/salon/services/perm"):
-        await call("GET", path, 404, headers=ADMIN)
+    for path in ("nobody", "nobody/services", "nobody/archived", "salon/services/perm"):
+        await call("GET", f"{CATALOG}/{path}", 404, headers=ADMIN)
     await call("DELETE", f"{CATALOG}/nobody", 404, headers=ADMIN)
     await call("DELETE", f"{CATALOG}/salon/services/perm", 404, headers=ADMIN)
-    for path in (CATALOG, f"{CATALOG}/salon", f"{CATALOG}/salon/services", CUT):
+    for path in (CATALOG, f"{CATALOG}/salon", f"{CATALOG}/salon/services", f"{CATALOG}/salon/archived", CUT):
         await call("GET", path, 200, headers=ADMIN)
     document = await call("GET", f"{CATALOG}/salon/document", 200, headers=ADMIN)
     await call("GET", f"{CATALOG}/nobody/document", 404, headers=ADMIN)

@@ -328,6 +328,7 @@ async def clear_the_catalog(recorder: Recorder) -> None:
     """Deletes what can be deleted."""
     for path in ("services/haircut", "resources/rosa", "special-hours/christmas", "closures/stocktaking"):
         await recorder.call("DELETE", f"{SALON}/{path}", 204)
+    await recorder.call("GET", f"{SALON}/archived", 200)
 
 
 async def test_every_example_works_against_the_demo_catalog(client: httpx2.AsyncClient, database: TestDatabase) -> None:

@@ -92,6 +92,28 @@ def test_a_week_shows_seven_days(open_page: Open, service: Service) -> None:
     expect(calendar.card("Grace Hopper")).to_have_count(0)
 
 
+def test_what_was_removed_keeps_its_name(open_page: Open, service: Service) -> None:
+    """An appointment with somebody who has left, and one of a service that is not offered any more."""
+    catalog = "/api/catalog/businesses/leaver"
+    service.call("PUT", catalog, {"name": "The leaver", "timezone": "Europe/Berlin"})
+    for resource_id, name in (("r1", "Olga"), ("r2", "Nina")):
+        service.call("PUT", f"{catalog}/resources/{resource_id}", {"name": name, "kind": "staff"})
+    for service_id, name, pool in (("s1", "Trim", ["r1", "r2"]), ("s2", "Perm", [])):
+        members = {"name": name, "durationMinutes": 60, "resourceIds": pool}
+        service.call("PUT", f"{catalog}/services/{service_id}", members)
+    day = own_day(service)
+    book(service, day, 10, businessId="leaver", serviceId="s1", resourceId="r1")
+    book(service, day, 10, businessId="leaver", serviceId="s2", resourceId=None, guestName="Grace Hopper")
+    for entry in ("resources/r1", "services/s2"):
+        service.call("DELETE", f"{catalog}/{entry}")
+    calendar = open_calendar(open_page, service, business="leaver")
+    calendar.show(day)
+    expect(calendar.page.locator("#grid h3")).to_have_text(["Nina", "Olga", "Perm"])
+    expect(calendar.column("Perm").get_by_role("button", name="Grace Hopper, Perm, confirmed")).to_be_visible()
+    calendar.card("Ada Lovelace, Trim, Olga, confirmed").click()
+    expect(calendar.dialog).to_contain_text("Trim · Olga")
+
+
 def test_each_guest_of_a_class_can_be_pressed(open_page: Open, service: Service) -> None:
     """Eight guests stand beside each other on one day of a week, whose column grows with them."""
     day = own_day(service)

@@ -70,6 +70,7 @@ VERBS = {
     "businesses()",
     "services(text, text)",
     "resources(text, text)",
+    "archived_names(text)",
     "opening_hours(text)",
     "closures(text, text)",
     "special_hours(text, text)",

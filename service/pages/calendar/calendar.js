@@ -40,7 +40,10 @@ async function read() {
   isCatalogStale = false;
   try {
     if (readsCatalog) {
-      state.catalog = await call("GET", `catalog/businesses/${session.businessId}/document`);
+      const read = ["document", "archived"].map((part) =>
+        call("GET", `catalog/businesses/${session.businessId}/${part}`),
+      );
+      [state.catalog, state.archived] = await Promise.all(read);
       setZone(state.catalog.timezone);
     }
     state.date ||= today();

@@ -14,6 +14,8 @@ import { instantOf, minutesOf, weekday } from "./time.js";
 export const state = {
   /** @type {any} The catalog as one document. */
   catalog: {},
+  /** @type {any} The names of services and resources that were removed from it. */
+  archived: {},
   /** @type {Item[]} By their start. */
   items: [],
   // Rises with each reading, and with each change: a reading that began before is out of date.
@@ -52,10 +54,12 @@ async function readPages(list, query) {
 }
 
 /** @param {string} id @returns {any} the service; a stand-in where it was removed. */
-export const serviceOf = (id) => state.catalog.services[id] ?? { name: id, resourceIds: [], durationMinutes: 60 };
+export const serviceOf = (id) =>
+  state.catalog.services[id] ?? { name: state.archived.services[id] ?? id, resourceIds: [], durationMinutes: 60 };
 
 /** @param {string | null} id @returns {string} */
-export const resourceName = (id) => state.catalog.resources[id ?? ""]?.name ?? id ?? "";
+export const resourceName = (id) =>
+  state.catalog.resources[id ?? ""]?.name ?? state.archived.resources[id ?? ""] ?? id ?? "";
 
 /** @param {Item} item @returns {string} */
 export const columnOf = (item) => item.resourceId ?? `service ${item.serviceId}`;
@@ -79,7 +83,7 @@ export function columns() {
   found.push(...alone.map((id) => ({ id: `service ${id}`, name: services[id].name, services: [id] })));
   for (const item of state.items) {
     const id = columnOf(item);
-    const name = item.resourceId ?? serviceOf(item.serviceId).name;
+    const name = item.resourceId ? resourceName(item.resourceId) : serviceOf(item.serviceId).name;
     if (!found.some((column) => column.id === id)) found.push({ id, name, services: [] });
   }
   return found;

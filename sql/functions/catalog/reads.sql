@@ -1,4 +1,4 @@
--- Reads of the catalog. They leave out archived services and resources, and the hours and closures of archived
+-- Reads of the catalog. All but one leave out archived services and resources, and the hours and closures of archived
 -- resources, which return together with their resource. Each function returns entries named by their columns, in the
 -- order of the API's lists; no rows if the business or the entry does not exist. They take no lock.
 
@@ -79,6 +79,20 @@ AS $$
   WHERE r.business_id = p_business_id
     AND (p_resource_id IS NULL OR r.resource_id = p_resource_id) AND r.archived_at IS NULL
   ORDER BY r.resource_id
+$$;
+
+-- Returns the names of the archived services and resources of a business, by their ids.
+CREATE FUNCTION booking.archived_names(p_business_id text)
+RETURNS SETOF jsonb LANGUAGE sql STABLE
+AS $$
+  SELECT jsonb_build_object(
+    'services', (
+      SELECT coalesce(jsonb_object_agg(s.service_id, s.name), '{}') FROM booking.services s
+      WHERE s.business_id = p_business_id AND s.archived_at IS NOT NULL),
+    'resources', (
+      SELECT coalesce(jsonb_object_agg(r.resource_id, r.name), '{}') FROM booking.resources r
+      WHERE r.business_id = p_business_id AND r.archived_at IS NOT NULL))
+  FROM booking.businesses b WHERE b.business_id = p_business_id
 $$;
 
 -- Returns the opening hours of a business and then those of its resources, by weekday; opens and closes as HH:MM.
