@@ -12,7 +12,7 @@ from playwright.sync_api import Route, expect
 from service.api.pages import FOLDER
 from service.booking.appointments import Status, WarningCode
 from service.booking.keys import Role
-from tests.pages.calendars import APPOINTMENTS, at, book, box_of, key_of, open_calendar, own_day, sign_in
+from tests.pages.calendars import APPOINTMENTS, at, book, box_of, key_of, open_calendar, own_day, read, sign_in
 from tests.pages.conftest import (
     DESKTOP,
     PHONE,
@@ -102,7 +102,7 @@ def test_what_was_removed_keeps_its_name(open_page: Open, service: Service) -> N
         members = {"name": name, "durationMinutes": 60, "resourceIds": pool}
         service.call("PUT", f"{catalog}/services/{service_id}", members)
     day = own_day(service)
-    book(service, day, 10, businessId="leaver", serviceId="s1", resourceId="r1")
+    trim = book(service, day, 10, businessId="leaver", serviceId="s1", resourceId="r1")
     book(service, day, 10, businessId="leaver", serviceId="s2", resourceId=None, guestName="Grace Hopper")
     for entry in ("resources/r1", "services/s2"):
         service.call("DELETE", f"{catalog}/{entry}")
@@ -111,7 +111,13 @@ def test_what_was_removed_keeps_its_name(open_page: Open, service: Service) -> N
     expect(calendar.page.locator("#grid h3")).to_have_text(["Nina", "Olga", "Perm"])
     expect(calendar.column("Perm").get_by_role("button", name="Grace Hopper, Perm, confirmed")).to_be_visible()
     calendar.card("Ada Lovelace, Trim, Olga, confirmed").click()
-    expect(calendar.dialog).to_contain_text("Trim · Olga")
+    calendar.dialog.get_by_text("Change or move").click()
+    resource = calendar.dialog.get_by_label("With")
+    expect(resource.locator(":checked")).to_have_text("Olga")
+    resource.select_option("any that is free")
+    calendar.dialog.get_by_role("button", name="Save").click()
+    expect(calendar.column("Nina").get_by_role("button", name="Ada Lovelace, Trim, Nina")).to_be_visible()
+    assert read(service, trim)["resourceId"] == "r2"
 
 
 def test_each_guest_of_a_class_can_be_pressed(open_page: Open, service: Service) -> None:

@@ -108,9 +108,12 @@ function fillTime() {
 /** @param {string} resourceId @param {number} [length] in minutes or days */
 function fillService(resourceId, length) {
   const service = serviceOf(fields.serviceId.value);
-  const names = service.resourceIds.map((/** @type {string} */ id) => [id, resourceName(id)]);
-  const chosen = service.resourceIds.includes(resourceId) ? resourceId : "";
-  choose(fields.resourceId, [["", text("calendar.any")], ...names], chosen);
+  /** @type {Set<string>} */
+  const ids = new Set(service.resourceIds);
+  // The resource of an appointment may have left the pool of its service since.
+  if (shown?.resourceId && shown.serviceId === fields.serviceId.value) ids.add(shown.resourceId);
+  const names = [...ids].map((id) => [id, resourceName(id)]);
+  choose(fields.resourceId, [["", text("calendar.any")], ...names], ids.has(resourceId) ? resourceId : "");
   /** @type {HTMLElement} */ (fields.resourceId.parentElement).hidden = !names.length;
   $("#unit").textContent = text(service.durationDays ? "calendar.length_days" : "calendar.length_minutes");
   fields.duration.value = String(length ?? service.durationDays ?? service.durationMinutes);
