@@ -7,6 +7,7 @@ from playwright.sync_api import Page, Request, Route, expect
 
 from tests.pages.conftest import PHONE, Open, Service, let_pass
 from tests.pages.guests import ADA, book, booked, choose, fill_in, free_slots, hold, make_business, next_month, slot
+from tests.serving import wait_until
 
 HOLD_MINUTES = 5
 NOTICE = "Someone else has just taken this time"
@@ -37,6 +38,17 @@ def reserve(service: Service, business_id: str, start: str) -> str:
     return str(service.call("POST", "/api/booking/reserve", body)["reservationId"])
 
 
+def make_pair(service: Service, business_id: str) -> str:
+    """Makes a business whose service is that of two people, and returns the path of its page."""
+    path = make_business(service, business_id)
+    for name in ("Anna", "Bert"):
+        resource = f"/api/catalog/businesses/{business_id}/resources/{name.lower()}"
+        service.call("PUT", resource, {"name": name, "kind": "staff"})
+    members = {"name": "Visit", "durationMinutes": 60, "resourceIds": ["anna", "bert"]}
+    service.call("PUT", f"/api/catalog/businesses/{business_id}/services/visit", members)
+    return path
+
+
 def test_of_two_guests_one_gets_the_slot(open_page: Open, service: Service) -> None:
     """The other one sees it at once, chooses one of the alternatives, and gets that."""
     path = make_business(service, "race")
@@ -62,13 +74,7 @@ def test_of_two_guests_one_gets_the_slot(open_page: Open, service: Service) -> N
 
 def test_another_person_is_offered_by_name(open_page: Open, service: Service) -> None:
     """Who is free at the very time that the wanted person is not: the button gets that slot, and says with whom."""
-    path = make_business(service, "pair")
-    for name in ("Anna", "Bert"):
-        resource = f"/api/catalog/businesses/pair/resources/{name.lower()}"
-        service.call("PUT", resource, {"name": name, "kind": "staff"})
-    members = {"name": "Visit", "durationMinutes": 60, "resourceIds": ["anna", "bert"]}
-    service.call("PUT", "/api/catalog/businesses/pair/services/visit", members)
-    page = open_page(path)
+    page = open_page(make_pair(service, "pair"))
     choose(page, "Visit", {"Staff": "Anna"})
     next_month(page)
     # Changes reach this window late.
@@ -99,6 +105,23 @@ def test_another_person_is_offered_by_name(open_page: Open, service: Service) ->
     yes.click()
     expect(page.get_by_role("heading", name="Your booking is moved")).to_be_visible()
     assert booked(page, service)["resourceId"] == "anna"
+
+
+def test_a_page_that_is_restored_names_who_is_kept_now(open_page: Open, service: Service) -> None:
+    """The slot was given back, and is held again with another person."""
+    page = open_page(make_pair(service, "twins"))
+    next_month(page)
+    ten = slot(page, "10:00")
+    first = {"businessId": "twins", "serviceId": "visit", "slotStart": ten.get_attribute("data-start")}
+    hold(page, ten)
+    panel = page.locator("#details .panel")
+    expect(panel).to_contain_text("Anna")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    held = "SELECT status FROM booking.reservations WHERE business_id = 'twins'"
+    wait_until(lambda: service.database.rows(held) == [("released",)], "the release")
+    service.call("POST", "/api/booking/reserve", first | {"resourceId": "anna"})
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    expect(panel).to_contain_text("Bert")
 
 
 def test_what_others_take_and_free_is_seen_at_once(open_page: Open, service: Service) -> None:

@@ -461,4 +461,9 @@ $("#guest").addEventListener("submit", (/** @type {Event} */ event) => {
 $("#again").href = location.pathname + location.search;
 addEventListener("popstate", () => act(route));
 document.addEventListener("visibilitychange", showChanges);
+addEventListener("pageshow", ({ persisted }) => {
+  const { slot, guest } = holdfast.attempt ?? {};
+  // The slot was given back: held again, it may have another resource.
+  if (persisted && isShown("details") && slot && !guest) act(() => hold(slot));
+});
 act(start);
