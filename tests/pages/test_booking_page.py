@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import expect
 
-from tests.pages.conftest import PHONE, Open, Service, serious_faults
+from tests.pages.conftest import PHONE, Open, Service, become, serious_faults
 from tests.pages.guests import (
     ADA,
     PICTURES,
@@ -248,6 +248,25 @@ def test_a_business_without_services_is_explained(open_page: Open, service: Serv
     service.call("PUT", "/api/catalog/businesses/new-one", settings)
     page = open_page("/book/new-one")
     expect(page.get_by_role("heading", name="The new one has nothing to book online")).to_be_visible()
+
+
+@pytest.mark.parametrize("entry", ["services/visit", "resources/anna"])
+def test_what_is_removed_meanwhile_is_explained(open_page: Open, service: Service, entry: str) -> None:
+    """To a guest who chooses a time before the page hears of it: to try again would be in vain."""
+    business_id = f"remover-{entry[:3]}"
+    path = make_business(service, business_id)
+    business = f"/api/catalog/businesses/{business_id}"
+    for name in ("anna", "bert"):
+        service.call("PUT", f"{business}/resources/{name}", {"name": name})
+    members = {"name": "Visit", "durationMinutes": 60, "resourceIds": ["anna", "bert"]}
+    service.call("PUT", f"{business}/services/visit", members)
+    page = open_page(path)
+    page.get_by_label("Resource").select_option("anna")
+    next_month(page)
+    become(page, hidden=True)
+    service.call("DELETE", f"{business}/{entry}")
+    free_slots(page).first.click()
+    expect(page.get_by_role("group", name="This time can't be booked any more")).to_be_focused()
 
 
 def test_the_first_month_with_a_free_day_is_shown(open_page: Open, service: Service) -> None:

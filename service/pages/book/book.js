@@ -20,6 +20,12 @@ import { patiently } from "./waiting.js";
 // In seconds: the countdown stands out from the first on, and a screen reader says the others.
 const [LAST, SPOKEN] = [120, [300, 120, 30]];
 const ENDED = ["RESERVATION_NOT_FOUND", "RESERVATION_RELEASED", "RESERVATION_EXPIRED"];
+/** The codes that mean to a guest what others do. @type {Record<string, string>} */
+const SAME = {
+  APPOINTMENT_NOT_FOUND: "FORBIDDEN",
+  SERVICE_NOT_FOUND: "SLOT_NOT_BOOKABLE",
+  RESOURCE_NOT_FOUND: "SLOT_NOT_BOOKABLE",
+};
 const SECTIONS = ["choose", "details", "booked", "failed"];
 
 /** @param {string | undefined} id */
@@ -127,7 +133,7 @@ function refused(error, again) {
     isAway = true;
     return;
   }
-  const code = error.code === "APPOINTMENT_NOT_FOUND" ? "FORBIDDEN" : error.code;
+  const code = SAME[error.code] ?? error.code;
   const name = [code, "other"].map((known) => `book.code_${known}`).find(hasText) ?? "";
   const words = text(name, { business: catalogue?.business.name ?? "" });
   if (!SECTIONS.some(isShown)) {
