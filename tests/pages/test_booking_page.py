@@ -269,6 +269,20 @@ def test_what_is_removed_meanwhile_is_explained(open_page: Open, service: Servic
     expect(page.get_by_role("group", name="This time can't be booked any more")).to_be_focused()
 
 
+def test_a_day_that_is_taken_meanwhile_is_marked(open_page: Open, service: Service) -> None:
+    """Where the page did not hear of it: rather than a free day without times."""
+    page = open_page(make_business(service, "unheard", startTimes=["10:00"]))
+    next_month(page)
+    become(page, hidden=True)
+    first = datetime.fromisoformat(str(free_slots(page).first.get_attribute("data-start")))
+    slot_of_next_day = {"slotStart": (first + timedelta(days=1)).isoformat()}
+    service.call("POST", "/api/booking/reserve", {"businessId": "unheard", "serviceId": "visit"} | slot_of_next_day)
+    next_day = page.locator(f"[data-date='{first + timedelta(days=1):%F}']")
+    next_day.click()
+    expect(next_day).to_have_attribute("aria-disabled", "true")
+    expect(next_day).to_be_focused()
+
+
 def test_the_first_month_with_a_free_day_is_shown(open_page: Open, service: Service) -> None:
     """A business that is closed for months does not look as if it were closed for good."""
     path = make_business(service, "sleepy")

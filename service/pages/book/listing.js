@@ -141,6 +141,8 @@ export class Listing {
     this.#month.fill(this.#days, date);
     const signal = this.#begin(false);
     await patiently(() => this.#listSlots(false, signal)).catch(this.#failed);
+    // Others have taken the day meanwhile, or it is over.
+    if (this.#isListed && !$("#slots").childElementCount) await this.list({ inPlace: true });
     $("#day").scrollIntoView({ block: "nearest" });
   }
 
