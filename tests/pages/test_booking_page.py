@@ -250,6 +250,19 @@ def test_a_business_without_services_is_explained(open_page: Open, service: Serv
     expect(page.get_by_role("heading", name="The new one has nothing to book online")).to_be_visible()
 
 
+def test_another_time_zone_of_the_business_is_seen_at_once(open_page: Open, service: Service) -> None:
+    """The times are by its clock, also on a page that was open before its owner corrected that."""
+    page = open_page(make_business(service, "zoned"))
+    next_month(page)
+    hold(page, slot(page, "10:00"))
+    fill_in(page)
+    business = {"name": "The zoned", "slug": "zoned", "timezone": "Asia/Tokyo"}
+    service.call("PUT", "/api/catalog/businesses/zoned", business)
+    expect(page.locator("#details .panel")).to_contain_text("18:00")
+    expect(page.get_by_label("Name")).to_have_value(ADA["Name"])
+    book(page)
+
+
 @pytest.mark.parametrize("entry", ["services/visit", "resources/anna"])
 def test_what_is_removed_meanwhile_is_explained(open_page: Open, service: Service, entry: str) -> None:
     """To a guest who chooses a time before the page hears of it: to try again would be in vain."""

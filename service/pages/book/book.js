@@ -402,6 +402,8 @@ async function load() {
   holdfast.watch(async (change) => {
     // Anything may have changed.
     const fresh = change ? catalogue : await holdfast.catalogue().catch(() => catalogue);
+    // All times in view are by the former clock. What the guest does is kept.
+    if (fresh.business.timezone !== business.timezone) return location.reload();
     const isSame = JSON.stringify(fresh) === JSON.stringify(catalogue);
     if (isSame) return listing.changed(change, () => isShown("choose") && !busy);
     catalogue = fresh;
