@@ -102,7 +102,9 @@ def test_what_was_removed_keeps_its_name(open_page: Open, service: Service) -> N
         members = {"name": name, "durationMinutes": 60, "resourceIds": pool}
         service.call("PUT", f"{catalog}/services/{service_id}", members)
     day = own_day(service)
-    trim = book(service, day, 10, businessId="leaver", serviceId="s1", resourceId="r1")
+    trim = book(service, day, 10, businessId="leaver", serviceId="s1", resourceId="r2")
+    change = {"expectedVersion": 1, "resourceId": "r1"}
+    service.call("PATCH", f"{APPOINTMENTS}/{trim['appointmentId']}", change)
     book(service, day, 10, businessId="leaver", serviceId="s2", resourceId=None, guestName="Grace Hopper")
     for entry in ("resources/r1", "services/s2"):
         service.call("DELETE", f"{catalog}/{entry}")
@@ -118,6 +120,9 @@ def test_what_was_removed_keeps_its_name(open_page: Open, service: Service) -> N
     calendar.dialog.get_by_role("button", name="Save").click()
     expect(calendar.column("Nina").get_by_role("button", name="Ada Lovelace, Trim, Nina")).to_be_visible()
     assert read(service, trim)["resourceId"] == "r2"
+    calendar.card("Ada Lovelace, Trim, Nina").click()
+    calendar.dialog.get_by_text("History").click()
+    expect(calendar.dialog.get_by_role("listitem").filter(has_text="moved this to Olga")).to_be_visible()
 
 
 def test_each_guest_of_a_class_can_be_pressed(open_page: Open, service: Service) -> None:

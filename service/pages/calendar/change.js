@@ -2,7 +2,7 @@
 import { $, button, make } from "../dom.js";
 import { randomId, Refusal } from "../holdfast.js";
 import { call, patiently, problemText, session } from "./api.js";
-import { columns, itemOf, state } from "./catalog.js";
+import { itemOf, resourceName, state } from "./catalog.js";
 import { instantOf, localTime, minutesFrom, momentText, timeText, today } from "./time.js";
 import { draw, itemText } from "./view.js";
 import { hasText, isolated, text } from "../texts.js";
@@ -114,7 +114,7 @@ function following(changes, item, now) {
 function tellAlternatives(item, changes, { alternatives }) {
   const others = alternatives.slice(0, 4).map(({ slotStart, slotEnd, resourceIds: [resourceId] }) => {
     const other = { ...changes, slotStart, slotEnd, ...(resourceId && { resourceId }) };
-    const words = [momentText(new Date(slotStart)), isolated(nameOf(resourceId))].filter(Boolean).join(", ");
+    const words = [momentText(new Date(slotStart)), isolated(resourceName(resourceId))].filter(Boolean).join(", ");
     return button(words, () => change(item, other).catch(tellProblem));
   });
   tell(text(others.length ? "calendar.taken_others" : "calendar.code_SLOT_UNAVAILABLE"), true, ...others);
@@ -127,12 +127,9 @@ export function entryText({ actor, action, changes, at }) {
   const who = actor.name ?? text(`calendar.by_${actor.kind}`);
   const moved = [
     changes.slotStart && momentText(new Date(changes.slotStart.after)),
-    changes.resourceId && nameOf(changes.resourceId.after),
+    changes.resourceId && resourceName(changes.resourceId.after),
   ];
   const what = moved.filter(Boolean).join(", ");
   const did = action !== "created" && what ? "moved" : hasText(`calendar.did_${action}`) ? action : "changed";
   return text(`calendar.did_${did}`, { who, what, time });
 }
-
-/** @param {string | null | undefined} id */
-const nameOf = (id) => columns().find((column) => column.id === id)?.name ?? id ?? "";
