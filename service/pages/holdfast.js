@@ -404,7 +404,8 @@ export class Holdfast {
     const headers = given({
       "Content-Type": body && "application/json",
       "Idempotency-Key": key,
-      "Guest-Token": token,
+      // Without the characters that no header can have, such as those that a messenger puts into a link.
+      "Guest-Token": token?.replace(/[^!-~]/g, ""),
       // From another origin, each header costs a preflight.
       "X-Client-Id": own ? this.#clientId : undefined,
     });

@@ -295,8 +295,8 @@ function booked({ appointmentId, cancellationToken: token, ...appointment }) {
 /** The ticket in the fragment of the address, which no browser sends. @returns {Ticket | null} */
 function ticket() {
   const fragment = new URLSearchParams(location.hash.slice(1));
-  const [appointmentId, cancellationToken] = [fragment.get("appointment"), fragment.get("token")];
-  return appointmentId && cancellationToken ? { appointmentId, cancellationToken } : null;
+  const [appointmentId, cancellationToken] = [fragment.get("appointment"), fragment.get("token") ?? ""];
+  return appointmentId ? { appointmentId, cancellationToken } : null;
 }
 
 /** @param {Appointment} appointment @param {string} [heading] */
