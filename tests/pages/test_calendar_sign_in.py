@@ -44,6 +44,7 @@ def test_what_the_role_may_not_do_is_not_offered(
     ("business", "key", "words"),
     [
         ("salon", "hf~salon~wrong", "This key is wrong"),
+        ("salon", "hf~salon~cut\N{HORIZONTAL ELLIPSIS}", "This key is wrong"),
         ("salon", "the clinic's", "this key is not one of it"),
         ("nobody", "the clinic's", "There is no such business"),
     ],

@@ -288,10 +288,11 @@ def inspect(page: Page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
-def test_a_wrong_token_is_refused_and_not_kept(open_page: Open) -> None:
-    """The right one is kept for this tab only, until it is to be forgotten."""
+@pytest.mark.parametrize("wrong", ["wrong", "cut\N{HORIZONTAL ELLIPSIS}"])
+def test_a_wrong_token_is_refused_and_not_kept(open_page: Open, wrong: str) -> None:
+    """Also one that no header can have. The right one is kept for this tab only, until it is to be forgotten."""
     page = open_page("/ops")
-    watch(page, "wrong")
+    watch(page, wrong)
     expect(page.get_by_role("alert")).to_have_text("The service refuses this token.")
     expect(page.locator("#token")).to_be_focused()
     stored = "JSON.stringify([sessionStorage, localStorage, document.cookie])"

@@ -201,7 +201,8 @@ $("#filter").addEventListener("change", () => go({ filter: $("#filter").value })
 $("#sign-in").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
   event.preventDefault();
   const { business, key } = Object.fromEntries(new FormData($("#sign-in")));
-  run($("#sign-in"), () => signIn(String(business).trim(), String(key).trim()));
+  // No header can have other characters.
+  run($("#sign-in"), () => signIn(String(business).trim(), String(key).replace(/[^ -~]/g, "").trim()));
 });
 setInterval(() => countDown() && !isMoving() && draw(), 1000);
 setInterval(() => session.key && !document.hidden && load(), REFRESH_SECONDS * 1000);

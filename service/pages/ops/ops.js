@@ -60,7 +60,8 @@ function enter(isRefused) {
 
 $("#enter").addEventListener("submit", (/** @type {Event} */ event) => {
   event.preventDefault();
-  token = $("#token").value.trim();
+  // No header can have other characters.
+  token = $("#token").value.replace(/[^ -~]/g, "").trim();
   poll();
 });
 $("#leave").addEventListener("click", () => {
