@@ -34,6 +34,9 @@ _PAUSE_SECONDS = 0.5
 _LOCK = 0x686F6C64
 # The ledger's name for all definitions together.
 _DEFINITIONS = "definitions"
+_MIGRATE_PROXY: Final = (
+    "run `python -m service migrate` with the URLs of the proxy and of all partitions in MIGRATION_DATABASE_URL"
+)
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
 _VERSION: Final = [int(number) for number in __version__.split(".")]
@@ -86,10 +89,7 @@ def migrate(url: str) -> list[str]:
             if _is_current(connection, is_proxy=is_proxy):
                 return []
             if is_proxy:
-                raise MigrationError(
-                    "A partition behind this proxy lacks migrations of this version: run `python -m service migrate` "
-                    "with the URLs of the proxy and of all partitions in MIGRATION_DATABASE_URL."
-                )
+                raise MigrationError(f"A partition of this proxy lacks migrations of this version: {_MIGRATE_PROXY}.")
             connection.add_notice_handler(_log_progress)
             applied = [path.name for path in migration_files() if _apply_once(connection, path)]
             if _apply_definitions(connection):
@@ -141,7 +141,10 @@ def _check_server(connection: psycopg.Connection) -> None:
     for a database in another encoding: of SQL_ASCII the driver returns bytes, and the others lack characters."""
     if connection.info.server_version < _OLDEST_VERSION:
         version = connection.info.parameter_status("server_version")
-        raise MigrationError(f"PostgreSQL {version} is too old: Holdfast needs {_OLDEST_VERSION // 10000} or later.")
+        too_old = f"PostgreSQL {version} is too old: Holdfast needs {_OLDEST_VERSION // 10000} or later."
+        if connection.execute("SELECT FROM pg_available_extensions WHERE name = 'plproxy'").fetchall():
+            too_old += f" If this is a proxy, which may be older, it has no functions yet: {_MIGRATE_PROXY}."
+        raise MigrationError(too_old)
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise MigrationError(

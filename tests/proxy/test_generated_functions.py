@@ -8,9 +8,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.database.migrations import MigrationError, named_queries
 from service.database.proxying import ROUTES, migrate_proxy
+from tests.database import LOGIN, PASSWORD
 from tests.proxy.installation import Installation, partition_of
 from tests.proxy.servers import Server
-from tests.serving import error_of, run_command
+from tests.serving import SECRETS, error_of, run_command
 
 # What the service may call, with the results: these texts are the same in all versions of PostgreSQL.
 SIGNATURES = """
@@ -145,9 +146,21 @@ def test_a_proxy_is_compared_with_the_code_and_not_migrated_by_itself(servers: I
     node.execute("UPDATE booking.schema_migrations SET filename = 'x' WHERE filename = 'definitions'", "holdfast")
     try:
         line = error_of("migrate", DATABASE_URL=servers.url)
-        assert "A partition behind this proxy lacks migrations of this version" in line
+        assert "A partition of this proxy lacks migrations of this version" in line
     finally:
         node.execute("UPDATE booking.schema_migrations SET filename = 'definitions' WHERE filename = 'x'", "holdfast")
+
+
+def test_a_proxy_without_functions_is_named_the_command(servers: Installation) -> None:
+    """Before its first migration it is a database like any other, of a version that is allowed to a proxy alone."""
+    servers.proxy.execute("CREATE DATABASE fresh")
+    try:
+        url = servers.proxy.url("fresh", f"{LOGIN}:{PASSWORD}")
+        for command in ("serve", "migrate"):
+            line = error_of(command, DATABASE_URL=url, **SECRETS)
+            assert "If this is a proxy, which may be older, it has no functions yet: run `python -m service" in line
+    finally:
+        servers.proxy.execute("DROP DATABASE fresh")
 
 
 def test_a_server_without_plproxy_is_no_proxy(servers: Installation) -> None:
