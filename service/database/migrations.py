@@ -117,7 +117,8 @@ def migrate(url: str) -> list[str]:
 
 def connect(url: str) -> psycopg.Connection:
     """Connects, and waits for a server that starts or does not listen yet. Raises `MigrationError`."""
-    conninfo = make_conninfo(url, connect_timeout=_CONNECT_SECONDS)
+    # That of our files, and not of the environment, the URL or the role.
+    conninfo = make_conninfo(url, connect_timeout=_CONNECT_SECONDS, client_encoding="UTF8")
     give_up_at = time.monotonic() + _START_SECONDS
     was_up = is_logged = False
     while True:

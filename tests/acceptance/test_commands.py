@@ -1,18 +1,23 @@
 """The command line of the service, and the purge that runs by itself."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from service import __version__
 from service.database.migrations import migration_files
 from tests.acceptance.conftest import Serve
 from tests.database import LOGIN, PASSWORD, TestDatabase
-from tests.serving import error_of, run_command, wait_until
+from tests.serving import REPOSITORY, environment, error_of, run_command, wait_until
 from tests.shipped_clock import restore_clock
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +50,18 @@ def test_migrate_lists_the_applied_files(empty_database: str) -> None:
     assert (first.returncode, second.returncode) == (0, 0)
     assert first.stdout.split() == [*(path.name for path in migration_files()), "definitions"]
     assert second.stdout == "nothing to do\n"
+
+
+def test_letters_are_stored_whatever_the_encoding_of_other_clients(empty_database: str, tmp_path: Path) -> None:
+    """PGCLIENTENCODING is often set for psql. Neither it nor the option of a URL alters the definitions, or a name."""
+    latin = {"DATABASE_URL": f"{empty_database}?client_encoding=latin1", "PGCLIENTENCODING": "LATIN1"}
+    file = tmp_path / "catalog.yaml"
+    file.write_text("businessId: salon\nname: Müller ✓\ntimezone: UTC\n", encoding="utf-8")
+    for words in (["migrate"], ["catalog", "apply", str(file)]):
+        run_command(*words, **latin).check_returncode()
+    assert "name: Müller ✓\n" in run_command("catalog", "export", "salon", **latin).stdout
+    with psycopg.connect(empty_database) as connection:
+        assert connection.execute("SELECT booking.folded_email('İI')").fetchall() == [("ii",)]
 
 
 @pytest.mark.parametrize("words", [["check"], ["cleanup"], ["catalog", "export", "salon"]])
