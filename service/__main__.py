@@ -8,6 +8,7 @@ import gc
 # The objects of modules live as long as the process: the garbage collector would visit them in vain.
 gc.disable()
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,8 @@ def _settings() -> Iterator[Settings]:
     except HoldfastError as error:
         raise _Stop(_trouble(error.__cause__) or error.detail) from None
     except BrokenPipeError:
-        raise  # the reader of the output has read enough: click ends silently
+        # The reader of the output has read enough. The work is done, and the exit status tells its result.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         raise _Stop(str(error)) from None
     except psycopg.Error as error:

@@ -141,6 +141,31 @@ def test_check_fails_on_a_violation(database: TestDatabase) -> None:
     assert "overbooked_instants: 1" in output.splitlines()
 
 
+def test_a_check_without_a_reader_has_the_status_of_its_result(database: TestDatabase) -> None:
+    """As behind a `| head` that has read enough, in a shell that looks at each command of a pipeline."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+
+    def check() -> tuple[int, str]:
+        ended = subprocess.run(
+            [sys.executable, "-m", "service", "check"],
+            env=environment({"DATABASE_URL": database.url}),
+            cwd=REPOSITORY,
+            stdout=write_end,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        return ended.returncode, ended.stderr
+
+    try:
+        assert check() == (1, "")  # for the clock of the tests
+        restore_clock(database)
+        assert check() == (0, "")
+    finally:
+        os.close(write_end)
+
+
 def test_check_fails_on_a_clock_that_is_not_the_shipped_one(database: TestDatabase) -> None:
     """A changed clock can revive expired holds. The movable clock of the tests is one."""
     status, output = command(database, "check")
