@@ -84,8 +84,8 @@ $$;
 -- Slugs. The node of a business can keep a slug unique among its own businesses only. So the slug is claimed first on the
 -- node that a business with this id would be on: there it is compared with the ids and the slugs of all businesses, and
 -- public calls look it up there. Each step is a transaction of its own. A call that ends between them leaves a claim
--- without its business, which blocks the slug for others; `check` reports it (stray_slugs). The claim of a new slug lasts
--- until the call is repeated, that of a former one until the business is given that slug once more and then another.
+-- without its business, which blocks the slug for others; `check` reports it (stray_slugs). deploy/scaling.md has the
+-- statement that releases it.
 
 -- Locks the business among the calls of this proxy that set slugs, claims its new slug, and returns the former one. A
 -- slug in the partition of its business is left to the function of the node.
