@@ -47,8 +47,9 @@ ROUTES: Final = {
 
 # The options of the proxy's connections to its nodes, unless the URL of the node has others. PL/Proxy has no time limit
 # that works for a node that vanished, but TCP has. Instants are written as text in the time zone of the session. The
-# service limits its statements at the proxy, which cancels them on the node; a limit of the role would end a `check`.
-_NODE_OPTIONS: Final = "-c timezone=UTC -c lock_timeout=2s -c statement_timeout=0"
+# service limits its statements at the proxy, which cancels them on the node; a limit of the role would end a `check`. A
+# connection that the node ended while it was idle fails the next call.
+_NODE_OPTIONS: Final = "-c timezone=UTC -c lock_timeout=2s -c statement_timeout=0 -c idle_session_timeout=0"
 # A setting since PostgreSQL 17.
 _TRANSACTION_OPTION: Final = " -c transaction_timeout=0"
 _NODE_PARAMETERS: Final = {"application_name": "holdfast-proxy", "tcp_user_timeout": "3000", "keepalives_idle": "5"}

@@ -1,6 +1,7 @@
 """The functions of the proxy: none is missing, each has its route, and the rights are those of a node."""
 
 import re
+import time
 
 import psycopg
 import pytest
@@ -76,6 +77,19 @@ def test_the_options_of_a_url_are_those_of_the_proxys_connections(servers: Insta
     finally:
         servers.migrate()
     assert options(servers) == before
+
+
+def test_a_node_ends_no_idle_connection_of_the_proxy(servers: Installation) -> None:
+    """Else the first call after a pause fails, with an unknown outcome."""
+    node = servers.partitions[0]
+    node.execute(f"ALTER ROLE {LOGIN} SET idle_session_timeout = '50ms'")
+    try:
+        with psycopg.connect(servers.url, autocommit=True) as connection:
+            for _ in range(2):
+                assert connection.execute("SELECT booking.ask_node(0)").fetchall() == [(1,)]
+                time.sleep(0.5)
+    finally:
+        node.execute(f"ALTER ROLE {LOGIN} RESET idle_session_timeout")
 
 
 def test_the_services_role_can_neither_read_the_password_nor_use_the_nodes(servers: Installation) -> None:
