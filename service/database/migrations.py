@@ -139,13 +139,19 @@ def connect(url: str) -> psycopg.Connection:
 
 def _check_server(connection: psycopg.Connection) -> None:
     """Raises `MigrationError` for a server that is too old: what it lacks would fail with a message about syntax. And
-    for a database in another encoding: of SQL_ASCII the driver returns bytes, and the others lack characters."""
+    for a database in another encoding."""
     if connection.info.server_version < _OLDEST_VERSION:
         version = connection.info.parameter_status("server_version")
         too_old = f"PostgreSQL {version} is too old: Holdfast needs {_OLDEST_VERSION // 10000} or later."
         if connection.execute("SELECT FROM pg_available_extensions WHERE name = 'plproxy'").fetchall():
             too_old += f" If this is a proxy, which may be older, it has no functions yet: {_MIGRATE_PROXY}."
         raise MigrationError(too_old)
+    check_encoding(connection)
+
+
+def check_encoding(connection: psycopg.Connection) -> None:
+    """Raises `MigrationError` for a database in another encoding than UTF8: SQL_ASCII has no letters beyond ASCII, and
+    the others lack some."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise MigrationError(

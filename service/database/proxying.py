@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import namedtuple_row
 
 from service.database.failures import reason
-from service.database.migrations import MigrationError, connect, migrate, sql_folder
+from service.database.migrations import MigrationError, check_encoding, connect, migrate, sql_folder
 
 # The cluster as PL/Proxy calls it, a foreign server.
 _CLUSTER: Final = "holdfast"
@@ -103,13 +103,15 @@ def _check_urls(proxy_url: str, node_urls: Sequence[str]) -> None:
 
 
 def _check_proxy(url: str) -> None:
-    """Raises `MigrationError` for a database with data, before its functions are replaced by those of a proxy."""
+    """Raises `MigrationError` for a database with data, before its functions are replaced by those of a proxy, and for
+    one in another encoding than UTF8."""
     with connect(url) as proxy:
         if proxy.execute("SELECT to_regclass('booking.businesses')").fetchall() != [(None,)]:
             raise MigrationError(
                 "The first URL of MIGRATION_DATABASE_URL must name the database of the proxy, which has no tables. "
                 "Those of the partitions follow, in their order."
             )
+        check_encoding(proxy)
 
 
 def _checked(url: str, partition: int, partitions: int) -> str:

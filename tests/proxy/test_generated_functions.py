@@ -165,6 +165,17 @@ def test_a_proxy_is_compared_with_the_code_and_not_migrated_by_itself(servers: I
         node.execute("UPDATE booking.schema_migrations SET filename = 'definitions' WHERE filename = 'x'", "holdfast")
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_proxy_in_another_encoding_is_refused(servers: Installation, encoding: str) -> None:
+    """The letters of the nodes pass through it."""
+    servers.proxy.execute(f"CREATE DATABASE other TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+    try:
+        with pytest.raises(MigrationError, match=f"has the encoding {encoding}, and Holdfast needs UTF8"):
+            migrate_proxy(servers.proxy.url("other"), servers.migration_urls[1:], servers.url)
+    finally:
+        servers.proxy.execute("DROP DATABASE other")
+
+
 def test_a_proxy_without_functions_is_named_the_command(servers: Installation) -> None:
     """Before its first migration it is a database like any other, of a version that is allowed to a proxy alone."""
     servers.proxy.execute("CREATE DATABASE fresh")
