@@ -97,8 +97,11 @@ def _refused_option(url: str, options: dict[str, str]) -> str | None:
     for name in _NUMBERS:
         if not _NUMBER.fullmatch(options.get(name, "0")):
             return f"invalid {name} value"
-    hosts = (options.get("host") or options.get("hostaddr", "")).split(",")
-    conninfo = make_conninfo(url, host=",".join("/nonexistent" for _ in hosts), hostaddr="").encode()
+    hosts = options.get("host") or options.get("hostaddr", "")
+    replaced = {"host": ",".join("/nonexistent" for _ in hosts.split(",")), "hostaddr": ""}
+    if not hosts:
+        replaced["port"] = ""  # both are of a service file or the environment, and may be lists
+    conninfo = make_conninfo(url, **replaced).encode()
     if PGconn.ping(conninfo) != Ping.NO_ATTEMPT:
         return None
     return PGconn.connect_start(conninfo).error_message.decode().partition(":")[0].strip()

@@ -196,7 +196,8 @@ def run_on_database(
 ) -> T:
     """Runs `work` in a new event loop, on a pool with one connection, and returns its result."""
     # Each host that does not answer takes its time before the next one is tried.
-    hosts = str(conninfo_to_dict(url).get("host", "")).split(",")
+    parts = conninfo_to_dict(url)
+    hosts = str(parts.get("host") or parts.get("hostaddr", "")).split(",")
 
     async def run() -> T:
         wait_seconds = CONNECT_SECONDS * len(hosts)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from service import __version__
 from service.database.migrations import migration_files
@@ -92,13 +93,14 @@ def test_cleanup_purges_once_and_reports(database: TestDatabase) -> None:
     assert database.status(hold.id) == "expired"
 
 
-def test_a_command_tries_every_host_of_the_database(database: TestDatabase) -> None:
+@pytest.mark.parametrize("name", ["host", "hostaddr"])
+def test_a_command_tries_every_host_of_the_database(database: TestDatabase, name: str) -> None:
     """As after a failover, while the former primary accepts connections, or drops them, and answers nothing."""
     parts = urlsplit(database.url)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        hosts = f"127.0.0.1:{silent.getsockname()[1]},{parts.hostname}:{parts.port}"
-        url = parts._replace(netloc=f"{LOGIN}:{PASSWORD}@{hosts}").geturl()
-        ended = run_command("cleanup", DATABASE_URL=url)
+        several = {name: f"127.0.0.1,{parts.hostname}", "port": f"{silent.getsockname()[1]},{parts.port}"}
+        login = {"user": LOGIN, "password": PASSWORD, "dbname": parts.path.strip("/")}
+        ended = run_command("cleanup", DATABASE_URL=make_conninfo("", **several, **login))
     assert ended.returncode == 0, ended.stderr
 
 

@@ -1,5 +1,6 @@
 """The validation of settings, and its messages."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -129,6 +130,18 @@ def test_a_url_that_libpq_understands_is_taken_as_it_is(monkeypatch: pytest.Monk
     assert given is not None
     assert given.get_secret_value() == url
     assert "s3" not in repr(Settings())
+
+
+@pytest.mark.parametrize("url", ["postgresql://user@/db", "postgresql:///?service=several"])
+def test_the_hosts_of_a_url_may_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str) -> None:
+    """In variables of libpq, or in its service file, with a port for each host."""
+    (tmp_path / "services").write_text("[several]\nhost=one,two\nport=5432,5433\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    if "service" not in url:
+        monkeypatch.setenv("PGHOST", "one,two")
+        monkeypatch.setenv("PGPORT", "5432,5433")
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert Settings().database_url is not None
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "STANDBY_DATABASE_URL", "REDIS_URL"])
