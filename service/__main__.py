@@ -9,6 +9,7 @@ import gc
 gc.disable()
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,6 +79,10 @@ class _Stop(click.ClickException):
 @click.version_option(__version__, message="holdfast %(version)s")
 def main() -> None:
     """Holds a scarce slot for a while and then confirms it."""
+    # By default they end the process at once, and leave an embedded database that it has started running.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
 
 
 @main.command()

@@ -328,6 +328,18 @@ def test_a_terminal_that_is_closed_stops_the_service_and_its_database(data_dir: 
     assert find_running(data_dir) is None
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_ended_stops_the_database_that_it_started(data_dir: Path, number: signal.Signals) -> None:
+    """As by `timeout`, or with its terminal. The schema is not complete yet."""
+    with hangup(signal.SIG_DFL):
+        migration = start_without_wait("migrate", data_dir=data_dir, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_until(lambda: find_running(data_dir), "the server")
+    migration.send_signal(number)
+    _, error = migration.communicate(timeout=60)
+    assert (migration.returncode, error) == (128 + number, "")
+    assert find_running(data_dir) is None
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_nohup_lets_the_service_run_on(data_dir: Path, workers: int) -> None:
     """It makes the service ignore SIGHUP."""
