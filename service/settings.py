@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import PGconn, Ping
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
@@ -34,6 +34,7 @@ _URL_SCHEME: Final = re.compile(r"postgres(?:ql)?://")
 _UNAMBIGUOUS: Final = re.compile(r"postgres(?:ql)?://(?:[^@/?#\s]*@)?[^@\s]*")
 _LAST_PORT: Final = 65_535
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _TOKEN: Final = re.compile(r"[ -~]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9_.-]+")
 # A shell replaces these; a file of settings for systemd or a container does not.
@@ -326,6 +327,15 @@ class Settings(BaseSettings):
     log_level: Annotated[str, AfterValidator(_check_log_level)] = "info"
     # OpenTelemetry's own variable; enables tracing.
     otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(_check_collector)] | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_encoding(cls, value: Any) -> Any:
+        """Refuses bytes that are not UTF-8, as of a file in Latin-1. Python has them as surrogates, which nothing else
+        takes."""
+        if isinstance(value, str) and _SURROGATE.search(value):
+            raise ValueError("is not in UTF-8: save the file of settings in that encoding")
+        return value
 
     def short_secrets(self) -> list[str]:
         """Returns the environment names of the secrets with an entry shorter than `SECRET_CHARACTERS`."""

@@ -1,5 +1,6 @@
 """The validation of settings, and its messages."""
 
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -142,6 +143,18 @@ def test_the_hosts_of_a_url_may_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tm
         monkeypatch.setenv("PGPORT", "5432,5433")
     monkeypatch.setenv("DATABASE_URL", url)
     assert Settings().database_url is not None
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_bytes_that_are_not_utf_8_are_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """As of a file of settings in Latin-1. Most of them would end the start with a traceback."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1/db")
+    monkeypatch.setenv(name.upper(), os.fsdecode("quince-ü".encode("latin-1")))
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    [fault] = raised.value.errors(include_input=False)
+    assert (fault["loc"], fault["msg"].partition(":")[0]) == ((name,), "Value error, is not in UTF-8")
+    assert "quince" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "STANDBY_DATABASE_URL", "REDIS_URL"])
