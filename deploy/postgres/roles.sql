@@ -25,7 +25,10 @@ SELECT current_setting('server_version_num')::integer >= 170000 AS has_transacti
 ALTER ROLE holdfast SET transaction_timeout = '10s';
 \endif
 
--- A server that was set up without a locale has another encoding, and so would the database.
-CREATE DATABASE holdfast OWNER holdfast_migrator ENCODING 'UTF8' TEMPLATE template0;
+-- A server that was set up without a locale has another encoding, and so would the database. And its locale, C, knows no
+-- letters beyond ASCII: MÜLLER@example.com and müller@example.com would be two guests.
+SELECT CASE WHEN datctype IN ('C', 'POSIX') THEN 'LC_CTYPE ''C.UTF-8''' ELSE '' END AS letters
+FROM pg_database WHERE datname = 'template0' \gset
+CREATE DATABASE holdfast OWNER holdfast_migrator ENCODING 'UTF8' :letters TEMPLATE template0;
 REVOKE ALL ON DATABASE holdfast FROM PUBLIC;
 GRANT CONNECT ON DATABASE holdfast TO holdfast;

@@ -139,7 +139,7 @@ def connect(url: str) -> psycopg.Connection:
 
 def _check_server(connection: psycopg.Connection) -> None:
     """Raises `MigrationError` for a server that is too old: what it lacks would fail with a message about syntax. And
-    for a database in another encoding."""
+    for a database in another encoding. Logs a locale in which addresses differ by the case of their letters."""
     if connection.info.server_version < _OLDEST_VERSION:
         version = connection.info.parameter_status("server_version")
         too_old = f"PostgreSQL {version} is too old: Holdfast needs {_OLDEST_VERSION // 10000} or later."
@@ -147,6 +147,8 @@ def _check_server(connection: psycopg.Connection) -> None:
             too_old += f" If this is a proxy, which may be older, it has no functions yet: {_MIGRATE_PROXY}."
         raise MigrationError(too_old)
     check_encoding(connection)
+    if connection.execute("SELECT lower('Ä')").fetchall() != [("ä",)]:
+        log.warning("letters_unknown", hint="the locale of the database knows no letters beyond ASCII, as C")
 
 
 def check_encoding(connection: psycopg.Connection) -> None:

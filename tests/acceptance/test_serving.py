@@ -153,6 +153,14 @@ def test_a_database_in_another_encoding_is_refused(cluster: str, encoding: str) 
     assert "ENCODING 'UTF8' TEMPLATE template0" in line
 
 
+@pytest.mark.parametrize(("locale", "warned"), [("C", 1), ("C.UTF-8", 0)])
+def test_a_locale_without_letters_beyond_ascii_is_logged(cluster: str, locale: str, warned: int) -> None:
+    """There an e-mail address in capitals is another guest's."""
+    made = f"TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER libc LOCALE '{locale}'"
+    with new_database(cluster, made) as url:
+        assert run_command("migrate", DATABASE_URL=url).stderr.count('"letters_unknown"') == warned
+
+
 def test_serving_before_the_migration_names_the_command(empty_database: str) -> None:
     """The role of the service may not migrate."""
     parts = urlsplit(empty_database)

@@ -34,7 +34,7 @@ def installation(major: int, *, roles: bool = True) -> Iterator[Installation]:
     with data_folder() as folder, EmbeddedServer(folder, major=major, settings={"fsync": "off"}) as server:
         administrator = server.url()
         if roles:
-            _make_roles(administrator, major)
+            make_roles(administrator, major)
         yield Installation(
             urlsplit(administrator)._replace(path="/holdfast").geturl(),
             _login(administrator, "holdfast_migrator", MIGRATOR_PASSWORD),
@@ -42,7 +42,8 @@ def installation(major: int, *, roles: bool = True) -> Iterator[Installation]:
         )
 
 
-def _make_roles(administrator_url: str, major: int) -> None:
+def make_roles(administrator_url: str, major: int) -> None:
+    """Runs roles.sql."""
     subprocess.run(
         [
             find_programs(major) / "psql",

@@ -7,7 +7,7 @@ import pytest
 
 from service.database.migrations import migrate, migration_files
 from tests.connections import open_database
-from tests.deploy.installation import Installation, installation
+from tests.deploy.installation import Installation, installation, make_roles
 
 pytestmark = pytest.mark.anyio
 
@@ -28,6 +28,17 @@ def migrated(request: pytest.FixtureRequest) -> Iterator[Installation]:
         applied = migrate(installed.migration_url)
         assert {path.name for path in migration_files()} <= set(applied)
         yield installed
+
+
+def test_a_server_without_a_locale_gets_a_database_with_letters() -> None:
+    """Its template has the locale C, in which addresses differ by the case of letters beyond ASCII."""
+    with installation(16, roles=False) as server:
+        administrator_url = server.administrator_url.replace("/holdfast", "/postgres")
+        with psycopg.connect(administrator_url) as connection:
+            connection.execute("UPDATE pg_database SET datctype = 'C', datcollate = 'C' WHERE datname = 'template0'")
+        make_roles(administrator_url, 16)
+        with psycopg.connect(server.migration_url) as connection:
+            assert connection.execute("SELECT lower('MÜLLER')").fetchall() == [("müller",)]
 
 
 def test_the_service_finds_nothing_to_migrate(migrated: Installation) -> None:
