@@ -6,8 +6,10 @@ by their SQLSTATE or class, because a message may quote what a caller sent.
 
 import asyncio
 import atexit
+import io
 import logging
 import os
+import select
 import sys
 import traceback
 from contextlib import suppress
@@ -21,6 +23,12 @@ import structlog
 # How long lines of the levels below warning are collected before they are written: a write for each costs more than the
 # line itself. After kill -9 the lines of this time are missing.
 _COLLECT_SECONDS: Final = 0.05
+# Lines of one write. They fit into a page, as a rule: a pipe that takes anything takes as much.
+_LINES_AT_ONCE: Final = 8
+# How soon a reader that has not kept up is asked again, how many lines are kept for it, and how long at the end.
+_RETRY_SECONDS: Final = 0.005
+_MOST_LINES: Final = 10_000
+_LAST_SECONDS: Final = 1.0
 
 # Lines of uvicorn that are left out. The application has logged the reason why an answer ended early: a client that has
 # gone, a refusal or a defect. A request that is not HTTP is logged as a refusal.
@@ -60,7 +68,11 @@ def error_fields(error: BaseException) -> dict[str, object]:
 
 
 class LineLogger:
-    """Writes lines to stderr: those of a warning or worse at once, the others collected."""
+    """Writes lines to stderr: those of a warning or worse at once, the others collected.
+
+    Without its reader, or on a full disk, the log loses lines, and so it does, the oldest first, while its reader has
+    stopped. What logs them must go on: a request, a probe of the database, the supervisor of the embedded server.
+    """
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
@@ -70,36 +82,57 @@ class LineLogger:
     def collect(self, line: bytes) -> None:
         """Writes a line soon; outside of an event loop, at once."""
         self._lines.append(line)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
+        if not self._flush_in(_COLLECT_SECONDS):
             self.flush()
-            return
-        if loop is not self._loop:
-            self._loop = loop
-            loop.call_later(_COLLECT_SECONDS, self.flush)
 
     def write(self, line: bytes) -> None:
         """Writes a line at once, after those that were collected before it."""
         self._lines.append(line)
         self.flush()
 
-    def flush(self) -> None:
-        lines, self._lines, self._loop = self._lines, [], None
-        # Without its reader, or on a full disk, the log loses lines. What logs them must go on: a request, a probe of
-        # the database, the supervisor of the embedded server. A process that was started without stderr has none.
-        if lines and sys.stderr:
-            with suppress(OSError):
-                sys.stderr.write(b"".join(lines).decode())
+    def flush(self, wait_seconds: float = 0.0) -> None:
+        """Writes what is collected, as far as its reader takes it within a time."""
+        lines, self._lines = self._lines, []
+        # A process that was started without stderr has none.
+        with suppress(OSError):
+            for first in range(0, len(lines) if sys.stderr else 0, _LINES_AT_ONCE):
+                if not _takes_lines(wait_seconds):
+                    self._lines = lines[first:][-_MOST_LINES:]
+                    self._flush_in(_RETRY_SECONDS)
+                    return
+                sys.stderr.write(b"".join(lines[first : first + _LINES_AT_ONCE]).decode())
                 sys.stderr.flush()
 
     debug = info = collect
     warning = error = critical = write
 
+    def _flush_in(self, seconds: float) -> bool:
+        """Lets the running event loop flush, unless it will; returns whether there is one."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        if loop is not self._loop:
+            self._loop = loop
+            loop.call_later(seconds, self._flush_collected)
+        return True
+
+    def _flush_collected(self) -> None:
+        self._loop = None
+        self.flush()
+
+
+def _takes_lines(wait_seconds: float) -> bool:
+    """Returns whether stderr takes a page of text without a wait. A pipe with a reader that has stopped does not."""
+    try:
+        return bool(select.select([], [sys.stderr], [], wait_seconds)[1])
+    except io.UnsupportedOperation:
+        return True  # it is no file
+
 
 _LINES: Final = LineLogger()
 flush = _LINES.flush
-atexit.register(flush)
+atexit.register(flush, _LAST_SECONDS)
 
 
 def _render(_logger: object, level: str, event: Any) -> bytes:

@@ -4,6 +4,8 @@ import asyncio
 import json
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -27,10 +29,13 @@ from tests.serving import (
     ADMIN_TOKEN,
     CRON_SECRET,
     NO_CERTIFICATES,
+    REPOSITORY,
     SECRETS,
     TOKEN_SECRET,
     ServiceProcess,
+    environment,
     error_of,
+    free_port,
     run_command,
     wait_until,
 )
@@ -347,6 +352,25 @@ def test_a_request_that_is_not_http_leaves_one_line(serve: Serve) -> None:
             pass
     assert [line["code"] for line in service.events("request")] == ["MALFORMED_REQUEST"]
     assert service.events("Invalid HTTP request received.") == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reader_of_the_log_that_has_stopped_stops_nothing(database: TestDatabase, workers: int) -> None:
+    """As a terminal after Ctrl-S. The log loses lines, and the service goes on, and ends."""
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "service", "serve"],
+        env=environment({"DATABASE_URL": database.url, "PORT": port, "WORKERS": workers, **SECRETS}),
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+    ) as service:
+        try:
+            retried = httpx2.HTTPTransport(verify=NO_CERTIFICATES, retries=10)
+            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", transport=retried, timeout=10) as client:
+                assert {client.get("/nowhere").status_code for _ in range(1000)} == {404}
+        finally:
+            service.terminate()
+        assert service.wait(30) == 0
 
 
 # Functions whose errors quote all personal data of a commit and of an appointment.
