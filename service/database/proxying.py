@@ -12,6 +12,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import PGconn
 from psycopg.rows import namedtuple_row
 
 from service.database.failures import reason
@@ -185,7 +186,10 @@ def _route(function: Any) -> str | None:
 def _generate(proxy: psycopg.Connection, text: str, partitions: dict[str, str], service_url: str) -> bool:
     """Creates what the proxy lacks, in one transaction; returns whether it lacked anything."""
     proxy.execute(_text("proxy/setup.sql").encode())
-    login = {name: str(value) for name, value in conninfo_to_dict(service_url).items() if name in ("user", "password")}
+    # Asked of libpq, because they may be in a service file, a password file or the environment.
+    service = PGconn.connect_start(service_url.encode())
+    login = {"user": service.user.decode(), "password": service.password.decode()}
+    service.finish()
     changed = [
         _set_options(proxy, sql.SQL("SERVER holdfast"), _SERVER_OPTIONS, partitions),
         _set_options(proxy, sql.SQL("USER MAPPING FOR holdfast_owner SERVER holdfast"), _LOGIN_OPTIONS, login),

@@ -2,6 +2,7 @@
 
 import re
 import time
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -77,6 +78,16 @@ def test_the_options_of_a_url_are_those_of_the_proxys_connections(servers: Insta
     finally:
         servers.migrate()
     assert options(servers) == before
+
+
+def test_the_login_of_the_proxy_may_be_elsewhere_than_in_the_url(
+    servers: Installation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In a service file, as the user and the password of the service."""
+    (tmp_path / "services").write_text(f"[holdfast]\nuser={LOGIN}\npassword={PASSWORD}\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    proxy, *nodes = servers.migration_urls
+    assert migrate_proxy(proxy, nodes, "postgresql://127.0.0.1/holdfast?service=holdfast") == []
 
 
 def test_a_node_ends_no_idle_connection_of_the_proxy(servers: Installation) -> None:
