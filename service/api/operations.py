@@ -93,7 +93,7 @@ class OperationsApi:
                 raise
             rows = []  # the database was replaced by an empty one
         if not {path.name for path in migration_files()} <= {filename for filename, *_ in rows}:
-            raise Unavailable("DATABASE_UNAVAILABLE", "The database lacks migrations: run `holdfast migrate`")
+            raise Unavailable("DATABASE_UNAVAILABLE", "The database lacks migrations: run `python -m service migrate`")
         return Ready()
 
     @_probe("/health/reservations", answers={200: ReservationHealth, 503: ReservationHealth})

@@ -1,4 +1,4 @@
-"""`holdfast serve`: starts the database, then the workers; stops them in the reverse order."""
+"""`python -m service serve`: starts the database, then the workers; stops them in the reverse order."""
 
 import errno
 import gc

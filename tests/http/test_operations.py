@@ -150,7 +150,7 @@ async def test_not_ready_without_migrations(client: httpx2.AsyncClient, database
     database.rows(change)
     response = await client.get("/health/ready")
     assert response.status_code == 503
-    assert "holdfast migrate" in response.json()["detail"]
+    assert "python -m service migrate" in response.json()["detail"]
 
 
 async def test_not_ready_without_the_schema(client: httpx2.AsyncClient, database: TestDatabase) -> None:
@@ -161,7 +161,7 @@ async def test_not_ready_without_the_schema(client: httpx2.AsyncClient, database
     finally:
         database.rows("ALTER SCHEMA former RENAME TO booking")
     assert response.status_code == 503
-    assert "holdfast migrate" in response.json()["detail"]
+    assert "python -m service migrate" in response.json()["detail"]
 
 
 async def test_health_counts(client: httpx2.AsyncClient, database: TestDatabase) -> None:
