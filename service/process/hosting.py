@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import Field, SecretStr, TypeAdapter, ValidationError
 
 from service.database.connections import CONNECT_SECONDS, STATEMENT_SECONDS, Database
 from service.database.migrations import connect, migrate
@@ -37,7 +37,7 @@ _FURTHER_CONNECTIONS: Final = 20
 _DEMO_CATALOG: Final = Path(__file__).parent / "demo_catalog"
 # With the embedded server, no scheduler calls the cron endpoint.
 _CLEANUP_INTERVAL_SECONDS: Final = 60.0
-_STORED_SECRETS: Final = TypeAdapter(dict[str, str])
+_STORED_SECRETS: Final = TypeAdapter(dict[str, Annotated[str, Field(min_length=1)]])
 
 
 class HostingError(Exception):

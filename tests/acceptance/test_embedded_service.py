@@ -189,7 +189,7 @@ def test_a_command_gives_up_on_a_database_that_does_not_answer(data_dir: Path, m
             os.kill(postmaster_pid(data_dir), signal.SIGCONT)
 
 
-@pytest.mark.parametrize("text", ['{"admin_token": "a",}', "[]", '{"admin_token": 1}', "\xff"])
+@pytest.mark.parametrize("text", ['{"admin_token": "a",}', "[]", '{"admin_token": 1}', '{"admin_token": ""}', "\xff"])
 def test_a_damaged_file_of_secrets_is_named_and_kept(tmp_path: Path, text: str) -> None:
     """New secrets in its place would end all cancellation tokens."""
     path = tmp_path / "secrets.json"
