@@ -62,6 +62,8 @@ class OperationsApi:
         self._scrape = asyncio.Lock()
         self._metrics = b""
         self._metrics_begun_at = -1.0
+        # Those of this process: the files of a newer version may be put in the place of its own while it runs.
+        self._migrations = {path.name for path in migration_files()}
 
     @_cron("POST", "/cron/cleanup-reservations")
     @_cron("GET", "/cron/cleanup-reservations", operation_id="cleanupByGet")
@@ -92,7 +94,7 @@ class OperationsApi:
             if not is_without_schema(error):
                 raise
             rows = []  # the database was replaced by an empty one
-        if not {path.name for path in migration_files()} <= {filename for filename, *_ in rows}:
+        if not self._migrations <= {filename for filename, *_ in rows}:
             raise Unavailable("DATABASE_UNAVAILABLE", "The database lacks migrations: run `python -m service migrate`")
         return Ready()
 

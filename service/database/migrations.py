@@ -13,6 +13,7 @@ change and no lock, and the next process continues from there.
 
 import hashlib
 import time
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -61,8 +62,10 @@ def sql_folder() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / "sql"
 
 
+@cache
 def named_queries() -> dict[str, bytes]:
-    """Reads the statements of sql/queries.sql, by name; as bytes, because psycopg takes only literals as str."""
+    """Reads the statements of sql/queries.sql, by name; as bytes, because psycopg takes only literals as str. Once: the
+    file of a newer version may be put in its place while the process runs."""
     text = (sql_folder() / "queries.sql").read_text(encoding="utf-8")
     sections = text.split("\n-- name: ")[1:]
     return {name.strip(): body.strip().encode() for name, _, body in (s.partition("\n") for s in sections)}

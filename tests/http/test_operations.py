@@ -2,12 +2,14 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
 import httpx2
 import pytest
 
+from service.api import operations
 from service.booking import cleanup
 from service.booking.instants import written_instant
 from service.booking.overview import overview
@@ -151,6 +153,14 @@ async def test_not_ready_without_migrations(client: httpx2.AsyncClient, database
     response = await client.get("/health/ready")
     assert response.status_code == 503
     assert "python -m service migrate" in response.json()["detail"]
+
+
+async def test_ready_beside_the_files_of_a_newer_version(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the checkout of an upgrade, before its migration: the process that runs is still of the former one."""
+    monkeypatch.setattr(operations, "migration_files", lambda: [Path("9999_newer.sql")])
+    assert (await client.get("/health/ready")).status_code == 200
 
 
 async def test_not_ready_without_the_schema(client: httpx2.AsyncClient, database: TestDatabase) -> None:
