@@ -65,7 +65,7 @@ def migrate_proxy(proxy_url: str, node_urls: Sequence[str], service_url: str) ->
     nodes with the user and the password of `service_url`. Returns the names of what was applied. Raises
     `MigrationError`.
     """
-    _check_urls(proxy_url, node_urls)
+    _check_urls(proxy_url, node_urls, service_url)
     _check_proxy(proxy_url)
     applied = [f"partition {number}: {name}" for number, url in enumerate(node_urls) for name in _migrated(number, url)]
     try:
@@ -92,15 +92,22 @@ def _migrated(number: int, url: str) -> list[str]:
         raise MigrationError(f"Partition {number}: {error}") from error
 
 
-def _check_urls(proxy_url: str, node_urls: Sequence[str]) -> None:
-    """Raises `MigrationError` for nodes among which PL/Proxy can't spread the businesses."""
+def _check_urls(proxy_url: str, node_urls: Sequence[str], service_url: str) -> None:
+    """Raises `MigrationError` for nodes among which PL/Proxy can't spread the businesses, and for a service that would
+    keep all of them on one node."""
     if len(node_urls) & (len(node_urls) - 1):
         raise MigrationError(
             f"MIGRATION_DATABASE_URL names a proxy and {len(node_urls)} partitions: that must be a power of two."
         )
-    databases = {tuple(map(conninfo_to_dict(url).get, _DATABASE)) for url in (proxy_url, *node_urls)}
-    if len(databases) <= len(node_urls):
+    nodes = [_database(url) for url in node_urls]
+    if len({_database(proxy_url), *nodes}) <= len(nodes):
         raise MigrationError("MIGRATION_DATABASE_URL names a database twice.")
+    if _database(service_url) in nodes:
+        raise MigrationError("DATABASE_URL names a partition: it has to name the proxy.")
+
+
+def _database(url: str) -> tuple[object, ...]:
+    return tuple(map(conninfo_to_dict(url).get, _DATABASE))
 
 
 def _check_proxy(url: str) -> None:

@@ -151,6 +151,8 @@ def test_a_list_of_partitions_that_cannot_be_is_refused(servers: Installation) -
             migrate_proxy(first, nodes, servers.url)
         assert message in str(raised.value)
         assert "superuser" not in str(raised.value).replace("that of a superuser", "")
+    with pytest.raises(MigrationError, match="DATABASE_URL names a partition: it has to name the proxy"):
+        migrate_proxy(proxy, [north, south], servers.partitions[1].url("holdfast", f"{LOGIN}:{PASSWORD}"))
     assert servers.migrate() == []
 
 
