@@ -196,11 +196,12 @@ def run_on_database(
 ) -> T:
     """Runs `work` in a new event loop, on a pool with one connection, and returns its result."""
     # Each host that does not answer takes its time before the next one is tried.
-    parts = conninfo_to_dict(url)
-    hosts = str(parts.get("host") or parts.get("hostaddr", "")).split(",")
+    environment = {"host": os.environ.get("PGHOST", ""), "hostaddr": os.environ.get("PGHOSTADDR", "")}
+    parts = environment | conninfo_to_dict(url)
+    further_hosts = max(str(parts[name]).count(",") for name in environment)
 
     async def run() -> T:
-        wait_seconds = CONNECT_SECONDS * len(hosts)
+        wait_seconds = CONNECT_SECONDS * (further_hosts + 1)
         database = Database(url, connections=1, statement_seconds=statement_seconds, wait_seconds=wait_seconds)
         await database.open()
         try:

@@ -93,14 +93,18 @@ def test_cleanup_purges_once_and_reports(database: TestDatabase) -> None:
     assert database.status(hold.id) == "expired"
 
 
-@pytest.mark.parametrize("name", ["host", "hostaddr"])
+@pytest.mark.parametrize("name", ["host", "hostaddr", "PGHOST"])
 def test_a_command_tries_every_host_of_the_database(database: TestDatabase, name: str) -> None:
     """As after a failover, while the former primary accepts connections, or drops them, and answers nothing."""
     parts = urlsplit(database.url)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        several = {name: f"127.0.0.1,{parts.hostname}", "port": f"{silent.getsockname()[1]},{parts.port}"}
+        hosts, ports = f"127.0.0.1,{parts.hostname}", f"{silent.getsockname()[1]},{parts.port}"
         login = {"user": LOGIN, "password": PASSWORD, "dbname": parts.path.strip("/")}
-        ended = run_command("cleanup", DATABASE_URL=make_conninfo("", **several, **login))
+        if name == "PGHOST":
+            ended = run_command("cleanup", DATABASE_URL=make_conninfo("", **login), PGHOST=hosts, PGPORT=ports)
+        else:
+            url = make_conninfo("", **{name: hosts, "port": ports}, **login)
+            ended = run_command("cleanup", DATABASE_URL=url)
     assert ended.returncode == 0, ended.stderr
 
 
