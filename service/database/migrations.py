@@ -119,14 +119,17 @@ def migrate(url: str) -> list[str]:
 
 
 def connect(url: str) -> psycopg.Connection:
-    """Connects, and waits for a server that starts or does not listen yet. Raises `MigrationError`."""
+    """Connects in autocommit mode, and waits for a server that starts or does not listen yet. Raises `MigrationError`.
+
+    In any other mode a statement outside of a block `transaction()` would put all later blocks into one transaction.
+    """
     # That of our files, and not of the environment, the URL or the role.
     conninfo = make_conninfo(url, connect_timeout=_CONNECT_SECONDS, client_encoding="UTF8")
     give_up_at = time.monotonic() + _START_SECONDS
     was_up = is_logged = False
     while True:
         try:
-            return psycopg.connect(conninfo)
+            return psycopg.connect(conninfo, autocommit=True)
         except psycopg.Error as error:
             # These errors have no code, so libpq is asked whether the server accepts connections. If it does, and did
             # so before this attempt, it has another reason to refuse this one.
@@ -166,8 +169,7 @@ def check_encoding(connection: psycopg.Connection) -> None:
 
 
 def _is_proxy(connection: psycopg.Connection) -> bool:
-    with connection.transaction():
-        return bool(connection.execute("SELECT FROM pg_foreign_server WHERE srvname = 'holdfast'").fetchall())
+    return bool(connection.execute("SELECT FROM pg_foreign_server WHERE srvname = 'holdfast'").fetchall())
 
 
 def _log_progress(notice: psycopg.errors.Diagnostic) -> None:
@@ -182,8 +184,7 @@ def _is_current(connection: psycopg.Connection, *, is_proxy: bool) -> bool:
     A proxy with a partition that does not answer counts as current: the service starts for the others.
     """
     try:
-        with connection.transaction():
-            ledger = _ledger(connection, "applied_migrations")
+        ledger = _ledger(connection, "applied_migrations")
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege):
         return False
     except psycopg.errors.InternalError as error:

@@ -72,7 +72,7 @@ def migrate_proxy(proxy_url: str, node_urls: Sequence[str], service_url: str) ->
         partitions = {f"p{number}": _checked(url, number, len(node_urls)) for number, url in enumerate(node_urls)}
         with psycopg.connect(node_urls[0], row_factory=namedtuple_row) as node:
             text = _definitions(node, len(node_urls))
-        with connect(proxy_url) as proxy:
+        with connect(proxy_url) as proxy, proxy.transaction():
             if _generate(proxy, text, partitions, service_url):
                 applied.append("proxy")
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported) as error:

@@ -155,7 +155,6 @@ def _stored_secrets(path: Path) -> dict[str, str]:
 def _prepare_embedded(superuser_url: str) -> HostedDatabase:
     """Creates the database, its schema and the service's login on an embedded server, as far as they are missing."""
     with connect(superuser_url) as connection:
-        connection.autocommit = True
         if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [_DATABASE]).fetchall():
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_DATABASE)))
     parts = urlsplit(superuser_url)._replace(path=f"/{_DATABASE}")
