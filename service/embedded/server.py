@@ -91,11 +91,12 @@ class EmbeddedServer:
             self._stopping.clear()
             self._prepare(programs)
             self._launch()
-        except BaseException:
+            supervisor = threading.Thread(target=self._supervise, name="embedded-postgres", daemon=True)
+            supervisor.start()
+        except BaseException:  # also that of a signal
             self.stop()
             raise
-        self._supervisor = threading.Thread(target=self._supervise, name="embedded-postgres", daemon=True)
-        self._supervisor.start()
+        self._supervisor = supervisor
 
     def stop(self) -> None:
         """Stops the server, if it runs, and unlocks the folder. Open transactions are rolled back."""

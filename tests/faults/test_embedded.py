@@ -9,7 +9,9 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
 import pytest
@@ -211,6 +213,19 @@ def test_a_stopped_server_can_be_started_again(make_server: MakeServer, data_dir
     server.start()
 
     assert answers(server.url())
+
+
+def test_a_signal_at_the_end_of_a_start_leaves_no_server(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is ended then has no other chance to stop it."""
+
+    def end(_: threading.Thread) -> NoReturn:
+        assert find_running(data_dir)
+        sys.exit(143)
+
+    monkeypatch.setattr(threading.Thread, "start", end)
+    with pytest.raises(SystemExit), EmbeddedServer(data_dir):
+        pytest.fail("it has started")
+    assert find_running(data_dir) is None
 
 
 def test_nothing_is_restarted_after_stop(make_server: MakeServer, data_dir: Path) -> None:
