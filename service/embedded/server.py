@@ -105,6 +105,9 @@ class EmbeddedServer:
             child, self._child = self._child, None
         if child:
             _end(child)
+        elif self._lock is not None:
+            # A signal may have interrupted the launch before the process was known.
+            stop_orphan(self._cluster.folder)
         if self._supervisor:
             self._supervisor.join()
             self._supervisor = None

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import NoReturn
 
 import psycopg
 import pytest
@@ -215,17 +214,30 @@ def test_a_stopped_server_can_be_started_again(make_server: MakeServer, data_dir
     assert answers(server.url())
 
 
-def test_a_signal_at_the_end_of_a_start_leaves_no_server(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that is ended then has no other chance to stop it."""
+@pytest.mark.parametrize(("owner", "name"), [(EmbeddedServer, "_spawn"), (threading.Thread, "start")])
+def test_a_signal_during_a_start_leaves_no_server(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    """Neither before its process is known, nor when its supervisor has just begun: nothing else would stop it."""
+    original = getattr(owner, name)
+    returned = []
 
-    def end(_: threading.Thread) -> NoReturn:
-        assert find_running(data_dir)
-        sys.exit(143)
+    def interrupt(subject: EmbeddedServer | threading.Thread) -> None:
+        returned.append(original(subject))
+        if isinstance(subject, EmbeddedServer) or subject.name == "embedded-postgres":
+            wait_until(lambda: find_running(data_dir), "the server")
+            signal.raise_signal(signal.SIGUSR1)
 
-    monkeypatch.setattr(threading.Thread, "start", end)
-    with pytest.raises(SystemExit), EmbeddedServer(data_dir):
-        pytest.fail("it has started")
+    monkeypatch.setattr(owner, name, interrupt)
+    former = signal.signal(signal.SIGUSR1, lambda *_: sys.exit(143))
+    try:
+        with pytest.raises(SystemExit), EmbeddedServer(data_dir):
+            pytest.fail("it has started")
+    finally:
+        signal.signal(signal.SIGUSR1, former)
     assert find_running(data_dir) is None
+    for process in filter(None, returned):
+        process.wait()
 
 
 def test_nothing_is_restarted_after_stop(make_server: MakeServer, data_dir: Path) -> None:
