@@ -13,8 +13,10 @@ change and no lock, and the next process continues from there.
 
 import hashlib
 import time
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import psycopg
@@ -63,12 +65,13 @@ def sql_folder() -> Path:
 
 
 @cache
-def named_queries() -> dict[str, bytes]:
+def named_queries() -> Mapping[str, bytes]:
     """Reads the statements of sql/queries.sql, by name; as bytes, because psycopg takes only literals as str. Once: the
     file of a newer version may be put in its place while the process runs."""
     text = (sql_folder() / "queries.sql").read_text(encoding="utf-8")
     sections = text.split("\n-- name: ")[1:]
-    return {name.strip(): body.strip().encode() for name, _, body in (s.partition("\n") for s in sections)}
+    statements = {name.strip(): body.strip().encode() for name, _, body in (s.partition("\n") for s in sections)}
+    return MappingProxyType(statements)  # which all callers share
 
 
 def migration_files() -> list[Path]:

@@ -48,7 +48,7 @@ async def test_a_caller_that_is_cancelled_while_it_returns_a_connection_does_not
 async def test_a_business_takes_half_of_the_connections(database: TestDatabase) -> None:
     """The statements of another one, and those of no business, do not wait for its slow ones."""
     async with open_database(database.url, connections=3) as pool:
-        pool._queries["sleep"] = b"SELECT %s, pg_sleep(%s)"
+        pool._queries = {**pool._queries, "sleep": b"SELECT %s, pg_sleep(%s)"}
         slow = [asyncio.create_task(pool.fetch("sleep", "salon", 30)) for _ in range(20)]
         await until_idle(pool, 1)
         assert await pool.fetch("sleep", "clinic", 0)
@@ -64,7 +64,7 @@ async def test_a_business_takes_half_of_the_connections(database: TestDatabase) 
 async def test_the_connection_that_was_returned_last_is_lent_first(database: TestDatabase) -> None:
     """A few backends with warm caches answer a quiet service, not all of them in turn."""
     async with open_database(database.url, connections=3) as pool:
-        pool._queries["pid"] = b"SELECT pg_backend_pid()"
+        pool._queries = {**pool._queries, "pid": b"SELECT pg_backend_pid()"}
         pids = set()
         for _ in range(6):
             await until_idle(pool, 3)
@@ -75,7 +75,7 @@ async def test_the_connection_that_was_returned_last_is_lent_first(database: Tes
 async def test_a_check_keeps_the_order_of_connections(database: TestDatabase) -> None:
     """After a connection was lost, the others are checked. The one that was used last is still the next."""
     async with open_database(database.url, connections=3) as pool:
-        pool._queries["pid"] = b"SELECT pg_backend_pid()"
+        pool._queries = {**pool._queries, "pid": b"SELECT pg_backend_pid()"}
         await until_idle(pool, 3)
         [before] = await pool.fetch("pid")
         await until_idle(pool, 3)
@@ -88,8 +88,8 @@ async def test_a_connection_that_reached_no_node_is_lent_after_the_others(databa
     """Behind a proxy, where the others may have a link to the node and this one gets none. Lent first, it would fail
     every call of a quiet service."""
     async with open_database(database.url, connections=3) as pool:
-        pool._queries["pid"] = b"SELECT pg_backend_pid()"
-        pool._queries["fail"] = b"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'XX000'; END $$"
+        fail = b"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'XX000'; END $$"
+        pool._queries = {**pool._queries, "pid": b"SELECT pg_backend_pid()", "fail": fail}
         await until_idle(pool, 3)
         pool.nodes.count(2)
         for fails in (lambda: pool.attempt("fail"), lambda: pool.ask(0)):
