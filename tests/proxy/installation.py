@@ -1,8 +1,7 @@
 """A proxy and two nodes, each a server of its own, and the partitions on them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from hashlib import md5
 from pathlib import Path
 from typing import Any, Final
@@ -17,13 +16,15 @@ from tests.proxy.servers import NODE_PROGRAMS, PROXY_PROGRAMS, Server
 _DATABASE: Final = "holdfast"
 
 
-@dataclass
 class Installation:
-    """The servers. `partitions` are the nodes in the order of their partitions, a server each."""
+    """The servers, each in a folder of its own. `partitions` are the nodes in the order of their partitions."""
 
-    proxy: Server
-    partitions: list[Server]
-    folder: Path
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        """Starts a proxy. The stack stops it and each server that is added, also if a test has replaced it."""
+        self._folder = folder
+        self._stack = stack
+        self.proxy = self.add_server("proxy", PROXY_PROGRAMS)
+        self.partitions: list[Server] = []
 
     @property
     def url(self) -> str:
@@ -42,13 +43,20 @@ class Installation:
 
     def add_server(self, name: str, programs: Path = NODE_PROGRAMS) -> Server:
         """Makes a server with an empty database, and the service's login."""
-        server = Server(programs, self.folder / name)
+        server = self._new(programs, name)
         server.create()
         server.start()
         server.execute("CREATE ROLE holdfast_owner NOLOGIN")
         server.execute("CREATE ROLE holdfast_service NOLOGIN")
         server.execute(f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{PASSWORD}' IN ROLE holdfast_service")
         server.execute(f"CREATE DATABASE {_DATABASE}")
+        return server
+
+    def add_standby(self, name: str, primary: Server) -> Server:
+        """Makes a streaming standby of a node."""
+        server = self._new(NODE_PROGRAMS, name)
+        server.copy_of(primary.url())
+        server.start()
         return server
 
     def rows(self, server: Server, query: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -61,10 +69,10 @@ class Installation:
         ids = (f"business-{candidate}" for candidate in range(10_000))
         return [name for name in ids if partition_of(name, len(self.partitions)) == partition][number]
 
-    def stop(self) -> None:
-        """Stops the servers."""
-        for server in (self.proxy, *self.partitions):
-            server.stop()
+    def _new(self, programs: Path, name: str) -> Server:
+        server = Server(programs, self._folder / name)
+        self._stack.callback(server.stop)
+        return server
 
 
 def partition_of(business_id: str, partitions: int) -> int:
@@ -75,13 +83,8 @@ def partition_of(business_id: str, partitions: int) -> int:
 @contextmanager
 def installed() -> Iterator[Installation]:
     """Starts a proxy and two nodes, migrated, and stops them at the end."""
-    with data_folder() as folder:
-        servers = Installation.__new__(Installation)
-        servers.folder, servers.partitions = folder, []
-        try:
-            servers.proxy = servers.add_server("proxy", PROXY_PROGRAMS)
-            servers.partitions = [servers.add_server(name) for name in ("north", "south")]
-            servers.migrate()
-            yield servers
-        finally:
-            servers.stop()
+    with data_folder() as folder, ExitStack() as stack:
+        servers = Installation(folder, stack)
+        servers.partitions = [servers.add_server(name) for name in ("north", "south")]
+        servers.migrate()
+        yield servers

@@ -1,6 +1,7 @@
 """PostgreSQL servers that a test starts, kills and starts again: a proxy with PL/Proxy, and the nodes behind it."""
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -9,13 +10,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import psycopg
 
 from service.embedded.cluster import find_programs
 from service.embedded.postmaster import recorded_postmaster
 from service.embedded.privileges import choose_account
-from tests.serving import free_port
+from tests.serving import free_port, wait_until
 
 # Debian's package; there is no PL/Proxy for the embedded server.
 PROXY_PROGRAMS: Final = Path("/usr/lib/postgresql/15/bin")
@@ -49,6 +51,7 @@ class Server:
         self._log = folder / "log"
         self._account = choose_account(programs / "postgres", folder)
         self._settings = {**_SETTINGS, "port": str(self.port), **settings}
+        self._superuser = f"postgres:{_PASSWORD}"
         self._child: subprocess.Popen[bytes] | None = None
 
     def create(self) -> None:
@@ -69,7 +72,8 @@ class Server:
         )
 
     def copy_of(self, source_url: str) -> None:
-        """Makes the cluster a streaming standby of another one, with its data of now."""
+        """Makes the cluster a streaming standby of another one, with its data of now and its superuser."""
+        self._superuser = urlsplit(source_url).netloc.rpartition("@")[0]
         self._own(self._log.parent)
         self._run("pg_basebackup", f"--pgdata={self.folder}", f"--dbname={source_url}", "--checkpoint=fast", "-R")
 
@@ -122,6 +126,19 @@ class Server:
             self._child.wait()
             self._child = None
 
+    def end_of_log(self) -> str:
+        """Returns the position up to which a stopped server has written: that of the checkpoint by which it stopped."""
+        command = [self._programs / "pg_controldata", self.folder]
+        said = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+        [position] = re.findall(r"Latest checkpoint location: +(\S+)", said)
+        return str(position)
+
+    def wait_for_replay(self, position: str) -> None:
+        """Returns once the server, a standby, has replayed what is before a position of its primary."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            query = "SELECT FROM pg_is_in_recovery() WHERE pg_last_wal_replay_lsn() >= %s::pg_lsn"
+            wait_until(lambda: connection.execute(query, [position]).rowcount, f"the replay to reach {position}")
+
     @property
     def is_running(self) -> bool:
         """Whether the server has not ended."""
@@ -133,9 +150,9 @@ class Server:
         assert self._child
         return self._child.pid
 
-    def url(self, database: str = "postgres", login: str = f"postgres:{_PASSWORD}") -> str:
-        """Returns the URL of a database on this server."""
-        return f"postgresql://{login}@127.0.0.1:{self.port}/{database}"
+    def url(self, database: str = "postgres", login: str | None = None) -> str:
+        """Returns the URL of a database on this server; without a login, of its superuser."""
+        return f"postgresql://{login or self._superuser}@127.0.0.1:{self.port}/{database}"
 
     def execute(self, statement: str, database: str = "postgres") -> None:
         """Runs a statement as superuser."""

@@ -16,7 +16,7 @@ from tests.database import LOGIN, NO_DEADLINE, at, reserve_request
 from tests.proxy.calls import ADMIN, BUSINESSES, NUMBERS, commit, hold, load, make_business, one_of_each, put
 from tests.proxy.conftest import SETTINGS
 from tests.proxy.installation import Installation
-from tests.proxy.servers import NODE_PROGRAMS, Server
+from tests.proxy.servers import NODE_PROGRAMS
 from tests.serving import CRON_SECRET, ServiceProcess, run_command, wait_until
 
 pytestmark = pytest.mark.anyio
@@ -211,7 +211,6 @@ async def test_a_partition_moves_by_a_dump(servers: Installation, service: Servi
         servers.partitions[1] = server
         assert await asyncio.to_thread(servers.migrate) == ["proxy"]
         await asyncio.gather(north.acknowledge(20), south.acknowledge(20))
-    former.stop()
 
 
 async def test_a_partition_moves_to_another_server(servers: Installation, service: ServiceProcess) -> None:
@@ -219,11 +218,12 @@ async def test_a_partition_moves_to_another_server(servers: Installation, servic
     former = servers.partitions[1]
     async with service.client(connections=30) as client, load(client, servers, one_of_each(servers)) as [north, south]:
         await south.acknowledge(20)
-        server = Server(NODE_PROGRAMS, servers.folder / "south-again")
-        await asyncio.to_thread(server.copy_of, former.url())
-        await asyncio.to_thread(server.start)
+        server = await asyncio.to_thread(servers.add_standby, "south-again", former)
+        streams = "SELECT FROM pg_stat_replication WHERE state = 'streaming'"
+        await asyncio.to_thread(wait_until, lambda: servers.rows(former, streams), "the standby to stream")
         await asyncio.gather(north.acknowledge(20), south.acknowledge(20))
         await asyncio.to_thread(former.stop)
+        await asyncio.to_thread(server.wait_for_replay, former.end_of_log())
         server.execute("SELECT pg_promote()")
         servers.partitions[1] = server
         assert await asyncio.to_thread(servers.migrate) == ["proxy"]

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,24 +11,27 @@ from service.database.migrations import MigrationError, sql_folder
 from tests.database import NO_DEADLINE, TestDatabase
 from tests.proxy.calls import partitions_with
 from tests.proxy.installation import Installation
-from tests.proxy.servers import NODE_PROGRAMS, PROXY_PROGRAMS, Server
+from tests.proxy.servers import NODE_PROGRAMS, Server
 
 
 def test_one_server_becomes_two_partitions(servers: Installation) -> None:
     """A proxy with the server as its only partition, then a copy of it: the steps of deploy/scaling.md. Each node keeps
     its own businesses, their bookings and slugs, and every table."""
     names = [f"grown-{number}" for number in range(6)]
-    grown = Installation(servers.add_server("proxy-of-grown", PROXY_PROGRAMS), [], servers.folder)
-    try:
-        grown.partitions.append(servers.add_server("grown"))
+    folder = servers.proxy.folder.parent.with_name("grown")
+    folder.mkdir()
+    with ExitStack() as stack:
+        grown = Installation(folder, stack)
+        grown.partitions = [grown.add_server("one")]
         grown.migrate()
         for hour, name in enumerate(names):
             book(grown, name, hour)
         assert partitions_of(grown, names) == {0}
-        grown.partitions.append(Server(NODE_PROGRAMS, servers.folder / "grown-too"))
-        grown.partitions[1].copy_of(grown.partitions[0].url())
-        grown.partitions[1].start()
-        grown.partitions[1].execute("SELECT pg_promote()")
+        copy = grown.add_standby("two", grown.partitions[0])
+        [(written,)] = grown.rows(grown.partitions[0], "SELECT pg_logical_emit_message(true, 'holdfast', '')::text")
+        copy.wait_for_replay(written)
+        copy.execute("SELECT pg_promote()")
+        grown.partitions.append(copy)
         with pytest.raises(MigrationError, match="which belongs to another one"):
             grown.migrate()
         for partition, server in enumerate(grown.partitions):
@@ -42,8 +46,6 @@ def test_one_server_becomes_two_partitions(servers: Installation) -> None:
         for server in grown.partitions:
             assert grown.rows(server, "SELECT FROM booking.invariant_violations(false) WHERE violations > 0") == []
         assert grown.rows(grown.proxy, "SELECT FROM booking.stray_slugs()") == []
-    finally:
-        grown.stop()
 
 
 def book(servers: Installation, business_id: str, hour: float) -> None:
