@@ -20,12 +20,12 @@ from service.embedded.server import EmbeddedServer
 from service.observability.metrics import REGISTRY
 from service.sharing import cache
 from tests.clusters import RunningCluster
-from tests.database import TestDatabase, at, with_database
+from tests.database import TestDatabase, at
 from tests.folders import data_folder
 from tests.http.conftest import ADMIN, CRON, running
 from tests.proxy.servers import NODE_PROGRAMS, Server
 from tests.redis_server import RedisServer
-from tests.serving import REPOSITORY, wait_until
+from tests.serving import REPOSITORY
 
 pytestmark = pytest.mark.anyio
 
@@ -52,19 +52,16 @@ class Replicated:
 
     def on_standby(self, statement: str) -> Any:
         """Runs a statement on the standby as superuser, and returns its value."""
-        # In a database that was there when the standby was made.
-        url = with_database(self.standby.url_like(self.database.admin_url), "postgres")
-        with psycopg.connect(url, autocommit=True) as connection:
+        with psycopg.connect(self.standby.url(), autocommit=True) as connection:
             [[value]] = connection.execute(statement.encode()).fetchall()
         return value
 
     def wait_for_replay(self) -> None:
         """Returns once the standby has everything."""
-        # All that is committed is flushed. The next record may begin behind the header of a page that is not written
-        # before that record is.
-        position = self.database.value("SELECT pg_current_wal_flush_lsn()::text")
-        reached = f"SELECT pg_last_wal_replay_lsn() >= '{position}'"
-        wait_until(lambda: self.on_standby(reached), "the standby to replay")
+        # The end of a record that is committed. What is flushed may end within a record, whose rest an idle server
+        # flushes up to half a minute later; the next record may begin behind the header of a page that is not there.
+        position = self.database.value("SELECT pg_logical_emit_message(true, 'test', '')::text")
+        self.standby.wait_for_replay(position)
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +84,12 @@ def pair() -> Iterator[tuple[RunningCluster, Standby]]:
 def replicated(pair: tuple[RunningCluster, Standby]) -> Iterator[Replicated]:
     """Makes a database with a service for one guest at a time, which the standby has too."""
     cluster, copy = pair
-    with cluster.copy_of_template() as url:
-        database = TestDatabase(url)
+    with cluster.new_database() as database:
         database.make_service("haircut", capacity=1)
         replicated = Replicated(database, copy)
         replicated.wait_for_replay()
         yield replicated
         assert database.violations() == {}
-        database.close()
 
 
 @pytest.fixture(autouse=True)
