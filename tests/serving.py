@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -32,6 +33,9 @@ SECRETS: Final = {"ADMIN_TOKEN": ADMIN_TOKEN, "CRON_SECRET": CRON_SECRET, "TOKEN
 # could take a port between its choice and the start of its server.
 _WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _PORTS: Final = range(10_000 + _WORKER % 16, 20_000, 16)
+# In the order in which they are handed out: none again before all others were, because a server binds its port seconds
+# later, and leaves it while it is restarted.
+_NEXT_PORTS: Final = cycle(random.sample(_PORTS, len(_PORTS)))
 _READY_SECONDS: Final = 60.0
 # Far less than KEEP_ALIVE_SECONDS, after which the service closes an idle connection: a request sent on it at that
 # moment would fail. The rest is for a client that reads an answer late, or sends late, because the machine is busy.
@@ -196,8 +200,8 @@ class ServiceProcess:
 
 
 def free_port() -> int:
-    """Returns a port on which no process listens."""
-    for port in random.sample(_PORTS, len(_PORTS)):
+    """Returns a port on which no process listens, and which no recent call has returned."""
+    for port in islice(_NEXT_PORTS, len(_PORTS)):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
