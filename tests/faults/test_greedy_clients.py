@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from service.http import connections, protocol, streamed
 from service.http.protocol import MAX_AHEAD, MAX_AHEAD_BYTES, BoundedProtocol
@@ -72,11 +73,19 @@ async def test_a_refusal_is_never_the_answer_to_the_request_before(service: List
 async def test_an_answer_must_be_taken_in_time(service: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection of a client that reads nothing is closed, and so is that of one which asked for its end."""
     monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.3)
+    paused: list[FlowControl] = []
+    pause = FlowControl.pause_writing
+
+    def note(flow: FlowControl) -> None:
+        paused.append(flow)
+        pause(flow)
+
+    monkeypatch.setattr(FlowControl, "pause_writing", note)
     for request in (OPENAPI, OPENAPI[:-2] + b"Connection: close\r\n\r\n"):
         connection = await service.connect(narrow=True)
         await connection.send(request)
-        await service.until(lambda connections: connections and connections[0].flow.write_paused)
-        await service.until(lambda connections: not connections)
+        await service.until(lambda connections: paused and not connections)
+        paused.clear()
 
 
 async def test_answers_that_are_not_read_are_bounded_together(
@@ -207,8 +216,9 @@ def few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_connections")
-async def test_the_connections_of_an_address_are_bounded(service: Listener) -> None:
+async def test_the_connections_of_an_address_are_bounded(service: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more answers probes, and refuses everything else; further ones are closed at once."""
+    monkeypatch.setattr(protocol, "REQUEST_ARRIVAL_SECONDS", PATIENCE_SECONDS)  # they send nothing for a while
     first, second = [await service.connect() for _ in range(2)]
     for request, status in ((OPENAPI, 503), (HEAD + b"\r\n", 200)):
         above = await service.connect()
