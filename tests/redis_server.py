@@ -32,7 +32,11 @@ class RedisServer:
         self.client = redis.Redis(port=self.port, decode_responses=True, retry=Retry(NoBackoff(), 0))
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,11 +80,13 @@ async def sharing(redis: RedisServer) -> AsyncIterator[Store]:
     """Makes a store that has found its Redis."""
     store = Store(SecretStr(redis.url))
     watch = asyncio.create_task(store.watch())
-    await until_up(store)
-    yield store
-    watch.cancel()
-    await asyncio.gather(watch, return_exceptions=True)
-    await store.close()
+    try:
+        await until_up(store)
+        yield store
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+        await store.close()
 
 
 async def until_up(store: Store) -> None:

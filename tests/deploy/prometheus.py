@@ -37,17 +37,24 @@ class Prometheus:
         words = [f"--{name}={value}" for name, value in options.items()]
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen([PROGRAM, *words], stdout=log, stderr=log)
-        wait_until(self._is_ready, "Prometheus to answer")
+        try:
+            wait_until(self._is_ready, "Prometheus to answer")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """Evaluates an expression now, and returns the samples of its result."""
+    def query(self, expression: str, **instant: float) -> list[dict[str, Any]]:
+        """Evaluates an expression, now or at the instant `time`, and returns the samples of its result."""
         answer = httpx2.get(
-            f"{self._url}/api/v1/query", params={"query": expression}, trust_env=False, verify=NO_CERTIFICATES
+            f"{self._url}/api/v1/query",
+            params={"query": expression, **instant},
+            trust_env=False,
+            verify=NO_CERTIFICATES,
         )
         assert answer.status_code == 200, answer.text
         samples: list[dict[str, Any]] = answer.json()["data"]["result"]
