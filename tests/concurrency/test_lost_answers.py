@@ -1,6 +1,5 @@
 """Calls whose answer is lost: the same operations are sent again, and each has exactly one effect."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests.database import (
     release_request,
     reserve_request,
 )
+from tests.serving import wait_until
 
 SECONDS = 10
 
@@ -65,13 +65,6 @@ def state(database: TestDatabase) -> list[Any]:
         database.rows(f"SELECT t FROM booking.{table} t ORDER BY t::text")  # noqa: S608 — the tables are named above
         for table in ("reservations", "appointments", "audit_logs", "occupancy")
     ]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Polls a condition, and returns when it holds."""
-    give_up_at = datetime.now(UTC) + timedelta(seconds=SECONDS)
-    while not condition():
-        assert datetime.now(UTC) < give_up_at, "it never happened"
 
 
 def send_again(database: TestDatabase, batch: Batch) -> None:
@@ -129,7 +122,7 @@ def test_killed_after_its_commit_and_before_its_answer_was_read(database: TestDa
     """The work is committed without an answer: sending the batch again changes nothing and returns the outcomes."""
     before = state(database)
     call = LostCall(database, batch)
-    wait_until(lambda: state(database) != before)
+    wait_until(lambda: state(database) != before, "its effect")
     call.kill()
     done = state(database)
     send_again(database, batch)
@@ -143,7 +136,7 @@ def test_a_call_whose_caller_left_gets_the_lock_before_its_deadline(database: Te
         call = LostCall(database, batch)
         database.wait_until_blocked()
         call.leave()
-    wait_until(call.is_over)
+    wait_until(call.is_over, "the call to end")
     done = state(database)
     assert done != before
     send_again(database, batch)
@@ -159,7 +152,7 @@ def test_a_call_whose_caller_left_gets_the_lock_after_its_deadline(database: Tes
         database.wait_until_blocked()
         call.leave()
         wait_for(lock, deadline)
-    wait_until(call.is_over)
+    wait_until(call.is_over, "the call to end")
     assert state(database) == before
     send_again(database, batch)
 
@@ -173,5 +166,5 @@ def test_sent_again_while_the_first_call_still_waits(database: TestDatabase, riv
         again = rivals.start(lambda own: execute(own, [batch]))
         database.wait_until_blocked(2)
     assert {outcome.name for outcome in again.result().values()} == {"done"}
-    wait_until(call.is_over)
+    wait_until(call.is_over, "the call to end")
     send_again(database, batch)
