@@ -229,5 +229,5 @@ def settings_of(connection: psycopg.Connection, *names: str) -> list[str]:
 
 
 def end_server_connections(database: TestDatabase) -> None:
-    """Terminates the pooler's connections to the test's database."""
-    database.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", LOGIN)
+    """Terminates the pooler's connections to the test's database, and returns when they have ended."""
+    database.rows("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", LOGIN)
