@@ -86,7 +86,7 @@ async def test_prometheus_can_parse_the_metrics() -> None:
 
 async def test_the_metrics_need_no_database() -> None:
     """They are scraped while the database is down, too."""
-    async with client_of(make_app()) as client, asyncio.timeout(1):
+    async with client_of(make_app()) as client, asyncio.timeout(connections_module.CONNECT_SECONDS):
         assert (await scrape(client)).value("holdfast_build_info") == 1
 
 
