@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from service.sharing.store import Store
-from tests.serving import free_port, wait_until
+from tests.serving import REPOSITORY, free_port, wait_until
 
 PROGRAM: Final = shutil.which("redis-server")
 
@@ -73,6 +73,12 @@ class RedisServer:
             return bool(self.client.ping())
         except RedisConnectionError:
             return False
+
+
+def patient_with_redis(folder: Path) -> dict[str, object]:
+    """Returns settings of a service that waits for Redis for as long as a busy machine takes. Writes into a folder."""
+    (folder / "sitecustomize.py").write_text("from service.sharing import store\nstore.TIMEOUT_SECONDS = 20\n")
+    return {"PYTHONPATH": f"{folder}:{REPOSITORY}"}
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,7 +13,7 @@ import pytest
 from tests.acceptance.clients import slot
 from tests.acceptance.conftest import Serve
 from tests.database import TestDatabase
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, patient_with_redis
 from tests.serving import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -85,11 +86,11 @@ async def test_a_disconnect_is_one_line_in_the_log_and_no_defect(database: TestD
 
 
 async def test_with_redis_the_browsers_of_every_worker_receive_each_change(
-    database: TestDatabase, serve: Serve, redis_server: RedisServer
+    database: TestDatabase, serve: Serve, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     """Each of ten browsers receives each of ten changes once, whichever worker made it."""
     database.make_service(capacity=1000)
-    service = serve(WORKERS=2, REDIS_URL=redis_server.url)
+    service = serve(WORKERS=2, REDIS_URL=redis_server.url, **patient_with_redis(tmp_path))
     # Each worker reads from Redis on a connection of its own.
     await anyio.to_thread.run_sync(
         wait_until,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,7 +14,7 @@ from service.sharing.limits import Limit, Rate, RequestLimits
 from tests.acceptance.clients import Clients, race, reserves, slot, statuses
 from tests.acceptance.conftest import Serve
 from tests.database import TestDatabase
-from tests.redis_server import RedisServer, sharing
+from tests.redis_server import RedisServer, patient_with_redis, sharing
 from tests.scraping import grown, scrape
 from tests.serving import ServiceProcess, free_port, wait_until
 
@@ -178,10 +179,13 @@ async def test_without_redis_there_is_no_gauge_for_it(database: TestDatabase, se
 # Rate limits.
 
 
-async def test_workers_share_a_clients_limit(database: TestDatabase, serve: Serve, redis_server: RedisServer) -> None:
+async def test_workers_share_a_clients_limit(
+    database: TestDatabase, serve: Serve, redis_server: RedisServer, tmp_path: Path
+) -> None:
     """All workers together grant exactly the limit."""
     database.make_service(capacity=1_000)
-    service = serve(WORKERS=WORKERS, REDIS_URL=redis_server.url, RATE_LIMIT_ENABLED=True, RATE_LIMIT="30/hour")
+    limit = {"RATE_LIMIT_ENABLED": True, "RATE_LIMIT": "30/hour"}
+    service = serve(WORKERS=WORKERS, REDIS_URL=redis_server.url, **limit, **patient_with_redis(tmp_path))
     async with service.client(connections=40) as client:
         await wait_until_up(client, redis_server)
         answers = await race(client, reserves(client, 100))
