@@ -173,6 +173,13 @@ def become(page: Page, *, hidden: bool) -> None:
     )
 
 
+def stop_clock(page: Page) -> None:
+    """Replaces the clock of a page by one that stands still, ten seconds from now: it can't be set back, and a busy
+    machine may take a while to stop it."""
+    page.clock.install()
+    page.clock.pause_at(page.evaluate("Date.now() / 1000 + 10"))
+
+
 def let_pass(page: Page, time: timedelta) -> None:
     """Lets time pass for a page whose clock was installed.
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.database import at
-from tests.pages.conftest import Open, Service, become
+from tests.pages.conftest import Open, Service, become, stop_clock
 from tests.pages.module_tabs import BUSINESS, GUEST, Tab, answer, count_down, lose_answers, tab_opener
 
 
@@ -314,13 +314,12 @@ def test_a_commit_that_is_refused_for_its_data_keeps_the_hold(tab: Tab) -> None:
 def test_it_waits_as_long_as_the_service_says(tab: Tab) -> None:
     """And somewhat longer, so that not all clients come back at once."""
     page = tab.page
-    page.clock.install()
+    stop_clock(page)
     answer(page, "reserve", 503, {"code": "OVERLOADED"}, **{"Retry-After": "8"})
     page.evaluate("globalThis.tries = 0; globalThis.send = fetch")
     page.evaluate("() => { globalThis.fetch = (...to) => (tries++, send(...to)); }")
     # In a function, because `evaluate` calls one that an expression returns: `waits` would be set too early.
     page.evaluate("() => { Math.random = () => { globalThis.waits = true; return 0.5; }; }")
-    page.clock.pause_at(page.evaluate("Date.now() / 1000 + 1"))
     tab.begin("hold", tab.slot())
     tab.until_true("globalThis.waits")
     page.clock.run_for(9_000)

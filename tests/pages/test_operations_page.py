@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from service.booking.health import Findings, judge
 from tests.database import MONDAY
-from tests.pages.conftest import DESKTOP, PHONE, STORAGE_OFF, Open, Service, serious_faults
+from tests.pages.conftest import DESKTOP, PHONE, STORAGE_OFF, Open, Service, serious_faults, stop_clock
 from tests.serving import ADMIN_TOKEN, NO_CERTIFICATES, SECRETS, ServiceProcess, free_port, wait_until
 from tests.shipped_clock import restore_clock
 
@@ -33,8 +33,7 @@ def _shipped_clock(service: Service) -> None:
 
 def watch(page: Page, token: str = ADMIN_TOKEN) -> None:
     """Gives the page its token. From then on its clock stands still, but for `look`."""
-    page.clock.install()
-    page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=1))
+    stop_clock(page)
     page.locator("#token").fill(token)
     page.locator("#token").press("Enter")
 
