@@ -64,7 +64,7 @@ async def test_services_that_start_at_once_on_an_empty_database_migrate_it_once(
         with psycopg.connect(empty_database) as rival:
             # The uncommitted schema blocks the migrations until all services wait; then it is rolled back.
             rival.execute("CREATE SCHEMA booking")
-            wait_until(lambda: count_blocked(rival) == len(starting), "all services to begin")
+            wait_until(lambda: count_blocked(rival) == len(starting), "all services to begin", seconds=60)
             rival.rollback()
         services = [stack.enter_context(service) for service in starting]
         for service in services:
@@ -366,7 +366,8 @@ def test_a_reader_of_the_log_that_has_stopped_stops_nothing(database: TestDataba
     ) as service:
         try:
             retried = httpx2.HTTPTransport(verify=NO_CERTIFICATES, retries=10)
-            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", transport=retried, timeout=10) as client:
+            # The first request waits until a worker has started.
+            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", transport=retried, timeout=60) as client:
                 assert {client.get("/nowhere").status_code for _ in range(1000)} == {404}
         finally:
             service.terminate()
