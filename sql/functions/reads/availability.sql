@@ -37,7 +37,8 @@ DECLARE
   v_now timestamptz := booking.now();
   v_listing booking.listing := booking.begin_listing(
     p_business_id, p_service_id, p_minutes, p_days, p_quantity, p_resource_id, p_except);
-  v_own booking.own_claim := booking.own_claim_of(p_business_id, p_except);
+  v_own booking.own_claim := (
+    SELECT booking.own_claim_of(a) FROM booking.appointment_by_id(p_business_id, p_except) AS a);
   v_within tstzrange;
   v_time interval;
   v_page_ends timestamptz;
@@ -98,7 +99,8 @@ DECLARE
   v_now timestamptz := booking.now();
   v_listing booking.listing := booking.begin_listing(
     p_business_id, p_service_id, p_minutes, p_days, p_quantity, p_resource_id, p_except);
-  v_own booking.own_claim := booking.own_claim_of(p_business_id, p_except);
+  v_own booking.own_claim := (
+    SELECT booking.own_claim_of(a) FROM booking.appointment_by_id(p_business_id, p_except) AS a);
   v_midnights timestamptz[];
   v_days jsonb;
 BEGIN
@@ -140,7 +142,8 @@ DECLARE
   v_now timestamptz := booking.now();
   v_listing booking.listing := booking.begin_listing(
     p_business_id, p_service_id, NULL, NULL, p_quantity, NULL, p_except);
-  v_own booking.own_claim := booking.own_claim_of(p_business_id, p_except);
+  v_own booking.own_claim := (
+    SELECT booking.own_claim_of(a) FROM booking.appointment_by_id(p_business_id, p_except) AS a);
   v_searches booking.listing[];
   v_starts tstzrange := tstzrange(p_slot_start - interval '168 hours', p_slot_start + interval '168 hours', '[]');
   v_free_starts timestamptz[];
@@ -181,15 +184,6 @@ BEGIN
            greatest(slot.slot_start - p_slot_start, p_slot_start - slot.slot_start), slot.slot_start
   LIMIT 5;
 END
-$$;
-
--- Returns the claim of a confirmed appointment, which takes no room from its own move; NULL: none.
-CREATE FUNCTION booking.own_claim_of(p_business_id text, p_appointment_id uuid)
-RETURNS booking.own_claim LANGUAGE sql STABLE
-AS $$
-  SELECT ROW(coalesce(a.resource_id, ''), lower(a.occupied), upper(a.occupied), a.quantity, a.service_id
-    )::booking.own_claim
-  FROM booking.appointment_by_id(p_business_id, p_appointment_id) AS a WHERE a.status = 'confirmed'
 $$;
 
 -- Reads what a listing needs of the catalog, and checks its parameters, which are those of booking.availability.

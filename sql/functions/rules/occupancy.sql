@@ -34,6 +34,15 @@ AS $$
   ORDER BY o.starts
 $$;
 
+-- Returns the claim of an appointment, which takes no room from its own move; NULL for one that is not confirmed.
+CREATE FUNCTION booking.own_claim_of(p_appointment booking.appointments)
+RETURNS booking.own_claim LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT CASE WHEN p_appointment.status = 'confirmed' THEN ROW(
+      coalesce(p_appointment.resource_id, ''), lower(p_appointment.occupied), upper(p_appointment.occupied),
+      p_appointment.quantity, p_appointment.service_id)::booking.own_claim END
+$$;
+
 -- Returns the windows of a resource that overlap [p_from, p_to), whichever service their claims belong to, with the
 -- units claimed in each, without expired holds.
 --

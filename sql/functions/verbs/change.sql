@@ -346,10 +346,7 @@ DECLARE
     SELECT ROW(c.position, c.business_id, c.operation_id, c.operation_id::text, (c.after).service_id,
       (c.after).slot_start, (c.after).slot_end, lower((c.after).occupied), upper((c.after).occupied),
       (c.after).quantity, c.resource_ids, NULL, NULL, NULL, NULL, NULL, NULL,
-      -- An appointment that is not confirmed has no claim yet.
-      CASE WHEN (c.before).status = 'confirmed' THEN
-        ROW(coalesce((c.before).resource_id, ''), lower((c.before).occupied), upper((c.before).occupied),
-          (c.before).quantity, (c.before).service_id)::booking.own_claim END,
+      booking.own_claim_of(c.before),
       (c.before).status = 'confirmed' AND (c.after).service_id = (c.before).service_id
         AND (c.after).occupied <@ (c.before).occupied
         AND (c.after).quantity <= (c.before).quantity
