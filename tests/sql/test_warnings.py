@@ -6,8 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.database import Outcome, TestDatabase, at
-from tests.sql.catalog import put_special_hours
+from tests.database import Outcome, TestDatabase, at, book_request
+from tests.sql.catalog import put_seats, put_special_hours
 from tests.sql.changes import move
 
 # Hours in UTC at which the salon is open, and closed, in winter and in summer: Berlin is one or two hours ahead.
@@ -160,3 +160,98 @@ def test_warnings_are_not_stored(salon: TestDatabase) -> None:
     stored = salon.value("SELECT booking.appointment('salon', %s)", booked)
     assert "warnings" not in stored
     assert "warnings" not in str(salon.rows("SELECT booking.audit_trail('salon', %s)", booked))
+
+
+# Any resource: the open ones come first.
+
+
+def test_an_open_resource_comes_before_a_closed_one(salon: TestDatabase) -> None:
+    """Bert is closed by his own hours, and gets the bookings for any resource only while Anna has no room."""
+    salon.put_closure("trip", at(24 * 7), at(24 * 8), "anna")
+    assert [granted(salon.book(hour, manual=True)) for hour in (8, 9, 10)] == ["anna"] * 3
+    assert granted(salon.book(8, manual=True)) == "bert"
+    assert salon.book(8, manual=True).name == "slot_unavailable"
+    # Where both are closed or both are open, work decides as ever.
+    assert [granted(salon.book(24 * 7 + hour, manual=True)) for hour in (8, 9)] == ["anna", "bert"]
+    assert [granted(salon.book(24 * 8 + hour, manual=True)) for hour in (8, 9)] == ["anna", "bert"]
+
+
+def test_an_open_resource_comes_before_a_smaller_closed_one(salon: TestDatabase) -> None:
+    """A table that is closed is not given to a party of two while a larger one is open."""
+    for resource_id, seats in (("nook", 2), ("hall", 8)):
+        put_seats(salon, resource_id, seats)
+    salon.make_service("table", resource_ids=["hall", "nook"], max_simultaneous_bookings=None)
+    salon.put_closure("repair", at(0), at(24), "nook")
+    request: dict[str, Any] = {"service_id": "table", "manual": True, "quantity": 2}
+    assert [granted(salon.book(MORNING, **request)) for _ in range(2)] == ["hall", "nook"]
+
+
+def test_a_session_on_an_open_resource_comes_before_one_on_a_closed_resource(salon: TestDatabase) -> None:
+    """A class that has begun to fill under a teacher who is closed by now is filled after the others."""
+    for resource_id in ("emil", "fay"):
+        put_seats(salon, resource_id, 2)
+    salon.make_service("yoga", resource_ids=["emil", "fay"], resource_sharing="session", max_simultaneous_bookings=None)
+    request: dict[str, Any] = {"service_id": "yoga", "manual": True}
+    salon.book(MORNING, **request, resource_id="emil")
+    salon.put_closure("ill", at(0), at(24), "emil")
+    assert [granted(salon.book(MORNING, **request)) for _ in range(3)] == ["fay", "fay", "emil"]
+    salon.put_closure("still-ill", at(24), at(48), "emil")
+    salon.put_closure("trip", at(24), at(48), "fay")
+    assert [granted(salon.book(24 + MORNING, **request)) for _ in range(3)] == ["fay", "fay", "emil"]
+
+
+def test_a_move_to_any_resource_leaves_a_closed_one(salon: TestDatabase) -> None:
+    """The appointment keeps its resource where that is open, or where no open one is free."""
+    booked = salon.book(24 + MORNING, manual=True, resource_id="bert").id
+    assert granted(move(salon, booked, 24 + MORNING + 1, resource_id=None)) == "bert"
+    assert granted(move(salon, booked, MORNING, resource_id=None)) == "anna"
+    salon.change(booked, set={"resource_id": "bert"})
+    salon.book(MORNING + 1, manual=True, resource_id="anna")
+    assert granted(move(salon, booked, MORNING + 1, resource_id=None)) == "bert"
+
+
+def test_a_late_commit_prefers_an_open_resource(salon: TestDatabase) -> None:
+    """Hours do not bind the rebook of a hold that lasted long enough to pay."""
+    now = salon.freeze_clock()
+    salon.reserve(MORNING + 1, ttl_minutes=60, resource_id="anna")
+    hold = salon.reserve(MORNING).id
+    salon.put_closure("ill", at(0), at(24), "anna")
+    salon.put_hours([])
+    salon.freeze_clock(now + timedelta(minutes=15))
+    assert granted(salon.commit(hold, if_expired="rebook")) == "bert"
+
+
+def test_requests_for_any_resource_are_decided_by_the_open_ones_in_one_call(salon: TestDatabase) -> None:
+    """Requests of the public and of the business for one slot share its room."""
+    requests = [book_request(MORNING, manual=manual) for manual in (True, False, True)]
+    outcomes = salon.call("book", requests)
+    assert [outcome.body.get("resource_id") for outcome in outcomes] == ["anna", None, "bert"]
+
+
+def test_without_a_known_time_zone_no_resource_is_preferred(salon: TestDatabase) -> None:
+    """The booking is made as if all were open."""
+    salon.rows("UPDATE booking.businesses SET timezone = 'Mars/Olympus'")
+    assert [granted(salon.book(hour, manual=True)) for hour in (8, 9)] == ["anna", "bert"]
+    salon.rows("UPDATE booking.businesses SET timezone = 'Europe/Berlin'")
+
+
+def test_a_pool_without_hours_takes_no_statement_for_them(salon: TestDatabase) -> None:
+    """Whether its resources have hours or closures is found out by the statement that reads the pool."""
+    salon.put_hours([(weekday, "08:00", "18:00") for weekday in range(1, 8)])
+    salon.rows(
+        "CREATE OR REPLACE FUNCTION booking.open_during(p_business_id text, p_owner_ids text[], p_slot tstzrange, "
+        "p_hours_apply text) RETURNS text[] LANGUAGE plpgsql STABLE AS $$ BEGIN "
+        "ASSERT '' = ANY (p_owner_ids), 'asked for the pool'; RETURN p_owner_ids; END $$"
+    )
+    booked = salon.book(MORNING, manual=True)
+    assert granted(move(salon, booked.id, MORNING + 1, resource_id=None)) == granted(booked)
+    salon.put_closure("trip", at(0), at(24), "anna")
+    with pytest.raises(psycopg.errors.AssertFailure, match="asked for the pool"):
+        salon.book(MORNING, manual=True)
+
+
+def granted(outcome: Outcome) -> str:
+    """Returns the resource that was granted."""
+    assert outcome.name == "done", outcome
+    resource_id: str = outcome.body["resource_id"]
+    return resource_id

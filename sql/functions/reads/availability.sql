@@ -218,7 +218,7 @@ BEGIN
   END IF;
   v_listing.service := v_service;
   v_listing.timezone := booking.timezone_of(p_business_id);
-  v_pool := booking.find_pool(p_business_id, p_service_id, p_resource_id, NULL, NULL);
+  v_pool := booking.find_pool(p_business_id, p_service_id, p_resource_id, NULL, NULL, true);
   v_listing.pool := ARRAY(
     SELECT r.resource_id FROM unnest(v_pool.resource_ids) AS member (id)
     CROSS JOIN LATERAL booking.resource_by_id(p_business_id, member.id) AS r

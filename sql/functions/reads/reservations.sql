@@ -46,7 +46,8 @@ BEGIN
     ) AS held
     CROSS JOIN LATERAL (
       SELECT booking.find_pool(
-        p_business_id, p_service_id, NULL, tstzrange(p_slot_start, p_slot_end), booking.hours_apply(s)) AS pool OFFSET 0
+        p_business_id, p_service_id, NULL, tstzrange(p_slot_start, p_slot_end), booking.hours_apply(s),
+        true) AS pool OFFSET 0
     ) AS lookup
     CROSS JOIN LATERAL (
       SELECT CASE WHEN (lookup.pool).has_resources THEN coalesce(sum(room), 0) END AS seats

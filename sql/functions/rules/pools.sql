@@ -4,26 +4,34 @@
 --
 -- Parameters
 --   p_resource_id  the resource that the request names; NULL for any
---   p_slot         the slot, for requests that opening hours, closures and booking_enabled bind; NULL for the others
+--   p_slot         the slot; NULL: opening hours, closures and booking_enabled do not matter
 --   p_hours_apply  as in booking.is_open; not read if p_slot is NULL
+--   p_is_public    whether these bind the request; if not, a request for any resource prefers the open ones
 -- Returns
 --   has_resources  whether the service has a pool, and so needs a resource for each claim
 --   largest        the seats of the largest resource that the request can mean: in the pool, not archived, and the
 --                  named one if one is named; NULL if there is none
---   resource_ids   of these, the ones that can serve the slot, free or not; NULL for a service without a pool
+--   resource_ids   of these, the ones that can serve the slot, free or not; NULL for a service without a pool. If some of
+--                  them are open and others closed, the closed ones come last, behind an empty id
 --   refusal        'not_online' or 'closed' if none of them can serve the slot; 'misconfigured' if that depends on hours
 --                  and this server does not know the time zone of the business
 CREATE FUNCTION booking.find_pool(
-  p_business_id text, p_service_id text, p_resource_id text, p_slot tstzrange, p_hours_apply text)
+  p_business_id text, p_service_id text, p_resource_id text, p_slot tstzrange, p_hours_apply text,
+  p_is_public boolean)
 RETURNS booking.pool LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
   v_pool booking.pool;
   v_online text[];
+  v_may_be_closed boolean;
 BEGIN
+  -- Hours and closures are looked for in the same statement: most pools have none, and then need no other one.
   SELECT count(*) > 0, max(r.seats),
-         coalesce(array_agg(r.resource_id) FILTER (WHERE r.booking_enabled OR p_slot IS NULL), '{}')
-  INTO v_pool.has_resources, v_pool.largest, v_online
+         coalesce(array_agg(r.resource_id) FILTER (WHERE r.booking_enabled OR NOT p_is_public OR p_slot IS NULL), '{}'),
+         bool_or(CASE WHEN NOT p_is_public AND p_resource_id IS NULL AND p_slot IS NOT NULL THEN
+           (SELECT owner.has_hours FROM booking.hours_owners(p_business_id, ARRAY[r.resource_id], p_slot) AS owner)
+           OR (SELECT true FROM booking.closures_during(p_business_id, r.resource_id, p_slot) LIMIT 1) END)
+  INTO v_pool.has_resources, v_pool.largest, v_online, v_may_be_closed
   FROM (
     SELECT m.resource_id FROM booking.service_resources m
     WHERE m.business_id = p_business_id AND m.service_id BETWEEN p_service_id AND p_service_id
@@ -38,10 +46,13 @@ BEGIN
     RETURN v_pool;
   END IF;
   v_online := array_remove(v_online, NULL);
-  v_pool.resource_ids := CASE
-    WHEN p_slot IS NULL THEN v_online
-    ELSE booking.open_during(p_business_id, v_online, p_slot, p_hours_apply)
-  END;
+  v_pool.resource_ids := v_online;
+  IF p_is_public AND p_slot IS NOT NULL THEN
+    v_pool.resource_ids := booking.open_during(p_business_id, v_online, p_slot, p_hours_apply);
+  ELSIF v_may_be_closed AND cardinality(v_online) > 1 THEN
+    v_pool.resource_ids := booking.open_ones_first(
+      v_online, booking.open_during(p_business_id, v_online, p_slot, p_hours_apply));
+  END IF;
   v_pool.refusal := CASE
     WHEN v_pool.resource_ids IS NULL THEN 'misconfigured'
     WHEN v_pool.largest IS NULL OR cardinality(v_pool.resource_ids) > 0 THEN NULL
@@ -50,6 +61,16 @@ BEGIN
   END;
   RETURN v_pool;
 END
+$$;
+
+-- Returns resources in the order of booking.find_pool: the open ones, an empty id, and the closed ones. Without the empty
+-- id if all or none are open, or p_open is NULL: not known.
+CREATE FUNCTION booking.open_ones_first(p_ids text[], p_open text[])
+RETURNS text[] LANGUAGE sql IMMUTABLE
+AS $$
+  SELECT CASE WHEN p_open <> '{}' AND p_open <> p_ids
+    THEN p_open || ''::text || ARRAY(SELECT id FROM unnest(p_ids) AS id WHERE id <> ALL (p_open))
+    ELSE p_ids END
 $$;
 
 -- Returns the fault of a quantity that no resource seats.
@@ -101,33 +122,42 @@ AS $$
 $$;
 
 -- Returns the resources that can serve a window of a service, and how many seats each has left during the whole window,
--- without expired holds: first the resource of p_own, then those with free seats, then the smallest, then by id.
+-- without expired holds: first the open ones, then the resource of p_own, then those with free seats, then the smallest,
+-- then by id.
 --
 -- Parameters
---   p_resource_ids  the resources to look at; NULL: the service has no pool
+--   p_resource_ids  the resources to look at, as in booking.find_pool; NULL: the service has no pool
 --   p_is_shared     whether claims of one window share a resource
 --   p_own           as in booking.service_windows
 -- Returns one row of parallel arrays, NULL if there are none
 --   ids, seats, reaches, last_assigned  each resource, and columns of it; reaches: longest_occupied_seconds
 --   rooms        its free seats
 --   is_begun     whether a session of this window has begun to fill the resource
---   has_equals   (one value) whether several resources with free seats are equally large, so that their work decides
+--   is_closed    whether it is behind the empty id
+--   has_equals   (one value) whether several resources with free seats are equally large, and all open or all closed, so
+--                that their work decides
 --   next_expiry  (one value) a count of these resources may include expired holds from then on
 CREATE FUNCTION booking.pool_room(
   p_business_id text, p_service_id text, p_resource_ids text[], p_starts timestamptz, p_ends timestamptz,
   p_is_shared boolean, p_own booking.own_claim, p_now timestamptz)
 RETURNS TABLE (
   ids text[], seats integer[], reaches bigint[], last_assigned timestamptz[], rooms bigint[], is_begun boolean[],
-  has_equals boolean, next_expiry timestamptz)
+  is_closed boolean[], has_equals boolean, next_expiry timestamptz)
 LANGUAGE sql STABLE
 AS $$
   SELECT array_agg(candidate.resource_id), array_agg(candidate.seats), array_agg(candidate.longest_occupied_seconds),
          array_agg(candidate.last_assigned_at), array_agg(candidate.room), array_agg(candidate.is_begun),
-         bool_or(candidate.room > 0 AND candidate.seats = candidate.seats_before), min(candidate.next_expiry)
+         array_agg(candidate.is_closed), bool_or(candidate.room > 0 AND candidate.seats = candidate.seats_before
+           AND candidate.is_closed = candidate.closed_before), min(candidate.next_expiry)
   FROM (
     SELECT r.resource_id, r.seats, r.longest_occupied_seconds, r.last_assigned_at, overlap.next_expiry,
-           overlap.claimed IS NOT NULL AS is_begun, room.seats AS room, lag(r.seats) OVER in_order AS seats_before
-    FROM unnest(p_resource_ids) AS member (id)
+           overlap.claimed IS NOT NULL AS is_begun, room.seats AS room, lag(r.seats) OVER in_order AS seats_before,
+           member.is_closed, lag(member.is_closed) OVER in_order AS closed_before
+    FROM (SELECT array_position(p_resource_ids, '') AS place OFFSET 0) AS empty_id
+    CROSS JOIN LATERAL (
+      SELECT listed.id, coalesce(listed.place > empty_id.place, false) AS is_closed
+      FROM unnest(p_resource_ids) WITH ORDINALITY AS listed (id, place)
+    ) AS member
     CROSS JOIN LATERAL booking.resource_by_id(p_business_id, member.id) AS r
     CROSS JOIN LATERAL (
       SELECT sum(w.claimed) FILTER (WHERE w.claimed > 0)::bigint AS claimed,
@@ -142,8 +172,9 @@ AS $$
         WHEN p_is_shared AND NOT overlap.has_another THEN r.seats - overlap.claimed ELSE 0 END AS seats
     ) AS room
     WINDOW in_order AS (
-      ORDER BY r.resource_id IS DISTINCT FROM p_own.resource_id, room.seats <= 0, r.seats, r.resource_id)
-    ORDER BY r.resource_id IS DISTINCT FROM p_own.resource_id, room.seats <= 0, r.seats, r.resource_id
+      ORDER BY member.is_closed, r.resource_id IS DISTINCT FROM p_own.resource_id, room.seats <= 0, r.seats,
+        r.resource_id)
+    ORDER BY member.is_closed, r.resource_id IS DISTINCT FROM p_own.resource_id, room.seats <= 0, r.seats, r.resource_id
   ) AS candidate
 $$;
 

@@ -139,7 +139,8 @@ BEGIN
           WHEN (before).resource_id IS NOT NULL OR (details -> 'set') ? 'resource_id'
             OR (after).service_id <> (before).service_id
           THEN booking.find_pool(
-            business_id, (after).service_id, details -> 'set' ->> 'resource_id', NULL, NULL)
+            business_id, (after).service_id, details -> 'set' ->> 'resource_id',
+            tstzrange((after).slot_start, (after).slot_end), booking.hours_apply(service), false)
         END AS pool
       FROM with_move
     ), with_outcome AS (

@@ -251,8 +251,9 @@ BEGIN
         WHERE m.business_id = o.business_id AND m.service_id BETWEEN o.service_id AND o.service_id
         ORDER BY m.service_id LIMIT 1)
       THEN booking.find_pool(o.business_id, o.service_id, o.resource_id,
-        CASE WHEN is_public AND refusal IS NULL THEN tstzrange(slot_start, slot_ends) END,
-        booking.hours_apply(o.service)) END AS pool
+        CASE WHEN refusal IS NULL AND (is_public OR slot_ends <= slot_start + booking.longest_slot(o.service))
+          THEN tstzrange(slot_start, slot_ends) END,
+        booking.hours_apply(o.service), is_public) END AS pool
     FROM request_with_service AS o OFFSET 0
   ), request_with_verdict AS (
     SELECT f.*, first_value(CASE WHEN f.reason IS NOT NULL OR (f.pool).has_resources THEN

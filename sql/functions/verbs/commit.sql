@@ -203,8 +203,8 @@ BEGIN
     CROSS JOIN LATERAL (
       SELECT booking.find_pool(
         r.business_id, r.service_id, CASE WHEN r.resource_named THEN r.resource_id END,
-        CASE WHEN NOT booking.lasted_to_pay(r.created_at, r.expires_at) THEN tstzrange(r.slot_start, r.slot_end) END,
-        booking.hours_apply(service)) AS pool OFFSET 0
+        tstzrange(r.slot_start, r.slot_end), booking.hours_apply(service),
+        NOT booking.lasted_to_pay(r.created_at, r.expires_at)) AS pool OFFSET 0
     ) AS lookup
     WHERE service.archived_at IS NULL AND (r.status <> 'held' OR r.expires_at <= p_now) AND r.slot_end > p_now
       AND (r.quantity > (lookup.pool).largest) IS NOT TRUE AND NOT EXISTS (
