@@ -48,6 +48,7 @@ DECLARE
   -- Arrays: each addition to a jsonb copies all of it.
   v_changes jsonb[] := '{}';
   v_bodies jsonb[] := '{}';
+  v_created jsonb[] := '{}';
   -- Resources that have fewer seats now.
   v_fewer text[] := '{}';
   v_id text;
@@ -81,12 +82,20 @@ BEGIN
       ELSIF v_step.member = 'business' AND v_step.action = 'created' AND v_outcome.outcome = 'done' THEN
         RAISE EXCEPTION 'the business was created while this call ran' USING ERRCODE = 'serialization_failure';
       END IF;
+      IF v_outcome.outcome = 'created' THEN
+        v_created := v_created || jsonb_build_object('member', v_step.member, 'id', v_step.id);
+      END IF;
       IF v_step.action <> 'replaced' THEN
         v_changes := v_changes || jsonb_build_object('action', v_step.action, 'member', v_step.member, 'id', v_step.id);
         v_bodies := array_append(v_bodies, v_outcome.body);
       END IF;
     END LOOP;
   END LOOP;
+  SELECT jsonb_build_object('outcome', beyond.outcome, 'body', beyond.body) INTO v_result
+  FROM booking.first_beyond_limit(p_business_id, v_created) AS beyond;
+  IF FOUND THEN
+    RAISE EXCEPTION 'an entry of the document was refused' USING ERRCODE = 'HF004', DETAIL = v_result;
+  END IF;
   -- After all entries: other resources of a pool may get the seats that these give up.
   FOREACH v_id IN ARRAY v_fewer LOOP
     BEGIN
@@ -113,6 +122,28 @@ EXCEPTION
     GET STACKED DIAGNOSTICS v_result = PG_EXCEPTION_DETAIL;
     RETURN (NULL, v_result ->> 'outcome', v_result -> 'body')::booking.outcome;
 END
+$$;
+
+-- Returns the refusal of the first service or resource that a document created beyond the limit of its business: no row,
+-- or one. All of a kind are counted once, because a count for each of them would take time with the square of their number.
+--
+--   p_created  {member, id} of each entry that was not even archived before, in their order
+CREATE FUNCTION booking.first_beyond_limit(p_business_id text, p_created jsonb[])
+RETURNS TABLE (outcome text, body jsonb) LANGUAGE sql VOLATILE
+AS $$
+  SELECT refusal.outcome, jsonb_build_object('member', kind.name, 'id', created.ids[
+    cardinality(created.ids) + 1 - (kind.number - (refusal.body ->> 'limit')::integer)], 'body', refusal.body)
+  FROM (
+    SELECT 'resources' AS name, count(*) AS number FROM booking.resources r WHERE r.business_id = p_business_id
+    UNION ALL
+    SELECT 'services', count(*) FROM booking.services s WHERE s.business_id = p_business_id
+  ) AS kind
+  CROSS JOIN LATERAL booking.over_limit(kind.name, kind.number) AS refusal
+  CROSS JOIN LATERAL (
+    SELECT ARRAY(SELECT entry ->> 'id' FROM unnest(p_created) AS entry WHERE entry ->> 'member' = kind.name) AS ids
+  ) AS created
+  WHERE refusal.outcome IS NOT NULL AND created.ids <> '{}'
+  ORDER BY kind.name LIMIT 1
 $$;
 
 -- Returns the first service of a document, by id, whose pool names a resource of the catalog that the document lacks:
@@ -192,7 +223,9 @@ BEGIN
     WHEN 'business' THEN booking.put_business(p_business_id, p_entry, 'infinity')
     -- Its claims are checked at the end of the document.
     WHEN 'resources' THEN booking.write_resource(p_business_id, p_id, p_entry, booking.now())
-    WHEN 'services' THEN booking.put_service(p_business_id, p_id, p_entry, 'infinity')
+    WHEN 'services' THEN CASE WHEN booking.was_claimed(p_business_id, p_id)
+      THEN booking.put_service(p_business_id, p_id, p_entry, 'infinity')
+      ELSE booking.write_service(p_business_id, p_id, p_entry, booking.now()) END
     WHEN 'opening_hours' THEN booking.put_opening_hours(p_business_id, p_entry, 'infinity')
     WHEN 'special_hours' THEN booking.put_special_hours(p_business_id, p_id, p_entry, 'infinity')
     WHEN 'closures' THEN booking.put_closure(p_business_id, p_id, p_entry, 'infinity') END;

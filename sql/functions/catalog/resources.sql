@@ -40,14 +40,20 @@ DECLARE
 BEGIN
   IF v_now IS NULL THEN
     RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
-  ELSIF v_outcome.outcome IS NOT NULL THEN
+  ELSIF NOT EXISTS (
+    SELECT FROM booking.resources r WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id)
+  THEN
+    v_outcome := booking.over_limit('resources', (
+      SELECT count(*) + 1 FROM booking.resources r WHERE r.business_id = p_business_id));
+  END IF;
+  IF v_outcome.outcome IS NOT NULL THEN
     RETURN v_outcome;
   END IF;
   v_outcome := booking.write_resource(p_business_id, p_resource_id, p_resource, v_now);
   IF v_has_fewer_seats THEN
     PERFORM booking.check_claims(p_business_id, NULL, p_resource_id, v_now);
   END IF;
-  RETURN v_outcome;
+  RETURN (NULL, v_outcome.outcome, (SELECT booking.resources(p_business_id, p_resource_id)))::booking.outcome;
 EXCEPTION
   WHEN SQLSTATE 'HF004' THEN -- the writes above are undone
     GET STACKED DIAGNOSTICS v_violation = PG_EXCEPTION_DETAIL;
@@ -90,23 +96,15 @@ AS $$
       AND r.seats > coalesce((p_resource ->> 'seats')::integer, 1))
 $$;
 
--- Does the work of booking.put_resource without the check of the claims. The caller holds the lock of the business, and
--- checks them if booking.has_fewer_seats.
+-- Does the work of booking.put_resource without the checks of the limits and of the claims, and returns its outcome without
+-- the resource. The caller holds the lock of the business, and checks the claims if booking.has_fewer_seats.
 CREATE FUNCTION booking.write_resource(p_business_id text, p_resource_id text, p_resource jsonb, p_now timestamptz)
 RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_old booking.resources;
-  v_refusal booking.outcome;
 BEGIN
   SELECT * INTO v_old FROM booking.resources r WHERE r.business_id = p_business_id AND r.resource_id = p_resource_id;
-  IF v_old.resource_id IS NULL THEN
-    v_refusal := booking.over_limit('resources', (
-      SELECT count(*) + 1 FROM booking.resources r WHERE r.business_id = p_business_id));
-    IF v_refusal.outcome IS NOT NULL THEN
-      RETURN v_refusal;
-    END IF;
-  END IF;
   INSERT INTO booking.resources (
     business_id, resource_id, name, kind, booking_enabled, seats, description, metadata, created_at)
   VALUES (p_business_id, p_resource_id, p_resource ->> 'name', p_resource ->> 'kind',
@@ -118,8 +116,7 @@ BEGIN
       -- The feed of a resource that was deleted stays closed: the one that is put may be another person's.
       calendar_generation = CASE WHEN v_old.archived_at IS NULL
         THEN v_old.calendar_generation ELSE excluded.calendar_generation END;
-  RETURN (NULL, CASE WHEN v_old.resource_id IS NULL THEN 'created' ELSE 'done' END, (
-    SELECT booking.resources(p_business_id, p_resource_id)))::booking.outcome;
+  RETURN (NULL, CASE WHEN v_old.resource_id IS NULL THEN 'created' ELSE 'done' END, NULL)::booking.outcome;
 END
 $$;
 

@@ -19,6 +19,52 @@ RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
+  v_outcome booking.outcome;
+  v_has_ended_holds boolean := false;
+  v_violation jsonb;
+BEGIN
+  IF v_now IS NULL THEN
+    RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
+  END IF;
+  IF NOT EXISTS (SELECT FROM booking.services s WHERE s.business_id = p_business_id AND s.service_id = p_service_id) THEN
+    v_outcome := booking.over_limit('services', (
+      SELECT count(*) + 1 FROM booking.services s WHERE s.business_id = p_business_id));
+    IF v_outcome.outcome IS NOT NULL THEN
+      RETURN v_outcome;
+    END IF;
+  END IF;
+  v_outcome := booking.write_service(p_business_id, p_service_id, p_service, v_now);
+  IF v_outcome.outcome NOT IN ('created', 'done') THEN
+    RETURN v_outcome;
+  ELSIF booking.was_claimed(p_business_id, p_service_id) THEN
+    v_has_ended_holds := booking.check_claims(p_business_id, p_service_id, NULL, v_now);
+  END IF;
+  RETURN (NULL, v_outcome.outcome, (
+    SELECT booking.services(p_business_id, p_service_id))
+    || CASE WHEN v_has_ended_holds THEN '{"frees_more": true}' ELSE '{}' END::jsonb)::booking.outcome;
+EXCEPTION
+  WHEN SQLSTATE 'HF004' THEN -- the writes above are undone
+    GET STACKED DIAGNOSTICS v_violation = PG_EXCEPTION_DETAIL;
+    RETURN (NULL, 'capacity_in_use', v_violation)::booking.outcome;
+END
+$$;
+
+-- Returns whether a service was ever claimed; if not, no claim is in the way of a change. longest_occupied_seconds is
+-- raised with the first claim and never lowered.
+CREATE FUNCTION booking.was_claimed(p_business_id text, p_service_id text)
+RETURNS boolean LANGUAGE sql STABLE
+AS $$
+  SELECT EXISTS (
+    SELECT FROM booking.services s
+    WHERE s.business_id = p_business_id AND s.service_id = p_service_id AND s.longest_occupied_seconds > 0)
+$$;
+
+-- Does the work of booking.put_service without the checks of the limit and of the claims, and returns its outcome without
+-- the service. The caller holds the lock of the business, and checks the claims if booking.was_claimed.
+CREATE FUNCTION booking.write_service(p_business_id text, p_service_id text, p_service jsonb, p_now timestamptz)
+RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
   -- Without metadata, whose nulls are data of the caller.
   v_settings jsonb := jsonb_strip_nulls(p_service - 'metadata');
   v_ids jsonb := coalesce(v_settings -> 'resource_ids', '[]');
@@ -27,21 +73,9 @@ DECLARE
   v_new booking.services;
   v_new_pool text[];
   v_seats bigint;
-  v_has_ended_holds boolean := false;
-  v_violation jsonb;
   v_refusal booking.outcome;
 BEGIN
-  IF v_now IS NULL THEN
-    RETURN (NULL, 'business_not_found', NULL)::booking.outcome;
-  END IF;
   SELECT * INTO v_old FROM booking.services s WHERE s.business_id = p_business_id AND s.service_id = p_service_id;
-  IF v_old.service_id IS NULL THEN
-    v_refusal := booking.over_limit('services', (
-      SELECT count(*) + 1 FROM booking.services s WHERE s.business_id = p_business_id));
-    IF v_refusal.outcome IS NOT NULL THEN
-      RETURN v_refusal;
-    END IF;
-  END IF;
   SELECT * INTO v_old_pool FROM booking.listed_pool(p_business_id, p_service_id);
   SELECT refusal.* INTO v_refusal
   FROM jsonb_array_elements_text(v_ids - v_old_pool.listed) WITH ORDINALITY AS item (resource_id, position)
@@ -54,7 +88,7 @@ BEGIN
     NULL::booking.services, '{"resource_sharing": "exclusive", "starts_on_grid": false}' || v_settings ||
     jsonb_build_object('business_id', p_business_id, 'service_id', p_service_id, 'archived_at', NULL,
       'metadata', p_service -> 'metadata', 'longest_occupied_seconds', coalesce(v_old.longest_occupied_seconds, 0),
-      'created_at', coalesce(v_old.created_at, v_now)));
+      'created_at', coalesce(v_old.created_at, p_now)));
   v_new.start_times := nullif(ARRAY(SELECT DISTINCT unnest(v_new.start_times) ORDER BY 1), '{}');
   v_new_pool := ARRAY(
     SELECT jsonb_array_elements_text(v_ids)
@@ -89,17 +123,7 @@ BEGIN
   INSERT INTO booking.service_resources (business_id, service_id, resource_id)
   SELECT p_business_id, p_service_id, unnest(v_new_pool)
   ON CONFLICT ON CONSTRAINT service_resources_pkey DO NOTHING;
-  -- 0: the service was never claimed, so whatever changes, no claim is in the way.
-  IF v_new.longest_occupied_seconds > 0 THEN
-    v_has_ended_holds := booking.check_claims(p_business_id, p_service_id, NULL, v_now);
-  END IF;
-  RETURN (NULL, CASE WHEN v_old.service_id IS NULL THEN 'created' ELSE 'done' END, (
-    SELECT booking.services(p_business_id, p_service_id))
-    || CASE WHEN v_has_ended_holds THEN '{"frees_more": true}' ELSE '{}' END::jsonb)::booking.outcome;
-EXCEPTION
-  WHEN SQLSTATE 'HF004' THEN -- the writes above are undone
-    GET STACKED DIAGNOSTICS v_violation = PG_EXCEPTION_DETAIL;
-    RETURN (NULL, 'capacity_in_use', v_violation)::booking.outcome;
+  RETURN (NULL, CASE WHEN v_old.service_id IS NULL THEN 'created' ELSE 'done' END, NULL)::booking.outcome;
 END
 $$;
 
@@ -112,15 +136,13 @@ RETURNS booking.outcome LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
   v_now timestamptz := booking.lock_business(p_business_id, p_deadline);
-  v_service booking.services;
 BEGIN
-  SELECT * INTO v_service FROM booking.services s
+  PERFORM FROM booking.services s
   WHERE s.business_id = p_business_id AND s.service_id = p_service_id AND s.archived_at IS NULL;
   IF NOT FOUND THEN
     RETURN (NULL, 'service_not_found', NULL)::booking.outcome;
   END IF;
-  -- longest_occupied_seconds is raised with the first claim and never lowered: 0 means never claimed.
-  IF v_service.longest_occupied_seconds > 0 THEN
+  IF booking.was_claimed(p_business_id, p_service_id) THEN
     UPDATE booking.services s SET archived_at = v_now
     WHERE s.business_id = p_business_id AND s.service_id = p_service_id;
   ELSE
