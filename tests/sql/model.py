@@ -58,6 +58,7 @@ class Appointment:
     hold_id: str | None
     status: str = "confirmed"
     version: int = 1
+    is_erased: bool = False
 
 
 @dataclass
@@ -103,8 +104,9 @@ class Model:
         )
 
     def first_above(self, service_id: str, capacity: int) -> tuple[datetime, int] | None:
-        """Returns the first instant at which more than a capacity is claimed, and how much."""
-        for start in sorted(claim.start for claim in self.claims_of_service(service_id)):
+        """Returns the first instant at which more than a capacity is claimed, and how much, unless it is over."""
+        ahead = [claim for claim in self.claims_of_service(service_id) if claim.end > self.now]
+        for start in sorted(claim.start for claim in ahead):
             if self.claimed_at(service_id, start) > capacity:
                 return start, self.claimed_at(service_id, start)
         return None
@@ -166,8 +168,31 @@ class Model:
     def cancel(self, appointment_id: str) -> str:
         """Cancels an appointment; a repeated cancel changes nothing."""
         appointment = self.appointments[appointment_id]
+        if appointment.status in ("completed", "no_show"):
+            return "appointment_ended"
         if appointment.status == "confirmed":
             appointment.status, appointment.version = "cancelled", appointment.version + 1
+        return "done"
+
+    def set_status(self, appointment_id: str, status: str) -> str:
+        """Ends an appointment that has begun, or takes it back if there is room."""
+        appointment = self.appointments[appointment_id]
+        if status == appointment.status:
+            return "done"
+        if appointment.status == "confirmed" and self.now < appointment.claim.start:
+            return "appointment_not_started"
+        if appointment.status != "confirmed" and (appointment.status == "cancelled" or status != "confirmed"):
+            return "appointment_ended"
+        if status == "confirmed" and not self.fits(appointment.claim):
+            return "slot_unavailable"
+        appointment.status, appointment.version = status, appointment.version + 1
+        return "done"
+
+    def erase(self, appointment_id: str) -> str:
+        """Erases the guest's data; a repeated erasure changes nothing."""
+        appointment = self.appointments[appointment_id]
+        appointment.version += not appointment.is_erased
+        appointment.is_erased = True
         return "done"
 
     def move(self, appointment_id: str, requested: Claim, resource_id: str | None) -> str:
