@@ -208,9 +208,23 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _parse(self, data: bytes) -> None:
         self._chunk_bytes = len(data)
-        super().data_received(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._refuse(*self._fault)
         if not self._refused:
             self._bound(len(data))
+
+    def _feed(self, data: bytes) -> None:
+        """Parses requests, and ignores offers of other protocols, which any client may make: the parser stops behind
+        each of them."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+            else:
+                return
 
     def _bound(self, received: int) -> None:
         self._ahead_bytes = self._ahead_bytes + received if self.pipeline else 0
@@ -303,16 +317,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline = None
         if not self._is_answering() and not self._waits_for_client:
             self._go_on()
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 — says that it is not HTTP, and no more
-        self._refuse(*self._fault)
-
-    def _should_upgrade(self) -> bool:
-        """Returns False: there are no WebSockets, also where a library for them is installed."""
-        return False
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Logs nothing: any client can offer an upgrade with each request."""
 
     def _is_head_too_large(self) -> bool:
         # No more than was received; only a long chunk is worth the sum.

@@ -30,9 +30,9 @@ _RETRY_SECONDS: Final = 0.005
 _MOST_LINES: Final = 10_000
 _LAST_SECONDS: Final = 1.0
 
-# Lines of uvicorn that are left out. The application has logged the reason why an answer ended early: a client that has
-# gone, a refusal or a defect. A request that is not HTTP is logged as a refusal.
-_EXPLAINED: Final = ("ASGI callable returned without completing response.", "Invalid HTTP request received.")
+# The line of uvicorn that is left out. The application has logged the reason why an answer ended early: a client that
+# has gone, a refusal or a defect.
+_EXPLAINED: Final = "ASGI callable returned without completing response."
 
 _JSON: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
 
@@ -144,7 +144,7 @@ def _render(_logger: object, level: str, event: Any) -> bytes:
 
 
 def _is_not_explained(record: logging.LogRecord) -> bool:
-    return record.msg not in _EXPLAINED
+    return record.msg != _EXPLAINED
 
 
 # One list for good: a logger keeps the list of its first line, also if the log is configured anew, and tests replace

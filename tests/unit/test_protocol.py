@@ -289,6 +289,16 @@ async def test_an_offer_of_web_sockets_is_ignored() -> None:
     assert transport.written == [b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nanswer"]
 
 
+async def test_requests_behind_an_offer_of_another_protocol_are_answered() -> None:
+    """The parser stops behind the offer. What had arrived with it would be lost, and its client wait in vain."""
+    offer = b"GET /0 HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    protocol, transport = connect(answer_at_once)
+    protocol.data_received(get() + offer + offer + get() + b"GET / HTTP/1.1\r\nHo")
+    protocol.data_received(b"st: test\r\n\r\n")
+    await until_idle(protocol)
+    assert b"".join(transport.written).count(b"HTTP/1.1 200 OK") == 5
+
+
 @pytest.mark.parametrize(
     ("sent", "waits"),
     [
