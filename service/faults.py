@@ -132,7 +132,7 @@ _OTHERS: Final[dict[str, tuple[FaultCode, dict[str, str]]]] = {
 
 def fault(field: str, code: FaultCode, /, **parameters: Any) -> Fault:
     """Builds the fault of a field. `parameters` are those of the code."""
-    given = {name: _whole(value) for name, value in parameters.items()}
+    given = {name: whole(value) for name, value in parameters.items()}
     written = {name: ", ".join(value) if isinstance(value, list) else value for name, value in given.items()}
     return {"field": field, "code": code.value, "parameters": given, "message": code.message.format_map(written)}
 
@@ -176,8 +176,8 @@ def _translated(field: str, kind: str, context: Mapping[str, Any]) -> Fault:
     return fault(field, FaultCode.INVALID)
 
 
-def _whole(value: Any) -> Any:
-    """Returns a bound that was declared as a fraction, as a whole number where it is one."""
+def whole(value: Any) -> Any:
+    """Returns a number that is written with a fraction of zero as an integer, and anything else as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

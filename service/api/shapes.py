@@ -5,7 +5,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationInfo, model_validator
 
-from service.booking.catalog_types import Units
+from service.booking.catalog_types import AS_INTEGER, Units
 from service.booking.contacts import EMAIL_MEANING, PHONE_MEANING, Email, Phone
 from service.booking.instants import EndOfSlot, SlotInstant, after
 from service.booking.requests import Author, Guest, RequestedSlot
@@ -31,7 +31,7 @@ def _within_reach(slot_end: datetime, info: ValidationInfo) -> datetime:
     return slot_end
 
 
-Version = Annotated[int, Field(ge=1, le=2_147_483_647)]
+Version = Annotated[int, Field(ge=1, le=2_147_483_647), AS_INTEGER]
 # Handlers get the id: the dispatcher has looked it up.
 PathBusiness = Annotated[str, Field(description="The business, by its slug or its id.")]
 ExpectedVersion = Annotated[

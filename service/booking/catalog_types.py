@@ -4,16 +4,20 @@ from typing import Annotated, Final
 
 from annotated_types import Predicate
 from phonenumbers import SUPPORTED_REGIONS
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import BeforeValidator, Field, JsonValue, StringConstraints
 
 from service.booking.text import BusinessId, CatalogMetadata, Description, Identifier, Name, OneFault, ResourceId
-from service.faults import FaultCode
+from service.faults import FaultCode, whole
 from service.naming import Record
 
-# A number of units: a capacity, seats, or the quantity of a claim.
-Units = Annotated[int, Field(ge=1, le=10_000_000)]
+# JSON does not tell integers from other numbers: 1.0 is one, as in JSON Schema, and some languages write no other.
+# It follows the bounds in an `Annotated`.
+AS_INTEGER: Final = BeforeValidator(whole)
 
-RetentionDays = Annotated[int, Field(ge=1, le=36_500)]
+# A number of units: a capacity, seats, or the quantity of a claim.
+Units = Annotated[int, Field(ge=1, le=10_000_000), AS_INTEGER]
+
+RetentionDays = Annotated[int, Field(ge=1, le=36_500), AS_INTEGER]
 
 Slug = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"), OneFault(FaultCode.INVALID_SLUG)
@@ -73,7 +77,7 @@ class BusinessSettings(NamedSettings):
         None,
         description="An ISO 3166 code of two letters, like `DE`. Left out, a phone number needs its country's code.",
     )
-    feed_past_days: int = Field(400, ge=0, le=3660, description=_FEED_PAST_DAYS)
+    feed_past_days: Annotated[int, Field(ge=0, le=3660), AS_INTEGER] = Field(400, description=_FEED_PAST_DAYS)
     guest_retention_days: RetentionDays | None = Field(
         None,
         description="How many days after the end of a slot its guest's data is erased. Left out, it is kept for ever.",

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from service.booking.catalog_types import MAX_LISTED, OfBusiness, Settings
+from service.booking.catalog_types import AS_INTEGER, MAX_LISTED, OfBusiness, Settings
 from service.booking.instants import EndTime, LocalDate, ShownInstant, TimeOfDay, WrittenInstant, after
 from service.booking.text import Identifier, Name, Notes, WrittenUuid
 from service.faults import FaultCode, fault_error, fault_error_at
@@ -46,7 +46,7 @@ _CLOSURE_RESOURCE: Final = "The one resource that is closed; `null` for the whol
 class OpeningHoursSettings(Settings):
     """Opening hours of one day of the week, in the wall-clock time of the business."""
 
-    weekday: Annotated[int, Field(ge=1, le=7)] = Field(description="1 for Monday, to 7 for Sunday.")
+    weekday: Annotated[int, Field(ge=1, le=7), AS_INTEGER] = Field(description="1 for Monday, to 7 for Sunday.")
     opens: TimeOfDay = Field(description=_OPENS)
     closes: Closes = Field(description=_CLOSES)
     resource_id: Identifier | None = Field(None, description=_WEEKLY_RESOURCE)

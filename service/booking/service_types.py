@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from service.booking.catalog_types import MAX_LISTED, Named, NamedSettings, OfBusiness, Units
+from service.booking.catalog_types import AS_INTEGER, MAX_LISTED, Named, NamedSettings, OfBusiness, Units
 from service.booking.instants import EndTime, TimeOfDay
 from service.booking.text import Identifier, ServiceId
 from service.faults import FaultCode, fault_error, fault_error_at
@@ -13,14 +13,14 @@ from service.naming import Record
 
 _YEAR_DAYS = 366
 
-Minutes = Annotated[int, Field(ge=0, le=_YEAR_DAYS * 24 * 60)]
-SlotMinutes = Annotated[int, Field(ge=1, le=43_200)]
-SlotDays = Annotated[int, Field(ge=1, le=_YEAR_DAYS)]
-TtlMinutes = Annotated[int, Field(ge=1, le=10_080)]
-AdvanceDays = Annotated[int, Field(ge=0, le=3660)]
-BufferMinutes = Annotated[int, Field(ge=0, le=1440)]
+Minutes = Annotated[int, Field(ge=0, le=_YEAR_DAYS * 24 * 60), AS_INTEGER]
+SlotMinutes = Annotated[int, Field(ge=1, le=43_200), AS_INTEGER]
+SlotDays = Annotated[int, Field(ge=1, le=_YEAR_DAYS), AS_INTEGER]
+TtlMinutes = Annotated[int, Field(ge=1, le=10_080), AS_INTEGER]
+AdvanceDays = Annotated[int, Field(ge=0, le=3660), AS_INTEGER]
+BufferMinutes = Annotated[int, Field(ge=0, le=1440), AS_INTEGER]
 # A commit reads as many appointments of its guest.
-GuestLimit = Annotated[int, Field(ge=1, le=1000)]
+GuestLimit = Annotated[int, Field(ge=1, le=1000), AS_INTEGER]
 
 
 def _sorted(texts: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Self
 
 import pytest
 from openapi_spec_validator import validate
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from service.api.docs import DocsApi
 from service.booking.alternatives import LOOK_UP_SECONDS
@@ -183,6 +183,21 @@ async def test_a_body_requires_what_has_no_default() -> None:
     assert reserve["quantity"]["description"].endswith("By default `1`.")
 
 
+async def test_an_integer_may_have_a_fraction_of_zero() -> None:
+    """JSON Schema takes 1.0 for an integer, and languages without integers write it. Other fractions are faults."""
+    by_name = models()
+    tried = 0
+    for name, shape in schemas_of(await served_document(), "requestBody").items():
+        for member, schema in shape.get("properties", {}).items():
+            for option in schema.get("anyOf", [schema]):
+                if option.get("type") == "integer":
+                    whole, other = ({member: option["minimum"] + fraction} for fraction in (0.0, 0.5))
+                    assert not is_no_integer(by_name[name], whole), (name, member)
+                    assert is_no_integer(by_name[name], other), (name, member)
+                    tried += 1
+    assert tried > 30
+
+
 async def test_a_refusal_has_the_codes_of_its_call_only() -> None:
     """The type of an answer tells which codes, and which other members, a frontend has to handle."""
     document = await served_document()
@@ -312,6 +327,15 @@ async def test_what_is_malformed_is_refused_as_the_document_says() -> None:
                     met.add(check(document, response))
                 told = {code for name, _, code in answers(document) if name == operation["operationId"]}
                 assert met == told & {"PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE", "VALIDATION_FAILED"}
+
+
+def is_no_integer(model: type[BaseModel], body: Json) -> bool:
+    """Returns whether the number in a body, which may have other faults, is refused as no integer."""
+    try:
+        model.model_validate_json(json.dumps(body))
+    except ValidationError as error:
+        return any(fault["type"].startswith("int_") for fault in error.errors())
+    return False
 
 
 def schemas_of(document: Json, part: str) -> dict[str, Json]:
