@@ -32,6 +32,7 @@ class FaultCode(StrEnum):
     NOT_WITH = "not_with", "must be left out beside {fields}"
     ONLY_WITH = "only_with", "must be left out without {fields}"
     UNKNOWN_MEMBER = "unknown_member", "is not a member of this request"
+    SENT_TWICE = "sent_twice", "must be sent once"
     DIFFERS = "differs", "must be the same as {field}, or one of them left out"
     DIFFERS_FROM_PATH = "differs_from_path", "must be the one of the path, or be left out"
     WRONG_TYPE = "wrong_type", "must be of the type {expected}"

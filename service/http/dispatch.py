@@ -115,7 +115,7 @@ class Dispatcher:
         """Sets the principal of a call that it may make. Raises `HoldfastError`."""
         principal = await self._authentication.principal(call, endpoint.access)
         if principal:
-            _keep_to_business(principal, call.path.get("businessId"), _query_parameters(call).get("businessId"))
+            _keep_to_business(principal, call.path.get("businessId"), dict(_parameters(call)).get("businessId"))
             if principal.kind not in endpoint.access.roles:
                 raise HoldfastError("FORBIDDEN")
         call.principal = principal
@@ -143,18 +143,22 @@ def _agree_with_path(endpoint: Endpoint, call: Call) -> None:
             raise Invalid.at(parameter.name, FaultCode.DIFFERS_FROM_PATH)
 
 
-def _query_parameters(call: Call) -> dict[str, str]:
-    """Returns the query, decoded; of a parameter that is repeated, the last counts."""
-    return dict(parse_qsl(call.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+def _parameters(call: Call) -> list[tuple[str, str]]:
+    """Returns the names and values of the query, decoded."""
+    return parse_qsl(call.scope["query_string"].decode("latin-1"), keep_blank_values=True)
 
 
 def _read_query(call: Call, model: type[BaseModel]) -> BaseModel:
-    parameters = _query_parameters(call)
-    # Readers of feeds, and old libraries, add it to get past caches.
-    if call.scope["method"] in ("GET", "HEAD"):
-        parameters.pop("_", None)
+    # Readers of feeds, and old libraries, add `_` to get past caches.
+    ignored = "_" if call.scope["method"] in ("GET", "HEAD") else None
+    sent: dict[str, str] = {}
+    for name, value in _parameters(call):
+        if name in sent:
+            raise Invalid.at(name, FaultCode.SENT_TWICE)
+        if name != ignored:
+            sent[name] = value
     try:
-        return model.model_validate(parameters)
+        return model.model_validate(sent)
     except ValidationError as error:
         raise Invalid.of_input(error) from None
 

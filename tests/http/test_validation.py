@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.database import TestDatabase, at
-from tests.http.booking_calls import change, create, reserve, slot
+from tests.http.booking_calls import change, create, reserve, slot, timestamp
 from tests.http.conftest import ADMIN, CRON
 from tests.http.describing import Json, check, served_document
 from tests.http.refusals import faulty_fields, refusal
@@ -307,6 +307,17 @@ async def test_a_faulty_query_names_its_field(client: httpx2.AsyncClient, query:
     response = await client.get("/api/booking/capacity", params={**right, **query})
     assert response.status_code == 400
     assert faulty_fields(response) == [field]
+
+
+@pytest.mark.parametrize("second", ["serviceId=shave", "serviceId=cut", "service%49d=cut", "serviceId="])
+async def test_a_parameter_is_sent_once(client: httpx2.AsyncClient, database: TestDatabase, second: str) -> None:
+    """A list of two is no list of one: the answer would be that to another question. Proxies may read the first."""
+    database.make_service()
+    right = f"businessId=salon&serviceId=cut&from={timestamp(at(0))}&limit=1"
+    assert (await client.get(f"/api/booking/availability?{right}")).status_code == 200
+    response = await client.get(f"/api/booking/availability?{right}&{second}")
+    assert response.status_code == 400
+    assert [(fault["field"], fault["code"]) for fault in response.json()["errors"]] == [("serviceId", "sent_twice")]
 
 
 async def test_an_idempotency_key_header_is_validated(client: httpx2.AsyncClient) -> None:
