@@ -94,7 +94,8 @@ class AvailabilityApi:
         Slots that start in `[from, to)`, by the same rules as `reserve`, in pages: `nextFrom` is the `from` of the next
         one. A page covers 62 days and 512 KB at most, so it may be short, even empty, with a `nextFrom`. `limit=1`
         finds the first free slot. Send the `slotEnd` of the slot that the guest chose. With the `appointmentId` and the
-        `Guest-Token` of a booking, the slots are those to which its guest can move it.
+        `Guest-Token` of a booking, the slots are those to which its guest can move it: with the `resourceId` that it
+        has, or with one of the `resourceIds` of the slot, or `null`, as `resourceId` of the move.
         """
         return await self._answer(
             call, query, lambda: availability(self._reads, query, query.from_, query.to, query.limit)

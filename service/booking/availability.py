@@ -24,6 +24,7 @@ _COUNTED_DATES: Final = timedelta(days=62)
 _SLOTS_OF_TURN: Final = 100
 # The text of jsonb between two slots. No id of a resource contains a brace.
 _BETWEEN_SLOTS: Final = b"}, {"
+_USUAL_LENGTH: Final = "Left out, that of the `appointmentId`, if the service has it, or of the service."
 
 
 class Slot(Record):
@@ -74,16 +75,22 @@ class Wanted(BaseModel):
 
     business_id: NamedBusiness
     service_id: ServiceId
-    quantity: Units = Field(1, description="How many units are wanted. Slots with less room are not listed.")
+    quantity: Units | None = Field(
+        None,
+        description="How many units are wanted. Slots with less room are not listed. Left out, those of the "
+        "`appointmentId`, or 1.",
+    )
     resource_id: Identifier | None = Field(None, description="Only the slots in which this one is free.")
     duration_minutes: SlotMinutes | None = Field(
-        None, description="The length of the slots, of a service by minutes. Left out, it is as long as the service."
+        None, description=f"The length of the slots, of a service by minutes. {_USUAL_LENGTH}"
     )
     duration_days: SlotDays | None = Field(
-        None, description="The length of the slots, of a service by days. Left out, it is as long as the service."
+        None, description=f"The length of the slots, of a service by days. {_USUAL_LENGTH}"
     )
     appointment_id: UUID | None = Field(
-        None, description="An appointment that is to be moved, with its `Guest-Token`: it takes no room from itself."
+        None,
+        description="An appointment that is to be moved, with its `Guest-Token`: it takes no room from itself, and the "
+        "slots have its length and room for its quantity, if no others are sent.",
     )
 
     @model_validator(mode="after")

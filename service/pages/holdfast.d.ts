@@ -5,7 +5,7 @@ export interface Wanted {
   resourceId?: string;
   durationMinutes?: number;
   durationDays?: number;
-  /** A booking that is to be moved: it takes no room from itself. */
+  /** A booking that is to be moved: it takes no room from itself, and the slots have its length and quantity. */
   moved?: Ticket;
 }
 

@@ -369,6 +369,57 @@ async def test_a_guest_lists_the_slots_to_move_to(client: httpx2.AsyncClient, da
         assert (await reschedule(client, booked, hour)).status_code == 200
 
 
+async def test_the_slots_to_move_to_are_as_large_as_the_booking(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """They have its length and room for its quantity, as the move has: with the slots of one guest and of the usual
+    length, a party was refused at a listed slot, and a long booking became a short one."""
+    database.make_service(capacity=4, slot_step_minutes=60)
+    booked = await book(client, 10, slotEnd=timestamp(at(12)), quantity=3)
+    await book(client, 14, quantity=2)
+    query: Json = {"businessId": "salon", "serviceId": "cut", "from": timestamp(at(9)), "to": timestamp(at(17))}
+    dates = query | {"from": str(at(0).date()), "to": str(at(0).date())}
+
+    async def listed(**members: object) -> dict[float, float]:
+        own = members | {"appointmentId": booked["appointmentId"]}
+        slots = (await client.get(AVAILABILITY, params=query | own, headers=by_token(booked))).json()["slots"]
+        return {hour_of_iso(slot["slotStart"]): hour_of_iso(slot["slotEnd"]) for slot in slots}
+
+    async def count(**members: object) -> int:
+        own = members | {"appointmentId": booked["appointmentId"]}
+        days = await client.get(f"{AVAILABILITY}/days", params=dates | own, headers=by_token(booked))
+        number: int = days.json()["days"][0]["slots"]
+        return number
+
+    assert await listed() == {9: 11, 10: 12, 11: 13, 12: 14, 15: 17, 16: 18}
+    assert await listed(quantity=1, durationMinutes=60) == {hour: hour + 1 for hour in range(9, 17)}
+    assert await count() == await count(quantity=1) - 2
+    assert (await reschedule(client, booked, 13)).status_code == 409
+    assert (await reschedule(client, booked, 15)).json()["slotEnd"] == timestamp(at(17))
+
+
+async def test_the_days_to_move_to_are_as_many_as_those_of_the_booking(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """A stay of three nights. One of a length that the service has no more moves to slots of the usual length."""
+    nights: Json = {"duration_minutes": None, "min_duration_minutes": None, "max_duration_minutes": None}
+    nights |= {"duration_days": 1, "start_times": ["14:00"], "end_time": "11:00"}
+    database.make_service(**nights, max_duration_days=3)
+    booked = await book(client, 13, slotEnd=timestamp(at(10, day=3)))
+    query = {"businessId": "salon", "serviceId": "cut", "from": timestamp(at(13)), "limit": 1}
+    own = query | {"appointmentId": booked["appointmentId"]}
+
+    async def first_end(query: Json) -> str:
+        slots = (await client.get(AVAILABILITY, params=query, headers=by_token(booked))).json()["slots"]
+        end: str = slots[0]["slotEnd"]
+        return end
+
+    assert await first_end(own) == timestamp(at(10, day=3))
+    assert await first_end(own | {"durationDays": 2}) == timestamp(at(10, day=2))
+    database.make_service(**nights, max_duration_days=2)
+    assert await first_end(own) == timestamp(at(10, day=1))
+
+
 # Limits and browsers.
 
 

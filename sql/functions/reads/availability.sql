@@ -15,8 +15,9 @@
 -- Parameters
 --   p_from         finite: the first instant at which a slot may start
 --   p_to           the slots start before it; NULL: as far ahead as the service may be booked
---   p_minutes, p_days  the length of the slots, one of the two at most and in the unit of the service; NULL: its own
---   p_quantity     units wanted at once
+--   p_minutes, p_days  the length of the slots, one of the two at most and in the unit of the service; NULL: that of
+--                  p_except, if the service has that length, else the service's own
+--   p_quantity     units wanted at once; NULL: those of p_except, or 1
 --   p_resource_id  only slots in which this resource is free, and no other resource; NULL: any
 --   p_limit        slots in a page
 --   p_except       as in booking.alternatives
@@ -35,10 +36,11 @@ SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_gener
 AS $$
 DECLARE
   v_now timestamptz := booking.now();
-  v_listing booking.listing := booking.begin_listing(
-    p_business_id, p_service_id, p_minutes, p_days, p_quantity, p_resource_id, p_except);
   v_own booking.own_claim := (
     SELECT booking.own_claim_of(a) FROM booking.appointment_by_id(p_business_id, p_except) AS a);
+  v_quantity integer := coalesce(p_quantity, v_own.quantity, 1);
+  v_listing booking.listing := booking.begin_listing(
+    p_business_id, p_service_id, p_minutes, p_days, v_quantity, p_resource_id, p_except);
   v_within tstzrange;
   v_time interval;
   v_page_ends timestamptz;
@@ -62,7 +64,7 @@ BEGIN
     FROM (
       SELECT slot.*, row_number() OVER (ORDER BY slot.slot_start) AS place
       FROM booking.free_slots(
-        v_listing, v_within * tstzrange(NULL, v_page_ends), p_quantity, v_now, v_own, p_limit + 1) AS slot
+        v_listing, v_within * tstzrange(NULL, v_page_ends), v_quantity, v_now, v_own, p_limit + 1) AS slot
     ) AS page
     WHERE page.place <= p_limit + 1;
     EXIT WHEN v_next IS NOT NULL OR NOT v_within @> v_page_ends;
@@ -75,7 +77,7 @@ BEGIN
   FROM (
     SELECT slot.slot_start, to_jsonb(slot) AS slot, sum(length(to_jsonb(slot)::text)) OVER (
              ORDER BY slot.slot_start) AS length
-    FROM booking.slot_room(v_listing, v_starts, v_ends, p_quantity, v_now, v_own, NULL) AS slot
+    FROM booking.slot_room(v_listing, v_starts, v_ends, v_quantity, v_now, v_own, NULL) AS slot
   ) AS page;
   RETURN (NULL, 'done', jsonb_build_object('slots', coalesce(v_slots, '[]'), 'next_from', v_next))::booking.outcome;
 END
@@ -97,10 +99,11 @@ SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_gener
 AS $$
 DECLARE
   v_now timestamptz := booking.now();
-  v_listing booking.listing := booking.begin_listing(
-    p_business_id, p_service_id, p_minutes, p_days, p_quantity, p_resource_id, p_except);
   v_own booking.own_claim := (
     SELECT booking.own_claim_of(a) FROM booking.appointment_by_id(p_business_id, p_except) AS a);
+  v_quantity integer := coalesce(p_quantity, v_own.quantity, 1);
+  v_listing booking.listing := booking.begin_listing(
+    p_business_id, p_service_id, p_minutes, p_days, v_quantity, p_resource_id, p_except);
   v_midnights timestamptz[];
   v_days jsonb;
 BEGIN
@@ -117,7 +120,7 @@ BEGIN
            min(slot.slot_start) AS first
     -- Where the clock is set back across midnight, a date goes on after the next one has begun.
     FROM booking.free_slots(
-      v_listing, tstzrange(v_midnights[1], v_midnights[2] + interval '24 hours'), p_quantity, v_now, v_own, 100) AS slot
+      v_listing, tstzrange(v_midnights[1], v_midnights[2] + interval '24 hours'), v_quantity, v_now, v_own, 100) AS slot
     GROUP BY 1
   ) AS of_day ON of_day.date = p_first + n;
   RETURN (NULL, 'done', jsonb_build_object('days', v_days))::booking.outcome;
@@ -204,6 +207,7 @@ DECLARE
   v_moved booking.appointments;
   v_pool booking.pool;
 BEGIN
+  v_listing.timezone := booking.timezone_of(p_business_id);
   SELECT * INTO v_service FROM booking.services s
   WHERE s.business_id = p_business_id AND s.service_id = p_service_id AND s.archived_at IS NULL;
   IF NOT FOUND THEN
@@ -215,9 +219,13 @@ BEGIN
   IF FOUND THEN
     v_service.buffer_before_minutes := extract(epoch FROM v_moved.slot_start - lower(v_moved.occupied)) / 60;
     v_service.buffer_after_minutes := extract(epoch FROM upper(v_moved.occupied) - v_moved.slot_end) / 60;
+    IF booking.length_refusal(v_service, v_listing.timezone, v_moved.slot_start, v_moved.slot_end) IS NULL THEN
+      v_listing.length := booking.elapsed(v_moved.slot_start, v_moved.slot_end);
+      v_listing.days := CASE WHEN v_service.duration_days IS NOT NULL
+        THEN (booking.days_of(v_service, v_listing.timezone, v_moved.slot_start, v_moved.slot_end)).days END;
+    END IF;
   END IF;
   v_listing.service := v_service;
-  v_listing.timezone := booking.timezone_of(p_business_id);
   v_pool := booking.find_pool(p_business_id, p_service_id, p_resource_id, NULL, NULL, true);
   v_listing.pool := ARRAY(
     SELECT r.resource_id FROM unnest(v_pool.resource_ids) AS member (id)
@@ -226,10 +234,11 @@ BEGIN
   IF NOT v_pool.has_resources THEN
     v_listing.pool := NULL;
   END IF;
-  v_listing.length := make_interval(mins => CASE WHEN v_service.duration_days IS NULL
-    THEN coalesce(p_minutes, v_service.duration_minutes) END);
+  v_listing.length := CASE WHEN v_service.duration_days IS NULL
+    THEN coalesce(make_interval(mins => p_minutes), v_listing.length,
+      make_interval(mins => v_service.duration_minutes)) END;
   v_listing.days := CASE WHEN v_service.duration_days IS NOT NULL
-    THEN coalesce(p_days, v_service.duration_days) END;
+    THEN coalesce(p_days, v_listing.days, v_service.duration_days) END;
 
   IF v_listing.timezone IS NULL THEN
     v_listing.outcome := 'business_misconfigured';
