@@ -79,10 +79,6 @@ class _Stop(click.ClickException):
 @click.version_option(__version__, message="holdfast %(version)s")
 def main() -> None:
     """Holds a scarce slot for a while and then confirms it."""
-    # By default they end the process at once, and leave an embedded database that it has started running.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, lambda received, _: sys.exit(128 + received))
 
 
 @main.command()
@@ -176,5 +172,14 @@ def export(business_id: str) -> None:
         click.echo(catalog_file.to_yaml(content), nl=False)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs the command of the command line. SIGINT, SIGTERM and SIGHUP end it by an exception: by default they would
+    leave an embedded database that it has started running, or, as Ctrl-C, exit with the status of a violation."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
     main(prog_name="python -m service")
+
+
+if __name__ == "__main__":
+    run()

@@ -85,14 +85,14 @@ def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 3
 
 
 @contextmanager
-def hangup(action: signal.Handlers) -> Iterator[None]:
-    """Lets the processes that are started in the block begin with this action of SIGHUP: under `nohup make test` they
-    would ignore it, like the tests."""
-    former = signal.signal(signal.SIGHUP, action)
+def begin_with(action: signal.Handlers, number: signal.Signals) -> Iterator[None]:
+    """Lets the processes that are started in the block begin with this action of a signal: under `nohup make test` they
+    would ignore SIGHUP, like the tests, and in the background of a script SIGINT."""
+    former = signal.signal(number, action)
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, former)
+        signal.signal(number, former)
 
 
 class ServiceProcess:

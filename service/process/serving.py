@@ -47,7 +47,8 @@ def serve(settings: Settings) -> None:
     worker can't start. Raises `HostingError`, `EmbeddedServerError` or `MigrationError`."""
     # Uvicorn raises its signal again after it has stopped. The default handler would end the process at once, before
     # the database is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
     # A terminal that is closed sends SIGHUP. By default it ends this process at once, and leaves the embedded database
     # running. `nohup` has the process ignore it.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -167,8 +168,7 @@ def _url(listening: socket.socket) -> str:
 
 def _run_alone(config: uvicorn.Config, listening: socket.socket) -> bool:
     server = uvicorn.Server(config)
-    with suppress(KeyboardInterrupt):
-        server.run([listening])
+    server.run([listening])
     return server.started
 
 

@@ -38,10 +38,10 @@ from tests.serving import (
     REPOSITORY,
     SECRETS,
     ServiceProcess,
+    begin_with,
     environment,
     error_of,
     free_port,
-    hangup,
     run_command,
     wait_until,
 )
@@ -320,7 +320,7 @@ async def test_a_second_service_on_the_same_folder_is_refused(data_dir: Path) ->
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_terminal_that_is_closed_stops_the_service_and_its_database(data_dir: Path, workers: int) -> None:
     """It sends SIGHUP. PostgreSQL, in a session of its own, would run on."""
-    with hangup(signal.SIG_DFL):
+    with begin_with(signal.SIG_DFL, signal.SIGHUP):
         service = service_on(data_dir, WORKERS=workers)
     with service:
         service.process.send_signal(signal.SIGHUP)
@@ -328,10 +328,11 @@ def test_a_terminal_that_is_closed_stops_the_service_and_its_database(data_dir: 
     assert find_running(data_dir) is None
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_command_that_is_ended_stops_the_database_that_it_started(data_dir: Path, number: signal.Signals) -> None:
-    """As by `timeout`, or with its terminal. The schema is not complete yet."""
-    with hangup(signal.SIG_DFL):
+    """As by `timeout`, with its terminal, or by Ctrl-C, which is no violation of an invariant. The schema is not
+    complete yet."""
+    with begin_with(signal.SIG_DFL, number):
         migration = start_without_wait("migrate", data_dir=data_dir, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     wait_until(lambda: find_running(data_dir), "the server")
     migration.send_signal(number)
@@ -343,7 +344,7 @@ def test_a_command_that_is_ended_stops_the_database_that_it_started(data_dir: Pa
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_nohup_lets_the_service_run_on(data_dir: Path, workers: int) -> None:
     """It makes the service ignore SIGHUP."""
-    with hangup(signal.SIG_IGN):
+    with begin_with(signal.SIG_IGN, signal.SIGHUP):
         service = service_on(data_dir, WORKERS=workers)
     with service:
         workers_before = service.worker_pids()

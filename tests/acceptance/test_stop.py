@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.clients import Clients, race_behind_lock, reserves, slot, statuses
 from tests.acceptance.conftest import Serve
 from tests.database import TestDatabase
-from tests.serving import ServiceProcess, hangup, wait_until
+from tests.serving import ServiceProcess, begin_with, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -31,21 +31,21 @@ def wait_until_replaced(service: ServiceProcess, victim: int) -> None:
 
 @with_proc
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 async def test_requests_in_flight_are_answered_when_the_service_stops(
     database: TestDatabase, serve: Serve, workers: int, sent: signal.Signals
 ) -> None:
     """All requests wait for a lock while the service stops, and each is decided once the lock is released. A terminal
-    that is closed sends SIGHUP to all of its processes."""
+    that is closed sends SIGHUP to all of its processes, and Ctrl-C SIGINT."""
     database.make_service(capacity=30)
     # At this level uvicorn logs the steps of its shutdown.
-    with hangup(signal.SIG_DFL):
+    with begin_with(signal.SIG_DFL, sent):
         service = serve(WORKERS=workers, LOG_LEVEL="debug")
 
     def stop() -> None:
         # A request that no worker has read is not in flight: its client gets no answer, and may retry.
         wait_until(lambda: service.connections_read() == 60, "all requests to be read")
-        for pid in service.worker_pids() if sent == signal.SIGHUP else ():
+        for pid in service.worker_pids() if sent != signal.SIGTERM else ():
             os.kill(pid, sent)
         service.process.send_signal(sent)
         wait_until(lambda: len(service.events("Shutting down")) == workers, "all workers to stop")
