@@ -175,10 +175,21 @@ def export(business_id: str) -> None:
 def run() -> None:
     """Runs the command of the command line. SIGINT, SIGTERM and SIGHUP end it by an exception: by default they would
     leave an embedded database that it has started running, or, as Ctrl-C, exit with the status of a violation."""
+    sys.unraisablehook = _signal_again
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda received, _: sys.exit(128 + received))
     main(prog_name="python -m service")
+
+
+def _signal_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Sends SIGTERM a moment after an exit that a signal began in a callback of a weak reference or of the garbage
+    collector, as imports have many: an exception there is only reported, and the process would go on."""
+    if isinstance(lost.exc_value, SystemExit):
+        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGTERM))
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""The start and the end of a command."""
+
+import subprocess
+import sys
+from typing import Final
+
+import pytest
+
+from tests.serving import REPOSITORY
+
+# Adds a command that gets a signal while Python runs a callback, whose exceptions are only reported.
+_SIGNALLED: Final = """
+import signal, sys, threading, weakref
+from service.__main__ import main, run
+
+class Subject:
+    pass
+
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+@main.command()
+def in_weak_reference():
+    subject = Subject()
+    reference = weakref.ref(subject, lambda _: signal.raise_signal(signal.SIGTERM))
+    del subject
+    threading.Event().wait(20)
+
+@main.command()
+def in_finalizer():
+    Finalized()
+    threading.Event().wait(20)
+
+run()
+"""
+
+
+@pytest.mark.parametrize("callback", ["in-weak-reference", "in-finalizer"])
+def test_a_signal_within_a_callback_ends_a_command(callback: str) -> None:
+    """Imports have such callbacks, so that one is likely in a start."""
+    words = [sys.executable, "-c", _SIGNALLED, callback]
+    ended = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (143, "")
+
+
+def test_other_errors_of_callbacks_are_reported() -> None:
+    """They are defects."""
+    script = _SIGNALLED.replace("signal.raise_signal(signal.SIGTERM)", "1 / 0").replace("wait(20)", "wait(0)")
+    words = [sys.executable, "-c", script, "in-finalizer"]
+    ended = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0
+    assert "ZeroDivisionError" in ended.stderr
