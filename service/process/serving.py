@@ -8,7 +8,7 @@ import socket
 import sys
 from contextlib import suppress
 from multiprocessing import parent_process
-from types import FrameType
+from threading import Thread
 from typing import Final
 
 import click
@@ -190,16 +190,12 @@ class _Workers(Multiprocess):
         for stop in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stop, self._stop)
         self._known: set[int] = set()
-        # Whether a worker may be starting, which inherits the port.
-        self._is_starting = True
 
     def keep_subprocess_alive(self) -> None:
         """Replaces the workers that ended, logs them, and drops their gauges; called twice a second."""
         self._known |= self._pids()
         former = list(self.processes)
-        self._is_starting = True
         super().keep_subprocess_alive()
-        self._is_starting = False
         for process in former:
             if process not in self.processes:
                 log.warning("worker_replaced", worker_pid=process.pid, exit_status=process.exitcode)
@@ -208,20 +204,20 @@ class _Workers(Multiprocess):
         self._known = self._pids()
 
     def terminate_all(self) -> None:
-        """Stops the workers, and closes the port."""
-        self._close_port()
-        super().terminate_all()
-
-    def _stop(self, number: int, _: FrameType | None) -> None:
-        # At once, and not half a second later with the rest: Ctrl-C tells the workers too.
-        if not self._is_starting:
-            self._close_port()
-        self.signal_queue.append(number)
-
-    def _close_port(self) -> None:
-        """Closes the port: once the workers have, the kernel would accept connections that are never served."""
+        """Stops the workers, and closes the port: once the workers have, the kernel would accept connections that are
+        never served."""
         for listening in self.sockets:
             listening.close()
+        super().terminate_all()
+
+    def _stop(self, *_: object) -> None:
+        """Ends the supervisor's waits at once: for its next look at the workers, and for the answers of those that are
+        starting, or have ended because the signal reached them too."""
+        # By a thread, because this one may hold the lock of the event.
+        Thread(target=self.should_exit.set, daemon=True).start()
+        for process in self.processes:
+            with suppress(OSError):  # closed, because it is being replaced
+                process.child_conn.send(True)
 
     def _pids(self) -> set[int]:
         return {process.pid for process in self.processes if process.pid}

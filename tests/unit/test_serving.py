@@ -1,38 +1,51 @@
 """The supervisor of the workers."""
 
+import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
+from multiprocessing import get_context
+from threading import Timer
 
 import pytest
 import uvicorn
+from uvicorn.supervisors.multiprocess import Process
 
 from service.process.serving import _Workers
 
 
 @pytest.fixture
 def workers() -> Iterator[_Workers]:
-    """Returns a supervisor without workers, whose handlers of signals end with the test."""
+    """Returns a supervisor without workers. Those that it gets, and its handlers of signals, end with the test."""
     numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
     former = [signal.getsignal(number) for number in numbers]
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield _Workers(uvicorn.Config("none:app"), [listening])
+        supervisor = _Workers(uvicorn.Config("none:app"), [listening])
+        supervisor.processes_num = 0
+        yield supervisor
+    for process in supervisor.processes:
+        process.kill()
+        process.join()
     for number, handler in zip(numbers, former, strict=True):
         signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_the_port_is_closed_with_the_signal(workers: _Workers, sent: signal.Signals) -> None:
-    """Ctrl-C reaches the workers at the same time: nobody would serve what the kernel accepts from then on."""
-    workers.keep_subprocess_alive()
+def test_a_signal_ends_the_supervisor_and_closes_the_port(workers: _Workers, sent: signal.Signals) -> None:
+    """The workers have closed theirs: nobody would serve what the kernel accepts from then on."""
     signal.raise_signal(sent)
+    workers.run()
     assert workers.sockets[0].fileno() == -1
-    assert workers.signal_queue == [sent]
 
 
-def test_a_worker_that_starts_gets_the_port(workers: _Workers) -> None:
-    """The signal is handled once it has started."""
-    signal.raise_signal(signal.SIGTERM)
-    assert workers.sockets[0].fileno() != -1
-    workers.handle_signals()
-    assert workers.should_exit.is_set()
+def test_a_signal_ends_the_wait_for_a_worker_that_is_starting(workers: _Workers) -> None:
+    """A worker that does not answer yet would be waited for, killed and replaced."""
+    starting = Process(workers.config, [])
+    starting.process = get_context("spawn").Process(target=time.sleep, args=(60,))
+    starting.start()
+    workers.processes.append(starting)
+    Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
+    workers.keep_subprocess_alive()
+    assert workers.processes == [starting]
+    assert starting.process.is_alive()
