@@ -12,8 +12,9 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from io import BytesIO, TextIOWrapper
 from typing import BinaryIO
 
 import click
@@ -77,8 +78,14 @@ class _Stop(click.ClickException):
 
 @click.group()
 @click.version_option(__version__, message="holdfast %(version)s")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Holds a scarce slot for a while and then confirms it."""
+    # None for a stream that is closed: click can't read it, and writes nothing without an error.
+    if sys.stdin is None:
+        sys.stdin = TextIOWrapper(BytesIO())
+    if sys.stdout is None and context.invoked_subcommand != "serve":
+        raise _Stop("The standard output is closed: redirect it, to /dev/null if the result is not needed.")
 
 
 @main.command()
@@ -179,7 +186,13 @@ def run() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda received, _: sys.exit(128 + received))
-    main(prog_name="python -m service")
+    try:
+        main(prog_name="python -m service")
+    except OSError as error:
+        # The usage or an error can't be written, as on a full disk. Exit status 1 would report a violation.
+        with suppress(OSError):
+            click.echo(f"Error: {error}", err=True)
+        sys.exit(_Stop.exit_code)
 
 
 def _signal_again(lost: "sys.UnraisableHookArgs") -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from tests.serving import REPOSITORY
+from tests.serving import REPOSITORY, environment
 
 # Adds a command that gets a signal while Python runs a callback, whose exceptions are only reported.
 _SIGNALLED: Final = """
@@ -51,3 +51,36 @@ def test_other_errors_of_callbacks_are_reported() -> None:
     ended = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0
     assert "ZeroDivisionError" in ended.stderr
+
+
+def run_in_shell(words: str, **settings: object) -> tuple[int, str]:
+    """Runs a command with the redirections of a shell, and returns its exit status and what it wrote to stderr."""
+    ended = subprocess.run(
+        ["sh", "-c", f'"$0" -m service {words}', sys.executable],
+        env=environment(settings),
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("catalog apply - <&-", "The file is empty"),
+        ("check >&-", "The standard output is closed: redirect it, to /dev/null if the result is not needed."),
+        ("--version >/dev/full", "[Errno 28] No space left on device"),
+    ],
+)
+def test_a_stream_that_can_not_be_used_is_an_error_of_one_line(words: str, error: str) -> None:
+    """No traceback, and a result that is lost is no success."""
+    assert run_in_shell(words) == (2, f"Error: {error}\n")
+
+
+@pytest.mark.parametrize("words", ["check", "catalog apply /nowhere"])
+def test_an_error_that_can_not_be_written_is_no_violation(words: str) -> None:
+    """A full disk under the log of a scheduler takes neither the report of `check` nor the error."""
+    assert run_in_shell(f"{words} >/dev/full 2>&1", PORT="none") == (2, "")
