@@ -107,7 +107,11 @@ def _check_urls(proxy_url: str, node_urls: Sequence[str], service_url: str) -> N
 
 
 def _database(url: str) -> tuple[object, ...]:
-    return tuple(map(conninfo_to_dict(url).get, _DATABASE))
+    """Returns where a database is, as libpq finds it: also in a service file or the environment."""
+    connection = PGconn.connect_start(url.encode())
+    found = {option.keyword.decode(): option.val for option in connection.info}
+    connection.finish()
+    return tuple(map(found.get, _DATABASE))
 
 
 def _check_proxy(url: str) -> None:
