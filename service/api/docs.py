@@ -20,7 +20,7 @@ from service.errors import PROBLEMS, HoldfastError, Problem
 from service.faults import FaultCode
 from service.http.answer import JSON, Answer
 from service.http.endpoint import Endpoint, endpoint, endpoints_of
-from service.http.openapi import document, example_day
+from service.http.openapi import document, example_day, shifted
 from service.single_flight import SingleFlight
 
 # The viewer sets styles on elements; everything else comes from this service, and goes nowhere else.
@@ -28,7 +28,7 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# The same for every reader. It changes with a release, and the document each month.
+# The same for every reader. It changes with a release, and the dates of examples each month.
 _CACHED: Final = {"Cache-Control": "max-age=300"}
 _STATIC: Final = files("service.api").joinpath("static")
 # Swagger UI is vendored, with its version and licence; `make viewer` renews it.
@@ -48,9 +48,9 @@ class DocsApi:
         self._start = Answer(status=307, headers={"Location": start})
         self._document = SingleFlight[datetime, Answer](keep_seconds=math.inf)
         self._pages = {
-            name: _page_answer(_STATIC.joinpath(f"{name}.html").read_bytes())
-            for name in ("docs", "businesses", "embedding")
+            name: _page_answer(_STATIC.joinpath(f"{name}.html").read_bytes()) for name in ("docs", "embedding")
         }
+        self._businesses = _STATIC.joinpath("businesses.html").read_text(encoding="utf-8")
         self._errors = _page_answer(errors_page().encode())
         self._guides = guides()
         self._assets = {
@@ -85,7 +85,7 @@ class DocsApi:
     @_page("/docs/businesses")
     async def get_businesses_page(self) -> Answer:
         """Get the page of the settings by kind of business."""
-        return self._pages["businesses"]
+        return _page_answer(shifted(self._businesses).encode())
 
     @_page("/docs/embedding")
     async def get_embedding_page(self) -> Answer:

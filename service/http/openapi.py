@@ -9,6 +9,7 @@ from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
 
@@ -37,13 +38,15 @@ _LIMIT_HEADERS: Final = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Re
 _REQUEST_ID: Final = "4fd3a1c09b7e4d0f9a55e2d8c6b31a70"
 # The Monday about which the examples were recorded: see `shifted`.
 EXAMPLE_DAY: Final = datetime(2027, 1, 11, tzinfo=UTC)
-_INSTANT_OR_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d+)?Z)?")
+_INSTANT_OR_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|([+-]\d\d:\d\d)))?")
+# The time zones of the examples, by their offsets in winter.
+_ZONES: Final = {"+01:00": "Europe/Berlin", "-05:00": "America/New_York"}
 
 
 def document(endpoints: Sequence[Endpoint]) -> Json:
     """Builds the document for these endpoints, in the order of their tags."""
     schemas = Schemas(endpoints)
-    examples = shifted(recorded_examples())
+    examples: Json = json.loads(shifted(json.dumps(recorded_examples())))
     skeleton = _skeleton()
     tags = [tag["name"] for tag in skeleton["tags"]]
     paths: dict[str, Json] = defaultdict(dict)
@@ -92,17 +95,18 @@ def example_day() -> datetime:
     return day + timedelta(days=-day.weekday() % 7)
 
 
-def shifted(examples: Json) -> Json:
+def shifted(text: str) -> str:
     """Moves the instants and dates of examples by whole weeks, to `example_day`: so the slot of an example that is
-    copied can still be booked."""
+    copied can still be booked. An instant with an offset keeps its local time, also in summer."""
     weeks = (example_day() - EXAMPLE_DAY).days // 7
 
     def shift(match: re.Match[str]) -> str:
         moved = datetime.fromisoformat(match[0]) + timedelta(weeks=weeks)
-        return written_instant(moved) if "T" in match[0] else moved.date().isoformat()
+        if "T" not in match[0]:
+            return moved.date().isoformat()
+        return moved.replace(tzinfo=ZoneInfo(_ZONES[match[1]])).isoformat() if match[1] else written_instant(moved)
 
-    moved: Json = json.loads(_INSTANT_OR_DATE.sub(shift, json.dumps(examples)))
-    return moved
+    return _INSTANT_OR_DATE.sub(shift, text)
 
 
 def codes(endpoint: Endpoint) -> list[str]:

@@ -2,19 +2,20 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import httpx2
 import pytest
 
+from service.http import openapi
 from tests.database import TestDatabase
 from tests.http.conftest import ADMIN
 
 pytestmark = pytest.mark.anyio
 
-# The examples are dated in January 2027.
-NEW_YEAR = datetime(2027, 1, 1, 8, tzinfo=UTC)
+# Mondays on which the page may show its examples: in winter, in summer, and in the weeks in which the clock changes.
+MONDAYS = [datetime(2027, month, day, tzinfo=UTC) for month, day in ((2, 1), (3, 1), (7, 5), (10, 4))]
 
 
 class Examples(HTMLParser):
@@ -42,9 +43,13 @@ class Examples(HTMLParser):
             self.calls.append((data, int(status), self._attributes.get("data-reason")))
 
 
-async def test_every_example_answers_as_the_page_says(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+@pytest.mark.parametrize("monday", MONDAYS)
+async def test_every_example_answers_as_the_page_says(
+    client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch, monday: datetime
+) -> None:
     """Sends all examples in their order, on an empty database."""
-    database.freeze_clock(NEW_YEAR)
+    monkeypatch.setattr(openapi, "example_day", lambda: monday)
+    database.freeze_clock(monday - timedelta(days=45))
     calls = Examples((await client.get("/docs/businesses")).text).calls
     assert len(calls) > 30
     for text, status, reason in calls:
