@@ -8,8 +8,13 @@ import gc
 # The objects of modules live as long as the process: the garbage collector would visit them in vain.
 gc.disable()
 
-import os
 import signal
+
+# Ctrl-C during the imports ends the process without a traceback, as SIGTERM does.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -1,12 +1,14 @@
 """The start and the end of a command."""
 
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.serving import REPOSITORY, environment
+from tests.serving import REPOSITORY, begin_with, environment
 
 # Adds a command that gets a signal while Python runs a callback, whose exceptions are only reported.
 _SIGNALLED: Final = """
@@ -42,6 +44,18 @@ def test_a_signal_within_a_callback_ends_a_command(callback: str) -> None:
     words = [sys.executable, "-c", _SIGNALLED, callback]
     ended = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (143, "")
+
+
+def test_ctrl_c_during_the_imports_shows_no_traceback(tmp_path: Path) -> None:
+    """They take most of the start."""
+    (tmp_path / "click.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    words = [sys.executable, "-m", "service", "check"]
+    with begin_with(signal.SIG_DFL, signal.SIGINT):
+        started = subprocess.Popen(
+            words, env=environment({"PYTHONPATH": tmp_path}), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
+        )
+    _, error = started.communicate(timeout=60)
+    assert (started.returncode, error) == (-signal.SIGINT, "")
 
 
 def test_other_errors_of_callbacks_are_reported() -> None:
