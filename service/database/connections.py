@@ -220,7 +220,7 @@ class Database:
             if error.sqlstate == "HF001":
                 self._clock.doubt()  # the server's clock may have been set
             elif error.sqlstate == "55P03":
-                _record_lock_timeout(parameters[0], time.monotonic() - began)
+                _record_lock_timeout(parameters, time.monotonic() - began)
             if self.nodes.lost(error, parameters[0] if parameters else None):
                 self._pool.lend_last(connection)
                 raise NodeLost("the outcome is unknown") from error
@@ -364,9 +364,10 @@ def _is_harmless(error: Exception) -> bool:
     return is_passing(error) or (is_connection_lost(error) and not isinstance(error, NoAnswer))
 
 
-def _record_lock_timeout(business: object, seconds: float) -> None:
-    """Counts and logs a wait for a lock that timed out. A statement's first parameter is its business; of a list, the
-    first one is waited for."""
+def _record_lock_timeout(parameters: tuple[object, ...], seconds: float) -> None:
+    """Counts and logs a wait for a lock that timed out. Of a statement about a list of businesses, the first one is
+    waited for."""
     LOCK_WAIT_SECONDS.observe(seconds)
-    business_id = business[0] if isinstance(business, list) else business
+    first = parameters[0] if parameters else None
+    business_id = first[0] if isinstance(first, list) else _business(parameters)
     log.warning("lock_timed_out", business_id=business_id, seconds=round(seconds, 2))

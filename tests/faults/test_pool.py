@@ -4,7 +4,9 @@ import asyncio
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
+from service.database import connections
 from service.database.connections import Database
 from tests.connections import open_database
 from tests.database import TestDatabase
@@ -101,3 +103,17 @@ async def test_a_connection_that_reached_no_node_is_lent_after_the_others(databa
             [after] = await pool.fetch("pid")
             assert after != before
             await until_idle(pool, 3)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("reservation_health", ()), ("invariant_violations", (False,))])
+async def test_a_table_that_is_locked_too_long_is_logged_without_a_business(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch, name: str, parameters: tuple[object, ...]
+) -> None:
+    """A statement about all businesses has no parameter, or none that names one. Its caller gets PostgreSQL's error."""
+    monkeypatch.setattr(connections, "LOCK_SECONDS", 0.1)
+    async with open_database(database.url, connections=1) as pool:
+        with database.admin.transaction(), capture_logs() as lines:
+            database.rows("LOCK TABLE booking.reservations, booking.appointments")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                await pool.attempt(name, *parameters)
+    assert [(line["event"], line["business_id"]) for line in lines] == [("lock_timed_out", None)]
