@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.pages.guests import (
     picture,
     slot,
 )
+from tests.serving import wait_until
 
 MONTHS_MINUTES = 60 * 24 * 90
 SLOT = ("slotStart", "slotEnd")
@@ -238,6 +240,48 @@ def test_a_booking_that_is_left_open_shows_a_cancellation(open_page: Open, servi
     become(page, hidden=False)
     expect(page.get_by_role("heading", name="This booking is cancelled")).to_be_visible()
     expect(page.get_by_role("button", name="Cancel it")).to_have_count(0)
+
+
+def test_a_booking_in_view_shows_a_cancellation(open_page: Open, service: Service) -> None:
+    """Without a reload: the page watches the slot of the booking."""
+    page = make_booking(open_page, service, "attentive")
+    wait_until(service.open_streams, "the stream")
+    cancel_at(page, service)
+    expect(page.get_by_role("heading", name="This booking is cancelled")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel it")).to_have_count(0)
+
+
+def test_a_booking_in_view_is_read_seldom_while_others_book(open_page: Open, service: Service) -> None:
+    """Some seconds pass between two reads, by the clock of the page, which the test moves. A booking at another time
+    causes none."""
+    page = make_booking(open_page, service, "crowded", maxSimultaneousBookings=50)
+    start = datetime.fromisoformat(booked(page, service)["slotStart"])
+    wait_until(service.open_streams, "the stream")
+    page.clock.install()
+    page.evaluate(
+        """() => {
+          window.reads = [];
+          const { fetch } = window;
+          window.fetch = (address, options) => {
+            if (String(address).includes("/appointments/")) window.reads.push(performance.now());
+            return fetch(address, options);
+          };
+        }"""
+    )
+
+    def reserve_and_read(slot_start: datetime) -> list[float]:
+        body = {"businessId": "crowded", "serviceId": "visit", "slotStart": slot_start.isoformat()}
+        service.call("POST", "/api/booking/reserve", body)
+        page.clock.run_for(1000)
+        reads: list[float] = page.evaluate("reads")
+        return reads
+
+    for _ in range(5):
+        reserve_and_read(start + timedelta(hours=5))
+    assert page.evaluate("reads") == []
+    wait_until(lambda: len(reserve_and_read(start)) > 2, "three reads")
+    reads = page.evaluate("reads")
+    assert min(later - earlier for earlier, later in pairwise(reads)) >= 3000
 
 
 def test_a_change_of_the_business_leaves_the_month_of_a_move(open_page: Open, service: Service) -> None:

@@ -1,7 +1,7 @@
 /**
  * The booking page of a business: a guest chooses a slot, holds it, books it, and moves or cancels the booking later.
  *
- * @import { Alternative, Appointment, Catalogue, Reservation, Ticket, Wanted, Wish } from "../holdfast.js"
+ * @import { Alternative, Appointment, Catalogue, Change, Reservation, Ticket, Wanted, Wish } from "../holdfast.js"
  */
 
 // First, so that its request does not wait for the other modules.
@@ -27,6 +27,8 @@ const SAME = {
   RESOURCE_NOT_FOUND: "SLOT_NOT_BOOKABLE",
 };
 const SECTIONS = ["choose", "details", "booked", "failed"];
+// A business may change all the time: the page reads its booking again after this many milliseconds at the earliest.
+const BETWEEN_READS = 3000;
 
 /** @param {string | undefined} id */
 const serviceOf = (id) => catalogue.services.find(({ serviceId }) => serviceId === id);
@@ -51,6 +53,10 @@ let stopCountdown;
 let isRepeated = false;
 let busy = false;
 let isAway = false;
+let lastRead = -BETWEEN_READS;
+let reading = new AbortController();
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let nextRead;
 /** @type {any} the element from which a notice took the focus. */
 let pressed;
 
@@ -320,13 +326,34 @@ function showBooking(appointment, heading = text("book.yours")) {
   show("booked", isLive ? heading : text(status === "cancelled" ? "book.cancelled" : "book.over"));
 }
 
-/** Shows what became of the booking while the page was hidden. */
+/**
+ * Reads the booking in view again, soon, if a change may be one of it: not all browsers at the same moment.
+ *
+ * @param {Change | null} [change]
+ */
+function follow(change = null) {
+  if (!booking || !isShown("booked")) return;
+  const { serviceId, slotStart } = booking;
+  if (change && !(change.serviceIds.includes(serviceId) && change.from <= slotStart && slotStart < change.to)) return;
+  const wait = Math.max(0, lastRead + BETWEEN_READS - performance.now()) + 100 + 400 * Math.random();
+  nextRead ??= setTimeout(showChanges, wait);
+}
+
+/** Shows what became of the booking: not below a step that is under way. */
 async function showChanges() {
+  nextRead = undefined;
   const of = ticket();
-  const isIdle = () => isShown("booked") && !busy;
-  if (!of || document.hidden || !isIdle()) return;
-  const fresh = await holdfast.appointment(of).catch(() => booking);
-  if (fresh && fresh.version !== booking?.version && isIdle()) showBooking(fresh);
+  if (busy) return follow();
+  if (!of || document.hidden) return;
+  reading.abort();
+  reading = new AbortController();
+  lastRead = performance.now();
+  const fresh = await holdfast.appointment(of, { signal: reading.signal }).catch(() => undefined);
+  // The guest may have changed it meanwhile, or may look at another one.
+  const isNews = fresh?.appointmentId === booking?.appointmentId && Number(fresh?.version) > Number(booking?.version);
+  if (!fresh || !isNews || !isShown("booked")) return;
+  if (busy) follow();
+  else showBooking(fresh);
 }
 
 /** Lets the guest choose another slot of the booking. @param {boolean} [isAgain] where the guest was looking already.
@@ -400,6 +427,7 @@ async function load() {
   const failed = (/** @type {unknown} */ error) => refused(error, () => listing.list());
   listing = new Listing(choice, [clock, visitor], { pick, listed: save, failed });
   holdfast.watch(async (change) => {
+    follow(change);
     // Anything may have changed.
     const fresh = change ? catalogue : await holdfast.catalogue().catch(() => catalogue);
     // All times in view are by the former clock. What the guest does is kept.
@@ -468,7 +496,6 @@ $("#guest").addEventListener("submit", (/** @type {Event} */ event) => {
 });
 $("#again").href = location.pathname + location.search;
 addEventListener("popstate", () => act(route));
-document.addEventListener("visibilitychange", showChanges);
 addEventListener("pageshow", ({ persisted }) => {
   const { slot, guest } = holdfast.attempt ?? {};
   // The slot was given back: held again, it may have another resource.
