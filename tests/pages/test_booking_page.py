@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import expect
 
-from tests.pages.conftest import PHONE, Open, Service, become, serious_faults
+from tests.pages.conftest import PHONE, Open, Service, become, let_pass, serious_faults
 from tests.pages.guests import (
     ADA,
     PICTURES,
@@ -350,6 +350,23 @@ def test_the_readme_has_a_picture_of_the_page(open_page: Open) -> None:
         shutil.copy(PICTURES / README_PICTURE.name, README_PICTURE)
     assert README_PICTURE.stat().st_size < 60_000
     assert f"]({README_PICTURE.relative_to(REPOSITORY)})" in (REPOSITORY / "README.md").read_text()
+
+
+def test_a_page_left_open_over_the_end_of_a_month_shows_the_next(open_page: Open, service: Service) -> None:
+    """From its first date that can be booked, with the focus where it was. The way back to what is over is closed."""
+    page = open_page("/")
+    page.clock.install()
+    page.goto(service.url + make_business(service, "sleepless"))
+    free_slots(page).first.wait_for()
+    page.get_by_role("radio", name="Visit").focus()
+    passed = timedelta(days=32)
+    let_pass(page, passed)
+    days = [today() + passed + timedelta(days=more) for more in (0, 1)]
+    expect(page.locator("#month-name")).to_have_text(re.compile("|".join(f"{day:%B %Y}" for day in days)))
+    expect(page.get_by_role("button", name="Previous month")).to_be_disabled()
+    free = page.get_by_role("grid").get_by_role("button", disabled=False)
+    assert str(free.first.get_attribute("data-date")) >= f"{days[0]:%F}"
+    expect(page.get_by_role("radio", name="Visit")).to_be_focused()
 
 
 @pytest.mark.parametrize("years", [-3, 3])

@@ -433,10 +433,18 @@ async function load() {
     // All times in view are by the former clock. What the guest does is kept.
     if (fresh.business.timezone !== business.timezone) return location.reload();
     const isSame = JSON.stringify(fresh) === JSON.stringify(catalogue);
-    if (isSame) return listing.changed(change, () => isShown("choose") && !busy);
+    if (isSame) return listing.changed(change, listAgain);
     catalogue = fresh;
     return offerAgain();
   });
+}
+
+/** Lists again what is in view: where dates are over, anew, with the focus where it was. */
+async function listAgain() {
+  if (!isShown("choose") || busy) return;
+  const again = madeAgain(document.activeElement);
+  await listing.list({ inPlace: true });
+  giveBack(again());
 }
 
 /** Leads to the choice again where the catalogue has changed: not below a step that is under way. */
@@ -470,6 +478,7 @@ async function start() {
 const on = (selector, step) => $(selector).addEventListener("click", () => act(step));
 
 startPage();
+setInterval(() => isShown("choose") && listing.isOld && !document.hidden && listAgain(), MINUTE);
 on("#longer", longer);
 on("#cancel", cancel);
 on("#failed button", start);

@@ -51,6 +51,8 @@ export class Listing {
   #days = [];
   #asking = new AbortController();
   #isListed = false;
+  /** The dates that bound the list in view. */
+  #bounds = "";
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #soon;
 
@@ -61,6 +63,17 @@ export class Listing {
 
   set place({ date, month }) {
     [this.#date, this.#month.month] = [date, month];
+  }
+
+  /** Whether the list in view may have dates that are over. */
+  get isOld() {
+    return this.#isListed && this.#bounds !== String(this.#boundsNow());
+  }
+
+  /** The first and the last date that can be booked, and the present one. */
+  #boundsNow() {
+    const { minNoticeMinutes, maxAdvanceDays } = this.#choice.service;
+    return [minNoticeMinutes * MINUTE, maxAdvanceDays * DAY, 0].map((time) => this.#clock.date(now() + time));
   }
 
   /** Ends the wait for a former list. @param {boolean} inPlace */
@@ -80,7 +93,7 @@ export class Listing {
    *   goes on to the first month that has a free day.
    */
   async list({ inPlace = false, ahead = !inPlace } = {}) {
-    const isInPlace = inPlace && this.#isListed;
+    const isInPlace = inPlace && this.#isListed && !this.isOld;
     const step = () => this.#list(isInPlace, ahead);
     // The guest has not asked for a change in place.
     await (isInPlace ? step() : patiently(step));
@@ -89,18 +102,21 @@ export class Listing {
   /** @param {boolean} isInPlace @param {boolean} ahead */
   async #list(isInPlace, ahead) {
     const signal = this.#begin(isInPlace);
-    const { wanted, service } = this.#choice;
-    const first = this.#clock.date(now() + service.minNoticeMinutes * MINUTE);
-    const last = this.#clock.date(now() + service.maxAdvanceDays * DAY);
-    // The month in view may be later than the service can be booked.
-    const inView = this.#month.month;
-    const month = inView && inView <= last ? inView : addMonths(first, 0);
+    const { wanted } = this.#choice;
+    const bounds = this.#boundsNow();
+    const [first, last, today] = bounds;
+    // The month in view may be over, or later than the service can be booked.
+    const [earliest, inView] = [addMonths(first, 0), this.#month.month];
+    const month = inView > earliest && inView <= last ? inView : earliest;
     const days = async (/** @type {string} */ from, /** @type {string} */ to) =>
       from <= last && to >= first
         ? holdfast.days({ ...wanted, from: from < first ? first : from, to: to < last ? to : last }, { signal })
         : [];
     try {
-      if (!isInPlace) this.#month.show(month, first, last, this.#clock.date(now()));
+      if (!isInPlace) {
+        this.#bounds = String(bounds);
+        this.#month.show(month, first, last, today);
+      }
       const next = addMonths(month, 1);
       this.#days = await days(month, addDays(next, -1));
       const free = this.#days.filter(({ slots }) => slots);
@@ -183,12 +199,12 @@ export class Listing {
   }
 
   /** Lists again what others have changed, soon: not all browsers at the same moment. @param {Change | null} change
-   * @param {() => boolean} isShown */
-  changed(change, isShown) {
+   * @param {() => void} list */
+  changed(change, list) {
     if (change && !change.serviceIds.includes(this.#choice.service?.serviceId)) return;
     this.#soon ??= setTimeout(() => {
       this.#soon = undefined;
-      if (isShown()) this.list({ inPlace: true });
+      list();
     }, 100 + 400 * Math.random());
   }
 }
