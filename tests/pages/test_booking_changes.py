@@ -129,6 +129,41 @@ def test_a_stay_is_moved_by_a_night_and_prolonged(open_page: Open, service: Serv
     assert move(1, "Your booking is moved") == (DAY, 2 * DAY)
 
 
+def change_lengths(page: Page, service: Service, business_id: str, **members: int) -> None:
+    """Changes the lengths of the service of a booking, and waits until the page offers a move by them."""
+    visit = f"/api/catalog/businesses/{business_id}/services/visit"
+    with page.expect_response(f"**/public/{business_id}*"):
+        service.call("PUT", visit, {"name": "Visit"} | members)
+    page.get_by_role("button", name="Move it").click()
+    free_slots(page).first.wait_for()
+    expect(page.locator("#day")).to_have_js_property("inert", False)
+
+
+def test_a_move_keeps_a_length_between_those_that_are_listed(open_page: Open, service: Service) -> None:
+    """It lies within the range of the service, so that the service takes it."""
+    page = make_booking(open_page, service, "lasting")
+    wait_until(service.open_streams, "the stream")
+    lengths = {"durationMinutes": 45, "minDurationMinutes": 45, "maxDurationMinutes": 90, "slotStepMinutes": 45}
+    change_lengths(page, service, "lasting", **lengths)
+    expect(page.get_by_role("combobox", name="How long").locator(":checked")).to_have_text("1 hr")
+    slot(page, "12:00").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).not_to_contain_text("instead")
+    dialog.get_by_role("button", name="Move it").click()
+    expect(page.get_by_role("heading", name="Your booking is moved")).to_be_visible()
+    start, end = (datetime.fromisoformat(booked(page, service)[at]) for at in SLOT)
+    assert end - start == timedelta(hours=1)
+
+
+def test_a_move_to_another_length_says_so_before_the_guest_agrees(open_page: Open, service: Service) -> None:
+    """Where the service does not offer that of the booking any more."""
+    page = make_booking(open_page, service, "longer")
+    wait_until(service.open_streams, "the stream")
+    change_lengths(page, service, "longer", durationMinutes=90)
+    slot(page, "12:00").click()
+    expect(page.get_by_role("dialog")).to_contain_text("It takes 1 hr 30 mins then, instead of 1 hr.")
+
+
 def test_an_address_that_may_not_be_copied_is_shown(open_page: Open, service: Service) -> None:
     """As in the browser of another app: the guest selects it there."""
     page = make_booking(open_page, service, "copyist")

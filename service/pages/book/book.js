@@ -6,7 +6,7 @@
 
 // First, so that its request does not wait for the other modules.
 import { firstCatalogue, holdfast } from "./visit.js";
-import { calendarFile, lengthOf, summarise, terms } from "./booking.js";
+import { calendarFile, lengthOf, otherLength, summarise, terms } from "./booking.js";
 import { Choice } from "./choice.js";
 import { $, button, showFaults } from "../dom.js";
 import { timeLeft } from "../dates.js";
@@ -378,8 +378,10 @@ function startMove(isAgain = false) {
 /** @param {{ slotStart: string, slotEnd: string, resourceId?: string }} slot */
 async function move(slot) {
   const to = ticket();
+  if (!to || !booking) return;
   const when = [clock.full(slot.slotStart, slot.slotEnd), ...nameOf(slot.resourceId)].join(", ");
-  if (!to || !(await agreed(text("book.move_question", { when }), text("book.move")))) return;
+  const length = otherLength(booking, slot, catalogue, clock);
+  if (!(await agreed(`${text("book.move_question", { when })} ${length}`, text("book.move")))) return;
   const resourceId = choice.service.resourceIds.length ? (slot.resourceId ?? null) : undefined;
   const moved = await holdfast.reschedule(to, { ...slot, resourceId });
   history.replaceState({ step: "booked" }, "");

@@ -24,6 +24,22 @@ export function lengthOf({ serviceId, slotStart, slotEnd }, { services }, clock)
 }
 
 /**
+ * Says how long a booking takes in another slot, if that is another length.
+ *
+ * @param {Booked} booked
+ * @param {{ slotStart: string, slotEnd: string }} slot
+ * @param {Catalogue} catalogue
+ * @param {Clock} clock
+ */
+export function otherLength(booked, slot, catalogue, clock) {
+  const service = catalogue.services.find(({ serviceId }) => serviceId === booked.serviceId);
+  const lengths = [{ ...booked, ...slot }, booked].map((one) => lengthOf(one, catalogue, clock));
+  if (!service || lengths[0] === lengths[1]) return "";
+  const [length, former] = lengths.map((one) => writtenLength(service, one));
+  return text("book.move_length", { length, former });
+}
+
+/**
  * Writes the slot, the resource and the party of a booking into the heading and the list of a panel.
  *
  * @param {any} panel

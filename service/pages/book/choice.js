@@ -23,13 +23,18 @@ export function writtenLength(service, length) {
   return [hours && written(hours, "hour"), minutes && written(minutes, "minute")].filter(Boolean).join(" ");
 }
 
-/** @param {Service} service @returns {number[]} the lengths to choose from: in days, or in steps of minutes. */
-function lengths({ durationMinutes, minDurationMinutes, maxDurationMinutes, slotStepMinutes, ...service }) {
+/**
+ * Returns the lengths to choose from, in days or in steps of minutes, and a wanted one that the service takes.
+ *
+ * @param {Service} service @param {number} [wanted] @returns {number[]}
+ */
+function lengths({ durationMinutes, minDurationMinutes, maxDurationMinutes, slotStepMinutes, ...service }, wanted = 0) {
   const step = durationMinutes ? (slotStepMinutes ?? 30) : 1;
   const shortest = minDurationMinutes ?? Number(service.minDurationDays);
   const longest = maxDurationMinutes ?? Number(service.maxDurationDays);
   const offered = new Set([durationMinutes ?? Number(service.durationDays), longest]);
   for (let length = shortest; length < longest; length += step) offered.add(length);
+  if (wanted >= shortest && wanted <= longest) offered.add(wanted);
   return [...offered].sort((one, other) => one - other);
 }
 
@@ -82,7 +87,9 @@ export class Choice {
     const { resourceId, quantity, duration } = this.#fields;
     if (this.#fitted !== service.serviceId) {
       this.#fitted = service.serviceId;
-      duration.replaceChildren(...lengths(service).map((one) => new Option(writtenLength(service, one), String(one))));
+      // A booking that is moved keeps its length.
+      const offered = lengths(service, this.moved && Number(kept.duration));
+      duration.replaceChildren(...offered.map((one) => new Option(writtenLength(service, one), String(one))));
       const named = resources.map((one) => new Option(isolated(one.name), one.resourceId));
       resourceId.replaceChildren(new Option(text("book.any"), ""), ...named);
       // What the service does not have is not chosen.
