@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.pages.conftest import Service
+from tests.pages.conftest import Open, Service
 
 ADA: Final = {"Name": "Ada Lovelace", "E-mail": "ada@example.com"}
 PICTURES: Final = Path(__file__).parent / "screenshots"
@@ -51,6 +51,15 @@ def next_month(page: Page, button: str = "Next month") -> None:
     expect(page.locator("#day")).to_have_js_property("inert", False)
 
 
+def open_slots(open_page: Open, path: str) -> Page:
+    """Opens a page in a window of its own, with the slots of the first day of the next month."""
+    page = open_page(path)
+    free_slots(page).first.wait_for()
+    next_month(page)
+    free_slots(page).first.wait_for()
+    return page
+
+
 def choose(page: Page, service: str, fields: Mapping[str, str] | None = None) -> None:
     """Chooses a service and fills in its fields."""
     page.get_by_role("radio", name=re.compile(f"^{service}")).check()
@@ -86,6 +95,11 @@ def booked(page: Page, service: Service) -> Any:
     """Returns the appointment whose ticket is in the address of the page."""
     [appointment_id] = parse_qs(urlsplit(page.url).fragment)["appointment"]
     return service.call("GET", f"/api/booking/appointments/{appointment_id}")
+
+
+def appointments(service: Service, business_id: str) -> int:
+    """Returns the number of appointments of a business."""
+    return int(service.database.value("SELECT count(*) FROM booking.appointments WHERE business_id = %s", business_id))
 
 
 def date_of(page: Page) -> datetime:

@@ -72,7 +72,7 @@ def test_a_guest_moves_a_booking_by_its_link(open_page: Open, service: Service) 
     start = str(slot(page, "15:00").get_attribute("data-start"))
     service.call("POST", "/api/booking/reserve", reserved | {"slotStart": start})
     dialog.get_by_role("button", name="Move it").click()
-    notice = page.get_by_role("group", name="Someone else has just taken this time")
+    notice = page.get_by_role("group", name="This time has just been taken")
     assert booked(page, service) == before
     notice.get_by_role("button", name="14:00").click()
     dialog.get_by_role("button", name="Move it").click()

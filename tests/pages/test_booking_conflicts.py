@@ -6,30 +6,24 @@ from typing import Any
 from playwright.sync_api import Page, Request, Route, expect
 
 from tests.pages.conftest import PHONE, Open, Service, let_pass
-from tests.pages.guests import ADA, book, booked, choose, fill_in, free_slots, hold, make_business, next_month, slot
+from tests.pages.guests import (
+    ADA,
+    appointments,
+    book,
+    booked,
+    choose,
+    fill_in,
+    free_slots,
+    hold,
+    make_business,
+    next_month,
+    open_slots,
+    slot,
+)
 from tests.serving import wait_until
 
 HOLD_MINUTES = 5
-NOTICE = "Someone else has just taken this time"
-
-
-def open_slots(open_page: Open, path: str) -> Page:
-    """Opens a page in a window of its own, with the slots of the first day of the next month."""
-    page = open_page(path)
-    free_slots(page).first.wait_for()
-    next_month(page)
-    free_slots(page).first.wait_for()
-    return page
-
-
-def first_start(page: Page) -> str:
-    """Returns the instant at which the first listed slot starts."""
-    return str(page.locator("#slots button").first.get_attribute("data-start"))
-
-
-def appointments(service: Service, business_id: str) -> int:
-    """Returns the number of appointments of a business."""
-    return int(service.database.value("SELECT count(*) FROM booking.appointments WHERE business_id = %s", business_id))
+NOTICE = "This time has just been taken"
 
 
 def reserve(service: Service, business_id: str, start: str) -> str:

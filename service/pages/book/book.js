@@ -13,6 +13,7 @@ import { timeLeft } from "../dates.js";
 import { Refusal } from "../holdfast.js";
 import { forget, keep, kept } from "../kept.js";
 import { Listing } from "./listing.js";
+import { adoptOwn } from "./own.js";
 import { hasText, isolated, startPage, text } from "../texts.js";
 import { Clock, MINUTE, addMonths, later } from "./times.js";
 import { patiently } from "./waiting.js";
@@ -225,7 +226,7 @@ function pick({ slotStart, slotEnd }, other) {
 
 /** @param {Wish} wanted */
 async function hold(wanted) {
-  const held = await holdfast.hold(wanted);
+  const held = await holdfast.hold(wanted).catch((error) => adoptOwn(error, wanted));
   wish = wanted;
   count(held);
   return held;
@@ -256,7 +257,13 @@ function count(held) {
     $("#left").textContent = timeLeft(seconds);
     $("#held").classList.toggle("last", seconds <= LAST);
     if (SPOKEN.includes(seconds)) $("#spoken").textContent = text("book.time_left", { count: seconds });
-  }, ended);
+  }, (refusal) => (refusal.code === "RESERVATION_COMMITTED" ? act(() => giveUp(refusal)) : ended()));
+}
+
+/** Leads to the choice, and says why. @param {unknown} error @returns {never} */
+function giveUp(error) {
+  choose();
+  throw error;
 }
 
 /** Says that the hold has ended: what was typed stays. */
@@ -468,10 +475,7 @@ async function start() {
   }
   wish = slot;
   fillIn(slot);
-  const { appointment, reservation } = await holdfast.resume().catch((error) => {
-    choose();
-    throw error;
-  });
+  const { appointment, reservation } = await holdfast.resume().catch(giveUp);
   if (appointment) booked(appointment);
   else if (reservation) count(reservation);
 }
