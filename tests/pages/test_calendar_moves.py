@@ -4,7 +4,7 @@ import re
 from datetime import date, datetime, timedelta
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.pages.calendars import (
     APPOINTMENTS,
@@ -35,6 +35,23 @@ def test_it_is_moved_by_the_keys(calendar: CalendarPage, service: Service) -> No
     expect(calendar.column("Maria").get_by_role("button", name="Ada Lovelace")).to_be_focused()
     now = read(service, booked)
     assert (clock_of(now["slotStart"]), now["resourceId"], now["version"]) == ("10:30", "maria", 2)
+
+
+def test_a_move_that_is_answered_late_leaves_a_form_open(calendar: CalendarPage, service: Service) -> None:
+    """With what was typed meanwhile, for another guest. The outcome stands above the calendar."""
+    show_booking(calendar, service)
+    waiting: list[Route] = []
+    calendar.page.route(f"**{APPOINTMENTS}/*", lambda route: waiting.append(route))
+    calendar.card("Ada Lovelace").focus()
+    with calendar.page.expect_request(f"**{APPOINTMENTS}/*"):
+        calendar.press("ArrowDown", "Enter")
+    calendar.page.get_by_role("button", name="New booking").click()
+    name = calendar.page.locator("#entry [name=guestName]")
+    name.fill("Grace Hopper")
+    waiting.pop().continue_()
+    expect(calendar.notice).to_contain_text("Saved")
+    expect(name).to_be_visible()
+    expect(name).to_have_value("Grace Hopper")
 
 
 @pytest.mark.parametrize("day", [date(2027, 3, 28), date(2027, 10, 31)], ids=["spring", "autumn"])

@@ -13,13 +13,16 @@ import { hasText, isolated, text } from "../texts.js";
 const own = new Set();
 
 /**
- * Shows a message above the calendar, in the place of an open dialog.
+ * Shows a message above the calendar, in the place of the dialog whose action has ended. Another one stays open: a move
+ * may be answered while a form is filled in.
  *
  * @param {string} words @param {boolean} [bad] @param {...Node} more buttons
  */
 export function tell(words, bad = false, ...more) {
   const notice = $("#notice");
-  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+  for (const dialog of document.querySelectorAll("dialog")) {
+    if (dialog.querySelector(".actions button:disabled")) dialog.close();
+  }
   notice.classList.toggle("bad", bad);
   const close = button(text("calendar.close"), () => {});
   notice.replaceChildren(make("p", {}, words), make("p", { class: "actions" }, ...more, close));
