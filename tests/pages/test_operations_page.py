@@ -239,6 +239,25 @@ def test_a_service_that_is_away_is_told_with_the_time(service: Service, board: P
     expect(summary(board)).to_have_text("All is well")
 
 
+def test_an_error_of_a_proxy_is_no_answer(board: Page) -> None:
+    """Its page has no metrics: read as a scrape, all that was counted before would be new afterwards."""
+    board.route("**/metrics", lambda route: route.fulfill(status=502, body="<html>"))
+    board.clock.run_for(POLL_MILLISECONDS)
+    expect(summary(board)).to_contain_text("The service has not answered since")
+    board.unroute_all()
+    look_until_well(board)
+
+
+def test_a_limit_does_not_end_the_watch(board: Page) -> None:
+    """Another person at the same address may have sent wrong tokens."""
+    problem = {"status": 429, "code": "RATE_LIMITED"}
+    board.route("**/api/operations/overview*", lambda route: route.fulfill(status=429, json=problem))
+    look(board)
+    expect(board.locator("#board")).to_be_visible()
+    board.reload()
+    expect(summary(board)).not_to_be_empty()
+
+
 def test_faults_come_in_the_order_of_urgency(service: Service, open_page: Open, tmp_path: Path) -> None:
     """A process that starts with a violated invariant, an unknown time zone and no Redis tells all three."""
     database = service.database

@@ -37,7 +37,9 @@ async function poll() {
     ask(`api/operations/overview?hours=${missingHours()}`, { Authorization: `Bearer ${token}` }),
   ]);
   isAsking = false;
-  if ([401, 403, 429].includes(overview.status)) return enter(true);
+  // A limit refuses a token that was never accepted; one that was is right all the same.
+  const refusals = kept(TOKEN) ? [401, 403] : [401, 403, 429];
+  if (refusals.includes(overview.status)) return enter(true);
   if (overview.status === 200) keep(TOKEN, token);
   const hasFocus = $("#enter").contains(document.activeElement);
   $("#enter").hidden = true;

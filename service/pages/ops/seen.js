@@ -36,7 +36,8 @@ export const slowOf = (buckets) => (buckets.get("+Inf") ?? 0) - (buckets.get(SLO
  */
 export function see(metrics, ready, reservations, hourly) {
   const at = Date.now();
-  awaySince = metrics.status ? 0 : awaySince || at;
+  // A proxy answers for a service that is away.
+  awaySince = metrics.status === 200 ? 0 : awaySince || at;
   const isDown = !reservations.status || reservations.body.code === "DATABASE_UNAVAILABLE";
   if (reservations.body?.reasons) health = reservations.body;
   if (hourly.status === 200) {
