@@ -27,6 +27,9 @@ export function button(words, act, label = words) {
   return element;
 }
 
+/** Returns a typed key or token, without the characters that no header can have. @param {HTMLInputElement} field */
+export const secretOf = ({ value }) => value.replace(/[^ -~]/g, "").trim();
+
 /**
  * Shows the faults of a form at their fields, instead of those before, and focuses the first of these fields.
  *

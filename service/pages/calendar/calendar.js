@@ -1,6 +1,6 @@
 /** The calendar of a business: signs in with a key, shows a day or a week, and keeps it up to date. */
 import { addDays } from "../dates.js";
-import { $ } from "../dom.js";
+import { $, secretOf } from "../dom.js";
 import { Holdfast, Refusal } from "../holdfast.js";
 import { forget, keep, kept } from "../kept.js";
 import { call, mayAct, patiently, problemText, session, showProblem } from "./api.js";
@@ -200,9 +200,8 @@ $("#date").addEventListener("change", () => $("#date").validity.valid && go({ da
 $("#filter").addEventListener("change", () => go({ filter: $("#filter").value }));
 $("#sign-in").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
   event.preventDefault();
-  const { business, key } = Object.fromEntries(new FormData($("#sign-in")));
-  // No header can have other characters.
-  run($("#sign-in"), () => signIn(String(business).trim(), String(key).replace(/[^ -~]/g, "").trim()));
+  const { business, key } = $("#sign-in").elements;
+  run($("#sign-in"), () => signIn(business.value.trim(), secretOf(key)));
 });
 setInterval(() => countDown() && !isMoving() && draw(), 1000);
 setInterval(() => session.key && !document.hidden && load(), REFRESH_SECONDS * 1000);

@@ -2,7 +2,7 @@
 
 import { show } from "./board.js";
 import { missingHours, see } from "./seen.js";
-import { $ } from "../dom.js";
+import { $, secretOf } from "../dom.js";
 import { forget, keep, kept } from "../kept.js";
 import { startPage } from "../texts.js";
 
@@ -62,8 +62,7 @@ function enter(isRefused) {
 
 $("#enter").addEventListener("submit", (/** @type {Event} */ event) => {
   event.preventDefault();
-  // No header can have other characters.
-  token = $("#token").value.replace(/[^ -~]/g, "").trim();
+  token = secretOf($("#token"));
   poll();
 });
 $("#leave").addEventListener("click", () => {
