@@ -16,7 +16,7 @@ import { Listing } from "./listing.js";
 import { adoptOwn } from "./own.js";
 import { hasText, isolated, startPage, text } from "../texts.js";
 import { Clock, MINUTE, addMonths, later } from "./times.js";
-import { patiently } from "./waiting.js";
+import { runStep } from "./waiting.js";
 
 // In seconds: the countdown stands out from the first on, and a screen reader says the others.
 const [LAST, SPOKEN] = [120, [300, 120, 30]];
@@ -118,7 +118,7 @@ async function act(step) {
   notice("");
   busy = $("#guest .primary").disabled = true;
   try {
-    await patiently(step);
+    await runStep(step);
   } catch (error) {
     refused(error);
     if (isShown("choose")) listing.list({ inPlace: true });

@@ -14,7 +14,7 @@ import { Slots } from "./slots.js";
 import { now, text } from "../texts.js";
 import { MINUTE, addMonths, later, writtenDate } from "./times.js";
 import { holdfast } from "./visit.js";
-import { patiently } from "./waiting.js";
+import { runStep } from "./waiting.js";
 
 // As many dates as one request may count.
 const YEAR = 366;
@@ -96,7 +96,7 @@ export class Listing {
     const isInPlace = inPlace && this.#isListed && !this.isOld;
     const step = () => this.#list(isInPlace, ahead);
     // The guest has not asked for a change in place.
-    await (isInPlace ? step() : patiently(step));
+    await (isInPlace ? step() : runStep(step));
   }
 
   /** @param {boolean} isInPlace @param {boolean} ahead */
@@ -156,7 +156,7 @@ export class Listing {
     this.#date = date;
     this.#month.fill(this.#days, date);
     const signal = this.#begin(false);
-    await patiently(() => this.#listSlots(false, signal)).catch(this.#failed);
+    await runStep(() => this.#listSlots(false, signal)).catch(this.#failed);
     // Others have taken the day meanwhile, or it is over.
     if (this.#isListed && !$("#slots").childElementCount) await this.list({ inPlace: true });
     $("#day").scrollIntoView({ block: "nearest" });

@@ -7,7 +7,7 @@ const ATTEMPTS = 3;
 const SECONDS = 15;
 const SECONDS_TO_BEGIN = 30;
 const MOST_SECONDS_TO_WAIT = 5;
-const SLOW_MILLISECONDS = 1000;
+export const SLOW_MILLISECONDS = 1000;
 
 /** The address of the API. */
 const BASE = new URL("api/", location.href.replace(/[^/]*$/, ""));
@@ -76,27 +76,15 @@ export class Attempt {
   }
 }
 
-/**
- * Runs a step, and says that it takes long.
- *
- * @template T @param {() => Promise<T>} step @param {() => unknown} [say] by default at the bottom of the page
- * @returns {Promise<T>}
- */
-export async function patiently(step, say = () => ($("#status").textContent = text("calendar.waiting"))) {
-  const slow = setTimeout(say, SLOW_MILLISECONDS);
-  try {
-    return await step();
-  } finally {
-    clearTimeout(slow);
-  }
-}
-
 /** @param {unknown} error @returns {string} the message of a failed call. */
 export function problemText(error) {
   if (!(error instanceof Refusal)) throw error;
   const { code } = error;
   return hasText(`calendar.code_${code}`) ? text(`calendar.code_${code}`) : text("calendar.code_OTHER", { code });
 }
+
+/** Says at the bottom of the page that an answer takes long. */
+export const sayWaiting = () => ($("#status").textContent = text("calendar.waiting"));
 
 /** Says in a form that its answer takes long. @param {HTMLFormElement} form */
 export const showWaiting = (form) => showMessage(form, text("calendar.waiting")).classList.remove("bad");
