@@ -11,6 +11,8 @@ export const locale = wantedLocales().find((tag) => LANGUAGES.includes(languageO
 
 // Its date is that of now: in history, a browser takes a file that it keeps without asking whether it is still the same.
 const answer = await fetch(new URL(`${languageOf(locale)}.json`, import.meta.url), { cache: "no-cache" });
+// Without them the page says that it did not load completely.
+if (!answer.ok) throw new Error(`no texts, status ${answer.status}`);
 const texts = await answer.json();
 const skew = Date.parse(answer.headers.get("Date") ?? "") - Date.now() || 0;
 const plural = new Intl.PluralRules(locale);

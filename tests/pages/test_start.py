@@ -3,7 +3,7 @@
 from typing import Final
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.pages.conftest import PHONE, Open, Service, serious_faults
 from tests.pages.profiles import Profiles
@@ -66,15 +66,24 @@ def test_a_language_without_texts_gets_english(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/book/salon-rosa", "/calendar", "/ops"])
-@pytest.mark.parametrize("lost", ["en.json", "texts.js"])
+@pytest.mark.parametrize(("lost", "status"), [("en.json", None), ("en.json", 503), ("texts.js", None)])
 def test_a_page_that_did_not_load_completely_says_so(
-    profiles: Profiles, service: Service, path: str, lost: str
+    profiles: Profiles, service: Service, path: str, lost: str, status: int | None
 ) -> None:
     """After some seconds, in which a slow network may bring the rest. Nothing else of it can be read."""
+
+    def lose(route: Route) -> None:
+        if not is_lost:
+            route.fallback()
+        elif status:
+            route.fulfill(status=status, json={"status": status, "code": "OVERLOADED"})
+        else:
+            route.abort()
+
     profile = profiles.take(locale="en-GB")
     page = profile.new_page()
     is_lost = True
-    page.route(f"**/{lost}", lambda route: route.abort() if is_lost else route.fallback())
+    page.route(f"**/{lost}", lose)
     page.goto(service.url + path)
     message = page.get_by_text("This page did not load completely")
     expect(message).to_be_hidden()
