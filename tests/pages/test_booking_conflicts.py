@@ -360,6 +360,20 @@ def test_without_a_network_nothing_is_lost(open_page: Open, service: Service) ->
     assert appointments(service, "offline") == 1
 
 
+def test_a_service_that_is_busy_for_long_is_asked_again(open_page: Open, service: Service) -> None:
+    """By the same button: the words say that nothing is lost, and not that the booking has failed."""
+    page = open_slots(open_page, make_business(service, "laden"))
+    hold(page)
+    fill_in(page)
+    later = {"Retry-After": "120"}
+    problem = {"status": 503, "code": "OVERLOADED"}
+    page.route("**/api/booking/commit", lambda route: route.fulfill(status=503, json=problem, headers=later))
+    page.get_by_role("button", name="Book now").click()
+    expect(page.get_by_role("group", name="Nothing is lost: please try again")).to_be_focused()
+    page.unroute_all()
+    book(page)
+
+
 def test_a_list_that_is_late_says_so(open_page: Open, service: Service) -> None:
     """Until it is there, its month looks as if nothing were free: of the days, and of the slots of one of them."""
     page = open_slots(open_page, make_business(service, "distant"))

@@ -140,7 +140,7 @@ function refused(error, again) {
     isAway = true;
     return;
   }
-  const code = SAME[error.code] ?? error.code;
+  const code = error.isTemporary ? "NO_ANSWER" : (SAME[error.code] ?? error.code);
   const name = [code, "other"].map((known) => `book.code_${known}`).find(hasText) ?? "";
   const words = text(name, { business: catalogue?.business.name ?? "" });
   if (!SECTIONS.some(isShown)) {
