@@ -259,6 +259,7 @@ def test_a_booking_that_the_business_cancels_meanwhile(open_page: Open, service:
     page = make_booking(open_page, service, "recalled")
     page.get_by_role("button", name="Move it").click()
     free_slots(page).first.wait_for()
+    become(page, hidden=True)
     cancel_at(page, service)
     slot(page, "15:00").click()
     page.get_by_role("dialog").get_by_role("button", name="Move it").click()
@@ -278,12 +279,34 @@ def test_a_booking_that_is_left_open_shows_a_cancellation(open_page: Open, servi
 
 
 def test_a_booking_in_view_shows_a_cancellation(open_page: Open, service: Service) -> None:
-    """Without a reload: the page watches the slot of the booking."""
-    page = make_booking(open_page, service, "attentive")
+    """Without a reload: the page watches the slot of the booking, also while the guest chooses another one."""
+    for business_id in ("attentive", "wavering"):
+        page = make_booking(open_page, service, business_id)
+        wait_until(service.open_streams, "the stream")
+        if business_id == "wavering":
+            page.get_by_role("button", name="Move it").click()
+            free_slots(page).first.wait_for()
+        else:
+            page.get_by_role("button", name="Cancel it").focus()
+        cancel_at(page, service)
+        expect(page.get_by_role("heading", name="This booking is cancelled")).to_be_focused()
+        expect(page.get_by_role("status").filter(has_text="This booking is cancelled")).to_be_attached()
+        expect(page.get_by_role("button", name="Cancel it")).to_have_count(0)
+
+
+def test_a_booking_that_the_business_moves_is_moved_from_there(open_page: Open, service: Service) -> None:
+    """The guest goes on with the choice, and the page says which time it is now."""
+    page = make_booking(open_page, service, "shifting")
     wait_until(service.open_streams, "the stream")
-    cancel_at(page, service)
-    expect(page.get_by_role("heading", name="This booking is cancelled")).to_be_visible()
-    expect(page.get_by_role("button", name="Cancel it")).to_have_count(0)
+    page.get_by_role("button", name="Move it").click()
+    expect(slot(page, "10:00")).to_contain_text("Your booking")
+    expect(page.locator("#day")).to_have_js_property("inert", False)
+    appointment = booked(page, service)
+    start = datetime.fromisoformat(appointment["slotStart"]) + timedelta(hours=3)
+    path = f"/api/booking/appointments/{appointment['appointmentId']}"
+    service.call("PATCH", path, {"slotStart": start.isoformat(), "expectedVersion": 1})
+    expect(page.locator("#moving")).to_contain_text("13:00")
+    expect(slot(page, "13:00")).to_contain_text("Your booking")
 
 
 def test_a_booking_in_view_is_read_seldom_while_others_book(open_page: Open, service: Service) -> None:

@@ -333,13 +333,15 @@ function showBooking(appointment, heading = text("book.yours")) {
   show("booked", isLive ? heading : text(status === "cancelled" ? "book.cancelled" : "book.over"));
 }
 
+const isBookingInView = () => isShown("booked") || isShown("choose");
+
 /**
  * Reads the booking in view again, soon, if a change may be one of it: not all browsers at the same moment.
  *
  * @param {Change | null} [change]
  */
 function follow(change = null) {
-  if (!booking || !isShown("booked")) return;
+  if (!booking || !isBookingInView()) return;
   const { serviceId, slotStart } = booking;
   if (change && !(change.serviceIds.includes(serviceId) && change.from <= slotStart && slotStart < change.to)) return;
   const wait = Math.max(0, lastRead + BETWEEN_READS - performance.now()) + 100 + 400 * Math.random();
@@ -358,9 +360,14 @@ async function showChanges() {
   const fresh = await holdfast.appointment(of, { signal: reading.signal }).catch(() => undefined);
   // The guest may have changed it meanwhile, or may look at another one.
   const isNews = fresh?.appointmentId === booking?.appointmentId && Number(fresh?.version) > Number(booking?.version);
-  if (!fresh || !isNews || !isShown("booked")) return;
-  if (busy) follow();
-  else showBooking(fresh);
+  if (!fresh || !isNews || !isBookingInView()) return;
+  if (busy) return follow();
+  const { activeElement } = document;
+  booking = fresh;
+  if (isShown("choose") && fresh.status === "confirmed") return chooseAgain();
+  showBooking(fresh);
+  giveBack(activeElement);
+  $("#spoken").textContent = `${headingOf("booked").textContent}: ${clock.full(fresh.slotStart, fresh.slotEnd)}`;
 }
 
 /** Lets the guest choose another slot of the booking. @param {boolean} [isAgain] where the guest was looking already.
@@ -458,7 +465,11 @@ async function listAgain() {
 
 /** Leads to the choice again where the catalogue has changed: not below a step that is under way. */
 async function offerAgain() {
-  if (!isShown("choose") || busy || offered === catalogue) return;
+  if (isShown("choose") && !busy && offered !== catalogue) await chooseAgain();
+}
+
+/** Leads to the choice again, with the focus where it was. */
+async function chooseAgain() {
   const again = madeAgain(document.activeElement);
   await (booking ? startMove(true) : choose());
   giveBack(again());
