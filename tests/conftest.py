@@ -32,10 +32,12 @@ GROUPS = {
     "tests/faults/test_embedded.py": "embedded",
     "tests/faults/test_embedded_recovery.py": "embedded",
     "tests/faults/test_standby.py": "standby",
+    "tests/proxy/test_cut_links.py": "proxy",
     "tests/proxy/test_failures.py": "proxy",
     "tests/proxy/test_generated_functions.py": "proxy",
     "tests/proxy/test_partitioning.py": "proxy",
     "tests/proxy/test_service.py": "proxy",
+    "tests/proxy/test_two_proxies.py": "proxy",
     "tests/unit/test_plain_english.py": "prose",
 }
 # A folder in which this is so for each module.
