@@ -36,8 +36,7 @@ SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_gener
 AS $$
 DECLARE
   v_now timestamptz := booking.now();
-  v_own booking.own_claim := (
-    SELECT booking.own_claim_of(a) FROM booking.appointment_by_id(p_business_id, p_except) AS a);
+  v_own booking.own_claim := booking.own_claim_by_id(p_business_id, p_except);
   v_quantity integer := coalesce(p_quantity, v_own.quantity, 1);
   v_listing booking.listing := booking.begin_listing(
     p_business_id, p_service_id, p_minutes, p_days, v_quantity, p_resource_id, p_except);
@@ -99,8 +98,7 @@ SET enable_seqscan = off SET enable_sort = off SET plan_cache_mode = force_gener
 AS $$
 DECLARE
   v_now timestamptz := booking.now();
-  v_own booking.own_claim := (
-    SELECT booking.own_claim_of(a) FROM booking.appointment_by_id(p_business_id, p_except) AS a);
+  v_own booking.own_claim := booking.own_claim_by_id(p_business_id, p_except);
   v_quantity integer := coalesce(p_quantity, v_own.quantity, 1);
   v_listing booking.listing := booking.begin_listing(
     p_business_id, p_service_id, p_minutes, p_days, v_quantity, p_resource_id, p_except);
@@ -145,8 +143,7 @@ DECLARE
   v_now timestamptz := booking.now();
   v_listing booking.listing := booking.begin_listing(
     p_business_id, p_service_id, NULL, NULL, p_quantity, NULL, p_except);
-  v_own booking.own_claim := (
-    SELECT booking.own_claim_of(a) FROM booking.appointment_by_id(p_business_id, p_except) AS a);
+  v_own booking.own_claim := booking.own_claim_by_id(p_business_id, p_except);
   v_searches booking.listing[];
   v_starts tstzrange := tstzrange(p_slot_start - interval '168 hours', p_slot_start + interval '168 hours', '[]');
   v_free_starts timestamptz[];
@@ -188,6 +185,11 @@ BEGIN
   LIMIT 5;
 END
 $$;
+
+-- Returns the claim of an appointment, as booking.own_claim_of does; NULL also if there is no such appointment.
+CREATE FUNCTION booking.own_claim_by_id(p_business_id text, p_appointment_id uuid)
+RETURNS booking.own_claim LANGUAGE sql STABLE
+AS $$ SELECT booking.own_claim_of(a) FROM booking.appointment_by_id(p_business_id, p_appointment_id) AS a $$;
 
 -- Reads what a listing needs of the catalog, and checks its parameters, which are those of booking.availability.
 --
