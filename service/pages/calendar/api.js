@@ -2,12 +2,13 @@
 import { $, showFaults } from "../dom.js";
 import { randomId, Refusal } from "../holdfast.js";
 import { hasText, locale, text } from "../texts.js";
+import { patiently } from "../waiting.js";
 
 const ATTEMPTS = 3;
 const SECONDS = 15;
 const SECONDS_TO_BEGIN = 30;
 const MOST_SECONDS_TO_WAIT = 5;
-export const SLOW_MILLISECONDS = 1000;
+const SLOW_MILLISECONDS = 1000;
 
 /** The address of the API. */
 const BASE = new URL("api/", location.href.replace(/[^/]*$/, ""));
@@ -84,7 +85,14 @@ export function problemText(error) {
 }
 
 /** Says at the bottom of the page that an answer takes long. */
-export const sayWaiting = () => ($("#status").textContent = text("calendar.waiting"));
+const sayWaiting = () => ($("#status").textContent = text("calendar.waiting"));
+
+/**
+ * Runs a step of the user, and says that it takes long.
+ *
+ * @template T @param {() => T | Promise<T>} step @param {() => unknown} [say] @returns {Promise<T>}
+ */
+export const runStep = (step, say = sayWaiting) => patiently(step, SLOW_MILLISECONDS, say);
 
 /** Says in a form that its answer takes long. @param {HTMLFormElement} form */
 export const showWaiting = (form) => showMessage(form, text("calendar.waiting")).classList.remove("bad");

@@ -3,7 +3,7 @@ import { addDays } from "../dates.js";
 import { $, secretOf } from "../dom.js";
 import { Holdfast, Refusal } from "../holdfast.js";
 import { forget, keep, kept } from "../kept.js";
-import { SLOW_MILLISECONDS, call, mayAct, problemText, sayWaiting, session, showProblem } from "./api.js";
+import { call, mayAct, problemText, runStep, session, showProblem } from "./api.js";
 import { columns, readItems, state } from "./catalog.js";
 import { listenToClosures, openClosures } from "./closures.js";
 import { choose, listenToEntry, openNew, run } from "./entry.js";
@@ -11,7 +11,6 @@ import { isMoving, listen } from "./move.js";
 import { dateText, instantOf, localTime, setZone, startOfWeek, today } from "./time.js";
 import { countDown, draw, shownDates } from "./view.js";
 import { isolated, startPage, text } from "../texts.js";
-import { patiently } from "../waiting.js";
 
 const REFRESH_SECONDS = 60;
 const GATHER_MILLISECONDS = 150;
@@ -29,7 +28,7 @@ let isCatalogStale = true;
 
 function load() {
   const isBlank = $("#calendar").hidden && $("#sign-in").hidden;
-  return isBlank ? patiently(read, SLOW_MILLISECONDS, sayWaiting) : read();
+  return isBlank ? runStep(read) : read();
 }
 
 /** Reads the shown range, and the catalog where it may have changed; draws it unless an appointment is being moved. */

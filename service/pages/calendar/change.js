@@ -1,12 +1,11 @@
 /** Changes appointments, each only at the version that was shown, and shows the outcome. */
 import { $, button, make } from "../dom.js";
 import { randomId, Refusal } from "../holdfast.js";
-import { SLOW_MILLISECONDS, call, problemText, sayWaiting, session } from "./api.js";
+import { call, problemText, runStep, session } from "./api.js";
 import { itemOf, resourceName, state } from "./catalog.js";
 import { instantOf, localTime, minutesFrom, momentText, timeText, today } from "./time.js";
 import { draw, itemText } from "./view.js";
 import { hasText, isolated, text } from "../texts.js";
-import { patiently } from "../waiting.js";
 
 /** @typedef {import("./catalog.js").Item} Item */
 
@@ -65,8 +64,7 @@ export async function change(item, changes) {
   try {
     const [method, path] = "reason" in changes ? ["POST", pathOf(item, "/cancel")] : ["PATCH", pathOf(item)];
     const body = { expectedVersion: item.version, ...changes };
-    const send = () => call(method, path, body, { "X-Request-Id": id });
-    const saved = keep(await patiently(send, SLOW_MILLISECONDS, sayWaiting));
+    const saved = keep(await runStep(() => call(method, path, body, { "X-Request-Id": id })));
     tell([text("calendar.saved", { what: itemText(saved) }), ...warningsOf(saved)].join(" "));
   } catch (error) {
     draw();

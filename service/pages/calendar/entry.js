@@ -2,13 +2,12 @@
 import { addDays } from "../dates.js";
 import { $, button, make } from "../dom.js";
 import { Refusal } from "../holdfast.js";
-import { Attempt, SLOW_MILLISECONDS, call, mayAct, problemText, session, showProblem, showWaiting } from "./api.js";
+import { Attempt, call, mayAct, problemText, runStep, session, showProblem, showWaiting } from "./api.js";
 import { columns, isOfDays, resourceName, serviceOf, state } from "./catalog.js";
 import { change, entryText, keep, pathOf, tell, warningsOf } from "./change.js";
 import { clockOf, daysBetween, instantOf, localTime, minutesOf, momentText } from "./time.js";
 import { itemText, statusText } from "./view.js";
 import { isolated, text } from "../texts.js";
-import { patiently } from "../waiting.js";
 
 /** @typedef {import("./catalog.js").Item} Item */
 
@@ -162,7 +161,7 @@ export async function run(one, act, stays = false) {
   send.disabled = true;
   showProblem(one);
   try {
-    await patiently(act, SLOW_MILLISECONDS, () => showWaiting(one));
+    await runStep(act, () => showWaiting(one));
     showProblem(one);
     if (!stays) one.closest("dialog")?.close();
   } catch (error) {
