@@ -46,11 +46,13 @@ class DocsApi:
         self._others = list(others)
         # Relative, so that it is right behind a prefix, and whatever the Host header says.
         self._start = Answer(status=307, headers={"Location": start})
+        # By the day of their examples.
         self._document = SingleFlight[datetime, Answer](keep_seconds=math.inf)
+        self._businesses = SingleFlight[datetime, Answer](keep_seconds=math.inf)
+        self._businesses_text = _STATIC.joinpath("businesses.html").read_text(encoding="utf-8")
         self._pages = {
             name: _page_answer(_STATIC.joinpath(f"{name}.html").read_bytes()) for name in ("docs", "embedding")
         }
-        self._businesses = _STATIC.joinpath("businesses.html").read_text(encoding="utf-8")
         self._errors = _page_answer(errors_page().encode())
         self._guides = guides()
         self._assets = {
@@ -85,7 +87,7 @@ class DocsApi:
     @_page("/docs/businesses")
     async def get_businesses_page(self) -> Answer:
         """Get the page of the settings by kind of business."""
-        return _page_answer(shifted(self._businesses).encode())
+        return await self._businesses.run(example_day(), partial(asyncio.to_thread, self._make_businesses_page))
 
     @_page("/docs/embedding")
     async def get_embedding_page(self) -> Answer:
@@ -109,6 +111,9 @@ class DocsApi:
     def _make_document(self) -> Answer:
         described = document([*self._others, *endpoints_of(self)])
         return Answer(json.dumps(described, ensure_ascii=False).encode(), 200, _CACHED, JSON)
+
+    def _make_businesses_page(self) -> Answer:
+        return _page_answer(shifted(self._businesses_text).encode())
 
 
 def _page_answer(content: bytes) -> Answer:
