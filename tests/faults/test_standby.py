@@ -59,7 +59,7 @@ class Replicated:
     def wait_for_replay(self) -> None:
         """Returns once the standby has everything."""
         # The end of a record that is committed. What is flushed may end within a record, whose rest an idle server
-        # flushes up to half a minute later; the next record may begin behind the header of a page that is not there.
+        # flushes up to 15 s later; the next record may begin behind the header of a page that is not there.
         position = self.database.value("SELECT pg_logical_emit_message(true, 'test', '')::text")
         self.standby.wait_for_replay(position)
 
