@@ -26,6 +26,7 @@ from tests.pages.guests import (
     hold,
     make_business,
     next_month,
+    open_slots,
     picture,
     slot,
     today,
@@ -435,3 +436,17 @@ def test_a_party_that_is_too_large_is_told_so(open_page: Open) -> None:
         people.blur()
         expect(people).to_have_value(shown)
         expect(words).to_be_visible(visible=is_told)
+
+
+def test_a_press_counts_while_others_take_slots(open_page: Open, service: Service) -> None:
+    """Whatever part of the button is pressed: its words are written anew at each change."""
+    path = make_business(service, "press", maxSimultaneousBookings=3)
+    page = open_slots(open_page, path)
+    ten, eleven = (slot(page, time) for time in ("10:00", "11:00"))
+    ten.locator("small").first.hover()
+    page.mouse.down()
+    start = {"slotStart": eleven.get_attribute("data-start")}
+    service.call("POST", "/api/booking/reserve", {"businessId": "press", "serviceId": "visit"} | start)
+    expect(eleven).to_contain_text("2 left")
+    page.mouse.up()
+    expect(page.get_by_role("heading", name="Your details")).to_be_visible()

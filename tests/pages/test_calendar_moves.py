@@ -112,6 +112,38 @@ def test_a_move_by_the_keys_goes_on_while_others_book(calendar: CalendarPage, se
     expect(calendar.card("Grace Hopper")).to_be_visible()
 
 
+@pytest.mark.parametrize("element", ["card", "free place"])
+def test_a_press_counts_while_others_book(calendar: CalendarPage, service: Service, element: str) -> None:
+    """The pressed element stays until the button of the mouse is let go, and the news is drawn then."""
+    day, _ = show_booking(calendar, service)
+    place = box_of(calendar.card("Ada Lovelace"))
+    down = {"card": 10, "free place": 2.5 * 72}[element]
+    calendar.page.mouse.move(place["x"] + 20, place["y"] + down)
+    calendar.page.mouse.down()
+    with calendar.page.expect_response(f"**{APPOINTMENTS}?*") as read_again:
+        book(service, day, 16, guestName="Grace Hopper")
+    read_again.value.finished()
+    # The answer is handled before a later one.
+    calendar.page.evaluate("fetch('health/live').then((answer) => answer.text())")
+    expect(calendar.card("Grace Hopper")).to_have_count(0)
+    calendar.page.mouse.up()
+    expect(calendar.dialog).to_be_visible()
+    expect(calendar.page.locator(".item", has_text="Grace Hopper")).to_be_attached()
+
+
+def test_the_news_is_drawn_where_the_end_of_a_press_is_not_told(calendar: CalendarPage, service: Service) -> None:
+    """As where another window takes the mouse: the next move without a button ends the press."""
+    day, _ = show_booking(calendar, service)
+    calendar.card("Ada Lovelace").dispatch_event("pointerdown", {"button": 0, "buttons": 1, "bubbles": True})
+    with calendar.page.expect_response(f"**{APPOINTMENTS}?*") as read_again:
+        book(service, day, 16, guestName="Grace Hopper")
+    read_again.value.finished()
+    calendar.page.evaluate("fetch('health/live').then((answer) => answer.text())")
+    expect(calendar.card("Grace Hopper")).to_have_count(0)
+    calendar.page.mouse.move(1, 1)
+    expect(calendar.card("Grace Hopper")).to_be_visible()
+
+
 def test_a_drag_that_the_browser_ends_is_left(calendar: CalendarPage, service: Service) -> None:
     """As where a pen scrolls the page: it is back at its place, and the calendar goes on."""
     day, booked = show_booking(calendar, service)

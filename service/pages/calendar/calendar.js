@@ -7,7 +7,7 @@ import { call, mayAct, problemText, runStep, session, showProblem } from "./api.
 import { columns, readItems, state } from "./catalog.js";
 import { listenToClosures, openClosures } from "./closures.js";
 import { choose, listenToEntry, openNew, run } from "./entry.js";
-import { isMoving, listen } from "./move.js";
+import { drawWhenFree, listen } from "./move.js";
 import { dateText, instantOf, localTime, setZone, startOfWeek, today } from "./time.js";
 import { countDown, draw, shownDates } from "./view.js";
 import { isolated, startPage, text } from "../texts.js";
@@ -51,9 +51,7 @@ async function read() {
     const items = await readItems(...range());
     if (turn !== state.turn) return;
     state.items = items;
-    if (isMoving()) return;
-    $("#status").textContent = "";
-    show();
+    drawWhenFree();
   } catch (error) {
     isCatalogStale ||= readsCatalog;
     if (error instanceof Refusal && error.code === "UNAUTHORIZED") return signOut(error);
@@ -103,6 +101,8 @@ function watch() {
 
 /** Draws the calendar and what stands above it. */
 function show() {
+  if (!session.key) return;
+  $("#status").textContent = "";
   offer(false);
   $("#drawn").ariaBusy = "false";
   $("#business").textContent = isolated((document.title = state.catalog.name));
@@ -173,7 +173,7 @@ function signOut(reason) {
 }
 
 startPage();
-listen($("#drawn"), load);
+listen($("#drawn"), load, show);
 listenToEntry(load);
 listenToClosures(loadAll);
 for (const close of document.querySelectorAll("dialog .close"))
@@ -203,7 +203,7 @@ $("#sign-in").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
   const { business, key } = $("#sign-in").elements;
   run($("#sign-in"), () => signIn(business.value.trim(), secretOf(key)));
 });
-setInterval(() => countDown() && !isMoving() && draw(), 1000);
+setInterval(() => countDown() && drawWhenFree(), 1000);
 setInterval(() => session.key && !document.hidden && load(), REFRESH_SECONDS * 1000);
 
 const stored = kept(STORED);

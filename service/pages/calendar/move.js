@@ -5,7 +5,6 @@ import { columnOf, columns, serviceOf, state } from "./catalog.js";
 import { change, tellProblem } from "./change.js";
 import { openItem, openNew } from "./entry.js";
 import { clockText, dateText, instantOf, localTime, minutesFrom, momentText } from "./time.js";
-import { draw } from "./view.js";
 import { text } from "../texts.js";
 
 /** @typedef {import("./catalog.js").Item} Item */
@@ -14,11 +13,33 @@ const DRAG_PIXELS = 5;
 /** @type {{item: Item, row: HTMLElement, zone: HTMLElement, at: number, byKey: boolean} | null} */
 let moving = null;
 let dragged = false;
+let pressed = false;
+// Whether there is something new to be drawn.
+let stale = false;
 /** @type {() => unknown} */
 let reload;
+/** @type {() => unknown} */
+let drawAll;
 
-/** @returns {boolean} whether an appointment is being moved, so that nothing may be drawn anew. */
-export const isMoving = () => moving !== null;
+/**
+ * Draws now, or once no appointment is moved and nothing is pressed: a press and a release are a click only while their
+ * element stays, and a move needs it too.
+ */
+export function drawWhenFree() {
+  stale = true;
+  if (!moving && !pressed) drawNow();
+}
+
+function drawNow() {
+  stale = false;
+  drawAll();
+}
+
+/** Ends a press after its click, and draws what was new meanwhile. */
+function release() {
+  pressed = false;
+  if (stale) drawWhenFree();
+}
 
 /** @param {HTMLElement} zone @returns {any} its numbers */
 const numbers = ({ dataset: { first, unit, length } }) => ({
@@ -63,9 +84,13 @@ function steps(key, zone) {
 /** @param {string} words */
 const say = (words) => ($("#status").textContent = words);
 
-/** @param {HTMLElement} root @param {() => unknown} load is called after each move. */
-export function listen(root, load) {
-  reload = load;
+/**
+ * @param {HTMLElement} root
+ * @param {() => unknown} load is called after each move.
+ * @param {() => unknown} drawIt draws the calendar and what stands above it.
+ */
+export function listen(root, load, drawIt) {
+  [reload, drawAll] = [load, drawIt];
   /** @param {Event} event @returns {any} */
   const about = ({ target }) => {
     const element = /** @type {HTMLElement} */ (target);
@@ -108,9 +133,13 @@ export function listen(root, load) {
   root.addEventListener("focusout", ({ relatedTarget }) => {
     if (moving?.byKey && relatedTarget !== null) cancel();
   });
+  // Also a move without a button: where the release was not told, the calendar must not stay as it is.
+  for (const type of /** @type {const} */ (["pointerup", "pointercancel", "pointermove"]))
+    addEventListener(type, ({ buttons }) => pressed && !buttons && setTimeout(release));
   root.addEventListener("pointerdown", (event) => {
     const { zone, row, item } = about(event);
     dragged = false;
+    pressed = event.button === 0;
     if (moving) cancel();
     else if (item && canMove(item) && event.button === 0 && event.pointerType !== "touch") {
       drag(item, row, zone, event);
@@ -199,7 +228,7 @@ function drag(item, row, from, down) {
 function cancel() {
   if (!moving) return;
   moving = null;
-  draw();
+  drawNow();
   say(text("calendar.not_moved"));
 }
 
@@ -207,6 +236,7 @@ function drop() {
   if (!moving) return;
   const { item, zone, at } = moving;
   moving = null;
+  stale = false;
   say("");
   // Its own start, if that stays: the clock may show the time of its place twice.
   const start = at === placeIn(zone, item) ? item.start : instantAt(zone, at);
@@ -216,5 +246,5 @@ function drop() {
     ...(column !== columnOf(item) && { resourceId: column }),
   };
   if (Object.keys(changes).length) change(item, changes).catch(tellProblem).finally(reload);
-  else draw();
+  else drawNow();
 }
