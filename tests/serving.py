@@ -32,7 +32,8 @@ SECRETS: Final = {"ADMIN_TOKEN": ADMIN_TOKEN, "CRON_SECRET": CRON_SECRET, "TOKEN
 # Below the ports of the embedded servers and the ephemeral ports. Each worker of pytest-xdist has its own: another one
 # could take a port between its choice and the start of its server.
 _WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_PORTS: Final = range(10_000 + _WORKER % 16, 20_000, 16)
+# Not 10080, which browsers refuse (https://fetch.spec.whatwg.org/#port-blocking).
+_PORTS: Final = [port for port in range(10_000 + _WORKER % 16, 20_000, 16) if port != 10_080]
 # In the order in which they are handed out: none again before all others were, because a server binds its port seconds
 # later, and leaves it while it is restarted.
 _NEXT_PORTS: Final = cycle(random.sample(_PORTS, len(_PORTS)))
