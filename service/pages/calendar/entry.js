@@ -4,7 +4,7 @@ import { $, button, make } from "../dom.js";
 import { Refusal } from "../holdfast.js";
 import { Attempt, call, mayAct, problemText, runStep, session, showProblem, showWaiting } from "./api.js";
 import { columns, isOfDays, resourceName, serviceOf, state } from "./catalog.js";
-import { change, entryText, keep, pathOf, tell, warningsOf } from "./change.js";
+import { change, entryText, keep, pathOf, tell, tellProblem, warningsOf } from "./change.js";
 import { clockOf, daysBetween, instantOf, localTime, minutesOf, momentText } from "./time.js";
 import { itemText, statusText } from "./view.js";
 import { isolated, text } from "../texts.js";
@@ -19,6 +19,8 @@ const cancelling = /** @type {HTMLFormElement} */ ($("#cancel form"));
 const fields = /** @type {Record<string, HTMLInputElement>} */ (/** @type {unknown} */ (form.elements));
 /** @type {Item | null} */
 let shown = null;
+// The appointment that gets the focus once the dialog is closed.
+let focusId = "";
 let before = "";
 const attempt = new Attempt();
 
@@ -31,6 +33,7 @@ export function choose(select, entries, chosen) {
 /** Shows an appointment. @param {Item} item */
 export function openItem(item) {
   shown = item;
+  focusId = item.id;
   const { guestName, guestEmail, guestPhone, notes, cancellationReason, status, start } = item;
   const service = serviceOf(item.serviceId).name;
   $("#entry-title").textContent = isolated(guestName ?? service);
@@ -66,6 +69,7 @@ export function openItem(item) {
 /** Shows the form for a new appointment. @param {Date} start @param {string} column @param {boolean} [ofDays] */
 export function openNew(start, column, ofDays = false) {
   shown = null;
+  focusId = "";
   const offered = columns().flatMap(({ id, services }) => (!column || id === column ? services : []));
   const serviceId = offered.find((id) => isOfDays(id) === ofDays) ?? offered[0];
   if (!serviceId) return tell(text("calendar.nothing"), true);
@@ -150,6 +154,7 @@ function endOf(slotStart, length) {
 
 /**
  * Runs the action of a form: says when it takes long, shows a problem in the form, and closes the dialog after a success.
+ * Once the user has closed the dialog, it is that of another entry: then a problem is shown above the calendar.
  *
  * @param {HTMLFormElement} one @param {() => Promise<void>} act @param {boolean} [stays] whether the dialog stays open
  */
@@ -160,14 +165,22 @@ export async function run(one, act, stays = false) {
   const pressed = /** @type {HTMLElement | null} */ (document.activeElement);
   send.disabled = true;
   showProblem(one);
-  try {
-    await runStep(act, () => showWaiting(one));
-    showProblem(one);
-    if (!stays) one.closest("dialog")?.close();
-  } catch (error) {
-    showProblem(one, error);
-  } finally {
+  const dialog = one.closest("dialog");
+  let isLeft = false;
+  const end = () => {
     send.disabled = false;
+    showProblem(one);
+  };
+  dialog?.addEventListener("close", () => (end(), (isLeft = true)), { once: true });
+  try {
+    await runStep(act, () => isLeft || showWaiting(one));
+    if (isLeft) return;
+    end();
+    if (!stays) dialog?.close();
+  } catch (error) {
+    if (isLeft) return tellProblem(error);
+    end();
+    showProblem(one, error);
   }
   // A button that is disabled loses the focus.
   if (document.activeElement === document.body) pressed?.focus();
@@ -193,9 +206,10 @@ async function save() {
   );
   if (shown) return change(shown, Object.fromEntries(changed));
   const body = { businessId: session.businessId, ...Object.fromEntries(changed) };
-  shown = keep(await call("POST", "booking/appointments", body, { "Idempotency-Key": attempt.id(body) }));
+  const booked = keep(await call("POST", "booking/appointments", body, { "Idempotency-Key": attempt.id(body) }));
   attempt.end(); // the next guest may have the same data
-  tell([text("calendar.booked", { what: itemText(shown) }), ...warningsOf(shown)].join(" "));
+  focusId = booked.id;
+  tell([text("calendar.booked", { what: itemText(booked) }), ...warningsOf(booked)].join(" "));
 }
 
 /** @param {() => void} closed */
@@ -220,7 +234,7 @@ export function listenToEntry(closed) {
   });
   dialog.addEventListener("close", () => {
     // The focused element may have been drawn anew, or may be gone.
-    const place = $(`[data-id="${shown?.id}"] button`) ?? $("#drawn > :not([hidden])");
+    const place = $(`[data-id="${focusId}"] button`) ?? $("#drawn > :not([hidden])");
     if (document.activeElement === document.body) place?.focus({ preventScroll: true });
     closed();
   });
