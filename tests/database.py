@@ -252,7 +252,7 @@ class TestDatabase:
         self.rows("SELECT booking.recount(business_id, %s) FROM booking.businesses", NO_DEADLINE)
 
     def forget_claims(self) -> None:
-        """Deletes all reservations and appointments, and forgets which resources had them.
+        """Deletes all reservations and appointments, and forgets which resources they used.
 
         Without TRUNCATE, after which each session plans all its statements of these tables anew.
         """

@@ -1,4 +1,4 @@
-"""Designs for holding a slot: four that are often recommended and are wrong, and the one that this project uses.
+"""Designs for holding a slot: four that are often recommended and are wrong, and that of this project.
 
 Each design is a file with one transaction that tries to hold one unit of a slot, with psycopg's parameters. Its last
 statement that returns rows returns one row if the slot was granted.
