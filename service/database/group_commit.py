@@ -22,7 +22,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -118,22 +118,20 @@ class GroupCommit:
     async def _lane(self) -> None:
         while True:
             await self._turn.acquire()
-            give_way = _once(self._turn.release)
-            try:
+            with ExitStack() as turn:
+                turn.callback(self._turn.release)
                 await self._queue.arrived()
                 await self._gather()
                 batch = await self._queue.take()
                 loop = asyncio.get_running_loop()
                 self._last_size = len(batch)
-                timer = loop.call_later(_LATE_SECONDS, give_way)
+                timer = loop.call_later(_LATE_SECONDS, turn.close)
                 try:
                     await self._send_batch(batch)
                 finally:
                     timer.cancel()
                     self._ended_at = loop.time()
                     self._queue.finished(batch)
-            finally:
-                give_way()
 
     async def _gather(self) -> None:
         """Lets a request wait for others, if the last call had several or several are waiting: for a time in any case,
@@ -249,19 +247,6 @@ class GroupCommit:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _once(function: Callable[[], None]) -> Callable[[], None]:
-    """Returns a function that calls another one at its first call only."""
-    called = False
-
-    def call() -> None:
-        nonlocal called
-        if not called:
-            called = True
-            function()
-
-    return call
 
 
 @contextmanager
