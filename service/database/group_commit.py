@@ -66,7 +66,7 @@ class GroupCommit:
     """
 
     def __init__(self, database: Database, *, max_batch: int, lanes: int) -> None:
-        self._database = database
+        self.database = database
         self._queue = FairQueue(max_batch)
         self._lane_count = lanes
         # The right to begin a call.
@@ -105,7 +105,7 @@ class GroupCommit:
         fail. Raises `Overloaded` (the queue is full, the turn came too late, or five attempts failed) or
         `DatabaseDown`: then the operation may have had its effect, once.
         """
-        await self._database.refuse_if_down(business_id)
+        await self.database.refuse_if_down(business_id)
         operation = self._queue.add(verb, business_id, operation_id, arguments, on_outcome)
         self._deadlines.add(operation)
         try:
@@ -213,15 +213,15 @@ class GroupCommit:
         """Sends one call with all the operations, delivers the outcomes, and returns the deferred operations."""
         by_id = {operation.operation_id: operation for operation in operations}
         try:
-            async with self._database.connection(operations[0].business_id) as connection:
+            async with self.database.connection(operations[0].business_id) as connection:
                 # Only now: it may have taken time to get the connection.
                 operations = still_in_time(operations)
                 if not operations:
                     return []
-                deadline = self._database.deadline(min(CALL_SECONDS, *(one.seconds_left() for one in operations)))
+                deadline = self.database.deadline(min(CALL_SECONDS, *(one.seconds_left() for one in operations)))
                 sent_at = time.monotonic()
                 with _in_doubt(operations):
-                    rows = await self._database.rows(connection, "execute", *_batches(operations), deadline)
+                    rows = await self.database.rows(connection, "execute", *_batches(operations), deadline)
         except Exception as error:
             metrics.BATCHES.labels("lost" if is_connection_lost(error) else "failed").inc()
             raise

@@ -85,8 +85,11 @@ def create_app(settings: Settings) -> Application:
     databases = [look_ups, lists, database]
     group_commit = PartitionedCommit(
         nodes,
-        lambda pool: connect(connections=lane_connections(settings.max_batch), pool=pool),
-        lambda lane_database: GroupCommit(lane_database, max_batch=settings.max_batch, lanes=lanes(settings.max_batch)),
+        lambda pool: GroupCommit(
+            connect(connections=lane_connections(settings.max_batch), pool=pool),
+            max_batch=settings.max_batch,
+            lanes=lanes(settings.max_batch),
+        ),
     )
     token_secret = _required(settings.token_secret)
     tokens = CancellationTokens(token_secret)

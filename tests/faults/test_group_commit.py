@@ -182,7 +182,7 @@ async def test_a_step_of_the_servers_clock_is_detected(database: TestDatabase) -
     database.make_service()
     async with running(database.url) as group_commit:
         await reserve(group_commit, 20)
-        clock = group_commit._database._clock
+        clock = group_commit.database._clock
         clock.set(clock.in_seconds(-3600))
         assert (await reserve(group_commit)).name == "done"
 
