@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Signals that end a postmaster, and the seconds to wait after each: fast shutdown, immediate shutdown (which makes the
-# next start recover), and the kill that can't be ignored.
+# next start recover, and in five seconds ends all but a frozen postmaster), and the kill that can't be ignored.
 ENDINGS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
 POLL_SECONDS = 0.01
 

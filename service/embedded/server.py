@@ -6,7 +6,6 @@ next start stops its orphaned postgres; if the service is started twice, a lock 
 
 import os
 import random
-import signal
 import socket
 import threading
 import time
@@ -21,6 +20,7 @@ import structlog
 
 from service.embedded.cluster import HOST, INSTALLATIONS, Cluster, find_programs, lock_folder, superuser_password
 from service.embedded.postmaster import (
+    ENDINGS,
     POLL_SECONDS,
     Postmaster,
     recorded_postmaster,
@@ -45,9 +45,6 @@ LAST_DELAY_SECONDS = 2.0
 SETTLED_SECONDS = 10.0
 # Long enough to replay max_wal_size after a crash.
 READY_SECONDS = 60.0
-FAST_SHUTDOWN_SECONDS = 20.0
-# PostgreSQL itself kills its processes five seconds after an immediate shutdown. A postmaster that is frozen does not.
-IMMEDIATE_SHUTDOWN_SECONDS = 10.0
 
 SETTINGS = {
     "listen_addresses": HOST,
@@ -226,14 +223,11 @@ def _readable(data_dir: Path) -> Iterator[None]:
 
 
 def _end(child: Popen[bytes]) -> None:
-    """Ends the postmaster: by a fast shutdown, else by an immediate one, else at once."""
-    for how, seconds in ((signal.SIGINT, FAST_SHUTDOWN_SECONDS), (signal.SIGQUIT, IMMEDIATE_SHUTDOWN_SECONDS)):
-        child.send_signal(how)
+    for number, seconds in ENDINGS:
+        child.send_signal(number)
         with suppress(TimeoutExpired):
             child.wait(seconds)
             return
-    child.kill()
-    child.wait()
 
 
 def _free_port() -> int:

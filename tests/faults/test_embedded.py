@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 
 from service.embedded import cluster
 from service.embedded import server as server_module
+from service.embedded.postmaster import ENDINGS
 from service.embedded.privileges import EmbeddedServerError
 from service.embedded.server import EmbeddedServer, find_running
 from tests.faults.embedded import (
@@ -178,7 +179,8 @@ def test_a_shutdown_that_hangs_is_forced(
     make_server: MakeServer, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backend that does not react delays the fast shutdown until a timeout only."""
-    monkeypatch.setattr(server_module, "FAST_SHUTDOWN_SECONDS", 0.1)
+    fast, *others = ENDINGS
+    monkeypatch.setattr(server_module, "ENDINGS", [(fast[0], 0.1), *others])
     server = make_server(data_dir)
     server.start()
     with psycopg.connect(server.url()) as connection:
@@ -193,8 +195,8 @@ def test_a_frozen_postmaster_is_killed(
     make_server: MakeServer, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It reacts to no other signal. Its processes end by themselves, and the next start recovers."""
-    for name in ("FAST_SHUTDOWN_SECONDS", "IMMEDIATE_SHUTDOWN_SECONDS"):
-        monkeypatch.setattr(server_module, name, 0.1)
+    fast, immediate, kill = ENDINGS
+    monkeypatch.setattr(server_module, "ENDINGS", [(fast[0], 0.1), (immediate[0], 0.1), kill])
     server = make_server(data_dir)
     server.start()
     os.kill(postmaster_pid(data_dir), signal.SIGSTOP)
