@@ -158,8 +158,6 @@ class Application(Starlette):
 
     async def _respond(self, scope: Scope, receive: Receive) -> ASGIApp:
         address, values = self._find(scope["path"])
-        if address is None:
-            raise HoldfastError("NOT_FOUND")
         scope["route"] = address.path
         # HEAD is answered like GET; the server leaves the body out.
         endpoint = address.endpoints.get("GET" if scope["method"] == "HEAD" else scope["method"])
@@ -170,14 +168,15 @@ class Application(Starlette):
         work = await self._dispatcher.admit(endpoint, call)
         return await self._disconnects.unless_gone(receive, work)
 
-    def _find(self, path: str) -> tuple[Address | None, dict[str, str]]:
-        """Finds the address of a path. A trailing slash makes a different path, which is not redirected."""
+    def _find(self, path: str) -> tuple[Address, dict[str, str]]:
+        """Finds the address of a path, and the values in it. A trailing slash makes a different path, which is not
+        redirected. Raises `HoldfastError` (NOT_FOUND)."""
         if address := self._fixed.get(path):
             return address, {}
         for pattern, address in self._templates.get(path.count("/"), ()):
             if match := pattern.fullmatch(path):  # its `$` would let a newline pass
                 return address, match.groupdict()
-        return None, {}
+        raise HoldfastError("NOT_FOUND")
 
 
 def _safe_headers(headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:

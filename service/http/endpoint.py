@@ -125,9 +125,10 @@ class endpoint:  # noqa: N801 — a decorator
     def __call__(self, handler: F) -> F:
         hints = get_type_hints(handler, include_extras=True)
         summary, _, description = inspect.cleandoc(handler.__doc__ or "").partition("\n\n")
+        is_strict = self.path.startswith("/api/") and self.media_type == JSON and self.access is not Access.CRON
         derived = {
             "operation_id": self.operation_id or to_camel(handler.__name__),
-            "query": hints.get("query", self.query) or (NoQuery if self._is_strict else None),
+            "query": hints.get("query", self.query) or (NoQuery if is_strict else None),
             "answers": self.answers or ({204: None} if hints["return"] is NoneType else {200: hints["return"]}),
         }
         declared = Endpoint(
@@ -142,10 +143,6 @@ class endpoint:  # noqa: N801 — a decorator
         )
         handler.__dict__["endpoints"] = [declared, *handler.__dict__.get("endpoints", ())]
         return handler
-
-    @property
-    def _is_strict(self) -> bool:
-        return self.path.startswith("/api/") and self.media_type == JSON and self.access is not Access.CRON
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ would take the worker for a process of its own.
 import asyncio
 import os
 from asyncio import TimerHandle
-from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final, NoReturn
 from urllib.parse import unquote
@@ -159,7 +158,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Closes the connection, in a turn of its client: one that leaves hundreds at once must not delay others."""
-        self._connections.turns.begin(partial(self._client, ()), self._close)
+        self._connections.turns.begin(partial(self._connections.client, self, ()), self._close)
         return True
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -170,11 +169,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._has_turn:
             self._begin(cycle, app)
         else:
-            client = partial(self._client, cycle.scope["headers"])
+            client = partial(self._connections.client, self, cycle.scope["headers"])
             self._connections.turns.begin(client, partial(self._begin, cycle, app))
-
-    def _client(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        return self._connections.client(self, headers)
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not cycle.disconnected:
@@ -190,7 +186,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._expect()
         if self._connections.is_of_proxy(self):
             self._parse(data)
-        elif not self._connections.turns.begin(partial(self._client, ()), partial(self._parse_in_turn, data)):
+            return
+        client = partial(self._connections.client, self, ())
+        if not self._connections.turns.begin(client, partial(self._parse_in_turn, data)):
             self._is_held = True
             self.flow.pause_reading()
 

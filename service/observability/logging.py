@@ -143,10 +143,6 @@ def _render(_logger: object, level: str, event: Any) -> bytes:
     return orjson.dumps(event, default=str, option=_JSON)
 
 
-def _is_not_explained(record: logging.LogRecord) -> bool:
-    return record.msg != _EXPLAINED
-
-
 # One list for good: a logger keeps the list of its first line, also if the log is configured anew, and tests replace
 # what is in it.
 _PROCESSORS: Final[list[structlog.typing.Processor]] = [_render]
@@ -170,7 +166,7 @@ def configure_logging(level: str) -> None:
             ]
         )
     )
-    logging.getLogger("uvicorn.error").addFilter(_is_not_explained)
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _EXPLAINED)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING if level != "debug" else logging.INFO)
