@@ -10,7 +10,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
-from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
@@ -74,8 +73,12 @@ STANDBY_SECONDS: Final = 2.0
 
 def create_app(settings: Settings) -> Application:
     """Builds the application. The settings must have a database and all secrets."""
+    assert settings.database_url
+    assert settings.admin_token
+    assert settings.cron_secret
+    assert settings.token_secret
     logging.configure_logging(settings.log_level)
-    url = _required(settings.database_url).get_secret_value()
+    url = settings.database_url.get_secret_value()
     breaker = CircuitBreaker()
     nodes = nodes_behind(url)
     connect = partial(Database, url, breaker=breaker, nodes=nodes)
@@ -91,8 +94,7 @@ def create_app(settings: Settings) -> Application:
             lanes=lanes(settings.max_batch),
         ),
     )
-    token_secret = _required(settings.token_secret)
-    tokens = CancellationTokens(token_secret)
+    tokens = CancellationTokens(settings.token_secret)
     store = Store(settings.redis_url)
     cache = AnswerCache[Body]()
     reaches, guests = Reaches(look_ups), Guests(look_ups)
@@ -118,8 +120,8 @@ def create_app(settings: Settings) -> Application:
     appointments = Appointments(look_ups, reads, database, verbs, guests, tokens, feed.announce)
     catalog = Catalog(database, feed.announce)
     keys = Keys(look_ups, database)
-    authentication = Authentication(_required(settings.admin_token), _required(settings.cron_secret), keys)
-    names = ClientNames(token_secret)
+    authentication = Authentication(settings.admin_token, settings.cron_secret, keys)
+    names = ClientNames(settings.token_secret)
     clients, limiter, holders = None, None, Holders(names, None, None)
     connections = Connections(settings.trusted_proxies, None)
     if settings.rate_limit_enabled:
@@ -143,7 +145,7 @@ def create_app(settings: Settings) -> Application:
         OpeningApi(catalog),
         DocumentApi(catalog),
         KeyApi(keys),
-        CalendarApi(Calendars(lists, reads, CalendarKeys(token_secret))),
+        CalendarApi(Calendars(lists, reads, CalendarKeys(settings.token_secret))),
         OperationsApi(look_ups, lists, cleanup, HealthMonitor(database)),
     ]
     if settings.pages_enabled:
@@ -204,9 +206,3 @@ def _stop_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     loop.add_reader(parent.sentinel, stop)
-
-
-def _required(secret: SecretStr | None) -> SecretStr:
-    if secret is None:
-        raise ValueError("DATABASE_URL, ADMIN_TOKEN, CRON_SECRET and TOKEN_SECRET must be set")
-    return secret
