@@ -111,7 +111,8 @@ class FairQueue:
     def __init__(self, max_batch: int) -> None:
         self._max_batch = max_batch
         self._queues: dict[str, deque[Operation]] = {}
-        self._waiting = 0
+        # How many requests are waiting.
+        self.waiting = 0
         # Of them, those that the gauge counts, which all queues of the process share.
         self._shown = 0
         # By business, of those with requests that wait.
@@ -137,18 +138,13 @@ class FairQueue:
         return operation
 
     @property
-    def waiting(self) -> int:
-        """How many requests are waiting."""
-        return self._waiting
-
-    @property
     def is_full(self) -> bool:
         """Whether a whole batch is waiting."""
-        return self._waiting >= self._max_batch
+        return self.waiting >= self._max_batch
 
     async def arrived(self) -> None:
         """Waits until a request is waiting."""
-        while not self._waiting:
+        while not self.waiting:
             self._arrived.clear()
             await self._arrived.wait()
 
@@ -190,13 +186,13 @@ class FairQueue:
         waiting = [operation for queue in self._queues.values() for operation in queue]
         self._queues.clear()
         self._seconds_per_place.clear()
-        self._waiting = 0
+        self.waiting = 0
         self._show_depth()
         return waiting
 
     def _show_depth(self) -> None:
-        metrics.QUEUE_DEPTH.inc(self._waiting - self._shown)
-        self._shown = self._waiting
+        metrics.QUEUE_DEPTH.inc(self.waiting - self._shown)
+        self._shown = self.waiting
 
     def _has_time_for(self, business_id: str, ahead: int) -> bool:
         """Returns whether there is room for one more request of the business, and its turn would come in time.
@@ -208,10 +204,10 @@ class FairQueue:
         it. Where none of the business waits, nothing is known and no request is refused.
         """
         seconds_per_place = self._seconds_per_place.get(business_id, 0.0)
-        return ahead < MAX_QUEUE - self._waiting and ahead * seconds_per_place <= QUEUE_SECONDS
+        return ahead < MAX_QUEUE - self.waiting and ahead * seconds_per_place <= QUEUE_SECONDS
 
     def _note_arrivals(self, count: int) -> None:
-        self._waiting += count
+        self.waiting += count
         self._arrived.set()
 
     def _next_batch(self) -> list[Operation]:
@@ -235,7 +231,7 @@ class FairQueue:
         queue = self._queues.pop(business_id)
         taken: list[Operation] = []
         while queue and len(taken) < share:
-            self._waiting -= 1
+            self.waiting -= 1
             taken += still_in_time([queue.popleft()])
         if queue:
             self._queues[business_id] = queue  # behind the others
