@@ -118,8 +118,8 @@ class Database:
         self._statement_seconds = statement_seconds
         self._queries = named_queries()
         self._clock = _ServerClock()
+        # By business, and by the number of its partition.
         self._shares = Shares((connections + 1) // 2)
-        self._shares_of_nodes = Shares((connections + 1) // 2)
         self._breaker = breaker or CircuitBreaker()
         self._breaker.guard(self)
         # Those that were made, as long as they exist: idle, lent, or on their way back.
@@ -271,7 +271,7 @@ class Database:
     async def _once(self, business_id: str | None, run: _Run) -> Rows:
         async with (
             self._shares.turn(business_id),
-            self._shares_of_nodes.turn(self.nodes.partition(business_id)),
+            self._shares.turn(self.nodes.partition(business_id)),
             self.connection(business_id) as connection,
         ):
             return await run(connection)
