@@ -92,19 +92,18 @@ def open_database(settings: Settings, *, create: bool = False) -> Iterator[Hoste
     Raises `HostingError` if there is no data yet, unless `create`: a check of a database that it would have to create
     first must not succeed. Raises also what `host_database` does.
     """
-    embedded = settings.database_url is None
-    if embedded:
+    if settings.database_url is None:
         _forget_libpq_variables()
-    if embedded and not create and not EmbeddedServer(settings.data_dir).has_data():
-        raise HostingError(
-            f"There is no data in {settings.data_dir.resolve()}: set DATABASE_URL, "
-            "or DATA_DIR to the folder of the service, or run this where the service was started."
-        )
-    if embedded and (running := find_running(settings.data_dir)):
-        yield _prepare_embedded(running)
-    else:
-        with host_database(settings) as database:
-            yield database
+        if not create and not EmbeddedServer(settings.data_dir).has_data():
+            raise HostingError(
+                f"There is no data in {settings.data_dir.resolve()}: set DATABASE_URL, "
+                "or DATA_DIR to the folder of the service, or run this where the service was started."
+            )
+        if running := find_running(settings.data_dir):
+            yield _prepare_embedded(running)
+            return
+    with host_database(settings) as database:
+        yield database
 
 
 def _forget_libpq_variables() -> None:
