@@ -12,7 +12,7 @@ import asyncio
 import os
 from asyncio import TimerHandle
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import unquote
 
 import httptools
@@ -49,10 +49,6 @@ _PROBES: Final = b"/health/"
 _NO_UPGRADE: Final = "This service speaks HTTP/1.1 only: send a request with a body without the header Upgrade."
 
 
-class _Rejected(Exception):
-    """Ends the parsing."""
-
-
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -82,12 +78,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline: float | None = None
         self._idle_until: float | None = None
         self._in_head = True
-        # Bytes of the head in the chunks before the present one, and the length of that one.
-        self._head_bytes = 0
+        # Bytes of the head, or of what follows it, in the chunks before the present one, and the length of that one.
+        self._part_bytes = 0
         self._chunk_bytes = 0
-        self._rest_bytes = 0
-        # The answer when the parser gives up: a code, and its detail.
-        self._fault: tuple[str, str | None] = ("MALFORMED_REQUEST", None)
         self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -208,8 +201,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._chunk_bytes = len(data)
         try:
             self._feed(data)
-        except httptools.HttpParserError:
-            self._refuse(*self._fault)
+        except httptools.HttpParserError as stopped:
+            reason = stopped.__context__  # the exception of a callback
+            self._refuse(reason if isinstance(reason, HoldfastError) else HoldfastError("MALFORMED_REQUEST"))
         if not self._refused:
             self._bound(len(data))
 
@@ -229,20 +223,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._ahead_bytes > MAX_AHEAD_BYTES:
             self._take_no_more()
             return
-        if self._in_head:
-            self._head_bytes += received
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse("HEADERS_TOO_LARGE")
-            return
-        self._rest_bytes += received
-        if self._rest_bytes > MAX_REST_BYTES:
-            self._refuse("PAYLOAD_TOO_LARGE")
+        self._part_bytes += received
+        if self._part_bytes > (MAX_HEAD_BYTES if self._in_head else MAX_REST_BYTES):
+            self._refuse(HoldfastError("HEADERS_TOO_LARGE" if self._in_head else "PAYLOAD_TOO_LARGE"))
 
     def on_message_begin(self) -> None:
         """Begins a request, whose time starts with its first byte."""
         super().on_message_begin()
         self._in_head = True
-        self._head_bytes = self._rest_bytes = 0
+        self._part_bytes = 0
         self._expect()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -255,26 +244,27 @@ class BoundedProtocol(HttpToolsProtocol):
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Ends the head, and starts the application unless the head is too large."""
+        """Ends the head, and starts the application. Raises `HoldfastError`, which ends the parsing."""
         if len(self.pipeline) >= MAX_AHEAD:
-            raise _Rejected
+            raise HoldfastError("OVERLOADED")  # not answered: it would be taken for the answer to another request
         if len(self.headers) > MAX_HEADERS or self._is_head_too_large():
-            self._reject("HEADERS_TOO_LARGE")
+            raise HoldfastError("HEADERS_TOO_LARGE")
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            self._reject("MALFORMED_REQUEST", _NOT_HTTP_1)
+            raise HoldfastError("MALFORMED_REQUEST", _NOT_HTTP_1)
         # RFC 9112, 3.2. HTTP/1.0 had none.
         hosts = [name for name, _ in self.headers].count(b"host")
         if hosts > 1 or (hosts == 0 and version == "1.1"):
-            self._reject("MALFORMED_REQUEST", _NO_HOST)
+            raise HoldfastError("MALFORMED_REQUEST", _NO_HOST)
         if self._probes_only and not self.url.startswith(_PROBES):
-            self._reject("OVERLOADED")
+            raise HoldfastError("OVERLOADED")
         # Without a body the offer may be ignored; with one, the parser leaves the body to the other protocol.
         if self.parser.should_upgrade() and any(map(_announces_body, self.headers)):
-            self._reject("MALFORMED_REQUEST", _NO_UPGRADE)
+            raise HoldfastError("MALFORMED_REQUEST", _NO_UPGRADE)
         # It fails for a malformed URL. Until it is done, there is no request that could have an answer of its own.
         self._complete_scope(version)
         self._in_head = False
+        self._part_bytes = 0
         self._begin_exchange(keep_alive=version == "1.1" and self.parser.should_keep_alive() and not self._probes_only)
 
     def _complete_scope(self, version: str) -> None:
@@ -318,13 +308,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_head_too_large(self) -> bool:
         # No more than was received; only a long chunk is worth the sum.
-        if self._head_bytes + self._chunk_bytes <= MAX_HEAD_BYTES:
+        if self._part_bytes + self._chunk_bytes <= MAX_HEAD_BYTES:
             return False
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES
-
-    def _reject(self, code: str, detail: str | None = None) -> NoReturn:
-        self._fault = (code, detail)
-        raise _Rejected
 
     def _expect(self) -> None:
         """Gives the next request, or the rest of this one, its time to arrive."""
@@ -350,15 +336,15 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._is_answering() and not self.cycle.more_body:
             # A complete request waits for its answer, and another one behind it has begun and is incomplete.
             self._expect()
-        elif (self._in_head and not self._head_bytes) or (not self._in_head and self.cycle.response_started):
+        elif (self._in_head and not self._part_bytes) or (not self._in_head and self.cycle.response_started):
             self._close()
         else:
-            self._refuse("REQUEST_TIMEOUT")
+            self._refuse(HoldfastError("REQUEST_TIMEOUT"))
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _refuse(self, code: str, detail: str | None = None) -> None:
+    def _refuse(self, error: HoldfastError) -> None:
         """Answers a request in place of the application, unless that did, and takes no more."""
         # The answer would be taken for that to the request before.
         if self.pipeline or (self._is_answering() and not self.cycle.more_body):
@@ -371,7 +357,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._in_head and self.cycle.response_started:
             self._expect()  # it has its answer, and some time to read that
             return
-        self.transport.write(_answer(self.url, HoldfastError(code, detail)))
+        self.transport.write(_answer(self.url, error))
         if self._is_answering() or not self.transport.can_write_eof():
             self._close()
         else:
