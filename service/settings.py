@@ -13,7 +13,6 @@ from psycopg.pq import PGconn, Ping
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-_RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)")
 # In the form that browsers send, since any other one would match no request: without a path, a trailing slash or the
 # usual port.
 _ORIGIN: Final = re.compile(
@@ -27,23 +26,13 @@ _REDIS_URL: Final = re.compile(
     r"(?:rediss?://(?:[^@/?#\s]*@)?(?:[^:@/?#\[\]\s]+|\[[0-9A-Fa-f:.]+\])(?::[1-9][0-9]*)?(?:/(?P<database>[0-9]*))?"
     r"|unix:///[^/?#\s][^?#\s]*)(?:\?(?P<options>[^#\s]*))?"
 )
-_DATABASE_NUMBER: Final = re.compile(r"[0-9]+")
 # libpq's other form is `host=… password=…`.
 _URL_SCHEME: Final = re.compile(r"postgres(?:ql)?://")
 # User and password have none of the characters that end them.
 _UNAMBIGUOUS: Final = re.compile(r"postgres(?:ql)?://(?:[^@/?#\s]*@)?[^@\s]*")
 _LAST_PORT: Final = 65_535
-_MAPPED: Final = IPv6Network("::ffff:0:0/96")
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_TOKEN: Final = re.compile(r"[ -~]+")
-_HOST: Final = re.compile(r"[A-Za-z0-9_.-]+")
-# A shell replaces these; a file of settings for systemd or a container does not.
-_FOLDER: Final = re.compile(r"[^~$\s](?:.*\S)?")
-_COLLECTOR_URL: Final = re.compile(r"https?://[^/?#\s]+[^?#\s]*")
-_PORT: Final = re.compile(r"[0-9]{0,5}")
 # Options that libpq reads only when it connects over TCP.
 _NUMBERS: Final = ("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
-_NUMBER: Final = re.compile(r"-?[0-9]{1,9}")
 _NO_DATABASE_URL: Final = (
     "is not a PostgreSQL URL: postgresql://user:password@host:port/database, where the password is percent-encoded: "
     "@ is %40, / is %2F, # is %23, ? is %3F, % is %25, a space is %20; options behind it are those of libpq, like "
@@ -56,7 +45,6 @@ _NO_REDIS_URL: Final = (
 )
 # A run of the purge looks at all businesses.
 _LEAST_INTERVAL_SECONDS: Final = 0.1
-_LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 SECRETS: Final = ("admin_token", "cron_secret", "token_secret")
 # A shorter secret can be guessed, and offline: a token that it signed is enough to verify each guess.
@@ -81,7 +69,7 @@ def _check_database_url(url: SecretStr) -> SecretStr:
         raise ValueError(_NO_DATABASE_URL) from None
     ports = options.get("port", "").split(",")
     # A port may be left out, also in a list.
-    has_ports = all(_PORT.fullmatch(port) and 0 < int(port or 1) <= _LAST_PORT for port in ports)
+    has_ports = all(re.fullmatch("[0-9]{0,5}", port) and 0 < int(port or 1) <= _LAST_PORT for port in ports)
     if not has_ports or (_URL_SCHEME.match(text) and not _UNAMBIGUOUS.fullmatch(text)):
         raise ValueError(_NO_DATABASE_URL)
     if reason := _refused_option(text, options):
@@ -96,7 +84,7 @@ def _refused_option(url: str, options: dict[str, str]) -> str | None:
     It is asked with sockets that do not exist in the place of the hosts, so that no server is contacted.
     """
     for name in _NUMBERS:
-        if not _NUMBER.fullmatch(options.get(name, "0")):
+        if not re.fullmatch("-?[0-9]{1,9}", options.get(name, "0")):
             return f"invalid {name} value"
     hosts = options.get("host") or options.get("hostaddr", "")
     replaced = {"host": ",".join("/nonexistent" for _ in hosts.split(",")), "hostaddr": ""}
@@ -138,7 +126,7 @@ def _check_redis_url(url: SecretStr) -> SecretStr:
     databases = parse_qs(parts["options"] or "", keep_blank_values=True).get("db", []) if parts else []
     if parts and parts["database"]:
         databases.append(parts["database"])
-    if not parts or len(databases) > 1 or not all(map(_DATABASE_NUMBER.fullmatch, databases)):
+    if not parts or len(databases) > 1 or not all(re.fullmatch("[0-9]+", database) for database in databases):
         raise ValueError(_NO_REDIS_URL)
     try:
         ConnectionPool.from_url(text).make_connection()  # type: ignore[no-untyped-call]
@@ -156,7 +144,7 @@ def _check_secret(secret: SecretStr) -> SecretStr:
 
 def _check_token(token: SecretStr) -> SecretStr:
     """Refuses a token that no request can have in its header: every request with it would be unauthorized."""
-    if not _TOKEN.fullmatch(token.get_secret_value()):
+    if not re.fullmatch("[ -~]+", token.get_secret_value()):
         raise ValueError("has characters that a header can't carry: write it in ASCII, as `openssl rand -hex 32` does")
     return token
 
@@ -206,7 +194,7 @@ def _parse_networks(value: Any) -> Any:
 def _network(entry: Any) -> IPv4Network | IPv6Network:
     network = ip_network(entry)
     # Clients that are known by an address of this kind are compared by the IPv4 address in it.
-    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+    if isinstance(network, IPv6Network) and network.subnet_of(IPv6Network("::ffff:0:0/96")):
         raise ValueError(f"{entry} is a network of IPv4 addresses, and is written as one")
     if "%" in str(entry):
         raise ValueError(f"{entry} has an interface, and addresses are compared without it")
@@ -214,7 +202,7 @@ def _network(entry: Any) -> IPv4Network | IPv6Network:
 
 
 def _check_rate(rate: str) -> str:
-    if not _RATE.fullmatch(rate):
+    if not re.fullmatch("[1-9][0-9]{0,8}/(second|minute|hour)", rate):
         raise ValueError(f"{rate} is not a rate: a whole number and /second, /minute or /hour, like 6000/minute")
     return rate
 
@@ -226,14 +214,14 @@ def _check_interval(seconds: float) -> float:
 
 
 def _check_log_level(level: str) -> str:
-    if level.lower() not in _LOG_LEVELS:
-        raise ValueError(f"{level} is not a level: {', '.join(_LOG_LEVELS[:-1])} or {_LOG_LEVELS[-1]}")
+    if level.lower() not in ("debug", "info", "warning", "error"):
+        raise ValueError(f"{level} is not a level: debug, info, warning or error")
     return level.lower()
 
 
 def _check_host(host: str) -> str:
     try:
-        if not _HOST.fullmatch(host):
+        if not re.fullmatch("[A-Za-z0-9_.-]+", host):
             ip_address(host)
     except ValueError:
         raise ValueError(
@@ -243,7 +231,8 @@ def _check_host(host: str) -> str:
 
 
 def _check_folder(folder: Path) -> Path:
-    if not _FOLDER.fullmatch(str(folder)):
+    # A shell replaces ~ and $; a file of settings for systemd or a container does not.
+    if not re.fullmatch(r"[^~$\s](?:.*\S)?", str(folder)):
         raise ValueError(
             "is not a folder: write the whole path, like /var/lib/holdfast. ~ and $HOME are not replaced, and a path "
             "has no blanks at its ends"
@@ -254,7 +243,7 @@ def _check_folder(folder: Path) -> Path:
 def _check_collector(endpoint: str) -> str:
     """Checks the import here, where the message reaches the operator; a worker would only fail to start."""
     # The exporter would drop all spans.
-    if not _COLLECTOR_URL.fullmatch(endpoint):
+    if not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", endpoint):
         raise ValueError("is not the URL of a collector that speaks OTLP over HTTP, like http://127.0.0.1:4318")
     try:
         import_module("service.observability.tracing")
@@ -333,7 +322,7 @@ class Settings(BaseSettings):
     def _check_encoding(cls, value: Any) -> Any:
         """Refuses bytes that are not UTF-8, as of a file in Latin-1. Python has them as surrogates, which nothing else
         takes."""
-        if isinstance(value, str) and _SURROGATE.search(value):
+        if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
             raise ValueError("is not in UTF-8: save the file of settings in that encoding")
         return value
 
