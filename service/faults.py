@@ -152,15 +152,12 @@ def fault_error_at(member: str, code: FaultCode, /, **parameters: Any) -> Valida
 def faults_of(error: ValidationError, field: str | None = None, most: int | None = None) -> list[Fault]:
     """Returns the faults of input that its model refuses, the first `most` of them. `field` names input that is one
     value."""
-    return [
-        _translated(field or _path(found["loc"]), found["type"], found.get("ctx", {}))
-        for found in error.errors(include_url=False, include_input=False)[:most]
-    ]
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """Joins a location. A faulty id of an entry is named by itself: pydantic adds `[key]` to it."""
-    return ".".join(str(part) for part in location if part != "[key]")
+    faults = []
+    for found in error.errors(include_url=False, include_input=False)[:most]:
+        # A faulty id of an entry is named by itself: pydantic adds `[key]` to it.
+        path = ".".join(str(part) for part in found["loc"] if part != "[key]")
+        faults.append(_translated(field or path, found["type"], found.get("ctx", {})))
+    return faults
 
 
 def _translated(field: str, kind: str, context: Mapping[str, Any]) -> Fault:
