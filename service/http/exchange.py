@@ -43,7 +43,11 @@ class Exchange(RequestResponseCycle):
         else:
             self.transport.write(head + body)
         if is_last:
-            self._complete()
+            self.response_complete = True
+            self.message_event.set()
+            if not self.keep_alive:
+                self.transport.close()
+            self.on_response()
 
     def _written_head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Returns the head as bytes. Raises `RuntimeError` for a line break in a header, which would begin another."""
@@ -67,10 +71,3 @@ class Exchange(RequestResponseCycle):
             return body
         chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
         return chunk + b"0\r\n\r\n" if is_last else chunk
-
-    def _complete(self) -> None:
-        self.response_complete = True
-        self.message_event.set()
-        if not self.keep_alive:
-            self.transport.close()
-        self.on_response()
