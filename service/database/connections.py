@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakSet
 
 import psycopg
@@ -47,9 +47,11 @@ _CONNECT_OPTIONS: Final[dict[str, Any]] = {
     "keepalives_idle": STATEMENT_SECONDS,
 }
 
-# The rows that a statement returns, and a function that reads them on a connection.
+T = TypeVar("T")
+
+# The rows that a statement returns, and a function that works on a connection.
 Rows = list[tuple[Any, ...]]
-_Run = Callable[[psycopg.AsyncConnection], Awaitable[Rows]]
+_Run = Callable[[psycopg.AsyncConnection], Awaitable[T]]
 
 # How long the question to a node waits for a connection of its pool: a busy pool must not delay those of the others.
 _ASK_SECONDS: Final = 0.1
@@ -238,19 +240,16 @@ class Database:
 
         Returns the rows, and the partitions that were left out. Raises `Overloaded` or `DatabaseDown`.
         """
-        left_out: tuple[int, ...] = ()
 
-        async def ask(connection: psycopg.AsyncConnection) -> Rows:
-            nonlocal left_out
+        async def ask(connection: psycopg.AsyncConnection) -> tuple[Rows, tuple[int, ...]]:
             left_out = self.nodes.down
             if not left_out:
-                return await self.rows(connection, name, *parameters)
+                return await self.rows(connection, name, *parameters), ()
             async with connection.transaction():
                 await self.rows(connection, "leave_out", ",".join(map(str, left_out)))
-                return await self.rows(connection, name, *parameters)
+                return await self.rows(connection, name, *parameters), left_out
 
-        rows = await self._retried(None, ask, _is_harmless)
-        return rows, left_out
+        return await self._retried(None, ask, _is_harmless)
 
     async def change(self, name: str, *parameters: object) -> Rows:
         """Runs a named statement whose last parameter is a deadline, until it succeeds or the time is up.
@@ -268,7 +267,7 @@ class Database:
         """Runs a named statement once. Raises `psycopg.Error`, `Overloaded` and `DatabaseDown`."""
         return await self._once(_business(parameters), lambda connection: self.rows(connection, name, *parameters))
 
-    async def _once(self, business_id: str | None, run: _Run) -> Rows:
+    async def _once(self, business_id: str | None, run: _Run[T]) -> T:
         async with (
             self._shares.turn(business_id),
             self._shares.turn(self.nodes.partition(business_id)),
@@ -276,7 +275,7 @@ class Database:
         ):
             return await run(connection)
 
-    async def _retried(self, business_id: str | None, run: _Run, retryable: Callable[[Exception], bool]) -> Rows:
+    async def _retried(self, business_id: str | None, run: _Run[T], retryable: Callable[[Exception], bool]) -> T:
         ends_at = time.monotonic() + REQUEST_SECONDS
         left = pauses()
         while True:
