@@ -134,7 +134,8 @@ class FairQueue:
         if queue is None:
             queue = self._queues[business_id] = deque()
         queue.append(operation)
-        self._note_arrivals(1)
+        self.waiting += 1
+        self._arrived.set()
         return operation
 
     @property
@@ -175,7 +176,8 @@ class FairQueue:
             queue = self._queues.pop(operation.business_id, deque())
             queue.appendleft(operation)
             self._queues = {operation.business_id: queue, **self._queues}
-        self._note_arrivals(len(operations))
+        self.waiting += len(operations)
+        self._arrived.set()
 
     def note_lock(self, business_id: str, *, timed_out: bool) -> None:
         """Records whether the lock of the first business of a batch was acquired. A business whose lock timed out has
@@ -205,10 +207,6 @@ class FairQueue:
         """
         seconds_per_place = self._seconds_per_place.get(business_id, 0.0)
         return ahead < MAX_QUEUE - self.waiting and ahead * seconds_per_place <= QUEUE_SECONDS
-
-    def _note_arrivals(self, count: int) -> None:
-        self.waiting += count
-        self._arrived.set()
 
     def _next_batch(self) -> list[Operation]:
         each_alone = self._max_batch == 1
