@@ -135,6 +135,10 @@ def codes(endpoint: Endpoint) -> list[str]:
 
 
 def _operation(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
+    answers = _answers(endpoint, schemas, example)
+    _add_problems(answers, endpoint, schemas)
+    for answer in answers.values() if endpoint.limited else ():
+        answer["headers"].update(_headers(*_LIMIT_HEADERS))
     operation: Json = {
         "operationId": endpoint.operation_id,
         "tags": [endpoint.tag],
@@ -143,16 +147,12 @@ def _operation(endpoint: Endpoint, schemas: Schemas, example: Json) -> Json:
         "security": _security(endpoint),
         "x-access": "guest" if endpoint.by_guest else endpoint.access.value,
         "parameters": _parameters(endpoint, schemas, example),
-        "responses": _answers(endpoint, schemas, example),
+        "responses": dict(sorted(answers.items())),
     }
     if endpoint.body:
         content = {"schema": schemas.references[endpoint.body, "validation"], **_example_bodies(example)}
         required = not may_omit_body(endpoint.body)
         operation["requestBody"] = {"required": required, "content": {"application/json": content}}
-    _add_problems(operation["responses"], endpoint, schemas)
-    operation["responses"] = dict(sorted(operation["responses"].items()))
-    for answer in operation["responses"].values() if endpoint.limited else ():
-        answer["headers"].update(_headers(*_LIMIT_HEADERS))
     return operation
 
 

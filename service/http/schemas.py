@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import Any, Final, Literal
 
@@ -51,22 +51,20 @@ class Schemas:
     """The schemas of all requests and answers. `named` has them by the names of their models, and `references` the
     references to them by model and mode: 'validation' for requests, 'serialization' for answers."""
 
-    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         models: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {
             (Fault, "serialization"): None,
             (Alternative, "serialization"): None,
         }
-        queries = set()
         for endpoint in endpoints:
             models |= {(model, "validation"): None for model in (endpoint.body, endpoint.query) if model}
             answers = (*endpoint.answers.values(), endpoint.refusal_model)
             models |= {(model, "serialization"): None for model in answers if model}
-            if endpoint.query:
-                queries.add(endpoint.query.__name__)
         self.references, generated = models_json_schema(
             list(models), ref_template="#/components/schemas/{model}", schema_generator=_ModelSchema
         )
         # A query is written as parameters, and is no schema of its own.
+        queries = {endpoint.query.__name__ for endpoint in endpoints if endpoint.query}
         self._queries = {name: generated["$defs"].pop(name) for name in queries}
         for schema in generated["$defs"].values():
             schema["description"] = in_json_names(schema.get("description"))
