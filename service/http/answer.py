@@ -45,7 +45,7 @@ class Answer:
         self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()] if headers else []
         if media_type:
             self.headers.append((b"content-type", media_type.encode()))
-        if status >= 200 and status not in (204, 304):
+        if status not in (204, 304):
             self.headers.append((b"content-length", str(len(body)).encode()))
 
     @property
