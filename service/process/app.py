@@ -123,12 +123,11 @@ def create_app(settings: Settings) -> Application:
     authentication = Authentication(settings.admin_token, settings.cron_secret, keys)
     names = ClientNames(settings.token_secret)
     clients, limiter, holders = None, None, Holders(names, None, None)
-    connections = Connections(settings.trusted_proxies, None)
+    connections = Connections(settings.trusted_proxies, CONNECTIONS_OF_ADDRESS if settings.rate_limit_enabled else None)
     if settings.rate_limit_enabled:
         clients = Clients(names, settings.trusted_proxies)
         limiter = RequestLimiter(RequestLimits(store), Rate.parse(settings.rate_limit), authentication)
         holders = Holders(names, settings.max_live_holds_per_client, settings.max_daily_bookings_per_client)
-        connections = Connections(settings.trusted_proxies, CONNECTIONS_OF_ADDRESS)
     tracing: Callable[[ASGIApp], ASGIApp] | None = None
     if settings.otel_exporter_otlp_endpoint:
         from service.observability.tracing import Tracing
