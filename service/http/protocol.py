@@ -56,10 +56,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self.url = b""
         self._connections: Connections = self.app_state["connections"]
-        # Whether something that was received waits to be parsed; and whether what is parsed has its turn, so that a
-        # request in it has, too.
+        # Whether something that was received waits to be parsed.
         self._is_held = False
-        self._has_turn = False
         # Whether the service has too many connections to serve this one.
         self._probes_only = False
         # The request that is being answered, or was last; `cycle` is the last that was received.
@@ -154,12 +152,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._connections.turns.begin(partial(self._connections.client, self, ()), self._close)
         return True
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any, *, has_turn: bool = False) -> None:
         if self._waits_for_client:
             self.pipeline.appendleft((cycle, app))
             return
         self._answered = cycle
-        if self._has_turn:
+        if has_turn:
             self._begin(cycle, app)
         else:
             client = partial(self._connections.client, self, cycle.scope["headers"])
@@ -191,11 +189,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if not self.pipeline and not self._waits_for_client:
             self.flow.resume_reading()
-        self._has_turn = True
-        try:
-            self._parse(data)
-        finally:
-            self._has_turn = False
+        self._parse(data)
 
     def _parse(self, data: bytes) -> None:
         self._chunk_bytes = len(data)
@@ -294,7 +288,8 @@ class BoundedProtocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         if former is None or former.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+            # What a client sends is parsed in its turn, and what a proxy sends without one.
+            self._start_asgi_task(self.cycle, self.app, has_turn=not self._connections.is_of_proxy(self))
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
