@@ -270,16 +270,13 @@ PROBLEMS: Final[dict[str, Problem]] = {problem.code: problem for problem in _TAB
 
 
 class HoldfastError(Exception):
-    """An answer that is no success. `members` are added to the problem, by their names in JSON.
+    """An answer that is no success. `members` are added to the problem, by their names in JSON."""
 
-    `status` overrides the status of the code. Raises KeyError for a code that is not in the table.
-    """
-
-    def __init__(self, code: str, detail: str | None = None, *, status: int | None = None, **members: object) -> None:
+    def __init__(self, code: str, detail: str | None = None, **members: object) -> None:
         super().__init__(code)
         self.problem = PROBLEMS[code]
         self.code = code
-        self.status = status or self.problem.status
+        self.status = self.problem.status
         self.detail = detail or self.problem.detail
         self.retry_after_seconds = self.problem.retry_after_seconds
         self.members = members

@@ -245,5 +245,5 @@ def _headers(*names: str) -> Json:
 def _problem_example(code: str, status: int | None = None) -> Json:
     """Returns the explanation of a code and an example of its problem; `status` where that is not the usual one."""
     problem = PROBLEMS[code]
-    value = problem_body(HoldfastError(code, status=status, **problem.members), _REQUEST_ID)
+    value = problem_body(HoldfastError(code, **problem.members), _REQUEST_ID) | {"status": status or problem.status}
     return {"summary": problem.title, "description": problem.advice, "value": value}
