@@ -54,13 +54,7 @@ from service.http.endpoint import Endpoint, endpoints_of
 from service.http.limits import RequestLimiter
 from service.observability import logging
 from service.observability.metrics import keep_flushing
-from service.process.pools import (
-    LIST_CONNECTIONS,
-    LOOK_UP_CONNECTIONS,
-    OTHER_CONNECTIONS,
-    lane_connections,
-    lanes,
-)
+from service.process.pools import LIST_CONNECTIONS, LOOK_UP_CONNECTIONS, OTHER_CONNECTIONS, lane_connections, lanes
 from service.settings import Settings
 from service.sharing.cache import AnswerCache
 from service.sharing.feed import Feed
