@@ -67,7 +67,12 @@ def migrate_proxy(proxy_url: str, node_urls: Sequence[str], service_url: str) ->
     """
     _check_urls(proxy_url, node_urls, service_url)
     _check_proxy(proxy_url)
-    applied = [f"partition {number}: {name}" for number, url in enumerate(node_urls) for name in _migrated(number, url)]
+    applied = []
+    for number, url in enumerate(node_urls):
+        try:
+            applied += [f"partition {number}: {name}" for name in migrate(url)]
+        except MigrationError as error:
+            raise MigrationError(f"Partition {number}: {error}") from error
     try:
         partitions = {f"p{number}": _checked(url, number, len(node_urls)) for number, url in enumerate(node_urls)}
         with psycopg.connect(node_urls[0], row_factory=namedtuple_row) as node:
@@ -83,13 +88,6 @@ def migrate_proxy(proxy_url: str, node_urls: Sequence[str], service_url: str) ->
     except psycopg.Error as error:
         raise MigrationError(f"The proxy could not be set up: {reason(error)}") from error
     return applied
-
-
-def _migrated(number: int, url: str) -> list[str]:
-    try:
-        return migrate(url)
-    except MigrationError as error:
-        raise MigrationError(f"Partition {number}: {error}") from error
 
 
 def _check_urls(proxy_url: str, node_urls: Sequence[str], service_url: str) -> None:
