@@ -287,8 +287,8 @@ class AppointmentApi:
 
         One entry for each version. The guest, notes, reasons and metadata appear by name only.
         """
-        pages = await self._appointments.audit(appointment_id, call.business_id)
-        return StreamedAnswer(_written_trail(pages), JSON)
+        pages = self._appointments.audit(appointment_id, call.business_id)
+        return await StreamedAnswer.begin(_written_trail(pages), JSON)
 
     @_of_id(
         "DELETE",

@@ -90,8 +90,8 @@ class CalendarApi:
     async def _feed(self, business_id: str, resource_id: str | None, query: FeedQuery) -> ASGIApp:
         if query.key is None:
             raise forbidden()
-        calendar = await self._calendars.feed(business_id, resource_id, query.key, busy=query.busy)
-        return StreamedAnswer(calendar, "text/calendar; charset=utf-8")
+        calendar = self._calendars.feed(business_id, resource_id, query.key, busy=query.busy)
+        return await StreamedAnswer.begin(calendar, "text/calendar; charset=utf-8")
 
 
 def _feeds(business_id: str, keys: dict[str | None, str]) -> CalendarFeeds:

@@ -3,7 +3,7 @@ sql/functions."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Literal, Self
@@ -24,7 +24,7 @@ from service.booking.service_types import OfService
 from service.booking.text import BusinessId, Identifier, WrittenUuid, if_any
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Announce, Rule, Verbs, body_of
-from service.database.connections import Database, Reader, Rows
+from service.database.connections import Database, Reader
 from service.errors import HoldfastError, Refused
 from service.naming import Record
 
@@ -181,13 +181,6 @@ def committed(tokens: CancellationTokens, body: bytes) -> BookedAppointment | Kn
     return booked_by_guest(tokens, body) if "business_id" in fields else KnownAppointment.model_validate(fields)
 
 
-async def _pages_of_trail(rows: Rows, read: Callable[[int, int], Awaitable[Rows]]) -> AsyncIterator[list[AuditEntry]]:
-    while rows:
-        entries = [AuditEntry.model_validate_json(body) for (body,) in rows]
-        yield entries
-        rows = await read(entries[-1].version, AUDIT_ROWS) if len(rows) == AUDIT_ROWS else []
-
-
 class Appointments:
     """The verbs on appointments. Each raises `Refused`, `Invalid` and `Unavailable`, and looks up a `business_id` of
     None."""
@@ -251,14 +244,18 @@ class Appointments:
         return [Appointment.model_validate_json(body) for body in found], place
 
     async def audit(self, appointment_id: UUID, business_id: str | None) -> AsyncIterator[list[AuditEntry]]:
-        """Returns the trail of an appointment, by version, in pages: a guest may move an appointment any number of
-        times. The first page is read before the answer begins, so that a refusal is answered as such."""
+        """Yields the trail of an appointment, by version, in pages: a guest may move an appointment any number of
+        times."""
         business_id = await self._business_of.find(appointment_id, business_id)
-        read = partial(self._lists.fetch, "audit_trail", business_id, appointment_id)
-        first = await read(0, AUDIT_ROWS)
-        if not first:
+        version = 0
+        while rows := await self._lists.fetch("audit_trail", business_id, appointment_id, version, AUDIT_ROWS):
+            entries = [AuditEntry.model_validate_json(body) for (body,) in rows]
+            yield entries
+            if len(entries) < AUDIT_ROWS:
+                return
+            version = entries[-1].version
+        if not version:
             raise Refused("APPOINTMENT_NOT_FOUND")
-        return _pages_of_trail(first, read)
 
     async def change(self, request: Change, author: Author, business_id: str | None) -> Appointment:
         """Changes, cancels or erases an appointment, and returns it. One that is cancelled already stays as it is."""

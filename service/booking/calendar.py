@@ -53,11 +53,10 @@ class Calendars:
     async def feed(
         self, business_id: Identifier, resource_id: Identifier | None, key: str, *, busy: bool
     ) -> AsyncIterator[bytes]:
-        """Returns a feed as iCalendar, in parts; with `busy` it shows only when there is an appointment.
+        """Yields a feed as iCalendar, in parts; with `busy` it shows only when there is an appointment.
 
-        The first page is read before the answer begins, so that an outage is answered as such. Every wrong address is
-        refused in the same way. Each page sees what was committed before it: an appointment that moves while a feed is
-        read can be missing or doubled until the next read.
+        Every wrong address is refused in the same way. Each page sees what was committed before it: an appointment that
+        moves while a feed is read can be missing or doubled until the next read.
         """
         sources = await self._sources(business_id)
         matching = [source for source in sources if source.resource_id == resource_id]
@@ -68,22 +67,17 @@ class Calendars:
         if not span:
             raise forbidden()
         [(timezone, since, starts, ends)] = span
-        pages = self._pages(business_id, resource_id, since, busy)
-        head = await asyncio.to_thread(_head, name, timezone, starts, ends)
-        return _parts(head + await anext(pages), pages)
-
-    async def _pages(
-        self, business_id: str, resource_id: str | None, since: datetime, busy: bool
-    ) -> AsyncIterator[bytes]:
+        part = await asyncio.to_thread(_head, name, timezone, starts, ends)
         place: tuple[datetime | None, UUID | None] = (None, None)
         while True:
             rows = await self._reads.fetch("calendar_feed", business_id, resource_id, since, *place, PAGE_ROWS)
             bodies = [body for _, _, body in rows if body is not None]
             # In a thread: a page takes about a tenth of a second to write.
-            yield await asyncio.to_thread(_events, business_id, bodies, busy)
+            yield part + await asyncio.to_thread(_events, business_id, bodies, busy)
             if len(rows) < PAGE_ROWS:
-                return
-            place = rows[-1][:2]
+                break
+            part, place = b"", rows[-1][:2]
+        yield _END
 
     async def _sources(self, business_id: Identifier) -> list[_Source]:
         return [_Source(*row) for row in await self._database.fetch("calendars", business_id)]
@@ -92,13 +86,6 @@ class Calendars:
 def forbidden() -> Refused:
     """Builds the one refusal for every wrong address of a feed: it must not reveal which businesses exist."""
     return Refused("FORBIDDEN", _WRONG_KEY)
-
-
-async def _parts(first: bytes, pages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for page in pages:
-        yield page
-    yield _END
 
 
 # The text of feeds is written in threads. They also import its module: with the library that takes a tenth of a start,

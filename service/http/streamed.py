@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, Self
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -21,6 +21,18 @@ class StreamedAnswer:
     def __init__(self, parts: AsyncIterator[bytes], media_type: str) -> None:
         self._parts = parts
         self._headers = [(b"content-type", media_type.encode())]
+
+    @classmethod
+    async def begin(cls, parts: AsyncIterator[bytes], media_type: str) -> Self:
+        """Reads the first part before the answer begins, so that a refusal or an outage is answered as such."""
+        first = await anext(parts)
+
+        async def all_parts() -> AsyncIterator[bytes]:
+            yield first
+            async for part in parts:
+                yield part
+
+        return cls(all_parts(), media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
