@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
-from service.booking.businesses import BusinessOf, require_business
+from service.booking.businesses import BusinessOf, found, rows_of
 from service.booking.catalog_types import OfBusiness
 from service.booking.contacts import PHONE_MEANING, Email, PhoneOfUrl
 from service.booking.guests import Guests
@@ -218,10 +218,8 @@ class Appointments:
     async def get(self, appointment_id: UUID, business_id: str | None) -> Appointment:
         """Returns an appointment as it is now."""
         business_id = await self._business_of.find(appointment_id, business_id)
-        [(body,)] = await self._look_ups.fetch("appointment", business_id, appointment_id)
-        if body is None:
-            raise Refused("APPOINTMENT_NOT_FOUND")
-        return Appointment.model_validate_json(body)
+        rows = await self._look_ups.fetch("appointment", business_id, appointment_id)
+        return found(rows, Appointment, "APPOINTMENT_NOT_FOUND")
 
     async def page(self, listed: Listed, after: Place | None, limit: int) -> tuple[list[Appointment], Place | None]:
         """Returns a page of appointments by start, or by change where `updated_since` is set, and then by id.
@@ -230,18 +228,16 @@ class Appointments:
         """
         phone = listed.guest_phone and await self._guests.normalised(listed.business_id, listed.guest_phone)
         members = dict(listed) | {"guest_phone": phone}
-        filters = [members[name] for name in Listed.model_fields]
-        rows = await self._lists.fetch("list_appointments", *filters, *(after or (None, None)), limit)
-        found = [body for (body,) in rows if body is not None]
-        if not rows:
-            await require_business(self._look_ups, listed.business_id)
+        business_id, *filters = (members[name] for name in Listed.model_fields)
+        rows = await rows_of(self._lists, "list_appointments", business_id, *filters, *(after or (None, None)), limit)
+        bodies = [body for (body,) in rows if body is not None]
         place = None
-        if len(found) < len(rows):
-            last = from_json(found[-1])
+        if len(bodies) < len(rows):
+            last = from_json(bodies[-1])
             # In microseconds, as stored: two appointments of one millisecond have different places.
             at = datetime.fromisoformat(last["updated_at" if listed.updated_since else "slot_start"])
             place = at, UUID(last["appointment_id"])
-        return [Appointment.model_validate_json(body) for body in found], place
+        return [Appointment.model_validate_json(body) for body in bodies], place
 
     async def audit(self, appointment_id: UUID, business_id: str | None) -> AsyncIterator[list[AuditEntry]]:
         """Yields the trail of an appointment, by version, in pages: a guest may move an appointment any number of

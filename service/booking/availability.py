@@ -7,13 +7,13 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
+from service.booking.businesses import found
 from service.booking.catalog_types import Units
 from service.booking.instants import LocalDate, WrittenInstant
 from service.booking.service_types import SlotDays, SlotMinutes
 from service.booking.text import Identifier, NamedBusiness, ServiceId
 from service.booking.verbs import body_of
 from service.database.connections import Reader
-from service.errors import Refused
 from service.faults import FaultCode, fault_error_at
 from service.naming import Record
 
@@ -153,7 +153,5 @@ async def capacity(
     reads: Reader, business_id: str, service_id: str, slot_start: datetime, slot_end: datetime
 ) -> Capacity:
     """Returns the units of a service during a slot. Raises `Refused` (SERVICE_NOT_FOUND) and `Unavailable`."""
-    [(body,)] = await reads.fetch("capacity", business_id, service_id, slot_start, slot_end)
-    if body is None:
-        raise Refused("SERVICE_NOT_FOUND")
-    return Capacity.model_validate_json(body)
+    rows = await reads.fetch("capacity", business_id, service_id, slot_start, slot_end)
+    return found(rows, Capacity, "SERVICE_NOT_FOUND")

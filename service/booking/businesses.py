@@ -6,15 +6,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from cachetools import LRUCache, TTLCache
 
-from service.database.connections import Database
+from service.database.connections import Database, Reader, Rows
 from service.errors import DatabaseDown, Refused
-from service.naming import ID_PATTERN
+from service.naming import ID_PATTERN, Record
 from service.single_flight import SingleFlight
+
+R = TypeVar("R", bound=Record)
 
 # Ids whose business is kept in memory, which spares the look-up. About 200 bytes each.
 _REMEMBERED: Final = 20_000
@@ -57,10 +59,26 @@ class BusinessOf:
         self._known[row_id] = business_id
 
 
-async def require_business(database: Database, business_id: str) -> None:
-    """Tells a business without entries from one that does not exist. Raises `Refused` and `Unavailable`."""
-    if not await database.fetch("business", business_id):
+async def require_business(reads: Reader, business_id: str) -> None:
+    """Raises `Refused` if there is no such business, and `Unavailable`."""
+    if not await reads.fetch("business", business_id):
         raise Refused("BUSINESS_NOT_FOUND")
+
+
+async def rows_of(reads: Reader, query: str, business_id: str, *parameters: object) -> Rows:
+    """Returns the rows of a business. Raises `Refused` if there is no such business, and `Unavailable`."""
+    rows = await reads.fetch(query, business_id, *parameters)
+    if not rows:
+        await require_business(reads, business_id)
+    return rows
+
+
+def found(rows: Rows, model: type[R], missing: str) -> R:
+    """Reads the record of a look-up, which has no row or no body without one: then raises `Refused`."""
+    for (body,) in rows:
+        if body is not None:
+            return model.model_validate_json(body)
+    raise Refused(missing)
 
 
 class BusinessNames:

@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
-from service.booking.businesses import require_business
+from service.booking.businesses import found, require_business, rows_of
 from service.booking.catalog_types import (
     Business,
     BusinessSettings,
@@ -97,9 +97,7 @@ class Catalog:
         return Business.model_validate_json(body), outcome == "created"
 
     async def business(self, business_id: Identifier) -> Business:
-        for (body,) in await self._database.fetch("business", business_id):
-            return Business.model_validate_json(body)
-        raise Refused("BUSINESS_NOT_FOUND")
+        return found(await self._database.fetch("business", business_id), Business, "BUSINESS_NOT_FOUND")
 
     async def businesses(self) -> list[Business]:
         rows, left_out = await self._database.fetch_everywhere("businesses")
@@ -120,14 +118,13 @@ class Catalog:
         return noun.put_answer.model_validate_json(body), outcome == "created"
 
     async def get(self, noun: Noun[S, R, A], business_id: Identifier, entry_id: Identifier) -> R:
-        for (body,) in await self._database.fetch(noun.read, business_id, entry_id):
-            return noun.model.model_validate_json(body)
-        await require_business(self._database, business_id)
-        raise Refused(noun.not_found)
+        rows = await rows_of(self._database, noun.read, business_id, entry_id)
+        return found(rows, noun.model, noun.not_found)
 
     async def entries(self, noun: Noun[S, R, A], business_id: Identifier) -> list[R]:
         """Returns the entries of a business: closures and special hours by their beginning, others by id."""
-        return [noun.model.model_validate_json(body) for body in await self._all(noun.read, business_id, None)]
+        rows = await rows_of(self._database, noun.read, business_id, None)
+        return [noun.model.model_validate_json(body) for (body,) in rows]
 
     async def delete(self, noun: Noun[S, R, A], business_id: Identifier, entry_id: Identifier) -> None:
         """Removes an entry. A resource or service that was ever booked is archived instead."""
@@ -140,8 +137,8 @@ class Catalog:
 
     async def archived_names(self, business_id: Identifier) -> ArchivedNames:
         """Returns the names of the archived services and resources of a business."""
-        [body] = await self._all("archived_names", business_id)
-        return ArchivedNames.model_validate_json(body)
+        rows = await self._database.fetch("archived_names", business_id)
+        return found(rows, ArchivedNames, "BUSINESS_NOT_FOUND")
 
     async def put_opening_hours(
         self, business_id: Identifier, hours: list[OpeningHoursSettings]
@@ -153,7 +150,8 @@ class Catalog:
 
     async def opening_hours(self, business_id: Identifier) -> list[OpeningHours]:
         """Returns the opening hours of a business, then those of its resources, through the week."""
-        return [OpeningHours.model_validate_json(body) for body in await self._all("opening_hours", business_id)]
+        rows = await rows_of(self._database, "opening_hours", business_id)
+        return [OpeningHours.model_validate_json(body) for (body,) in rows]
 
     async def document(self, business_id: Identifier) -> CatalogDocument:
         """Returns the whole catalog of a business."""
@@ -177,13 +175,6 @@ class Catalog:
         if self._announce and applied.changes and not dry_run:
             self._announce(business_id, {}, moved=False)
         return applied
-
-    async def _all(self, query: str, business_id: str, *parameters: None) -> list[Any]:
-        """Returns the entries of a business, as JSON. Raises `Refused` if there is no such business."""
-        rows = await self._database.fetch(query, business_id, *parameters)
-        if not rows:
-            await require_business(self._database, business_id)
-        return [body for (body,) in rows]
 
     async def _change(self, query: str, business_id: str, *parameters: object) -> tuple[str, Any]:
         """Runs a change, announces it, and returns its outcome and body."""
@@ -220,9 +211,7 @@ class PublicCatalogue(Record):
 
 async def public_catalogue(reads: Reader, business_id: str) -> PublicCatalogue:
     """Reads what frontends show before a guest chooses a slot. Raises `Refused` and `Unavailable`."""
-    for (body,) in await reads.fetch("public_catalogue", business_id):
-        return PublicCatalogue.model_validate_json(body)
-    raise Refused("BUSINESS_NOT_FOUND")
+    return found(await reads.fetch("public_catalogue", business_id), PublicCatalogue, "BUSINESS_NOT_FOUND")
 
 
 def _refused_entry(outcome: str, members: dict[str, Any]) -> HoldfastError:

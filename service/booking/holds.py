@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from service.booking.appointments import BookedAppointment, Claim, KnownAppointment, committed
-from service.booking.businesses import BusinessOf, require_business
+from service.booking.businesses import BusinessOf, found, rows_of
 from service.booking.guests import Guests
 from service.booking.instants import Instant, WrittenInstant, after
 from service.booking.requests import (
@@ -28,7 +28,6 @@ from service.booking.text import BusinessId, Identifier, WrittenUuid
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Verbs
 from service.database.connections import Database
-from service.errors import Refused
 from service.naming import Record
 
 T = TypeVar("T")
@@ -128,29 +127,24 @@ class Holds:
     async def get(self, reservation_id: UUID, business_id: str | None) -> Reservation:
         """Returns a hold as it is now."""
         business_id = await self._business_of.find(reservation_id, business_id)
-        [(body,)] = await self._look_ups.fetch("reservation", business_id, reservation_id)
-        if body is None:
-            raise Refused("RESERVATION_NOT_FOUND")
-        return Reservation.model_validate_json(body)
+        rows = await self._look_ups.fetch("reservation", business_id, reservation_id)
+        return found(rows, Reservation, "RESERVATION_NOT_FOUND")
 
     async def page(self, listed: Listed, after: Place | None, limit: int) -> tuple[list[Hold], Place | None]:
         """Returns a page of the live holds of a business by the start of their window.
 
         And its last place if there is a next page, which begins `after` that.
         """
-        filters = [getattr(listed, name) for name in Listed.model_fields]
+        business_id, *filters = (getattr(listed, name) for name in Listed.model_fields)
         # One more than the page shows whether there is a next one.
-        rows = await self._lists.fetch("list_holds", *filters, *(after or (None, None, None)), limit + 1)
-        if not rows:
-            await require_business(self._look_ups, listed.business_id)
+        place = after or (None, None, None)
+        rows = await rows_of(self._lists, "list_holds", business_id, *filters, *place, limit + 1)
         holds = [Hold.model_validate_json(body) for *_, body in rows[:limit]]
         return holds, rows[limit - 1][:3] if len(rows) > limit else None
 
     async def of_client(self, business_id: str, client_id_hmac: str) -> list[Reservation]:
         """Returns the live holds of a client in a business, those that end first."""
-        rows = await self._lists.fetch("holds_of_client", business_id, client_id_hmac)
-        if not rows:
-            await require_business(self._look_ups, business_id)
+        rows = await rows_of(self._lists, "holds_of_client", business_id, client_id_hmac)
         return [Reservation.model_validate_json(body) for (body,) in rows]
 
     async def _run(self, request: Extend | Release, business_id: str | None, read: Callable[[bytes], T]) -> T:

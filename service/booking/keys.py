@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from service.booking.businesses import require_business
+from service.booking.businesses import rows_of
 from service.booking.instants import WrittenInstant
 from service.booking.text import Identifier, Name
 from service.booking.verbs import body_of
@@ -82,9 +82,7 @@ class Keys:
 
     async def list_all(self, business_id: Identifier) -> list[ApiKey]:
         """Returns the keys of a business, the revoked ones too, by their age."""
-        rows = await self._database.fetch("keys", business_id)
-        if not rows:
-            await require_business(self._database, business_id)
+        rows = await rows_of(self._database, "keys", business_id)
         return [ApiKey.model_validate_json(body) for (body,) in rows]
 
     async def revoke(self, business_id: Identifier, key_id: str) -> None:
