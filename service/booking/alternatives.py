@@ -37,8 +37,7 @@ _MEMBERS: Final = attrgetter(*RequestedSlot.__dataclass_fields__)
 
 
 class Alternatives:
-    """Finds alternatives. Equal wishes share one look-up: a stampede for a slot that is sold out must not become a
-    stampede of look-ups."""
+    """Finds alternatives. Equal wishes share a look-up, because a slot that is sold out is refused to a crowd."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -51,11 +50,8 @@ class Alternatives:
     async def nearest(
         self, business_id: str, slot: RequestedSlot, appointment_id: UUID | None = None
     ) -> list[dict[str, Any]]:
-        """Returns at most five slots as members of `Alternative`, the best first. The claim of an appointment that is
-        to be moved does not occupy them.
-
-        Returns none if the database fails or is too slow: the refusal of the request must be sent in any case.
-        """
+        """Returns at most five slots as members of `Alternative`, the best first; none if the database fails or is too
+        slow. The claim of an appointment that is to be moved does not occupy them."""
         # The members of the slot: a tuple is hashed faster than an object.
         wish = business_id, *_MEMBERS(slot), appointment_id
         return await self._answers.run(wish, partial(self._find, *wish))

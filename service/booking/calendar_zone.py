@@ -53,8 +53,7 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _changes(zone: ZoneInfo, starts: datetime, ends: datetime) -> Iterator[tuple[datetime, _Phase, _Phase]]:
-    """Yields the first phase at a whole day before `starts`, then each change until `ends`: its instant, the phase
-    before it and the phase after it."""
+    """Yields the first phase, and then each change until `ends`: its instant and the phases before and after it."""
     instant = datetime(starts.year, starts.month, starts.day, tzinfo=UTC)
     before = _phase(zone, instant)
     yield instant, before, before

@@ -41,10 +41,9 @@ _OUTDATED: Final = {
 
 
 def normalised_phone(phone: str, country: str | None) -> str:
-    """Returns a phone number as E.164. `country`, an ISO 3166 code, is that of a number without its country's code.
+    """Returns a phone number as E.164. `country` is that of a number without its country's code. Raises `Invalid`.
 
-    Any possible number is accepted: the lists of numbers in use are out of date when they are shipped, and would
-    refuse real numbers. Raises `Invalid`.
+    Any possible number is accepted: the lists of numbers in use are out of date when they are shipped.
     """
     number = _parsed(phone, country)
     # Otherwise the (0) would be part of a number whose country has no trunk prefix.

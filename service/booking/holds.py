@@ -92,8 +92,7 @@ class Holds:
     ) -> tuple[Reservation, bool]:
         """Holds a slot, and returns the hold and whether it is a replay.
 
-        The request is compared as the caller sent it, with the client's own id: what the catalog fills in, and the
-        `holder`, are no part of its fingerprint, because either may differ at a retry.
+        The fingerprint has neither what the catalog fills in nor the `holder`: either may differ at a retry.
         """
         # The id of a reservation is the credential of its holder.
         operation_id = new_secret_operation_id()
@@ -131,10 +130,8 @@ class Holds:
         return found(rows, Reservation, "RESERVATION_NOT_FOUND")
 
     async def page(self, listed: Listed, after: Place | None, limit: int) -> tuple[list[Hold], Place | None]:
-        """Returns a page of the live holds of a business by the start of their window.
-
-        And its last place if there is a next page, which begins `after` that.
-        """
+        """Returns a page of the live holds of a business by the start of their window, and its last place if there is a
+        next page, which begins `after` that."""
         business_id, *filters = (getattr(listed, name) for name in Listed.model_fields)
         # One more than the page shows whether there is a next one.
         place = after or (None, None, None)

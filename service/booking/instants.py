@@ -63,10 +63,8 @@ def _in_whole_seconds(value: str) -> str:
 
 
 def written_instant(value: datetime | str) -> str:
-    """Writes an instant in the one shape of all answers, in UTC and in milliseconds, the rest cut off.
-
-    From the text that the database writes, without making a datetime of it: a page of slots has a thousand instants.
-    """
+    """Writes an instant in the one shape of all answers, in UTC and in milliseconds, the rest cut off."""
+    # The text of the database without making a datetime of it: a page of slots has a thousand instants.
     if isinstance(value, str):
         if value.endswith("+00:00"):
             return f"{value[:19]}.{value[20:-6]:0<3.3}Z"

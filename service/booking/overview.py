@@ -65,10 +65,9 @@ class Overview(Record):
 
 
 async def overview(database: Database, hours: int) -> Overview:
-    """Returns what happened in the last hours, the current one included. Raises `Unavailable`.
+    """Returns the last hours, the current one included. Raises `Unavailable`.
 
-    Of several servers, those that are down are left out: /health/reservations names them. A row of an hour, and of a
-    run of the purge, comes from each.
+    Each of several servers has rows of its own for an hour, and for a run of the purge; one that is down is left out.
     """
     [(now,), *_] = await database.fetch("now")
     rows, _ = await database.fetch_everywhere("hourly_counts", hours)

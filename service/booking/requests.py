@@ -1,7 +1,4 @@
-"""The requests of the verbs: a frozen object for each, written once, as the JSON that booking.execute takes.
-
-The members have the names of sql/functions/verbs, where they are documented.
-"""
+"""The requests of the verbs: a frozen object for each, with the members that sql/functions/verbs documents."""
 
 import hashlib
 import os
@@ -127,10 +124,8 @@ _CHANGES: Final = TypeAdapter(dict[str, Any])
 
 
 def written(request: Request) -> bytes:
-    """Writes a request as it was sent: the `fingerprint` of this text recognises a replay, so its order never changes.
-
-    Metadata is written by pydantic, because it may hold numbers of any size, which the faster orjson refuses.
-    """
+    """Writes a request as it was sent: the `fingerprint` of this text recognises a replay, so its order is fixed."""
+    # Metadata is written by pydantic: orjson is faster, but refuses large numbers.
     match request:
         case Reserve():
             return merged(request.slot, {"ttl_minutes": request.ttl_minutes})
@@ -163,8 +158,7 @@ class Attempt:
     address: str | None = None
 
     def members(self, sent: bytes) -> dict[str, str | None]:
-        """Returns what the verb takes of the attempt to send a request. The fingerprint differs between a replay and a
-        key that is used twice."""
+        """Returns what the verb takes of the attempt to send a request."""
         bound = sent + b"".join(name.encode() for name in (self.client_id, self.address) if name is not None)
         return {"idempotency_key": self.idempotency_key, "fingerprint": hashlib.sha256(bound).hexdigest()}
 

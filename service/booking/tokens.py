@@ -1,8 +1,5 @@
-"""Tokens that need no account: a guest's to cancel an appointment, and the keys of calendar feeds.
-
-A token is an HMAC over its version, its purpose and the ids of what it opens. The database holds none that could be
-stolen, and a token can be shown again at any time.
-"""
+"""Tokens that need no account: each is an HMAC over its version, its purpose and the ids of what it opens. The database
+holds none that could be stolen, and a token can be shown again at any time."""
 
 import base64
 import hashlib
