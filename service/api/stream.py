@@ -15,8 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.shapes import Query
 from service.booking.catalog import SERVICE, Catalog
-from service.booking.instants import WrittenInstant, written_instant
-from service.booking.reach import Reaches
+from service.booking.reach import ChangedSlots, Reaches
 from service.booking.text import Identifier, NamedBusiness
 from service.errors import Unavailable
 from service.http.call import Call
@@ -39,14 +38,6 @@ class StreamQuery(Query):
 
     business_id: NamedBusiness
     service_id: Identifier | None = Field(None, description="Only the changes of this service. Left out, of all.")
-
-
-class ChangedSlots(Record):
-    """Services with slots that have more or less room now, and the range in which these start: load it again."""
-
-    service_ids: list[str] = Field(description="The services: that of the claim, and those that share its resource.")
-    from_: WrittenInstant = Field(description="The `from` of the slots to load.")
-    to: WrittenInstant = Field(description="The `to` of the slots to load.")
 
 
 class Nothing(Record):
@@ -140,18 +131,16 @@ class _Stream(EventSourceResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends events until the client or the service ends the stream."""
         ending = asyncio.create_task(self._end_with_the_service())
+        has_stalled = False
         try:
             await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            raise ClientDisconnect from None
-        except BaseExceptionGroup as errors:
-            # An event and a heartbeat may time out together.
-            if errors.split(SendTimeoutError)[1]:
-                raise
-            raise ClientDisconnect from None
+        except* SendTimeoutError:  # an event and a heartbeat may time out together
+            has_stalled = True
         finally:
             ending.cancel()
             self._watcher.close()
+        if has_stalled:
+            raise ClientDisconnect
 
     async def _end_with_the_service(self) -> None:
         await self._stopping.wait()
@@ -172,16 +161,11 @@ class _Stream(EventSourceResponse):
         try:
             slot = datetime.fromisoformat(change.slot_start), datetime.fromisoformat(change.slot_end)
             of_claim = change.business_id, change.service_id, change.resource_id, slot
-            reach = await self._reaches.of_claim(*of_claim, self._watcher.service_id)
+            slots = await self._reaches.of_claim(*of_claim, self._watcher.service_id)
         except (Unavailable, KeyError, ValueError, OverflowError):
             return _resync(event)
-        if reach is None:
+        if slots is None:
             return None
-        slots = ChangedSlots(
-            service_ids=reach.service_ids,
-            from_=written_instant(reach.starts_from),
-            to=written_instant(reach.starts_before),
-        )
         return ServerSentEvent(slots.model_dump_json(), event="changed", id=event.id, sep="\n")
 
 

@@ -4,7 +4,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, NamedTuple
 
+from pydantic import Field
+
+from service.booking.instants import WrittenInstant, written_instant
 from service.database.connections import Database
+from service.naming import Record
 from service.single_flight import SingleFlight
 
 # Businesses with watchers whose settings are kept, and for how long. Changes of settings are forgotten at once.
@@ -24,12 +28,12 @@ class ServiceReach(NamedTuple):
     longest_window: timedelta
 
 
-class Reach(NamedTuple):
-    """Services, and the range of instants in which their slots start that a claim concerns."""
+class ChangedSlots(Record):
+    """Services with slots that have more or less room now, and the range in which these start: load it again."""
 
-    service_ids: list[str]
-    starts_from: datetime
-    starts_before: datetime
+    service_ids: list[str] = Field(description="The services: that of the claim, and those that share its resource.")
+    from_: WrittenInstant = Field(description="The `from` of the slots to load.")
+    to: WrittenInstant = Field(description="The `to` of the slots to load.")
 
 
 class Reaches:
@@ -50,7 +54,7 @@ class Reaches:
         resource_id: str | None,
         slot: tuple[datetime, datetime],
         watched: str | None,
-    ) -> Reach | None:
+    ) -> ChangedSlots | None:
         """Returns the reach of a claim, among all services or the one that is `watched`: None if it has none there.
 
         It may be wider than necessary, and never too narrow. Raises `Unavailable`, `KeyError` for an unknown service,
@@ -73,10 +77,10 @@ class Reaches:
         if not concerned:
             return None
         # The slots whose own windows overlap this time.
-        return Reach(
-            sorted(service.service_id for service in concerned),
-            min(starts - service.longest_slot - service.after for service in concerned),
-            max(ends + service.before for service in concerned),
+        return ChangedSlots(
+            service_ids=sorted(service.service_id for service in concerned),
+            from_=written_instant(min(starts - service.longest_slot - service.after for service in concerned)),
+            to=written_instant(max(ends + service.before for service in concerned)),
         )
 
     async def _read(self, business_id: str) -> dict[str, ServiceReach]:
