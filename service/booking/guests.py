@@ -6,8 +6,9 @@ from functools import partial
 from typing import Any, Final
 
 import phonenumbers
-from pydantic_core import from_json
 
+from service.booking.businesses import found
+from service.booking.catalog_types import Business
 from service.booking.requests import Change, Guest
 from service.database.connections import Database
 from service.errors import Invalid, Refused
@@ -138,8 +139,4 @@ class Guests:
         return normalised_phone(phone, country)
 
     async def _find_country(self, business_id: str) -> str | None:
-        rows = await self._database.fetch("business", business_id)
-        if not rows:
-            raise Refused("BUSINESS_NOT_FOUND")
-        country: str | None = from_json(rows[0][0])["country"]
-        return country
+        return found(await self._database.fetch("business", business_id), Business, "BUSINESS_NOT_FOUND").country
