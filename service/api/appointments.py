@@ -1,6 +1,6 @@
 """Appointments: one-call and manual booking, the owner's calendar, changes, cancellation, erasure, the audit trail."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
 from typing import Annotated, Any, Final, Self
 from uuid import UUID
@@ -288,7 +288,7 @@ class AppointmentApi:
         One entry for each version. The guest, notes, reasons and metadata appear by name only.
         """
         pages = self._appointments.audit(appointment_id, call.business_id)
-        return await StreamedAnswer.begin(_written_trail(pages), JSON)
+        return await StreamedAnswer(_written_trail(pages), JSON).begun()
 
     @_of_id(
         "DELETE",
@@ -336,7 +336,7 @@ class AppointmentApi:
         return business_id
 
 
-async def _written_trail(pages: AsyncIterator[list[AuditEntry]]) -> AsyncIterator[bytes]:
+async def _written_trail(pages: AsyncIterator[list[AuditEntry]]) -> AsyncGenerator[bytes, None]:
     """Writes an `AuditTrail` page by page."""
     before = '{"items":['
     async for entries in pages:

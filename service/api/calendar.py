@@ -91,7 +91,7 @@ class CalendarApi:
         if query.key is None:
             raise forbidden()
         calendar = self._calendars.feed(business_id, resource_id, query.key, busy=query.busy)
-        return await StreamedAnswer.begin(calendar, "text/calendar; charset=utf-8")
+        return await StreamedAnswer(calendar, "text/calendar; charset=utf-8").begun()
 
 
 def _feeds(business_id: str, keys: dict[str | None, str]) -> CalendarFeeds:

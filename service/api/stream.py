@@ -1,17 +1,13 @@
 """The stream of changes, as server-sent events, for pages that show free slots."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-import anyio
 from pydantic import Field, RootModel
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import SendTimeoutError
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from service.api.shapes import Query
 from service.booking.catalog import SERVICE, Catalog
@@ -20,17 +16,19 @@ from service.booking.text import Identifier, NamedBusiness
 from service.errors import Unavailable
 from service.http.call import Call
 from service.http.endpoint import endpoint
-from service.http.streamed import STALL_SECONDS
+from service.http.streamed import StreamedAnswer
 from service.naming import Record
 from service.sharing.feed import Feed
-from service.sharing.watchers import Event, Watcher
+from service.sharing.watchers import Event
 
 # Proxies cut idle connections, usually after a minute.
 HEARTBEAT_SECONDS: Final = 15
-# The time that streams have to end when the service stops.
-_ENDING_SECONDS: Final = 1.0
 # The time after which browsers reconnect: to the next process, when this one stops.
 _RETRY_MILLISECONDS: Final = 2_000
+_HEARTBEAT: Final = b": still here\n\n"
+_MEDIA_TYPE: Final = "text/event-stream; charset=utf-8"
+# No cache keeps the stream, and nginx does not gather it.
+_HEADERS: Final = {"cache-control": "no-store", "connection": "keep-alive", "x-accel-buffering": "no"}
 
 
 class StreamQuery(Query):
@@ -104,56 +102,35 @@ class StreamApi:
                 await self._catalog.business(query.business_id)
             else:
                 await self._catalog.get(SERVICE, query.business_id, query.service_id)
-        # No await from here on: the stream, once begun, removes the watcher of a client that leaves.
+        # The watcher is made with the first part. No wait follows before the answer, which removes it in any case.
+        return await StreamedAnswer(self._frames(call, query), _MEDIA_TYPE, _HEADERS).begun()
+
+    async def _frames(self, call: Call, query: StreamQuery) -> AsyncGenerator[bytes, None]:
+        """Yields the frames of a watcher's stream, and heartbeats. It ends with the service, or if its client is too
+        slow."""
         last_event_id = call.header(b"last-event-id")
         begins_at = self._feed.last_id
         watcher = self._feed.watch(query.business_id, query.service_id, last_event_id, call.client)
-        return _Stream(watcher, begins_at if last_event_id is None else None, self._reaches)
-
-
-class _Stream(EventSourceResponse):
-    """One watcher's stream. It ends with the service, or when its client is too slow."""
-
-    def __init__(self, watcher: Watcher, begins_at: str | None, reaches: Reaches) -> None:
-        self._watcher = watcher
-        self._reaches = reaches
-        self._stopping = anyio.Event()
-        super().__init__(
-            self._events(begins_at),
-            ping=HEARTBEAT_SECONDS,
-            ping_message_factory=lambda: ServerSentEvent(comment="still here"),
-            sep="\n",
-            send_timeout=STALL_SECONDS,
-            shutdown_event=self._stopping,
-            shutdown_grace_period=_ENDING_SECONDS,
-        )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends events until the client or the service ends the stream."""
-        ending = asyncio.create_task(self._end_with_the_service())
-        has_stalled = False
         try:
-            await super().__call__(scope, receive, send)
-        except* SendTimeoutError:  # an event and a heartbeat may time out together
-            has_stalled = True
+            # The id is the place to resume from, if the stream is cut off before its first event.
+            frame: bytes | None = _frame(id=begins_at if last_event_id is None else None, retry=_RETRY_MILLISECONDS)
+            while True:
+                if frame:
+                    yield frame
+                    heartbeat_at = asyncio.get_running_loop().time() + HEARTBEAT_SECONDS
+                try:
+                    async with asyncio.timeout_at(heartbeat_at):
+                        event = await watcher.next_event()
+                except TimeoutError:
+                    frame = _HEARTBEAT
+                    continue
+                if event is None:
+                    return
+                frame = await self._written(event, query.service_id)
         finally:
-            ending.cancel()
-            self._watcher.close()
-        if has_stalled:
-            raise ClientDisconnect
+            watcher.close()
 
-    async def _end_with_the_service(self) -> None:
-        await self._stopping.wait()
-        self._watcher.end()
-
-    async def _events(self, begins_at: str | None) -> AsyncIterator[ServerSentEvent]:
-        # The id is the place to resume from, if the stream is cut off before its first event.
-        yield ServerSentEvent(id=begins_at, retry=_RETRY_MILLISECONDS, sep="\n")
-        async for event in self._watcher.events():
-            if written := await self._written(event):
-                yield written
-
-    async def _written(self, event: Event) -> ServerSentEvent | None:
+    async def _written(self, event: Event, watched: str | None) -> bytes | None:
         """Writes an event; None if it does not concern the watched service."""
         change = event.change
         if change is None or change.service_id is None or change.slot_start is None or change.slot_end is None:
@@ -161,13 +138,16 @@ class _Stream(EventSourceResponse):
         try:
             slot = datetime.fromisoformat(change.slot_start), datetime.fromisoformat(change.slot_end)
             of_claim = change.business_id, change.service_id, change.resource_id, slot
-            slots = await self._reaches.of_claim(*of_claim, self._watcher.service_id)
+            slots = await self._reaches.of_claim(*of_claim, watched)
         except (Unavailable, KeyError, ValueError, OverflowError):
             return _resync(event)
-        if slots is None:
-            return None
-        return ServerSentEvent(slots.model_dump_json(), event="changed", id=event.id, sep="\n")
+        return _frame(id=event.id, event="changed", data=slots.model_dump_json()) if slots else None
 
 
-def _resync(event: Event) -> ServerSentEvent:
-    return ServerSentEvent("{}", event="resync", id=event.id, sep="\n")
+def _resync(event: Event) -> bytes:
+    return _frame(id=event.id, event="resync", data="{}")
+
+
+def _frame(**fields: object) -> bytes:
+    lines = [f"{name}: {value}\n" for name, value in fields.items() if value is not None]
+    return "".join([*lines, "\n"]).encode()

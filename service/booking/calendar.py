@@ -1,7 +1,7 @@
 """Calendar feeds: the appointments of a business, or of one of its resources, for calendar programs (RFC 5545)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -52,7 +52,7 @@ class Calendars:
 
     async def feed(
         self, business_id: Identifier, resource_id: Identifier | None, key: str, *, busy: bool
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Yields a feed as iCalendar, in parts; with `busy` it shows only when there is an appointment.
 
         Every wrong address is refused in the same way. Each page sees what was committed before it: an appointment that

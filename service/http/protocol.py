@@ -105,6 +105,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.pipeline.clear()
         self.cycle = self._answered = None  # type: ignore[assignment]  # as before the first request
 
+    def shutdown(self) -> None:
+        """Ends the connection after its answer when the service stops; and the streams, which would last for ever."""
+        self.app_state["end_streams"]()
+        super().shutdown()
+
     def pause_writing(self) -> None:
         """Gives the client a time to take what was written."""
         super().pause_writing()

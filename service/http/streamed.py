@@ -1,9 +1,10 @@
 """Answers whose body is written while it is sent, so that its size needs no memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Final, Self
 
+import anyio
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
@@ -18,41 +19,49 @@ class StreamedAnswer:
     """An ASGI application that sends one answer in parts. An error after its start ends the body early, and the server
     closes the connection: the client sees that the answer is incomplete."""
 
-    def __init__(self, parts: AsyncIterator[bytes], media_type: str) -> None:
+    def __init__(
+        self, parts: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._first: bytes | None = None
         self._parts = parts
-        self._headers = [(b"content-type", media_type.encode())]
+        headers = {"content-type": media_type, **(headers or {})}
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
-    @classmethod
-    async def begin(cls, parts: AsyncIterator[bytes], media_type: str) -> Self:
+    async def begun(self) -> Self:
         """Reads the first part before the answer begins, so that a refusal or an outage is answered as such."""
-        first = await anext(parts)
-
-        async def all_parts() -> AsyncIterator[bytes]:
-            yield first
-            async for part in parts:
-                yield part
-
-        return cls(all_parts(), media_type)
+        self._first = await anext(self._parts)
+        return self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-        if scope["method"] != "HEAD":
-            try:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            if scope["method"] != "HEAD":
                 await self._send_parts(receive, send)
-            except HoldfastError as error:
-                scope["problem_code"] = error.code
-                return
-        await send({"type": "http.response.body", "body": b""})
+            await send({"type": "http.response.body", "body": b""})
+        except HoldfastError as error:
+            scope["problem_code"] = error.code
+        finally:
+            await self._parts.aclose()
 
     async def _send_parts(self, receive: Receive, send: Send) -> None:
-        gone = asyncio.create_task(disconnected(receive))
-        try:
-            async for part in self._parts:
-                if gone.done():
-                    raise ClientDisconnect
-                async with asyncio.timeout(STALL_SECONDS):
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
-        except TimeoutError:
-            raise ClientDisconnect from None
-        finally:
-            gone.cancel()
+        """Sends the parts until they end. Raises `ClientDisconnect`, at once when the client leaves."""
+
+        async def leave() -> None:
+            await disconnected(receive)
+            sending.cancel()
+
+        with anyio.CancelScope() as sending:
+            leaving = asyncio.create_task(leave())
+            try:
+                part, self._first = self._first, None
+                part = part or await anext(self._parts, None)
+                while part is not None:
+                    async with asyncio.timeout(STALL_SECONDS):
+                        await send({"type": "http.response.body", "body": part, "more_body": True})
+                    part = await anext(self._parts, None)
+            except TimeoutError:
+                raise ClientDisconnect from None
+            finally:
+                leaving.cancel()
+        if sending.cancelled_caught:
+            raise ClientDisconnect

@@ -165,7 +165,8 @@ def create_app(settings: Settings) -> Application:
         if settings.cleanup_interval_seconds:
             background.append(in_background("clean up", cleanup.run_every(settings.cleanup_interval_seconds)))
         try:
-            yield {"connections": connections}  # for service.http.protocol
+            # For service.http.protocol.
+            yield {"connections": connections, "end_streams": feed.end_watchers}
         finally:
             await end(background)
             await group_commit.stop()

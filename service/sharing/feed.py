@@ -97,6 +97,10 @@ class Feed:
             await end(self._tasks)
         if self._unsent or self._owes_gap:
             await self._send_unsent()
+        self.end_watchers()
+
+    def end_watchers(self) -> None:
+        """Ends each watcher after the events that are queued for it."""
         self._watchers.end()
 
     def announce(self, business_id: str, body: dict[str, Any] | Callable[[], dict[str, Any]], *, moved: bool) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from itertools import chain
 from typing import Annotated, Final, NamedTuple
 
@@ -78,7 +78,7 @@ class Watcher:
             self._woken.set()
 
     def end(self) -> None:
-        """Ends `events` after those that are queued."""
+        """Ends it after the events that are queued."""
         self._ended = True
         self._woken.set()
 
@@ -86,15 +86,12 @@ class Watcher:
         self.end()
         self._watchers.remove(self)
 
-    async def events(self) -> AsyncIterator[Event]:
-        """Yields its events until it is ended."""
-        while True:
-            while self._events:
-                yield self._events.popleft()
-            if self._ended:
-                return
+    async def next_event(self) -> Event | None:
+        """Waits for its next event; returns None when it is ended."""
+        while not self._events and not self._ended:
             self._woken.clear()
             await self._woken.wait()
+        return self._events.popleft() if self._events else None
 
 
 class Watchers:

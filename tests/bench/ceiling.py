@@ -29,9 +29,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _start_and_stop(scope: Scope, receive: Receive, send: Send) -> None:
-    """Gives the protocol the connections that it counts, as the service does."""
+    """Gives the protocol the connections that it counts, and the end of streams, as the service does."""
     await receive()
-    scope["state"]["connections"] = Connections(of_address=None)
+    scope["state"] |= {"connections": Connections(of_address=None), "end_streams": lambda: None}
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await send({"type": "lifespan.shutdown.complete"})

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from service.sharing.feed import Feed
-from service.sharing.watchers import Change
+from service.sharing.watchers import Change, Event, Watcher
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import timestamp
 from tests.http.conftest import ADMIN, client_of, running_app
@@ -148,4 +148,10 @@ async def missed(of_process: Feed, last_event_id: str) -> list[Change | None]:
     """The changes for a watcher of the salon that was cut off there; None stands for a resync."""
     again = of_process.watch("salon", "cut", last_event_id, None)
     again.close()
-    return [event.change async for event in again.events()]
+    return [event.change async for event in events_of(again)]
+
+
+async def events_of(watcher: Watcher) -> AsyncIterator[Event]:
+    """Yields the events of a watcher until it is ended."""
+    while event := await watcher.next_event():
+        yield event

@@ -1,7 +1,7 @@
 """Calendar feeds: their time zone, the appointments that they cover, and feeds that show only when there is one."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -241,7 +241,7 @@ async def sent(answer: StreamedAnswer, method: str = "GET", *, is_gone: bool = F
     return messages
 
 
-async def parts(count: int, error: Exception | None = None) -> AsyncIterator[bytes]:
+async def parts(count: int, error: Exception | None = None) -> AsyncGenerator[bytes, None]:
     """Yields parts and then raises an error."""
     for _ in range(count):
         await asyncio.sleep(0)

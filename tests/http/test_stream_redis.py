@@ -92,7 +92,9 @@ async def feeds(redis: RedisServer) -> AsyncIterator[tuple[Feed, Store, Watcher]
 async def next_of(watcher: Watcher) -> Event:
     """Returns the next event of a watcher."""
     async with asyncio.timeout(20):
-        return await anext(watcher.events())
+        event = await watcher.next_event()
+    assert event
+    return event
 
 
 async def test_a_change_that_could_not_be_sent_becomes_a_gap_for_other_processes(

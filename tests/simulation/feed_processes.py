@@ -209,7 +209,7 @@ class Browser:
             self._last_id = begins_at
             self._load()
         try:
-            async for event in watcher.events():
+            while event := await watcher.next_event():
                 self._journal.note(f"{name} receives {event}")
                 self._receive(process, event)
                 assert len(watcher._events) <= watchers_module.BACKLOG, "the backlog exceeds its bound"
