@@ -12,18 +12,7 @@ from service.booking.appointments import BookedAppointment, Claim, KnownAppointm
 from service.booking.businesses import BusinessOf, found, rows_of
 from service.booking.guests import Guests
 from service.booking.instants import Instant, WrittenInstant, after
-from service.booking.requests import (
-    Attempt,
-    Author,
-    Commit,
-    Extend,
-    Holder,
-    Release,
-    Reserve,
-    merged,
-    new_secret_operation_id,
-    written,
-)
+from service.booking.requests import Attempt, Author, Commit, Extend, Holder, Release, Reserve, merged, written
 from service.booking.text import BusinessId, Identifier, WrittenUuid
 from service.booking.tokens import CancellationTokens
 from service.booking.verbs import Verbs
@@ -94,12 +83,10 @@ class Holds:
 
         The fingerprint has neither what the catalog fills in nor the `holder`: either may differ at a retry.
         """
-        # The id of a reservation is the credential of its holder.
-        operation_id = new_secret_operation_id()
         sent = written(request)
         content = merged(sent, attempt.members(sent), holder)
         read = Reservation.model_validate_json
-        reservation, replayed = await self._verbs.run(business_id, request, content, read, operation_id)
+        reservation, replayed = await self._verbs.run(business_id, request, content, read)
         self._business_of.remember(reservation.reservation_id, business_id)
         return reservation, replayed
 

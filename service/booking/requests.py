@@ -171,6 +171,6 @@ def new_operation_id() -> str:
     return str(uuid_utils.uuid7())
 
 
-def new_secret_operation_id() -> str:
+def new_secret_id() -> str:
     """Returns the id of an operation whose result has the same id as its credential: all of it random."""
     return str(uuid_utils.UUID(bytes=os.urandom(16), version=4))

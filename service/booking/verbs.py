@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from service.booking.alternatives import Alternatives
 from service.booking.instants import WrittenInstant
-from service.booking.requests import Book, Change, Request, RequestedSlot, Reserve, new_operation_id
+from service.booking.requests import Book, Change, Request, RequestedSlot, Reserve, new_operation_id, new_secret_id
 from service.booking.text import if_any
 from service.database.group_commit import GroupCommit
 from service.database.partitioned import PartitionedCommit
@@ -98,9 +98,7 @@ class Verbs:
         self._alternatives = alternatives
         self._announce = announce
 
-    async def run(
-        self, business_id: str, request: Request, body: bytes, read: Callable[[bytes], T], operation: str | None = None
-    ) -> tuple[T, bool]:
+    async def run(self, business_id: str, request: Request, body: bytes, read: Callable[[bytes], T]) -> tuple[T, bool]:
         """Runs the verb of a request; `body` is the request with all that the verb takes, in JSON.
 
         Returns what the verb made, by `read`, and whether that is a replay. Raises `Refused`, `Invalid` and
@@ -117,7 +115,8 @@ class Verbs:
             elif outcome.name in ("reservation_expired", "slot_unavailable") and (freed := outcome.body.get("freed")):
                 self._announce(business_id, freed, moved=False)
 
-        operation = operation or new_operation_id()
+        # The id of a reservation is the credential of its holder.
+        operation = new_secret_id() if isinstance(request, Reserve) else new_operation_id()
         outcome = await self._group_commit.submit(request.verb, business_id, operation, body, announce)
         if outcome.name in ("done", "replayed"):
             return read(outcome.json or b"{}"), outcome.name == "replayed"
