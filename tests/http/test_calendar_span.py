@@ -266,6 +266,23 @@ async def test_parts_end_when_the_client_is_gone() -> None:
         await sent(StreamedAnswer(parts(1_000_000_000), "text/plain"), is_gone=True)
 
 
+async def test_the_wait_for_a_part_ends_when_the_client_leaves() -> None:
+    """A stream of changes may have none for hours. What it holds is given back before the answer has ended."""
+    is_closed = False
+
+    async def silent() -> AsyncGenerator[bytes, None]:
+        nonlocal is_closed
+        try:
+            yield b"x"
+            await asyncio.Event().wait()
+        finally:
+            is_closed = True
+
+    with pytest.raises(ClientDisconnect):
+        await sent(await StreamedAnswer(silent(), "text/plain").begun(), is_gone=True)
+    assert is_closed
+
+
 async def test_a_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would keep a page in memory for as long as its connection lives."""
     monkeypatch.setattr(streamed, "STALL_SECONDS", 0.01)
