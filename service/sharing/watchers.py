@@ -98,9 +98,10 @@ class Watchers:
     def __init__(self) -> None:
         self._of_business: defaultdict[str, set[Watcher]] = defaultdict(set)
         self._last_left_at = -math.inf
+        self._ended = False
 
     def add(self, business_id: str, service_id: str | None, client: str | None, first: Iterable[Event]) -> Watcher:
-        """Adds a watcher whose first events are given. Raises `Overloaded`."""
+        """Adds a watcher whose first events are given. Raises `Overloaded`. After `end` it ends with those events."""
         watchers = list(self._all())
         if client is not None and sum(watcher.client == client for watcher in watchers) >= WATCHERS_OF_CLIENT:
             raise Overloaded(_TOO_MANY)
@@ -108,6 +109,8 @@ class Watchers:
         if len(self._of_business.get(business_id, ())) >= WATCHERS - len(watchers):
             raise Overloaded(_TOO_MANY)
         watcher = Watcher(self, business_id, service_id, client, first)
+        if self._ended:
+            watcher.end()
         self._of_business[business_id].add(watcher)
         STREAM_CLIENTS.inc()
         return watcher
@@ -134,8 +137,12 @@ class Watchers:
                 watcher.add(event)
 
     def end(self) -> None:
-        for watcher in self._all():
-            watcher.end()
+        """Ends all watchers, those that are added later too. Each connection that ends with the service calls it, so
+        only the first call looks at the watchers."""
+        if not self._ended:
+            self._ended = True
+            for watcher in self._all():
+                watcher.end()
 
     def _all(self) -> Iterable[Watcher]:
         return chain.from_iterable(self._of_business.values())

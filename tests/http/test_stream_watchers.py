@@ -241,6 +241,17 @@ async def test_a_watcher_that_is_ended_receives_nothing_after_what_it_missed(mon
     assert changes == [Change("salon", **change_at(hour)) for hour in (8, 10, 12, 14)]
 
 
+async def test_a_stream_that_begins_while_the_service_stops_ends_at_once() -> None:
+    """As that of a request that waited for the database meanwhile: it would keep the process until it is killed."""
+    of_process = Feed(Store(None))
+    earlier = of_process.watch("salon", "perm", None, None)
+    of_process.end_watchers()
+    later = of_process.watch("salon", "perm", "of-another-process", None)
+    async with asyncio.timeout(10):
+        assert await earlier.next_event() is None
+        assert [event.change async for event in events_of(later)] == [None]
+
+
 @pytest.mark.parametrize("is_cancelled", [False, True])
 async def test_a_client_that_leaves_at_any_moment_leaves_its_place(
     app: Starlette, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool
