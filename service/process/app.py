@@ -92,7 +92,8 @@ def create_app(settings: Settings) -> Application:
     store = Store(settings.redis_url)
     cache = AnswerCache[Body]()
     reaches, guests = Reaches(look_ups), Guests(look_ups)
-    forget_answers = [cache.forget]
+    alternatives = Alternatives(lists)
+    forget_answers = [cache.forget, alternatives.forget]
     standby_reads = None
     if settings.standby_database_url:
         standby_url = settings.standby_database_url.get_secret_value()
@@ -110,7 +111,7 @@ def create_app(settings: Settings) -> Application:
     feed = Feed(store, *forget_answers, forget_settings=(reaches.forget, guests.forget))
     retention = timedelta(hours=settings.idempotency_window_hours)
     cleanup = Cleanup(database, retention=retention, announce=feed.announce)
-    verbs = Verbs(group_commit, Alternatives(lists), feed.announce)
+    verbs = Verbs(group_commit, alternatives, feed.announce)
     appointments = Appointments(look_ups, reads, database, verbs, guests, tokens, feed.announce)
     catalog = Catalog(database, feed.announce)
     keys = Keys(look_ups, database)

@@ -133,6 +133,20 @@ async def test_a_refusal_offers_other_slots(client: httpx2.AsyncClient, database
         assert (await client.post(RESERVE, json=request)).status_code == 201
 
 
+async def test_a_refusal_offers_no_slot_that_was_taken_since_the_last_one(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """A caller who takes what a refusal offers is not offered it again, though answers are reused for a second."""
+    database.make_service()
+    assert (await client.post(RESERVE, json=slot(10))).status_code == 201
+    for _ in range(4):
+        response = await client.post(RESERVE, json=slot(10))
+        assert response.status_code == 409
+        offer = response.json()["alternatives"][0]
+        request = slot(slotStart=offer["slotStart"], slotEnd=offer["slotEnd"])
+        assert (await client.post(RESERVE, json=request)).status_code == 201
+
+
 class CountedDatabase(Database):
     """Counts its queries."""
 
@@ -178,6 +192,35 @@ async def test_concurrent_lookups_for_one_slot_are_a_single_flight(
     assert (await nearest(finder))[0]["slotStart"] == timestamp(at(11))
     database.reserve(11)
     assert (await nearest(finder))[0]["slotStart"] == timestamp(at(8))
+
+
+async def test_a_change_renews_the_answers_about_its_business(
+    counted: CountedDatabase, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a change callers share one new lookup. Answers about other businesses stay, but where all are dropped."""
+    monkeypatch.setattr(alternatives, "VALID_SECONDS", 60.0)
+    finder = Alternatives(counted)
+    await nearest(finder)
+    for business_id, lookups in (("salon", 2), ("spa", 2), (None, 3), ("salon", 4)):
+        finder.forget(business_id)
+        await asyncio.gather(*(nearest(finder) for _ in range(50)))
+        assert counted.queries == lookups
+    database.reserve(9)
+    finder.forget("salon")
+    assert (await nearest(finder))[0]["slotStart"] == timestamp(at(11))
+
+
+async def test_a_stream_of_changes_renews_few_answers(
+    counted: CountedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each refusal follows a change, lookups are made anew at a limited rate; beyond it, answers are reused."""
+    monkeypatch.setattr(alternatives, "VALID_SECONDS", 60.0)
+    monkeypatch.setattr(alternatives, "RENEWALS_A_SECOND", 0.0)
+    finder = Alternatives(counted)
+    for _ in range(alternatives.RENEWALS + 50):
+        finder.forget("salon")
+        assert (await nearest(finder))[0]["slotStart"] == timestamp(at(9))
+    assert counted.queries == 1 + alternatives.RENEWALS
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_shared_lookup(counted: CountedDatabase) -> None:
