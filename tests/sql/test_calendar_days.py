@@ -238,6 +238,7 @@ START_TIMES = st.lists(QUARTERS, min_size=1, max_size=3, unique=True)
 @example(change="Apia, a date is left out", start_times=["14:00"], end_time="11:00", days=1)
 @example(change="Apia, a date is left out", start_times=["00:30"], end_time=None, days=2)
 @example(change="Cairo, forward at midnight", start_times=["00:00", "00:30"], end_time="00:45", days=1)
+@example(change="Cairo, forward at midnight", start_times=["00:00", "01:00"], end_time="00:45", days=2)
 def test_listed_days_are_those_of_the_wall_clock(
     house: TestDatabase, change: str, start_times: list[str], end_time: str | None, days: int
 ) -> None:
@@ -255,7 +256,7 @@ def test_listed_days_are_those_of_the_wall_clock(
                 is_same_date = end_time is not None and ends_at > start.time()
                 return clock.first(datetime.combine(start.date() + (length - is_same_date) * DAY, ends_at))
 
-            if clock.has_date(start.date()) and clock.first(start) < end_after(1):
+            if clock.has_date(start.date()) and clock.first(start) < end_after(days):
                 expected.setdefault(clock.first(start), end_after(days))
     first = datetime.combine(day - 3 * DAY, time(), UTC)
     slots = listed(house, first, first + 6 * DAY, days=days)

@@ -131,7 +131,7 @@ $$;
 -- Returns the listed starts of a service with start times or of days. A start that the clock skips begins at the first
 -- instant after the gap, and counts as the skipped time: so a day that begins at a skipped midnight ends at the next
 -- midnight. Of several that begin at one instant the earliest counts. A date that is left out as a whole (by a change
--- of the zone) has no starts, and neither has a first day that would be over when it begins.
+-- of the zone) has no starts, and neither has one whose shortest slot would be over when it begins.
 CREATE FUNCTION booking.fixed_starts(p_service booking.services, p_timezone text, p_starts tstzmultirange)
 RETURNS TABLE (at timestamptz, local timestamp) LANGUAGE plpgsql STABLE
 AS $$
@@ -151,10 +151,10 @@ BEGIN
   FROM unnest(
     v_locals,
     booking.instants_of(p_timezone, v_locals),
-    CASE WHEN p_service.duration_days IS NOT NULL THEN booking.instants_of(
-      p_timezone, ARRAY(SELECT booking.local_end(p_service, l, 1) FROM unnest(v_locals) AS l)) END
-  ) AS start (local, at, first_end)
-  WHERE start.at <@ p_starts AND (start.first_end > start.at) IS NOT FALSE
+    CASE WHEN p_service.duration_days IS NOT NULL THEN booking.instants_of(p_timezone, ARRAY(
+      SELECT booking.local_end(p_service, l, booking.min_length(p_service)) FROM unnest(v_locals) AS l)) END
+  ) AS start (local, at, shortest_end)
+  WHERE start.at <@ p_starts AND (start.shortest_end > start.at) IS NOT FALSE
     AND ((start.at AT TIME ZONE p_timezone)::date = start.local::date
       OR (start.at - interval '1 microsecond') AT TIME ZONE p_timezone >= start.local::date)
   ORDER BY start.at, start.local;
