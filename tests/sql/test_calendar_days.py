@@ -8,6 +8,8 @@ from hypothesis import example
 from hypothesis import strategies as st
 
 from tests.database import TestDatabase
+from tests.sql.changes import slot_of
+from tests.sql.listings import availability
 from tests.sql.local_slots import (
     CHANGES,
     as_in_the_verbs,
@@ -184,6 +186,21 @@ def test_a_date_that_is_left_out_has_no_slot(house: TestDatabase) -> None:
     assert refusals(house, [stay]) == [None]
     put_service(house, duration_days=3)
     assert refusals(house, [stay]) == ["too_short"]
+
+
+def test_a_stay_with_an_empty_first_day_keeps_its_length(house: TestDatabase) -> None:
+    """In Cairo the first of two days from a skipped midnight would end at 00:45, which is skipped too. A guest who
+    moves the stay keeps two days, the only length of the service, and finds such stays listed."""
+    house.freeze_clock(datetime(2027, 4, 1, tzinfo=UTC))
+    cairo = ZoneInfo("Africa/Cairo")
+    put_service(house, "Africa/Cairo", duration_days=2, start_times=["00:00"], end_time="00:45", starts_on_grid=True)
+    stay = house.book(slot_start=datetime(2027, 4, 30, 1, tzinfo=cairo).isoformat(), slot_end=None)
+    assert slot_of(stay)[1] == datetime(2027, 5, 1, 0, 45, tzinfo=cairo)
+    other = (datetime(2027, 5, 4, tzinfo=cairo), datetime(2027, 5, 5, 0, 45, tzinfo=cairo))
+    [found] = availability(house, other[0], other[0] + DAY, appointment_id=stay.id).body["slots"]
+    assert tuple(datetime.fromisoformat(found[name]) for name in ("slot_start", "slot_end")) == other
+    move = {"slot_start": other[0].isoformat()}
+    assert slot_of(house.change(stay.id, action="reschedule", actor_kind="guest", set=move)) == other
 
 
 def test_the_day_after_a_change_of_the_clock_is_granted(house: TestDatabase) -> None:

@@ -269,9 +269,9 @@ $$;
 
 -- Returns how many calendar days a slot of a service by days has.
 --
---   days      the least number of days that ends when the slot ends, or later
---   complete  the greatest number of days that ends when the slot ends, or earlier. It is the greater of the two only
---             where a date is left out, and with it the difference of a day
+--   days      the least number of days that ends when the slot ends, or later. Several numbers end at one instant where
+--             the clock leaves out a date, or all of a first day: then the least one that the service has
+--   complete  the greatest number of days that ends when the slot ends, or earlier
 --   is_exact  whether the slot ends as a number of days does
 CREATE FUNCTION booking.days_of(
   p_service booking.services, p_timezone text, p_start timestamptz, p_end timestamptz,
@@ -288,6 +288,7 @@ BEGIN
   INTO days, complete
   FROM booking.ends_of_days(p_service, p_timezone, p_start, greatest(1, v_days - 1), greatest(1, v_days + 2)) AS slot;
   is_exact := days <= complete;
+  days := greatest(days, least(complete, booking.min_length(p_service)));
 END
 $$;
 
