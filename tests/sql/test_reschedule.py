@@ -1,7 +1,7 @@
 """booking.change with the action 'reschedule': guests move by the public rules, and staff by the rule about room."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -19,6 +19,12 @@ from tests.sql.measuring import rolled_back
 from tests.sql.requests import names
 
 INSTANT = timedelta(microseconds=1)
+# The settings of a service by nights, but for its times.
+NIGHTS: dict[str, Any] = {
+    **dict.fromkeys(("duration_minutes", "min_duration_minutes", "max_duration_minutes", "slot_step_minutes")),
+    "duration_days": 1,
+    "max_duration_days": 7,
+}
 
 
 def reschedule(
@@ -264,6 +270,47 @@ def test_an_appointment_that_is_shortened_gets_a_resource_that_is_still_there(
     assert (shorter.name, shorter.body["resource_id"]) == ("done", "anna")
     shorter = reschedule(database, annas_appointment, 10, slot_end=at(10.5).isoformat())
     assert (shorter.name, shorter.body["resource_id"]) == ("done", "bert")
+
+
+@pytest.mark.parametrize("end_time", ["09:00", "12:00", None])
+@pytest.mark.parametrize("start_time", ["14:00", "16:00"])
+def test_a_stay_keeps_its_nights_when_the_times_change(
+    database: TestDatabase, start_time: str, end_time: str | None
+) -> None:
+    """Three nights are listed as three, and a start alone moves them, until the new time; to staff it is the length."""
+    database.make_service("night", start_times=["14:00"], end_time="11:00", **NIGHTS)
+    start, moved_start = datetime(2031, 3, 10, 13, tzinfo=UTC), datetime.fromisoformat(f"2031-03-28T{start_time}+01:00")
+    end = start + timedelta(days=2, hours=21)
+    slot: dict[str, Any] = {"slot_start": start.isoformat(), "slot_end": end.isoformat()}
+    appointment = database.book(service_id="night", **slot).id
+    database.put_service("night", start_times=[start_time], end_time=end_time, **NIGHTS)
+
+    wanted: Any = {"service_id": "night", "appointment_id": appointment}
+    [listed] = availability(database, moved_start, moved_start + timedelta(hours=1), **wanted).body["slots"]
+    moved_end = datetime.fromisoformat(f"2031-03-31T{end_time or start_time}+02:00")
+    assert datetime.fromisoformat(listed["slot_end"]) == moved_end
+    by_staff = reschedule(database, appointment, 0, actor_kind="staff", slot_start=moved_start.isoformat())
+    assert slot_of(by_staff) == (moved_start, moved_start + (end - start))
+    assert reschedule(database, appointment, 0, actor_kind="staff", **slot).name == "done"
+    by_guest = reschedule(database, appointment, 0, slot_start=moved_start.isoformat())
+    assert slot_of(by_guest) == (moved_start, moved_end)
+
+
+def test_a_guest_keeps_no_part_of_a_day(database: TestDatabase) -> None:
+    """Four hours in a room that staff booked become no night by a move, and no length that the public can't book."""
+    database.make_service("night", start_times=["14:00"], end_time="11:00", **{**NIGHTS, "max_duration_days": 2})
+    checks: list[tuple[timedelta, str]] = [(timedelta(hours=4), "off_grid"), (timedelta(days=3), "too_long")]
+    for length, reason in checks:
+        start = datetime(2031, 3, 10, 13, tzinfo=UTC)
+        slot: dict[str, Any] = {"slot_start": start.isoformat(), "slot_end": (start + length).isoformat()}
+        appointment = database.book(service_id="night", manual=True, **slot).id
+        moved_start = start + timedelta(days=5)
+        refused = reschedule(database, appointment, 0, slot_start=moved_start.isoformat())
+        assert (refused.name, refused.body) == ("slot_not_bookable", {"reason": reason})
+        wanted: Any = {"service_id": "night", "appointment_id": appointment}
+        [listed] = availability(database, moved_start, moved_start + timedelta(hours=1), **wanted).body["slots"]
+        assert datetime.fromisoformat(listed["slot_end"]) == moved_start + timedelta(hours=21)
+        assert database.change(appointment, action="cancel").name == "done"
 
 
 def test_a_service_that_is_not_offered_any_more_takes_no_moves(database: TestDatabase, booked: str) -> None:

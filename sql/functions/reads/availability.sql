@@ -207,6 +207,7 @@ DECLARE
   v_listing booking.listing;
   v_service booking.services;
   v_moved booking.appointments;
+  v_kept integer;
   v_pool booking.pool;
 BEGIN
   v_listing.timezone := booking.timezone_of(p_business_id);
@@ -221,10 +222,13 @@ BEGIN
   IF FOUND THEN
     v_service.buffer_before_minutes := extract(epoch FROM v_moved.slot_start - lower(v_moved.occupied)) / 60;
     v_service.buffer_after_minutes := extract(epoch FROM upper(v_moved.occupied) - v_moved.slot_end) / 60;
-    IF booking.length_refusal(v_service, v_listing.timezone, v_moved.slot_start, v_moved.slot_end) IS NULL THEN
+    IF v_service.duration_days IS NOT NULL THEN
+      v_kept := (booking.days_of(v_service, v_listing.timezone, v_moved.slot_start, v_moved.slot_end)).kept;
+      IF v_kept BETWEEN booking.min_length(v_service) AND booking.max_length(v_service) THEN
+        v_listing.days := v_kept;
+      END IF;
+    ELSIF booking.length_refusal(v_service, v_listing.timezone, v_moved.slot_start, v_moved.slot_end) IS NULL THEN
       v_listing.length := booking.elapsed(v_moved.slot_start, v_moved.slot_end);
-      v_listing.days := CASE WHEN v_service.duration_days IS NOT NULL
-        THEN (booking.days_of(v_service, v_listing.timezone, v_moved.slot_start, v_moved.slot_end)).days END;
     END IF;
   END IF;
   v_listing.service := v_service;

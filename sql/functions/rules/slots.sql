@@ -273,9 +273,11 @@ $$;
 --             the clock leaves out a date, or all of a first day: then the least one that the service has
 --   complete  the greatest number of days that ends when the slot ends, or earlier
 --   is_exact  whether the slot ends as a number of days does
+--   kept      how many days its guest keeps in a move: days or, if the slot ends as no number of days does (the end time
+--             of the service has changed, or staff chose the end), those that end on the same date; NULL: less than one
 CREATE FUNCTION booking.days_of(
   p_service booking.services, p_timezone text, p_start timestamptz, p_end timestamptz,
-  OUT days integer, OUT complete integer, OUT is_exact boolean)
+  OUT days integer, OUT complete integer, OUT is_exact boolean, OUT kept integer)
 LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
@@ -289,6 +291,7 @@ BEGIN
   FROM booking.ends_of_days(p_service, p_timezone, p_start, greatest(1, v_days - 1), greatest(1, v_days + 2)) AS slot;
   is_exact := days <= complete;
   days := greatest(days, least(complete, booking.min_length(p_service)));
+  kept := CASE WHEN is_exact THEN days WHEN v_days >= 1 THEN v_days END;
 END
 $$;
 

@@ -255,7 +255,8 @@ BEGIN
     RETURN v_after;
   END IF;
   IF v_after.slot_start <> p_before.slot_start AND NOT v_set ? 'slot_end' THEN
-    v_after.slot_end := booking.moved_end(p_service, p_before, v_after.slot_start);
+    v_after.slot_end := booking.moved_end(
+      p_service, p_before, v_after.slot_start, p_details ->> 'actor_kind' = 'guest');
   END IF;
   IF v_after.slot_start < v_after.slot_end THEN
     v_after.occupied := tstzrange(
@@ -267,9 +268,11 @@ END
 $$;
 
 -- Returns the end of a moved slot: as many calendar days later, if the service is by days and the old slot had a whole
--- number of them, else the same elapsed time. NULL if that depends on a time zone that this server does not know.
+-- number of them, else the same elapsed time. A guest, who can get whole days only, keeps the days by their dates: three
+-- nights stay three nights after the time of the check-out has changed. NULL if that depends on a time zone that this
+-- server does not know.
 CREATE FUNCTION booking.moved_end(
-  p_service booking.services, p_before booking.appointments, p_start timestamptz)
+  p_service booking.services, p_before booking.appointments, p_start timestamptz, p_is_guest boolean)
 RETURNS timestamptz LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
@@ -282,8 +285,8 @@ BEGIN
       RETURN NULL;
     END IF;
     v_old := booking.days_of(p_service, v_timezone, p_before.slot_start, p_before.slot_end);
-    IF v_old.is_exact THEN
-      RETURN booking.end_of_days(p_service, v_timezone, p_start, v_old.days);
+    IF v_old.is_exact OR p_is_guest AND v_old.kept IS NOT NULL THEN
+      RETURN booking.end_of_days(p_service, v_timezone, p_start, v_old.kept);
     END IF;
   END IF;
   RETURN p_start + booking.elapsed(p_before.slot_start, p_before.slot_end);
