@@ -11,7 +11,7 @@ from service.booking.text import OneFault
 from service.faults import FaultCode, fault_error
 from service.naming import json_name
 
-_DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
+_DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]")
 _OFFSET_WITHOUT_SIGN = re.compile(r" \d\d:?\d\d$")
 # An offset follows the fraction: without an offset the text is no instant.
 _FRACTION = re.compile(r"[.,]0*[1-9]\d*\D")

@@ -116,6 +116,18 @@ async def test_requests_under_one_key_are_compared_by_value(client: httpx2.Async
     assert refusal(response) == (422, "IDEMPOTENCY_KEY_REUSED")
 
 
+async def test_an_instant_may_have_small_letters(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """RFC 3339 allows t and z for T and Z, in a body and in a query."""
+    database.make_service()
+    await reserve(client, idempotencyKey="k", slotEnd=timestamp(at(11)))
+    small: dict[str, Any] = {"slotStart": timestamp(at(10)).lower(), "slotEnd": timestamp(at(11)).lower()}
+    assert all("t" in instant and instant.endswith("z") for instant in small.values())
+    response = await client.post("/api/booking/reserve", json=slot(idempotencyKey="k", **small))
+    assert response.status_code == 200
+    query = {"businessId": "salon", "serviceId": "cut", "from": small["slotStart"], "to": small["slotEnd"]}
+    assert (await client.get("/api/booking/availability", params=query)).json() == {"slots": [], "nextFrom": None}
+
+
 @pytest.mark.parametrize("path", ["/api/booking/reserve", "/api/bookings", APPOINTMENTS, "/api/v1/public/salon/book"])
 async def test_a_key_is_bound_to_the_client_that_sent_it(
     client: httpx2.AsyncClient, database: TestDatabase, path: str
