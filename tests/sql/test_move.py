@@ -244,6 +244,22 @@ def test_a_claim_from_before_the_pool_gets_a_free_resource_that_seats_it(databas
     assert (outcome.name, outcome.body["resource_id"]) == expected
 
 
+def test_a_claim_from_before_the_pool_gets_a_resource_for_a_new_window(database: TestDatabase) -> None:
+    """Within its window it stays without one. At another time or for longer it takes one, or is refused."""
+    database.make_service()
+    appointment = database.book(10, 2).id
+    for service_id in ("cut", "perm"):
+        database.make_service(service_id, resource_ids=["anna"])
+    shorter = move(database, appointment, 10.5, slot_end=at(11).isoformat())
+    assert (shorter.name, shorter.body["resource_id"]) == ("done", None)
+    rival = database.book(14, service_id="perm").id
+    assert move(database, appointment, 14).name == "slot_unavailable"
+    assert stored_appointment(database, appointment)["resource_id"] is None
+    assert move(database, rival, 11.5).name == "done"
+    assert move(database, appointment, 10.5, slot_end=at(12).isoformat()).name == "slot_unavailable"
+    assert move(database, appointment, 14).body["resource_id"] == "anna"
+
+
 def test_a_resource_outside_the_pool_is_not_found(database: TestDatabase, annas_appointment: str) -> None:
     """Unknown and archived resources are not found, nor any resource of a service without a pool."""
     database.make_service("wash")

@@ -203,6 +203,20 @@ def test_the_way_back_without_any_resource_left_is_refused(database: TestDatabas
     assert set_status(database, appointment, "confirmed").name == "slot_unavailable"
 
 
+def test_the_way_back_of_a_claim_from_before_the_pool_takes_a_resource(database: TestDatabase) -> None:
+    """It is refused while none is free, though the capacity of the service has room."""
+    database.make_service()
+    appointment = database.book(10).id
+    for service_id in ("cut", "perm"):
+        database.make_service(service_id, resource_ids=["anna"])
+    database.freeze_clock(at(10))
+    set_status(database, appointment, "completed")
+    rival = database.book(10, service_id="perm").id
+    assert set_status(database, appointment, "confirmed").name == "slot_unavailable"
+    database.change(rival, action="cancel")
+    assert set_status(database, appointment, "confirmed").body["resource_id"] == "anna"
+
+
 def test_the_way_back_into_a_session_takes_its_seats(database: TestDatabase) -> None:
     """A claim of the same window shares the resource up to its seats; another window of it is a conflict."""
     put_seats_of_kim(database)

@@ -122,9 +122,9 @@ BEGIN
       FROM with_refusal
     ), with_pool AS MATERIALIZED (
       -- The resources that a move may get. An appointment keeps its resource unless it names another one, or is to get
-      -- a new window or service on a resource that was archived or is not in the pool: then it gets one of the pool as it
-      -- is now. A guest's move is always to a slot that the public can book, so it gets one of the pool also within the
-      -- old window.
+      -- a new window or service on a resource that was archived or is not in the pool, or without one since before the
+      -- service had a pool: then it gets one of the pool as it is now. A guest's move is always to a slot that the public
+      -- can book, so it gets one of the pool also within the old window.
       SELECT with_move.*, CASE
           WHEN NOT is_move THEN NULL
           WHEN (after).resource_id = (before).resource_id AND (
@@ -137,7 +137,8 @@ BEGIN
             WHERE r.business_id = with_move.business_id AND r.resource_id = (with_move.before).resource_id),
             ARRAY[(before).resource_id], NULL)::booking.pool
           WHEN (before).resource_id IS NOT NULL OR (details -> 'set') ? 'resource_id'
-            OR (after).service_id <> (before).service_id
+            OR (after).service_id <> (before).service_id OR (before).status <> 'confirmed'
+            OR NOT (after).occupied <@ (before).occupied
           THEN booking.find_pool(
             business_id, (after).service_id, details -> 'set' ->> 'resource_id',
             tstzrange((after).slot_start, (after).slot_end), booking.hours_apply(service), false)
