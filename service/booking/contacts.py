@@ -14,7 +14,10 @@ from service.faults import FaultCode, fault_error
 # The library has no other switch for these names than its list.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
-EMAIL_MEANING: Final = "The guest's e-mail address. Its syntax is checked, and not whether mail arrives."
+EMAIL_MEANING: Final = (
+    "The guest's e-mail address. Its syntax is checked, and not whether mail arrives. A `mailto:` link is read as the "
+    "address in it."
+)
 PHONE_MEANING: Final = (
     "The guest's phone number, kept as E.164, like `+49301234567`. Written without a country's code it is taken for "
     "one of the business's country, if it has one. A `tel:` link is read as the number in it."
@@ -25,6 +28,7 @@ PHONE_MEANING: Final = (
 _MAX_PASTED: Final = 500
 _LOST_PLUS: Final = re.compile(r"[\u200b-\u206f\ufeff]*(?:tel:)? ", re.IGNORECASE)
 _TEL: Final = re.compile(r"tel:(?://)?", re.IGNORECASE)
+_MAILTO: Final = re.compile(r"mailto:", re.IGNORECASE)
 
 
 def _plain(text: str) -> str:
@@ -36,12 +40,21 @@ def _plain(text: str) -> str:
 
 
 def _address(email: object) -> object:
-    """Removes what a paste leaves around an address, and refuses `Ada <ada@example.com>`, which is more than one."""
+    """Returns the address of a `mailto:` URI (RFC 6068), and any without what a paste leaves around it.
+
+    Refuses `Ada <ada@example.com>`, which is more than an address.
+    """
     if not isinstance(email, str) or len(email) > _MAX_PASTED:
         return email
     if "<" in email:
         raise fault_error(FaultCode.EMAIL_WITH_NAME)
-    # Within an address invisible characters are refused, because they hide a different address.
+    address = _without_blanks_around(email)
+    link = _MAILTO.match(address)
+    return _without_blanks_around(unquote(address[link.end() :].partition("?")[0])) if link else address
+
+
+def _without_blanks_around(email: str) -> str:
+    """Removes invisible characters around an address. Within it they are refused, because they hide another one."""
     return email.strip("".join(character for character in set(email) if not _plain(character).strip()))
 
 

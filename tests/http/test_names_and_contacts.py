@@ -81,6 +81,34 @@ async def test_an_address_of_an_internal_network_is_stored(
     assert (await stored(client, database, way, guestEmail=email))["guestEmail"] == email
 
 
+@pytest.mark.parametrize("way", WAYS_IN)
+@pytest.mark.parametrize(
+    "link",
+    [
+        "mailto:Kim@host.test",
+        " MailTo:%20Kim%40HOST.test\u200b ",
+        "mailto:Kim@host.test?subject=Your%20visit&cc=eve@host.test",
+    ],
+)
+async def test_a_mail_link_is_read_as_its_address(
+    client: httpx2.AsyncClient, database: TestDatabase, way: str, link: str
+) -> None:
+    """Browsers copy the address of a link with its scheme."""
+    assert (await stored(client, database, way, guestEmail=link))["guestEmail"] == "Kim@host.test"
+
+
+@pytest.mark.parametrize(
+    "link", ["mailto:", "mailto:?subject=x", "mailto:kim@host.test,eve@host.test", "mailto:mailto:kim@host.test"]
+)
+async def test_a_mail_link_to_no_single_address_is_refused(
+    client: httpx2.AsyncClient, database: TestDatabase, link: str
+) -> None:
+    """The guest has one address."""
+    database.make_service()
+    response = await send(client, "book", guestEmail=link)
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (400, "invalid_email")
+
+
 async def test_a_guest_without_a_name_stays_possible(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """Null is no name, which is not the same as a blank one."""
     database.make_service()
@@ -103,6 +131,7 @@ async def test_a_replay_may_be_written_in_another_way(client: httpx2.AsyncClient
     [
         {"guestEmail": "Ward3@KLINIK.local"},
         {"guestEmail": "\u00a0Ward3@klinik.local\u200b"},
+        {"guestEmail": "mailto:ward3@klinik.local"},
         {"guestPhone": "+49301234567"},
         {"guestPhone": "tel:+49-30-1234567"},
         {"guestPhone": "tel:030%201234567"},
