@@ -296,6 +296,35 @@ def test_a_stay_keeps_its_nights_when_the_times_change(
     assert slot_of(by_guest) == (moved_start, moved_end)
 
 
+@pytest.mark.parametrize(
+    ("times", "end", "new_times", "moved_end"),
+    [
+        (("00:00", None), "2031-03-12T00:00+01:00", ("09:00", "18:00"), "2031-03-31T18:00+02:00"),
+        (("09:00", "18:00"), "2031-03-11T18:00+01:00", ("09:00", "24:00"), "2031-04-01T00:00+02:00"),
+        (("09:00", "24:00"), "2031-03-12T00:00+01:00", ("09:00", "18:00"), "2031-03-31T18:00+02:00"),
+        (("14:00", "00:00"), "2031-03-12T00:00+01:00", ("14:00", "11:00"), "2031-04-01T11:00+02:00"),
+    ],
+)
+def test_a_rental_keeps_its_days_when_they_get_shorter_or_longer(
+    database: TestDatabase,
+    times: tuple[str, str | None],
+    end: str,
+    new_times: tuple[str, str | None],
+    moved_end: str,
+) -> None:
+    """Two days stay two, of which the end is the nearest to the old one."""
+    database.make_service("van", start_times=[times[0]], end_time=times[1], **NIGHTS)
+    slot: dict[str, Any] = {"slot_start": f"2031-03-10T{times[0]}+01:00", "slot_end": end}
+    appointment = database.book(service_id="van", **slot).id
+    database.put_service("van", start_times=[new_times[0]], end_time=new_times[1], **NIGHTS)
+    moved_start = datetime.fromisoformat(f"2031-03-30T{new_times[0]}+02:00")
+    wanted: Any = {"service_id": "van", "appointment_id": appointment}
+    [listed] = availability(database, moved_start, moved_start + timedelta(hours=1), **wanted).body["slots"]
+    assert datetime.fromisoformat(listed["slot_end"]) == datetime.fromisoformat(moved_end)
+    moved = reschedule(database, appointment, 0, slot_start=moved_start.isoformat())
+    assert slot_of(moved) == (moved_start, datetime.fromisoformat(moved_end))
+
+
 def test_a_guest_keeps_no_part_of_a_day(database: TestDatabase) -> None:
     """Four hours in a room that staff booked become no night by a move, and no length that the public can't book."""
     database.make_service("night", start_times=["14:00"], end_time="11:00", **{**NIGHTS, "max_duration_days": 2})

@@ -274,7 +274,7 @@ $$;
 --   complete  the greatest number of days that ends when the slot ends, or earlier
 --   is_exact  whether the slot ends as a number of days does
 --   kept      how many days its guest keeps in a move: days or, if the slot ends as no number of days does (the end time
---             of the service has changed, or staff chose the end), those that end on the same date; NULL: less than one
+--             of the service has changed, or staff chose the end), those that end nearest; NULL: none within half a day
 CREATE FUNCTION booking.days_of(
   p_service booking.services, p_timezone text, p_start timestamptz, p_end timestamptz,
   OUT days integer, OUT complete integer, OUT is_exact boolean, OUT kept integer)
@@ -286,12 +286,14 @@ DECLARE
   v_days integer := (p_end AT TIME ZONE p_timezone)::date - booking.local_end(p_service, v_start, 0)::date;
 BEGIN
   SELECT min(slot.days) FILTER (WHERE slot.ends >= p_end),
-         coalesce(max(slot.days) FILTER (WHERE slot.ends <= p_end), 0)
-  INTO days, complete
+         coalesce(max(slot.days) FILTER (WHERE slot.ends <= p_end), 0),
+         (array_agg(slot.days ORDER BY greatest(slot.ends - p_end, p_end - slot.ends), slot.days)
+           FILTER (WHERE greatest(slot.ends - p_end, p_end - slot.ends) < interval '12 hours'))[1]
+  INTO days, complete, kept
   FROM booking.ends_of_days(p_service, p_timezone, p_start, greatest(1, v_days - 1), greatest(1, v_days + 2)) AS slot;
   is_exact := days <= complete;
   days := greatest(days, least(complete, booking.min_length(p_service)));
-  kept := CASE WHEN is_exact THEN days WHEN v_days >= 1 THEN v_days END;
+  kept := CASE WHEN is_exact THEN days ELSE kept END;
 END
 $$;
 

@@ -269,9 +269,9 @@ END
 $$;
 
 -- Returns the end of a moved slot: as many calendar days later, if the service is by days and the old slot had a whole
--- number of them, else the same elapsed time. A guest, who can get whole days only, keeps the days by their dates: three
--- nights stay three nights after the time of the check-out has changed. NULL if that depends on a time zone that this
--- server does not know.
+-- number of them, else the same elapsed time. A guest, who can get whole days only, keeps the nearest number of them:
+-- three nights stay three nights after the time of the check-out has changed. NULL if that depends on a time zone that
+-- this server does not know.
 CREATE FUNCTION booking.moved_end(
   p_service booking.services, p_before booking.appointments, p_start timestamptz, p_is_guest boolean)
 RETURNS timestamptz LANGUAGE plpgsql STABLE
