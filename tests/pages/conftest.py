@@ -114,9 +114,9 @@ def service(running_cluster: RunningCluster, tmp_path_factory: pytest.TempPathFa
         yield service
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Runs Chromium, without a window. Not longer than for a module: no event loop can be started meanwhile."""
+    """Runs Chromium, without a window. Not longer than for this folder: no event loop can be started meanwhile."""
     expect.set_options(_WAIT_MILLISECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -124,9 +124,9 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def profiles(browser: Browser) -> Profiles:
-    """Returns the profiles that the tests of a module have one after the other."""
+    """Returns the profiles that the tests of this folder have one after the other."""
     return Profiles(browser)
 
 
