@@ -8,7 +8,7 @@ With pytest-xdist each worker has clusters of its own, because some tests count 
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             "running_cluster", majors, indirect=True, scope="session", ids=lambda major: f"postgres{major}"
         )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Stops garbage collections while modules are imported and tests collected, which stay for the whole session."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:
