@@ -152,6 +152,21 @@ async def test_what_a_trusted_proxy_sends_is_parsed_at_once(dear: Dear) -> None:
         assert transport.is_reading
 
 
+async def test_the_requests_of_a_trusted_proxy_begin_in_turns_of_their_clients(dear: Dear) -> None:
+    """A client that sends many does not delay another one behind the same proxy."""
+    dear.connections = Connections([ip_network("127.0.0.1")])
+    dear.connections.turns = Turns(dear._now)
+    for client, count in (("192.0.2.1", 5), ("192.0.2.2", 1)):
+        for number in range(count):
+            sent = f"GET /{client}/{number} HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: {client}\r\n\r\n"
+            dear.connect()[0].data_received(sent.encode())
+    await asyncio.sleep(0)
+    assert dear.begun == ["/192.0.2.1/0", "/192.0.2.1/1"]
+    await iterations(2 * ITERATIONS_OF_TURN)
+    assert "/192.0.2.2/0" in dear.begun
+    assert len(dear.begun) < 6
+
+
 async def test_the_kernel_keeps_little_of_what_is_not_yet_read() -> None:
     """The kernel doubles what it is asked for."""
     with (
