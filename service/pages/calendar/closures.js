@@ -43,7 +43,7 @@ function list() {
       form.querySelector("input")?.focus();
     };
     const name = text("calendar.remove");
-    return [make("li", {}, words, button(name, () => run(form, remove, true), `${name}: ${words}`))];
+    return [make("li", {}, words, button(name, () => run(form, remove), `${name}: ${words}`))];
   });
   const none = make("li", { class: "muted" }, text("calendar.no_closures"));
   $("#closure-list").replaceChildren(...(closures.length ? closures : [none]));
@@ -67,7 +67,7 @@ async function close() {
     ...items.map((/** @type {any} */ one) => {
       const item = itemOf(one);
       const open = async () => (dialog.close(), openItem(itemOf(await call("GET", pathOf(item)))));
-      return button(itemText({ ...item, status: "confirmed" }), () => run(form, open, true));
+      return button(itemText({ ...item, status: "confirmed" }), () => run(form, open));
     }),
   );
 }
@@ -75,5 +75,5 @@ async function close() {
 /** @param {() => Promise<void>} load reads the catalog and all that is shown. */
 export function listenToClosures(load) {
   reload = load;
-  form.addEventListener("submit", (event) => (event.preventDefault(), run(form, close, true)));
+  form.addEventListener("submit", (event) => (event.preventDefault(), run(form, close)));
 }

@@ -19,8 +19,6 @@ const cancelling = /** @type {HTMLFormElement} */ ($("#cancel form"));
 const fields = /** @type {Record<string, HTMLInputElement>} */ (/** @type {unknown} */ (form.elements));
 /** @type {Item | null} */
 let shown = null;
-// The appointment that gets the focus once the dialog is closed.
-let focusId = "";
 let before = "";
 const attempt = new Attempt();
 
@@ -33,7 +31,6 @@ export function choose(select, entries, chosen) {
 /** Shows an appointment. @param {Item} item */
 export function openItem(item) {
   shown = item;
-  focusId = item.id;
   const { guestName, guestEmail, guestPhone, notes, cancellationReason, status, start } = item;
   const service = serviceOf(item.serviceId).name;
   $("#entry-title").textContent = isolated(guestName ?? service);
@@ -69,7 +66,6 @@ export function openItem(item) {
 /** Shows the form for a new appointment. @param {Date} start @param {string} column @param {boolean} [ofDays] */
 export function openNew(start, column, ofDays = false) {
   shown = null;
-  focusId = "";
   const offered = columns().flatMap(({ id, services }) => (!column || id === column ? services : []));
   const serviceId = offered.find((id) => isOfDays(id) === ofDays) ?? offered[0];
   if (!serviceId) return tell(text("calendar.nothing"), true);
@@ -153,34 +149,30 @@ function endOf(slotStart, length) {
 }
 
 /**
- * Runs the action of a form: says when it takes long, shows a problem in the form, and closes the dialog after a success.
- * Once the user has closed the dialog, it is that of another entry: then a problem is shown above the calendar.
+ * Runs the action of a form: says when it takes long, and shows a problem in the form or, once its dialog was closed,
+ * above the calendar.
  *
- * @param {HTMLFormElement} one @param {() => Promise<void>} act @param {boolean} [stays] whether the dialog stays open
+ * @param {HTMLFormElement} one @param {() => Promise<void>} act
  */
-export async function run(one, act, stays = false) {
+export async function run(one, act) {
   const send = /** @type {HTMLButtonElement} */ (one.querySelector(".actions button"));
-  // A second press: its change would be one of an old version.
+  // A second press would change an old version.
   if (send.disabled) return;
   const pressed = /** @type {HTMLElement | null} */ (document.activeElement);
   send.disabled = true;
   showProblem(one);
-  const dialog = one.closest("dialog");
   let isLeft = false;
-  const end = () => {
+  /** @param {unknown} [error] */
+  const end = (error) => {
     send.disabled = false;
-    showProblem(one);
+    showProblem(one, error);
   };
-  dialog?.addEventListener("close", () => (end(), (isLeft = true)), { once: true });
+  one.closest("dialog")?.addEventListener("close", () => (end(), (isLeft = true)), { once: true });
   try {
     await runStep(act, () => isLeft || showWaiting(one));
-    if (isLeft) return;
-    end();
-    if (!stays) dialog?.close();
+    if (!isLeft) end();
   } catch (error) {
-    if (isLeft) return tellProblem(error);
-    end();
-    showProblem(one, error);
+    (isLeft ? tellProblem : end)(error);
   }
   // A button that is disabled loses the focus.
   if (document.activeElement === document.body) pressed?.focus();
@@ -208,8 +200,8 @@ async function save() {
   const body = { businessId: session.businessId, ...Object.fromEntries(changed) };
   const booked = keep(await call("POST", "booking/appointments", body, { "Idempotency-Key": attempt.id(body) }));
   attempt.end(); // the next guest may have the same data
-  focusId = booked.id;
   tell([text("calendar.booked", { what: itemText(booked) }), ...warningsOf(booked)].join(" "));
+  if (!dialog.open) shown = booked; // gets the focus
 }
 
 /** @param {() => void} closed */
@@ -234,7 +226,7 @@ export function listenToEntry(closed) {
   });
   dialog.addEventListener("close", () => {
     // The focused element may have been drawn anew, or may be gone.
-    const place = $(`[data-id="${focusId}"] button`) ?? $("#drawn > :not([hidden])");
+    const place = $(`[data-id="${shown?.id}"] button`) ?? $("#drawn > :not([hidden])");
     if (document.activeElement === document.body) place?.focus({ preventScroll: true });
     closed();
   });

@@ -14,28 +14,18 @@ const DRAG_PIXELS = 5;
 let moving = null;
 let dragged = false;
 let pressed = false;
-// Whether there is something new to be drawn.
 let stale = false;
 /** @type {() => unknown} */
 let reload;
 /** @type {() => unknown} */
 let drawAll;
 
-/**
- * Draws now, or once no appointment is moved and nothing is pressed: a press and a release are a click only while their
- * element stays, and a move needs it too.
- */
+/** Draws, after the present press or move: a click and a move need the element that was pressed. */
 export function drawWhenFree() {
-  stale = true;
-  if (!moving && !pressed) drawNow();
+  stale = pressed || !!moving;
+  if (!stale) drawAll();
 }
 
-function drawNow() {
-  stale = false;
-  drawAll();
-}
-
-/** Ends a press after its click, and draws what was new meanwhile. */
 function release() {
   pressed = false;
   if (stale) drawWhenFree();
@@ -84,13 +74,9 @@ function steps(key, zone) {
 /** @param {string} words */
 const say = (words) => ($("#status").textContent = words);
 
-/**
- * @param {HTMLElement} root
- * @param {() => unknown} load is called after each move.
- * @param {() => unknown} drawIt draws the calendar and what stands above it.
- */
-export function listen(root, load, drawIt) {
-  [reload, drawAll] = [load, drawIt];
+/** @param {HTMLElement} root @param {() => unknown} load is called after each move. @param {() => unknown} all draws. */
+export function listen(root, load, all) {
+  [reload, drawAll] = [load, all];
   /** @param {Event} event @returns {any} */
   const about = ({ target }) => {
     const element = /** @type {HTMLElement} */ (target);
@@ -133,7 +119,7 @@ export function listen(root, load, drawIt) {
   root.addEventListener("focusout", ({ relatedTarget }) => {
     if (moving?.byKey && relatedTarget !== null) cancel();
   });
-  // Also a move without a button: where the release was not told, the calendar must not stay as it is.
+  // Moves too: the end of a press may get lost.
   for (const type of /** @type {const} */ (["pointerup", "pointercancel", "pointermove"]))
     addEventListener(type, ({ buttons }) => pressed && !buttons && setTimeout(release));
   root.addEventListener("pointerdown", (event) => {
@@ -228,7 +214,8 @@ function drag(item, row, from, down) {
 function cancel() {
   if (!moving) return;
   moving = null;
-  drawNow();
+  stale = true;
+  release();
   say(text("calendar.not_moved"));
 }
 
@@ -236,7 +223,6 @@ function drop() {
   if (!moving) return;
   const { item, zone, at } = moving;
   moving = null;
-  stale = false;
   say("");
   // Its own start, if that stays: the clock may show the time of its place twice.
   const start = at === placeIn(zone, item) ? item.start : instantAt(zone, at);
@@ -245,6 +231,7 @@ function drop() {
     ...(+start !== +item.start && { slotStart: start.toISOString() }),
     ...(column !== columnOf(item) && { resourceId: column }),
   };
-  if (Object.keys(changes).length) change(item, changes).catch(tellProblem).finally(reload);
-  else drawNow();
+  stale = !Object.keys(changes).length;
+  if (stale) release();
+  else change(item, changes).catch(tellProblem).finally(reload);
 }
