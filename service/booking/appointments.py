@@ -37,7 +37,7 @@ Place = tuple[datetime, UUID]
 # Appointments that one transaction erases at most, while it holds the lock of the business.
 _ERASED_AT_ONCE: Final = 20
 
-# Entries of an audit trail that are read at once.
+# Entries of an audit trail that are read and written at once.
 AUDIT_ROWS: Final = 100
 
 # The members of a change that are instants.
@@ -222,8 +222,10 @@ class Appointments:
         return found(rows, Appointment, "APPOINTMENT_NOT_FOUND")
 
     async def page(self, listed: Listed, after: Place | None, limit: int) -> tuple[list[Appointment], Place | None]:
-        """Returns a page of appointments by start, or by change where `updated_since` is set, and then by id; and its
-        last place if there is a next page, which begins `after` that."""
+        """Returns a page of appointments by start, or by change where `updated_since` is set, and then by id.
+
+        And its last place if there is a next page, which begins `after` that.
+        """
         phone = listed.guest_phone and await self._guests.normalised(listed.business_id, listed.guest_phone)
         members = dict(listed) | {"guest_phone": phone}
         business_id, *filters = (members[name] for name in Listed.model_fields)
@@ -260,8 +262,11 @@ class Appointments:
         return appointment
 
     async def erase(self, business_id: str, email: str | None, phone: str | None, author: Author) -> int:
-        """Erases the guest with an e-mail address, or else a phone number, from all appointments of a business, and
-        returns their number. Works in short transactions, between which other requests get the lock of the business."""
+        """Erases the guest with an e-mail address, or else a phone number, from all appointments of a business.
+
+        Returns the number of erased appointments. Works in short transactions, between which other requests get the
+        lock of the business; one that is interrupted has erased a part, and the next call erases the rest.
+        """
         phone = phone and await self._guests.normalised(business_id, phone)
         written_author = orjson.dumps(author).decode()
         erased = 0

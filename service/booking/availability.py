@@ -103,11 +103,13 @@ class Wanted(BaseModel):
 async def availability(
     reads: Reader, wanted: Wanted, starts_from: datetime, starts_before: datetime | None, limit: int
 ) -> bytes:
-    """Returns a page of the slots that can be booked as JSON of an `Availability`: of those that start from the first
-    instant on and before the second, or as far ahead as the service can be booked.
+    """Returns a page of the slots of a service that can be booked, by the same rules as reserve: an `Availability` in
+    JSON.
 
-    Raises `Refused` (SERVICE_NOT_FOUND, BUSINESS_MISCONFIGURED, RESOURCE_NOT_FOUND), `Invalid` (a quantity that no
-    resource seats, or a length that the service does not have) and `Unavailable`.
+    They start from the first instant on and before the second, or as far ahead as the service can be booked. With a
+    `resource_id`, those where this one is free. Raises `Refused` (SERVICE_NOT_FOUND, BUSINESS_MISCONFIGURED,
+    RESOURCE_NOT_FOUND), `Invalid` (a quantity that no resource seats, or a length that the service does not have) and
+    `Unavailable`.
     """
     return await _written(await _listed(reads, "availability", wanted, starts_from, starts_before, limit))
 
@@ -127,7 +129,8 @@ async def _written(body: bytes) -> bytes:
 
 
 async def available_days(reads: Reader, wanted: Wanted, first: date, last: date) -> bytes:
-    """Counts the slots of each local date, both ends included: `AvailableDays` in JSON. Raises as `availability`."""
+    """Returns the number of slots that can be booked of each local date, both ends included: `AvailableDays` in JSON.
+    Raises as `availability`."""
     days: list[Day] = []
     while first <= last:
         until = min(last, first + _COUNTED_DATES - timedelta(days=1))

@@ -21,7 +21,8 @@ R = TypeVar("R", bound=Record)
 # Ids whose business is kept in memory, which spares the look-up. About 200 bytes each.
 _REMEMBERED: Final = 20_000
 
-# How long a name counts as an id without a look-up. A slug of the name of a deleted business may fail for as long.
+# How long a name counts as an id without a look-up. After its business was deleted, a slug of this name may fail for as
+# long.
 ID_SECONDS: Final = 60.0
 
 # An id; slugs are a part of these.
@@ -29,8 +30,12 @@ _NAME: Final = re.compile(ID_PATTERN)
 
 
 class BusinessOf:
-    """Finds the business of a reservation or an appointment by a `query`. It never changes, so a known one needs no
-    look-up. `missing` is the error code for an unknown id."""
+    """Finds the business of a reservation or an appointment. It never changes, so a known one needs no look-up.
+
+    An id that is not found while a node is down may be on that node: the answer is `DatabaseDown` then.
+
+    `query` is the named statement that finds it, `missing` the error code for an id that does not exist.
+    """
 
     def __init__(self, database: Database, *, query: str, missing: str) -> None:
         self._database = database
@@ -45,7 +50,6 @@ class BusinessOf:
             return known
         [(business_id,)], left_out = await self._database.fetch_everywhere(self._query, row_id)
         if business_id is None:
-            # It may be on a node that is down.
             raise DatabaseDown if left_out else Refused(self._missing)
         self.remember(str(row_id), business_id)
         return str(business_id)
@@ -80,8 +84,9 @@ def found(rows: Rows, model: type[R], missing: str) -> R:
 class BusinessNames:
     """Finds the business that a public request names by its id or by its slug.
 
-    No slug is the id of another business, so a name that is not known as a slug is taken for an id first. A slug may
-    move to another business, so each request needs a look-up that began after it arrived.
+    No slug is the id of another business, so a name is taken for an id first, and looked up only if there is no such
+    business. A name that is known as a slug is looked up at once. A slug may move to another business, so each request
+    needs a look-up that began after the request arrived; requests that arrive during a look-up share the next one.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:

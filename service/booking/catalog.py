@@ -46,7 +46,8 @@ _HOURS: TypeAdapter[list[OpeningHoursSettings]] = TypeAdapter(list[OpeningHoursS
 
 @dataclass(frozen=True, slots=True)
 class Noun(Generic[S, R, A]):
-    """A kind of entry of a business: its models, its statements, and the refusal of an unknown id."""
+    """A kind of entry of a business: its settings, the models of a read and of the answer to a put, its statements, and
+    the code of the refusal for an unknown id."""
 
     settings: type[S]
     model: type[R]
@@ -80,8 +81,11 @@ class ArchivedNames(Record):
 
 
 class Catalog:
-    """The verbs on the catalog, and its reads. Each raises `Refused`, `Invalid` and `Unavailable`. A put returns the
-    entry, and whether it is new; `announce` reports each change."""
+    """The verbs on the catalog, and its reads. Each raises `Refused`, `Invalid` and `Unavailable`.
+
+    A change takes the lock of its business, and is reported by `announce`. A put of a business or of an entry returns
+    it, and whether it is new.
+    """
 
     def __init__(self, database: Database, announce: Announce | None = None) -> None:
         self._database = database
@@ -108,7 +112,7 @@ class Catalog:
     async def put(
         self, noun: Noun[S, R, A], business_id: Identifier, entry_id: Identifier, settings: S
     ) -> tuple[A, bool]:
-        """Creates an entry or replaces its settings."""
+        """Creates an entry or replaces its settings; of a service, its pool of resources too."""
         written = settings.model_dump_json(by_alias=False)
         outcome, body = await self._change(noun.put, business_id, entry_id, written)
         return noun.put_answer.model_validate_json(body), outcome == "created"

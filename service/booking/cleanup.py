@@ -22,7 +22,8 @@ from service.observability.metrics import PURGE_RUNS, PURGED
 # Rows that one transaction expires, deletes and erases at most of each, and businesses that it locks: a caller waits
 # half a millisecond longer for it.
 _STEP_ROWS: Final = 5
-# How often in a row a business may be found locked, as it mostly is under load, before the run goes on with others.
+# How often in a row a business may be found locked, before the run goes on with others. Under load it is locked most of
+# the time, but never for long.
 _BUSY_ATTEMPTS: Final = 50
 # From the start of a transaction until its deadline.
 _CALL_SECONDS: Final = 1.0
@@ -91,7 +92,8 @@ class Cleanup:
             purged.update(numbers)
             attempts = 0 if any(numbers.values()) else attempts + 1
             if max(numbers.values()) < _STEP_ROWS:
-                # The others are purged. What becomes due in them meanwhile could take all of the time of this run.
+                # Nothing is left to purge in the others. Rows that become due meanwhile wait for the next run: with
+                # them, a few busy businesses could take all of the time of this run.
                 business_ids = busy
             if not business_ids or attempts == _BUSY_ATTEMPTS:
                 return
@@ -99,8 +101,8 @@ class Cleanup:
             await asyncio.sleep(time.monotonic() - step_started)
 
     async def _step(self, business_ids: list[str]) -> tuple[dict[str, int], list[str]] | None:
-        """Purges a few rows of businesses in one transaction. Returns the numbers of rows and the businesses that were
-        locked, or None if the database failed in a way that may pass."""
+        """Purges a few rows of businesses in one transaction. Returns the numbers of rows, and the businesses that were
+        locked; None if the database failed in a way that may pass."""
         try:
             async with self._database.connection() as connection:
                 deadline = self._database.deadline(_CALL_SECONDS)

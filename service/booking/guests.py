@@ -42,9 +42,10 @@ _OUTDATED: Final = {
 
 
 def normalised_phone(phone: str, country: str | None) -> str:
-    """Returns a phone number as E.164. `country` is that of a number without its country's code. Raises `Invalid`.
+    """Returns a phone number as E.164. `country`, an ISO 3166 code, is that of a number without its country's code.
 
-    Any possible number is accepted: the lists of numbers in use are out of date when they are shipped.
+    Any possible number is accepted: the lists of numbers in use are out of date when they are shipped, and would
+    refuse real numbers. Raises `Invalid`.
     """
     number = _parsed(phone, country)
     # Otherwise the (0) would be part of a number whose country has no trunk prefix.

@@ -20,7 +20,8 @@ from service.single_flight import SingleFlight
 _COUNTS_VALID_SECONDS: Final = 1.0
 _FINDINGS_VALID_SECONDS: Final = 30.0
 
-# How often the gauges are set: the usual scrape interval of Prometheus.
+# How often the gauges are set: the usual scrape interval of Prometheus. More often would be invisible, less often would
+# delay alerts.
 _GAUGES_SECONDS: Final = 15.0
 
 # The scheduler calls every minute: five calls in a row were missed.
@@ -50,14 +51,16 @@ class ReservationHealth(Record):
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The findings of a check of the data: the violations of each invariant, the businesses in each time zone that the
-    database server does not know, and the partitions that could not be asked."""
+    """The findings of a check of the data."""
 
+    # The number of violations of each invariant.
     violations: dict[str, int]
+    # The time zones of businesses that the database server does not know, each with its number of businesses.
     unknown_timezones: dict[str, int]
     # Slugs that do not lead to the business that has them, or that lead to a business without them; each with that
     # business. Only a call that is interrupted between two servers leaves any, so they are looked for on demand only.
     stray_slugs: Sequence[tuple[str, str]] = ()
+    # The partitions that could not be asked, where there are several.
     partitions_down: Sequence[int] = ()
 
 

@@ -82,8 +82,11 @@ def announce_unknown(announce: Announce | None, business_id: str, seconds: float
 
 
 def _concerned(outcome: Outcome, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the body of an outcome, or an empty one if it concerns the watchers of several services: for
-    `frees_more`, see booking.decide_moves, booking.with_freed and booking.with_freed_hold."""
+    """Returns the body of an outcome, or an empty one if it concerns the watchers of several services.
+
+    That is a change to a new service, a move that leaves a resource for none (booking.decide_moves), and a claim that
+    ended expired holds beside its slot or on another resource (booking.with_freed and booking.with_freed_hold).
+    """
     body = outcome.body
     return {} if "service_id" in changes or "frees_more" in body else body
 
