@@ -60,7 +60,8 @@ def run_command(*words: str, **settings: object) -> subprocess.CompletedProcess[
     """Runs a command of the service to its end, and returns its exit status and output."""
     return subprocess.run(
         [sys.executable, "-m", "service", *words],
-        env=environment(settings),
+        # Not the usual port: a test of another worker may use it, and that would be the fault which is named.
+        env=environment({"PORT": free_port()} | settings),
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
