@@ -16,7 +16,7 @@ T = TypeVar("T")
 _PATIENCE_SECONDS: Final = 0.25
 
 
-async def disconnected(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     """Returns when the client has disconnected. The body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -32,10 +32,34 @@ class _Waiting:
     def start_watching(self) -> None:
         self.watcher = asyncio.create_task(self._watch())
 
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self.gone and self.task.uncancel() == 0:
+                raise ClientDisconnect from None
+            raise
+        finally:
+            if self.watcher:
+                self.watcher.cancel()
+
     async def _watch(self) -> None:
-        await disconnected(self.receive)
+        await _disconnected(self.receive)
         self.gone = True
         self.task.cancel()
+
+
+def _waiting(receive: Receive) -> _Waiting:
+    task = asyncio.current_task()
+    assert task is not None
+    return _Waiting(task, receive)
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Does the same as `Disconnects.unless_gone`, and watches the connection from the beginning."""
+    waiting = _waiting(receive)
+    waiting.start_watching()
+    return await waiting.run(work)
 
 
 class Disconnects:
@@ -47,17 +71,9 @@ class Disconnects:
     async def unless_gone(self, receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         """Awaits `work`, and cancels it when the client disconnects. Raises `ClientDisconnect` then. The body must have
         been read: from then on `receive` returns nothing but the disconnect."""
-        task = asyncio.current_task()
-        assert task is not None
-        waiting = _Waiting(task, receive)
+        waiting = _waiting(receive)
         self._patience.add(waiting)
         try:
-            return await work
-        except asyncio.CancelledError:
-            if waiting.gone and task.uncancel() == 0:
-                raise ClientDisconnect from None
-            raise
+            return await waiting.run(work)
         finally:
             self._patience.discard(waiting)
-            if waiting.watcher:
-                waiting.watcher.cancel()

@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final, Self
 
-import anyio
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from service.errors import HoldfastError
-from service.http.disconnect import disconnected
+from service.http.disconnect import unless_gone
 
 # A client that reads nothing for this long is treated as gone.
 STALL_SECONDS: Final = 10.0
@@ -36,32 +35,21 @@ class StreamedAnswer:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self._headers})
             if scope["method"] != "HEAD":
-                await self._send_parts(receive, send)
+                await unless_gone(receive, self._send_parts(send))
             await send({"type": "http.response.body", "body": b""})
         except HoldfastError as error:
             scope["problem_code"] = error.code
         finally:
             await self._parts.aclose()
 
-    async def _send_parts(self, receive: Receive, send: Send) -> None:
-        """Sends the parts until they end. Raises `ClientDisconnect`, at once when the client leaves."""
-
-        async def leave() -> None:
-            await disconnected(receive)
-            sending.cancel()
-
-        with anyio.CancelScope() as sending:
-            leaving = asyncio.create_task(leave())
+    async def _send_parts(self, send: Send) -> None:
+        """Sends the parts until they end. Raises `ClientDisconnect` for a client that reads nothing."""
+        part, self._first = self._first, None
+        part = part or await anext(self._parts, None)
+        while part is not None:
             try:
-                part, self._first = self._first, None
-                part = part or await anext(self._parts, None)
-                while part is not None:
-                    async with asyncio.timeout(STALL_SECONDS):
-                        await send({"type": "http.response.body", "body": part, "more_body": True})
-                    part = await anext(self._parts, None)
+                async with asyncio.timeout(STALL_SECONDS):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
             except TimeoutError:
                 raise ClientDisconnect from None
-            finally:
-                leaving.cancel()
-        if sending.cancelled_caught:
-            raise ClientDisconnect
+            part = await anext(self._parts, None)
