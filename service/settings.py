@@ -214,8 +214,9 @@ def _check_interval(seconds: float) -> float:
 
 
 def _check_log_level(level: str) -> str:
-    if level.lower() not in ("debug", "info", "warning", "error"):
-        raise ValueError(f"{level} is not a level: debug, info, warning or error")
+    *others, last = levels = ("debug", "info", "warning", "error")
+    if level.lower() not in levels:
+        raise ValueError(f"{level} is not a level: {', '.join(others)} or {last}")
     return level.lower()
 
 
