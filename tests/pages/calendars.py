@@ -128,9 +128,9 @@ def show_booking_without_news(calendar: CalendarPage, service: Service) -> tuple
     return show_booking(calendar, service)
 
 
-def edit(calendar: CalendarPage) -> None:
-    """Opens the form of Ada's appointment."""
-    calendar.card("Ada Lovelace").click()
+def edit(calendar: CalendarPage, guest: str = "Ada Lovelace") -> None:
+    """Opens the form of a guest's appointment."""
+    calendar.card(guest).click()
     calendar.dialog.get_by_text("Change or move").click()
 
 

@@ -24,6 +24,15 @@ from tests.pages.calendars import (
 from tests.pages.conftest import Open, Service, serious_faults
 
 
+def book_meanwhile(calendar: CalendarPage, service: Service, day: date, hour: int) -> None:
+    """Books for Grace elsewhere, and returns when the page has read that."""
+    with calendar.page.expect_response(f"**{APPOINTMENTS}?*") as read_again:
+        book(service, day, hour, guestName="Grace Hopper")
+    read_again.value.finished()
+    # The answer is handled before a later one.
+    calendar.page.evaluate("fetch('health/live').then((answer) => answer.text())")
+
+
 def test_it_is_moved_by_the_keys(calendar: CalendarPage, service: Service) -> None:
     """By the step of the service with the arrows, to the column beside, and dropped with Enter."""
     _, booked = show_booking(calendar, service)
@@ -102,11 +111,7 @@ def test_a_move_by_the_keys_goes_on_while_others_book(calendar: CalendarPage, se
     day, _ = show_booking(calendar, service)
     calendar.card("Ada Lovelace").focus()
     calendar.press("ArrowDown")
-    with calendar.page.expect_response(f"**{APPOINTMENTS}?*") as read_again:
-        book(service, day, 15, guestName="Grace Hopper")
-    read_again.value.finished()
-    # The answer is handled before a later one.
-    calendar.page.evaluate("fetch('health/live').then((answer) => answer.text())")
+    book_meanwhile(calendar, service, day, 15)
     expect(calendar.page.locator("#status")).to_contain_text("Enter: move here")
     calendar.press("Escape")
     expect(calendar.card("Grace Hopper")).to_be_visible()
@@ -120,11 +125,7 @@ def test_a_press_counts_while_others_book(calendar: CalendarPage, service: Servi
     down = {"card": 10, "free place": 2.5 * 72}[element]
     calendar.page.mouse.move(place["x"] + 20, place["y"] + down)
     calendar.page.mouse.down()
-    with calendar.page.expect_response(f"**{APPOINTMENTS}?*") as read_again:
-        book(service, day, 16, guestName="Grace Hopper")
-    read_again.value.finished()
-    # The answer is handled before a later one.
-    calendar.page.evaluate("fetch('health/live').then((answer) => answer.text())")
+    book_meanwhile(calendar, service, day, 16)
     expect(calendar.card("Grace Hopper")).to_have_count(0)
     calendar.page.mouse.up()
     expect(calendar.dialog).to_be_visible()
@@ -135,10 +136,7 @@ def test_the_news_is_drawn_where_the_end_of_a_press_is_not_told(calendar: Calend
     """As where another window takes the mouse: the next move without a button ends the press."""
     day, _ = show_booking(calendar, service)
     calendar.card("Ada Lovelace").dispatch_event("pointerdown", {"button": 0, "buttons": 1, "bubbles": True})
-    with calendar.page.expect_response(f"**{APPOINTMENTS}?*") as read_again:
-        book(service, day, 16, guestName="Grace Hopper")
-    read_again.value.finished()
-    calendar.page.evaluate("fetch('health/live').then((answer) => answer.text())")
+    book_meanwhile(calendar, service, day, 16)
     expect(calendar.card("Grace Hopper")).to_have_count(0)
     calendar.page.mouse.move(1, 1)
     expect(calendar.card("Grace Hopper")).to_be_visible()
