@@ -194,7 +194,7 @@ class Database:
 
     async def probe(self) -> None:
         """Connects, besides the pool, and runs a statement. Raises `psycopg.Error`."""
-        async with await psycopg.AsyncConnection.connect(self._url, **_CONNECT_OPTIONS) as connection:
+        async with await _connect(self._url) as connection:
             await self._pool.check_connection(connection)
 
     async def check(self) -> None:
@@ -343,10 +343,23 @@ def nodes_behind(url: str) -> Nodes:
     """Returns the nodes of the proxy at `url`; none if that is a PostgreSQL with data of its own."""
 
     async def ask(partition: int) -> None:
-        async with await psycopg.AsyncConnection.connect(url, **_CONNECT_OPTIONS) as connection:
+        async with await _connect(url) as connection:
             await connection.execute(named_queries()["ask_node"], [partition])
 
     return Nodes(ask)
+
+
+async def _connect(url: str) -> psycopg.AsyncConnection:
+    """Connects besides the pools. Raises `psycopg.Error`.
+
+    If it is cancelled, the half-made connection is closed at once. It belongs to a frame that psycopg leaves in the
+    traceback, and so would live as long as the cancelled task. Meanwhile PostgreSQL waits for the rest of the log-in,
+    for a minute, and DROP DATABASE, and a standby that replays one, wait for each process that logs in.
+    """
+    try:
+        return await psycopg.AsyncConnection.connect(url, **_CONNECT_OPTIONS)
+    except asyncio.CancelledError as error:
+        raise error.with_traceback(None) from None
 
 
 async def _nothing_to_reset(_: psycopg.AsyncConnection) -> None:

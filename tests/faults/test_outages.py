@@ -2,6 +2,7 @@
 answers 503, and recovers by itself."""
 
 import asyncio
+import gc
 import json
 import os
 import subprocess
@@ -231,6 +232,33 @@ async def test_a_database_that_does_not_answer_is_an_outage(database: TestDataba
             await connections.fetch("server_time")
         proxy.thaw()
         assert await connections.fetch("server_time")
+
+
+async def test_a_probe_that_is_cancelled_closes_its_connection() -> None:
+    """At once, and not with the next collection of garbage: meanwhile no database of the server could be dropped."""
+    connected, closed = asyncio.Event(), asyncio.Event()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        connected.set()
+        await reader.read()
+        closed.set()
+        writer.close()
+
+    server = await asyncio.start_server(never_answer, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        probe = asyncio.create_task(Database(f"postgresql://127.0.0.1:{port}/postgres", connections=1).probe())
+        await connected.wait()
+        probe.cancel()
+        await asyncio.wait([probe])
+        gc.disable()
+        try:
+            async with asyncio.timeout(10):
+                await closed.wait()
+        finally:
+            gc.enable()
+    assert probe.cancelled()
 
 
 async def test_a_change_of_the_catalog_is_not_resent_after_a_lost_answer(database: TestDatabase) -> None:
