@@ -1,9 +1,9 @@
 """The limits of what a client holds and books, by address and by the client id that a frontend sends."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import uuid4
 
-import anyio
 import httpx2
 import pytest
 from starlette.applications import Starlette
@@ -21,7 +21,11 @@ DAILY = 4
 
 @pytest.fixture
 async def app(database: TestDatabase) -> AsyncIterator[Starlette]:
-    """Runs the application with a limit of two live holds, and of four bookings on a day, for each client."""
+    """Runs the application with a limit of two live holds, and of four bookings on a day, for each client.
+
+    The clock stands still at noon: bookings are counted by days in UTC, and none may end during a test.
+    """
+    database.freeze_clock(at(12, day=-1))
     database.make_service(capacity=100)
     async with running_app(database, max_live_holds_per_client=CAP, max_daily_bookings_per_client=DAILY) as app:
         yield app
@@ -58,13 +62,15 @@ async def test_a_hold_of_many_places_counts_as_many(client: httpx2.AsyncClient) 
     assert refusal(await reserve(client)) == (429, "TOO_MANY_HOLDS")
 
 
-async def test_a_hold_that_is_booked_again_counts_for_the_day(client: httpx2.AsyncClient) -> None:
+async def test_a_hold_that_is_booked_again_counts_for_the_day(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
     """Holds of a moment, one after the other, and their rebooks are no way around the limit."""
     holds = []
     for _ in range(DAILY + 1):
-        held = (await client.post("/api/booking/reserve", json=slot(ttlMinutes=0.001))).json()
+        held = (await client.post("/api/booking/reserve", json=slot(ttlMinutes=1))).json()
         holds.append(held["reservationId"])
-        await anyio.sleep(0.07)
+        database.move_clock(timedelta(minutes=1))
     answers = [await commit(client, hold, ifExpired="rebook") for hold in holds]
     assert [answer.status_code for answer in answers[:-1]] == [201] * DAILY
     assert refusal(answers[-1]) == (410, "RESERVATION_EXPIRED")

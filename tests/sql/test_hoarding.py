@@ -15,6 +15,12 @@ from tests.sql.requests import names
 CAP = 3
 
 
+@pytest.fixture(autouse=True)
+def stopped_clock(database: TestDatabase) -> None:
+    """Stops the clock at noon: bookings are counted by days in UTC, and none may end during a test."""
+    database.freeze_clock(at(12, day=-1))
+
+
 def client(address: str | None = "address", client_id: str | None = None, **request: Any) -> dict[str, Any]:
     """Returns the members of a request that identify and limit a client."""
     return {"client_address_hmac": address, "client_id_hmac": client_id, "max_live_holds": CAP, **request}
