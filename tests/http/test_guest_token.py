@@ -405,8 +405,9 @@ async def test_the_days_to_move_to_are_as_many_as_those_of_the_booking(
     nights: Json = {"duration_minutes": None, "min_duration_minutes": None, "max_duration_minutes": None}
     nights |= {"duration_days": 1, "start_times": ["14:00"], "end_time": "11:00"}
     database.make_service(**nights, max_duration_days=3)
-    booked = await book(client, 13, slotEnd=timestamp(at(10, day=3)))
-    query = {"businessId": "salon", "serviceId": "cut", "from": timestamp(at(13)), "limit": 1}
+    database.rows("UPDATE booking.businesses SET timezone = 'UTC'")
+    booked = await book(client, 14, slotEnd=timestamp(at(11, day=3)))
+    query = {"businessId": "salon", "serviceId": "cut", "from": timestamp(at(14)), "limit": 1}
     own = query | {"appointmentId": booked["appointmentId"]}
 
     async def first_end(query: Json) -> str:
@@ -414,10 +415,10 @@ async def test_the_days_to_move_to_are_as_many_as_those_of_the_booking(
         end: str = slots[0]["slotEnd"]
         return end
 
-    assert await first_end(own) == timestamp(at(10, day=3))
-    assert await first_end(own | {"durationDays": 2}) == timestamp(at(10, day=2))
+    assert await first_end(own) == timestamp(at(11, day=3))
+    assert await first_end(own | {"durationDays": 2}) == timestamp(at(11, day=2))
     database.make_service(**nights, max_duration_days=2)
-    assert await first_end(own) == timestamp(at(10, day=1))
+    assert await first_end(own) == timestamp(at(11, day=1))
 
 
 # Limits and browsers.
