@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -115,19 +115,22 @@ def service(running_cluster: RunningCluster, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """Runs Chromium, without a window. Not longer than for this folder: no event loop can be started meanwhile."""
+def profiles() -> Iterator[Profiles]:
+    """Runs Chromium, without a window, and returns the profiles that the tests of this folder have one after the other.
+
+    Not longer than for this folder: no event loop can be started meanwhile.
+    """
     expect.set_options(_WAIT_MILLISECONDS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+        launch = partial(playwright.chromium.launch, executable_path=CHROMIUM, args=["--no-sandbox"])
+        with closing(Profiles(launch)) as profiles:
+            yield profiles
 
 
-@pytest.fixture(scope="package")
-def profiles(browser: Browser) -> Profiles:
-    """Returns the profiles that the tests of this folder have one after the other."""
-    return Profiles(browser)
+@pytest.fixture
+def browser(profiles: Profiles) -> Browser:
+    """Returns the running Chromium."""
+    return profiles.browser
 
 
 Open = Callable[..., Page]

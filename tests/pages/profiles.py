@@ -5,6 +5,7 @@ profile keeps its window, with a blank page, and loses its data before the next 
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,16 +15,30 @@ _BLANK = "about:blank"
 
 
 class Profiles:
-    """The profiles of one browser, by their options such as `locale`."""
+    """The profiles of one browser, by their options such as `locale`. `launch` starts the browser."""
 
-    def __init__(self, browser: Browser) -> None:
-        self._browser = browser
+    def __init__(self, launch: Callable[[], Browser]) -> None:
+        self._launch = launch
+        self._browser = launch()
         self._free: dict[str, list[BrowserContext]] = {}
+
+    @property
+    def browser(self) -> Browser:
+        """The browser: a new one, without profiles, if the last one has crashed."""
+        if not self._browser.is_connected():
+            self._free.clear()
+            self._browser = self._launch()
+        return self._browser
+
+    def close(self) -> None:
+        """Ends the browser."""
+        self._browser.close()
 
     def take(self, **options: Any) -> BrowserContext:
         """Returns a profile that no test uses and that has no data."""
+        browser = self.browser
         free = self._free.setdefault(_key(options), [])
-        return free.pop() if free else self._browser.new_context(**options)
+        return free.pop() if free else browser.new_context(**options)
 
     def give_back(self, profile: BrowserContext, **options: Any) -> None:
         """Ends the use of a profile: keeps it without its data, or closes it if it can't be as it was."""
