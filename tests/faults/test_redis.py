@@ -208,12 +208,14 @@ async def test_without_redis_each_worker_has_a_limit_of_its_own(database: TestDa
 
 
 async def test_in_redis_the_previous_window_counts_by_its_share(redis_server: RedisServer) -> None:
-    """The previous hour has so many requests that this one has none left until its end."""
+    """Half of the present window is over, so that half of the hundred requests of the previous one count."""
     async with sharing(redis_server) as store:
-        hour = redis_server.client.time()[0] // 3600
-        counters: dict[Any, Any] = {"index": hour - 1, "previous": 0, "current": 1_000_000}
+        # The second window since 1970, of decades: it does not end during the test, as an hour may.
+        seconds = redis_server.client.time()[0] * 2 // 3
+        counters: dict[Any, Any] = {"index": 0, "previous": 0, "current": 100}
         redis_server.client.hset("holdfast:limit:ada", mapping=counters)
-        assert not (await RequestLimits(store).hit([Limit("client", "ada", Rate(10, 3600))])).granted
+        limits = [Limit("client", "ada", Rate(count, seconds)) for count in (50, 51)]
+        assert [(await RequestLimits(store).hit([limit])).granted for limit in limits] == [False, True]
 
 
 async def test_in_redis_a_refusal_by_one_limit_does_not_count_for_another(redis_server: RedisServer) -> None:
