@@ -89,7 +89,7 @@ class OperationsApi:
         An older process stays ready on a newer schema.
         """
         try:
-            rows, _ = await self._database.fetch_everywhere("applied_migrations")
+            rows, _ = await self._database.observe("applied_migrations")
         except Exception as error:
             if not is_without_schema(error):
                 raise

@@ -79,7 +79,7 @@ class HealthMonitor:
         return await self._answer.run(None, self._look_up)
 
     async def _look_up(self) -> ReservationHealth:
-        [counts], left_out = await self._database.fetch_everywhere("reservation_health")
+        [counts], left_out = await self._database.observe("reservation_health")
         return judge(counts, await self._recent_findings(), left_out)
 
     async def keep_gauges(self) -> None:
@@ -118,10 +118,10 @@ async def check(database: Database, *, recent: bool = False) -> Findings:
     """Counts the rows of each invariant's view, and looks for an altered clock, for unknown time zones and, unless
     `recent`, for stray slugs. Of these there are none if a partition is down: its slugs and businesses are missing.
     Raises `Unavailable`."""
-    rows, partitions_down = await database.fetch_everywhere("invariant_violations", recent)
-    definitions, _ = await database.fetch_everywhere("clock_definition")
+    rows, partitions_down = await database.observe("invariant_violations", recent)
+    definitions, _ = await database.observe("clock_definition")
     violations = {**dict(rows), "altered_clock": int(definitions != [_CLOCK])}
-    stray_slugs, left_out = ([], ()) if recent else await database.fetch_everywhere("stray_slugs")
+    stray_slugs, left_out = ([], ()) if recent else await database.observe("stray_slugs")
     return Findings(
         violations, await unknown_timezones(database), [] if left_out else stray_slugs, partitions_down or left_out
     )
@@ -129,7 +129,7 @@ async def check(database: Database, *, recent: bool = False) -> Findings:
 
 async def unknown_timezones(database: Database) -> dict[str, int]:
     """Counts the businesses of each time zone that the database server does not know. Raises `Unavailable`."""
-    rows, _ = await database.fetch_everywhere("unknown_timezones")
+    rows, _ = await database.observe("unknown_timezones")
     return dict(rows)
 
 

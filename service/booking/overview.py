@@ -70,15 +70,15 @@ async def overview(database: Database, hours: int) -> Overview:
     Each of several servers has rows of its own for an hour, and for a run of the purge; one that is down is left out.
     """
     [(now,), *_] = await database.fetch("now")
-    rows, _ = await database.fetch_everywhere("hourly_counts", hours)
+    rows, _ = await database.observe("hourly_counts", hours)
     counts: dict[str, Counter[str]] = {}
     for hour in map(HourlyCounts.of_row, rows):
         counts.setdefault(hour.hour, Counter()).update(hour.model_dump(by_alias=False, exclude={"hour"}))
-    rows, _ = await database.fetch_everywhere("busiest_businesses", hours, _BUSINESSES)
+    rows, _ = await database.observe("busiest_businesses", hours, _BUSINESSES)
     businesses = map(BusyBusiness.of_row, rows)
-    rows, _ = await database.fetch_everywhere("purge_runs", _PURGE_RUNS)
+    rows, _ = await database.observe("purge_runs", _PURGE_RUNS)
     runs = {run_id: run for run_id, *run in rows}
-    rows, _ = await database.fetch_everywhere("lock_waits")
+    rows, _ = await database.observe("lock_waits")
     waits = map(LockWait.of_row, rows)
     return Overview(
         now=now,

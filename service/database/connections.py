@@ -240,7 +240,18 @@ class Database:
 
         Returns the rows, and the partitions that were left out. Raises `Overloaded` or `DatabaseDown`.
         """
+        return await self._everywhere(name, parameters, _is_harmless)
 
+    async def observe(self, name: str, *parameters: object) -> tuple[Rows, tuple[int, ...]]:
+        """Runs a statement like `fetch_everywhere`, but waits for a lock, or for a slow statement, only once.
+
+        For probes and pages of operators, which ask again by themselves: a later answer would look like an outage.
+        """
+        return await self._everywhere(name, parameters, _is_cut_off)
+
+    async def _everywhere(
+        self, name: str, parameters: tuple[object, ...], retryable: Callable[[Exception], bool]
+    ) -> tuple[Rows, tuple[int, ...]]:
         async def ask(connection: psycopg.AsyncConnection) -> tuple[Rows, tuple[int, ...]]:
             left_out = self.nodes.down
             if not left_out:
@@ -249,7 +260,7 @@ class Database:
                 await self.rows(connection, "leave_out", ",".join(map(str, left_out)))
                 return await self.rows(connection, name, *parameters), left_out
 
-        return await self._retried(None, ask, _is_harmless)
+        return await self._retried(None, ask, retryable)
 
     async def change(self, name: str, *parameters: object) -> Rows:
         """Runs a named statement whose last parameter is a deadline, until it succeeds or the time is up.
@@ -373,7 +384,12 @@ def _business(parameters: tuple[object, ...]) -> str | None:
 
 def _is_harmless(error: Exception) -> bool:
     """Returns whether a read is worth another attempt after an error."""
-    return is_passing(error) or (is_connection_lost(error) and not isinstance(error, NoAnswer))
+    return is_passing(error) or _is_cut_off(error)
+
+
+def _is_cut_off(error: Exception) -> bool:
+    """Returns whether the connection broke before the time limit of an answer."""
+    return is_connection_lost(error) and not isinstance(error, NoAnswer)
 
 
 def _record_lock_timeout(parameters: tuple[object, ...], seconds: float) -> None:

@@ -1,19 +1,21 @@
 """Probes, reservation health, and the scheduler's purge."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
 import httpx2
+import psycopg
 import pytest
 
 from service.api import operations
 from service.booking import cleanup
 from service.booking.instants import written_instant
 from service.booking.overview import overview
-from service.database.connections import Database
+from service.database.connections import LOCK_SECONDS, Database
 from tests.database import TestDatabase, at
 from tests.http.conftest import ADMIN, CRON
 from tests.http.keys import bearer, make_key
@@ -261,6 +263,18 @@ async def test_expired_holds_without_a_purge_degrade_health(client: httpx2.Async
 OVERVIEW = "/api/operations/overview"
 
 
+async def test_operators_wait_for_a_locked_table_only_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The page of operators gives up after eight seconds, and a probe of Kubernetes after six: they would take the
+    database for down."""
+    with psycopg.connect(database.admin_url) as other:
+        other.execute("LOCK TABLE booking.reservations, booking.schema_migrations")
+        began = time.monotonic()
+        paths = ["/health/ready", "/health/reservations", OVERVIEW]
+        answers = await asyncio.gather(*(client.get(path, headers=ADMIN) for path in paths))
+        assert time.monotonic() - began < 2 * LOCK_SECONDS
+    assert [refusal(answer) for answer in answers] == [(503, "OVERLOADED")] * 3
+
+
 async def test_the_overview_counts_by_hour_and_business(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """The administrator sees each hour, the busiest businesses and the last purge, by the clock of the database."""
     database.make_service(capacity=10)
@@ -330,7 +344,7 @@ async def test_the_overview_adds_up_the_rows_of_several_servers() -> None:
         async def fetch(self, name: str, *_: object) -> list[tuple[Any, ...]]:
             return rows[name]
 
-        async def fetch_everywhere(self, name: str, *_: object) -> tuple[list[tuple[Any, ...]], tuple[int, ...]]:
+        async def observe(self, name: str, *_: object) -> tuple[list[tuple[Any, ...]], tuple[int, ...]]:
             return rows[name], ()
 
     seen = await overview(cast(Database, Servers()), 1)

@@ -11,6 +11,7 @@ from psycopg.errors import (
     AdminShutdown,
     InvalidParameterValue,
     LockNotAvailable,
+    QueryCanceled,
     SerializationFailure,
     TooManyConnections,
 )
@@ -21,7 +22,7 @@ from service.database.breaker import CircuitBreaker
 from service.database.connections import Database
 from service.database.failures import NoAnswer
 from service.database.nodes import NodeLost
-from service.errors import DatabaseDown, Overloaded
+from service.errors import DatabaseDown, Overloaded, Unavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -96,6 +97,15 @@ async def test_what_may_succeed_without_harm_is_tried_again(
         with pytest.raises(type(error) if method == "attempt" else expected):
             await getattr(database, method)("now")
         assert database.attempts == attempts, method
+
+
+@pytest.mark.parametrize(("error", "attempts"), [(LockNotAvailable(), 1), (QueryCanceled(), 1), (CLOSED, 5)])
+async def test_operators_wait_only_once(error: Exception, attempts: int) -> None:
+    """They ask again by themselves. A lost connection takes no time."""
+    database = Failing(error)
+    with pytest.raises(Unavailable):
+        await database.observe("reservation_health")
+    assert database.attempts == attempts
 
 
 async def test_no_attempt_begins_after_the_time_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ class BlockedDatabase(Database):
         self.queries = 0
         self.may_fail = asyncio.Event()
 
-    async def fetch_everywhere(self, *_: object) -> tuple[list[tuple[object, ...]], tuple[int, ...]]:
+    async def observe(self, *_: object) -> tuple[list[tuple[object, ...]], tuple[int, ...]]:
         """Fails once the event is set."""
         self.queries += 1
         await self.may_fail.wait()
@@ -123,7 +123,7 @@ class FailingDatabase(Database):
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    async def fetch_everywhere(self, name: str, *_: object) -> tuple[list[tuple[Any, ...]], tuple[int, ...]]:
+    async def observe(self, name: str, *_: object) -> tuple[list[tuple[Any, ...]], tuple[int, ...]]:
         """Fails once, at the check."""
         self.names.append(name)
         if name == "invariant_violations" and self.names.count(name) == 1:
