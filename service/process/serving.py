@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from multiprocessing import parent_process
 from threading import Thread
@@ -30,6 +31,9 @@ from service.settings import SECRET_CHARACTERS, SECRETS, Settings
 
 # After SIGTERM, requests in progress may take this long: the sum of the slowest look-up and the slowest batch.
 _GRACE_SECONDS = 25
+# After SIGTERM, a worker may take this long: the grace period, and 20 s to close its connections. The supervisors in
+# deploy/ wait five seconds longer.
+_STOP_SECONDS = _GRACE_SECONDS + 20
 # Connections that the kernel queues until a worker accepts them: enough for a burst, and for the time of a restart.
 _BACKLOG = 2048
 # The receive buffer of a connection: enough for a request. Left to itself, the kernel would let it grow to 6 MB.
@@ -209,6 +213,16 @@ class _Workers(Multiprocess):
         for listening in self.sockets:
             listening.close()
         super().terminate_all()
+
+    def join_all(self) -> None:
+        """Waits for the workers, and kills those that don't end: a frozen one would be waited for without limit."""
+        give_up_at = time.monotonic() + _STOP_SECONDS
+        for worker in self.processes:
+            worker.process.join(max(0.0, give_up_at - time.monotonic()))
+            if worker.exitcode is None:
+                log.warning("worker_killed", worker_pid=worker.pid)
+                worker.kill()
+        super().join_all()
 
     def _stop(self, *_: object) -> None:
         """Ends the supervisor's waits at once: for its next look at the workers, and for the answers of those that are

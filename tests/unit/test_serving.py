@@ -10,9 +10,12 @@ from threading import Timer
 
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 from uvicorn.supervisors.multiprocess import Process
 
+from service.process import serving
 from service.process.serving import _Workers
+from tests.serving import begin_with
 
 
 @pytest.fixture
@@ -49,3 +52,21 @@ def test_a_signal_ends_the_wait_for_a_worker_that_is_starting(workers: _Workers)
     workers.keep_subprocess_alive()
     assert workers.processes == [starting]
     assert starting.process.is_alive()
+
+
+def test_a_frozen_worker_is_killed_after_the_time_for_a_stop(
+    workers: _Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be waited for without limit. Here it ignores SIGTERM. The log names it."""
+    monkeypatch.setattr(serving, "_STOP_SECONDS", 0.5)
+    for action in (signal.SIG_DFL, signal.SIG_IGN):
+        worker = Process(workers.config, [])
+        worker.process = get_context("spawn").Process(target=time.sleep, args=(60,))
+        with begin_with(action, signal.SIGTERM):
+            worker.start()
+        workers.processes.append(worker)
+    workers.terminate_all()
+    with capture_logs() as lines:
+        workers.join_all()
+    assert [worker.exitcode for worker in workers.processes] == [-signal.SIGTERM, -signal.SIGKILL]
+    assert lines == [{"event": "worker_killed", "log_level": "warning", "worker_pid": workers.processes[1].pid}]
