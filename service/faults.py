@@ -89,7 +89,8 @@ class FaultCode(StrEnum):
     PHONE_WITH_EXTENSION = "phone_with_extension", "must be without an extension: write that into the notes"
     # Of the slots and the catalog of a business.
     TOO_MANY_FOR_A_RESOURCE = (
-        "too_many_for_a_resource", "must be at most {max}: no resource of this service has room for more"
+        "too_many_for_a_resource",
+        "must be at most {max}, the seats of the resource, or of the largest if resourceId is null",
     )
     LENGTH_NOT_OFFERED = "length_not_offered", "must be a length of this service, which has {min} to {max} {unit}"
     MORE_THAN_SEATS = "more_than_seats", "must be at most {max}: the resources of this service have no more seats"

@@ -208,6 +208,27 @@ async def test_a_quantity_grows_within_the_capacity(client: httpx2.AsyncClient, 
     assert refusal(response) == (409, "SLOT_UNAVAILABLE")
 
 
+async def test_a_party_too_large_for_its_table_can_get_a_larger_one(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """The fault names the seats of the table and says how to get another one. No table has more than the largest."""
+    database.make_resource("small", seats=2)
+    database.make_resource("large", seats=6)
+    database.make_service(resource_ids=["small", "large"])
+    appointment = await create(client, quantity=2)
+    assert appointment["resourceId"] == "small"
+    response = await change(client, appointment, {"expectedVersion": 1, "quantity": 5})
+    assert faulty_fields(response) == ["quantity"]
+    [fault] = response.json()["errors"]
+    assert fault["parameters"] == {"max": 2}
+    assert fault["message"] == "must be at most 2, the seats of the resource, or of the largest if resourceId is null"
+    response = await change(client, appointment, {"expectedVersion": 1, "quantity": 5, "resourceId": None})
+    assert (response.status_code, response.json()["resourceId"]) == (200, "large")
+    beyond = {"expectedVersion": 2, "quantity": 7, "resourceId": None}
+    [fault] = (await change(client, appointment, beyond)).json()["errors"]
+    assert fault["parameters"] == {"max": 6}
+
+
 async def test_an_appointment_is_moved_to_another_resource(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """A change names a free resource of the service, or null for any free one; an occupied one and one of another
     service are refused."""
