@@ -4,6 +4,7 @@ A business keeps its zone when the server is replaced by one with an older time 
 """
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -197,6 +198,17 @@ def test_holds_and_appointments_live_on(database: TestDatabase) -> None:
     assert database.change(stay, action="cancel").name == "done"
     assert database.call("commit", [commit_request(holds[2], if_expired="rebook")])[0].name == "done"
     assert database.violations() == {}
+
+
+def test_a_short_hold_is_not_booked_again_without_its_resource(database: TestDatabase) -> None:
+    """Whether the public could book the resource depends on its hours. Its appointment would be in no place."""
+    database.make_service(resource_ids=["anna"])
+    database.put_hours([{"weekday": 1, "opens": "09:00", "closes": "18:00", "resource_id": "anna"}])
+    hold = database.reserve(10, ttl_minutes=0.01).id
+    database.move_clock(timedelta(minutes=1))
+    lose_zone(database)
+    assert database.commit(hold, if_expired="rebook").name == "slot_unavailable"
+    assert database.book(10, manual=True).body["resource_id"] == "anna"
 
 
 def test_the_catalog_and_the_reads_work(salon: TestDatabase) -> None:

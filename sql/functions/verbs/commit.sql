@@ -185,8 +185,9 @@ END
 $$;
 
 -- Returns requests for the room of expired holds that are to be booked again: with the windows as they were, the pool
--- as it is now, and any resource of it unless the hold names one. Leaves out a live hold, a slot that is over, an
--- archived service, a quantity that no resource seats any more, and a hold that was booked again in the meantime.
+-- as it is now, and any resource of it unless the hold names one; none if it is not known which are open. Leaves out a
+-- live hold, a slot that is over, an archived service, a quantity that no resource seats any more, and a hold that was
+-- booked again in the meantime.
 CREATE FUNCTION booking.rebook_wishes(p_open booking.commit_request[], p_now timestamptz)
 RETURNS booking.claim_request[] LANGUAGE plpgsql STABLE
 AS $$
@@ -194,7 +195,7 @@ BEGIN
   RETURN ARRAY(
     SELECT ROW(request.position, r.business_id, request.operation_id, r.reservation_id::text, r.service_id,
       r.slot_start, r.slot_end, lower(r.occupied), upper(r.occupied), r.quantity,
-      CASE WHEN (lookup.pool).has_resources THEN (lookup.pool).resource_ids WHEN r.resource_named THEN '{}' END,
+      CASE WHEN (lookup.pool).has_resources OR r.resource_named THEN coalesce((lookup.pool).resource_ids, '{}') END,
       CASE WHEN r.resource_named THEN r.resource_id END,
       NULL, NULL, NULL, NULL, NULL, NULL, false)::booking.claim_request
     FROM unnest(p_open) AS request
