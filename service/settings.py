@@ -242,8 +242,9 @@ def _check_folder(folder: Path) -> Path:
 
 
 def _check_collector(endpoint: str) -> str:
-    """Checks the import here, where the message reaches the operator; a worker would only fail to start."""
-    # The exporter would drop all spans.
+    """Refuses an endpoint to which no span could be sent. The exporter is imported here, where the message of a failure
+    reaches the operator; a worker would only fail to start."""
+    # The exporter drops all spans of any other URL.
     if not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", endpoint):
         raise ValueError("is not the URL of a collector that speaks OTLP over HTTP, like http://127.0.0.1:4318")
     try:
@@ -300,7 +301,8 @@ class Settings(BaseSettings):
     # For state that the processes share and may lose. May contain a password.
     redis_url: Annotated[_Stripped, AfterValidator(_check_redis_url)] | None = None
 
-    # Switches both limits below; each client address counts as one client.
+    # Switches all limits by client: the three below, and those of connections, streams and lists. Each client address
+    # counts as one client.
     rate_limit_enabled: bool = True
     # Requests of one client.
     rate_limit: Annotated[str, AfterValidator(_check_rate)] = "6000/minute"

@@ -19,8 +19,8 @@ from service.database.failures import is_connection_lost, is_passing, logged
 from service.naming import Record
 from service.observability.metrics import PURGE_RUNS, PURGED
 
-# Rows that one transaction expires, deletes and erases at most of each, and businesses that it locks: a caller waits
-# half a millisecond longer for it.
+# The most rows that one transaction expires, the most that it deletes, the most that it erases, and the most businesses
+# that it locks: a caller waits half a millisecond longer for it.
 _STEP_ROWS: Final = 5
 # How often in a row a business may be found locked, before the run goes on with others. Under load it is locked most of
 # the time, but never for long.

@@ -25,7 +25,7 @@ GRACE_SECONDS: Final = 1.0
 # How often the database is probed without requests, and with them: a PostgreSQL that starts has to do other work.
 PROBE_SECONDS: Final = 0.5
 _PAUSE_SECONDS: Final = 0.1
-# How often a database that grants no more connections is logged, while those that exist serve.
+# How often a refused connection is logged, while connections that exist serve.
 _LOG_SECONDS: Final = 60.0
 # How long a request waits for a probe that is not answered.
 _JOIN_SECONDS: Final = 0.5

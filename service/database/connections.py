@@ -39,7 +39,7 @@ MAX_WAITING = 1000
 _CONNECT_OPTIONS: Final[dict[str, Any]] = {
     "autocommit": True,
     "application_name": "holdfast",
-    # Before that of the environment (PGCLIENTENCODING), of the URL, and of the role.
+    # Overrides the environment (PGCLIENTENCODING), the URL and the role.
     "client_encoding": "UTF8",
     "connect_timeout": CONNECT_SECONDS,
     # A server that vanished without closing its connections is noticed in seconds rather than hours.

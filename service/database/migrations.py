@@ -126,7 +126,7 @@ def connect(url: str) -> psycopg.Connection:
 
     In any other mode a statement outside of a block `transaction()` would put all later blocks into one transaction.
     """
-    # That of our files, and not of the environment, the URL or the role.
+    # The encoding of our files overrides that of the environment, the URL and the role.
     conninfo = make_conninfo(url, connect_timeout=_CONNECT_SECONDS, client_encoding="UTF8")
     give_up_at = time.monotonic() + _START_SECONDS
     was_up = is_logged = False
@@ -182,7 +182,7 @@ def _log_progress(notice: psycopg.errors.Diagnostic) -> None:
 
 
 def _is_current(connection: psycopg.Connection, *, is_proxy: bool) -> bool:
-    """Tells whether there is nothing to apply; False also if this role may not read the ledger.
+    """Returns whether there is nothing to apply; False also if this role may not read the ledger.
 
     A proxy with a partition that does not answer counts as current: the service starts for the others.
     """
@@ -235,7 +235,7 @@ def _apply_definitions(connection: psycopg.Connection) -> bool:
 
 
 def _lacks_definitions(ledger: dict[str, _Applied]) -> bool:
-    """Tells whether this code's definitions are to be applied.
+    """Returns whether this code's definitions are to be applied.
 
     Those of a newer version stay: while it is rolled out, an older process that restarts must not replace them.
     """

@@ -167,7 +167,7 @@ class Nodes:
             await self._nodes[partition].refuse_if_down(pool)
 
     def lost(self, error: psycopg.Error, about: object) -> bool:
-        """Tells whether the proxy's error leaves the outcome of a statement unknown.
+        """Returns whether the proxy's error leaves the outcome of a statement unknown.
 
         `about` is the first parameter of the statement. Its nodes are probed then, and so they are if no answer came:
         the proxy waits for a frozen node. If one of several nodes fails, it does not wait for the others, so any error

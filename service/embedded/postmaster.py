@@ -82,7 +82,7 @@ def _exists(pid: int) -> bool:
 
 
 def _serves(pid: int, folder: Path) -> bool:
-    """Tells whether the process is a postmaster on `folder` that was started with the arguments of this service."""
+    """Returns whether the process is a postmaster on `folder` that was started with the arguments of this service."""
     program, arguments = _command_line(pid)
     return program.endswith("/postgres") and arguments.startswith(f"{folder} -c ")
 

@@ -48,7 +48,7 @@ class Account:
         )
 
     def can_run(self, program: Path) -> bool:
-        """Tells whether this user can execute `program`, by running it with --version."""
+        """Returns whether this user can execute `program`, by running it with --version."""
         try:
             return self.spawn(program, ["--version"], DEVNULL).wait() == 0
         except (OSError, subprocess.SubprocessError):

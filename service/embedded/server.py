@@ -113,7 +113,7 @@ class EmbeddedServer:
             self._lock = None
 
     def has_data(self) -> bool:
-        """Tells whether the cluster exists. Raises `EmbeddedServerError` if this user may not read the data folder."""
+        """Returns whether the cluster exists. Raises `EmbeddedServerError` if this user may not read the folder."""
         with _readable(self._cluster.data_dir):
             return self._cluster.folder.exists()
 

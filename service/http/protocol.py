@@ -68,12 +68,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unsent_timer: TimerHandle | None = None
         # Whether the next request waits until the last answer is taken.
         self._waits_for_client = False
-        # One timer for the connection: a timer for each request costs more than its parsing. It looks at the time at
-        # which a request must have arrived, None while none is awaited, and at that until which the connection may be
-        # idle, None while it is not.
+        # One timer for the connection: a timer for each request costs more than its parsing.
         self._timer: TimerHandle | None = None
         self._timer_seconds = min(REQUEST_ARRIVAL_SECONDS, self.timeout_keep_alive)
+        # When the request must have arrived; None while no request is awaited.
         self._deadline: float | None = None
+        # When the idle connection is closed; None while it is not idle.
         self._idle_until: float | None = None
         self._in_head = True
         # Bytes of the head, or of what follows it, in the chunks before the present one, and the length of that one.
@@ -345,7 +345,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse(self, error: HoldfastError) -> None:
-        """Answers a request in place of the application, unless that did, and takes no more."""
+        """Answers a request, unless the application has answered it, and takes no more requests."""
         # The answer would be taken for that to the request before.
         if self.pipeline or (self._is_answering() and not self.cycle.more_body):
             self._take_no_more()

@@ -6,7 +6,7 @@ CREATE FUNCTION booking.partitions()
 RETURNS integer LANGUAGE sql IMMUTABLE
 AS $$ SELECT :partitions $$;
 
--- Tells whether two names have the same partition.
+-- Returns whether two names have the same partition.
 CREATE FUNCTION booking.share_partition(p_name text, p_other text)
 RETURNS boolean LANGUAGE sql IMMUTABLE
 AS $$ SELECT (booking.partition(p_name) # booking.partition(p_other)) & (booking.partitions() - 1) = 0 $$;

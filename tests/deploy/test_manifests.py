@@ -149,7 +149,7 @@ def test_the_redis_of_compose_asks_for_its_password(tmp_path: Path) -> None:
 
 
 def answers(client: redis.Redis) -> bool:
-    """Tells whether a Redis accepts connections."""
+    """Returns whether a Redis accepts connections."""
     try:
         return bool(client.ping())
     except redis.ConnectionError:

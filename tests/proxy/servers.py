@@ -169,7 +169,7 @@ class Server:
 
 
 def plproxy_is_installed() -> bool:
-    """Tells whether this machine has PL/Proxy."""
+    """Returns whether this machine has PL/Proxy."""
     return PLPROXY.exists() and shutil.which(str(PROXY_PROGRAMS / "postgres")) is not None
 
 

@@ -46,6 +46,6 @@ def delete_service(database: TestDatabase, service_id: str = "cut", *, business_
 
 
 def names_unknown(outcome: Outcome, resource_id: str, field: str = "resource_id") -> bool:
-    """Tells whether a put was refused because a field names a resource that does not exist or is archived."""
+    """Returns whether a put was refused because a field names a resource that does not exist or is archived."""
     fault = {"field": field, "code": "unknown_resource", "parameters": {"resourceId": resource_id}}
     return (outcome.name, outcome.body) == ("validation_failed", fault)
