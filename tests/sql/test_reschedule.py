@@ -1,4 +1,4 @@
-"""booking.change with the action 'reschedule': guests move by the public rules, and staff by the rule about room."""
+"""booking.change with the action 'reschedule': guests move by the rules for the public, staff by room alone."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -45,7 +45,7 @@ def reschedule_request(
     )
 
 
-# The public rules.
+# The rules for the public.
 
 
 def test_a_guest_moves_an_appointment(database: TestDatabase) -> None:
@@ -244,7 +244,7 @@ def test_a_resource_that_is_no_longer_there_is_replaced(database: TestDatabase, 
 
 
 def test_an_appointment_is_shortened_in_its_place(database: TestDatabase) -> None:
-    """It keeps its room and resource, whatever else is claimed, and by the public rules."""
+    """It keeps its room and resource, whatever else is claimed, and by the rules for the public."""
     database.make_service(resource_ids=["anna", "bert"], capacity=2)
     appointment = database.book(10, 2, resource_id="anna").id
     database.book(10, 2, resource_id="bert")

@@ -40,7 +40,7 @@ BEGIN
     CROSS JOIN LATERAL booking.pool_room(
       w.business_id, w.service_id, w.resource_ids, w.starts, w.ends, w.is_shared, w.own, p_now) AS pool
     CROSS JOIN LATERAL booking.pool_work(
-      w.business_id, pool.ids, pool.reaches, pool.rooms, pool.has_equals, w.starts, p_now) AS work
+      w.business_id, pool.ids, pool.longest_seconds, pool.rooms, pool.has_equals, w.starts, p_now) AS work
     ORDER BY w.business_id, w.position
   LOOP
     "position" := v_window.position;

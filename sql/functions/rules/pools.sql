@@ -130,7 +130,8 @@ $$;
 --   p_is_shared     whether claims of one window share a resource
 --   p_own           as in booking.service_windows
 -- Returns one row of parallel arrays, NULL if there are none
---   ids, seats, reaches, last_assigned  each resource, and columns of it; reaches: longest_occupied_seconds
+--   ids, seats, longest_seconds, last_assigned  each resource, and columns of it; longest_seconds:
+--                longest_occupied_seconds
 --   rooms        its free seats
 --   is_begun     whether a session of this window has begun to fill the resource
 --   is_closed    whether it is behind the empty id
@@ -141,8 +142,8 @@ CREATE FUNCTION booking.pool_room(
   p_business_id text, p_service_id text, p_resource_ids text[], p_starts timestamptz, p_ends timestamptz,
   p_is_shared boolean, p_own booking.own_claim, p_now timestamptz)
 RETURNS TABLE (
-  ids text[], seats integer[], reaches bigint[], last_assigned timestamptz[], rooms bigint[], is_begun boolean[],
-  is_closed boolean[], has_equals boolean, next_expiry timestamptz)
+  ids text[], seats integer[], longest_seconds bigint[], last_assigned timestamptz[], rooms bigint[],
+  is_begun boolean[], is_closed boolean[], has_equals boolean, next_expiry timestamptz)
 LANGUAGE sql STABLE
 AS $$
   SELECT array_agg(candidate.resource_id), array_agg(candidate.seats), array_agg(candidate.longest_occupied_seconds),
@@ -182,8 +183,8 @@ $$;
 -- and on that day. Weeks begin on Monday; they are those of UTC if this server does not know the time zone. Read only to
 -- decide between equals, and by a short range of an index for each resource with free seats: no row otherwise.
 CREATE FUNCTION booking.pool_work(
-  p_business_id text, p_ids text[], p_reaches bigint[], p_rooms bigint[], p_has_equals boolean, p_starts timestamptz,
-  p_now timestamptz)
+  p_business_id text, p_ids text[], p_longest_seconds bigint[], p_rooms bigint[], p_has_equals boolean,
+  p_starts timestamptz, p_now timestamptz)
 RETURNS TABLE (in_week bigint[], on_day bigint[], week tstzrange, day tstzrange) LANGUAGE sql STABLE
 AS $$
   SELECT array_agg(work.in_week), array_agg(work.on_day), tstzrange(min(span.week), min(span.week_ends)),
@@ -201,11 +202,11 @@ AS $$
     ) AS local
     WHERE p_has_equals OFFSET 0
   ) AS span
-  CROSS JOIN unnest(p_ids, p_reaches, p_rooms) AS candidate (id, reach, room)
+  CROSS JOIN unnest(p_ids, p_longest_seconds, p_rooms) AS candidate (id, longest_seconds, room)
   CROSS JOIN LATERAL (
     SELECT count(*) AS in_week, count(*) FILTER (WHERE (w.o).starts < span.day_ends AND (w.o).ends > span.day) AS on_day
     FROM booking.resource_windows(
-      p_business_id, candidate.id, candidate.reach, span.week, span.week_ends, p_now) AS w
+      p_business_id, candidate.id, candidate.longest_seconds, span.week, span.week_ends, p_now) AS w
     WHERE candidate.room > 0 AND w.claimed > 0
   ) AS work
 $$;

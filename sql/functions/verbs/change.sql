@@ -17,8 +17,8 @@
 --                                'reschedule'  set: {slot_start, slot_end?, resource_id?}, as above
 --                                'cancel'  reason is stored
 --                                'erase'   removes the data that is or may be personal: guest, notes, reason, metadata
---                              A guest (actor_kind) is bound by the terms of the service, and moves are bound by the
---                              public rules then
+--                              A guest (actor_kind) is bound by the terms of the service, and the guest's moves by the
+--                              rules for the public
 -- Returns one booking.outcome for each request, in any order:
 --   done                        the appointment as it is now. A request that changes no field changes nothing, not even
 --                               the version; neither does cancelling a cancelled appointment. A move by the business has
@@ -168,8 +168,8 @@ BEGIN
 END
 $$;
 
--- Judges the moves of guests in a round by the public rules, as booking.judge judges a reserve of the new slot. Returns
--- the round, with the resources that the public can have, and the refused moves with their outcome.
+-- Judges the moves of guests in a round by the rules for the public, as booking.judge judges a reserve of the new slot.
+-- Returns the round, with the resources that the public can have, and the refused moves with their outcome.
 --
 -- A request that leaves slot and resource as they are moves nothing, and is not judged. One for an unknown resource is,
 -- because other refusals come before that.

@@ -92,13 +92,13 @@ BEGIN
 
   FOR v_round IN 1 .. booking.max_rounds() LOOP
     EXIT WHEN cardinality(v_open) = 0;
-    v_room_requests := booking.rebook_wishes(v_open, p_now);
+    v_room_requests := booking.rebook_requests(v_open, p_now);
     v_decision := booking.decide(v_room_requests, p_now);
     v_rebookings := ARRAY(
       SELECT ROW(w.operation_id, v_decision.outcomes[w.ordinality], v_decision.resource_ids[w.ordinality],
         v_decision.in_session[w.ordinality])::booking.rebooking
       FROM unnest(v_room_requests) WITH ORDINALITY AS w);
-    -- The requests that were decided, and those that request no room (booking.rebook_wishes left them out).
+    -- The requests that were decided, and those that request no room (booking.rebook_requests left them out).
     v_outcomes := booking.commit_holds(ARRAY(
       SELECT request FROM unnest(v_open) AS request
       WHERE (request).operation_id NOT IN (
@@ -188,7 +188,7 @@ $$;
 -- as it is now, and any resource of it unless the hold names one; none if it is not known which are open. Leaves out a
 -- live hold, a slot that is over, an archived service, a quantity that no resource seats any more, and a hold that was
 -- booked again in the meantime.
-CREATE FUNCTION booking.rebook_wishes(p_open booking.commit_request[], p_now timestamptz)
+CREATE FUNCTION booking.rebook_requests(p_open booking.commit_request[], p_now timestamptz)
 RETURNS booking.claim_request[] LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
