@@ -32,8 +32,10 @@ class Listed(BaseModel):
     members of the query of the list."""
 
     business_id: BusinessId
-    from_: Instant | None = Field(None, description="Those that end after this instant,")
-    to: Annotated[Instant, after("from_")] | None = Field(None, description="and begin before this one.")
+    from_: Instant | None = Field(None, description="Only those that end after this instant.")
+    to: Annotated[Instant, after("from_")] | None = Field(
+        None, description="Only those that begin before this instant."
+    )
     service_id: Identifier | None = Field(None, description="Only those of this service.")
     resource_id: Identifier | None = Field(None, description="Only those of this resource.")
 

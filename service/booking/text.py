@@ -23,8 +23,8 @@ from service.naming import ID_PATTERN
 
 METADATA_BYTES = 4096
 METADATA_MEANING: Final = (
-    "Your own system's data, 4096 bytes as JSON at most. Kept as it is sent, by the public too; numbers are answered, "
-    "and counted, with all of their digits."
+    "Your own system's data, 4096 bytes as JSON at most, stored as it is sent. The public can send it too. Numbers are "
+    "answered, and counted, with all of their digits."
 )
 DESCRIPTION_BYTES = 4096
 # The depth of metadata in the catalog. Within an answer it is nested deeper, and the JSON parser stops at 200 levels.
