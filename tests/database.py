@@ -151,7 +151,7 @@ class TestDatabase:
         }
         return self.outcome("put_service", business_id, service_id, json.dumps(complete), NO_DEADLINE)
 
-    def make_resource(self, resource_id: str = "chair", *, business_id: str = "salon", **settings: object) -> str:
+    def make_resource(self, resource_id: str, *, business_id: str = "salon", **settings: object) -> str:
         """Makes a resource, and its business if that is missing."""
         self.make_business(business_id)
         complete = {"name": resource_id, "kind": "staff", "booking_enabled": True, **settings}

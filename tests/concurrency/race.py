@@ -170,13 +170,13 @@ class Race:
 
 
 @contextmanager
-def racing(database: TestDatabase, url: str | None = None, *, clients: int = CLIENTS) -> Iterator[Race]:
+def racing(database: TestDatabase, url: str | None = None) -> Iterator[Race]:
     """Connects the clients, by default as superusers, because the bad designs write to tables directly."""
     with ExitStack() as stack:
         connections = [
-            stack.enter_context(psycopg.connect(url or database.admin_url, autocommit=True)) for _ in range(clients)
+            stack.enter_context(psycopg.connect(url or database.admin_url, autocommit=True)) for _ in range(CLIENTS)
         ]
-        yield Race(database, connections, stack.enter_context(ThreadPoolExecutor(clients)))
+        yield Race(database, connections, stack.enter_context(ThreadPoolExecutor(CLIENTS)))
 
 
 def table(results: Iterable[tuple[Design, Tally]]) -> str:

@@ -8,6 +8,7 @@ ORIGIN: Final = 1_800_000_000.0
 HOUR: Final = 3600.0
 # Midnight of a day that no clock of a story reaches.
 _DAY: Final = ORIGIN - ORIGIN % (24 * HOUR) + 10 * 24 * HOUR
+_WHOLE_DAY: Final = {"from": to_instant(_DAY), "to": to_instant(_DAY + 24 * HOUR)}
 _TOWN: Final = Town(
     offers={
         "salon": {
@@ -95,13 +96,11 @@ class Story:
 
     def list_all(self, *items: dict[str, Any]) -> Self:
         """Adds the list of all appointments."""
-        span = {"from": to_instant(_DAY), "to": to_instant(_DAY + 24 * HOUR)}
-        return self.call("list_appointments", 200, {"items": list(items), "nextCursor": None}, **span)
+        return self.call("list_appointments", 200, {"items": list(items), "nextCursor": None}, **_WHOLE_DAY)
 
-    def list_slots(self, service: str, *slots: dict[str, Any]) -> Self:
-        """Adds the listing of the free slots of a day."""
-        span = {"from": to_instant(_DAY), "to": to_instant(_DAY + 24 * HOUR)}
-        return self.call("availability", 200, {"slots": list(slots)}, serviceId=service, **span)
+    def list_slots(self, *slots: dict[str, Any]) -> Self:
+        """Adds the listing of the free slots of "cut" on a day."""
+        return self.call("availability", 200, {"slots": list(slots)}, serviceId="cut", **_WHOLE_DAY)
 
     def audit(self, name: str, *entries: tuple[int, int], service: str = "cut") -> Self:
         """Adds the audit trail of an appointment, whose entries are versions and the numbers of calls."""

@@ -359,7 +359,7 @@ def a_hold_that_is_shown_as_expired(story: Story, sound: bool) -> None:
 def a_listing_with_a_slot_that_is_taken(story: Story, sound: bool) -> None:
     story.book("first").wait(0 if sound else 2)
     listed = slot("cut", 11 if sound else 10) | {"available": 1}
-    story.list_slots("cut", listed)
+    story.list_slots(listed)
 
 
 @violates("reads are current")
@@ -367,10 +367,10 @@ def a_listing_without_a_free_slot(story: Story, sound: bool) -> None:
     story.book("first")
     if sound:
         # The listing may be a second old.
-        story.list_slots("cut").call("cancel", 200, story.appointment("first", version=2, status="cancelled"), **FIRST)
+        story.list_slots().call("cancel", 200, story.appointment("first", version=2, status="cancelled"), **FIRST)
     else:
         story.call("cancel", 200, story.appointment("first", version=2, status="cancelled"), **FIRST)
-        story.wait(2).list_slots("cut")
+        story.wait(2).list_slots()
 
 
 @violates("no internal error")

@@ -110,14 +110,14 @@ def example_ids(document: Json) -> dict[str, str]:
     }
 
 
-def example_answer(document: Json, method: str, path: str, status: int = 200) -> Any:
-    """Returns the example of an answer in JSON."""
-    return document["paths"][path][method]["responses"][str(status)]["content"]["application/json"]["example"]
+def example_answer(document: Json, path: str) -> Any:
+    """Returns the example of the answer to a GET."""
+    return document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["example"]
 
 
-def example_body(document: Json, path: str, method: str = "post") -> Any:
-    """Returns the example of a body."""
-    return next(iter(example_bodies(document["paths"][path][method]).values()))
+def example_body(document: Json, path: str) -> Any:
+    """Returns the example of the body of a POST."""
+    return next(iter(example_bodies(document["paths"][path]["post"]).values()))
 
 
 def faults(document: Json, schema: Json, value: Any) -> list[str]:

@@ -102,7 +102,7 @@ class Site:
         for row, columns in sorted(table.items(), key=lambda entry: entry[0][0] == "delete"):
             feeds = (await self.client.get(f"{BUSINESSES}/salon/calendar-feeds", headers=ADMIN)).json()
             keys = {feed["resourceId"]: feed["path"].rpartition("=")[2] for feed in feeds["items"]}
-            for feed in example_answer(self.document, "get", f"{BUSINESSES}/{{businessId}}/calendar-feeds")["items"]:
+            for feed in example_answer(self.document, f"{BUSINESSES}/{{businessId}}/calendar-feeds")["items"]:
                 self.real[feed["path"].rpartition("=")[2]] = keys.get(feed["resourceId"], "none")
             yield row, columns
 

@@ -86,9 +86,9 @@ class Tab:
         ]
         return states[0], states[1]
 
-    def wait_for_claims(self, reservations: list[str], appointments: list[str] | None = None) -> None:
-        """Returns when the claims have these states."""
-        wait_until(lambda: self.claims() == (reservations, appointments or []), f"{reservations} {appointments}")
+    def wait_for_reservations(self, *states: str) -> None:
+        """Returns when the reservations have these states, and there is no appointment."""
+        wait_until(lambda: self.claims() == ([*states], []), " ".join(states))
 
     def until(self, condition: Callable[[], object], what: str) -> None:
         """Returns when a condition holds. Asking the page lets its requests and events through meanwhile."""

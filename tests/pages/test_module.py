@@ -109,7 +109,7 @@ def test_a_late_answer_of_a_former_attempt_gives_its_slot_back(tab: Tab) -> None
     tab.until(lambda: keys, "the first try")
     other = tab.page.evaluate(f"() => client.hold({json.dumps(tab.slot(12))})")
     assert tab.result()["name"] == "AbortError"
-    tab.wait_for_claims(["released", "held"])
+    tab.wait_for_reservations("released", "held")
     assert tab.page.evaluate("client.attempt.hold") == other["reservationId"]
 
 
@@ -119,7 +119,7 @@ def test_an_attempt_that_is_given_up_while_a_former_hold_is_released_asks_for_no
     sent = tab.sent("/reserve")
     tab.keep_result(f"Promise.all([client.hold({json.dumps(tab.slot(12))}), client.release()])")
     assert tab.result()["name"] == "AbortError"
-    tab.wait_for_claims(["released"])
+    tab.wait_for_reservations("released")
     assert (sent, tab.page.evaluate("client.attempt")) == ([], None)
 
 

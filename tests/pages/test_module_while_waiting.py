@@ -131,13 +131,13 @@ def test_a_page_that_is_left_gives_its_slot_back(tab: Tab) -> None:
     """By another address, and by closing the tab; after a reload, the slot is held again."""
     tab.call("hold", tab.slot())
     tab.page.goto("about:blank")
-    tab.wait_for_claims(["released"])
+    tab.wait_for_reservations("released")
     tab.page.goto(f"{tab.service.url}/static/start.html")
     tab.load()
     assert tab.call("resume")["reservation"]["status"] == "held"
     assert tab.claims() == (["released", "held"], [])
     tab.page.close(run_before_unload=True)
-    tab.wait_for_claims(["released", "released"])
+    tab.wait_for_reservations("released", "released")
 
 
 @pytest.fixture
@@ -160,10 +160,10 @@ def test_a_page_that_the_back_button_restores_holds_its_slot_again(caching_tab: 
     count_down(tab)
     tab.page.evaluate("document.title = 'kept'")
     tab.page.goto(f"{tab.service.url}/docs/errors")
-    tab.wait_for_claims(["released"])
+    tab.wait_for_reservations("released")
     tab.page.go_back(wait_until="commit")
     assert tab.page.evaluate("document.title") == "kept"
-    tab.wait_for_claims(["released", "held"])
+    tab.wait_for_reservations("released", "held")
     tab.until_true(f"![undefined, '{former}'].includes(client.attempt.hold)")
     assert tab.page.evaluate("ends") == []
     assert tab.call("commit", GUEST)["status"] == "confirmed"
@@ -173,7 +173,7 @@ def test_a_slot_that_was_given_back_is_held_again_to_prolong_it(tab: Tab) -> Non
     """The guest of a restored page presses the button before the slot is held again."""
     tab.call("hold", tab.slot())
     tab.page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
-    tab.wait_for_claims(["released"])
+    tab.wait_for_reservations("released")
     assert tab.call("extend", 30)["status"] == "held"
     assert tab.claims() == (["released", "held"], [])
     tab.call("commit", GUEST)

@@ -132,10 +132,10 @@ class Clock:
 
 
 @cache
-def clock_around(timezone: str, day: date, days: int = 12) -> Clock:
-    """Reads the wall clock for a number of days before and after a date."""
+def clock_around(timezone: str, day: date) -> Clock:
+    """Reads the wall clock for twelve days before and after a date."""
     midnight = datetime.combine(day, time(), UTC)
-    quarters = range(-days * 96, days * 96)
+    quarters = range(-12 * 96, 12 * 96)
     instants = [midnight + n * timedelta(minutes=15) for n in quarters]
     shown = [instant.astimezone(ZoneInfo(timezone)).replace(tzinfo=None) for instant in instants]
     reached: list[datetime] = []

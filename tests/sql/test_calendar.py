@@ -31,9 +31,9 @@ def feed(database: TestDatabase, resource_id: str | None = None, **of: Any) -> l
     return [appointment_id for _, appointment_id, body in feed_page(database, resource_id=resource_id, **of) if body]
 
 
-def span(database: TestDatabase, business_id: str = "salon") -> list[tuple[Any, ...]]:
-    """Returns the time zone of a business, and the time that its feeds cover."""
-    return database.rows("SELECT timezone, since, starts, ends FROM booking.feed_span(%s)", business_id)
+def span(database: TestDatabase) -> list[tuple[Any, ...]]:
+    """Returns the time zone of the salon, and the time that its feeds cover."""
+    return database.rows("SELECT timezone, since, starts, ends FROM booking.feed_span('salon')")
 
 
 def calendars(database: TestDatabase, business_id: str = "salon") -> list[tuple[str | None, str, str]]:
