@@ -331,12 +331,13 @@ async def test_the_overview_has_a_day_at_most(client: httpx2.AsyncClient, hours:
 async def test_the_overview_adds_up_the_rows_of_several_servers() -> None:
     """Each server answers for its own businesses, and every one knows each run of the purge."""
     now = datetime(2030, 1, 1, 10, 30, tzinfo=UTC)
-    run_id, hour = uuid4(), now.replace(minute=0)
+    before, hour = now - timedelta(minutes=1), now.replace(minute=0)
+    runs = [(uuid4(), before, before, 0, 0, 0, 0), (uuid4(), now, now, 1, 2, 3, 4)]
     rows: dict[str, list[tuple[Any, ...]]] = {
         "now": [(now,), (now,)],
         "hourly_counts": [(hour, 1, 2, 3, 4, 5), (hour, 10, 20, 30, 40, 50)],
         "busiest_businesses": [("a", "A", 1, 1), ("b", "B", 0, 1), ("c", "C", 5, 0)],
-        "purge_runs": [(run_id, now, now, 1, 2, 3, 4)] * 2,
+        "purge_runs": [*runs, *runs],
         "lock_waits": [("a", 1, 0.5, [1]), ("b", 2, 1.5, [2])],
     }
 
@@ -352,5 +353,8 @@ async def test_the_overview_adds_up_the_rows_of_several_servers() -> None:
         {"made": 11, "committed": 22, "released": 33, "expired": 44, "booked": 55}
     ]
     assert [business.business_id for business in seen.businesses] == ["c", "a", "b"]
-    assert len(seen.purge_runs) == 1
+    assert [(run.finished_at, run.erased) for run in seen.purge_runs] == [
+        (written_instant(now), 3),
+        (written_instant(before), 0),
+    ]
     assert [wait.business_id for wait in seen.lock_waits] == ["b", "a"]

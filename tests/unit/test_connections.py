@@ -30,6 +30,14 @@ def test_an_address_has_its_share() -> None:
     assert bounded.add(Connection(), "2001:db8:0:1::1") == 0
 
 
+def test_all_addresses_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few connections each address has. Of the two bounds the one that is exceeded by more counts."""
+    monkeypatch.setattr(connections, "CONNECTIONS", 3)
+    bounded = Connections(of_address=2)
+    assert [bounded.add(Connection(), f"192.0.2.{n}") for n in range(5)] == [0, 0, 0, 1, 2]
+    assert [bounded.add(Connection(), "192.0.2.0") for _ in range(2)] == [3, 4]
+
+
 @pytest.mark.parametrize("host", ["192.0.2.1", ""])
 def test_a_connection_that_ended_leaves_its_place(host: str) -> None:
     """It counts no longer, also if its end is reported twice. One that was reset before it was accepted has no host."""

@@ -40,12 +40,17 @@ async def test_a_name_that_is_too_long_for_an_id_has_no_counter(length: int, is_
     assert ("limit_headers" in call.scope) == is_counted
 
 
-async def test_an_answer_shows_the_limit_with_the_least_left() -> None:
-    """The request counts as its client's first, and then as its business's, which has more left."""
+@pytest.mark.parametrize(("factor", "expected"), [(2, (3, 2)), (1, (3, 1))], ids=["client", "business"])
+async def test_an_answer_shows_the_limit_with_the_least_left(
+    monkeypatch: pytest.MonkeyPatch, factor: int, expected: tuple[int, int]
+) -> None:
+    """The request counts as its client's first, and then as its business's, which another client has used too."""
+    monkeypatch.setattr(limits, "BUSINESS_FACTOR", factor)
     limiter, call = make_limiter(3), call_of("ada", "salon")
+    await limiter.count(call_of("bob", "salon"), client_counted=True)
     await limiter.count(call, anonymous=True)
     await limiter.count(call, client_counted=True)
-    assert (shown(call)["ratelimit-limit"], shown(call)["ratelimit-remaining"]) == (3, 2)
+    assert (shown(call)["ratelimit-limit"], shown(call)["ratelimit-remaining"]) == expected
 
 
 async def test_a_refusal_shows_the_limit_that_refused(monkeypatch: pytest.MonkeyPatch) -> None:
