@@ -134,6 +134,15 @@ def test_an_extend_changes_no_count_and_the_next_expiry_stays_a_lower_bound(data
     assert database.violations() == {}
 
 
+def test_a_window_of_a_resource_whose_hold_was_committed_has_no_next_expiry(database: TestDatabase) -> None:
+    """Otherwise every list that overlaps the window would look there for expired holds, for ever."""
+    database.make_service(resource_ids=["rosa"])
+    hold = database.reserve(10)
+    assert next_expiry(database) is not None
+    database.commit(hold.id)
+    assert next_expiry(database) is None
+
+
 def test_the_next_expiry_is_that_of_the_first_hold_to_expire(database: TestDatabase) -> None:
     """next_expiry is the minimum over all holds of the window, in any order of arrival; appointments have no expiry."""
     database.make_service(capacity=9)
