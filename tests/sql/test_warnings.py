@@ -107,6 +107,20 @@ def test_a_slot_of_days_is_checked_by_its_days(salon: TestDatabase) -> None:
     assert warnings(salon.change(stay.id, set=change)) == [("off_grid", None)]
 
 
+def test_a_stay_that_is_moved_past_its_check_out_is_named_once(salon: TestDatabase) -> None:
+    """It is as long as before, and ends an hour after the end of its night. On the next day that is no news."""
+    night: dict[str, Any] = dict.fromkeys(("duration_minutes", "min_duration_minutes", "max_duration_minutes"))
+    night |= {"duration_days": 1, "start_times": ["14:00"], "end_time": "11:00"}
+    salon.make_service("stay", **night)
+    salon.put_hours([])
+    [start] = salon.value("SELECT booking.instants_of('Europe/Berlin', ARRAY[%s::timestamp])", f"{at(0).date()} 14:00")
+    stay = salon.book(service_id="stay", slot_start=start.isoformat(), slot_end=None, manual=True)
+    for hours, expected in ((1, [("off_grid", None)]), (25, []), (24, []), (49, [("off_grid", None)])):
+        begins, ends = start + timedelta(hours=hours), start + timedelta(hours=hours + 21)
+        change = {"slot_start": begins.isoformat(), "slot_end": ends.isoformat()}
+        assert warnings(salon.change(stay.id, set=change)) == expected
+
+
 def test_only_what_changes_is_checked(salon: TestDatabase) -> None:
     """A change of the quantity, of the guest or of the status has no warnings, whatever the slot is."""
     booked = salon.book(LUNCH, manual=True, resource_id="anna").id

@@ -33,6 +33,9 @@ BEGIN
   v_needs_timezone := v_service.duration_days IS NOT NULL OR v_service.starts_on_grid;
   IF v_needs_timezone THEN
     v_timezone := booking.timezone_of(p_after.business_id);
+    -- When a day ends depends on its start, so a move can break the rule that a slot of the same length kept before.
+    v_is_new_length := v_is_new_length OR v_is_new_start AND v_service.duration_days IS NOT NULL
+      AND booking.length_refusal(v_service, v_timezone, p_before.slot_start, p_before.slot_end) IS NULL;
   END IF;
   SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('code', warning.code, 'resource_id', warning.resource_id))
     ORDER BY warning.code, warning.resource_id NULLS FIRST)
