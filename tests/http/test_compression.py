@@ -25,7 +25,10 @@ async def raw(
         return answer, b"".join([part async for part in answer.aiter_raw()])
 
 
-@pytest.mark.parametrize("path", [LISTING, "/openapi.json", "/docs/errors", "/docs/swagger-ui-bundle.js"])
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(LISTING, id="listing"), "/openapi.json", "/docs/errors", "/docs/swagger-ui-bundle.js"],
+)
 async def test_a_long_answer_is_compressed_for_who_accepts_it(
     client: httpx2.AsyncClient, database: TestDatabase, path: str
 ) -> None:
