@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -196,6 +196,7 @@ async def test_a_faulty_query_of_days_names_its_field(
 
 async def test_a_year_of_days_is_counted(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """A leap year, both ends included."""
+    database.freeze_clock(datetime(2027, 12, 1, tzinfo=UTC))
     database.make_service(slot_step_minutes=1440)
     found = await days(client, date(2028, 1, 1), date(2028, 12, 31))
     assert len(found) == 366

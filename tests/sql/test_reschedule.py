@@ -278,6 +278,7 @@ def test_a_stay_keeps_its_nights_when_the_times_change(
     database: TestDatabase, start_time: str, end_time: str | None
 ) -> None:
     """Three nights are listed as three, and a start alone moves them, until the new time; to staff it is the length."""
+    database.freeze_clock(datetime(2031, 3, 1, tzinfo=UTC))
     database.make_service("night", start_times=["14:00"], end_time="11:00", **NIGHTS)
     start, moved_start = datetime(2031, 3, 10, 13, tzinfo=UTC), datetime.fromisoformat(f"2031-03-28T{start_time}+01:00")
     end = start + timedelta(days=2, hours=21)
@@ -313,6 +314,7 @@ def test_a_rental_keeps_its_days_when_they_get_shorter_or_longer(
     moved_end: str,
 ) -> None:
     """Two days stay two, of which the end is the nearest to the old one."""
+    database.freeze_clock(datetime(2031, 3, 1, tzinfo=UTC))
     database.make_service("van", start_times=[times[0]], end_time=times[1], **NIGHTS)
     slot: dict[str, Any] = {"slot_start": f"2031-03-10T{times[0]}+01:00", "slot_end": end}
     appointment = database.book(service_id="van", **slot).id
@@ -327,6 +329,7 @@ def test_a_rental_keeps_its_days_when_they_get_shorter_or_longer(
 
 def test_a_guest_keeps_no_part_of_a_day(database: TestDatabase) -> None:
     """Four hours in a room that staff booked become no night by a move, and no length that the public can't book."""
+    database.freeze_clock(datetime(2031, 3, 1, tzinfo=UTC))
     database.make_service("night", start_times=["14:00"], end_time="11:00", **{**NIGHTS, "max_duration_days": 2})
     checks: list[tuple[timedelta, str]] = [(timedelta(hours=4), "off_grid"), (timedelta(days=3), "too_long")]
     for length, reason in checks:
