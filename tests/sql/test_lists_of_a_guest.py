@@ -53,7 +53,8 @@ def test_the_case_of_an_address_does_not_matter(database: TestDatabase) -> None:
     for limit in (1, 9):
         assert [ids_of(listed(database, limit, guest_email=email)) for email in written] == [ids] * 4
     assert tuple(entry["guest_email"] for entry in listed(database, guest_email=ADA)) == written
-    assert ids_of(listed(database, updated_since=at(-24 * 365), guest_email="ADA@example.com")) == ids
+    # By change, of which several may be within one millisecond.
+    assert sorted(ids_of(listed(database, updated_since=at(-24 * 365), guest_email="ADA@example.com"))) == sorted(ids)
 
 
 def test_the_list_of_a_guest_is_bounded_by_its_range(database: TestDatabase) -> None:
