@@ -6,6 +6,8 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,15 +86,17 @@ def lock_folder(data_dir: Path) -> int:
     Returns the descriptor that holds the lock until it is closed or the process ends; child processes don't inherit it.
     Raises `EmbeddedServerError` if the folder can't be used, or, naming the pid, if another process holds the lock.
     """
+    path = data_dir / "lock"
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise EmbeddedServerError(
-            f"The data folder can't be used: {error}. Choose another DATA_DIR, or set DATABASE_URL."
-        ) from error
+        raise _unusable(error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with _naming(path):
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     except BlockingIOError as error:
         holder = os.pread(lock, 20, 0).decode().strip() or "unknown"
         os.close(lock)
@@ -100,9 +104,14 @@ def lock_folder(data_dir: Path) -> int:
             f"The server of {data_dir} is already being run by the process with pid {holder}. "
             "Stop that one, or choose another DATA_DIR."
         ) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(lock)
+        raise _unusable(error) from error
     return lock
+
+
+def _unusable(error: OSError) -> EmbeddedServerError:
+    return EmbeddedServerError(f"The data folder can't be used: {error}. Choose another DATA_DIR, or set DATABASE_URL.")
 
 
 def find_programs(major: int) -> Path:
@@ -136,10 +145,21 @@ def superuser_password(data_dir: Path) -> str:
 def write_private(path: Path, text: str) -> None:
     """Replaces a file that only its owner may read; atomically, because a truncated secret would lock the data up."""
     draft = path.with_name(f"{path.name}.new")
-    draft.touch(mode=0o600)
-    draft.write_text(text)
-    _sync(draft)
-    draft.rename(path)
+    with _naming(path):
+        draft.touch(mode=0o600)
+        draft.write_text(text)
+        _sync(draft)
+        draft.rename(path)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Adds the path to an error that has none, as that of a write to a full disk."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _sync(path: Path) -> None:

@@ -1,6 +1,9 @@
 """The files of the embedded server, without a server: its lock, its secrets, its owner and its pid file."""
 
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -114,6 +117,26 @@ def test_a_secret_is_replaced_as_a_whole(tmp_path: Path) -> None:
         write_private(path, text)
         assert (path.read_text(), path.stat().st_mode & 0o777) == (text, 0o600)
     assert [*tmp_path.iterdir()] == [path]
+
+
+@contextmanager
+def no_space() -> Iterator[None]:
+    """Lets each write to a file fail in the block, as on a full disk."""
+    former, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (former, most))
+
+
+def test_a_full_disk_is_named_by_its_file(tmp_path: Path) -> None:
+    """The error of a write has no path, and the operator has to know which disk to empty."""
+    with pytest.raises(OSError, match=str(tmp_path / "secret")), no_space():
+        write_private(tmp_path / "secret", "text")
+    with pytest.raises(EmbeddedServerError, match=f"can't be used: .*{tmp_path}/lock.*DATA_DIR"), no_space():
+        lock_folder(tmp_path)
+    os.close(lock_folder(tmp_path))
 
 
 def test_the_password_is_made_once(tmp_path: Path) -> None:
