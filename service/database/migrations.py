@@ -114,6 +114,11 @@ def migrate(url: str) -> list[str]:
             f"The database could not be migrated: {dependent}. Drop these objects of your own first, and create them "
             "again afterwards."
         ) from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise MigrationError(
+            f"The database could not be migrated: another session keeps a lock ({error.diag.message_primary}). The "
+            "step that waited left nothing behind: end that session, or wait for it, and run it again."
+        ) from error
     except psycopg.Error as error:
         raise MigrationError(f"The database could not be migrated: {error}") from error
     for name in applied:

@@ -105,6 +105,17 @@ def test_a_migration_waits_for_no_lock_for_long(empty: TestDatabase) -> None:
         assert connection.execute(settings).fetchall() == [("5s", "1min")]
 
 
+def test_a_table_that_is_locked_is_no_fault_of_the_migration(empty: TestDatabase) -> None:
+    """The error tells the operator what to do, and the next run succeeds."""
+    migrate(empty.admin_url)
+    mark_definitions_as_older(empty)
+    with psycopg.connect(empty.admin_url) as other:
+        other.execute("LOCK TABLE booking.reservations")
+        with pytest.raises(MigrationError, match=r"another session .* run it again\.$"):
+            migrate(empty.admin_url)
+    assert migrate(empty.admin_url) == ["definitions"]
+
+
 def test_a_migration_that_was_changed_is_refused(empty: TestDatabase) -> None:
     """The error names the file and the remedy, and the ledger stays as it was."""
     migrate(empty.admin_url)
