@@ -21,6 +21,7 @@ from uvicorn.supervisors import Multiprocess
 
 from service import __version__
 from service.booking.health import unknown_timezones
+from service.database.connections import TRANSACTION_SECONDS
 from service.errors import Unavailable
 from service.http.protocol import BoundedProtocol
 from service.observability.logging import configure_logging, error_fields
@@ -31,9 +32,9 @@ from service.settings import SECRET_CHARACTERS, SECRETS, Settings
 
 # After SIGTERM, requests in progress may take this long: the sum of the slowest look-up and the slowest batch.
 _GRACE_SECONDS = 25
-# After SIGTERM, a worker may take this long: the grace period, and 20 s to close its connections. The supervisors in
-# deploy/ wait five seconds longer.
-_STOP_SECONDS = _GRACE_SECONDS + 20
+# After SIGTERM, a worker may take this long: for the requests in progress, and then for each of the two pools. The time
+# limits in deploy/ are longer.
+STOP_SECONDS: Final = _GRACE_SECONDS + 2 * TRANSACTION_SECONDS
 # Connections that the kernel queues until a worker accepts them: enough for a burst, and for the time of a restart.
 _BACKLOG = 2048
 # The receive buffer of a connection: enough for a request. Left to itself, the kernel would let it grow to 6 MB.
@@ -216,7 +217,7 @@ class _Workers(Multiprocess):
 
     def join_all(self) -> None:
         """Waits for the workers, and kills those that don't end: a frozen one would be waited for without limit."""
-        give_up_at = time.monotonic() + _STOP_SECONDS
+        give_up_at = time.monotonic() + STOP_SECONDS
         for worker in self.processes:
             worker.process.join(max(0.0, give_up_at - time.monotonic()))
             if worker.exitcode is None:

@@ -58,7 +58,7 @@ def test_a_frozen_worker_is_killed_after_the_time_for_a_stop(
     workers: _Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be waited for without limit. Here it ignores SIGTERM. The log names it."""
-    monkeypatch.setattr(serving, "_STOP_SECONDS", 0.5)
+    monkeypatch.setattr(serving, "STOP_SECONDS", 0.5)
     for action in (signal.SIG_DFL, signal.SIG_IGN):
         worker = Process(workers.config, [])
         worker.process = get_context("spawn").Process(target=time.sleep, args=(60,))
