@@ -134,6 +134,18 @@ async def test_a_lost_connection_to_the_proxy_is_not_that_of_a_node() -> None:
     await proxy.nodes.stop()
 
 
+@pytest.mark.parametrize("number", [0, 1, None])
+async def test_the_nodes_of_a_call_without_an_answer_are_probed(number: int | None) -> None:
+    """That of its business, or all if the call was about all: the connections to the other nodes work on."""
+    proxy = Proxy()
+    about = next(name for name in (None, *"abcdefgh") if proxy.nodes.partition(name) == number)
+    assert not proxy.nodes.lost(NoAnswer("no answer in time"), about)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert sorted(proxy.asked) == ([0, 1] if number is None else [number])
+    await proxy.nodes.stop()
+
+
 @pytest.mark.parametrize("is_down", [False, True])
 async def test_only_the_businesses_of_a_node_that_is_down_are_refused(is_down: bool) -> None:
     """Those of the other node, and calls about no business, go on."""

@@ -60,11 +60,13 @@ async def test_a_client_of_http_1_0_gets_no_chunks(headers: list[tuple[bytes, by
     assert transport.closed
 
 
-async def test_an_answer_without_a_body_is_written() -> None:
-    protocol, transport = connect(answering(b"", status=204, headers=[]))
-    protocol.data_received(b"DELETE / HTTP/1.1\r\nHost: test\r\n\r\n")
+@pytest.mark.parametrize("line", [b"204 No Content", b"304 Not Modified"])
+async def test_an_answer_without_a_body_has_no_chunks(line: bytes) -> None:
+    """A client would take the end of the chunks for the beginning of the next answer."""
+    protocol, transport = connect(answering(b"", status=int(line[:3]), headers=[]))
+    protocol.data_received(get())
     await until_idle(protocol)
-    assert transport.written == [b"HTTP/1.1 204 No Content\r\n\r\n"]
+    assert transport.written == [b"HTTP/1.1 " + line + b"\r\n\r\n"]
 
 
 async def test_the_permission_to_send_a_body_is_not_held_back() -> None:
