@@ -29,6 +29,19 @@ async def test_deferred_requests_come_before_those_of_other_businesses() -> None
     assert await queue.take() == [deferred[0], first]
 
 
+async def test_of_businesses_whose_lock_timed_out_one_goes_at_a_time() -> None:
+    """By itself. Several would keep all of the lanes from the others, which do not wait for them."""
+    queue = FairQueue(max_batch=10)
+    requests = {business_id: add(queue, business_id) for business_id in "abcd"}
+    for business_id in "ab":
+        queue.note_lock(business_id, timed_out=True)
+    slow = await queue.take()
+    assert slow == [requests["a"]]
+    assert await queue.take() == [requests["c"], requests["d"]]
+    queue.finished(slow)
+    assert await queue.take() == [requests["b"]]
+
+
 @pytest.mark.parametrize("at_once", [False, True])
 async def test_a_request_whose_turn_would_come_too_late_is_refused(
     monkeypatch: pytest.MonkeyPatch, at_once: bool
