@@ -103,6 +103,13 @@ def test_special_hours_affect_what_they_do_not_permit(salon: TestDatabase) -> No
     assert affected(put_special_hours(salon, "eve", "2030-12-23", [], until="2030-12-25"))[::6] == [night, next_day]
 
 
+def test_special_hours_after_the_last_appointment_affect_none(salon: TestDatabase) -> None:
+    """Nor do those of a business that never had any: there is no time up to which their hours are compared."""
+    assert affected(put_special_hours(salon, "eve", "2030-12-24", [])) == []
+    book(salon, 2, 10)
+    assert affected(put_special_hours(salon, "eve", "2030-12-24", [])) == []
+
+
 def test_special_hours_of_a_resource_affect_only_its_appointments(salon: TestDatabase) -> None:
     """Neither the hours of the business nor its closures matter for them."""
     annas, _ = (book(salon, 24, 10, resource_id=resource_id) for resource_id in ("anna", "bert"))
