@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, TypeAdapter, ValidationError
 
-from service.database.connections import CONNECT_SECONDS, STATEMENT_SECONDS, Database
+from service.database.connections import CHANGE_SECONDS, CONNECT_SECONDS, STATEMENT_SECONDS, Database
 from service.database.migrations import connect, migrate
 from service.database.proxying import migrate_proxy
 from service.embedded.cluster import write_private
@@ -178,15 +178,20 @@ def create_login(connection: psycopg.Connection, name: str, password: str) -> No
 
 async def make_demo_catalog(database: Database) -> None:
     """Fills an empty catalog with the businesses of a small town, a kind of business each. Leaves any other catalog
-    unchanged. Raises `Unavailable`."""
+    unchanged. Raises `Unavailable` or `psycopg.Error`.
+
+    In one transaction: what a start that was interrupted left of them would be taken for an owner's catalog.
+    """
     from service.booking import catalog_file
     from service.booking.catalog import Catalog
 
-    catalog = Catalog(database)
-    if not await catalog.businesses():
-        for path in sorted(_DEMO_CATALOG.glob("*.yaml")):
-            document = catalog_file.parse(path.read_bytes())
-            await catalog.put_document(document.business_id, document)
+    if await Catalog(database).businesses():
+        return
+    documents = [catalog_file.parse(path.read_bytes()) for path in sorted(_DEMO_CATALOG.glob("*.yaml"))]
+    async with database.connection() as connection, connection.transaction():
+        for document in documents:
+            settings, deadline = document.model_dump_json(by_alias=False), database.deadline(CHANGE_SECONDS)
+            await database.rows(connection, "put_document", document.business_id, settings, False, deadline)
 
 
 def run_on_database(

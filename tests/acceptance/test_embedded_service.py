@@ -1,6 +1,7 @@
 """`serve` on a machine without PostgreSQL: it starts an embedded server in a data folder."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -19,6 +21,7 @@ import psycopg
 import pytest
 
 from service.database import migrations
+from service.database.connections import Database, Rows
 from service.database.migrations import MigrationError, migration_files
 from service.embedded.postmaster import recorded_postmaster
 from service.embedded.server import EmbeddedServer, find_running
@@ -27,11 +30,13 @@ from service.process.hosting import (
     HostingError,
     complete_settings,
     host_database,
+    make_demo_catalog,
     open_database,
 )
 from service.settings import Settings
 from tests.acceptance.clients import Clients, guest, race
-from tests.database import at, with_database
+from tests.connections import open_database as open_connections
+from tests.database import TestDatabase, at, with_database
 from tests.folders import data_folder
 from tests.serving import (
     NO_CERTIFICATES,
@@ -418,3 +423,23 @@ async def test_during_an_outage_of_the_database_answers_have_retry_after(data_di
             booked = await client.post("/api/booking/commit", json=guest(hold["reservationId"]))
             assert booked.status_code in (200, 201)
             assert booked.json()["reservationId"] == hold["reservationId"]
+
+
+async def test_an_interrupted_start_leaves_no_part_of_the_demo_catalog(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next start would take it for an owner's catalog, and its page /book/salon-rosa would not exist."""
+    rows, documents = Database.rows, itertools.count(1)
+
+    async def end_with_the_fifth(self: Database, connection: psycopg.AsyncConnection, name: str, *of: Any) -> Rows:
+        if name == "put_document" and next(documents) == 5:
+            raise psycopg.OperationalError("the connection was lost")
+        return await rows(self, connection, name, *of)
+
+    monkeypatch.setattr(Database, "rows", end_with_the_fifth)
+    async with open_connections(database.url) as connections:
+        with pytest.raises(psycopg.OperationalError):
+            await make_demo_catalog(connections)
+        assert database.value("SELECT count(*) FROM booking.businesses") == 0
+        await make_demo_catalog(connections)
+    assert database.value("SELECT count(*) FROM booking.businesses") == 8
