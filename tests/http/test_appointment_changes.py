@@ -214,7 +214,7 @@ async def test_a_party_too_large_for_its_table_can_get_a_larger_one(
     """The fault names the seats of the table and says how to get another one. No table has more than the largest."""
     database.make_resource("small", seats=2)
     database.make_resource("large", seats=6)
-    database.make_service(resource_ids=["small", "large"])
+    database.make_service(resource_ids=["small", "large"], capacity=8)
     appointment = await create(client, quantity=2)
     assert appointment["resourceId"] == "small"
     response = await change(client, appointment, {"expectedVersion": 1, "quantity": 5})
