@@ -333,10 +333,11 @@ def test_it_waits_as_long_as_the_service_says(tab: Tab) -> None:
 def test_it_gives_up_after_a_minute(tab: Tab) -> None:
     """Where no try is answered, each gets fifteen seconds. The attempt stays, for the same button."""
     page = tab.page
-    page.clock.install()
+    stop_clock(page)
     page.route("**/reserve", lambda _: None)
     sent = tab.sent("/reserve")
     tab.begin("hold", tab.slot())
+    tab.until(lambda: sent, "the first try")
     page.clock.run_for(14_000)
     assert len(sent) == 1
     page.clock.run_for(60_000)
