@@ -161,6 +161,21 @@ async def test_contradictory_settings_are_refused(
     assert faulty_fields(response) == faulty
 
 
+@pytest.mark.parametrize("ttl", [15, 60, 90])
+async def test_a_hold_can_live_as_long_as_one_request_may_hold(
+    client: httpx2.AsyncClient, database: TestDatabase, ttl: int
+) -> None:
+    """By default an hour, or the usual time if that is longer: the settings and the database compute it alike."""
+    database.make_service(hold_ttl_minutes=ttl, max_hold_ttl_minutes=None, max_hold_lifetime_minutes=None)
+    longest = database.value("SELECT booking.max_hold_ttl_minutes(s) FROM booking.services s")
+    settings = {"name": "Cut", "durationMinutes": 60, "holdTtlMinutes": ttl}
+    statuses = [
+        (await client.put(f"{BUSINESSES}/salon/services/cut", json=settings | lifetime, headers=ADMIN)).status_code
+        for lifetime in ({"maxHoldLifetimeMinutes": longest - 1}, {"maxHoldLifetimeMinutes": longest})
+    ]
+    assert statuses == [400, 200]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
