@@ -191,7 +191,10 @@ async def make_demo_catalog(database: Database) -> None:
     async with database.connection() as connection, connection.transaction():
         for document in documents:
             settings, deadline = document.model_dump_json(by_alias=False), database.deadline(CHANGE_SECONDS)
-            await database.rows(connection, "put_document", document.business_id, settings, False, deadline)
+            [(outcome, body)] = await database.rows(
+                connection, "put_document", document.business_id, settings, False, deadline
+            )
+            assert outcome == "done", (document.business_id, body)
 
 
 def run_on_database(
