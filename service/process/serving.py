@@ -32,7 +32,7 @@ from service.settings import SECRET_CHARACTERS, SECRETS, Settings
 
 # After SIGTERM, requests in progress may take this long: the sum of the slowest look-up and the slowest batch.
 _GRACE_SECONDS = 25
-# After SIGTERM, a worker may take this long: for the requests in progress, and then for each of the two pools. The time
+# After SIGTERM, a worker may take this long: for the requests in progress, and then to close its connections. The time
 # limits in deploy/ are longer.
 STOP_SECONDS: Final = _GRACE_SECONDS + 2 * TRANSACTION_SECONDS
 # Connections that the kernel queues until a worker accepts them: enough for a burst, and for the time of a restart.
