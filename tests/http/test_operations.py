@@ -7,7 +7,6 @@ from typing import Any, cast
 from uuid import uuid4
 
 import httpx2
-import psycopg
 import pytest
 from structlog.testing import capture_logs
 
@@ -266,8 +265,8 @@ OVERVIEW = "/api/operations/overview"
 async def test_operators_wait_for_a_locked_table_only_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """The page of operators gives up after eight seconds, and a probe of Kubernetes after six: they would take the
     database for down."""
-    with psycopg.connect(database.admin_url) as other, capture_logs() as lines:
-        other.execute("LOCK TABLE booking.reservations, booking.schema_migrations")
+    with database.admin.transaction(), capture_logs() as lines:
+        database.rows("LOCK TABLE booking.reservations, booking.schema_migrations")
         paths = ["/health/ready", "/health/reservations", OVERVIEW]
         answers = await asyncio.gather(*(client.get(path, headers=ADMIN) for path in paths))
     assert [refusal(answer) for answer in answers] == [(503, "OVERLOADED")] * 3

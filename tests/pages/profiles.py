@@ -18,7 +18,7 @@ class Profiles:
     """The profiles of one browser, by their options such as `locale`. `launch` starts the browser."""
 
     def __init__(self, launch: Callable[[], Browser]) -> None:
-        self._launch = launch
+        self.launch = launch
         self._browser = launch()
         self._free: dict[str, list[BrowserContext]] = {}
 
@@ -27,7 +27,7 @@ class Profiles:
         """The browser: a new one, without profiles, if the last one has crashed."""
         if not self._browser.is_connected():
             self._free.clear()
-            self._browser = self._launch()
+            self._browser = self.launch()
         return self._browser
 
     def close(self) -> None:

@@ -1,13 +1,12 @@
 """The page that leads to the others."""
 
 from contextlib import closing
-from functools import partial
 from typing import Final
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Route, expect
 
-from tests.pages.conftest import CHROMIUM, PHONE, Open, Service, serious_faults
+from tests.pages.conftest import PHONE, Open, Service, serious_faults
 from tests.pages.profiles import Profiles
 
 # What a page can leave in its profile, written as a JSON text; an answer from its cache has no transfer.
@@ -134,15 +133,14 @@ def test_a_profile_that_was_used_is_as_a_new_one(profiles: Profiles, service: Se
     assert profiles.take(locale="nl-NL") is not first
 
 
-def test_a_browser_that_has_crashed_is_replaced(browser: Browser) -> None:
+def test_a_browser_that_has_crashed_is_replaced(profiles: Profiles) -> None:
     """Else all later tests of the worker would fail."""
-    launch = partial(browser.browser_type.launch, executable_path=CHROMIUM, args=["--no-sandbox"])
-    with closing(Profiles(launch)) as profiles:
-        used = profiles.take()
+    with closing(Profiles(profiles.launch)) as others:
+        used = others.take()
         used.new_page()
-        profiles.give_back(used)
-        profiles.browser.close()  # disconnects, as a crash does, and leaves no files in /tmp
-        assert profiles.take().new_page().evaluate("1 + 1") == 2
+        others.give_back(used)
+        others.browser.close()  # disconnects, as a crash does, and leaves no files in /tmp
+        assert others.take().new_page().evaluate("1 + 1") == 2
 
 
 @pytest.mark.parametrize("path", ["/", "/book/salon-rosa", "/calendar", "/ops"])
