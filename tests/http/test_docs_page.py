@@ -18,6 +18,7 @@ from service.errors import PROBLEMS, Problem
 from service.faults import FaultCode
 from service.http.openapi import codes
 from service.process.app import create_app
+from tests.chromium import SHELL
 from tests.database import TestDatabase
 from tests.http.conftest import client_of, make_settings
 from tests.http.describing import example_bodies, make_app, operations, served_document
@@ -34,7 +35,6 @@ OF_THE_FORM = {
     *("getPublicCatalogue", "getAvailableDays", "getAvailability", "reserve", "releaseByPost", "listOwnHolds"),
     *("commit", "cancelAppointment"),
 }
-CHROMIUM = shutil.which("chromium")
 NODE = shutil.which("node")
 
 
@@ -235,7 +235,7 @@ async def test_calls_of_the_public_have_no_security() -> None:
             assert operation["security"][0] in ({}, {"GUEST_TOKEN": []})
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.skipif(SHELL is None, reason="needs chromium")
 async def test_a_browser_shows_every_call(database: TestDatabase, tmp_path: Path) -> None:
     """The viewer runs under the policy, without the network, and every call can be linked to."""
     document = await served_document()
@@ -260,7 +260,7 @@ def shown_by_chromium(url: str, folder: Path) -> str:
         ),
         *("--virtual-time-budget=20000", "--dump-dom"),
     ]
-    assert CHROMIUM
-    ended = subprocess.run([CHROMIUM, *options, url], capture_output=True, text=True, timeout=120, check=True)
+    assert SHELL
+    ended = subprocess.run([SHELL, *options, url], capture_output=True, text=True, timeout=120, check=True)
     assert "Content Security Policy" not in ended.stderr, ended.stderr
     return html.unescape(ended.stdout)

@@ -1,11 +1,10 @@
-"""The pages in a real browser: one service with the demo catalog and one Chromium for the tests of a worker."""
+"""The pages in a real browser: one service with the demo catalog and one Chromium for the tests of a module."""
 
 import itertools
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,26 +13,24 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import httpx2
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, ViewportSize, expect, sync_playwright
 
 from service.booking import catalog_file
 from service.booking.catalog import Catalog
 from service.database.connections import Database
 from service.process.hosting import run_on_database
+from tests.chromium import SHELL
 from tests.clusters import RunningCluster
 from tests.database import TestDatabase
-from tests.pages.profiles import Profiles
 from tests.serving import ADMIN_TOKEN, NO_CERTIFICATES, SECRETS, ServiceProcess
 
 if TYPE_CHECKING:
     from tests.pages.calendars import CalendarPage
 
-CHROMIUM: Final = shutil.which("chromium")
 DEMO_CATALOG: Final = Path(__file__).parents[2] / "service" / "process" / "demo_catalog"
 SMALLEST_PHONE: Final[ViewportSize] = {"width": 320, "height": 640}
 PHONE: Final[ViewportSize] = {"width": 375, "height": 740}
 DESKTOP: Final[ViewportSize] = {"width": 1280, "height": 800}
-_VISITOR: Final = {"locale": "en-GB", "timezone_id": "Europe/Berlin"}
 # Limits of waiting, in milliseconds: no step takes nearly as long.
 _WAIT_MILLISECONDS: Final = 30_000
 # The end of a time that passes for a page.
@@ -49,7 +46,7 @@ _SERIOUS: Final = ("serious", "critical")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips the tests of this folder by name where there is no Chromium."""
     for item in items:
-        if Path(__file__).parent in item.path.parents and CHROMIUM is None:
+        if Path(__file__).parent in item.path.parents and SHELL is None:
             item.add_marker(pytest.mark.skip(reason="needs chromium"))
 
 
@@ -115,22 +112,18 @@ def service(running_cluster: RunningCluster, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="package")
-def profiles() -> Iterator[Profiles]:
-    """Runs Chromium, without a window, and returns the profiles that the tests of this folder have one after the other.
-
-    Not longer than for this folder: no event loop can be started meanwhile.
-    """
+def playwright() -> Iterator[Playwright]:
+    """Runs what drives browsers, not longer than for this folder: no event loop can be started meanwhile."""
     expect.set_options(_WAIT_MILLISECONDS)
     with sync_playwright() as playwright:
-        launch = partial(playwright.chromium.launch, executable_path=CHROMIUM, args=["--no-sandbox"])
-        with closing(Profiles(launch)) as profiles:
-            yield profiles
+        yield playwright
 
 
-@pytest.fixture
-def browser(profiles: Profiles) -> Browser:
-    """Returns the running Chromium."""
-    return profiles.browser
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    """Runs Chromium for the tests of a module: if it crashes, those of the next one have another."""
+    with playwright.chromium.launch(executable_path=SHELL, args=["--no-sandbox"]) as browser:
+        yield browser
 
 
 Open = Callable[..., Page]
@@ -138,33 +131,36 @@ Scheme = Literal["light", "dark"]
 
 
 @pytest.fixture
-def open_page(profiles: Profiles, service: Service) -> Iterator[Open]:
-    """Opens a path of the service in a window of its own profile, which shares nothing with others.
+def open_page(browser: Browser, service: Service) -> Iterator[Open]:
+    """Opens a path of the service in a profile of its own, which shares nothing with others.
 
-    Further arguments are those of a profile of the browser: `locale` and `timezone_id`. At the end of the test no
-    window may have had an error that its page did not catch, or a refusal of the content security policy.
+    The test fails if a page has an error that it does not catch, or a refusal of the content security policy.
     """
-    used: list[tuple[BrowserContext, dict[str, str]]] = []
+    used: list[BrowserContext] = []
     errors: list[str] = []
 
     def open_path(
-        path: str, *, viewport: ViewportSize = DESKTOP, color_scheme: Scheme = "light", **options: str
+        path: str,
+        *,
+        viewport: ViewportSize = DESKTOP,
+        color_scheme: Scheme = "light",
+        locale: str = "en-GB",
+        timezone_id: str = "Europe/Berlin",
     ) -> Page:
-        options = _VISITOR | options
-        profile = profiles.take(**options)
-        used.append((profile, options))
+        profile = browser.new_context(
+            viewport=viewport, color_scheme=color_scheme, locale=locale, timezone_id=timezone_id
+        )
+        used.append(profile)
         profile.set_default_timeout(_WAIT_MILLISECONDS)
         page = profile.new_page()
-        page.set_viewport_size(viewport)
-        page.emulate_media(color_scheme=color_scheme)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: errors.append(line.text) if "Content Security Policy" in line.text else None)
         page.goto(service.url + path)
         return page
 
     yield open_path
-    for profile, options in used:
-        profiles.give_back(profile, **options)
+    for profile in used:
+        profile.close()
     assert errors == []
 
 

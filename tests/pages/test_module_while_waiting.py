@@ -8,7 +8,8 @@ from typing import Final
 import pytest
 from playwright.sync_api import Browser
 
-from tests.pages.conftest import CHROMIUM, Open, Service, become, stop_clock
+from tests.chromium import CHROMIUM
+from tests.pages.conftest import Open, Service, become, stop_clock
 from tests.pages.module_tabs import BUSINESS, GUEST, Tab, answer, count_down, new_service, tab_opener
 
 # Chromium keeps no page for the back button where it is driven, unless it is asked to.
@@ -153,6 +154,7 @@ def caching_tab(browser: Browser, service: Service) -> Iterator[Tab]:
     caching.close()
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: its headless shell keeps no pages")
 def test_a_page_that_the_back_button_restores_holds_its_slot_again(caching_tab: Tab) -> None:
     """Its scripts go on where they were; the hold is a new one."""
     tab = caching_tab

@@ -1,22 +1,9 @@
 """The page that leads to the others."""
 
-from contextlib import closing
-from typing import Final
-
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.pages.conftest import PHONE, Open, Service, serious_faults
-from tests.pages.profiles import Profiles
-
-# What a page can leave in its profile, written as a JSON text; an answer from its cache has no transfer.
-LEFT: Final = """async () => {
-  await (await fetch("/openapi.json")).text();
-  return JSON.stringify([
-    document.cookie, localStorage.left, sessionStorage.left, await caches.keys(), await indexedDB.databases(),
-    performance.getEntriesByName(new URL("/openapi.json", location).href).map((entry) => entry.transferSize > 0),
-  ]);
-}"""
 
 
 @pytest.mark.parametrize(
@@ -69,7 +56,7 @@ def test_a_language_without_texts_gets_english(open_page: Open) -> None:
 @pytest.mark.parametrize("path", ["/", "/book/salon-rosa", "/calendar", "/ops"])
 @pytest.mark.parametrize(("lost", "status"), [("en.json", None), ("en.json", 503), ("texts.js", None)])
 def test_a_page_that_did_not_load_completely_says_so(
-    profiles: Profiles, service: Service, path: str, lost: str, status: int | None
+    browser: Browser, service: Service, path: str, lost: str, status: int | None
 ) -> None:
     """After some seconds, in which a slow network may bring the rest. Nothing else of it can be read."""
 
@@ -81,7 +68,7 @@ def test_a_page_that_did_not_load_completely_says_so(
         else:
             route.abort()
 
-    profile = profiles.take(locale="en-GB")
+    profile = browser.new_context(locale="en-GB")
     page = profile.new_page()
     is_lost = True
     page.route(f"**/{lost}", lose)
@@ -95,52 +82,16 @@ def test_a_page_that_did_not_load_completely_says_so(
     expect(page.get_by_role("heading").first).not_to_be_empty()
     page.evaluate("document.getAnimations().forEach((animation) => animation.finish())")
     expect(message).to_be_hidden()
-    page.close()
-    profiles.give_back(profile, locale="en-GB")
+    profile.close()
 
 
-def test_a_page_without_scripts_says_only_that(profiles: Profiles, service: Service) -> None:
+def test_a_page_without_scripts_says_only_that(browser: Browser, service: Service) -> None:
     """To load it again would be in vain."""
-    profile = profiles.take(java_script_enabled=False)
+    profile = browser.new_context(java_script_enabled=False)
     page = profile.new_page()
     page.goto(f"{service.url}/calendar")
     expect(page.locator("#unloaded")).to_have_css("display", "none")
     profile.close()
-
-
-def test_a_profile_that_was_used_is_as_a_new_one(profiles: Profiles, service: Service) -> None:
-    """Its next test finds no data of the last one. One whose clock was replaced is not used again."""
-    first = profiles.take(locale="nl-NL")
-    page = first.new_page()
-    page.goto(service.url + "/book/salon-rosa")
-    clean = page.evaluate(LEFT)
-    page.evaluate(
-        """async () => {
-          document.cookie = localStorage.left = sessionStorage.left = "left=1";
-          await caches.open("left");
-          await new Promise((resolve) => indexedDB.open("left").onsuccess = resolve);
-        }"""
-    )
-    assert page.evaluate(LEFT) != clean
-    profiles.give_back(first, locale="nl-NL")
-
-    assert profiles.take(locale="nl-NL") is first
-    page = first.new_page()
-    page.goto(service.url + "/book/salon-rosa")
-    assert page.evaluate(LEFT) == clean
-    page.clock.install()
-    profiles.give_back(first, locale="nl-NL")
-    assert profiles.take(locale="nl-NL") is not first
-
-
-def test_a_browser_that_has_crashed_is_replaced(profiles: Profiles) -> None:
-    """Else all later tests of the worker would fail."""
-    with closing(Profiles(profiles.launch)) as others:
-        used = others.take()
-        used.new_page()
-        others.give_back(used)
-        others.browser.close()  # disconnects, as a crash does, and leaves no files in /tmp
-        assert others.take().new_page().evaluate("1 + 1") == 2
 
 
 @pytest.mark.parametrize("path", ["/", "/book/salon-rosa", "/calendar", "/ops"])
