@@ -71,8 +71,9 @@ LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-h
 clean: ## Remove the environment and caches; keeps the data in .data
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis dist *.egg-info tests/clients/node_modules
 
+# The packages of the lock files are not all built for Python 3.15: pip would try to compile them.
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Holdfast needs Python 3.11 or later; choose one: make PYTHON=python3.12 …")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15) and "Holdfast runs on Python 3.11 to 3.14; choose one: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv .venv
 
 # All packages come from the lock files, with hashes. `make run` needs the first file only.
