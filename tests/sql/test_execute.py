@@ -279,3 +279,12 @@ def test_only_a_call_that_refuses_everything_commits_asynchronously(
         assert database.value("SELECT current_setting('synchronous_commit')") == waits
     assert database.value("SELECT current_setting('synchronous_commit')") == "on"
     assert database.status(hold) == "held"
+
+
+def test_a_grant_is_flushed_to_disk_although_a_later_round_only_refuses(database: TestDatabase) -> None:
+    """The second window overlaps the first one, so it is decided in a round of its own."""
+    database.make_service(capacity=1)
+    with database.admin.transaction(force_rollback=True):
+        outcomes = database.call("reserve", [reserve_request(10), reserve_request(10.5)])
+        assert names(outcomes) == ["done", "slot_unavailable"]
+        assert database.value("SELECT current_setting('synchronous_commit')") == "on"
