@@ -121,6 +121,14 @@ def test_bookings_by_the_staff_count_and_are_not_refused(database: TestDatabase,
     assert booked(database, way, 16).name == "guest_limit_reached"
 
 
+def test_a_booking_by_the_staff_is_not_refused_beside_one_of_the_public(database: TestDatabase) -> None:
+    """In one call for the same guest, who is at the limit."""
+    make_limited(database, 1)
+    booked(database)
+    requests = [book_request(12, manual=True, actor_kind="staff", **ADA), book_request(14, **ADA)]
+    assert names(database.call("book", requests)) == ["done", "guest_limit_reached"]
+
+
 def test_a_refused_hold_stays(database: TestDatabase) -> None:
     """It can be committed after a cancellation, or for another guest."""
     first = booked(database, hour=10).id
