@@ -138,6 +138,16 @@ def test_the_business_itself_is_bound_by_30_days_or_366(salon: TestDatabase) -> 
     assert (refused.name, refused.body["parameters"]["maxDays"]) == ("validation_failed", 366)
 
 
+def test_an_appointment_that_is_too_long_by_now_can_be_changed(salon: TestDatabase) -> None:
+    """The service was by days when it was booked. Only a new slot is bound by the length of today."""
+    put_service(salon, duration_days=1)
+    appointment = salon.book(10, 60 * 24, manual=True).id
+    put_service(salon, duration_minutes=45)
+    assert salon.change(appointment, set={"slot_start": at(11).isoformat()}).name == "validation_failed"
+    assert salon.change(appointment, set={"notes": "by the window"}).name == "done"
+    assert salon.change(appointment, action="cancel", actor_kind="guest").name == "done"
+
+
 def test_an_endless_slot_is_refused_before_its_hours_are_read(salon: TestDatabase) -> None:
     """A request may ask for thousands of years under the lock of the business, whose weeks must not be enumerated."""
     salon.put_hours([(1, "09:00", "17:00")])
