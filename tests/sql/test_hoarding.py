@@ -288,6 +288,13 @@ def test_live_holds_count_as_bookings_to_come(database: TestDatabase) -> None:
     assert database.book(10, **daily()).name == "too_many_bookings"
 
 
+def test_live_holds_up_to_the_limit_of_a_day_are_committed(database: TestDatabase) -> None:
+    """They were counted when they were made, also where the service limits the appointments of a guest."""
+    database.make_service(capacity=100, max_upcoming_per_guest=CAP)
+    holds = [database.reserve(10, **daily()).id for _ in range(CAP)]
+    assert [database.commit(hold, max_daily_bookings=CAP).name for hold in holds] == ["done"] * CAP
+
+
 @pytest.mark.parametrize("batched", [False, True])
 def test_a_rebook_keeps_to_the_limit_of_a_day(database: TestDatabase, *, batched: bool) -> None:
     """Else short holds, one after the other, would become any number of bookings. A live hold is committed."""
