@@ -183,6 +183,14 @@ def test_the_changes_of_a_batch_are_made_in_their_order(database: TestDatabase) 
     assert [outcome.body.get("version") for outcome in outcomes if outcome.name == "done"] == [2, 2, 3, 3]
 
 
+def test_a_cancellation_behind_a_move_makes_room_for_it(database: TestDatabase) -> None:
+    """The changes of one call that free room come first, whatever their order."""
+    database.make_service(capacity=1)
+    one, two = database.book(10).id, database.book(11).id
+    requests = [change_request(one, set={"slot_start": at(11).isoformat()}), change_request(two, action="cancel")]
+    assert names(database.call("change", requests)) == ["done", "done"]
+
+
 # Erasure and the audit trail.
 
 
