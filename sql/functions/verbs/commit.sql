@@ -186,8 +186,7 @@ $$;
 
 -- Returns requests for the room of expired holds that are to be booked again: with the windows as they were, the pool
 -- as it is now, and any resource of it unless the hold names one; none if it is not known which are open. Leaves out a
--- live hold, a slot that is over, an archived service, a quantity that no resource seats any more, and a hold that was
--- booked again in the meantime.
+-- live hold, a slot that is over, an archived service, and a hold that was booked again in the meantime.
 CREATE FUNCTION booking.rebook_requests(p_open booking.commit_request[], p_now timestamptz)
 RETURNS booking.claim_request[] LANGUAGE plpgsql STABLE
 AS $$
@@ -208,8 +207,8 @@ BEGIN
         NOT booking.lasted_to_pay(r.created_at, r.expires_at)) AS pool OFFSET 0
     ) AS lookup
     WHERE service.archived_at IS NULL AND (r.status <> 'held' OR r.expires_at <= p_now) AND r.slot_end > p_now
-      AND (r.quantity > (lookup.pool).largest) IS NOT TRUE AND NOT EXISTS (
-      SELECT FROM booking.appointment_of_reservation(request.business_id, request.reservation_id)));
+      AND NOT EXISTS (
+        SELECT FROM booking.appointment_of_reservation(request.business_id, request.reservation_id)));
 END
 $$;
 
