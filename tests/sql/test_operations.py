@@ -53,10 +53,11 @@ def test_each_event_counts_in_its_hour(database: TestDatabase) -> None:
 
 
 def test_an_expired_hold_counts_at_its_expiry_before_and_after_the_purge(database: TestDatabase) -> None:
-    """The purge may come hours later."""
+    """It does not count while it is live; the purge may come hours later."""
     database.make_service()
     first = freeze_at_full_hour(database)
     database.reserve(10, ttl_minutes=15)
+    assert hourly_counts(database, 1) == {first: NONE | {"made": 1}}
     expected = {first: NONE | {"made": 1, "expired": 1}}
     database.freeze_clock(first + timedelta(minutes=15))
     assert hourly_counts(database, 1) == expected
