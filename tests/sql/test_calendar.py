@@ -69,9 +69,10 @@ def test_a_feed_has_confirmed_and_completed_appointments(database: TestDatabase)
 
 
 def test_a_feed_entry_has_the_names_of_service_and_resource(database: TestDatabase) -> None:
-    """An entry has names instead of ids, and the guest's data."""
-    database.make_resource("rosa", name="Rosa")
-    database.make_service(name="Haircut")
+    """An entry has names instead of ids, and the guest's data. Other names with these ids are of another business."""
+    for business_id, name, service_name in (("salon", "Rosa", "Haircut"), ("clinic", "Dr. Abel", "Check-up")):
+        database.make_resource("rosa", business_id=business_id, name=name)
+        database.make_service(business_id=business_id, name=service_name)
     details: dict[str, Any] = {
         "guest_name": "Ada",
         "guest_email": "ada@example.com",
