@@ -145,6 +145,18 @@ def test_a_claim_above_the_seats_of_its_resource_is_reported(database: TestDatab
             assert database.violations() == expected
 
 
+def test_two_claims_that_share_an_exclusive_resource_are_reported(database: TestDatabase) -> None:
+    """Also if it has seats for both, and their windows are equal."""
+    database.make_resource("anna", seats=2)
+    database.make_service(resource_ids=["anna", "bert"])
+    for resource_id in ("anna", "bert"):
+        database.reserve(10, resource_id=resource_id)
+    with rolled_back(database):
+        database.rows("UPDATE booking.reservations SET resource_id = 'anna'")
+        database.recount()
+        assert database.violations() == {"double_booked_resources": 1}
+
+
 def test_freeing_more_than_is_counted_is_refused(database: TestDatabase) -> None:
     """A check constraint refuses to free a claim that was not counted."""
     database.make_service(capacity=9)
