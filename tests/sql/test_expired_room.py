@@ -264,6 +264,27 @@ def test_a_live_hold_beside_expired_ones_counts_where_it_lies(database: TestData
     assert database.violations() == {}
 
 
+@pytest.mark.parametrize(
+    ("settings", "extended", "expired"),
+    [
+        ({"capacity": 2}, {}, {"hours": 2}),
+        ({"resource_ids": ["anna", "bert"]}, {"resource_id": "anna"}, {"resource_id": "bert"}),
+    ],
+    ids=["length", "resource"],
+)
+def test_an_expired_hold_is_no_room_in_another_window_with_its_start(
+    database: TestDatabase, settings: dict[str, Any], extended: dict[str, Any], expired: dict[str, Any]
+) -> None:
+    """The hold in that window was extended, so that its next_expiry has passed although it is live."""
+    database.make_service(**settings)
+    now = database.freeze_clock()
+    hold = database.reserve(10, ttl_minutes=5, **extended).id
+    database.reserve(10, ttl_minutes=5, **expired)
+    database.extend(hold, 30)
+    database.freeze_clock(now + timedelta(minutes=5))
+    assert names(database.call("reserve", [reserve_request(10) for _ in range(2)])) == ["done", "slot_unavailable"]
+
+
 def test_expired_holds_of_other_windows_free_their_resource(database: TestDatabase) -> None:
     """A resource that only expired holds occupy is given away, and those holds are ended, of whichever service."""
     database.make_service(resource_ids=["anna", "bert"])
