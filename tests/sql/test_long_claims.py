@@ -38,6 +38,16 @@ def test_a_long_claim_blocks_slots_after_the_settings_were_lowered(database: Tes
     ]
 
 
+def test_the_first_claim_of_another_service_in_the_call_does_not_shorten_the_reach(database: TestDatabase) -> None:
+    """The call raises the reach of that service, and has a short claim of the one with the long claim too."""
+    database.make_service(capacity=1)
+    database.make_service("perm", capacity=1)
+    database.reserve(0, 24 * 20)
+    requests = [reserve_request(24 * 20), reserve_request(10, service_id="perm")]
+    assert names(database.call("reserve", requests)) == ["done", "done"]
+    assert database.reserve(24 * 20 - 1).name == "slot_unavailable"
+
+
 def test_the_reach_includes_buffers(database: TestDatabase) -> None:
     """The slot is no longer than earlier ones, but with its buffers it is the longest claim."""
     database.make_service(capacity=1)
