@@ -73,6 +73,16 @@ def test_an_extend_past_the_lifetime_of_the_hold_is_refused(database: TestDataba
     assert database.commit(hold).name == "reservation_expired"
 
 
+def test_a_hold_lives_by_default_for_four_times_the_longest_time(database: TestDatabase) -> None:
+    """The longest time that a request may ask for counts, not the default."""
+    database.make_service(hold_ttl_minutes=15, max_hold_ttl_minutes=30, max_hold_lifetime_minutes=None)
+    made_at = database.freeze_clock()
+    hold = database.reserve(10, ttl_minutes=30).id
+    for minutes, outcome in ((25, "done"), (50, "done"), (75, "done"), (90, "done"), (91, "hold_lifetime_exceeded")):
+        database.freeze_clock(made_at + timedelta(minutes=minutes))
+        assert database.extend(hold, 30).name == outcome
+
+
 def test_an_extend_with_another_expected_version_is_refused(database: TestDatabase) -> None:
     """The refusal has the current version, and changes nothing."""
     database.make_service()
