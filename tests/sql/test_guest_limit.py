@@ -93,7 +93,10 @@ def test_appointments_by_address_and_by_number_are_counted_once_each(database: T
 
 
 @pytest.mark.parametrize("way", ["book", "commit"])
-def test_only_confirmed_ones_of_the_service_that_have_not_begun_count(database: TestDatabase, way: str) -> None:
+@pytest.mark.parametrize("known_by", [{}, {"guest_email": None}], ids=["both", "number"])
+def test_only_confirmed_ones_of_the_service_that_have_not_begun_count(
+    database: TestDatabase, way: str, known_by: dict[str, Any]
+) -> None:
     """Not those of other services and businesses, nor cancelled ones, nor those that have begun; a move keeps one."""
     make_limited(database, 1)
     database.make_service("perm")
@@ -106,11 +109,11 @@ def test_only_confirmed_ones_of_the_service_that_have_not_begun_count(database: 
         database.change(cancelled, action="cancel")
     begun = booked(database, hour=10).id
     assert move(database, begun, 14).name == "done"
-    assert booked(database, way, 16).name == "guest_limit_reached"
+    assert booked(database, way, 16, **known_by).name == "guest_limit_reached"
     database.freeze_clock(at(14) - timedelta(microseconds=1))
-    assert booked(database, way, 16).name == "guest_limit_reached"
+    assert booked(database, way, 16, **known_by).name == "guest_limit_reached"
     database.freeze_clock(at(14))
-    assert booked(database, way, 16).name == "done"
+    assert booked(database, way, 16, **known_by).name == "done"
 
 
 @WAYS
