@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 
 from tests.database import Outcome, TestDatabase, reserve_request
 from tests.sql.catalog import delete_resource, put_seats
@@ -90,11 +91,13 @@ def test_expired_released_and_cancelled_claims_do_not_count_as_work(database: Te
     database.make_service(resource_ids=["anna", "bert"])
     database.make_service("perm", resource_ids=["anna", "bert"])
     now = database.freeze_clock()
+    database.book(11, service_id="perm", resource_id="bert")
+    now += timedelta(minutes=1)
+    database.freeze_clock(now)
     database.reserve(8, resource_id="anna", ttl_minutes=1)
     database.release(database.reserve(9, resource_id="anna").id)
     cancelled = database.book(10, resource_id="anna").id
     database.change(cancelled, action="cancel")
-    database.book(11, service_id="perm", resource_id="bert")
     database.freeze_clock(now + timedelta(minutes=1))
     assert resource_of(database, 14) == "anna"
 
@@ -111,6 +114,18 @@ def test_a_session_counts_once(database: TestDatabase) -> None:
     database.reserve(DAY + 8, service_id="yoga", resource_id="bert")
     database.reserve(DAY + 10, service_id="yoga", resource_id="bert")
     assert resource_of(database, 12, service_id="yoga") == "anna"
+
+
+def test_businesses_of_a_call_are_spread_by_their_own_work(database: TestDatabase) -> None:
+    """Resources of another business may have the same ids."""
+    batches = []
+    for business_id in ("clinic", "salon"):
+        database.make_service(business_id=business_id, resource_ids=["anna", "bert"])
+        batches.append(Jsonb({"reserve": [reserve_request(10)]}))
+    given = database.rows(
+        "SELECT body ->> 'resource_id' FROM booking.execute('{clinic,salon}', %s, 'infinity')", batches
+    )
+    assert given == [("anna",)] * 2
 
 
 def test_a_resource_that_was_archived_is_not_tried(database: TestDatabase) -> None:
@@ -145,6 +160,10 @@ def test_the_week_and_the_day_are_local_to_the_business(database: TestDatabase) 
     book(-1, "anna")  # Monday, 00:00 in Berlin
     assert book(16) == "bert"
     assert book(WEEK - 2) == "anna"  # two each: Bert was assigned last; Sunday, 23:00 in Berlin
+    book(2 * WEEK + 12, "bert")
+    book(2 * WEEK + DAY + 12, "anna")
+    book(2 * WEEK - 36, "anna")
+    assert book(2 * WEEK - 1) == "anna"  # one each in its week, but Bert works on its day: Monday, 00:00 in Berlin
 
 
 def test_work_is_spread_without_a_known_time_zone(database: TestDatabase) -> None:
