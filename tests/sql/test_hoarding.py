@@ -31,6 +31,10 @@ def daily(address: str | None = "address", client_id: str | None = None, **reque
     return client(address, client_id, max_live_holds=1000, max_daily_bookings=CAP, **request)
 
 
+# A client that is known by its address, and another one by its own id alone.
+NAMED = pytest.mark.parametrize("named", [client(), client(None, "id")], ids=["address", "id"])
+
+
 def outcomes(database: TestDatabase, *requests: dict[str, Any], batched: bool) -> list[str]:
     """Returns the names of the outcomes of requests, made in one batch or one by one."""
     batches = [list(requests)] if batched else [[request] for request in requests]
@@ -97,18 +101,19 @@ def test_holds_of_other_clients_do_not_count(database: TestDatabase, *, batched:
     assert outcomes(database, *again, batched=batched) == ["done"] * (CAP - 1) + ["too_many_holds"]
 
 
-def test_only_live_holds_count(database: TestDatabase) -> None:
+@NAMED
+def test_only_live_holds_count(database: TestDatabase, named: dict[str, Any]) -> None:
     """Released, committed and expired holds do not count, whether purged or not."""
     database.make_service(capacity=10)
-    released, committed, _ = (database.reserve(hour, **client()) for hour in range(CAP))
-    assert database.reserve(9, **client()).name == "too_many_holds"
+    released, committed, _ = (database.reserve(hour, **named) for hour in range(CAP))
+    assert database.reserve(9, **named).name == "too_many_holds"
     database.release(released.id)
-    assert database.reserve(9, **client()).name == "done"
+    assert database.reserve(9, **named).name == "done"
     database.commit(committed.id)
-    assert database.reserve(10, **client()).name == "done"
-    assert database.reserve(11, **client()).name == "too_many_holds"
+    assert database.reserve(10, **named).name == "done"
+    assert database.reserve(11, **named).name == "too_many_holds"
     database.move_clock(timedelta(minutes=15))
-    assert database.reserve(11, **client()).name == "done"
+    assert database.reserve(11, **named).name == "done"
 
 
 def test_a_booking_is_no_hold(database: TestDatabase) -> None:
@@ -168,13 +173,14 @@ def test_another_request_with_the_key_does_not_share_a_refusal(database: TestDat
     assert outcomes(database, *requests, batched=True) == ["too_many_holds", "done"]
 
 
-def test_each_business_counts_separately(database: TestDatabase) -> None:
+@NAMED
+def test_each_business_counts_separately(database: TestDatabase, named: dict[str, Any]) -> None:
     """Holds in one business do not count in another."""
     database.make_service(capacity=10)
     database.make_service(capacity=10, business_id="clinic")
     for hour in range(CAP):
-        database.reserve(hour, **client())
-    assert database.reserve(10, business_id="clinic", **client()).name == "done"
+        database.reserve(hour, **named)
+    assert database.reserve(10, business_id="clinic", **named).name == "done"
 
 
 @pytest.mark.parametrize(("first", "second", "expected"), [("full", "free", "too_many_holds"), ("free", "full", None)])

@@ -18,9 +18,10 @@ def client(address: str = "address", client_id: str | None = None, **request: An
 def test_a_refusal_tells_when_the_first_hold_of_the_client_ends(database: TestDatabase) -> None:
     """By its address or its id. Holds that have ended, and those of others, do not count; fractions are rounded up."""
     database.make_service(capacity=10)
-    database.make_business("clinic")
+    database.make_service(business_id="clinic")
     database.freeze_clock()
     database.reserve(8, **client("other", ttl_minutes=1))
+    database.reserve(8, business_id="clinic", **client(client_id="id", ttl_minutes=3))
     released = database.reserve(8, **client(client_id="id", ttl_minutes=2))
     for minutes in (9, 5.01, 7):
         database.reserve(9, **client(client_id="id", ttl_minutes=minutes))
@@ -29,8 +30,9 @@ def test_a_refusal_tells_when_the_first_hold_of_the_client_ends(database: TestDa
         refused = database.reserve(10, **client(address, client_id))
         assert (refused.name, refused.body) == ("too_many_holds", {"retry_after_seconds": 301})
     database.move_clock(timedelta(minutes=5.01))
-    assert database.reserve(10, **client(ttl_minutes=0.5)).name == "done"
-    assert database.reserve(10, **client()).body == {"retry_after_seconds": 30}
+    assert database.reserve(10, **client(client_id="id", ttl_minutes=0.5)).name == "done"
+    for address, client_id in (("address", None), ("elsewhere", "id")):
+        assert database.reserve(10, **client(address, client_id)).body == {"retry_after_seconds": 30}
 
 
 def test_holds_of_the_same_call_tell_when_to_ask_again(database: TestDatabase) -> None:
