@@ -6,8 +6,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example
 from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 
-from tests.database import TestDatabase, at
+from tests.database import NO_DEADLINE, TestDatabase, at
 from tests.sql.local_slots import CHANGES, as_in_the_verbs, put_special_hours, set_timezone
 from tests.sql.measuring import reads_of
 from tests.sql.random_examples import random_examples
@@ -90,13 +91,28 @@ def test_a_slot_may_span_a_clock_that_is_set_back_to_the_date_before(salon: Test
 
 
 def test_a_closure_applies_to_the_business_or_to_one_resource(salon: TestDatabase) -> None:
-    """Closures are half-open, and apply with and without opening hours."""
+    """Closures are half-open, apply with and without opening hours, and concern no other business."""
     salon.put_closure("holiday", at(12), at(14))
     salon.put_closure("away", at(16), at(18), resource_id="chair")
+    salon.make_resource("chair", business_id="clinic")
+    for closure_id, resource_id in (("holiday", None), ("away", "chair")):
+        salon.put_closure(closure_id, at(0), at(24), resource_id, business_id="clinic")
     for start, end, closed in ((12, 13, True), (11, 12, False), (14, 15, False), (11, 15, True), (16, 17, False)):
         assert is_open(salon, at(start), at(end)) is not closed, (start, end)
     for start, end, closed in ((16, 17, True), (15, 16, False), (18, 19, False), (12, 13, False)):
         assert is_open(salon, at(start), at(end), "chair") is not closed, (start, end)
+
+
+def test_hours_of_another_business_do_not_apply(salon: TestDatabase) -> None:
+    """Neither its weekly nor its special hours: it is open all Monday, and by special hours all Tuesday."""
+    salon.make_business("clinic")
+    salon.put_hours([(weekday, "09:00", "17:00") for weekday in (1, 2)])
+    salon.put_hours([(1, "00:00", "24:00")], business_id="clinic")
+    special = {"date": at(24).date().isoformat(), "hours": [{"opens": "00:00", "closes": "24:00"}]}
+    assert salon.outcome("put_special_hours", "clinic", "fair", Jsonb(special), NO_DEADLINE).name == "created"
+    for day in (0, 1):
+        slots = [(at(hour, day=day), at(hour + 1, day=day)) for hour in (3, 12, 20)]
+        assert [is_open(salon, *slot) for slot in slots] == [False, True, False]
 
 
 def test_one_call_returns_those_that_are_open_in_order(salon: TestDatabase) -> None:
