@@ -431,3 +431,12 @@ def test_a_long_claim_blocks_the_resource_that_it_got(database: TestDatabase, ve
     assert resources_or_refusals([outcome]) == ["hall"]
     assert [database.reserve(hour, service_id="short").name for hour in (70, 72)] == ["slot_unavailable", "done"]
     assert database.value("SELECT longest_occupied_seconds FROM booking.resources WHERE resource_id = 'attic'") == 0
+
+
+def test_an_open_resource_comes_before_a_session_of_a_closed_one(database: TestDatabase) -> None:
+    """The business may book both; a session that has begun on the closed one is filled last."""
+    make_yoga(database, seats={"anna": 5, "bert": 5})
+    database.put_closure("away", at(0), at(24), resource_id="anna")
+    requests: list[dict[str, Any]] = [{"resource_id": "anna"}, {}, {}, {"quantity": 4}]
+    outcomes = [database.book(10, service_id="yoga", manual=True, **request) for request in requests]
+    assert resources_or_refusals(outcomes) == ["anna", "bert", "bert", "anna"]
