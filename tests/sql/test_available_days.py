@@ -80,6 +80,9 @@ def test_a_date_counts_up_to_a_hundred_slots(salon: TestDatabase) -> None:
     monday = at(0).date()
     assert counts(salon, monday - DAY, monday + 3 * DAY) == [0, 24, 100, 0, 100]
     assert counts(salon, monday, monday, quantity=2) == [0]
+    salon.put_hours([(5, "00:00", "24:00"), (5, "00:01", "24:00")])  # two grids, each with more than a hundred slots
+    assert counts(salon, monday + 4 * DAY, monday + 4 * DAY) == [100]
+    salon.put_hours([])
     [day] = available_days(salon, monday, monday).body["days"]
     assert day == {"date": monday.isoformat(), "slots": 24, "first_slot_start": at(22).isoformat()}
 
