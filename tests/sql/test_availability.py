@@ -121,6 +121,8 @@ def test_slots_that_the_public_cant_book_are_not_listed(salon: TestDatabase) -> 
     assert hours(salon, 0, 48) == [11.0, 12.0, 14.0, 15.0]
     make_service(salon, booking_enabled=False)
     assert hours(salon, 0, 48) == []
+    make_service(salon, min_notice_minutes=1441, max_advance_days=1)
+    assert hours(salon, 0, 48) == []
 
 
 def test_a_slot_of_a_pool_is_listed_with_its_free_resources(salon: TestDatabase) -> None:
@@ -160,6 +162,24 @@ def test_a_listing_that_is_not_possible_is_refused(salon: TestDatabase) -> None:
     salon.rows("UPDATE booking.resources SET archived_at = booking.now() WHERE resource_id = 'bea'")
     assert outcome("cut", resource_id="bea") == "resource_not_found"
     assert outcome("class", quantity=3) == "done"
+
+
+def test_claims_from_before_the_pool_are_counted(salon: TestDatabase) -> None:
+    """They have no resource, and take seats of a service that has as many as its pool."""
+    make_service(salon)
+    salon.book(9)
+    make_service(salon, resource_ids=["anna"], max_simultaneous_bookings=None)
+    assert hours(salon, 8, 11) == [8.0, 10.0]
+
+
+def test_a_session_of_another_service_takes_the_resource(salon: TestDatabase) -> None:
+    """It has free seats, in the same window, but not for guests of this service."""
+    salon.make_resource("hall", seats=5)
+    shared: dict[str, Any] = {"resource_sharing": "session", "max_simultaneous_bookings": None}
+    for service_id in ("cut", "perm"):
+        make_service(salon, service_id, resource_ids=["hall"], **shared)
+    salon.reserve(9, service_id="perm")
+    assert hours(salon, 8, 11) == [8.0, 10.0]
 
 
 def test_available_is_at_most_the_number_of_free_resources(salon: TestDatabase) -> None:
