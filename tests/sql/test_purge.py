@@ -57,9 +57,12 @@ def test_the_purge_marks_holds_past_their_expiry(database: TestDatabase) -> None
 
 
 def test_ended_reservations_are_deleted_after_the_retention(database: TestDatabase) -> None:
-    """The retention counts from the end of a reservation, in whichever state; appointments stay."""
+    """It counts from the end of a reservation, whatever its state; appointments and other businesses stay."""
     database.make_service(capacity=5)
+    database.make_service(business_id="clinic")
     now = database.freeze_clock()
+    elsewhere = database.reserve(10, business_id="clinic").id
+    database.release(elsewhere, business_id="clinic")
     committed, released, _ = (database.reserve(10).id for _ in range(3))
     database.commit(committed)
     database.release(released)
@@ -71,7 +74,8 @@ def test_ended_reservations_are_deleted_after_the_retention(database: TestDataba
     assert database.purge(retention=DAY) == (0, 2, False)
     database.freeze_clock(now + DAY + TTL)
     assert database.purge(retention=DAY) == (0, 1, False)
-    assert (statuses(database), database.value("SELECT count(*) FROM booking.appointments")) == ({}, 1)
+    assert (statuses(database), database.status(elsewhere)) == ({"released": 1}, "released")
+    assert database.value("SELECT count(*) FROM booking.appointments") == 1
     # The appointment has the id of its reservation.
     business = "SELECT booking.business_of_reservation(%s)"
     assert (database.value(business, committed), database.value(business, released)) == ("salon", None)
