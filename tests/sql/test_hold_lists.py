@@ -34,9 +34,11 @@ def test_pages_neither_miss_nor_repeat_anything(database: TestDatabase, limit: i
 
 
 def test_only_live_holds_are_listed(database: TestDatabase) -> None:
-    """Not those that were committed, released or have expired, purged or not; and those of archived services too."""
+    """Not those that ended or have expired, purged or not, nor those of other businesses; but of archived services."""
     database.make_service(capacity=9)
     database.make_service("perm", capacity=9)
+    database.make_service(business_id="clinic")
+    database.reserve(14, business_id="clinic")
     database.freeze_clock()
     database.reserve(9, ttl_minutes=1)
     database.commit(database.reserve(10).id)
