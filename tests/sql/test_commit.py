@@ -197,6 +197,8 @@ def test_an_unknown_hold_is_not_found(database: TestDatabase) -> None:
     for business_id, reservation_id in (("salon", str(uuid4())), ("clinic", hold), ("nobody", hold)):
         assert database.commit(reservation_id, business_id=business_id).name == "reservation_not_found"
     assert database.status(hold) == "held"
+    database.commit(hold)
+    assert database.commit(hold, business_id="clinic").name == "reservation_not_found"
 
 
 def test_a_commit_is_replayed_after_the_purge_has_deleted_its_reservation(database: TestDatabase) -> None:
