@@ -288,3 +288,14 @@ def test_a_grant_is_flushed_to_disk_although_a_later_round_only_refuses(database
         outcomes = database.call("reserve", [reserve_request(10), reserve_request(10.5)])
         assert names(outcomes) == ["done", "slot_unavailable"]
         assert database.value("SELECT current_setting('synchronous_commit')") == "on"
+
+
+def test_a_release_is_flushed_to_disk_beside_a_booking_that_is_refused(database: TestDatabase) -> None:
+    """The refusal wrote nothing, and the call did."""
+    database.make_service(capacity=1)
+    database.reserve(10)
+    batch = {"business_id": "salon", "release": [release_request(database.reserve(12).id)], "book": [book_request(10)]}
+    with database.admin.transaction(force_rollback=True):
+        outcomes = execute(database, [batch])
+        assert sorted(names(outcomes.values())) == ["done", "slot_unavailable"]
+        assert database.value("SELECT current_setting('synchronous_commit')") == "on"
