@@ -1,11 +1,12 @@
 """Claims with a resource after they were made: expiry, commit and rebook."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tests.database import TestDatabase, at, commit_request, reserve_request
-from tests.sql.catalog import delete_resource
+from tests.sql.catalog import delete_resource, put_seats
 from tests.sql.requests import granted_resources, names
 
 TTL = timedelta(minutes=15)
@@ -96,6 +97,24 @@ def test_a_rebook_is_refused_when_the_resource_is_archived(database: TestDatabas
     assert database.commit(expired, if_expired="rebook").name == "slot_unavailable"
     database.make_resource("anna")
     assert database.commit(expired, if_expired="rebook").name == "done"
+
+
+@pytest.mark.parametrize("resource_sharing", ["exclusive", "session"])
+def test_a_rebook_is_refused_when_no_resource_has_the_seats_any_more(
+    database: TestDatabase, resource_sharing: str
+) -> None:
+    """The pool has more seats in all than the party needs, and the refusal takes none of them."""
+    for resource_id in ("anna", "bert"):
+        database.make_resource(resource_id, seats=3)
+    settings: dict[str, Any] = {"resource_sharing": resource_sharing, "max_simultaneous_bookings": None}
+    database.make_service(resource_ids=["anna", "bert"], **settings)
+    now = database.freeze_clock()
+    hold = database.reserve(10, quantity=3).id
+    database.freeze_clock(now + TTL)
+    for resource_id in ("anna", "bert"):
+        put_seats(database, resource_id, 2)
+    assert database.commit(hold, if_expired="rebook").name == "slot_unavailable"
+    assert names(database.reserve(10, quantity=2) for _ in range(3)) == ["done", "done", "slot_unavailable"]
 
 
 def test_a_rebook_of_a_named_resource_is_refused_when_the_service_has_no_pool(
