@@ -20,8 +20,6 @@ from service.http.limits import RequestLimiter
 
 # The statuses of refusals that may only mean that the name, taken for the id of a business, is a slug.
 _WITHOUT_BUSINESS: Final = (400, 403, 404)
-# Those of a caller who may not make the call.
-_WITHOUT_ACCESS: Final = (401, 403, 404)
 # The content codings of compressed bodies. Any other, like `utf-8`, is a mistake without an effect, and is ignored.
 _CODINGS: Final = ("gzip", "deflate", "br", "zstd")
 
@@ -92,7 +90,7 @@ class Dispatcher:
                 await self._authorize(endpoint, call)
             except HoldfastError as error:
                 # A guest's token in the body, which is read below, decides in place of any key.
-                if not endpoint.takes_token_in_body or error.status not in _WITHOUT_ACCESS:
+                if not endpoint.takes_token_in_body:
                     raise
                 no_access = error
         if endpoint.body:
