@@ -205,6 +205,14 @@ async def test_a_key_without_access_is_refused_before_the_faults_of_a_body(
         assert refusal(await cancel(client, booked, key, cancellationToken=1))[1] == code
 
 
+async def test_a_guest_is_told_the_faults_of_a_body(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Without a key the token is expected in the body, of which a fault is no lack of access."""
+    database.make_service()
+    booked = await book(client)
+    answer = await cancel(client, booked, cancellationToken=booked["cancellationToken"], expectedVersion="1")
+    assert faulty_fields(answer) == ["expectedVersion"]
+
+
 async def test_without_a_token_a_key_is_required(client: httpx2.AsyncClient, database: TestDatabase) -> None:
     """The 401 comes before the faults of a body; a readonly key reads, and only staff may move."""
     database.make_service()
