@@ -183,6 +183,16 @@ async def test_limits_count_a_slug_as_its_business(database: TestDatabase, monke
         assert [(await look(app, "nobody", "192.0.2.4"))[1] for _ in range(2)] == ["3", "2"]
 
 
+async def test_a_client_beyond_its_limit_costs_no_look_up(database: TestDatabase) -> None:
+    """The database is not asked for the business of a slug."""
+    database.make_service()
+    database.rows("INSERT INTO booking.slugs VALUES ('salon-rosa', 'salon')")
+    async with running_app(database, rate_limit="1/hour") as app, client_of(app) as client:
+        assert (await client.get("/api/v1/public/salon-rosa")).status_code == 200
+        database.rows("ALTER FUNCTION booking.businesses_named RENAME TO gone")
+        assert refusal(await client.get("/api/v1/public/salon-rosa")) == (429, "RATE_LIMITED")
+
+
 async def test_a_call_by_id_looks_no_name_up(salon: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the first one of a process, and one that is refused for lack of room. A name of no business takes one
     look-up, after its verb."""
