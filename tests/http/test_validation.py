@@ -8,6 +8,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from service.http.endpoint import MAX_BODY_BYTES
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import change, create, reserve, slot, timestamp
 from tests.http.conftest import ADMIN, CRON
@@ -218,7 +219,7 @@ async def test_other_media_types_are_a_415(client: httpx2.AsyncClient, content_t
     assert refusal(response) == (415, "UNSUPPORTED_MEDIA_TYPE")
 
 
-@pytest.mark.parametrize("coding", ["gzip", "GZIP"])
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "deflate", "br", "zstd"])
 async def test_a_compressed_body_is_a_415(client: httpx2.AsyncClient, database: TestDatabase, coding: str) -> None:
     """It is no JSON as it comes. A coding that is none, and that clients add by mistake, is ignored, and so is any that
     a proxy has undone."""
@@ -258,9 +259,11 @@ async def test_json_may_name_its_charset(client: httpx2.AsyncClient, database: T
 
 async def test_a_large_body_is_a_413(client: httpx2.AsyncClient) -> None:
     """The service stops reading at the limit."""
-    body = json.dumps({**RESERVE, "idempotencyKey": "k" * 70_000}).encode()
-    response = await client.post("/api/booking/reserve", content=body, headers={"Content-Type": "application/json"})
-    assert refusal(response) == (413, "PAYLOAD_TOO_LARGE")
+    headers = {"Content-Type": "application/json"}
+    for blanks, code in ((MAX_BODY_BYTES - 2, "VALIDATION_FAILED"), (MAX_BODY_BYTES - 1, "PAYLOAD_TOO_LARGE")):
+        body = b"{" + b" " * blanks + b"}"
+        response = await client.post("/api/booking/reserve", content=body, headers=headers)
+        assert response.json()["code"] == code
 
 
 async def test_unknown_paths_and_methods_are_problems(client: httpx2.AsyncClient) -> None:
