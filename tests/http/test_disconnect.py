@@ -6,6 +6,8 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import LogCapture
 
 from service.booking.alternatives import Alternatives
 from service.booking.requests import RequestedSlot, Reserve, written
@@ -92,14 +94,9 @@ async def test_a_change_for_a_disconnected_client_is_announced(database: TestDat
 async def test_a_body_that_is_cut_off_is_not_logged_as_a_defect(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client disconnected while it sent the body, so there is no answer either."""
-    defects: list[Exception] = []
-
-    def note(error: Exception) -> dict[str, object]:
-        defects.append(error)
-        return {}
-
-    monkeypatch.setattr(application, "error_fields", note)
+    """The client disconnected while it sent the body, so there is no answer, and the status is none of the service."""
+    capture = LogCapture()
+    monkeypatch.setattr(application, "log", structlog.wrap_logger(None, processors=[capture]))
     app = create_app(make_settings(database.url))
     messages: list[Message] = [
         {"type": "http.disconnect"},
@@ -114,7 +111,8 @@ async def test_a_body_that_is_cut_off_is_not_logged_as_a_defect(
         sent.append(message)
 
     await app(scope_of_reserve((b"content-length", b"100")), receive, send)
-    assert (sent, defects) == ([], [])
+    assert sent == []
+    assert [(line["event"], line["status"]) for line in capture.entries] == [("request", 499)]
 
 
 class Client:
