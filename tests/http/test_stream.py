@@ -76,6 +76,17 @@ async def test_a_move_makes_browsers_load_again(app: Starlette, member: str, hou
         assert await browser.next_event() == ("resync", {})
 
 
+async def test_an_erasure_of_a_person_makes_browsers_load_again(app: Starlette) -> None:
+    """A calendar shows the guests. Without such a person nothing has changed."""
+    await post(app, "/api/bookings", {**CUT, "slotStart": at(14).isoformat(), "guestEmail": "ada@example.com"})
+    async with Browser(app) as browser:
+        for _ in range(2):
+            await post(app, "/api/booking/guests/erase", {"businessId": "salon", "guestEmail": "ada@example.com"})
+        assert await browser.next_event() == ("resync", {})
+        await reserve(app, 10)
+        assert await browser.next_event() == changed(10)
+
+
 async def test_a_change_of_the_service_reaches_the_browsers_of_both(app: Starlette, database: TestDatabase) -> None:
     """The one has room again, and the other has less."""
     database.make_service("perm")
