@@ -256,8 +256,8 @@ BEGIN
     RETURN '{"count": 0, "items": []}';
   END IF;
   RETURN booking.affected_appointments(p_business_id, p_resource_id, v_during, (
-    SELECT period.hours FROM booking.open_periods(p_business_id, ARRAY[coalesce(p_resource_id, '')], tstzrange(
-      v_from - v_longest, v_to + v_longest)) AS period));
+    SELECT period.hours FROM booking.open_periods(
+      p_business_id, ARRAY[coalesce(p_resource_id, '')], tstzrange(v_from - v_longest, v_to)) AS period));
 END
 $$;
 
