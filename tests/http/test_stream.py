@@ -286,3 +286,15 @@ async def test_a_change_of_a_service_makes_its_browsers_load_again(app: Starlett
         assert await browser.next_event() == ("resync", {})
         await reserve(app, 10, serviceId="perm")
         assert await other.next_event() == changed(10, "perm")
+
+
+async def test_a_document_makes_browsers_load_again(app: Starlette) -> None:
+    """Unless it changes nothing, or is only tried."""
+    async with Browser(app) as browser:
+        document = await post(app, f"{BUSINESS}/document", None, "GET")
+        await post(app, f"{BUSINESS}/document", document, "PUT")
+        await post(app, f"{BUSINESS}/document?dryRun=true", {**document, "name": "Other"}, "PUT")
+        await post(app, f"{BUSINESS}/document", {**document, "name": "Other"}, "PUT")
+        assert await browser.next_event() == ("resync", {})
+        await reserve(app, 10)
+        assert await browser.next_event() == changed(10)
