@@ -110,3 +110,45 @@ def test_a_run_ends_when_its_time_is_up() -> None:
     """Less than the minute after which a scheduler calls again, however much is due."""
     _, database, _ = run(*[PROGRESS] * 10_000)
     assert database.began_at[-1] == pytest.approx(cleanup._RUN_SECONDS, abs=2 * STEP_SECONDS)
+
+
+class Recorded(Due):
+    """A database in which nothing is due, and which records when the purge ran."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.ran_at: list[float] = []
+
+    async def fetch_everywhere(self, name: str, *_: object) -> tuple[list[tuple[object, ...]], tuple[int, ...]]:
+        """Records a run, or returns the time and that of the last run as reservation_health does."""
+        now = asyncio.get_running_loop().time()
+        if name == "record_purge":
+            self.ran_at.append(now)
+        if name != "reservation_health":
+            return [], ()
+        last_run = datetime.fromtimestamp(self.ran_at[-1], UTC) if self.ran_at else None
+        return [(datetime.fromtimestamp(now, UTC), 0, 0, None, last_run, 0, 0)], ()
+
+
+def test_processes_share_the_interval() -> None:
+    """One of them purges in each interval. When it has ended, another one does."""
+    database = Recorded()
+
+    async def main(_: SimulatedLoop) -> None:
+        purge = Cleanup(cast(Database, database), retention=timedelta(days=1))
+
+        async def process(starts_at: float) -> None:
+            await asyncio.sleep(starts_at)
+            await purge.run_every(60)
+
+        processes = [asyncio.create_task(process(starts_at)) for starts_at in (0, 5, 10)]
+        await asyncio.sleep(200)
+        processes[0].cancel()
+        await asyncio.sleep(200)
+        for other in processes:
+            other.cancel()
+
+    with patch.object(cleanup, "log", SILENT):
+        loop = simulate(0, main)
+    assert not loop.failures, loop.failures
+    assert database.ran_at == pytest.approx([60, 120, 180, 245, 305, 365], abs=0.1)
