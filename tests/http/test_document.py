@@ -173,7 +173,7 @@ async def test_a_document_warns(client: httpx2.AsyncClient) -> None:
     own = {"weekday": 2, "opens": "08:00", "closes": "12:00", "resourceId": "anna"}
     changed = document(openingHours=[*document()["openingHours"], own])
     changed["closures"] |= {"holiday": {"date": DAY}}
-    changed["specialHours"] |= {"short": {"date": DAY, "hours": []}}
+    changed["specialHours"] |= {"short": {"date": at(-24).date().isoformat(), "until": DAY, "hours": []}}
     tried = await put(client, changed, dryRun="true")
     closed, short, holiday = tried["warnings"]
     about = {"code": "closed_by_own_hours", "member": "openingHours", "id": None}
@@ -308,19 +308,44 @@ async def test_the_business_of_a_document_may_be_left_out(client: httpx2.AsyncCl
     assert (response.status_code, response.json()["changes"]) == (200, made["changes"])
 
 
-async def test_a_document_with_too_many_entries_is_refused(client: httpx2.AsyncClient, database: TestDatabase) -> None:
-    """The refusal names the first entry beyond the limit, and its shape is that of the OpenAPI document."""
-    # Archived ones count. To put as many takes a busy PostgreSQL longer than a request may take.
+def plant_archived(database: TestDatabase, count: int) -> None:
+    """Makes a business with archived resources, which count. To put as many takes longer than a request may take."""
     database.make_business()
     database.rows(
         "INSERT INTO booking.resources (business_id, resource_id, name, kind, booking_enabled, created_at, archived_at)"
         " SELECT 'salon', 'former-' || n, 'R', 'other', true, booking.now(), booking.now()"
-        " FROM generate_series(1, 1998) AS n"
+        " FROM generate_series(1, %s) AS n",
+        count,
     )
+
+
+async def test_a_document_with_too_many_entries_is_refused(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """The refusal names the first entry beyond the limit, and its shape is that of the OpenAPI document."""
+    plant_archived(database, 1998)
     resources = {f"r{number}": {"name": "R"} for number in range(4)}
     refused = await client.put(DOCUMENT, json={"name": "S", "timezone": "UTC", "resources": resources}, headers=ADMIN)
     assert check(await served_document(), refused) == "LIMIT_REACHED"
     assert refused.json()["detail"].startswith("resources.r2: ")
+
+
+async def test_a_business_beyond_a_limit_can_be_changed(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """It may have its entries from before the limit: only those that a document adds are refused."""
+    plant_archived(database, 2001)
+    assert texts(await put(client, {"name": "S", "timezone": "UTC"})) == ["changed business"]
+
+
+async def test_a_closure_that_is_removed_makes_room_for_another(
+    client: httpx2.AsyncClient, database: TestDatabase
+) -> None:
+    """Of a business that has as many as it may have."""
+    plant_archived(database, 1)
+    database.rows(
+        "INSERT INTO booking.closures (business_id, closure_id, resource_id, during)"
+        " SELECT 'salon', 'c' || n, 'former-1', '[2030-01-01, 2030-01-02)' FROM generate_series(1, 9999) AS n"
+    )
+    for closure_id in ("first", "second"):
+        await put(client, {"name": "S", "timezone": "UTC", "closures": {closure_id: {"date": "2030-01-01"}}})
+    assert list((await get(client))["closures"]) == ["second"]
 
 
 async def test_a_pool_names_resources_of_the_document_only(client: httpx2.AsyncClient) -> None:
