@@ -168,6 +168,22 @@ def test_a_business_that_is_deleted_during_a_put_is_put_again(database: TestData
     assert businesses(database) == []
 
 
+def test_a_business_that_is_created_during_the_put_of_its_document_is_put_again(
+    database: TestDatabase, rivals: Rivals
+) -> None:
+    """The changes were computed for no business. Those of the service's second call are of the one that exists then."""
+    entries: dict[str, Any] = {member: {} for member in ("resources", "services", "special_hours", "closures")}
+    document = json.dumps({"name": "Salon", "timezone": "UTC", "opening_hours": [], **entries})
+    put = "SELECT outcome FROM booking.put_document('salon', %s, false, 'infinity')"
+    with database.connect(autocommit=False) as first:
+        put_business_on(first, "salon")
+        answer = rivals.start(lambda rival: rival.execute(put, [document]).fetchone())
+        database.wait_until_blocked()
+        first.commit()
+    with raises_sqlstate("40001"):
+        answer.result(SECONDS)
+
+
 def test_a_slug_is_the_id_of_no_other_business(database: TestDatabase) -> None:
     """Public calls name a business by either. Its own id is free to be its slug, and a deleted one's name too."""
     assert put_business(database, "salon", slug="salon").name == "created"
