@@ -138,6 +138,16 @@ async def test_a_guessed_key_does_not_hand_over_the_hold(app: Starlette, headers
         assert (await reserve(guest, **headers)).json()["reservationId"] == held.json()["reservationId"]
 
 
+async def test_a_retry_with_a_key_of_the_business_may_have_another_address(app: Starlette) -> None:
+    """No guest may use a key of staff, so it is bound to no address."""
+    answers = []
+    for number in (1, 2):
+        async with client_of(app, f"192.0.2.{number}") as desk:
+            headers = {**ADMIN, "Idempotency-Key": "attempt-1"}
+            answers.append(await desk.post(APPOINTMENTS, json=slot(), headers=headers))
+    assert [answer.status_code for answer in answers] == [201, 200]
+
+
 @pytest.mark.parametrize(("client_id", "expected"), [("guest 7", 201), ("5b0ad0c4e1f94f55", 429)])
 async def test_a_guessable_id_does_not_use_up_the_limit_of_another_client(
     app: Starlette, client_id: str, expected: int

@@ -171,7 +171,7 @@ def test_a_business_that_is_deleted_during_a_put_is_put_again(database: TestData
 def test_a_business_that_is_created_during_the_put_of_its_document_is_put_again(
     database: TestDatabase, rivals: Rivals
 ) -> None:
-    """The changes were computed for no business. Those of the service's second call are of the one that exists then."""
+    """Its changes were computed for no business. The service sends it again, and computes them for the new business."""
     entries: dict[str, Any] = {member: {} for member in ("resources", "services", "special_hours", "closures")}
     document = json.dumps({"name": "Salon", "timezone": "UTC", "opening_hours": [], **entries})
     put = "SELECT outcome FROM booking.put_document('salon', %s, false, 'infinity')"
