@@ -248,6 +248,18 @@ async def test_check_reports_a_claim_that_was_left_behind(servers: Installation,
     assert "double_booked_resources: 0" in checked.stdout
 
 
+@pytest.mark.parametrize("partition", [0, 1])
+def test_a_clock_that_differs_on_one_node_is_seen(servers: Installation, partition: int) -> None:
+    """Whichever node that is: health compares each definition with the shipped one."""
+    node, query = servers.partitions[partition], "SELECT settings FROM booking.clock_definition() ORDER BY settings"
+    node.execute("ALTER FUNCTION booking.now() SET timezone = 'UTC'", "holdfast")
+    try:
+        assert servers.rows(servers.proxy, query) == [(["TimeZone=UTC"],), (None,)]
+    finally:
+        node.execute("ALTER FUNCTION booking.now() RESET ALL", "holdfast")
+    assert servers.rows(servers.proxy, query) == [(None,)]
+
+
 async def test_the_purge_and_health_are_those_of_all_nodes(servers: Installation, service: ServiceProcess) -> None:
     """The numbers are sums; the purge reaches both nodes in one run, and each records it."""
     async with service.client() as client:
