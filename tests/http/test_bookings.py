@@ -96,6 +96,16 @@ async def test_the_same_key_is_one_booking(client: httpx2.AsyncClient, database:
     assert refusal(differs) == (400, "IDEMPOTENCY_KEY_MISMATCH")
 
 
+async def test_a_new_country_of_a_business_counts_at_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+    """Also where no browser watches the business, though the country is kept for a minute."""
+    database.make_service(capacity=5)
+    for country, stored in (("DE", "+49123456789"), ("FR", "+33123456789")):
+        settings = {"name": "Salon", "country": country}
+        assert (await client.put("/api/catalog/businesses/salon", json=settings, headers=ADMIN)).status_code == 200
+        booked = await client.post(BOOKINGS, json={**slot(), "guestPhone": "01 23 45 67 89"})
+        assert booked.json()["guestPhone"] == stored
+
+
 @pytest.fixture
 def no_cached_country(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the application look the country of a business up for each number."""
