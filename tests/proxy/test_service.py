@@ -294,6 +294,51 @@ async def test_the_purge_and_health_are_those_of_all_nodes(servers: Installation
         assert servers.rows(server, "SELECT max(expired) FROM booking.maintenance_runs") == [(24,)]
 
 
+async def test_faults_of_the_data_are_counted_on_all_nodes(servers: Installation, service: ServiceProcess) -> None:
+    """A fault of one kind on each of the two nodes is two."""
+    names = one_of_each(servers)
+    faults = "SELECT violations FROM booking.invariant_violations(false) WHERE violations > 0"
+    zones = "SELECT businesses FROM booking.unknown_timezones()"
+    async with service.client() as client:
+        for business_id in names:
+            await make_business(client, business_id, capacity=5)
+            await hold(client, business_id)
+
+    def alter(number: int, zone: str) -> None:
+        for node, business_id in zip(servers.partitions, names, strict=True):
+            count = "UPDATE booking.occupancy SET claimed = claimed + %s WHERE business_id = %s RETURNING 1"
+            servers.rows(node, count, number, business_id)
+            move = "UPDATE booking.businesses SET timezone = %s WHERE business_id = %s RETURNING 1"
+            servers.rows(node, move, zone, business_id)
+
+    alter(1, "Mars/Olympus")
+    assert servers.rows(servers.proxy, faults) == servers.rows(servers.proxy, zones) == [(2,)]
+    alter(-1, "Europe/Berlin")
+    assert servers.rows(servers.proxy, faults) == servers.rows(servers.proxy, zones) == []
+
+
+async def test_a_purge_says_what_it_freed_and_left_on_each_node(servers: Installation, service: ServiceProcess) -> None:
+    """The service announces the one and tries the other again."""
+    names = one_of_each(servers)
+    async with service.client() as client:
+        for node, business_id in zip(servers.partitions, names, strict=True):
+            await make_business(client, business_id)
+            await hold(client, business_id)
+            expire = "UPDATE booking.reservations SET expires_at = created_at WHERE business_id = %s RETURNING 1"
+            servers.rows(node, expire, business_id)
+            servers.rows(node, "SELECT booking.recount(%s, 'infinity')", business_id)
+
+    def purge() -> tuple[list[str], list[str]]:
+        query = "SELECT freed, busy FROM booking.purge(%s, '1 day', 5, 'infinity')"
+        [(freed, busy)] = servers.rows(servers.proxy, query, names)
+        return [one["business_id"] for one in freed], busy
+
+    with psycopg.connect(servers.partitions[1].url("holdfast")) as rival:
+        rival.execute("SELECT FROM booking.businesses WHERE business_id = %s FOR UPDATE", names[1:])
+        assert purge() == (names[:1], names[1:])
+    assert purge() == (names[1:], [])
+
+
 async def test_a_public_call_names_a_business_by_its_slug(servers: Installation, service: ServiceProcess) -> None:
     """The slug is looked up on its node, and the hold is made on that of the business."""
     async with service.client() as client:
