@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,14 @@ async def test_too_many_unsent_changes_become_a_gap(redis_server: RedisServer, m
         assert (await next_of(own)).change
         for each in (own, watcher):
             assert (await next_of(each)).change is None
+
+
+async def test_the_stream_in_redis_is_bounded(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the changes of all businesses would fill its memory. It removes them in nodes of a hundred."""
+    monkeypatch.setattr(feed, "_REMEMBERED", 200)
+    async with sharing(redis_server) as connected:
+        await connected.ask("feed", partial(feed._add, [Change("salon")] * 1000, False))
+    assert 200 <= redis_server.client.xlen(feed._STREAM) <= 300
 
 
 async def test_a_process_that_stops_sends_its_last_changes(redis_server: RedisServer) -> None:
