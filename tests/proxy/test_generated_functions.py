@@ -116,6 +116,15 @@ def test_the_services_role_can_neither_read_the_password_nor_use_the_nodes(serve
                 connection.execute(statement.encode())
 
 
+def test_functions_with_the_rights_of_their_owner_have_a_fixed_search_path(servers: Installation) -> None:
+    """As on a node: with the path of the caller, objects of the caller could stand in for theirs."""
+    query = (
+        "SELECT DISTINCT option FROM pg_proc LEFT JOIN unnest(proconfig) AS option ON option LIKE 'search_path=%%' "
+        "WHERE pronamespace = 'booking'::regnamespace AND prosecdef"
+    )
+    assert servers.rows(servers.proxy, query) == [("search_path=pg_catalog, pg_temp",)]
+
+
 def test_a_business_is_on_the_node_of_its_hash(servers: Installation) -> None:
     """The hash is computed from MD5, the same in SQL and in Python, for any id."""
     ids = ["a", "Z9_.:-", "x" * 64, *(f"business-{number}" for number in range(200))]
