@@ -37,12 +37,12 @@ def test_one_server_becomes_two_partitions(servers: Installation) -> None:
         for partition, server in enumerate(grown.partitions):
             prune(server, partition, partitions=2)
         assert grown.migrate() == ["proxy"]
-        for hour, name in enumerate(names):
-            book(grown, name, hour + 8)
-        assert partitions_of(grown, names) == {0, 1}
         slugs = [f"slug-of-{name}" for name in names]
         found = grown.rows(grown.proxy, "SELECT business_id FROM booking.businesses_named(%s)", slugs)
         assert {name for (name,) in found} == set(names)
+        for hour, name in enumerate(names):
+            book(grown, name, hour + 8)
+        assert partitions_of(grown, names) == {0, 1}
         for server in grown.partitions:
             assert grown.rows(server, "SELECT FROM booking.invariant_violations(false) WHERE violations > 0") == []
         assert grown.rows(grown.proxy, "SELECT FROM booking.stray_slugs()") == []
