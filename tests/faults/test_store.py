@@ -3,9 +3,12 @@
 import asyncio
 
 import pytest
+import structlog
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from structlog.testing import LogCapture
 
 from service.observability.metrics import REGISTRY
 from service.sharing import store as of_store
@@ -68,6 +71,22 @@ async def test_a_waiting_read_takes_no_turn_from_requests(redis_server: RedisSer
         assert store.up
         commands.release()
         await asyncio.gather(*waits)
+
+
+async def test_the_log_has_no_message_of_a_failure(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may quote the URL, in which the password is."""
+    capture = LogCapture()
+    monkeypatch.setattr(of_store, "log", structlog.wrap_logger(None, processors=[capture]))
+
+    async def fail(_: Redis) -> None:
+        raise RedisConnectionError("no answer from redis://:secret@127.0.0.1")
+
+    async with sharing(redis_server) as store:
+        with pytest.raises(StoreDown):
+            await store.ask("test", fail)
+    [line] = capture.entries
+    assert (line["event"], line["error"]) == ("redis_gone", "ConnectionError")
+    assert "secret" not in str(line)
 
 
 async def test_commands_in_the_queue_see_that_the_breaker_is_open(redis_server: RedisServer) -> None:
