@@ -121,6 +121,13 @@ async def test_only_the_files_of_the_pages_are_served() -> None:
             assert (await client.get(f"/static/{name}")).status_code == 404, name
 
 
+async def test_an_address_with_a_slash_at_the_end_leads_to_the_page() -> None:
+    """Whatever characters it has: a line break would end the header."""
+    async with client_of(make_app()) as client:
+        answer = await client.get("/book/caf%C3%A9%0A/?service=cut")
+    assert (answer.status_code, answer.headers["location"]) == (307, "../caf%C3%A9%0A?service=cut")
+
+
 async def test_an_unknown_address_answers_a_browser_with_a_page() -> None:
     """A program gets a problem, and so does each call of the API: its clients may accept HTML by default."""
     browser, program = {"Accept": "text/html,*/*;q=0.8"}, {"Accept": "*/*"}
