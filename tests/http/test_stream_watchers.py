@@ -30,11 +30,14 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_browser_that_reconnects_receives_what_it_missed(app: Starlette) -> None:
-    """Also if it was cut off before the first change; and nothing twice."""
+    """Also if it was cut off before the first change, each time; and nothing twice."""
     async with Browser(app) as browser:
         pass
     beginning = browser.last_id
     await reserve(app, 10)
+    async with Browser(app, beginning) as browser:
+        pass
+    assert browser.last_id == beginning
     async with Browser(app, beginning) as again:
         assert await again.next_event() == changed(10)
         at_ten = again.last_id
