@@ -218,6 +218,16 @@ async def test_in_redis_the_previous_window_counts_by_its_share(redis_server: Re
         assert [(await RequestLimits(store).hit([limit])).granted for limit in limits] == [False, True]
 
 
+async def test_in_redis_a_window_before_the_previous_one_does_not_count(redis_server: RedisServer) -> None:
+    """Its counter is kept for a while, because it was used at its end."""
+    async with sharing(redis_server) as store:
+        # The third window since 1970, half of which is over.
+        seconds = redis_server.client.time()[0] * 2 // 5
+        counters: dict[Any, Any] = {"index": 0, "previous": 0, "current": 100}
+        redis_server.client.hset("holdfast:limit:ada", mapping=counters)
+        assert (await RequestLimits(store).hit([Limit("client", "ada", Rate(1, seconds))])).granted
+
+
 async def test_in_redis_a_refusal_by_one_limit_does_not_count_for_another(redis_server: RedisServer) -> None:
     """A client beyond its own limit must not use up the limit of its business."""
     client, business = Limit("client", "c", Rate(1, 3600)), Limit("business", "b", Rate(3, 3600))
