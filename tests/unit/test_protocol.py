@@ -301,6 +301,20 @@ async def test_requests_behind_an_offer_of_another_protocol_are_answered() -> No
     assert b"".join(transport.written).count(b"HTTP/1.1 200 OK") == 5
 
 
+async def test_a_request_with_others_behind_it_ends_with_its_connection() -> None:
+    """Not only the last one: the service would go on to work for a client that has left."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — ASGI
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    protocol, _ = connect(app)
+    protocol.data_received(get() * 3)
+    await asyncio.sleep(0)
+    protocol.connection_lost(None)
+    await asyncio.wait_for(until_idle(protocol), 5)
+
+
 @pytest.mark.parametrize(
     ("sent", "waits"),
     [
