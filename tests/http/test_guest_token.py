@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from service.booking.tokens import CancellationTokens
+from service.database import connections
 from tests.database import TestDatabase, at
 from tests.http.booking_calls import (
     APPOINTMENTS,
@@ -211,6 +212,22 @@ async def test_a_guest_is_told_the_faults_of_a_body(client: httpx2.AsyncClient, 
     booked = await book(client)
     answer = await cancel(client, booked, cancellationToken=booked["cancellationToken"], expectedVersion="1")
     assert faulty_fields(answer) == ["expectedVersion"]
+
+
+async def test_a_guest_cancels_where_a_key_can_not_be_looked_up(
+    client: httpx2.AsyncClient, database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token in the body decides in place of any key. Without it the answer is that of the look-up."""
+    monkeypatch.setattr(connections, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "pauses", lambda: iter([]))
+    database.make_service()
+    booked = await book(client)
+    readonly = bearer((await make_key(client, "readonly"))["key"])
+    with database.admin.transaction():
+        database.rows("LOCK TABLE booking.api_keys IN ACCESS EXCLUSIVE MODE")
+        assert refusal(await cancel(client, booked, readonly)) == (503, "OVERLOADED")
+        canceled = await cancel(client, booked, readonly, cancellationToken=booked["cancellationToken"])
+    assert canceled.status_code == 200
 
 
 async def test_without_a_token_a_key_is_required(client: httpx2.AsyncClient, database: TestDatabase) -> None:
