@@ -399,6 +399,16 @@ def test_a_call_decides_a_bounded_number_of_moves(database: TestDatabase) -> Non
     assert outcomes == ["done"] * 16 + ["deferred"] * 4
 
 
+def test_the_list_for_a_move_counts_nothing_for_a_cancelled_appointment(database: TestDatabase) -> None:
+    """It has no room to give up: another one has taken its slot."""
+    database.make_service(capacity=1)
+    cancelled = database.book(10).id
+    database.change(cancelled, action="cancel")
+    database.book(10)
+    listed = availability(database, at(9), at(12), appointment_id=cancelled).body["slots"]
+    assert [datetime.fromisoformat(slot["slot_start"]) for slot in listed] == [at(9), at(11)]
+
+
 # One predicate.
 
 
