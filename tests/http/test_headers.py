@@ -158,3 +158,9 @@ def test_an_origin_that_no_browser_sends_is_refused_at_the_start(monkeypatch: py
     monkeypatch.setenv("CORS_ORIGINS", f"https://shop.example,{faulty}")
     with pytest.raises(ValidationError, match="cors_origins"):
         Settings()
+
+
+async def test_of_a_header_that_is_sent_twice_the_first_counts(client: httpx2.AsyncClient) -> None:
+    """For each header alike, so that no two places of the service see different requests."""
+    twice = [("X-Request-Id", "first"), ("X-Request-Id", "second")]
+    assert (await client.get("/health/live", headers=twice)).headers.get_list("x-request-id") == ["first"]
