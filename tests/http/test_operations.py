@@ -12,11 +12,12 @@ from structlog.testing import capture_logs
 
 from service.api import operations
 from service.booking import cleanup
+from service.booking.health import HealthMonitor
 from service.booking.instants import written_instant
 from service.booking.overview import overview
 from service.database.connections import Database
 from tests.database import TestDatabase, at
-from tests.http.conftest import ADMIN, CRON
+from tests.http.conftest import ADMIN, CRON, running
 from tests.http.keys import bearer, make_key
 from tests.http.refusals import refusal
 from tests.shipped_clock import restore_clock
@@ -262,13 +263,22 @@ async def test_expired_holds_without_a_purge_degrade_health(client: httpx2.Async
 OVERVIEW = "/api/operations/overview"
 
 
-async def test_operators_wait_for_a_locked_table_only_once(client: httpx2.AsyncClient, database: TestDatabase) -> None:
+async def test_operators_wait_for_a_locked_table_only_once(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The page of operators gives up after eight seconds, and a probe of Kubernetes after six: they would take the
     database for down."""
-    with database.admin.transaction(), capture_logs() as lines:
-        database.rows("LOCK TABLE booking.reservations, booking.schema_migrations")
-        paths = ["/health/ready", "/health/reservations", OVERVIEW]
-        answers = await asyncio.gather(*(client.get(path, headers=ADMIN) for path in paths))
+
+    async def rest(_: HealthMonitor) -> None:
+        await asyncio.Event().wait()
+
+    # The gauges are looked up from the start on, and would wait for the table too.
+    monkeypatch.setattr(HealthMonitor, "keep_gauges", rest)
+    async with running(database) as client:
+        with database.admin.transaction(), capture_logs() as lines:
+            database.rows("LOCK TABLE booking.reservations, booking.schema_migrations")
+            paths = ["/health/ready", "/health/reservations", OVERVIEW]
+            answers = await asyncio.gather(*(client.get(path, headers=ADMIN) for path in paths))
     assert [refusal(answer) for answer in answers] == [(503, "OVERLOADED")] * 3
     assert [line["event"] for line in lines].count("lock_timed_out") == 3
 
