@@ -120,6 +120,16 @@ async def test_the_kept_results_are_bounded() -> None:
     assert [await flight.run(key, source) for key in ("a", "c", "b")] == [1, 3, 4]
 
 
+async def test_a_result_that_is_larger_than_all_that_may_be_kept_is_not_kept() -> None:
+    """That is no error, which the event loop would report."""
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
+    source, flight = Source(), SingleFlight[str, int](keep_seconds=10, max_kept=2, size_of=lambda _: 3)
+    assert [await flight.run("a", source) for _ in range(2)] == [1, 2]
+    assert not flight._kept
+    assert reports == []
+
+
 @pytest.mark.parametrize("keep_failures", [False, True])
 async def test_a_failure_without_callers_is_not_reported_by_the_event_loop(keep_failures: bool) -> None:
     """All its callers were cancelled, so no code retrieves the exception."""
@@ -135,7 +145,7 @@ async def test_a_failure_without_callers_is_not_reported_by_the_event_loop(keep_
     source.may_finish.set()
     await asyncio.sleep(0.01)
     assert not flight._running
-    del flight
+    del caller, flight  # the traceback of a cancelled caller has the task, too
     gc.collect()
     assert reports == []
 
@@ -201,3 +211,24 @@ async def test_a_key_that_is_forgotten_has_a_new_task_for_the_next_caller() -> N
     assert (await caller, await flight.run("a", source), await flight.run("b", source)) == (3, 4, 2)
     flight.forget(None)
     assert [await flight.run(key, source) for key in ("a", "b")] == [5, 6]
+
+
+async def test_the_end_of_a_forgotten_task_changes_nothing_about_its_successor() -> None:
+    """Its result is older than the change that made it forgotten, and would be kept in the place of the new one."""
+    old, new = Source(), Source()
+    new.calls = 1
+    flight = SingleFlight[str, int](keep_seconds=10)
+    for source in (old, new):
+        source.may_finish.clear()
+    callers = [asyncio.create_task(flight.run("a", old))]
+    await asyncio.sleep(0)
+    flight.forget("a")
+    callers.append(asyncio.create_task(flight.run("a", new)))
+    await asyncio.sleep(0)
+    old.may_finish.set()
+    assert await callers[0] == 1
+    callers.append(asyncio.create_task(flight.run("a", new)))
+    await asyncio.sleep(0)
+    new.may_finish.set()
+    assert await asyncio.gather(*callers) == [1, 2, 2]
+    assert await flight.run("a", new) == 2
