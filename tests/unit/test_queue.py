@@ -7,8 +7,10 @@ from uuid import uuid4
 import pytest
 
 from service.database import queue as queues
+from service.database.connections import REQUEST_SECONDS
 from service.database.queue import QUEUE_SECONDS, FairQueue, Operation
 from service.errors import Overloaded
+from service.observability.metrics import REFUSED_BY_QUEUE
 
 pytestmark = pytest.mark.anyio
 
@@ -69,3 +71,20 @@ async def test_a_request_whose_turn_would_come_too_late_is_refused(
         queue.finished(await queue.take())
     for _ in range(100):
         add(queue, "a")
+
+
+async def test_requests_whose_turn_came_too_late_are_refused_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They make room for those in time. One whose caller has left is no refusal."""
+    clock: Any = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(queues, "time", clock)
+    queue = FairQueue(max_batch=10)
+    late, left = add(queue, "a"), add(queue, "a")
+    left.outcome.cancel()
+    clock.now = REQUEST_SECONDS
+    in_time = add(queue, "a")
+    before = REFUSED_BY_QUEUE._value.get()
+    assert await queue.take() == [in_time]
+    assert REFUSED_BY_QUEUE._value.get() - before == 1
+    with pytest.raises(Overloaded):
+        await late.outcome
