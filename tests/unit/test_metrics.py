@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.observability import metrics
+from tests.scraping import Scrape
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -44,6 +46,21 @@ def test_unknown_methods_share_one_series() -> None:
     text = metrics.exposition().decode()
     assert 'method="other",route="unmatched"' in text
     assert "BREW" not in text
+
+
+def test_durations_are_counted_in_their_buckets() -> None:
+    """Also after a scrape, which moves them to the library. A duration at a bound is below it, as in the library."""
+    for seconds in (0.0005, 0.001, 0.0011, 11.0):
+        metrics.count_request("GET", "/buckets", 200, None, seconds)
+        metrics.exposition()
+    labels = {"method": "GET", "route": "/buckets"}
+    counted = Scrape(metrics.exposition().decode())
+    buckets = {"0.001": 2, "0.0025": 3, "10.0": 3, "+Inf": 4}
+    for bound, count in buckets.items():
+        assert counted.value("holdfast_http_request_seconds_bucket", le=bound, **labels) == count, bound
+    assert counted.value("holdfast_http_request_seconds_count", **labels) == 4
+    assert counted.value("holdfast_http_request_seconds_sum", **labels) == pytest.approx(11.0026)
+    assert counted.value("holdfast_http_requests_total", status="200", **labels) == 4
 
 
 def test_a_multiprocess_folder_from_outside_is_ignored(tmp_path: Path) -> None:
