@@ -3,11 +3,17 @@
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
+from click.testing import CliRunner
 
+from service import __main__ as command_line
+from service.database.connections import STATEMENT_SECONDS
+from service.errors import Overloaded
 from tests.serving import REPOSITORY, begin_with, environment
 
 # Adds a command that gets a signal while Python runs a callback, whose exceptions are only reported.
@@ -65,6 +71,22 @@ def test_other_errors_of_callbacks_are_reported() -> None:
     ended = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0
     assert "ZeroDivisionError" in ended.stderr
+
+
+def test_the_statements_of_a_check_are_not_limited_like_those_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the whole history."""
+    limits: list[float] = []
+
+    def run_on_database(*_: object, statement_seconds: float = STATEMENT_SECONDS) -> None:
+        limits.append(statement_seconds)
+        raise Overloaded
+
+    monkeypatch.setattr(command_line, "configure_logging", lambda _: None)
+    monkeypatch.setattr(command_line, "open_database", lambda _: nullcontext(SimpleNamespace(url="")))
+    monkeypatch.setattr(command_line, "run_on_database", run_on_database)
+    ended = CliRunner().invoke(command_line.main, ["check"])
+    assert (ended.exit_code, len(limits)) == (2, 1), ended.output
+    assert limits[0] >= 60
 
 
 def run_in_shell(words: str, **settings: object) -> tuple[int, str]:
