@@ -298,3 +298,21 @@ def test_a_breaker_that_was_stopped_probes_no_more() -> None:
         assert len(pool.probes) == before
 
     run(0, main)
+
+
+def test_a_refused_connection_is_logged_once_a_minute_while_others_serve() -> None:
+    """The pool tries to connect all the time, and a database at its limit refuses for hours."""
+
+    async def main(loop: SimulatedLoop) -> None:
+        breaker = CircuitBreaker()
+        breaker.guard(DownPool(has_connection=True))
+        with patch.object(breaker_module, "log") as log:
+            while loop.time() < 600:
+                breaker.suspect()
+                await asyncio.sleep(0.1)
+        assert not breaker.is_open
+        log.error.assert_not_called()
+        assert 9 <= log.warning.call_count <= 10
+        await breaker.stop()
+
+    run(0, main)
