@@ -248,3 +248,22 @@ async def test_a_frozen_node_is_asked_over_no_connection_of_a_pool(
     with pytest.raises(DatabaseDown):
         await limited.nodes.refuse_if_down(here, pool)
     assert pool.asked == before
+
+
+@pytest.mark.parametrize("are_replaced", [False, True])
+async def test_the_questions_over_the_connections_of_pools_end_with_the_service(
+    limited: Proxy, monkeypatch: pytest.MonkeyPatch, are_replaced: bool
+) -> None:
+    """Before the pools are closed, which wait for their connections. So do those to nodes that were replaced."""
+    monkeypatch.setattr(nodes_module, "_PROBE_SECONDS", 0.01)
+    before = asyncio.all_tasks()
+    pool = LinkedPool()
+    pool.thawed.clear()
+    here = next(name for name in "abcdefgh" if limited.nodes.partition(name) == 0)
+    with pytest.raises(DatabaseDown):
+        await limited.nodes.refuse_if_down(here, pool)
+    assert pool.asked == 1
+    if are_replaced:
+        limited.nodes.count(4)
+    await limited.nodes.stop()
+    assert asyncio.all_tasks() == before
