@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from service.database import connections
 from service.database.connections import Database
+from service.errors import Overloaded
 from tests.connections import open_database
 from tests.database import TestDatabase
 
@@ -61,6 +62,22 @@ async def test_a_business_takes_half_of_the_connections(database: TestDatabase) 
         await asyncio.gather(*slow, return_exceptions=True)
         await until_idle(pool, 3)
         assert await pool.fetch("sleep", "salon", 0)
+
+
+async def test_the_callers_that_wait_for_a_connection_are_bounded(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later one would wait too long, and is refused at once."""
+    monkeypatch.setattr(connections, "MAX_WAITING", 1)
+    async with open_database(database.url, connections=1) as pool:
+        async with pool.connection():
+            waiting = asyncio.create_task(pool.fetch("server_time"))
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not pool._pool.get_stats().get("requests_waiting"):  # noqa: ASYNC110 — the pool has no event
+                    await asyncio.sleep(0.01)
+            with pytest.raises(Overloaded):
+                await pool.fetch("server_time")
+        assert await waiting
 
 
 async def test_the_connection_that_was_returned_last_is_lent_first(database: TestDatabase) -> None:
