@@ -1,13 +1,15 @@
 """The pools of connections: none is lost with a caller, and no business takes all of them."""
 
 import asyncio
+import os
+import socket
 
 import psycopg
 import pytest
 from structlog.testing import capture_logs
 
 from service.database import connections
-from service.database.connections import Database
+from service.database.connections import STATEMENT_SECONDS, Database
 from service.errors import Overloaded
 from tests.connections import open_database
 from tests.database import TestDatabase
@@ -78,6 +80,16 @@ async def test_the_callers_that_wait_for_a_connection_are_bounded(
             with pytest.raises(Overloaded):
                 await pool.fetch("server_time")
         assert await waiting
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the option is Linux's")
+async def test_a_server_that_vanished_is_noticed_in_seconds(database: TestDatabase) -> None:
+    """By TCP, whose own limits are hours: on an idle connection, and on one with a statement that was not received."""
+    async with open_database(database.url) as pool, pool.connection() as connection:
+        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as shared:
+            assert shared.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert shared.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == STATEMENT_SECONDS
+            assert shared.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == STATEMENT_SECONDS * 1000
 
 
 async def test_the_connection_that_was_returned_last_is_lent_first(database: TestDatabase) -> None:
