@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 from uvicorn.supervisors.multiprocess import Process
 
 from service.process import serving
-from service.process.serving import _Workers
+from service.process.serving import STOP_SECONDS, _Workers, server_config
+from service.settings import Settings
 from tests.serving import begin_with
 
 
@@ -70,3 +71,10 @@ def test_a_frozen_worker_is_killed_after_the_time_for_a_stop(
         workers.join_all()
     assert [worker.exitcode for worker in workers.processes] == [-signal.SIGTERM, -signal.SIGKILL]
     assert lines == [{"event": "worker_killed", "log_level": "warning", "worker_pid": workers.processes[1].pid}]
+
+
+def test_requests_that_do_not_end_are_waited_for_with_a_limit() -> None:
+    """By default uvicorn waits for them without one, and what stops the service kills it after its own limit."""
+    limit = server_config(Settings()).timeout_graceful_shutdown
+    assert limit is not None
+    assert 0 < limit < STOP_SECONDS
