@@ -119,6 +119,23 @@ def test_a_wrong_login_is_not_waited_for(database: TestDatabase) -> None:
     assert "sesame" not in line
 
 
+def test_a_database_that_comes_up_after_a_failed_attempt_is_tried_again(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It accepts connections by the time libpq is asked whether it does."""
+    connect = psycopg.connect
+    failures = [psycopg.OperationalError("the database system is starting up")]
+
+    def come_up(*arguments: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(psycopg, "connect", come_up)
+    migrations.connect(database.url).close()
+    assert not failures
+
+
 async def test_a_service_waits_for_a_database_that_starts(database: TestDatabase, tmp_path: Path) -> None:
     """A server that replays its log says that it is starting up. The wait is one line, and the service is ready as soon
     as the database is."""
