@@ -257,6 +257,17 @@ def test_an_application_that_fails_to_start_ends_the_service(
     assert all(line["error"] == "OSError" and "phonenumbers.py" in line["traceback"] for line in failed)
 
 
+def test_a_client_that_makes_up_addresses_is_one_client(serve: Serve) -> None:
+    """The server below the application must not believe the header either, and takes this machine for a proxy."""
+    service = serve(RATE_LIMIT_ENABLED=True, RATE_LIMIT="2/hour", FORWARDED_ALLOW_IPS="*")
+    with httpx2.Client(base_url=service.url, timeout=30, trust_env=False, verify=NO_CERTIFICATES) as client:
+        answers = [
+            client.get("/api/booking/capacity", headers={"X-Forwarded-For": f"203.0.113.{number}"})
+            for number in range(3)
+        ]
+    assert [answer.status_code == 429 for answer in answers] == [False, False, True]
+
+
 def test_a_short_secret_causes_a_warning(serve: Serve) -> None:
     """The warning names the setting, also for one entry of a list, and never the secret."""
     service = serve(ADMIN_TOKEN="quince", TOKEN_SECRET=f"{TOKEN_SECRET}, medlar")
