@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from service.database import connections
 from service.database.connections import STATEMENT_SECONDS, Database
+from service.database.failures import NoAnswer
 from service.errors import Overloaded
 from tests.connections import open_database
 from tests.database import TestDatabase
@@ -80,6 +81,18 @@ async def test_the_callers_that_wait_for_a_connection_are_bounded(
             with pytest.raises(Overloaded):
                 await pool.fetch("server_time")
         assert await waiting
+
+
+async def test_a_pool_that_is_closed_leaves_no_task(database: TestDatabase) -> None:
+    """Neither that of its gauges, nor a probe of the database or of a node behind a proxy."""
+    before = asyncio.all_tasks()
+    async with open_database(database.url) as pool:
+        assert await pool.fetch("server_time")
+        pool.nodes.count(2)
+        pool.nodes.lost(NoAnswer("no answer in time"), None)
+        pool._breaker.suspect()
+        assert len(asyncio.all_tasks() - before) > 4
+    assert asyncio.all_tasks() == before
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the option is Linux's")
