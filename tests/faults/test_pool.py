@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from contextlib import AsyncExitStack
 
 import psycopg
 import pytest
@@ -145,6 +146,24 @@ async def test_a_connection_that_reached_no_node_is_lent_after_the_others(databa
             [after] = await pool.fetch("pid")
             assert after != before
             await until_idle(pool, 3)
+
+
+async def test_a_connection_that_reached_no_node_once_is_lent_first_again(database: TestDatabase) -> None:
+    """After it was lent in its turn. Otherwise all connections would be lent in turn after the outage of a node."""
+    async with open_database(database.url, connections=2) as pool:
+        await until_idle(pool, 2)
+        async with pool.connection() as failed:
+            pool._pool.lend_last(failed)
+        await until_idle(pool, 2)
+        async with AsyncExitStack() as other:
+            assert await other.enter_async_context(pool.connection()) is not failed
+            async with pool.connection() as last:
+                assert last is failed
+                await other.aclose()
+                await until_idle(pool, 1)
+        await until_idle(pool, 2)
+        async with pool.connection() as first:
+            assert first is failed
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("reservation_health", ()), ("invariant_violations", (False,))])
