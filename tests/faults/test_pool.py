@@ -68,6 +68,24 @@ async def test_a_business_takes_half_of_the_connections(database: TestDatabase) 
         assert await pool.fetch("sleep", "salon", 0)
 
 
+async def test_a_node_takes_half_of_the_connections(database: TestDatabase) -> None:
+    """Behind a proxy, where a frozen one keeps the statements of all of its businesses."""
+    async with open_database(database.url, connections=3) as pool:
+        pool._queries = {**pool._queries, "sleep": b"SELECT %s, pg_sleep(%s)"}
+        await until_idle(pool, 3)
+        pool.nodes.count(2)
+        here, there = ([name for name in "abcdefgh" if pool.nodes.partition(name) == number] for number in (0, 1))
+        assert len(here) > 2
+        slow = [asyncio.create_task(pool.fetch("sleep", name, 30)) for name in here]
+        await until_idle(pool, 1)
+        assert await pool.fetch("sleep", there[0], 0)
+        assert not any(task.done() for task in slow)
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        await until_idle(pool, 3)
+
+
 async def test_the_callers_that_wait_for_a_connection_are_bounded(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
