@@ -57,7 +57,13 @@ def put_service(database: TestDatabase, timezone: str | None = None, **settings:
 
 
 def put_special_hours(
-    database: TestDatabase, day: date, hours: list[tuple[str, str]], *, until: date | None = None, owner: str = ""
+    database: TestDatabase,
+    day: date,
+    hours: list[tuple[str, str]],
+    *,
+    until: date | None = None,
+    owner: str = "",
+    business_id: str = "salon",
 ) -> None:
     """Puts special hours: (opens, closes) for the dates from `day` to `until`, of a resource or of the business."""
     settings = {
@@ -66,7 +72,7 @@ def put_special_hours(
         "hours": [{"opens": opens, "closes": closes} for opens, closes in hours],
         "resource_id": owner or None,
     }
-    outcome = database.outcome("put_special_hours", "salon", f"{owner}{day}", json.dumps(settings), NO_DEADLINE)
+    outcome = database.outcome("put_special_hours", business_id, f"{owner}{day}", json.dumps(settings), NO_DEADLINE)
     assert outcome.name == "created"
 
 

@@ -6,9 +6,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example
 from hypothesis import strategies as st
-from psycopg.types.json import Jsonb
 
-from tests.database import NO_DEADLINE, TestDatabase, at
+from tests.database import TestDatabase, at
 from tests.sql.local_slots import CHANGES, as_in_the_verbs, put_special_hours, set_timezone
 from tests.sql.measuring import reads_of
 from tests.sql.random_examples import random_examples
@@ -108,8 +107,7 @@ def test_hours_of_another_business_do_not_apply(salon: TestDatabase) -> None:
     salon.make_business("clinic")
     salon.put_hours([(weekday, "09:00", "17:00") for weekday in (1, 2)])
     salon.put_hours([(1, "00:00", "24:00")], business_id="clinic")
-    special = {"date": at(24).date().isoformat(), "hours": [{"opens": "00:00", "closes": "24:00"}]}
-    assert salon.outcome("put_special_hours", "clinic", "fair", Jsonb(special), NO_DEADLINE).name == "created"
+    put_special_hours(salon, at(24).date(), [("00:00", "24:00")], business_id="clinic")
     for day in (0, 1):
         slots = [(at(hour, day=day), at(hour + 1, day=day)) for hour in (3, 12, 20)]
         assert [is_open(salon, *slot) for slot in slots] == [False, True, False]
