@@ -305,13 +305,11 @@ def test_a_release_is_flushed_to_disk_beside_a_booking_that_is_refused(database:
 def test_an_equal_attempt_at_another_business_has_a_limit_of_its_own(database: TestDatabase, full: str) -> None:
     """A client that may hold one place in each has it at one of them already."""
     client: dict[str, Any] = {"client_address_hmac": "address", "max_live_holds": 1}
-    businesses = ("clinic", "salon")
-    for business_id in businesses:
+    requests = {name: keyed_request("key", **client) for name in ("clinic", "salon")}
+    for business_id in requests:
         database.make_service(business_id=business_id, capacity=2)
     database.reserve(8, business_id=full, **client)
-    requests = [reserve_request(10, idempotency_key="key", fingerprint="f", **client) for _ in businesses]
-    batches = [{"business_id": name, "reserve": [one]} for name, one in zip(businesses, requests, strict=True)]
-    outcomes = execute(database, batches)
-    assert {name: outcomes[one["operation_id"]].name for name, one in zip(businesses, requests, strict=True)} == {
-        name: "too_many_holds" if name == full else "done" for name in businesses
-    }
+    outcomes = execute(database, [{"business_id": name, "reserve": [one]} for name, one in requests.items()])
+    for business_id, request in requests.items():
+        expected = "too_many_holds" if business_id == full else "done"
+        assert outcomes[request["operation_id"]].name == expected
