@@ -3,7 +3,8 @@
 import asyncio
 import os
 import socket
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
 import pytest
@@ -52,19 +53,26 @@ async def test_a_caller_that_is_cancelled_while_it_returns_a_connection_does_not
         await until_idle(pool, 2)
 
 
+@asynccontextmanager
+async def slow_statements(pool: Database, business_ids: Iterable[str]) -> AsyncIterator[None]:
+    """Runs a slow statement of each of these businesses during the block; they use all but one of three connections."""
+    slow = [asyncio.create_task(pool.fetch("sleep", business_id, 30)) for business_id in business_ids]
+    await until_idle(pool, 1)
+    yield
+    assert not any(task.done() for task in slow)
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    await until_idle(pool, 3)
+
+
 async def test_a_business_takes_half_of_the_connections(database: TestDatabase) -> None:
     """The statements of another one, and those of no business, do not wait for its slow ones."""
     async with open_database(database.url, connections=3) as pool:
         pool._queries = {**pool._queries, "sleep": b"SELECT %s, pg_sleep(%s)"}
-        slow = [asyncio.create_task(pool.fetch("sleep", "salon", 30)) for _ in range(20)]
-        await until_idle(pool, 1)
-        assert await pool.fetch("sleep", "clinic", 0)
-        assert await pool.fetch("server_time")
-        assert not any(task.done() for task in slow)
-        for task in slow:
-            task.cancel()
-        await asyncio.gather(*slow, return_exceptions=True)
-        await until_idle(pool, 3)
+        async with slow_statements(pool, ["salon"] * 20):
+            assert await pool.fetch("sleep", "clinic", 0)
+            assert await pool.fetch("server_time")
         assert await pool.fetch("sleep", "salon", 0)
 
 
@@ -76,14 +84,8 @@ async def test_a_node_takes_half_of_the_connections(database: TestDatabase) -> N
         pool.nodes.count(2)
         here, there = ([name for name in "abcdefgh" if pool.nodes.partition(name) == number] for number in (0, 1))
         assert len(here) > 2
-        slow = [asyncio.create_task(pool.fetch("sleep", name, 30)) for name in here]
-        await until_idle(pool, 1)
-        assert await pool.fetch("sleep", there[0], 0)
-        assert not any(task.done() for task in slow)
-        for task in slow:
-            task.cancel()
-        await asyncio.gather(*slow, return_exceptions=True)
-        await until_idle(pool, 3)
+        async with slow_statements(pool, here):
+            assert await pool.fetch("sleep", there[0], 0)
 
 
 async def test_the_callers_that_wait_for_a_connection_are_bounded(
