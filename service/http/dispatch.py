@@ -82,7 +82,7 @@ class Dispatcher:
         return await endpoint.handler(**endpoint.arguments(call))
 
     async def _read(self, endpoint: Endpoint, call: Call) -> None:
-        no_access: HoldfastError | None = None
+        key_error: HoldfastError | None = None
         if endpoint.by_guest:
             call.guest_token = call.header(b"guest-token")
         if call.guest_token is None and not endpoint.is_public:
@@ -92,18 +92,18 @@ class Dispatcher:
                 # A guest's token in the body, which is read below, decides in place of any key.
                 if not endpoint.takes_token_in_body:
                     raise
-                no_access = error
+                key_error = error
         if endpoint.body:
             try:
                 call.body = await _read_body(call, endpoint.body, endpoint.max_body_bytes)
             except Invalid:
-                # The holder of a key without access is not told what is wrong with the body.
-                if no_access and call.header(b"authorization") is not None:
-                    raise no_access from None
+                # The holder of a key that gives no access is not told what is wrong with the body.
+                if key_error and call.header(b"authorization") is not None:
+                    raise key_error from None
                 raise
             _agree_with_path(endpoint, call)
-        if no_access and call.body.cancellation_token is None:
-            raise no_access
+        if key_error and call.body.cancellation_token is None:
+            raise key_error
         # To read that there is nothing would cost 3 us.
         if endpoint.query and (call.scope["query_string"] or endpoint.query is not NoQuery):
             call.query = _read_query(call, endpoint.query)
